@@ -1,0 +1,1 @@
+"""Slipway: a Kubernetes operator for model serving."""
