@@ -28,8 +28,9 @@ TMP_DIR = "/tmp"
 #: Kubernetes reads a container's last words from here; they are a :class:`Outcome` as JSON.
 TERMINATION_PATH = "/dev/termination-log"
 
-#: Environment variables holding a :class:`ServingConfig`, a :class:`FetchTask` or a :class:`ResolveTask` as JSON.
+#: Holds a :class:`ServingConfig` as JSON.
 SERVING_CONFIG_ENV = "SLIPWAY_SERVING_CONFIG"
+#: Holds a :class:`ResolveTask` or a :class:`FetchTask` as JSON.
 MODEL_TASK_ENV = "SLIPWAY_MODEL_TASK"
 #: Keys of the credentials Secret reach ``slipway-model`` with this prefix (``envFrom`` with ``prefix``).
 CREDENTIAL_ENV_PREFIX = "SLIPWAY_CREDENTIAL_"
@@ -59,7 +60,7 @@ class ModelFault(StrEnum):
 
 
 class Message(BaseModel):
-    """Base of what crosses the border between operator and server; unknown fields are a bug on either side."""
+    """Base of what crosses between operator and server; unknown fields are a bug on either side."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
