@@ -1,0 +1,163 @@
+"""The pods that serve a revision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slipway import contract
+from slipway.api.types import ResourceList, Resources
+from slipway.core import names
+from slipway.core.build import pod
+from slipway.core.build.metadata import Owner, metadata
+from slipway.core.revision import Revision
+
+#: How long a leaving pod goes on serving at most while clients are asked to go elsewhere.
+DRAIN_SECONDS = 15
+#: Drain, then the answers still under way, then a margin.
+GRACE_SECONDS = DRAIN_SECONDS + 30
+
+
+def deployment(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[str, Any]:
+    """Deployment of a revision. ``replicas`` is left to the autoscaler from the start."""
+    name = revision.name
+    selector = names.pod_selector(owner.name, name)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(
+            owner, names.revision_object(owner.name, name), names.labels(owner.name, "model-server", name)
+        ),
+        "spec": {
+            "selector": {"matchLabels": selector},
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": 600,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {
+                "metadata": {
+                    "labels": names.labels(owner.name, "model-server", name),
+                    "annotations": {
+                        "prometheus.io/scrape": "true",
+                        "prometheus.io/port": str(contract.ADMIN_PORT),
+                        "prometheus.io/path": contract.METRICS_PATH,
+                    },
+                },
+                "spec": _pod_spec(owner, revision, image_pull_policy, selector),
+            },
+        },
+    }
+
+
+def _pod_spec(
+    owner: Owner, revision: Revision, image_pull_policy: str, selector: dict[str, str]
+) -> dict[str, Any]:
+    uri = revision.model.resolvedURI
+    return {
+        "serviceAccountName": names.service_account(owner.name),
+        "automountServiceAccountToken": False,
+        # Hundreds of Services in a namespace would otherwise become thousands of variables.
+        "enableServiceLinks": False,
+        "securityContext": pod.POD_SECURITY,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "initContainers": [_fetch(revision, image_pull_policy)],
+        "containers": [_server(owner, revision, image_pull_policy)],
+        "volumes": [
+            {"name": "model", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {}},
+            *pod.claim_volume(uri),
+        ],
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector},
+            }
+        ],
+        **pod.placement(revision.runtime),
+    }
+
+
+def _fetch(revision: Revision, image_pull_policy: str) -> dict[str, Any]:
+    """Brings the model and verifies its digest; the only container that sees the store's credentials."""
+    task = contract.FetchTask(uri=revision.model.resolvedURI, digest=revision.model.digest)
+    container: dict[str, Any] = {
+        "name": names.FETCH_CONTAINER,
+        "image": revision.fetch_image,
+        "imagePullPolicy": image_pull_policy,
+        "command": ["slipway-model", "fetch"],
+        "env": pod.task_env(task, revision.mlflow_tracking_uri),
+        "terminationMessagePath": contract.TERMINATION_PATH,
+        "terminationMessagePolicy": "File",
+        "resources": pod.DOWNLOAD_RESOURCES,
+        "securityContext": pod.CONTAINER_SECURITY,
+        "volumeMounts": [
+            {"name": "model", "mountPath": contract.MODEL_DIR},
+            {"name": "tmp", "mountPath": contract.TMP_DIR},
+            *pod.claim_mount(revision.model.resolvedURI),
+        ],
+    }
+    if revision.credentials is not None:
+        container["envFrom"] = pod.credentials_env(revision.credentials)
+    return container
+
+
+def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[str, Any]:
+    runtime = revision.runtime
+    config = contract.ServingConfig(
+        modelName=owner.name,
+        modelVersion=revision.model.version,
+        digest=revision.model.digest,
+        threads=runtime.threads,
+        requestTimeoutMilliseconds=runtime.requestTimeoutMilliseconds,
+        drainSeconds=DRAIN_SECONDS,
+    )
+    return {
+        "name": names.SERVER_CONTAINER,
+        "image": revision.image,
+        "imagePullPolicy": image_pull_policy,
+        "command": ["slipway-server"],
+        "env": [
+            {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json()},
+            # An empty value is left out, as the API server does.
+            *({"name": var.name, **({"value": var.value} if var.value else {})} for var in runtime.env),
+        ],
+        "ports": [
+            {"name": "http", "containerPort": contract.HTTP_PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": contract.ADMIN_PORT, "protocol": "TCP"},
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": contract.READY_PATH, "port": "http", "scheme": "HTTP"},
+            "periodSeconds": 2,
+            "timeoutSeconds": 2,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": contract.LIVE_PATH, "port": "http", "scheme": "HTTP"},
+            "initialDelaySeconds": 15,
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "lifecycle": {
+            "preStop": {"httpGet": {"path": contract.DRAIN_PATH, "port": "admin", "scheme": "HTTP"}}
+        },
+        "terminationMessagePath": contract.TERMINATION_PATH,
+        "terminationMessagePolicy": "File",
+        "resources": _resources(runtime.resources),
+        "securityContext": pod.CONTAINER_SECURITY,
+        "volumeMounts": [
+            {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},
+            {"name": "tmp", "mountPath": contract.TMP_DIR},
+        ],
+    }
+
+
+def _resources(resources: Resources) -> dict[str, Any]:
+    # Without a CPU request there is nothing for the autoscaler to measure against.
+    requests = {"cpu": "100m", **_amounts(resources.requests)}
+    limits = _amounts(resources.limits)
+    return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def _amounts(amounts: ResourceList) -> dict[str, str]:
+    return {name: str(amount) for name, amount in amounts.model_dump(exclude_none=True).items()}

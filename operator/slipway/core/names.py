@@ -1,0 +1,64 @@
+"""Every name and label that Slipway gives to an object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from slipway.api.types import GROUP
+
+MODEL_LABEL = f"{GROUP}/modeldeployment"
+REVISION_LABEL = f"{GROUP}/revision"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+MANAGED_BY = "slipway"
+
+#: Hash of what was applied last, so that a field that left a manifest is noticed.
+APPLIED_ANNOTATION = f"{GROUP}/applied"
+
+SERVER_CONTAINER = "server"
+FETCH_CONTAINER = "fetch"
+RESOLVE_CONTAINER = "resolve"
+
+
+def content_hash(content: Any) -> str:
+    """Ten hexadecimal digits of the SHA-256 of the content's canonical JSON."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def revision_object(model_deployment: str, revision: str) -> str:
+    """Name of a revision's Deployment, Service, autoscaler, disruption budget and ControllerRevision."""
+    return f"{model_deployment}-{revision}"
+
+
+def resolver_pod(model_deployment: str, task: Mapping[str, Any]) -> str:
+    """Name of the pod that resolves what the task asks; another task gets another pod."""
+    return f"{model_deployment}-resolve-{content_hash(task)[:8]}"
+
+
+def service_account(model_deployment: str) -> str:
+    """Name of the identity that a ModelDeployment's pods run under."""
+    return f"{model_deployment}-model"
+
+
+def labels(model_deployment: str, component: str, revision: str | None = None) -> dict[str, str]:
+    """Labels of a child; ``component`` is ``model-server``, ``resolver`` or ``route``."""
+    found = {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: component,
+        MODEL_LABEL: model_deployment,
+    }
+    if revision is not None:
+        found[REVISION_LABEL] = revision
+    return found
+
+
+def pod_selector(model_deployment: str, revision: str | None = None) -> dict[str, str]:
+    """Labels that select the serving pods of a ModelDeployment or of one of its revisions."""
+    selector = {MODEL_LABEL: model_deployment, COMPONENT_LABEL: "model-server"}
+    if revision is not None:
+        selector[REVISION_LABEL] = revision
+    return selector

@@ -1,0 +1,127 @@
+"""What the cluster shows of one ModelDeployment, as plain frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from slipway.api.reasons import Reason
+from slipway.core import names
+
+#: An object as the API server sends it; never changed in place.
+Manifest = Mapping[str, Any]
+
+
+class Kind(StrEnum):
+    """Kinds of objects that Slipway watches beside the ModelDeployment itself."""
+
+    CONTROLLER_REVISION = "ControllerRevision"
+    DEPLOYMENT = "Deployment"
+    SERVICE = "Service"
+    AUTOSCALER = "HorizontalPodAutoscaler"
+    DISRUPTION_BUDGET = "PodDisruptionBudget"
+    SERVICE_ACCOUNT = "ServiceAccount"
+    POD = "Pod"
+    ENDPOINT_SLICE = "EndpointSlice"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Names one child in the namespace of its ModelDeployment."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why something could not be done, or does not work."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The children of one ModelDeployment, and what writing them met with."""
+
+    children: Mapping[Kind, tuple[Manifest, ...]] = field(default_factory=dict)
+    #: What the last round of writes met with, by the child that could not be written.
+    faults: Mapping[Reference, Fault] = field(default_factory=dict)
+
+    def of(self, kind: Kind) -> tuple[Manifest, ...]:
+        """All children of a kind that are not being deleted, sorted by name."""
+        return self.children.get(kind, ())
+
+    def find(self, kind: Kind, name: str) -> Manifest | None:
+        """The child with this name, if it exists."""
+        return next((child for child in self.of(kind) if child["metadata"]["name"] == name), None)
+
+    def pods(self, revision: str) -> tuple[Manifest, ...]:
+        """Serving pods of a revision, newest first."""
+        found = [pod for pod in self.of(Kind.POD) if revision_of_object(pod) == revision]
+        return tuple(
+            sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), reverse=True)
+        )
+
+    def ready_pods_behind(self, service: str) -> frozenset[str]:
+        """Names of pods to which a Service leads, ready for traffic."""
+        found: set[str] = set()
+        for slice_ in self.of(Kind.ENDPOINT_SLICE):
+            if slice_["metadata"].get("labels", {}).get("kubernetes.io/service-name") != service:
+                continue
+            for endpoint in slice_.get("endpoints") or ():
+                target = endpoint.get("targetRef") or {}
+                if (endpoint.get("conditions") or {}).get("ready") and target.get("kind") == "Pod":
+                    found.add(target["name"])
+        return frozenset(found)
+
+
+def observe(children: Iterable[Manifest], faults: Mapping[Reference, Fault] | None = None) -> Observed:
+    """Sort children by kind; those being deleted are as good as gone, but pods, which drain."""
+    by_kind: dict[Kind, list[Manifest]] = {}
+    for child in children:
+        if child["metadata"].get("deletionTimestamp") and child["kind"] != Kind.POD:
+            continue
+        by_kind.setdefault(Kind(child["kind"]), []).append(child)
+    return Observed(
+        children={
+            kind: tuple(sorted(found, key=lambda child: str(child["metadata"]["name"])))
+            for kind, found in by_kind.items()
+        },
+        faults=dict(faults or {}),
+    )
+
+
+def revision_of_object(child: Manifest) -> str | None:
+    """The revision that a child belongs to, or None."""
+    labels = child["metadata"].get("labels") or {}
+    if labels.get(names.COMPONENT_LABEL) != "model-server":
+        return None
+    found = labels.get(names.REVISION_LABEL)
+    return str(found) if found else None
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether a pod's Ready condition is True."""
+    return condition(pod, "Ready") == "True"
+
+
+def condition(child: Manifest, type_: str) -> str | None:
+    """Status of a condition of a child, or None."""
+    found = condition_of(child, type_)
+    return str(found["status"]) if found else None
+
+
+def condition_of(child: Manifest, type_: str) -> Manifest | None:
+    """A condition of a child, or None."""
+    conditions = (child.get("status") or {}).get("conditions") or ()
+    return next((found for found in conditions if found.get("type") == type_), None)
+
+
+def timestamp(text: str | None) -> datetime | None:
+    """An RFC 3339 time as Kubernetes writes it, or None."""
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,97 @@
+"""From a model URI to its version and digest, by way of a resolver pod."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from slipway.api.reasons import ConditionType, Reason
+from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, ModelStatus
+from slipway.contract import Outcome, Resolved
+from slipway.core import names
+from slipway.core.diagnosis import diagnose_pod
+from slipway.core.observed import Fault, Manifest, timestamp
+
+#: A failed resolution is tried again after as long as it has failed for, within these bounds.
+LEAST_RETRY = timedelta(seconds=10)
+MOST_RETRY = timedelta(seconds=120)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What is known of the model.
+
+    Attributes:
+        model: what the URI means, or None while that is not known.
+        fault: why it is not known, or None while it is being found out.
+        retry_at: when a failed resolver pod makes room for another try.
+    """
+
+    model: ModelStatus | None = None
+    fault: Fault | None = None
+    retry_at: datetime | None = None
+
+
+def resolve(
+    spec: ModelDeploymentSpec, status: ModelDeploymentStatus, pod: Manifest | None, now: datetime
+) -> Resolution:
+    """Read the answer from status, where it is kept, or else from the resolver pod."""
+    known = status.model
+    if known is not None and known.uri == spec.model.uri and spec.model.digest in (None, known.digest):
+        return Resolution(model=known)
+    if pod is None or pod["metadata"].get("deletionTimestamp"):
+        return Resolution()
+    phase = (pod.get("status") or {}).get("phase")
+    if phase not in ("Succeeded", "Failed"):
+        return Resolution(fault=diagnose_pod(pod, now))
+    answer = _answer(pod)
+    if answer is not None:
+        return Resolution(
+            model=ModelStatus(
+                uri=spec.model.uri,
+                resolvedURI=answer.resolution.uri,
+                version=answer.resolution.version,
+                digest=answer.resolution.digest,
+                bytes=answer.resolution.bytes,
+            )
+        )
+    fault = diagnose_pod(pod, now)
+    if fault is None or fault.reason is Reason.CONTAINER_CRASHING:
+        fault = Fault(
+            Reason.RESOLVER_FAILED,
+            f"the resolver pod ended without an answer{f': {fault.message}' if fault else ''}",
+        )
+    ended = _ended_at(pod, now)
+    return Resolution(fault=fault, retry_at=ended + _patience(status, ended))
+
+
+def _answer(pod: Manifest) -> Resolved | None:
+    for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if container["name"] != names.RESOLVE_CONTAINER:
+            continue
+        try:
+            outcome = Outcome.model_validate_json(ended.get("message") or "").outcome
+        except ValidationError:
+            return None
+        return outcome if isinstance(outcome, Resolved) else None
+    return None
+
+
+def _ended_at(pod: Manifest, now: datetime) -> datetime:
+    for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        ended = timestamp(((container.get("state") or {}).get("terminated") or {}).get("finishedAt"))
+        if ended is not None:
+            return ended
+    return timestamp(pod["metadata"].get("creationTimestamp")) or now
+
+
+def _patience(status: ModelDeploymentStatus, ended: datetime) -> timedelta:
+    """Doubles from one try to the next, and needs no counter to do so."""
+    for condition in status.conditions:
+        if condition.type == ConditionType.MODEL_RESOLVED and condition.status == "False":
+            failed_for = ended - datetime.fromisoformat(condition.lastTransitionTime)
+            return max(LEAST_RETRY, min(MOST_RETRY, failed_for))
+    return LEAST_RETRY

@@ -1,0 +1,92 @@
+"""What pods of a ModelDeployment differ in: a revision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from slipway.api.types import ModelDeploymentSpec, ModelStatus, Runtime
+from slipway.core import names
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the installation decides for all ModelDeployments."""
+
+    server_image: str
+    image_pull_policy: str = "IfNotPresent"
+    mlflow_tracking_uri: str = ""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A model's bytes and what runs them; two equal revisions need the same pods."""
+
+    model: ModelStatus
+    runtime: Runtime
+    image: str
+    #: Image of the container that brings the model, and the MLflow server it asks.
+    fetch_image: str
+    mlflow_tracking_uri: str
+    credentials: str | None
+
+    @property
+    def name(self) -> str:
+        """Hash of the content, the same wherever and whenever it is computed."""
+        return names.content_hash(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """As stored in a ControllerRevision.
+
+        Defaults are left out, so that a field which a newer operator adds changes no revision's name.
+        """
+        return {
+            "model": {
+                "uri": self.model.resolvedURI,
+                "version": self.model.version,
+                "digest": self.model.digest,
+                "bytes": self.model.bytes,
+            },
+            "runtime": self.runtime.model_dump(mode="json", exclude={"image"}, exclude_defaults=True),
+            "image": self.image,
+            "fetchImage": self.fetch_image,
+            "mlflowTrackingURI": self.mlflow_tracking_uri,
+            "credentials": self.credentials,
+        }
+
+
+def revision_of(spec: ModelDeploymentSpec, model: ModelStatus, settings: Settings) -> Revision:
+    """The revision that a spec asks for once its model is resolved."""
+    credentials = spec.model.credentials
+    return Revision(
+        model=model,
+        runtime=spec.runtime,
+        image=spec.runtime.image or settings.server_image,
+        fetch_image=settings.server_image,
+        mlflow_tracking_uri=settings.mlflow_tracking_uri if model.uri.startswith("mlflow:") else "",
+        credentials=credentials.secretRef.name if credentials else None,
+    )
+
+
+def revision_from(content: dict[str, Any]) -> Revision:
+    """The revision that a ControllerRevision remembers.
+
+    Raises:
+        ValueError: if the content is not one of ours (pydantic's ``ValidationError`` included).
+        KeyError: if a part of it is missing.
+    """
+    model = content["model"]
+    return Revision(
+        model=ModelStatus(
+            uri=model["uri"],
+            resolvedURI=model["uri"],
+            version=model["version"],
+            digest=model["digest"],
+            bytes=model["bytes"],
+        ),
+        runtime=Runtime.model_validate(content["runtime"]),
+        image=content["image"],
+        fetch_image=content["fetchImage"],
+        mlflow_tracking_uri=content["mlflowTrackingURI"],
+        credentials=content.get("credentials"),
+    )

@@ -1,0 +1,342 @@
+"""What a ModelDeployment's status says, computed from what the cluster shows; written nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from slipway.api.reasons import ConditionType, Reason
+from slipway.api.types import (
+    Condition,
+    ModelDeploymentSpec,
+    ModelDeploymentStatus,
+    RevisionStatus,
+)
+from slipway.core import names
+from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
+from slipway.core.observed import Fault, Kind, Observed, Reference, revision_of_object
+from slipway.core.plan import Plan, ready_replicas
+from slipway.core.resource import Resource
+
+#: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
+_UNDER_WAY = frozenset(
+    {
+        Reason.RESOLVING,
+        Reason.STARTING,
+        Reason.ROLLING_OUT,
+        Reason.WAITING_FOR_MODEL,
+        Reason.WAITING_FOR_REVISION,
+        Reason.NO_READY_ENDPOINTS,
+        Reason.REGISTRY_UNREACHABLE,
+        Reason.RESOLVER_FAILED,
+        Reason.NAMESPACE_TERMINATING,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An Event to be emitted: something turned good or bad."""
+
+    normal: bool
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Status, reason and message of a condition."""
+
+    status: str
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The status to be written, and the Events that go with it."""
+
+    status: dict[str, Any]
+    notices: tuple[Notice, ...]
+
+
+def report(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
+) -> Report:
+    """Report on a ModelDeployment after a plan was carried out.
+
+    Args:
+        resource: the ModelDeployment as it was read.
+        spec: its spec.
+        plan: what was decided.
+        observed: its children as they are after the plan's writes, with the faults these met with.
+        now: the time, with a time zone.
+    """
+    resolved = _model_resolved(resource, spec, plan, observed)
+    revision_ready = _revision_ready(resource, spec, plan, observed, now)
+    route_ready = _route_ready(resource, plan, observed)
+    ready = _ready(resource, plan, resolved, revision_ready, route_ready)
+    verdicts = {
+        ConditionType.READY: ready,
+        ConditionType.MODEL_RESOLVED: resolved,
+        ConditionType.REVISION_READY: revision_ready,
+        ConditionType.ROUTE_READY: route_ready,
+        **_progress(plan, (resolved, revision_ready, route_ready)),
+    }
+    roles = plan.roles
+    status = ModelDeploymentStatus(
+        observedGeneration=resource.generation,
+        conditions=_conditions(resource, verdicts, now),
+        model=plan.resolution.model or resource.status.model,
+        stable=_revision_status(resource, roles.stable, plan, observed),
+        canary=_revision_status(resource, roles.candidate, plan, observed),
+        canaryWeight=0 if roles.candidate and roles.stable else None,
+        promotedAt=_text(roles.promoted_at),
+        replicas=sum(
+            int((found.get("status") or {}).get("replicas", 0)) for found in observed.of(Kind.DEPLOYMENT)
+        ),
+        selector=",".join(
+            f"{key}={value}" for key, value in sorted(names.pod_selector(resource.owner.name).items())
+        ),
+        url=f"http://{resource.owner.name}.{resource.owner.namespace}.svc" if roles.routed else "",
+    )
+    return Report(
+        status=status.model_dump(mode="json", exclude_none=True),
+        notices=_notices(resource, plan, verdicts),
+    )
+
+
+def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report:
+    """Report on a ModelDeployment whose spec cannot be read: what runs is left as it is, and nothing claimed."""
+    verdict = Verdict("False", fault.reason, fault.message)
+    verdicts = {ConditionType.READY: verdict, ConditionType.STALLED: _stalled(verdict)}
+    kept = resource.status.model_copy(
+        update={
+            "observedGeneration": resource.generation,
+            "conditions": _conditions(resource, verdicts, now),
+        }
+    )
+    return Report(
+        status=kept.model_dump(mode="json", exclude_none=True),
+        notices=_changed(resource, {ConditionType.READY: verdict}),
+    )
+
+
+def _model_resolved(resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed) -> Verdict:
+    model = plan.resolution.model
+    if model is not None:
+        return Verdict(
+            "True", Reason.RESOLVED, f"{spec.model.uri} is version {model.version}, {model.digest}"
+        )
+    fault = plan.resolution.fault or _first_fault(
+        observed,
+        (
+            Reference(Kind.SERVICE_ACCOUNT, names.service_account(resource.owner.name)),
+            Reference(Kind.POD, plan.resolver),
+        ),
+    )
+    if fault is not None:
+        return Verdict("False", fault.reason, fault.message)
+    before = _condition(resource, ConditionType.MODEL_RESOLVED)
+    if before is not None and before.status == "False" and before.observedGeneration == resource.generation:
+        # Another try is under way; what the last one met with stands until it answers.
+        return Verdict("False", Reason(before.reason), before.message)
+    return Verdict("Unknown", Reason.RESOLVING, f"finding the version and digest of {spec.model.uri}")
+
+
+def _revision_ready(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
+) -> Verdict:
+    wanted = plan.roles.wanted
+    if wanted is None:
+        return Verdict("Unknown", Reason.WAITING_FOR_MODEL, "nothing can start before the model is resolved")
+    name = names.revision_object(resource.owner.name, wanted.name)
+    fault = _first_fault(
+        observed,
+        (
+            Reference(kind, name)
+            for kind in (
+                Kind.CONTROLLER_REVISION,
+                Kind.DEPLOYMENT,
+                Kind.SERVICE,
+                Kind.AUTOSCALER,
+                Kind.DISRUPTION_BUDGET,
+            )
+        ),
+    ) or _first_fault(
+        observed, (Reference(Kind.SERVICE_ACCOUNT, names.service_account(resource.owner.name)),)
+    )
+    if fault is not None:
+        return Verdict("False", fault.reason, fault.message)
+    if ready_replicas(observed, resource.owner, wanted.name) >= spec.scaling.minReplicas:
+        return Verdict("True", Reason.AVAILABLE, f"revision {wanted.name} has its pods ready")
+    deployment = observed.find(Kind.DEPLOYMENT, name)
+    fault = (deployment and diagnose_deployment(deployment)) or diagnose_pods(observed.pods(wanted.name), now)
+    if fault is not None:
+        return Verdict("False", fault.reason, fault.message)
+    before = _condition(resource, ConditionType.REVISION_READY)
+    if (
+        before is not None
+        and before.status == "False"
+        and before.observedGeneration == resource.generation
+        and Reason(before.reason) not in _UNDER_WAY
+    ):
+        # A pod that failed is starting again; until it is ready the last failure is the best that is known.
+        return Verdict("False", Reason(before.reason), before.message)
+    return Verdict("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
+
+
+def _route_ready(resource: Resource, plan: Plan, observed: Observed) -> Verdict:
+    routed = plan.roles.routed
+    if routed is None:
+        return Verdict("Unknown", Reason.WAITING_FOR_REVISION, "no revision is there to be routed to")
+    fault = _first_fault(observed, (Reference(Kind.SERVICE, resource.owner.name),))
+    if fault is not None:
+        return Verdict("False", fault.reason, fault.message)
+    service = observed.find(Kind.SERVICE, resource.owner.name)
+    pods = {pod["metadata"]["name"] for pod in observed.pods(routed)}
+    leads = service is not None and service["spec"].get("selector") == names.pod_selector(
+        resource.owner.name, routed
+    )
+    if leads and pods & observed.ready_pods_behind(resource.owner.name):
+        return Verdict("True", Reason.ROUTED, f"Service {resource.owner.name} leads to revision {routed}")
+    return Verdict(
+        "False",
+        Reason.NO_READY_ENDPOINTS,
+        f"Service {resource.owner.name} has no ready pod of revision {routed}",
+    )
+
+
+def _ready(
+    resource: Resource, plan: Plan, resolved: Verdict, revision_ready: Verdict, route_ready: Verdict
+) -> Verdict:
+    stable = plan.roles.stable
+    if stable is not None and route_ready.status == "True":
+        return Verdict(
+            "True",
+            Reason.SERVING,
+            f"revision {stable} serves at http://{resource.owner.name}.{resource.owner.namespace}.svc",
+        )
+    for verdict in (resolved, revision_ready, route_ready):
+        if verdict.status != "True":
+            return Verdict("False", verdict.reason, verdict.message)
+    return Verdict("False", Reason.STARTING, "the first revision is about to serve")
+
+
+def _progress(plan: Plan, parts: Iterable[Verdict]) -> dict[ConditionType, Verdict]:
+    """kstatus conditions: there only while they are True."""
+    open_parts = [part for part in parts if part.status != "True"]
+    stuck = next((part for part in open_parts if _is_bad(part)), None)
+    if stuck is not None:
+        return {ConditionType.STALLED: _stalled(stuck)}
+    if open_parts:
+        return {ConditionType.RECONCILING: Verdict("True", open_parts[0].reason, open_parts[0].message)}
+    if plan.roles.candidate is not None:
+        message = f"revision {plan.roles.candidate} is to take over"
+        return {ConditionType.RECONCILING: Verdict("True", Reason.ROLLING_OUT, message)}
+    return {}
+
+
+def _stalled(verdict: Verdict) -> Verdict:
+    return Verdict("True", verdict.reason, verdict.message)
+
+
+def _is_bad(verdict: Verdict) -> bool:
+    return verdict.status == "False" and verdict.reason not in _UNDER_WAY
+
+
+def _conditions(
+    resource: Resource, verdicts: dict[ConditionType, Verdict], now: datetime
+) -> tuple[Condition, ...]:
+    conditions = []
+    for type_, verdict in verdicts.items():
+        before = _condition(resource, type_)
+        unchanged = before is not None and before.status == verdict.status
+        conditions.append(
+            Condition.model_validate(
+                {
+                    "type": type_.value,
+                    "status": verdict.status,
+                    "reason": verdict.reason.value,
+                    "message": verdict.message[:4096],
+                    "observedGeneration": resource.generation,
+                    "lastTransitionTime": before.lastTransitionTime if before and unchanged else _text(now),
+                }
+            )
+        )
+    return tuple(conditions)
+
+
+def _condition(resource: Resource, type_: ConditionType) -> Condition | None:
+    return next((found for found in resource.status.conditions if found.type == type_), None)
+
+
+def _revision_status(
+    resource: Resource, revision: str | None, plan: Plan, observed: Observed
+) -> RevisionStatus | None:
+    if revision is None:
+        return None
+    version, digest = _identity(resource, revision, plan, observed)
+    deployment = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, revision))
+    status = (deployment.get("status") if deployment else None) or {}
+    return RevisionStatus(
+        revision=revision,
+        version=version,
+        digest=digest,
+        replicas=int(status.get("replicas", 0)),
+        readyReplicas=int(status.get("readyReplicas", 0)),
+    )
+
+
+def _identity(resource: Resource, revision: str, plan: Plan, observed: Observed) -> tuple[str, str]:
+    """Version and digest of a revision, from whoever knows them."""
+    wanted = plan.roles.wanted
+    if wanted is not None and wanted.name == revision:
+        return wanted.model.version, wanted.model.digest
+    for before in (resource.status.stable, resource.status.canary):
+        if before is not None and before.revision == revision:
+            return before.version, before.digest
+    for found in observed.of(Kind.CONTROLLER_REVISION):
+        if revision_of_object(found) == revision:
+            model = found["data"].get("model") or {}
+            return str(model.get("version", "")), str(model.get("digest", ""))
+    return "", ""
+
+
+def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:
+    """One Event for each condition that turned good or bad, and none twice for one cause."""
+    told = _changed(
+        resource,
+        {
+            type_: verdicts[type_]
+            for type_ in (ConditionType.READY, ConditionType.MODEL_RESOLVED, ConditionType.REVISION_READY)
+        },
+    )
+    before = resource.status.stable.revision if resource.status.stable else None
+    if before is not None and plan.roles.stable not in (None, before):
+        message = f"revision {plan.roles.stable} took over from {before}"
+        return (*told, Notice(normal=True, reason=Reason.SERVING, message=message))
+    return told
+
+
+def _changed(resource: Resource, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:
+    told: dict[tuple[Reason, str], Notice] = {}
+    for type_, verdict in verdicts.items():
+        before = _condition(resource, type_)
+        if before is not None and (before.status, before.reason) == (verdict.status, verdict.reason):
+            continue
+        if verdict.status == "True" or _is_bad(verdict) or verdict.reason is Reason.REGISTRY_UNREACHABLE:
+            notice = Notice(verdict.status == "True", verdict.reason, verdict.message)
+            told.setdefault((notice.reason, notice.message), notice)
+    return tuple(told.values())
+
+
+def _first_fault(observed: Observed, references: Iterable[Reference]) -> Fault | None:
+    return next((observed.faults[found] for found in references if found in observed.faults), None)
+
+
+def _text(moment: datetime | None) -> str | None:
+    """RFC 3339 in whole seconds, as Kubernetes writes times."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
