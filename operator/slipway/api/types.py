@@ -21,11 +21,34 @@ PLURAL = "modeldeployments"
 #: Names of children add at most 18 characters (``-`` and a revision's hash, ``-resolve-`` and a hash), and a
 #: Service's name holds 63.
 MAX_NAME_LENGTH = 45
+_INT32 = 2**31 - 1
+
+
+#: Beside a pattern in a schema: the sentence that the API server answers instead of the bare expression.
+MESSAGE_KEY = "x-slipway-message"
 
 
 def _rule(rule: str, message: str) -> dict[str, Any]:
     """A CEL rule with the message a person reads when it refuses."""
     return {"rule": rule, "message": message}
+
+
+def _string(
+    pattern: str,
+    message: str,
+    *,
+    min_length: int | None = None,
+    max_length: int,
+    description: str | None = None,
+) -> Any:
+    """Constraints of a string, with the message a person reads when the pattern does not match."""
+    return Field(
+        pattern=pattern,
+        min_length=min_length,
+        max_length=max_length,
+        description=description,
+        json_schema_extra={MESSAGE_KEY: message},
+    )
 
 
 class Block(BaseModel):
@@ -34,30 +57,46 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 DnsSubdomain = Annotated[
     str,
-    Field(
+    _string(
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        "must be a name of lower case letters, digits, '-' and '.', such as store or store.v2",
         min_length=1,
         max_length=253,
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
     ),
 ]
-LabelKey = Annotated[str, Field(max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
-Quantity = Annotated[
-    int | str,
-    Field(
-        pattern=r"^\d{1,15}(\.\d{1,9})?(m|[kMGTPE]i?|Ki|e\d{1,2})?$",
-        json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32},
+_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LabelKey = Annotated[
+    str,
+    _string(_LABEL_KEY, "keys must be label keys, such as disktype or example.com/disktype", max_length=317),
+]
+LabelValue = Annotated[
+    str,
+    _string(
+        r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        "must be a label value: letters, digits, '-', '_' and '.', with a letter or digit at both ends",
+        max_length=63,
     ),
+]
+Quantity = Annotated[
+    Annotated[int, Field(ge=0)]
+    | Annotated[
+        str,
+        _string(
+            r"^[0-9]{1,15}([.][0-9]{1,9})?(m|k|Ki|[MGTPE]i?|e[0-9]{1,2})?$",
+            "must be a quantity that is not negative, such as 500m, 2 or 1Gi",
+            max_length=32,
+        ),
+    ],
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
 
 
 class SecretRef(Block):
     """A Secret in the namespace of the ModelDeployment."""
 
-    name: DnsSubdomain
+    name: DnsSubdomain = Field(description="Name of the Secret.")
 
 
 class Credentials(Block):
@@ -81,6 +120,9 @@ class Model(Block):
         description="Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://… or pvc://CLAIM/PATH.",
         json_schema_extra={
             "x-kubernetes-validations": [
+                _rule(
+                    "!self.matches('[[:cntrl:]]')", "uri must not contain line breaks or control characters"
+                ),
                 _rule(
                     "self.startsWith('mlflow://') || self.startsWith('https://') || self.startsWith('pvc://')",
                     "uri must start with mlflow://, https:// or pvc://",
@@ -107,7 +149,10 @@ class Model(Block):
         },
     )
     digest: Digest | None = Field(
-        default=None, max_length=71, description="SHA-256 the model must have; anything else is refused."
+        default=None,
+        max_length=71,
+        description="SHA-256 the model must have; anything else is refused.",
+        json_schema_extra={MESSAGE_KEY: "digest must be sha256: and 64 hexadecimal digits in lower case"},
     )
     credentials: Credentials | None = Field(default=None, description="How the model's store is entered.")
 
@@ -119,21 +164,89 @@ class ResourceList(Block):
     memory: Quantity | None = Field(default=None, description="Memory, such as 512Mi.")
 
 
+class Requests(ResourceList):
+    """What a pod asks for; never absent, since scaling counts the CPU that is used in percent of it."""
+
+    cpu: Quantity = Field(default="100m", description="CPU, such as 500m or 2.")
+    memory: Quantity = Field(default="256Mi", description="Memory, such as 512Mi.")
+
+
+class Limits(ResourceList):
+    """What a pod may use at most; CPU is without limit unless one is given."""
+
+    memory: Quantity = Field(default="1Gi", description="Memory, such as 512Mi.")
+
+
 class Resources(Block):
     """What a pod asks for and may use at most."""
 
-    requests: ResourceList = Field(default=ResourceList(cpu="100m", memory="256Mi"))
-    limits: ResourceList = Field(default=ResourceList(memory="1Gi"))
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "!has(self.limits.cpu) || quantity(string(self.requests.cpu))"
+                    ".compareTo(quantity(string(self.limits.cpu))) <= 0",
+                    "requests.cpu (100m where it is not given) must not be above limits.cpu",
+                ),
+                _rule(
+                    "quantity(string(self.requests.memory))"
+                    ".compareTo(quantity(string(self.limits.memory))) <= 0",
+                    "requests.memory (256Mi where it is not given) must not be above limits.memory "
+                    "(1Gi where it is not given)",
+                ),
+            ]
+        }
+    )
+
+    requests: Requests = Field(
+        default=Requests(),
+        description="What a pod asks for. Scaling counts the CPU that is used in percent of requests.cpu.",
+    )
+    limits: Limits = Field(
+        default=Limits(), description="What a pod may use at most; CPU is without limit unless one is given."
+    )
 
 
 class Toleration(Block):
     """As in a pod."""
 
-    key: str | None = Field(default=None, max_length=317)
-    operator: Literal["Exists", "Equal"] | None = None
-    value: str | None = Field(default=None, max_length=63)
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    tolerationSeconds: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+                    "a toleration without key needs operator: Exists",
+                ),
+                _rule(
+                    "!has(self.operator) || self.operator != 'Exists' || "
+                    "!has(self.value) || self.value == ''",
+                    "a toleration with operator: Exists must have no value",
+                ),
+                _rule(
+                    "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                    "tolerationSeconds needs effect: NoExecute",
+                ),
+            ]
+        }
+    )
+
+    key: (
+        Annotated[
+            str,
+            _string(_LABEL_KEY, "key must be a label key, such as gpu or example.com/gpu", max_length=317),
+        ]
+        | None
+    ) = Field(default=None, description="Key of the taint; absent with operator Exists means every key.")
+    operator: Literal["Exists", "Equal"] | None = Field(
+        default=None, description="How key and value are compared; Equal where it is absent."
+    )
+    value: LabelValue | None = Field(default=None, description="Value of the taint.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Effect of the taint; absent means every effect."
+    )
+    tolerationSeconds: int | None = Field(
+        default=None, ge=0, le=_INT32, description="How long a pod stays once the taint appears."
+    )
 
 
 class EnvVar(Block):
@@ -143,15 +256,25 @@ class EnvVar(Block):
         min_length=1,
         max_length=128,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Name of the variable.",
         json_schema_extra={
+            MESSAGE_KEY: "must be letters, digits and '_', and not start with a digit",
             "x-kubernetes-validations": [
                 _rule(
                     "!self.startsWith('SLIPWAY_')", "names that start with SLIPWAY_ are set by the operator"
                 )
-            ]
+            ],
         },
     )
-    value: str = Field(default="", max_length=4096)
+    value: str = Field(default="", max_length=4096, description="Its value.")
+
+
+_NAME_PART = "[a-z0-9]+([._-]+[a-z0-9]+)*"
+_IMAGE = (
+    rf"^(([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?/)?{_NAME_PART}(/{_NAME_PART})*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?)?$"
+)
+_AFFINITY: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
 class Runtime(Block):
@@ -160,24 +283,37 @@ class Runtime(Block):
     image: str = Field(
         default="",
         max_length=512,
-        pattern=r"^([a-zA-Z0-9][a-zA-Z0-9._:/-]*(@sha256:[0-9a-f]{64})?)?$",
+        pattern=_IMAGE,
         description="Model server image; empty means the one of the installed chart.",
+        json_schema_extra={MESSAGE_KEY: "image must be [REGISTRY/]NAME[:TAG][@sha256:DIGEST]"},
     )
-    resources: Resources = Field(default=Resources())
+    resources: Resources = Field(default=Resources(), description="What a pod asks for and may use at most.")
     threads: int = Field(default=1, ge=1, le=256, description="onnxruntime threads per request.")
     requestTimeoutMilliseconds: int = Field(
         default=2000, ge=1, le=3_600_000, description="A request that takes longer is answered 503."
     )
-    nodeSelector: dict[LabelKey, LabelValue] = Field(default={}, max_length=32)
-    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
+    nodeSelector: dict[LabelKey, LabelValue] = Field(
+        default={}, max_length=32, description="Labels that a node must have to run the pods."
+    )
+    tolerations: tuple[Toleration, ...] = Field(
+        default=(), max_length=32, description="Taints that the pods put up with."
+    )
     affinity: dict[str, Any] = Field(
         default={},
-        description="As in a pod.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        description="Where the pods go, as in a pod.",
+        json_schema_extra={
+            "additionalProperties": False,
+            "properties": {
+                "nodeAffinity": _AFFINITY | {"description": "As in a pod."},
+                "podAffinity": _AFFINITY | {"description": "As in a pod."},
+                "podAntiAffinity": _AFFINITY | {"description": "As in a pod."},
+            },
+        },
     )
     env: tuple[EnvVar, ...] = Field(
         default=(),
         max_length=64,
+        description="Plain environment variables of the model server.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
 
@@ -185,7 +321,7 @@ class Runtime(Block):
 class CpuMetric(Block):
     """Scale on the share of the requested CPU that pods use."""
 
-    type: Literal["CPU"] = "CPU"
+    type: Literal["CPU"] = Field(default="CPU", description="What is measured.")
     targetPercent: int = Field(
         default=70, ge=1, le=1000, description="Average use, in percent of the request."
     )
@@ -205,12 +341,13 @@ class Scaling(Block):
         }
     )
 
-    minReplicas: int = Field(default=1, ge=1, le=1000)
-    maxReplicas: int = Field(default=10, ge=1, le=1000)
+    minReplicas: int = Field(default=1, ge=1, le=1000, description="Pods at least.")
+    maxReplicas: int = Field(default=10, ge=1, le=1000, description="Pods at most.")
     metrics: tuple[CpuMetric, ...] = Field(
         default=(CpuMetric(),),
         min_length=1,
         max_length=1,
+        description="What the number of pods follows.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 
@@ -218,41 +355,31 @@ class Scaling(Block):
 class ModelDeploymentSpec(Block):
     """What should be served, and how."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                _rule(
-                    "!(has(self.runtime.resources.limits) && has(self.runtime.resources.limits.cpu) && "
-                    "has(self.runtime.resources.requests) && has(self.runtime.resources.requests.cpu)) || "
-                    "quantity(string(self.runtime.resources.requests.cpu))"
-                    ".compareTo(quantity(string(self.runtime.resources.limits.cpu))) <= 0",
-                    "runtime.resources.requests.cpu must not be above limits.cpu",
-                ),
-                _rule(
-                    "!(has(self.runtime.resources.limits) && has(self.runtime.resources.limits.memory) && "
-                    "has(self.runtime.resources.requests) && has(self.runtime.resources.requests.memory)) || "
-                    "quantity(string(self.runtime.resources.requests.memory))"
-                    ".compareTo(quantity(string(self.runtime.resources.limits.memory))) <= 0",
-                    "runtime.resources.requests.memory must not be above limits.memory",
-                ),
-            ]
-        }
+    model: Model = Field(description="Which model is served.")
+    runtime: Runtime = Field(
+        default=Runtime(), description="What runs the model. A change here makes a new revision."
     )
-
-    model: Model
-    runtime: Runtime = Field(default=Runtime())
-    scaling: Scaling = Field(default=Scaling())
+    scaling: Scaling = Field(
+        default=Scaling(), description="How many pods serve a revision. kubectl scale sets minReplicas."
+    )
 
 
 class Condition(Block):
     """As ``metav1.Condition``."""
 
-    type: str = Field(max_length=316)
-    status: Literal["True", "False", "Unknown"]
-    reason: str = Field(min_length=1, max_length=1024)
-    message: str = Field(max_length=32768)
-    observedGeneration: int = Field(ge=0)
-    lastTransitionTime: str = Field(max_length=64, json_schema_extra={"format": "date-time"})
+    type: str = Field(max_length=316, description="What the condition is about, such as Ready.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field(
+        min_length=1,
+        max_length=1024,
+        pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+        description="Why, in one word; docs/reasons.md explains each.",
+    )
+    message: str = Field(max_length=32768, description="The fact and the next step.")
+    observedGeneration: int = Field(ge=0, description="metadata.generation that this was seen for.")
+    lastTransitionTime: str = Field(
+        max_length=64, description="When status last changed.", json_schema_extra={"format": "date-time"}
+    )
 
 
 class ModelStatus(Block):
@@ -260,46 +387,73 @@ class ModelStatus(Block):
 
     uri: str = Field(max_length=1024, description="The URI as asked.")
     resolvedURI: str = Field(max_length=1024, description="The URI that names these bytes for good.")
-    version: str = Field(max_length=256)
-    digest: str = Field(max_length=71)
-    bytes: int = Field(ge=0, json_schema_extra={"format": "int64"})
+    version: str = Field(max_length=256, description="The store's own name of the version.")
+    digest: str = Field(max_length=71, description="SHA-256 of the model's files.")
+    bytes: int = Field(ge=0, description="Size of the model's files.")
 
 
 class RevisionStatus(Block):
     """One revision and its pods."""
 
-    revision: str = Field(max_length=63)
-    version: str = Field(max_length=256)
-    digest: str = Field(max_length=71)
-    replicas: int = Field(default=0, ge=0)
-    readyReplicas: int = Field(default=0, ge=0)
+    revision: str = Field(max_length=63, description="Hash of what its pods would differ in.")
+    version: str = Field(max_length=256, description="Version of the model.")
+    digest: str = Field(max_length=71, description="SHA-256 of the model's files.")
+    replicas: int = Field(default=0, ge=0, le=_INT32, description="Pods.")
+    readyReplicas: int = Field(default=0, ge=0, le=_INT32, description="Pods that are ready.")
 
 
 class ModelDeploymentStatus(Block):
     """What the operator saw and did."""
 
-    observedGeneration: int = Field(default=0, ge=0)
+    observedGeneration: int = Field(
+        default=0, ge=0, description="metadata.generation that the status was written for."
+    )
     conditions: tuple[Condition, ...] = Field(
         default=(),
         max_length=16,
+        description="Ready sums up; the others say what it stands on.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    model: ModelStatus | None = None
+    model: ModelStatus | None = Field(default=None, description="What the model URI was resolved to.")
     stable: RevisionStatus | None = Field(default=None, description="The revision that clients reach.")
     canary: RevisionStatus | None = Field(default=None, description="The revision that is to replace it.")
     canaryWeight: int | None = Field(
         default=None, ge=0, le=100, description="Percent of traffic on the canary."
     )
-    retiredAt: str | None = Field(
+    promotedAt: str | None = Field(
         default=None,
         max_length=64,
         description="When the stable revision took over; the old one is kept until its clients left.",
         json_schema_extra={"format": "date-time"},
     )
-    replicas: int = Field(default=0, ge=0, description="Pods of all revisions.")
+    replicas: int = Field(default=0, ge=0, le=_INT32, description="Pods of all revisions.")
     selector: str = Field(
         default="", max_length=1024, description="Label selector of the pods, for the scale subresource."
     )
     url: str = Field(
         default="", max_length=1024, description="Where clients inside the cluster reach the model."
     )
+
+
+class ModelDeployment(Block):
+    """A model, served by autoscaled pods behind a Service."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    f"self.metadata.name.size() <= {MAX_NAME_LENGTH}",
+                    f"metadata.name must have at most {MAX_NAME_LENGTH} characters, since its children's "
+                    "names are longer",
+                ),
+                _rule(
+                    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                    "metadata.name must start with a lower case letter, hold only such letters, digits and "
+                    "'-', and not end with '-', since a Service carries it",
+                ),
+            ]
+        }
+    )
+
+    spec: ModelDeploymentSpec = Field(description="What should be served, and how.")
+    status: ModelDeploymentStatus | None = Field(default=None, description="What the operator saw and did.")
