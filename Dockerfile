@@ -1,0 +1,66 @@
+# The images of Slipway: `docker build --target operator .` and `--target server` (buildah builds them too).
+#
+# BASE is any Debian-like image with Python 3.11 or newer. BUILD_BASE also needs python3's venv and ensurepip;
+# the default has them. A machine with a certificate authority of its own passes it as the build secret `ca`
+# (`--secret id=ca,src=/etc/ssl/certs/ca-certificates.crt`), which no layer keeps.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG BUILD_BASE=${BASE}
+
+FROM ${BUILD_BASE} AS uv
+ARG UV_VERSION=0.13.9
+RUN --mount=type=secret,id=ca \
+    [ ! -s /run/secrets/ca ] || export PIP_CERT=/run/secrets/ca; \
+    python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==${UV_VERSION}
+ENV PATH=/opt/uv/bin:$PATH \
+    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH UV_PYTHON_DOWNLOADS=never
+RUN uv venv --quiet --python python3 /opt/slipway
+WORKDIR /src
+
+# The lists come first and on their own: a change in pyproject.toml that moves no package installs nothing again.
+FROM uv AS lists
+COPY pyproject.toml uv.lock ./
+RUN for target in operator server; do \
+        uv export --quiet --frozen --no-dev --extra $target --no-emit-project --no-header \
+            --output-file /lists/$target.txt || exit 1; \
+    done
+
+FROM uv AS operator-packages
+COPY --from=lists /lists/operator.txt /lists/
+RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
+    [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
+    uv pip install --quiet --python /opt/slipway --no-deps --require-hashes -r /lists/operator.txt && \
+    find /opt/slipway -type d -name tests -prune -exec rm -r {} +
+
+FROM uv AS server-packages
+COPY --from=lists /lists/server.txt /lists/
+RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
+    [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
+    uv pip install --quiet --python /opt/slipway --no-deps --require-hashes -r /lists/server.txt && \
+    find /opt/slipway -type d -name tests -prune -exec rm -r {} +
+
+# Slipway's own code, in a tree of its own, laid over the packages: a change here rebuilds nothing else.
+FROM uv AS code
+ARG HATCHLING_VERSION=1.27.0
+RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
+    [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
+    uv pip install --quiet --python /opt/slipway hatchling==${HATCHLING_VERSION}
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+COPY server server
+RUN uv pip install --quiet --python /opt/slipway --prefix /code --no-deps --no-build-isolation --no-cache .
+
+FROM ${BASE} AS operator
+COPY --from=operator-packages /opt/slipway /opt/slipway
+COPY --from=code /code /opt/slipway
+ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+ENTRYPOINT ["slipway-operator"]
+
+FROM ${BASE} AS server
+COPY --from=server-packages /opt/slipway /opt/slipway
+COPY --from=code /code /opt/slipway
+ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1
+USER 65532:65532
+EXPOSE 8080 8081
+ENTRYPOINT ["slipway-server"]

@@ -1,0 +1,84 @@
+"""Archives of the images in the cache, one per content key, and which of them the cluster holds."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster.command import exclusive, run, step, tell
+from e2e.cluster.provider import choose_provider
+from e2e.cluster.settings import Settings
+from e2e.cluster.tools import Tools
+from e2e.images.builders import choose_builder
+from e2e.images.catalog import Image, content_key
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An image as a file that `e2e.cluster load` takes."""
+
+    image: Image
+    path: Path
+
+
+def build(images: Iterable[Image], cache: Path, *, force: bool = False) -> list[Archive]:
+    """Build what changed since it was last built; returns one archive per image, in the order given."""
+    folder = cache / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / "lock", "building images"):
+        builder = choose_builder(cache)
+        bases = builder.bases()
+        archives = []
+        for image in images:
+            key = content_key(image, f"{builder.name} {bases.key}")
+            archive = Archive(image, folder / f"{image.short}-{key}.tar")
+            if force or not archive.path.exists():
+                with step(f"building {image.name} with {builder.name}"):
+                    unfinished = archive.path.with_suffix(".part")
+                    unfinished.unlink(missing_ok=True)
+                    builder.build(image, bases, unfinished)
+                    unfinished.rename(archive.path)
+            _forget_older(archive)
+            archives.append(archive)
+    return archives
+
+
+def load(archives: Sequence[Archive], settings: Settings, *, force: bool = False) -> dict[str, str]:
+    """Put on every node what is not there yet; returns `name@sha256:…` by short name, usable as it is."""
+    with exclusive(settings.cache / "images" / "load.lock", "loading images"):
+        record = settings.kubeconfig.with_suffix(".images.json")
+        nodes = _node_ids(settings)
+        known = {} if force else _read_record(record, nodes)
+        missing = [archive for archive in archives if archive.path.name not in known]
+        if missing:
+            with step(f"loading {', '.join(archive.image.short for archive in missing)} into the cluster"):
+                loaded = choose_provider(settings).load([archive.path for archive in missing])
+            known |= {
+                archive.path.name: reference for archive, reference in zip(missing, loaded, strict=True)
+            }
+            record.write_text(json.dumps({"nodes": nodes, "loaded": known}, indent=2))
+        else:
+            tell("  ✓ the cluster has these images")
+    return {archive.image.short: known[archive.path.name] for archive in archives}
+
+
+def _node_ids(settings: Settings) -> list[str]:
+    """The nodes' unique ids: a cluster made anew, or a node more, has none of the images."""
+    jsonpath = "jsonpath={range .items[*]}{.metadata.uid}{'\\n'}{end}"
+    kubectl = Tools(settings.cache).bin / "kubectl"
+    return sorted(
+        run([kubectl, f"--kubeconfig={settings.kubeconfig}", "get", "nodes", "-o", jsonpath]).split()
+    )
+
+
+def _read_record(record: Path, nodes: list[str]) -> dict[str, str]:
+    if not record.exists():
+        return {}
+    written = json.loads(record.read_text())
+    return dict(written["loaded"]) if written["nodes"] == nodes else {}
+
+
+def _forget_older(archive: Archive) -> None:
+    for other in archive.path.parent.glob(f"{archive.image.short}-*.tar"):
+        if other != archive.path:
+            other.unlink()

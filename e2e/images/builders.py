@@ -1,0 +1,160 @@
+"""Docker and buildah, each behind the same two verbs."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from e2e.cluster.command import run, step
+from e2e.cluster.errors import ClusterError
+from e2e.images.base import make_base
+from e2e.images.catalog import ROOT, Image
+
+#: The base where an image registry can be reached; the Dockerfiles' own default, for both roles.
+REGISTRY_BASE = "docker.io/library/python:3.11-slim-bookworm"
+#: Where a machine says which certificates it trusts, by program; the first that is set is passed on.
+CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+PREPARE_SECONDS = 600.0
+BUILD_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Bases:
+    """Image references for the Dockerfiles' BASE and BUILD_BASE; `key` changes with what they hold."""
+
+    key: str
+    run: str
+    build: str
+
+
+class Builder(Protocol):
+    """A program that builds Dockerfiles."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    def bases(self) -> Bases:
+        """What images stand on here, made or pulled if need be."""
+
+    def build(self, image: Image, bases: Bases, archive: Path) -> None:
+        """Build an image and write it as a docker-archive that carries its name."""
+
+
+def choose_builder(cache: Path) -> Builder:
+    """Docker where its engine answers, buildah otherwise; ClusterError says what to install."""
+    if shutil.which("docker") and _succeeds(["docker", "info"]):
+        return DockerBuilder(cache)
+    if os.geteuid() != 0:
+        raise ClusterError(
+            "images need Docker (start its engine), or root to build with buildah (run as root)"
+        )
+    _install_missing("buildah", "debootstrap")
+    return BuildahBuilder(cache)
+
+
+@dataclass(frozen=True)
+class DockerBuilder:
+    """Docker with BuildKit."""
+
+    cache: Path
+    name: str = "docker"
+
+    def bases(self) -> Bases:
+        if _succeeds(["docker", "image", "inspect", REGISTRY_BASE]) or self._pull():
+            return Bases(REGISTRY_BASE, REGISTRY_BASE, REGISTRY_BASE)
+        if os.geteuid() != 0:
+            raise ClusterError(
+                f"{REGISTRY_BASE} cannot be pulled, and making a base without a registry needs root"
+            )
+        _install_missing("debootstrap")
+        base = make_base(self.cache / "images")
+        names = {f"slipway.dev/base:{base.key}": base.run, f"slipway.dev/build-base:{base.key}": base.build}
+        for name, tar in names.items():
+            if not _succeeds(["docker", "image", "inspect", name]):
+                run(["docker", "import", tar, name])
+        return Bases(base.key, *names)
+
+    def build(self, image: Image, bases: Bases, archive: Path) -> None:
+        run(
+            ["docker", "build", *_arguments(image, bases), "--network=host", "--progress=plain", ROOT],
+            env={"DOCKER_BUILDKIT": "1"},
+            timeout=BUILD_SECONDS,
+        )
+        run(["docker", "save", "--output", archive, image.name])
+
+    def _pull(self) -> bool:
+        with step(f"pulling {REGISTRY_BASE}"):
+            return _succeeds(["docker", "pull", REGISTRY_BASE])
+
+
+@dataclass(frozen=True)
+class BuildahBuilder:
+    """buildah as root, with a store of its own so that the machine's other images stay untouched."""
+
+    cache: Path
+    name: str = "buildah"
+
+    def bases(self) -> Bases:
+        base = make_base(self.cache / "images")
+        names = {f"slipway.dev/base:{base.key}": base.run, f"slipway.dev/build-base:{base.key}": base.build}
+        for name, tar in names.items():
+            if not _succeeds(self._argv("inspect", "--type=image", name)):
+                container = run(self._argv("from", "scratch")).strip()
+                run(self._argv("add", "--quiet", container, str(tar), "/"))
+                run(self._argv("commit", "--quiet", "--rm", container, name))
+        return Bases(base.key, *names)
+
+    def build(self, image: Image, bases: Bases, archive: Path) -> None:
+        run(
+            self._argv(
+                "build",
+                *_arguments(image, bases),
+                "--ignorefile=.dockerignore",
+                "--isolation=chroot",
+                "--network=host",
+                "--layers",
+                ".",
+            ),
+            cwd=ROOT,
+            timeout=BUILD_SECONDS,
+        )
+        run(self._argv("push", "--quiet", image.name, f"docker-archive:{archive}:{image.name}"))
+
+    def _argv(self, *words: str) -> list[str]:
+        store = self.cache / "images" / "store"
+        return ["buildah", f"--root={store}", "--runroot=/run/slipway-images", *words]
+
+
+def _arguments(image: Image, bases: Bases) -> list[str]:
+    words = [
+        f"--build-arg=BASE={bases.run}",
+        f"--build-arg=BUILD_BASE={bases.build}",
+        f"--file={ROOT / image.dockerfile}",
+        f"--target={image.target}",
+        f"--tag={image.name}",
+    ]
+    if certificates := next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), None):
+        words.append(f"--secret=id=ca,src={certificates}")
+    return words
+
+
+def _succeeds(argv: list[str]) -> bool:
+    return subprocess.run(argv, capture_output=True, check=False, timeout=PREPARE_SECONDS).returncode == 0
+
+
+def _install_missing(*programs: str) -> None:
+    missing = [program for program in programs if not shutil.which(program)]
+    if not missing:
+        return
+    if not shutil.which("apt-get"):
+        raise ClusterError(
+            f"{' and '.join(missing)} missing: install with your package manager, or use Docker"
+        )
+    with step(f"installing {' '.join(missing)}"):
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update", "-q"], env=quiet, timeout=PREPARE_SECONDS)
+        argv = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing]
+        run(argv, env=quiet, timeout=PREPARE_SECONDS)

@@ -1,0 +1,72 @@
+"""Which images there are, and what each is made of."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its name on the node, how it is built, and every file that can change it."""
+
+    short: str
+    """What the command line calls it, such as `server`."""
+    name: str
+    """The reference that manifests use, tag included."""
+    dockerfile: Path
+    """Relative to the repository's root, which is also the build's context."""
+    target: str
+    inputs: tuple[str, ...]
+    """Files and folders of the context that the build copies; the Dockerfile is always one more."""
+
+
+_PACKAGE_LISTS = ("pyproject.toml", "uv.lock")
+_CODE = ("README.md", "LICENSE", "operator", "server")
+
+IMAGES = (
+    Image("operator", "slipway.dev/operator:dev", Path("Dockerfile"), "operator", _PACKAGE_LISTS + _CODE),
+    Image("server", "slipway.dev/server:dev", Path("Dockerfile"), "server", _PACKAGE_LISTS + _CODE),
+    Image(
+        "mlflow", "slipway.dev/mlflow:test", Path("e2e/images/mlflow/Dockerfile"), "mlflow", _PACKAGE_LISTS
+    ),
+    Image(
+        "prometheus",
+        "slipway.dev/prometheus:test",
+        Path("e2e/images/prometheus/Dockerfile"),
+        "prometheus",
+        (),
+    ),
+)
+NAMES = tuple(image.short for image in IMAGES)
+
+
+def find_image(short: str) -> Image:
+    """The image of that short name; KeyError where there is none."""
+    return next(image for image in IMAGES if image.short == short)
+
+
+def content_key(image: Image, base: str, root: Path = ROOT) -> str:
+    """32 hex digits that differ whenever the image could: by name, base, and each input's bytes and mode."""
+    digest = hashlib.sha256()
+    for word in (image.name, image.target, base):
+        digest.update(word.encode() + b"\0")
+    for path in _files(image, root):
+        mode = path.stat().st_mode & 0o777
+        digest.update(f"{path.relative_to(root)}\0{mode:o}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:32]
+
+
+def _files(image: Image, root: Path) -> Iterator[Path]:
+    for given in (str(image.dockerfile), ".dockerignore", *image.inputs):
+        path = root / given
+        if path.is_dir():
+            found = (
+                inner for inner in path.rglob("*") if inner.is_file() and "__pycache__" not in inner.parts
+            )
+            yield from sorted(inner for inner in found if inner.suffix != ".pyc")
+        else:
+            yield path
