@@ -33,22 +33,9 @@ def _rule(rule: str, message: str) -> dict[str, Any]:
     return {"rule": rule, "message": message}
 
 
-def _string(
-    pattern: str,
-    message: str,
-    *,
-    min_length: int | None = None,
-    max_length: int,
-    description: str | None = None,
-) -> Any:
+def _string(pattern: str, message: str, *, max_length: int) -> Any:
     """Constraints of a string, with the message a person reads when the pattern does not match."""
-    return Field(
-        pattern=pattern,
-        min_length=min_length,
-        max_length=max_length,
-        description=description,
-        json_schema_extra={MESSAGE_KEY: message},
-    )
+    return Field(pattern=pattern, max_length=max_length, json_schema_extra={MESSAGE_KEY: message})
 
 
 class Block(BaseModel):
@@ -62,7 +49,6 @@ DnsSubdomain = Annotated[
     _string(
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
         "must be a name of lower case letters, digits, '-' and '.', such as store or store.v2",
-        min_length=1,
         max_length=253,
     ),
 ]
@@ -115,7 +101,6 @@ class Model(Block):
     """Which model is served."""
 
     uri: str = Field(
-        min_length=1,
         max_length=1024,
         description="Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://… or pvc://CLAIM/PATH.",
         json_schema_extra={
@@ -164,6 +149,14 @@ class ResourceList(Block):
     memory: Quantity | None = Field(default=None, description="Memory, such as 512Mi.")
 
 
+def _at_most(small: str, large: str) -> str:
+    """A CEL rule that compares two quantities; what is none is refused elsewhere, in better words."""
+    return (
+        f"!isQuantity(string({small})) || !isQuantity(string({large})) || "
+        f"!quantity(string({small})).isGreaterThan(quantity(string({large})))"
+    )
+
+
 class Requests(ResourceList):
     """What a pod asks for; never absent, since scaling counts the CPU that is used in percent of it."""
 
@@ -184,13 +177,16 @@ class Resources(Block):
         json_schema_extra={
             "x-kubernetes-validations": [
                 _rule(
-                    "!has(self.limits.cpu) || quantity(string(self.requests.cpu))"
-                    ".compareTo(quantity(string(self.limits.cpu))) <= 0",
+                    "!isQuantity(string(self.requests.cpu)) || "
+                    "quantity(string(self.requests.cpu)).isGreaterThan(quantity('0'))",
+                    "requests.cpu must be above 0, since scaling counts in percent of it",
+                ),
+                _rule(
+                    "!has(self.limits.cpu) || " + _at_most("self.requests.cpu", "self.limits.cpu"),
                     "requests.cpu (100m where it is not given) must not be above limits.cpu",
                 ),
                 _rule(
-                    "quantity(string(self.requests.memory))"
-                    ".compareTo(quantity(string(self.limits.memory))) <= 0",
+                    _at_most("self.requests.memory", "self.limits.memory"),
                     "requests.memory (256Mi where it is not given) must not be above limits.memory "
                     "(1Gi where it is not given)",
                 ),
@@ -253,7 +249,6 @@ class EnvVar(Block):
     """A plain environment variable of the model server."""
 
     name: str = Field(
-        min_length=1,
         max_length=128,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Name of the variable.",
