@@ -82,6 +82,7 @@ class ResolveTask(Message):
 
     uri: str
     digest: Digest | None = None
+    maxBytes: int | None = Field(default=None, ge=1, description="room that the pods will have for the model")
 
 
 class FetchTask(Message):
@@ -89,6 +90,7 @@ class FetchTask(Message):
 
     uri: str
     digest: Digest
+    maxBytes: int | None = Field(default=None, ge=1, description="size limit of the volume, if it has one")
 
 
 class Resolution(Message):
@@ -117,6 +119,14 @@ class Resolved(Message):
     resolution: Resolution
 
 
+class Fetched(Message):
+    """The files with this digest are in :data:`MODEL_DIR`."""
+
+    kind: Literal["Fetched"] = "Fetched"
+    digest: Digest
+    bytes: int = Field(ge=0)
+
+
 class Failed(Message):
     kind: Literal["Failed"] = "Failed"
     failure: Failure
@@ -125,7 +135,7 @@ class Failed(Message):
 class Outcome(Message):
     """A container's last words, written to :data:`TERMINATION_PATH` (4,096 bytes at most)."""
 
-    outcome: Annotated[Resolved | Failed, Field(discriminator="kind")]
+    outcome: Annotated[Resolved | Fetched | Failed, Field(discriminator="kind")]
 
 
 class Metric(StrEnum):

@@ -1,0 +1,86 @@
+"""What the credentials Secret holds, as ``envFrom`` with a prefix brings it into the container."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import httpx
+
+from slipway.contract import CREDENTIAL_ENV_PREFIX, ModelFault
+from slipway.models.faults import ModelError
+
+#: A secret shorter than this is not looked for in messages: it would blot out parts of ordinary words.
+_SHORTEST_REDACTED = 4
+
+
+@dataclass(frozen=True)
+class Login:
+    """A username and password, or a bearer token; with neither, requests go out without credentials."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+    def authorization(self) -> str | None:
+        """The value of the ``Authorization`` header. A username wins over a token, as in MLflow's client."""
+        if self.username:
+            pair = f"{self.username}:{self.password}".encode()
+            return "Basic " + base64.b64encode(pair).decode("ascii")
+        return f"Bearer {self.token}" if self.token else None
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Everything that one credentials Secret may hold; each key is optional."""
+
+    tracking_uri: str = ""
+    mlflow: Login = Login()
+    http: Login = Login()
+    ca_certificates: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Credentials:
+        """Read them from environment variables; a line break at the end of a value is dropped."""
+
+        def key(*names: str) -> str:
+            values = (environment.get(CREDENTIAL_ENV_PREFIX + name, "").strip() for name in names)
+            return next((value for value in values if value), "")
+
+        return cls(
+            tracking_uri=key("MLFLOW_TRACKING_URI"),
+            mlflow=Login(
+                username=key("MLFLOW_TRACKING_USERNAME"),
+                password=key("MLFLOW_TRACKING_PASSWORD"),
+                token=key("MLFLOW_TRACKING_TOKEN"),
+            ),
+            http=Login(username=key("HTTP_USERNAME"), password=key("HTTP_PASSWORD"), token=key("HTTP_TOKEN")),
+            ca_certificates=key("CA_CERT", "ca.crt"),
+        )
+
+    def trust(self) -> ssl.SSLContext:
+        """The certificate authorities of the image (or of ``SSL_CERT_FILE``) and those of the Secret.
+
+        Raises :class:`ModelError` where the Secret's are not PEM.
+        """
+        context = httpx.create_ssl_context()
+        if self.ca_certificates:
+            try:
+                context.load_verify_locations(cadata=self.ca_certificates)
+            except (ssl.SSLError, ValueError) as error:
+                raise ModelError(
+                    ModelFault.MODEL_ACCESS_DENIED,
+                    "the key CA_CERT (or ca.crt) of the credentials Secret is not a PEM certificate: "
+                    "it must begin with -----BEGIN CERTIFICATE-----",
+                ) from error
+        return context
+
+    def redacted(self, text: str) -> str:
+        """The text without any secret of these credentials, whoever echoed it."""
+        for login in (self.mlflow, self.http):
+            for secret in (login.password, login.token, (login.authorization() or "").partition(" ")[2]):
+                if len(secret) >= _SHORTEST_REDACTED:
+                    text = text.replace(secret, "***")
+        return text

@@ -1,0 +1,120 @@
+"""``slipway-model``: what the resolver pod and the init container of model pods run.
+
+The task is JSON in an environment variable, the answer JSON in the container's termination message. Exit code
+0 where it worked, 1 where it did not and the answer says why, 2 where the task itself cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import stamina.instrumentation
+from pydantic import ValidationError
+
+from slipway.contract import (
+    MODEL_DIR,
+    MODEL_TASK_ENV,
+    TERMINATION_PATH,
+    Failed,
+    Failure,
+    Fetched,
+    FetchTask,
+    Outcome,
+    Resolved,
+    ResolveTask,
+)
+from slipway.models.faults import MESSAGE_LIMIT, ModelError, shortened
+from slipway.models.source import fetch, resolve
+from slipway.models.sources import Surroundings, source_of
+
+#: Kubernetes cuts a termination message here, in bytes.
+TERMINATION_LIMIT = 4096
+
+_log = logging.getLogger("slipway.models")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do one task; gives the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="slipway-model",
+        description="Finds and fetches models. Runs in the pods that Slipway makes.",
+        epilog=f"The task is a JSON object in the environment variable {MODEL_TASK_ENV}.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("resolve", help="find which version and which bytes a model URI means")
+    commands.add_parser("fetch", help=f"put the files of a resolved model into {MODEL_DIR} and verify them")
+    command: str = parser.parse_args(arguments).command
+
+    _set_up()
+    text = os.environ.get(MODEL_TASK_ENV, "")
+    around = Surroundings.of()
+    try:
+        done = _resolve(text, around) if command == "resolve" else _fetch(text, around)
+        outcome, code = Outcome(outcome=done), 0
+    except ValidationError as error:
+        parser.error(f"{MODEL_TASK_ENV} does not hold a task for '{command}': {error}")
+    except ModelError as error:
+        message = shortened(around.credentials.redacted(str(error)), MESSAGE_LIMIT)
+        _log.error("%s: %s", error.reason, message)
+        outcome, code = Outcome(outcome=Failed(failure=Failure(reason=error.reason, message=message))), 1
+    Path(os.environ.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)).write_bytes(last_words(outcome))
+    return code
+
+
+def last_words(outcome: Outcome) -> bytes:
+    """An outcome as JSON of at most :data:`TERMINATION_LIMIT` bytes, by cutting its message if need be."""
+    encoded = outcome.model_dump_json().encode()
+    limit = MESSAGE_LIMIT
+    while len(encoded) > TERMINATION_LIMIT and isinstance(outcome.outcome, Failed):
+        limit //= 2
+        failure = outcome.outcome.failure
+        shorter = Failure(reason=failure.reason, message=shortened(failure.message, limit))
+        encoded = Outcome(outcome=Failed(failure=shorter)).model_dump_json().encode()
+    return encoded
+
+
+def _resolve(text: str, around: Surroundings) -> Resolved:
+    task = ResolveTask.model_validate_json(text)
+    resolution = resolve(task, source_of(task.uri, around))
+    _log.info(
+        "%s is version %s with %d bytes and digest %s",
+        task.uri.partition("?")[0],
+        resolution.version,
+        resolution.bytes,
+        resolution.digest,
+    )
+    return Resolved(resolution=resolution)
+
+
+def _fetch(text: str, around: Surroundings) -> Fetched:
+    task = FetchTask.model_validate_json(text)
+    directory = Path(os.environ.get("SLIPWAY_MODEL_DIR", MODEL_DIR))
+    size = fetch(task, source_of(task.uri, around), directory)
+    _log.info("%s holds the %d bytes with digest %s", directory, size, task.digest)
+    return Fetched(digest=task.digest, bytes=size)
+
+
+def _set_up() -> None:
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    # Its lines have whole addresses, whose queries may be secrets.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    stamina.instrumentation.set_on_retry_hooks([_log_retry])
+    # The first process of a container ignores SIGTERM unless it says otherwise.
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    _log.warning("trying again in %.1f s: %s", details.wait_for, details.caused_by)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    sys.exit(128 + number)

@@ -1,0 +1,239 @@
+"""Which other files an ONNX model needs, read from its bytes while they pass by.
+
+Big models keep their weights in files beside the ``.onnx`` file ("external data"), and only the model itself
+says which. This reads just enough of the protobuf encoding to find their names: the bytes come in pieces,
+weights are skipped, and nothing is kept, so a model of two gigabytes costs no memory. The ``onnx`` package
+would need the whole model in memory and 60 MB of image.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator
+
+from slipway.contract import ModelFault
+from slipway.models.faults import ModelError
+
+#: The fields on the way to a tensor's ``external_data``, by message: field number → message inside
+#: (numbers of onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+_FIELDS: dict[str, dict[int, str]] = {
+    "Model": {7: "Graph", 20: "TrainingInfo", 25: "Function"},
+    "TrainingInfo": {1: "Graph", 2: "Graph"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Node": {5: "Attribute"},
+    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
+    "SparseTensor": {1: "Tensor", 2: "Tensor"},
+    "Tensor": {13: "Entry"},
+}
+#: Plain values: an attribute or a tensor that has them has no tensor or external data. A forest keeps
+#: millions of numbers in such lists, one field each, so the rest of the message is skipped.
+_PLAIN: dict[str, frozenset[int]] = {
+    "Attribute": frozenset({2, 3, 4, 7, 8, 9}),
+    "Tensor": frozenset({4, 5, 6, 7, 9, 10, 11}),
+}
+_IR_VERSION_FIELD, _GRAPH_FIELD = 1, 7
+_VARINT, _BYTES = 0, 2
+#: Wire types with a fixed number of bytes.
+_FIXED = {1: 8, 5: 4}
+#: Protobuf's own limit on messages within messages.
+_DEEPEST = 100
+#: Longest key or value of one entry of external data, in bytes.
+_LONGEST_TEXT = 4096
+
+#: What people point at by mistake, by its first bytes.
+_MISTAKES = {
+    b"<": "it looks like a web page: does the address need credentials, or lead to a page about the file?",
+    b"version https://git-lfs": "it is a Git LFS pointer: check the file out with 'git lfs pull' first",
+    b"\x80\x04": "it is a Python pickle, which Slipway does not load: convert the model to ONNX",
+    b"\x80\x05": "it is a Python pickle, which Slipway does not load: convert the model to ONNX",
+    b"PK\x03\x04": "it is a zip archive: give the .onnx file itself",
+    b"\x1f\x8b": "it is a gzip archive: give the .onnx file itself",
+}
+
+
+class _MalformedError(Exception):
+    """The bytes do not have the form of a protobuf message."""
+
+
+class _CutError(Exception):
+    """The bytes end within a field."""
+
+
+class Tape:
+    """Bytes that come in pieces and are read forwards only; each piece is recorded as it comes."""
+
+    def __init__(self, pieces: Iterator[bytes], record: Callable[[bytes], object]) -> None:
+        self._pieces = pieces
+        self._record = record
+        self._piece = b""
+        self._at = 0
+        self._before = 0
+        #: The first bytes, to say what they are when they are not a model.
+        self.head = b""
+
+    @property
+    def position(self) -> int:
+        """How many bytes have been read or skipped."""
+        return self._before + self._at
+
+    def ended(self) -> bool:
+        """Whether there are no more bytes."""
+        return self._at == len(self._piece) and not self._turn()
+
+    def byte(self) -> int:
+        if self.ended():
+            raise _CutError
+        value = self._piece[self._at]
+        self._at += 1
+        return value
+
+    def read(self, count: int) -> bytes:
+        return bytes(self.byte() for _ in range(count))
+
+    def skip(self, count: int) -> None:
+        while count > (left := len(self._piece) - self._at):
+            self._at += left
+            count -= left
+            if not self._turn():
+                raise _CutError
+        self._at += count
+
+    def _turn(self) -> bool:
+        piece = next(self._pieces, b"")
+        if not piece:
+            return False
+        self._record(piece)
+        if not self._before and not self._piece:
+            self.head = piece[:64]
+        self._before += len(self._piece)
+        self._piece, self._at = piece, 0
+        return True
+
+
+def external_data(tape: Tape, name: str) -> list[str]:
+    """Read a whole model and give the files it needs beside it, as sorted paths relative to its folder.
+
+    ``name`` is what messages call the model. Raises :class:`ModelError`: ``NOT_AN_ONNX_MODEL``,
+    ``MODEL_TRUNCATED`` for a model that ends too early, ``MODEL_LOAD_FAILED`` for files outside of its
+    folder.
+    """
+    walk = _Walk(tape)
+    try:
+        walk.model()
+    except _CutError:
+        if walk.began:
+            raise ModelError(
+                ModelFault.MODEL_TRUNCATED,
+                f"{name} ends after {tape.position} bytes in the middle of the model: "
+                "it was not written completely; upload it again and compare its sha256sum",
+            ) from None
+        raise _not_onnx(name, tape.head) from None
+    except (_MalformedError, RecursionError):
+        raise _not_onnx(name, tape.head) from None
+    return sorted({_beside(location, name) for location in walk.locations})
+
+
+def _not_onnx(name: str, head: bytes) -> ModelError:
+    hint = next((text for start, text in _MISTAKES.items() if head.lstrip().startswith(start)), None)
+    if not head:
+        hint = "it is empty: upload it again"
+    return ModelError(
+        ModelFault.NOT_AN_ONNX_MODEL,
+        f"{name} is not an ONNX model: "
+        + (hint or "its bytes have another format; export it, with skl2onnx or torch.onnx for example"),
+    )
+
+
+def _beside(location: str, name: str) -> str:
+    path = posixpath.normpath(location)
+    outside = path.startswith("/") or path.split("/")[0] in ("..", ".")
+    if outside or "\\" in location or any(ord(character) < 32 for character in location):
+        raise ModelError(
+            ModelFault.MODEL_LOAD_FAILED,
+            f"{name} keeps weights in {location!r}, which is not a file in its own folder: "
+            "save it again with onnx.save_model(model, 'model.onnx', save_as_external_data=True, "
+            "location='model.onnx.data')",
+        )
+    return path
+
+
+class _Walk:
+    """One pass over a model's bytes, to their end."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.locations: list[str] = []
+        #: Whether the first field was the IR version, as every exporter writes it.
+        self.began = False
+
+    def model(self) -> None:
+        has_graph = False
+        while not self.tape.ended():
+            first = self.tape.position == 0
+            number = self._field("Model", None, 0)
+            self.began = self.began or (first and number == _IR_VERSION_FIELD)
+            has_graph = has_graph or number == _GRAPH_FIELD
+        if not has_graph:
+            raise _MalformedError
+
+    def _message(self, message: str, end: int, depth: int) -> None:
+        if depth > _DEEPEST:
+            raise _MalformedError
+        plain = _PLAIN.get(message, frozenset())
+        while self.tape.position < end:
+            if self._field(message, end, depth) in plain and self.tape.position <= end:
+                self.tape.skip(end - self.tape.position)
+        if self.tape.position != end:
+            raise _MalformedError
+
+    def _field(self, message: str, end: int | None, depth: int) -> int:
+        """Pass over one field, into it where tensors may be inside; gives its number."""
+        number, kind = divmod(self._varint(), 8)
+        if number == 0:
+            raise _MalformedError
+        if kind == _VARINT:
+            self._varint()
+        elif kind == _BYTES:
+            stop = self._stop(end)
+            inside = _FIELDS[message].get(number)
+            if inside is None:
+                self.tape.skip(stop - self.tape.position)
+            elif inside == "Entry":
+                self._entry(stop)
+            else:
+                self._message(inside, stop, depth + 1)
+        elif kind in _FIXED:
+            self.tape.skip(_FIXED[kind])
+        else:
+            raise _MalformedError
+        return number
+
+    def _entry(self, end: int) -> None:
+        """One ``StringStringEntryProto`` of a tensor's external data."""
+        texts = {1: "", 2: ""}
+        while self.tape.position < end:
+            number, kind = divmod(self._varint(), 8)
+            stop = self._stop(end)
+            if kind != _BYTES or number not in texts or stop - self.tape.position > _LONGEST_TEXT:
+                raise _MalformedError
+            texts[number] = self.tape.read(stop - self.tape.position).decode("utf-8", "surrogateescape")
+        if texts[1] == "location":
+            self.locations.append(texts[2])
+
+    def _stop(self, end: int | None) -> int:
+        """Where the field that begins here ends, by the length that comes next."""
+        length = self._varint()
+        stop = self.tape.position + length
+        if end is not None and stop > end:
+            raise _MalformedError
+        return stop
+
+    def _varint(self) -> int:
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.tape.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+        raise _MalformedError

@@ -1,0 +1,151 @@
+"""``pvc://CLAIM/PATH``: a file or folder on a PersistentVolumeClaim, mounted read-only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from slipway.contract import ModelFault
+from slipway.models.faults import ModelError, listed
+from slipway.models.source import Located
+
+_URI = re.compile(r"pvc://(?P<claim>[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)(?:/(?P<path>.*))?")
+_PIECE = 1024 * 1024
+
+
+class PvcSource:
+    """Files below the place where the claim is mounted; which claim that is, the pod says."""
+
+    def __init__(self, mount: Path) -> None:
+        self._mount = mount
+
+    def locate(self, uri: str) -> Located:
+        match = _URI.fullmatch(uri)
+        path = unquote(match["path"] or "") if match else ""
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if match is None or ".." in parts or "\0" in path:
+            raise ModelError(
+                ModelFault.INVALID_MODEL_URI,
+                f"{uri!r} must be pvc://CLAIM/PATH, with a path below the top of the claim and without '..'; "
+                "for example pvc://models/fraud/7/model.onnx, or pvc://models/fraud/7 for a folder with one "
+                ".onnx file",
+            )
+        claim = match["claim"]
+        folder = _Folder(self._mount, claim)
+        file = folder.find("/".join(parts))
+        where = file.relative_to(self._mount)
+        return Located(
+            uri=f"pvc://{claim}/{quote(where.as_posix())}",
+            version=None,
+            files=_ClaimFiles(folder, where.parent, where.name),
+        )
+
+
+class _ClaimFiles:
+    def __init__(self, folder: _Folder, parent: Path, main: str) -> None:
+        self._folder = folder
+        self._parent = parent
+        self._main = main
+
+    @property
+    def main(self) -> str:
+        return self._main
+
+    def describe(self, path: str) -> str:
+        return self._folder.called((self._parent / path).as_posix())
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Iterator[bytes]]:
+        where = (self._parent / path).as_posix()
+        file = self._folder.entry(where)
+        with self._folder.faults(where), file.open("rb") as stream:
+            yield iter(lambda: stream.read(_PIECE), b"")
+
+
+class _Folder:
+    """The mounted claim; nothing outside of it is ever read."""
+
+    def __init__(self, mount: Path, claim: str) -> None:
+        self._mount = mount
+        self._claim = claim
+
+    def called(self, path: str) -> str:
+        return f"pvc://{self._claim}/{path.removeprefix('./')}"
+
+    def find(self, path: str) -> Path:
+        """The file at a path, or the one ``.onnx`` file of the folder there; not yet resolved."""
+        with self.faults(path):
+            where = self._mount / path
+            if not self.entry(path).is_dir():
+                return where
+            names = sorted(os.listdir(where))
+        models = [name for name in names if name.endswith(".onnx")]
+        if not models:
+            raise ModelError(
+                ModelFault.MODEL_NOT_FOUND,
+                f"{self.called(path)} has no .onnx file; it holds: {listed(names)}. "
+                "Put the model there, or mend spec.model.uri",
+            )
+        if len(models) > 1:
+            raise ModelError(
+                ModelFault.INVALID_MODEL_URI,
+                f"{self.called(path)} has several .onnx files ({listed(models)}): name one, "
+                f"such as {self.called(f'{path}/{models[0]}'.lstrip('/'))}",
+            )
+        return where / models[0]
+
+    def entry(self, path: str) -> Path:
+        """A regular file or a directory, with symbolic links followed as long as they stay on the claim."""
+        with self.faults(path):
+            root = self._mount.resolve(strict=True)
+            real = (root / path).resolve(strict=True)
+            mode = real.stat().st_mode
+        if not real.is_relative_to(root):
+            raise ModelError(
+                ModelFault.MODEL_ACCESS_DENIED,
+                f"{self.called(path)} is a symbolic link that leaves the claim: copy the file itself there",
+            )
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ModelError(
+                ModelFault.MODEL_NOT_FOUND,
+                f"{self.called(path)} is neither a file nor a folder: put the model there",
+            )
+        return real
+
+    @contextmanager
+    def faults(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            raise ModelError(
+                ModelFault.MODEL_NOT_FOUND, f"{self.called(path)} does not exist; {self._nearest(path)}"
+            ) from None
+        except PermissionError:
+            raise ModelError(
+                ModelFault.MODEL_ACCESS_DENIED,
+                f"{self.called(path)} may not be read by user {os.getuid()} of the pod: "
+                "give others read permission (chmod -R o+rX)",
+            ) from None
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise ModelError(
+                ModelFault.REGISTRY_UNREACHABLE,
+                f"{self.called(path)} cannot be read ({error.strerror}): check the volume behind the claim",
+            ) from None
+
+    def _nearest(self, path: str) -> str:
+        """What there is in the lowest folder on the way to the path that does exist."""
+        for parent in Path(path).parents:
+            try:
+                names = sorted(os.listdir(self.entry(parent.as_posix())))
+            except (ModelError, OSError):
+                continue
+            return f"{self.called(parent.as_posix()).removesuffix('.')} holds: {listed(names)}"
+        return "the claim cannot be read"

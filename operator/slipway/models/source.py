@@ -1,0 +1,115 @@
+"""The one interface that every scheme of model URIs has, and what resolving and fetching make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from slipway.contract import FetchTask, ModelFault, Resolution, ResolveTask
+from slipway.digest import DigestError, digest_of, digest_of_sums
+from slipway.models.faults import ModelError
+from slipway.models.onnx_file import Tape, external_data
+from slipway.models.target import Folder, Target
+
+#: Hexadecimal digits of the digest that make the version where the source has no versions of its own.
+SHORT_DIGEST = 12
+
+
+class Files(Protocol):
+    """The files of one version of a model, wherever they are."""
+
+    @property
+    def main(self) -> str:
+        """The file name of the ONNX model; other files are found beside it."""
+
+    def describe(self, path: str) -> str:
+        """What messages call a file: an address without secrets."""
+
+    def open(self, path: str) -> AbstractContextManager[Iterator[bytes]]:
+        """The bytes of a file beside :attr:`main`, in pieces of at most a few MiB; raises ``ModelError``."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a URI leads now: ``uri`` leads there again, ``version`` is the source's own if it has them."""
+
+    uri: str
+    version: str | None
+    files: Files
+
+
+class Source(Protocol):
+    """One scheme of model URIs."""
+
+    def locate(self, uri: str) -> Located:
+        """Find the model's files; raises :class:`ModelError` with a reason and a next step."""
+
+
+def resolve(task: ResolveTask, source: Source) -> Resolution:
+    """Find which version and which bytes a URI means now; the bytes are read once and kept nowhere.
+
+    Raises :class:`ModelError`, ``DIGEST_MISMATCH`` among others where the task knows the digest.
+    """
+    located = source.locate(task.uri)
+    target = Target(task.maxBytes)
+    _bring(located.files, target)
+    digest = _digest(target)
+    if task.digest is not None and digest != task.digest:
+        raise ModelError(
+            ModelFault.DIGEST_MISMATCH,
+            f"{task.uri} has the digest {digest}, but spec.model.digest asks for {task.digest}: "
+            "if the new model is wanted, set spec.model.digest to its digest, otherwise restore the model",
+        )
+    version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
+    return Resolution(uri=located.uri, version=version, digest=digest, bytes=target.size)
+
+
+def fetch(task: FetchTask, source: Source, directory: Path) -> int:
+    """Put the files with the task's digest into ``directory``, all that it then holds; gives their size.
+
+    May be run again at any time: files that are there already are kept, half-finished work is cleared.
+    Raises :class:`ModelError`.
+    """
+    folder = Folder(directory, task.maxBytes)
+    if _holds(directory, task.digest):
+        return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    folder.clear()
+    _bring(source.locate(task.uri).files, folder)
+    digest = _digest(folder)
+    if digest != task.digest:
+        folder.clear()
+        raise ModelError(
+            ModelFault.DIGEST_MISMATCH,
+            f"{task.uri} now has the digest {digest}, but {task.digest} was resolved: somebody replaced the "
+            "files of a version that was in use; restore them, or publish the new model as a new version",
+        )
+    folder.publish()
+    return folder.size
+
+
+def _bring(files: Files, target: Target) -> None:
+    with files.open(files.main) as pieces, target.file(files.main) as write:
+        beside = external_data(Tape(pieces, write), files.describe(files.main))
+    for path in beside:
+        if path == files.main:
+            continue
+        with files.open(path) as pieces, target.file(path) as write:
+            for piece in pieces:
+                write(piece)
+
+
+def _digest(target: Target) -> str:
+    try:
+        return digest_of_sums(target.sums)
+    except DigestError as error:
+        raise ModelError(ModelFault.MODEL_LOAD_FAILED, str(error)) from error
+
+
+def _holds(directory: Path, digest: str) -> bool:
+    try:
+        return digest_of(directory) == digest
+    except (DigestError, OSError):
+        return False

@@ -1,0 +1,54 @@
+"""Which source reads which scheme."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway.contract import MLFLOW_TRACKING_URI_ENV, PVC_MOUNT_DIR, ModelFault
+from slipway.models.credentials import Credentials
+from slipway.models.faults import ModelError
+from slipway.models.https import HttpsSource
+from slipway.models.mlflow import MlflowSource
+from slipway.models.pvc import PvcSource
+from slipway.models.source import Source
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a source is given beside the URI."""
+
+    credentials: Credentials = field(default_factory=Credentials)
+    mlflow_tracking_uri: str = ""
+    pvc_mount: Path = Path(PVC_MOUNT_DIR)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> Surroundings:
+        """Read them from environment variables."""
+        return cls(
+            credentials=Credentials.of(environment),
+            mlflow_tracking_uri=environment.get(MLFLOW_TRACKING_URI_ENV, ""),
+            pvc_mount=Path(environment.get("SLIPWAY_PVC_MOUNT_DIR", PVC_MOUNT_DIR)),
+        )
+
+
+SOURCES: dict[str, Callable[[Surroundings], Source]] = {
+    "mlflow": lambda around: MlflowSource(around.credentials, around.mlflow_tracking_uri),
+    "https": lambda around: HttpsSource(around.credentials),
+    "pvc": lambda around: PvcSource(around.pvc_mount),
+}
+
+
+def source_of(uri: str, around: Surroundings) -> Source:
+    """The source for a URI's scheme; raises :class:`ModelError` with ``INVALID_MODEL_URI`` for others."""
+    scheme = uri.partition("://")[0]
+    if scheme not in SOURCES or "://" not in uri:
+        raise ModelError(
+            ModelFault.INVALID_MODEL_URI,
+            "a model URI is one of mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://HOST/PATH/model.onnx "
+            f"and pvc://CLAIM/PATH, but spec.model.uri begins with {uri[:40]!r}"
+            + (", which is not encrypted: use https://" if scheme == "http" else ""),
+        )
+    return SOURCES[scheme](around)
