@@ -1,0 +1,117 @@
+"""From a directory to a model that answers: verify the digest, find the file, load it, warm up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import onnxruntime as ort
+
+from slipway.contract import Failure, ModelFault, ServingConfig
+from slipway.digest import DigestError, digest_of
+from slipway_server.model import Model, UnsupportedTensorError
+from slipway_server.onnx_bytes import Shape, look_at
+
+
+class LoadError(Exception):
+    """The model cannot be served; ``failure`` says why, and what to do."""
+
+    def __init__(self, fault: ModelFault, message: str) -> None:
+        super().__init__(message)
+        self.failure = Failure(reason=fault, message=message[:1000])
+
+
+def load(directory: Path, config: ServingConfig) -> Model:
+    """The model in a directory, verified, loaded and warmed up. Raises :class:`LoadError`."""
+    _verify(directory, config.digest)
+    path = find_model(directory)
+    try:
+        model = Model(path, config.threads)
+    except UnsupportedTensorError as error:
+        raise LoadError(ModelFault.MODEL_LOAD_FAILED, f"{path.name}: {error}") from error
+    except MemoryError as error:
+        raise LoadError(
+            ModelFault.MODEL_LOAD_FAILED, f"{path.name}: not enough memory; raise spec.runtime.resources"
+        ) from error
+    except Exception as error:
+        # onnxruntime derives its errors from RuntimeError and ValueError alike, without a base of their own.
+        raise _diagnosed(path, str(error)) from error
+    model.warm_up()
+    return model
+
+
+def find_model(directory: Path) -> Path:
+    """The file to load: the one ``*.onnx``, else ``model.onnx`` at the top, else the only file there is."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    models = [path for path in files if path.suffix.lower() == ".onnx"]
+    top = directory / "model.onnx"
+    if len(models) == 1:
+        return models[0]
+    if top in models:
+        return top
+    if not models and len(files) == 1:
+        return files[0]
+    names = ", ".join(str(path.relative_to(directory)) for path in (models or files)[:10])
+    if models:
+        raise LoadError(
+            ModelFault.MODEL_LOAD_FAILED,
+            f"several models ({names}): name the one to serve model.onnx, at the top",
+        )
+    raise LoadError(
+        ModelFault.NOT_AN_ONNX_MODEL, f"there is no *.onnx file among {names}: export the model to ONNX"
+    )
+
+
+def _verify(directory: Path, expected: str) -> None:
+    try:
+        found = digest_of(directory)
+    except (DigestError, OSError) as error:
+        raise LoadError(ModelFault.MODEL_LOAD_FAILED, f"the model's files cannot be read: {error}") from error
+    if found != expected:
+        raise LoadError(
+            ModelFault.DIGEST_MISMATCH,
+            f"the model's files have digest {found}, but {expected} was to be served: "
+            "they changed after they were resolved; publish them again under a new version",
+        )
+
+
+def _diagnosed(path: Path, error: str) -> LoadError:
+    name, runtime = path.name, f"onnxruntime {ort.__version__}"
+    shape = look_at(path)
+    if shape is Shape.EMPTY:
+        return LoadError(ModelFault.MODEL_TRUNCATED, f"{name} is empty (0 bytes): upload the model again")
+    if shape is Shape.FOREIGN:
+        return LoadError(
+            ModelFault.NOT_AN_ONNX_MODEL,
+            f"{name} is not an ONNX model: export the model to ONNX and upload that",
+        )
+    if shape is Shape.CUT_OFF:
+        return LoadError(
+            ModelFault.MODEL_TRUNCATED,
+            f"{name} starts as an ONNX model but ends early ({path.stat().st_size} bytes): upload it again",
+        )
+    opset = re.search(
+        r"Opset (\d+) is under development.*?domain (\S+) is till opset (\d+)", error, re.DOTALL
+    )
+    if opset:
+        return LoadError(
+            ModelFault.UNSUPPORTED_OPSET,
+            f"{name} needs opset {opset[1]} of {opset[2]}, but {runtime} goes up to {opset[3]}: "
+            f"export it again with target_opset {opset[3]} or lower",
+        )
+    version = re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", error)
+    if version:
+        return LoadError(
+            ModelFault.UNSUPPORTED_OPSET,
+            f"{name} has ONNX IR version {version[1]}, but {runtime} goes up to {version[2]}: "
+            "export it again with an older onnx package or a lower opset",
+        )
+    return LoadError(ModelFault.MODEL_LOAD_FAILED, f"{name}: {runtime} cannot load it: {plain(error)}")
+
+
+def plain(error: str) -> str:
+    """onnxruntime's words without its own source paths and prefixes, on one line."""
+    error = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", error)
+    error = re.sub(r"Load model from \S+ failed:", "", error)
+    error = re.sub(r"/onnxruntime_src/\S+ .*?\) (?=[A-Z])", "", error)
+    return " ".join(error.split())[:600]

@@ -1,0 +1,156 @@
+"""A loaded ONNX model: what it takes, what it gives, and one call that runs it.
+
+A ZipMap output (``sequence<map<K, float>>``: for each row, the probability of each label) has no form in the
+protocol. It becomes an FP32 tensor of shape [rows, labels], whose parameter ``labels`` is a JSON array of the
+labels in the order of the columns.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import orjson
+
+from slipway_server.protocol.tensors import Array, Datatype, Tensor, TensorSpec
+
+log = logging.getLogger(__name__)
+
+_DATATYPES = {
+    "tensor(bool)": Datatype.BOOL,
+    "tensor(uint8)": Datatype.UINT8,
+    "tensor(uint16)": Datatype.UINT16,
+    "tensor(uint32)": Datatype.UINT32,
+    "tensor(uint64)": Datatype.UINT64,
+    "tensor(int8)": Datatype.INT8,
+    "tensor(int16)": Datatype.INT16,
+    "tensor(int32)": Datatype.INT32,
+    "tensor(int64)": Datatype.INT64,
+    "tensor(float16)": Datatype.FP16,
+    "tensor(float)": Datatype.FP32,
+    "tensor(double)": Datatype.FP64,
+    "tensor(string)": Datatype.BYTES,
+}
+_ZIP_MAPS = ("seq(map(string,tensor(float)))", "seq(map(int64,tensor(float)))")
+_FILL = {"object": "", "bool": False}
+
+
+class UnsupportedTensorError(Exception):
+    """The model takes or gives something that the protocol has no datatype for."""
+
+
+class ModelInputError(Exception):
+    """The model refused inputs of the right datatype and shape; the message is onnxruntime's."""
+
+
+class StoppedError(Exception):
+    """The run was told to stop before it was done."""
+
+
+class Run:
+    """One run of the model, which another thread may stop."""
+
+    def __init__(self) -> None:
+        self.options = ort.RunOptions()
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Ask the run to end; onnxruntime looks between two operators."""
+        self.stopped = True
+        self.options.terminate = True
+
+
+class Model:
+    """A model held by onnxruntime; ``run`` may be called from several threads at once."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Load a file. Raises :class:`UnsupportedTensorError`, or whatever onnxruntime raises."""
+        ort.set_default_logger_severity(4)
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        # A spinning thread burns the CPU that the pod's limit gives to the next request.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = {node.name: _spec(node, "input") for node in self._session.get_inputs()}
+        outputs = self._session.get_outputs()
+        self._zip_maps = frozenset(node.name for node in outputs if node.type in _ZIP_MAPS)
+        self.outputs = {node.name: _spec(node, "output") for node in outputs}
+        self.output_names = tuple(self.outputs)
+
+    def warm_up(self) -> None:
+        """Run once on zeros, so that the first client does not wait for memory and kernels to be set up.
+
+        A model may rightly refuse zeros (an unknown category, say); that is logged and no fault.
+        """
+        began = time.perf_counter()
+        zeros = {
+            name: np.full(
+                [1 if size == -1 else size for size in spec.shape or ()],
+                _FILL.get(spec.datatype.dtype.name, 0),
+                dtype=spec.datatype.dtype,
+            )
+            for name, spec in self.inputs.items()
+        }
+        try:
+            tensors = self.run(zeros, self.output_names, Run())
+        except ModelInputError as error:
+            log.info(
+                "the model does not take zeros, so it was not warmed up", extra={"error": str(error)[:300]}
+            )
+            return
+        for tensor in tensors:
+            if tensor.name in self._zip_maps:
+                spec = self.outputs[tensor.name]
+                self.outputs[tensor.name] = TensorSpec(spec.name, spec.datatype, (-1, tensor.array.shape[1]))
+        log.info("the model is warm", extra={"seconds": round(time.perf_counter() - began, 4)})
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], run: Run) -> list[Tensor]:
+        """The named outputs for these inputs, in that order.
+
+        Raises :class:`ModelInputError` where the model refuses the inputs, :class:`StoppedError` after
+        ``run.stop()``, ``MemoryError`` where memory ran out.
+        """
+        if run.stopped:
+            raise StoppedError
+        try:
+            answers = self._session.run(list(names), dict(inputs), run.options)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if run.stopped:
+                raise StoppedError from None
+            if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
+                raise MemoryError(str(error)) from error
+            raise ModelInputError(str(error)) from error
+        return [self._tensor(name, answer) for name, answer in zip(names, answers, strict=True)]
+
+    def _tensor(self, name: str, answer: Any) -> Tensor:
+        spec = self.outputs[name]
+        if name in self._zip_maps:
+            labels = list(answer[0]) if answer else []
+            table = np.array([[row[label] for label in labels] for row in answer], dtype=np.float32)
+            parameters = {"labels": orjson.dumps(labels).decode()}
+            return Tensor(name, spec.datatype, table.reshape(len(answer), len(labels)), parameters)
+        return Tensor(name, spec.datatype, np.asarray(answer))
+
+
+def _spec(node: Any, kind: str) -> TensorSpec:
+    if kind == "output" and node.type in _ZIP_MAPS:
+        return TensorSpec(node.name, Datatype.FP32, (-1, -1))
+    datatype = _DATATYPES.get(node.type)
+    if datatype is None:
+        raise UnsupportedTensorError(
+            f"{kind} {node.name!r} is a {node.type}, which the Open Inference Protocol has no datatype for: "
+            "export the model with plain tensors"
+        )
+    shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
+    return TensorSpec(node.name, datatype, shape or None)

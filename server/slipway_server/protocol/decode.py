@@ -1,0 +1,295 @@
+"""From the bytes of an infer request to tensors that fit the model, or a message that says what does not.
+
+Follows the REST half of the Open Inference Protocol and its binary tensor data extension. Where the protocol
+leaves room: ``null`` stands for an absent optional member; unknown members and parameters are ignored; FP16
+may come as JSON numbers; a dimension of 0 is refused, because operators are free to crash on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+import orjson
+
+from slipway_server.errors import listing, schema_error, show
+from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, TensorSpec
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+T = TypeVar("T")
+
+_MAX_RANK = 32
+_JSON_TYPES: dict[type, str] = {
+    str: "a string",
+    bool: "a boolean",
+    int: "a whole number",
+    float: "a number with a point or exponent",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def decode(
+    body: bytes,
+    header_length: int | None,
+    inputs: Mapping[str, TensorSpec],
+    outputs: Sequence[str],
+) -> InferRequest:
+    """The request in ``body``, checked against the model's inputs and the names of its outputs.
+
+    ``header_length`` is the size of the JSON part in bytes where binary tensors follow it. Raises
+    :class:`RequestError` (400) for everything that does not fit.
+    """
+    if header_length is not None and header_length > len(body):
+        raise schema_error(
+            f"{HEADER_LENGTH} says {header_length} bytes of JSON, but the body has only {len(body)}"
+        )
+    document = _parse(body if header_length is None else body[:header_length])
+    binary = _BinaryPart(body, len(body) if header_length is None else header_length)
+    arrays = _decode_inputs(document.get("inputs"), binary, inputs)
+    binary.finish()
+    choices = _decode_outputs(document, outputs)
+    return InferRequest(_optional(document, "id", str, "request"), arrays, choices, _rows(arrays, inputs))
+
+
+def parse_header_length(value: str) -> int:
+    """The number in an ``Inference-Header-Content-Length`` header; raises :class:`RequestError` (400)."""
+    if not (value.isascii() and value.isdigit() and len(value) <= 12):
+        raise schema_error(f"{HEADER_LENGTH} must be the size of the JSON part in bytes, not {show(value)}")
+    return int(value)
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        hint = ""
+        if b"NaN" in text or b"Infinity" in text or "infinity" in str(error):
+            hint = "; JSON has no NaN, Infinity or numbers beyond 1.8e308: send such a tensor as binary data"
+        raise schema_error(f"the body is not JSON: {error}{hint}") from None
+    if not isinstance(document, dict):
+        raise schema_error(f"the body must be a JSON object with 'inputs', not {show(document)}")
+    return document
+
+
+def _optional(member: Mapping[str, Any], name: str, kind: type[T], where: str) -> T | None:
+    value = member.get(name)
+    if value is None or type(value) is kind:
+        return value
+    raise schema_error(f"{where}: '{name}' must be {_JSON_TYPES[kind]}, not {show(value)}")
+
+
+def _decode_inputs(given: object, binary: _BinaryPart, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    if type(given) is not list:
+        found = "is missing" if given is None else f"is {show(given)}"
+        raise schema_error(f"'inputs' {found}; send a list of the tensors {listing(list(specs))}")
+    arrays: dict[str, Array] = {}
+    for position, tensor in enumerate(given):
+        if type(tensor) is not dict or type(tensor.get("name")) is not str:
+            raise schema_error(f"inputs[{position}] must be an object with a 'name', which is a string")
+        name: str = tensor["name"]
+        spec = specs.get(name)
+        if spec is None:
+            raise schema_error(f"the model has no input {show(name)}; its inputs are {listing(list(specs))}")
+        if name in arrays:
+            raise schema_error(f"input {show(name)} is given twice; send each input once")
+        arrays[name] = _decode_tensor(tensor, spec, binary)
+    missing = [name for name in specs if name not in arrays]
+    if missing:
+        raise schema_error(f"missing input {listing(missing)}; the model needs {listing(list(specs))}")
+    return arrays
+
+
+def _decode_tensor(tensor: dict[str, Any], spec: TensorSpec, binary: _BinaryPart) -> Array:
+    where = f"input {show(spec.name)}"
+    datatype = tensor.get("datatype")
+    if datatype != spec.datatype:
+        found = "is missing" if datatype is None else f"is {show(datatype)}"
+        raise schema_error(f"{where}: 'datatype' {found}; the model takes {spec.datatype}")
+    shape = _decode_shape(tensor.get("shape"), spec, where)
+    parameters = _optional(tensor, "parameters", dict, where) or {}
+    size = parameters.get("binary_data_size")
+    if size is None:
+        if tensor.get("data") is None:
+            raise schema_error(f"{where}: 'data' is missing (or 'binary_data_size' in its parameters)")
+        return _from_json(tensor["data"], spec.datatype, shape, where)
+    if tensor.get("data") is not None:
+        raise schema_error(f"{where}: has both 'data' and 'binary_data_size'; send one of them")
+    if type(size) is not int or size < 0:
+        raise schema_error(f"{where}: 'binary_data_size' must be a count of bytes, not {show(size)}")
+    return _from_bytes(binary.take(size, where), spec.datatype, shape, where)
+
+
+def _decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...]:
+    if type(given) is not list:
+        found = "is missing" if given is None else f"is {show(given)}"
+        raise schema_error(f"{where}: 'shape' {found}; send a list of whole numbers")
+    for dimension in given:
+        if type(dimension) is not int or not 0 < dimension < 2**62:
+            raise schema_error(f"{where}: 'shape' must hold whole numbers from 1, not {show(dimension)}")
+    shape = tuple(given)
+    if spec.shape is None:
+        if len(shape) > _MAX_RANK:
+            raise schema_error(f"{where}: has {len(shape)} dimensions; at most {_MAX_RANK} are taken")
+        return shape
+    fits = len(shape) == len(spec.shape) and all(
+        want in (-1, have) for want, have in zip(spec.shape, shape, strict=True)
+    )
+    if not fits:
+        wild = " (-1 stands for any size)" if -1 in spec.shape else ""
+        raise schema_error(
+            f"{where}: has shape {given[:_MAX_RANK]}, the model takes {list(spec.shape)}{wild}"
+        )
+    return shape
+
+
+def _from_json(data: object, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+    flat = _flatten(data, shape, where)
+    allowed: set[type]
+    if datatype is Datatype.BOOL:
+        allowed, wanted = {bool}, "true or false"
+    elif datatype is Datatype.BYTES:
+        allowed, wanted = {str}, "strings"
+    elif datatype.is_float:
+        allowed, wanted = {int, float}, "numbers"
+    else:
+        allowed, wanted = {int}, "whole numbers without a point or exponent"
+    if not set(map(type, flat)) <= allowed:
+        index = next(i for i, value in enumerate(flat) if type(value) not in allowed)
+        value = flat[index]
+        hint = ""
+        if value is None and datatype.is_float:
+            hint = "; send the tensor as binary data if it has to hold NaN"
+        raise schema_error(
+            f"{where}: value {index} is {show(value)}, which is {_JSON_TYPES[type(value)]}; "
+            f"{datatype} takes {wanted}{hint}"
+        )
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(flat, dtype=datatype.dtype)
+    except OverflowError:
+        limits = np.iinfo(datatype.dtype)
+        index = next(i for i, value in enumerate(flat) if not limits.min <= value <= limits.max)
+        raise schema_error(
+            f"{where}: value {index} is {show(flat[index])}; "
+            f"{datatype} goes from {limits.min} to {limits.max}"
+        ) from None
+    if datatype.is_float and not np.isfinite(array).all():
+        index = int(np.argmin(np.isfinite(array)))
+        raise schema_error(
+            f"{where}: value {index} is {show(flat[index])}; "
+            f"{datatype} goes up to {np.finfo(array.dtype).max}"
+        )
+    return array.reshape(shape)
+
+
+def _flatten(data: object, shape: tuple[int, ...], where: str) -> list[Any]:
+    """Values in row-major order from a flat list or from lists nested exactly as the shape says."""
+    if type(data) is not list:
+        raise schema_error(f"{where}: 'data' must be a list, not {show(data)}")
+    count = prod(shape)
+    if not (data and type(data[0]) is list):
+        if len(data) != count:
+            raise schema_error(
+                f"{where}: 'data' has {len(data)} values; shape {list(shape)} needs {count}"[:500]
+            )
+        return data
+    level: list[Any] = [data]
+    for depth, size in enumerate(shape):
+        for item in level:
+            if type(item) is not list or len(item) != size:
+                raise schema_error(
+                    f"{where}: nested 'data' does not have shape {list(shape)}: in dimension {depth} there "
+                    f"is {show(item)} where a list of {size} should be; nest it so, or send it flat"
+                )
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _from_bytes(data: memoryview, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+    count = prod(shape)
+    if datatype is Datatype.BYTES:
+        return _strings(data, count, where).reshape(shape)
+    need = count * datatype.dtype.itemsize
+    if len(data) != need:
+        raise schema_error(
+            f"{where}: 'binary_data_size' is {len(data)}; {datatype} of shape {list(shape)} has {need} bytes"
+        )
+    if datatype is Datatype.BOOL and np.frombuffer(data, np.uint8).max() > 1:
+        raise schema_error(f"{where}: a BOOL is one byte, 0 or 1")
+    # onnxruntime reads the memory in place, so it has to be aligned, which a slice of a body may not be.
+    array = np.frombuffer(data, dtype=datatype.dtype).reshape(shape)
+    return np.require(array, requirements=["A"])
+
+
+def _strings(data: memoryview, count: int, where: str) -> Array:
+    values: list[str] = []
+    position = 0
+    while position < len(data):
+        start = position + 4
+        position = start + int.from_bytes(data[position:start], "little")
+        if start > len(data) or position > len(data):
+            raise schema_error(f"{where}: string {len(values)} goes past the end of the tensor's bytes")
+        try:
+            values.append(str(data[start:position], "utf-8"))
+        except UnicodeDecodeError:
+            raise schema_error(f"{where}: string {len(values)} is not UTF-8, which the model needs") from None
+    if len(values) != count:
+        raise schema_error(f"{where}: has {len(values)} strings; its shape needs {count}")
+    return np.array(values, dtype=object)
+
+
+def _decode_outputs(document: Mapping[str, Any], names: Sequence[str]) -> tuple[OutputChoice, ...]:
+    parameters = _optional(document, "parameters", dict, "request") or {}
+    default = _optional(parameters, "binary_data_output", bool, "request parameters") or False
+    given = _optional(document, "outputs", list, "request")
+    if not given:
+        return tuple(OutputChoice(name, default) for name in names)
+    choices: dict[str, OutputChoice] = {}
+    for position, output in enumerate(given):
+        if type(output) is not dict or type(output.get("name")) is not str:
+            raise schema_error(f"outputs[{position}] must be an object with a 'name', which is a string")
+        name: str = output["name"]
+        where = f"output {show(name)}"
+        if name not in names:
+            raise schema_error(f"the model has no {where}; its outputs are {listing(names)}")
+        if name in choices:
+            raise schema_error(f"{where} is asked for twice; ask once")
+        own = _optional(
+            _optional(output, "parameters", dict, where) or {}, "binary_data", bool, f"{where} parameters"
+        )
+        choices[name] = OutputChoice(name, default if own is None else own)
+    return tuple(choices.values())
+
+
+def _rows(arrays: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> int:
+    """How many rows the request holds: the first batched input counts; a model without one takes one row."""
+    return next((array.shape[0] for name, array in arrays.items() if specs[name].is_batched), 1)
+
+
+class _BinaryPart:
+    """The bytes after the JSON, which inputs take one after another."""
+
+    def __init__(self, body: bytes, start: int) -> None:
+        self._bytes = memoryview(body)[start:]
+        self._taken = 0
+
+    def take(self, size: int, where: str) -> memoryview:
+        if size > len(self._bytes) - self._taken:
+            raise schema_error(
+                f"{where}: 'binary_data_size' is {show(size)}, but {len(self._bytes) - self._taken} bytes "
+                f"are left after the JSON; set the header {HEADER_LENGTH} to the size of the JSON part"
+            )
+        start, self._taken = self._taken, self._taken + size
+        return self._bytes[start : self._taken]
+
+    def finish(self) -> None:
+        if self._taken != len(self._bytes):
+            raise schema_error(
+                f"{len(self._bytes) - self._taken} bytes after the JSON belong to no input; "
+                "the inputs' 'binary_data_size' must add up to all of them"
+            )
