@@ -32,7 +32,7 @@ class Resource:
 
 
 def read(manifest: Manifest) -> Resource:
-    """Read a manifest; what this operator's schema does not know is left aside, what it refuses is a fault."""
+    """Read a manifest: what the schema does not know is left aside, what it refuses is a fault."""
     meta = manifest["metadata"]
     return Resource(
         owner=Owner(name=meta["name"], namespace=meta["namespace"], uid=meta["uid"]),

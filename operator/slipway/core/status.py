@@ -109,7 +109,7 @@ def report(
 
 
 def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report:
-    """Report on a ModelDeployment whose spec cannot be read: what runs is left as it is, and nothing claimed."""
+    """Report on a ModelDeployment whose spec cannot be read: what runs is left as it is."""
     verdict = Verdict("False", fault.reason, fault.message)
     verdicts = {ConditionType.READY: verdict, ConditionType.STALLED: _stalled(verdict)}
     kept = resource.status.model_copy(
@@ -139,10 +139,10 @@ def _model_resolved(resource: Resource, spec: ModelDeploymentSpec, plan: Plan, o
     )
     if fault is not None:
         return Verdict("False", fault.reason, fault.message)
-    before = _condition(resource, ConditionType.MODEL_RESOLVED)
-    if before is not None and before.status == "False" and before.observedGeneration == resource.generation:
+    before = _still_failing(resource, ConditionType.MODEL_RESOLVED)
+    if before is not None:
         # Another try is under way; what the last one met with stands until it answers.
-        return Verdict("False", Reason(before.reason), before.message)
+        return before
     return Verdict("Unknown", Reason.RESOLVING, f"finding the version and digest of {spec.model.uri}")
 
 
@@ -176,15 +176,10 @@ def _revision_ready(
     fault = (deployment and diagnose_deployment(deployment)) or diagnose_pods(observed.pods(wanted.name), now)
     if fault is not None:
         return Verdict("False", fault.reason, fault.message)
-    before = _condition(resource, ConditionType.REVISION_READY)
-    if (
-        before is not None
-        and before.status == "False"
-        and before.observedGeneration == resource.generation
-        and Reason(before.reason) not in _UNDER_WAY
-    ):
+    before = _still_failing(resource, ConditionType.REVISION_READY)
+    if before is not None:
         # A pod that failed is starting again; until it is ready the last failure is the best that is known.
-        return Verdict("False", Reason(before.reason), before.message)
+        return before
     return Verdict("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
 
 
@@ -271,6 +266,16 @@ def _conditions(
 
 def _condition(resource: Resource, type_: ConditionType) -> Condition | None:
     return next((found for found in resource.status.conditions if found.type == type_), None)
+
+
+def _still_failing(resource: Resource, type_: ConditionType) -> Verdict | None:
+    """A condition's failure, if it was said of this very spec."""
+    before = _condition(resource, type_)
+    if before is None or before.status != "False" or before.observedGeneration != resource.generation:
+        return None
+    if before.reason not in set(Reason):
+        return None
+    return Verdict("False", Reason(before.reason), before.message)
 
 
 def _revision_status(

@@ -1,0 +1,65 @@
+"""Whether a live object still is what was asked for; what others added to it does not matter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+_QUANTITY = re.compile(r"^([+-]?[0-9.]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$")
+_SUFFIX: dict[str, Decimal] = {
+    **{name: Decimal(1024) ** power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
+    **{
+        name: Decimal(1000) ** power
+        for power, name in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
+    },
+}
+#: Fields below which the API server rewrites amounts into its own canonical form.
+_AMOUNTS = frozenset({"requests", "limits"})
+
+
+def contains(live: Any, wanted: Any) -> bool:
+    """Whether everything wanted is there.
+
+    Maps may hold more than is wanted, lists may not: an extra container or port is drift. An empty map
+    or list that the API server leaves out counts as there.
+    """
+    if isinstance(wanted, Mapping):
+        if not isinstance(live, Mapping):
+            return not wanted and live is None
+        return all(_field_contains(name, live.get(name), value) for name, value in wanted.items())
+    if isinstance(wanted, list | tuple):
+        if not wanted:
+            return not live
+        return (
+            isinstance(live, list | tuple)
+            and len(live) == len(wanted)
+            and all(contains(found, value) for found, value in zip(live, wanted, strict=True))
+        )
+    return bool(live == wanted)
+
+
+def _field_contains(name: str, live: Any, wanted: Any) -> bool:
+    if name in _AMOUNTS and isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        return all(
+            amount in live and quantity(live[amount]) == quantity(value) for amount, value in wanted.items()
+        )
+    return contains(live, wanted)
+
+
+def quantity(text: str | int) -> Decimal:
+    """The number that a Kubernetes quantity stands for.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+
+    Raises:
+        ValueError: if it is not a quantity.
+    """
+    found = _QUANTITY.match(str(text))
+    if found is None:
+        raise ValueError(f"{text!r} is not a quantity")
+    number, suffix = Decimal(found.group(1)), found.group(2) or ""
+    if suffix[:1] in ("e", "E") and len(suffix) > 1:
+        return number.scaleb(int(suffix[1:]))
+    return number * _SUFFIX[suffix]

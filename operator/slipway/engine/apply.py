@@ -1,0 +1,164 @@
+"""The only writer: applies what is not there yet, deletes what is not wanted, and tells what it met with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from slipway.api.types import API_VERSION, GROUP, KIND
+from slipway.core import names
+from slipway.core.drift import contains
+from slipway.core.observed import Fault, Kind, Manifest, Reference
+from slipway.core.resource import Resource
+from slipway.core.status import Notice
+from slipway.engine.errors import ApiError, NameTakenError, fault_of
+from slipway.engine.kube import Kube
+from slipway.engine.store import Key, Store, is_owned
+
+#: Field managers; fixed, so that what an older operator wrote can be taken back by a newer one.
+WORKLOAD_MANAGER = f"{GROUP}/workload"
+STATUS_MANAGER = f"{GROUP}/status"
+
+log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Brings children and status to what was planned, with as few requests as will do."""
+
+    def __init__(self, kube: Kube, store: Store, identity: str) -> None:
+        """``identity`` names this operator in Events."""
+        self._kube = kube
+        self._store = store
+        self._identity = identity
+        #: What the API server made of manifests that it rewrites: applying them again would change nothing.
+        self._rewritten: dict[tuple[str, str], str] = {}
+
+    async def apply(self, resource: Resource, manifests: Iterable[dict[str, Any]]) -> dict[Reference, Fault]:
+        """Apply manifests in their order; the faults of those that could not be.
+
+        Raises:
+            ApiError: where all that can be done is to try again later.
+        """
+        key = Key(resource.owner.namespace, resource.owner.name)
+        live = {(child["kind"], child["metadata"]["name"]): child for child in self._store.children(key)}
+        faults: dict[Reference, Fault] = {}
+        for manifest in manifests:
+            name = str(manifest["metadata"]["name"])
+            try:
+                await self._apply_one(resource, manifest, live.get((manifest["kind"], name)))
+            except (ApiError, NameTakenError) as error:
+                fault = fault_of(error)
+                if fault is None:
+                    raise
+                faults[Reference(Kind(manifest["kind"]), name)] = fault
+        return faults
+
+    async def delete(self, children: Iterable[Manifest]) -> None:
+        """Delete children by uid; pods stay known until they are gone, as they drain first."""
+        for child in children:
+            log.info("deleting", extra={"object": _place(child)})
+            await self._kube.delete(child)
+            if child["kind"] != Kind.POD:
+                self._store.remove(child)
+
+    async def write_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
+        """Write status if it says anything new."""
+        if manifest.get("status") == status:
+            return
+        meta = manifest["metadata"]
+        written = await self._kube.apply_status(
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                # The uid keeps a status from reaching another resource that took the name.
+                "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+                "status": status,
+            },
+            STATUS_MANAGER,
+        )
+        self._store.put(written)
+
+    async def tell(self, manifest: Manifest, notices: Iterable[Notice], now: datetime) -> None:
+        """Emit Events; one that cannot be written is no reason to do the work again."""
+        meta = manifest["metadata"]
+        for notice in notices:
+            event = {
+                "apiVersion": "events.k8s.io/v1",
+                "kind": "Event",
+                "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
+                "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "type": "Normal" if notice.normal else "Warning",
+                "reason": notice.reason.value,
+                "note": notice.message[:1024],
+                "action": "Reconcile",
+                "reportingController": f"{GROUP}/operator",
+                "reportingInstance": self._identity[:128],
+                "regarding": {
+                    "apiVersion": API_VERSION,
+                    "kind": KIND,
+                    "name": meta["name"],
+                    "namespace": meta["namespace"],
+                    "uid": meta["uid"],
+                },
+            }
+            try:
+                await self._kube.emit(meta["namespace"], event)
+            except ApiError as error:
+                log.warning("event not written", extra={"reason": notice.reason.value, "error": str(error)})
+
+    async def _apply_one(self, resource: Resource, manifest: dict[str, Any], live: Manifest | None) -> None:
+        digest = names.content_hash(manifest)
+        wanted = _annotated(manifest, digest)
+        place = (resource.owner.uid, _place(manifest))
+        if live is None:
+            await self._refuse_if_taken(resource, manifest)
+        elif _applied(live) == digest and (
+            contains(live, wanted) or self._rewritten.get(place) == _essence(live)
+        ):
+            return
+        log.info("applying", extra={"object": place[1]})
+        written = await self._kube.apply(wanted, WORKLOAD_MANAGER)
+        self._store.put(written)
+        if not contains(written, wanted):
+            log.warning("the API server rewrote a manifest", extra={"object": place[1]})
+            self._rewritten[place] = _essence(written)
+
+    async def _refuse_if_taken(self, resource: Resource, manifest: dict[str, Any]) -> None:
+        """A forced apply would take over a namesake; so look before the first one.
+
+        Raises:
+            NameTakenError: if the name belongs to an object that is not the ModelDeployment's.
+        """
+        name, namespace = manifest["metadata"]["name"], resource.owner.namespace
+        found = await self._kube.get(manifest["kind"], namespace, name)
+        if found is not None and not is_owned(found, resource.owner.uid):
+            raise NameTakenError(
+                f"{manifest['kind']} {name} exists and is not Slipway's; delete or rename it, "
+                "or give this ModelDeployment another name"
+            )
+
+
+def _annotated(manifest: dict[str, Any], digest: str) -> dict[str, Any]:
+    meta = manifest["metadata"]
+    annotations = {**meta.get("annotations", {}), names.APPLIED_ANNOTATION: digest}
+    return {**manifest, "metadata": {**meta, "annotations": annotations}}
+
+
+def _applied(live: Manifest) -> str | None:
+    found = (live["metadata"].get("annotations") or {}).get(names.APPLIED_ANNOTATION)
+    return str(found) if found else None
+
+
+def _essence(live: Manifest) -> str:
+    """Hash of what a person would call the object's content."""
+    content: Mapping[str, Any] = {
+        key: value for key, value in live.items() if key not in ("metadata", "status")
+    }
+    return names.content_hash(content)
+
+
+def _place(manifest: Manifest) -> str:
+    meta = manifest["metadata"]
+    return f"{manifest['kind']} {meta['namespace']}/{meta['name']}"

@@ -1,0 +1,55 @@
+"""Errors of the API server, typed by what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slipway.api.reasons import Reason
+from slipway.core.diagnosis import refusal
+from slipway.core.observed import Fault
+
+
+class ApiError(Exception):
+    """The API server did not do what it was asked.
+
+    Attributes:
+        code: HTTP status; 0 where no answer came at all.
+        reason: ``reason`` of the ``Status`` object, such as ``Conflict``.
+        message: what the server said.
+        causes: ``reason`` of each cause in its details.
+    """
+
+    def __init__(self, code: int, reason: str, message: str, causes: frozenset[str] = frozenset()) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.causes = causes
+
+    @classmethod
+    def from_status(cls, code: int, status: Mapping[str, Any]) -> ApiError:
+        """From a ``Status`` object of the API server."""
+        details = status.get("details") or {}
+        causes = frozenset(str(cause.get("reason", "")) for cause in details.get("causes") or ())
+        return cls(code, str(status.get("reason", "")), str(status.get("message", "")), causes)
+
+
+class NameTakenError(Exception):
+    """A name that Slipway needs belongs to an object that is not its own."""
+
+
+def fault_of(error: ApiError | NameTakenError) -> Fault | None:
+    """What a person has to know of a failed write, or None where trying again is all there is to do."""
+    if isinstance(error, NameTakenError):
+        return Fault(Reason.NAME_TAKEN, str(error))
+    if "NamespaceTerminating" in error.causes:
+        return Fault(Reason.NAMESPACE_TERMINATING, error.message)
+    if error.code == 403:
+        fault = refusal(error.message)
+        if fault.reason is Reason.QUOTA_EXCEEDED or "violates PodSecurity" in error.message:
+            return fault
+        return Fault(Reason.REFUSED_BY_API_SERVER, error.message)
+    if error.code in (400, 405, 406, 413, 415, 422):
+        return Fault(Reason.REFUSED_BY_API_SERVER, error.message)
+    return None

@@ -1,0 +1,60 @@
+"""What the engine asks of the Kubernetes API, and where each kind lives there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from slipway.api.types import GROUP, KIND, PLURAL, VERSION
+from slipway.core.observed import Kind, Manifest
+
+
+@dataclass(frozen=True)
+class ApiResource:
+    """Group (empty for the core group), version and plural of a kind."""
+
+    group: str
+    version: str
+    plural: str
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """URL path of the collection, of the namespace's part of it, or of one object."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        where = f"/namespaces/{namespace}" if namespace else ""
+        return f"{root}{where}/{self.plural}{f'/{name}' if name else ''}"
+
+
+RESOURCES: Mapping[str, ApiResource] = {
+    KIND: ApiResource(GROUP, VERSION, PLURAL),
+    Kind.CONTROLLER_REVISION: ApiResource("apps", "v1", "controllerrevisions"),
+    Kind.DEPLOYMENT: ApiResource("apps", "v1", "deployments"),
+    Kind.SERVICE: ApiResource("", "v1", "services"),
+    Kind.AUTOSCALER: ApiResource("autoscaling", "v2", "horizontalpodautoscalers"),
+    Kind.DISRUPTION_BUDGET: ApiResource("policy", "v1", "poddisruptionbudgets"),
+    Kind.SERVICE_ACCOUNT: ApiResource("", "v1", "serviceaccounts"),
+    Kind.POD: ApiResource("", "v1", "pods"),
+    Kind.ENDPOINT_SLICE: ApiResource("discovery.k8s.io", "v1", "endpointslices"),
+}
+
+
+class Kube(Protocol):
+    """The few calls that Slipway makes. Each raises :class:`slipway.engine.errors.ApiError`."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """One object, or None if there is none of that name."""
+
+    async def list(self, kind: str, namespace: str | None) -> tuple[list[Manifest], int]:
+        """All objects of a kind that concern Slipway, and the resource version of the list."""
+
+    async def apply(self, manifest: Manifest, manager: str) -> Manifest:
+        """Forced server-side apply; the object as it is now."""
+
+    async def apply_status(self, manifest: Manifest, manager: str) -> Manifest:
+        """Forced server-side apply to the ``status`` subresource; the object as it is now."""
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Delete this very object, by uid, in the background; nothing if it is gone already."""
+
+    async def emit(self, namespace: str, event: dict[str, Any]) -> None:
+        """Create an ``events.k8s.io/v1`` Event."""

@@ -1,0 +1,138 @@
+"""The operator's own metrics, under controller-runtime's names so that existing dashboards work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from slipway.api.types import KIND
+from slipway.core.resource import read
+from slipway.engine.store import Store
+
+_CONTROLLER = KIND.lower()
+_RESULTS = ("success", "error", "requeue", "requeue_after")
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Counters of the work queue, of reconciles, of requests and of leadership."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register everything with every series at 0, so that a rate is right from the first event on."""
+        labels = ("controller",)
+        self._reconciles = Counter(
+            "controller_runtime_reconcile",
+            "Reconciles by result",
+            ("controller", "result"),
+            registry=registry,
+        )
+        for result in _RESULTS:
+            self._reconciles.labels(_CONTROLLER, result)
+        self._errors = Counter(
+            "controller_runtime_reconcile_errors", "Reconciles that failed", labels, registry=registry
+        ).labels(_CONTROLLER)
+        self._reconcile_seconds = Histogram(
+            "controller_runtime_reconcile_time_seconds",
+            "Length of reconciles",
+            labels,
+            buckets=_BUCKETS,
+            registry=registry,
+        ).labels(_CONTROLLER)
+        self.active_workers = Gauge(
+            "controller_runtime_active_workers", "Workers at work", labels, registry=registry
+        ).labels(_CONTROLLER)
+        self.max_workers = Gauge(
+            "controller_runtime_max_concurrent_reconciles", "Workers", labels, registry=registry
+        ).labels(_CONTROLLER)
+        queue = ("name",)
+        self._depth = Gauge("workqueue_depth", "Keys waiting", queue, registry=registry).labels(_CONTROLLER)
+        self._adds = Counter("workqueue_adds", "Keys added", queue, registry=registry).labels(_CONTROLLER)
+        self._waited = Histogram(
+            "workqueue_queue_duration_seconds", "Wait of a key", queue, buckets=_BUCKETS, registry=registry
+        ).labels(_CONTROLLER)
+        self._worked = Histogram(
+            "workqueue_work_duration_seconds", "Work on a key", queue, buckets=_BUCKETS, registry=registry
+        ).labels(_CONTROLLER)
+        self._retries = Counter("workqueue_retries", "Keys put back", queue, registry=registry).labels(
+            _CONTROLLER
+        )
+        self._requests = Counter(
+            "rest_client_requests", "Requests to the API server", ("code", "method"), registry=registry
+        )
+        self._leader = Gauge(
+            "leader_election_master_status", "1 while this replica leads", queue, registry=registry
+        ).labels("slipway-operator")
+
+    def reconciled(self, result: str, seconds: float) -> None:
+        """A reconcile ended with this result."""
+        self._reconciles.labels(_CONTROLLER, result).inc()
+        if result == "error":
+            self._errors.inc()
+        self._reconcile_seconds.observe(seconds)
+        self._worked.observe(seconds)
+
+    def added(self, depth: int) -> None:
+        """See :class:`slipway.engine.queue.QueueObserver`."""
+        self._adds.inc()
+        self._depth.set(depth)
+
+    def taken(self, waited: float, depth: int) -> None:
+        """See :class:`slipway.engine.queue.QueueObserver`."""
+        self._waited.observe(waited)
+        self._depth.set(depth)
+
+    def retried(self) -> None:
+        """See :class:`slipway.engine.queue.QueueObserver`."""
+        self._retries.inc()
+
+    def requested(self, method: str, code: int) -> None:
+        """The API server answered a request with this HTTP status, or 0 for no answer."""
+        self._requests.labels(str(code) if code else "<error>", method).inc()
+
+    def lead(self, leading: bool) -> None:
+        """Whether this replica leads."""
+        self._leader.set(1 if leading else 0)
+
+
+class ModelDeploymentCollector(Collector):
+    """What ModelDeployments are and whether they serve, read from the store when asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[Metric]:
+        """One series a ModelDeployment and metric."""
+        place = ("namespace", "name")
+        info = GaugeMetricFamily(
+            "slipway_modeldeployment_info",
+            "The model that a ModelDeployment serves",
+            labels=(*place, "revision", "version", "digest"),
+        )
+        ready = GaugeMetricFamily("slipway_modeldeployment_ready", "1 while Ready is True", labels=place)
+        replicas = GaugeMetricFamily(
+            "slipway_modeldeployment_replicas", "Pods of all revisions", labels=place
+        )
+        revision = GaugeMetricFamily(
+            "slipway_modeldeployment_revision_ready_replicas",
+            "Ready pods of a revision",
+            labels=(*place, "revision", "role"),
+        )
+        for key in self._store.resources():
+            manifest = self._store.resource(key)
+            if manifest is None:
+                continue
+            where = (key.namespace, key.name)
+            status = read(manifest).status
+            is_ready = any(found.type == "Ready" and found.status == "True" for found in status.conditions)
+            ready.add_metric(where, 1.0 if is_ready else 0.0)
+            replicas.add_metric(where, float(status.replicas))
+            for role, found in (("stable", status.stable), ("canary", status.canary)):
+                if found is not None:
+                    revision.add_metric((*where, found.revision, role), float(found.readyReplicas))
+            if status.stable is not None:
+                stable = status.stable
+                info.add_metric((*where, stable.revision, stable.version, stable.digest), 1.0)
+        return (info, ready, replicas, revision)

@@ -1,0 +1,61 @@
+"""The operator's own health and metrics server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+log = logging.getLogger(__name__)
+
+PORT = 8082
+#: An event loop that is this late is stuck.
+MOST_LAG_SECONDS = 10.0
+
+
+class Pulse:
+    """Notices an event loop that is stuck: a task that should run every second."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    async def beat(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            self._last = time.monotonic()
+            await asyncio.sleep(1.0)
+
+    def lag(self) -> float:
+        """Seconds since the last beat."""
+        return time.monotonic() - self._last
+
+
+async def serve(
+    registry: CollectorRegistry, pulse: Pulse, is_ready: Callable[[], bool], port: int = PORT
+) -> web.AppRunner:
+    """Serve ``/healthz``, ``/readyz`` and ``/metrics``; the caller cleans the runner up."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        lag = pulse.lag()
+        if lag > MOST_LAG_SECONDS:
+            return web.Response(status=500, text=f"event loop is {lag:.0f} s late\n")
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        if not is_ready():
+            return web.Response(status=503, text="not synced yet\n")
+        return web.Response(text="ok\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner

@@ -1,0 +1,55 @@
+"""One replica acts, by a Lease; the other is ready to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+
+from kubernetes.aio.client import CoordinationV1Api
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.leaderelection.electionconfig import Config
+from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "slipway-operator"
+#: Seconds: a silent leader is replaced after the first; a leader that cannot renew gives up after the second.
+LEASE_SECONDS = 15
+RENEW_DEADLINE_SECONDS = 10
+RETRY_SECONDS = 2
+
+
+async def lead(client: ApiClient, namespace: str, identity: str, act: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the lease, then act. Never returns while it holds; losing it ends the process at once.
+
+    Two replicas that both act would undo each other's work, and a task cannot be trusted to stop in time.
+    """
+
+    async def started() -> None:
+        log.info("leading", extra={"identity": identity})
+        await act()
+
+    async def stopped() -> None:
+        log.error("lost the lease; exiting")
+        os._exit(1)
+
+    lock = LeaseLock(LEASE_NAME, namespace, identity, client)
+    config = Config(lock, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS, started, stopped)
+    await LeaderElection(config).run()
+
+
+async def release(client: ApiClient, namespace: str, identity: str) -> None:
+    """Blank the holder of the lease if that is this replica, so that the next one need not wait."""
+    api = CoordinationV1Api(client)
+    try:
+        lease = await api.read_namespaced_lease(LEASE_NAME, namespace)
+        if lease.spec is None or lease.spec.holder_identity != identity:
+            return
+        # The version that was read goes along: whoever took the lease meanwhile keeps it.
+        lease.spec.holder_identity = ""
+        await api.replace_namespaced_lease(LEASE_NAME, namespace, lease)
+    except ApiException as error:
+        log.info("lease not released", extra={"error": str(error.reason)})

@@ -1,0 +1,154 @@
+"""Wiring of the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from prometheus_client import CollectorRegistry
+from prometheus_client.process_collector import ProcessCollector
+
+from slipway.core.revision import Settings
+from slipway.engine.apply import Writer
+from slipway.engine.errors import ApiError
+from slipway.engine.metrics import Metrics, ModelDeploymentCollector
+from slipway.engine.queue import WorkQueue
+from slipway.engine.reconcile import Reconciler
+from slipway.engine.store import Key, Store
+from slipway.engine.workers import fill, sweep, work
+from slipway.infra import http, leader, logs
+from slipway.infra.kube import KubeClient
+from slipway.infra.watch import watch
+
+log = logging.getLogger(__name__)
+
+#: Seconds that runs under way get after SIGTERM.
+DRAIN_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the chart sets."""
+
+    settings: Settings
+    namespaces: tuple[str, ...]
+    namespace: str
+    identity: str
+    workers: int
+    port: int
+
+    @classmethod
+    def read(cls) -> Environment:
+        """From environment variables.
+
+        Raises:
+            SystemExit: if one that is needed is missing.
+        """
+        image = os.environ.get("SLIPWAY_SERVER_IMAGE", "")
+        if not image:
+            sys.exit("SLIPWAY_SERVER_IMAGE is not set: it names the model server image")
+        return cls(
+            settings=Settings(
+                server_image=image,
+                image_pull_policy=os.environ.get("SLIPWAY_SERVER_IMAGE_PULL_POLICY") or "IfNotPresent",
+                mlflow_tracking_uri=os.environ.get("SLIPWAY_MLFLOW_TRACKING_URI", ""),
+            ),
+            namespaces=tuple(
+                name.strip()
+                for name in os.environ.get("SLIPWAY_WATCH_NAMESPACES", "").split(",")
+                if name.strip()
+            ),
+            namespace=os.environ.get("POD_NAMESPACE", "default"),
+            identity=os.environ.get("POD_NAME") or socket.gethostname(),
+            workers=int(os.environ.get("SLIPWAY_WORKERS", "16")),
+            port=int(os.environ.get("SLIPWAY_HTTP_PORT", str(http.PORT))),
+        )
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    logs.set_up(os.environ.get("SLIPWAY_LOG_LEVEL", "INFO"))
+    asyncio.run(run(Environment.read()))
+
+
+async def run(environment: Environment) -> None:
+    """Watch, and reconcile while this replica leads."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    metrics.max_workers.set(environment.workers)
+    store = Store()
+    registry.register(ModelDeploymentCollector(store))
+    ProcessCollector(registry=registry)
+    queue: WorkQueue[Key] = WorkQueue(metrics)
+    synced, stop, watching = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    pulse = http.Pulse()
+    server = await http.serve(registry, pulse, synced.is_set, environment.port)
+    background = [asyncio.create_task(pulse.beat())]
+
+    await _load_kube_config()
+    async with ApiClient() as client:
+        kube = KubeClient(client, metrics.requested)
+        writer = Writer(kube, store, environment.identity)
+        reconciler = Reconciler(store, writer, environment.settings, lambda: datetime.now(UTC))
+        workers: list[asyncio.Task[None]] = []
+
+        async def act() -> None:
+            metrics.lead(leading=True)
+            for key in store.resources():
+                queue.add(key)
+            workers.extend(
+                asyncio.create_task(work(queue, reconciler.reconcile, metrics))
+                for _ in range(environment.workers)
+            )
+            await sweep(kube, store, queue, environment.namespaces)
+
+        await _fill(kube, store, environment.namespaces)
+        synced.set()
+        leading = asyncio.create_task(leader.lead(client, environment.namespace, environment.identity, act))
+        leading.add_done_callback(lambda task: stop.set() if not task.cancelled() else None)
+        background.append(leading)
+        try:
+            await watch(store, queue.add, environment.namespaces, stop, watching)
+        finally:
+            log.info("stopping")
+            synced.clear()
+            queue.close()
+            if workers:
+                await asyncio.wait(workers, timeout=DRAIN_SECONDS)
+            for task in [*background, *workers]:
+                task.cancel()
+            await asyncio.gather(*background, *workers, return_exceptions=True)
+            await leader.release(client, environment.namespace, environment.identity)
+            await server.cleanup()
+
+
+async def _load_kube_config() -> None:
+    if os.environ.get("KUBECONFIG"):
+        await kube_config.load_kube_config()  # type: ignore[no-untyped-call]
+    else:
+        kube_config.load_incluster_config()  # type: ignore[no-untyped-call]
+
+
+async def _fill(kube: KubeClient, store: Store, namespaces: tuple[str, ...]) -> None:
+    """The first listing; the CRD may be installed after the operator, and the API server may be starting."""
+    delay = 1.0
+    while True:
+        try:
+            await fill(kube, store, namespaces)
+        except ApiError as error:
+            log.warning("cannot list yet", extra={"error": str(error)})
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 15.0)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    main()
