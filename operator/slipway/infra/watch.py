@@ -61,7 +61,8 @@ def _watch_kind(
 ) -> None:
     resource = RESOURCES[kind]
 
-    async def seen(event: dict[str, Any], **_: Any) -> None:
+    async def seen(**kwargs: Any) -> None:
+        event = kwargs["event"]
         manifest: Manifest = {**event["object"], "kind": kind}
         key = store.remove(manifest) if event["type"] == "DELETED" else store.put(manifest)
         if key is not None:
