@@ -1,0 +1,103 @@
+# `make` says what there is. Everything a target needs beyond the prerequisites is fetched and cached by itself.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+CACHE := $(or $(SLIPWAY_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slipway)
+# uv from PATH where there is one, else the pinned one in the cache.
+UV := $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
+RUN := .venv/bin/python -m
+GENERATORS := slipway.api.crd slipway.api.reasons
+
+# Makes the targets $(1), one after the other, and says what each took.
+stages = took=""; for stage in $(1); do \
+	printf '\n== %s\n' $$stage; started=$$SECONDS; $(MAKE) $$stage; \
+	took+="$$(printf '%-14s %4d s' $$stage $$((SECONDS - started)))"$$'\n'; \
+done; printf '\n%s' "$$took"
+
+.PHONY: help
+help: ## what there is
+	@printf 'Slipway. The two that matter: make demo, make test.\n\n'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: prerequisites-cluster .venv/synced ## a cluster, the operator, MLflow and a model that answers; a few minutes
+	@$(RUN) e2e.demo
+
+.PHONY: test
+test: prerequisites-cluster ## everything: check, then end to end on a real cluster
+	@$(call stages,check cluster-up images e2e)
+
+.PHONY: check
+check: lint types generated unit chart ## what needs no cluster: lint, types, generated files, unit tests, chart
+
+.PHONY: lint
+lint: .venv/synced ## formatting, lint, and which module may import which
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/lint-imports
+
+.PHONY: types
+types: .venv/synced ## mypy, strict
+	@.venv/bin/mypy -p slipway -p slipway_server -p e2e
+
+.PHONY: generated
+generated: .venv/synced ## fail if a generated file or the lock is not up to date
+	@$(UV) lock --check --quiet
+	@for module in $(GENERATORS); do $(RUN) $$module --check; done
+
+.PHONY: unit
+unit: .venv/synced ## the tests that need no cluster, with coverage
+	@.venv/bin/coverage run -m pytest tests
+	@.venv/bin/coverage report
+
+.PHONY: chart
+chart: .venv/synced ## helm lint, and the rendered chart against the schemas of Kubernetes
+	@$(RUN) e2e.chart
+
+.PHONY: generate
+generate: .venv/synced ## write the CRD and the tables that come from the code
+	@for module in $(GENERATORS); do $(RUN) $$module; done
+
+.PHONY: format
+format: .venv/synced ## format the code and mend what lint can
+	@.venv/bin/ruff check --fix-only --quiet .
+	@.venv/bin/ruff format .
+
+.PHONY: cluster-up
+cluster-up: prerequisites-cluster .venv/synced ## make or repair the test cluster; kubeconfig in .cluster/kubeconfig
+	@$(RUN) e2e.cluster up
+
+.PHONY: cluster-down
+cluster-down: .venv/synced ## remove the test cluster and everything it left
+	@$(RUN) e2e.cluster down
+
+.PHONY: images
+images: prerequisites-cluster .venv/synced ## build the images that changed and load them into the cluster
+	@$(RUN) e2e.images build
+
+.PHONY: e2e
+e2e: .venv/synced ## the end-to-end tests, on the cluster that is up
+	@$(RUN) pytest e2e/tests
+
+.PHONY: prerequisites
+prerequisites:
+	@command -v $(PYTHON) >/dev/null || { echo 'missing: Python 3.11 or newer (apt-get install python3)' >&2; exit 1; }
+	@$(PYTHON) e2e/prerequisites.py
+
+.PHONY: prerequisites-cluster
+prerequisites-cluster: prerequisites
+	@$(PYTHON) e2e/prerequisites.py --cluster
+
+$(CACHE)/uv-$(UV_VERSION)/bin/uv: | prerequisites
+	@echo 'installing uv $(UV_VERSION) into the cache'
+	@$(PYTHON) -m venv $(CACHE)/uv-$(UV_VERSION)
+	@$(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/synced: pyproject.toml uv.lock $(UV) | prerequisites
+	@echo 'installing the packages of uv.lock into .venv'
+	@$(UV) sync --quiet --frozen --all-extras --python $(PYTHON)
+	@touch $@

@@ -1,0 +1,103 @@
+"""kubectl on the test cluster, as functions that return what it printed."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from e2e.cluster.command import run
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.settings import Settings
+from e2e.cluster.tools import Tools
+
+#: A Kubernetes object as the API server speaks of it.
+Object = dict[str, Any]
+
+CALL_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Kube:
+    """One cluster, through its kubeconfig; every call raises ClusterError with kubectl's own last words."""
+
+    program: Path
+    kubeconfig: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The cluster that `e2e.cluster up` made for these settings."""
+        return cls(Tools(settings.cache).bin / "kubectl", settings.kubeconfig)
+
+    def kubectl(self, *words: str, stdin: str | None = None, seconds: float = CALL_SECONDS) -> str:
+        """Run kubectl to its end and return its output."""
+        argv: list[str | Path] = [self.program, f"--kubeconfig={self.kubeconfig}", *words]
+        return run(argv, stdin=None if stdin is None else stdin.encode(), timeout=seconds)
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
+        """The object, or None where there is none of that name."""
+        words = ["get", kind, name, "--ignore-not-found", "-o", "json", *_in(namespace)]
+        said = self.kubectl(*words)
+        found: Object | None = json.loads(said) if said.strip() else None
+        return found
+
+    def items(self, kind: str, namespace: str | None = None, selector: str = "") -> list[Object]:
+        """All objects of a kind, in one namespace or in all, that a label selector picks."""
+        where = _in(namespace) or ["--all-namespaces"]
+        found: list[Object] = json.loads(
+            self.kubectl("get", kind, *where, f"--selector={selector}", "-o", "json")
+        )["items"]
+        return found
+
+    def apply(self, *objects: Mapping[str, Any]) -> str:
+        """`kubectl apply` objects in the order given; returns one line for each."""
+        return self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects, sort_keys=False))
+
+    def apply_file(self, path: Path) -> str:
+        """`kubectl apply` a file as a user would."""
+        return self.kubectl("apply", "-f", str(path))
+
+    def ensure_namespace(self, name: str) -> None:
+        """Make a namespace that admits only pods of the restricted standard."""
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+
+    def wait_for_rollout(self, target: str, namespace: str, seconds: float) -> None:
+        """Wait until every replica of `deployment/NAME` runs what is asked for and is ready."""
+        words = ["rollout", "status", target, f"--namespace={namespace}", f"--timeout={seconds:.0f}s"]
+        try:
+            self.kubectl(*words, seconds=seconds + CALL_SECONDS)
+        except ClusterError as error:
+            pods = self.kubectl(
+                "get", "pods,events", f"--namespace={namespace}", "--sort-by=.metadata.creationTimestamp"
+            )
+            raise ClusterError(f"{error}\n{pods[-3000:]}") from error
+
+    @contextmanager
+    def port_forward(self, target: str, namespace: str, port: int) -> Iterator[str]:
+        """Carry a port of `service/NAME` or `pod/NAME` to loopback; yields `http://127.0.0.1:PORT`.
+
+        A Service is carried to one of its pods, as kubectl does; the forward ends with that pod.
+        """
+        words = ["port-forward", target, f":{port}", "--address=127.0.0.1", f"--namespace={namespace}"]
+        argv = [str(self.program), f"--kubeconfig={self.kubeconfig}", *words]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+                if found is None:
+                    process.wait(CALL_SECONDS)
+                    raise ClusterError(f"kubectl {' '.join(words)} failed: {process.stderr.read().strip()}")
+                yield f"http://127.0.0.1:{found[1]}"
+            finally:
+                process.terminate()
+
+
+def _in(namespace: str | None) -> list[str]:
+    return [f"--namespace={namespace}"] if namespace else []
