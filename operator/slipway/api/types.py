@@ -72,7 +72,7 @@ Quantity = Annotated[
         _string(
             r"^[0-9]{1,15}([.][0-9]{1,9})?(m|k|Ki|[MGTPE]i?|e[0-9]{1,2})?$",
             "must be a quantity that is not negative, such as 500m, 2 or 1Gi",
-            max_length=32,
+            max_length=28,
         ),
     ],
     Field(json_schema_extra={"x-kubernetes-int-or-string": True}),

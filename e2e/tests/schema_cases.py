@@ -1,0 +1,184 @@
+"""What a case of the accept and refuse table is, and the walk that finds every constraint of the CRD."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+REMOVED = object()
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+#: Holds every field that the schema knows, once and valid.
+EXAMPLE: dict[str, Any] = {
+    "apiVersion": "slipway.dev/v1alpha1",
+    "kind": "ModelDeployment",
+    "metadata": {"name": "example"},
+    "spec": {
+        "model": {
+            "uri": "mlflow://fraud@champion",
+            "digest": DIGEST,
+            "credentials": {"secretRef": {"name": "store"}},
+        },
+        "runtime": {
+            "image": "registry.example.com:5000/team/server:1.0@" + DIGEST,
+            "resources": {
+                "requests": {"cpu": "500m", "memory": "512Mi"},
+                "limits": {"cpu": 2, "memory": "1Gi"},
+            },
+            "threads": 2,
+            "requestTimeoutMilliseconds": 1000,
+            "nodeSelector": {"disktype": "ssd"},
+            "tolerations": [
+                {
+                    "key": "example.com/gpu",
+                    "operator": "Equal",
+                    "value": "small",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": 30,
+                }
+            ],
+            "affinity": {"nodeAffinity": {}, "podAffinity": {}, "podAntiAffinity": {}},
+            "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
+        },
+        "scaling": {
+            "minReplicas": 2,
+            "maxReplicas": 4,
+            "metrics": [{"type": "CPU", "targetPercent": 60}],
+        },
+    },
+    "status": {
+        "observedGeneration": 1,
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "Serving",
+                "message": "",
+                "observedGeneration": 1,
+                "lastTransitionTime": "2026-01-02T03:04:05Z",
+            }
+        ],
+        "model": {
+            "uri": "mlflow://fraud@champion",
+            "resolvedURI": "mlflow://fraud/3",
+            "version": "3",
+            "digest": DIGEST,
+            "bytes": 1234,
+        },
+        "stable": {"revision": "a1", "version": "3", "digest": DIGEST, "replicas": 1, "readyReplicas": 1},
+        "canary": {"revision": "b2", "version": "4", "digest": DIGEST, "replicas": 1, "readyReplicas": 0},
+        "canaryWeight": 10,
+        "promotedAt": "2026-01-02T03:04:05Z",
+        "replicas": 2,
+        "selector": "slipway.dev/name=example",
+        "url": "http://example.default.svc:8080",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """The schema's node at ``path`` takes ``accepts``, and refuses ``refuses`` in words that hold ``says``.
+
+    ``constraint`` is the keyword of the schema, ``required NAME``, or ``rule`` for the CEL rule whose message
+    holds ``says``. The value stands at ``at`` in the example, which is ``path`` unless given; ``also`` is in
+    the words of a second complaint that cannot be avoided.
+    """
+
+    path: str
+    constraint: str
+    accepts: Any
+    refuses: Any
+    says: str
+    at: str = ""
+    also: str = ""
+
+    @property
+    def place(self) -> str:
+        return self.at or self.path
+
+    @property
+    def field(self) -> str:
+        """The path as the API server writes it."""
+        place = self.place if self.constraint.startswith("required ") else self.path
+        twin = "[1]" if self.constraint == "x-kubernetes-list-type" else ""
+        return (place.replace("Selector.*", "Selector.disktype").replace(".*", "[0]") or "<nil>") + twin
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.constraint}" + f": {self.says[:40]}" * (self.constraint == "rule")
+
+
+def with_value(path: str, value: Any, base: dict[str, Any] = EXAMPLE) -> dict[str, Any]:
+    """Return a copy of ``base`` with ``value`` at ``path``; ``*`` is a list's first item or a map's key."""
+    made = copy.deepcopy(base)
+    *parents, last = path.split(".")
+    node: Any = made
+    for step in parents:
+        node = node[_key(node, step)]
+    if value is REMOVED:
+        del node[_key(node, last)]
+    else:
+        node[_key(node, last)] = copy.deepcopy(value)
+    return made
+
+
+def has_path(path: str) -> bool:
+    """Whether the example holds something at ``path``."""
+    node: Any = EXAMPLE
+    for step in path.split("."):
+        if step != "*" and step not in node:
+            return False
+        node = node[_key(node, step)]
+    return True
+
+
+def _key(node: Any, step: str) -> Any:
+    if step != "*":
+        return step
+    return 0 if isinstance(node, list) else next(iter(node))
+
+
+def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each node of a structural schema below ``path`` with its own path."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}".lstrip("."))
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from nodes(schema[key], f"{path}.*")
+
+
+#: Keywords that refuse nothing by themselves; ``type`` is tried on every node in a test of its own.
+_SILENT = {
+    "description",
+    "default",
+    "properties",
+    "items",
+    "additionalProperties",
+    "type",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-preserve-unknown-fields",
+}
+
+
+def constraints(schema: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return (path, constraint) for all that the schema refuses, types aside."""
+    found = set()
+    for path, node in nodes(schema):
+        for key, value in node.items():
+            if key in _SILENT or (key, value) == ("x-kubernetes-list-type", "atomic"):
+                continue
+            if key == "format" and node["type"] == "integer":
+                continue  # the bounds beside it are tighter
+            if key == "x-kubernetes-list-type" and node["maxItems"] == 1:
+                continue  # one item has no twin
+            if key == "required":
+                found |= {(path, f"required {name}") for name in value}
+            elif key == "x-kubernetes-validations":
+                found |= {(path, f"rule {rule['message']}") for rule in value}
+            else:
+                found.add((path, key))
+    return found

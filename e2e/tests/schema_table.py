@@ -1,0 +1,420 @@
+"""The accept and refuse table of the CRD: every bound, enum, pattern, required field and CEL rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from e2e.tests.schema_cases import DIGEST, EXAMPLE, REMOVED, Case
+
+URI = "spec.model.uri"
+RUNTIME = "spec.runtime"
+RESOURCES = f"{RUNTIME}.resources"
+TOLERATION = f"{RUNTIME}.tolerations.*"
+INT32 = 2**31 - 1
+
+
+def _text(path: str, longest: int, fill: str = "a", head: str = "", tail: str = "") -> Case:
+    """The longest string that is taken, and one character more."""
+    body = longest - len(head) - len(tail)
+    return Case(
+        path,
+        "maxLength",
+        head + fill * body + tail,
+        head + fill * (body + 1) + tail,
+        f"Too long: may not be more than {longest} bytes",
+    )
+
+
+def _range(path: str, low: int | None, high: int | None) -> Iterator[Case]:
+    if low is not None:
+        yield Case(path, "minimum", low, low - 1, f"should be greater than or equal to {low}")
+    if high is not None:
+        yield Case(path, "maximum", high, high + 1, f"should be less than or equal to {high}")
+
+
+def _quantity(path: str, accepts: Any) -> Iterator[Case]:
+    """``accepts`` keeps requests at or below limits."""
+    says = "must be a quantity that is not negative, such as 500m, 2 or 1Gi"
+    for wrong in ("1ki", "1 Gi", "1GB", "0.5.1", "", "one", "1e"):
+        yield Case(path, "rule", accepts, wrong, says)
+    also = "must not be above" if "limits" in path else "must be above 0" if path.endswith("cpu") else ""
+    yield Case(path, "rule", accepts, "-1", says, also=also)
+    least = 2**40 if path.endswith("limits.memory") else 1
+    yield Case(path, "minimum", least, -1, "should be greater than or equal to 0", also=also)
+    exponent = "e00" if path.endswith("cpu") else "e12" if "limits" in path else "e06"
+    longest = "0" * 14 + "1." + "0" * 9 + exponent
+    yield Case(path, "maxLength", longest, "0" + longest, "Too long: may not be more than 28 bytes")
+
+
+def _required(path: str, *names: str) -> Iterator[Case]:
+    for name in names:
+        whole: Any = EXAMPLE
+        for step in filter(None, path.split(".")):
+            whole = whole[0] if step == "*" else whole[step]
+        field = f"{path}.{name}".lstrip(".")
+        yield Case(path, f"required {name}", whole[name], REMOVED, "Required value", at=field)
+
+
+def _revision(path: str) -> Iterator[Case]:
+    yield from _required(path, "revision", "version", "digest")
+    yield _text(f"{path}.revision", 63)
+    yield _text(f"{path}.version", 256)
+    yield _text(f"{path}.digest", 71)
+    yield from _range(f"{path}.replicas", 0, INT32)
+    yield from _range(f"{path}.readyReplicas", 0, INT32)
+
+
+def _conditions(count: int) -> list[dict[str, Any]]:
+    condition = EXAMPLE["status"]["conditions"][0]
+    return [condition | {"type": f"Type{index}"} for index in range(count)]
+
+
+METADATA = [
+    Case("", "rule", "a" * 45, "a" * 46, "metadata.name must have at most 45 characters", "metadata.name"),
+    Case("", "rule", "a1-b", "1a", "metadata.name must start with a lower case letter", "metadata.name"),
+    Case("", "rule", "a", "a.b", "metadata.name must start with a lower case letter", "metadata.name"),
+]
+
+MODEL = [
+    *_required("", "spec"),
+    *_required("spec", "model"),
+    *_required("spec.model", "uri"),
+    _text(URI, 1024, head="https://example.com/"),
+    *(
+        Case(
+            URI,
+            "rule",
+            "https://example.com/m.onnx",
+            wrong,
+            "uri must start with mlflow://, https:// or pvc://",
+        )
+        for wrong in (
+            "",
+            "fraud",
+            "ftp://example.com/m.onnx",
+            "http://example.com/m.onnx",
+            "MLFLOW://fraud/1",
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "an MLflow model is mlflow://NAME@ALIAS or mlflow://NAME/VERSION")
+        for right, wrong in (
+            ("mlflow://fraud@champion", "mlflow://fraud"),
+            ("mlflow://fraud/1", "mlflow://fraud/0"),
+            ("mlflow://fraud score/12", "mlflow://fraud/latest"),
+            ("mlflow://fraud@v-1.0_x", "mlflow://fraud@"),
+            ("mlflow://f@c", "mlflow://@c"),
+            ("mlflow://f@c", "mlflow://a/b@c"),
+            ("mlflow://f@c", "mlflow://f@c/1"),
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "a model on a volume is pvc://CLAIM/PATH")
+        for right, wrong in (
+            ("pvc://models/fraud/model.onnx", "pvc://models"),
+            ("pvc://models.v2/a", "pvc://models/"),
+            ("pvc://m/a", "pvc:///a"),
+            ("pvc://m/a", "pvc://Models/a"),
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "the path on a volume must not contain '..'")
+        for right, wrong in (
+            ("pvc://models/a..b", "pvc://models/../b"),
+            ("pvc://models/..a/b", "pvc://models/a/.."),
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "an https model is https://HOST/PATH without user, query or fragment")
+        for right, wrong in (
+            ("https://example.com/m.onnx", "https://example.com"),
+            ("https://example.com:8443/m", "https://user:secret@example.com/m"),
+            ("https://example.com/a@b", "https://example.com/m?token=1"),
+            ("https://example.com/a", "https://example.com/m#a"),
+        )
+    ),
+    Case(URI, "rule", "mlflow://a b/1", "mlflow://a\nb/1", "uri must not contain line breaks or control"),
+    Case(URI, "rule", "pvc://m/a", "pvc://m/a\0", "uri must not contain line breaks or control"),
+    Case("spec.model.digest", "maxLength", DIGEST, DIGEST + "0", "Too long: may not be more than 71 bytes"),
+    Case(
+        "spec.model.digest", "rule", DIGEST, DIGEST[:-1], "digest must be sha256: and 64 hexadecimal digits"
+    ),
+    Case("spec.model.digest", "rule", DIGEST, DIGEST[:-1] + "A", "digest must be sha256: and 64 hexadecimal"),
+    Case("spec.model.digest", "rule", DIGEST, DIGEST[7:], "digest must be sha256: and 64 hexadecimal digits"),
+    *_required("spec.model.credentials", "secretRef"),
+    *_required("spec.model.credentials.secretRef", "name"),
+    _text("spec.model.credentials.secretRef.name", 253),
+    *(
+        Case(
+            "spec.model.credentials.secretRef.name",
+            "rule",
+            right,
+            wrong,
+            "must be a name of lower case letters",
+        )
+        for right, wrong in (
+            ("store", ""),
+            ("store.v2", "store..v2"),
+            ("a-b", "a-"),
+            ("a", "A"),
+            ("1", "a/b"),
+        )
+    ),
+]
+
+POD = [
+    _text(f"{RUNTIME}.image", 512),
+    *(
+        Case(f"{RUNTIME}.image", "rule", right, wrong, "image must be [REGISTRY/]NAME[:TAG][@sha256:DIGEST]")
+        for right, wrong in (
+            ("", " "),
+            ("server", "Server"),
+            ("slipway.dev/server:dev", "slipway.dev/server:"),
+            ("localhost:5000/a/b-c.d__e:v1", "localhost:5000/"),
+            ("a/b@" + DIGEST, "a/b@" + DIGEST[:-1]),
+            ("a/b:1@" + DIGEST, "https://a/b"),
+        )
+    ),
+    *_quantity(f"{RESOURCES}.requests.cpu", "1.5"),
+    *_quantity(f"{RESOURCES}.requests.memory", "1e6"),
+    *_quantity(f"{RESOURCES}.limits.cpu", 3),
+    *_quantity(f"{RESOURCES}.limits.memory", "1.5Ti"),
+    Case(
+        RESOURCES,
+        "rule",
+        {"requests": {"cpu": "1m"}},
+        {"requests": {"cpu": "0.0"}},
+        "requests.cpu must be above 0, since scaling counts in percent of it",
+    ),
+    Case(
+        RESOURCES,
+        "rule",
+        {"limits": {"cpu": "100m"}},
+        {"limits": {"cpu": "99m"}},
+        "requests.cpu (100m where it is not given) must not be above limits.cpu",
+    ),
+    Case(
+        RESOURCES,
+        "rule",
+        {"requests": {"cpu": 2}, "limits": {"cpu": "2000m"}},
+        {"requests": {"cpu": 2}, "limits": {"cpu": "1999m"}},
+        "requests.cpu (100m where it is not given) must not be above limits.cpu",
+    ),
+    Case(
+        RESOURCES,
+        "rule",
+        {"requests": {"memory": "1024Mi"}},
+        {"requests": {"memory": "1025Mi"}},
+        "requests.memory (256Mi where it is not given) must not be above limits.memory (1Gi where",
+    ),
+    *_range(f"{RUNTIME}.threads", 1, 256),
+    *_range(f"{RUNTIME}.requestTimeoutMilliseconds", 1, 3_600_000),
+    Case(
+        f"{RUNTIME}.nodeSelector",
+        "maxProperties",
+        {f"k{index}": "" for index in range(32)},
+        {f"k{index}": "" for index in range(33)},
+        "Too many: 33: must have at most 32 items",
+    ),
+    Case(
+        f"{RUNTIME}.nodeSelector",
+        "rule",
+        {"a" * 253 + "/" + "b" * 63: ""},
+        {"a" * 254 + "/" + "b" * 63: ""},
+        "keys must have at most 317 characters",
+    ),
+    *(
+        Case(f"{RUNTIME}.nodeSelector", "rule", {right: ""}, {wrong: ""}, "keys must be label keys, such as")
+        for right, wrong in (("a.b/C_d", "a b"), ("b" * 63, "b" * 64), ("a", "a/"), ("a", "/a"), ("a", ""))
+    ),
+    _text(f"{RUNTIME}.nodeSelector.*", 63),
+    *(
+        Case(f"{RUNTIME}.nodeSelector.*", "rule", right, wrong, "must be a label value: letters, digits,")
+        for right, wrong in (("", "-"), ("A_b.c-1", "a b"), ("a", "a."))
+    ),
+    Case(
+        f"{RUNTIME}.tolerations",
+        "maxItems",
+        [{"operator": "Exists"}] * 32,
+        [{"operator": "Exists"}] * 33,
+        "Too many: 33: must have at most 32 items",
+    ),
+    Case(
+        TOLERATION,
+        "rule",
+        {"operator": "Exists"},
+        {"operator": "Equal"},
+        "without key needs operator: Exists",
+    ),
+    Case(TOLERATION, "rule", {"key": "a"}, {"value": "a"}, "a toleration without key needs operator: Exists"),
+    Case(
+        TOLERATION,
+        "rule",
+        {"key": "a", "operator": "Exists", "value": ""},
+        {"key": "a", "operator": "Exists", "value": "b"},
+        "a toleration with operator: Exists must have no value",
+    ),
+    *(
+        Case(
+            TOLERATION,
+            "rule",
+            {"key": "a", "effect": "NoExecute", "tolerationSeconds": 1},
+            {"key": "a", "tolerationSeconds": 1} | wrong,
+            "tolerationSeconds needs effect: NoExecute",
+        )
+        for wrong in ({}, {"effect": "NoSchedule"})
+    ),
+    Case(
+        f"{TOLERATION}.key",
+        "maxLength",
+        "a" * 253 + "/" + "b" * 63,
+        "a" * 318,
+        "Too long: may not be more than 317",
+    ),
+    Case(f"{TOLERATION}.key", "rule", "example.com/gpu", "gpu!", "key must be a label key, such as gpu"),
+    Case(f"{TOLERATION}.operator", "enum", "Equal", "equal", 'supported values: "Exists", "Equal"'),
+    _text(f"{TOLERATION}.value", 63),
+    Case(f"{TOLERATION}.value", "rule", "a", "a b", "must be a label value: letters, digits,"),
+    Case(
+        TOLERATION + ".effect",
+        "enum",
+        "NoExecute",
+        "Never",
+        'supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"',
+    ),
+    *_range(f"{TOLERATION}.tolerationSeconds", 0, INT32),
+    Case(
+        f"{RUNTIME}.env",
+        "maxItems",
+        [{"name": f"A{index}"} for index in range(64)],
+        [{"name": f"A{index}"} for index in range(65)],
+        "Too many: 65: must have at most 64 items",
+    ),
+    Case(
+        f"{RUNTIME}.env",
+        "x-kubernetes-list-type",
+        [{"name": "A"}, {"name": "a"}],
+        [{"name": "A"}, {"name": "A"}],
+        "Duplicate value",
+    ),
+    *_required(f"{RUNTIME}.env.*", "name"),
+    _text(f"{RUNTIME}.env.*.name", 128),
+    *(
+        Case(
+            f"{RUNTIME}.env.*.name",
+            "rule",
+            right,
+            wrong,
+            "must be letters, digits and '_', and not start with",
+        )
+        for right, wrong in (("_A1", "1A"), ("a", "a-b"), ("a", ""))
+    ),
+    Case(
+        f"{RUNTIME}.env.*.name",
+        "rule",
+        "SLIPWAY",
+        "SLIPWAY_X",
+        "names that start with SLIPWAY_ are set by the operator",
+    ),
+    _text(f"{RUNTIME}.env.*.value", 4096),
+]
+
+SCALING = [
+    *_range("spec.scaling.minReplicas", 1, None),
+    *_range("spec.scaling.maxReplicas", None, 1000),
+    Case(
+        "spec.scaling.minReplicas",
+        "maximum",
+        {"minReplicas": 1000, "maxReplicas": 1000},
+        {"minReplicas": 1001, "maxReplicas": 1000},
+        "should be less than or equal to 1000",
+        at="spec.scaling",
+        also="minReplicas must not be above maxReplicas",
+    ),
+    Case(
+        "spec.scaling.maxReplicas",
+        "minimum",
+        {"maxReplicas": 1},
+        {"maxReplicas": 0},
+        "should be greater than or equal to 1",
+        at="spec.scaling",
+        also="minReplicas must not be above maxReplicas",
+    ),
+    Case(
+        "spec.scaling",
+        "rule",
+        {"minReplicas": 10},
+        {"minReplicas": 11},
+        "minReplicas must not be above maxReplicas; raise maxReplicas first",
+    ),
+    Case("spec.scaling.metrics", "minItems", [{}], [], "should have at least 1 items"),
+    Case("spec.scaling.metrics", "maxItems", [{}], [{}, {}], "must have at most 1 item", also="Duplicate"),
+    Case("spec.scaling.metrics.*.type", "enum", "CPU", "Memory", 'supported values: "CPU"'),
+    *_range("spec.scaling.metrics.*.targetPercent", 1, 1000),
+]
+
+STATUS = [
+    *_range("status.observedGeneration", 0, None),
+    Case(
+        "status.conditions",
+        "maxItems",
+        _conditions(16),
+        _conditions(17),
+        "Too many: 17: must have at most 16 items",
+    ),
+    Case(
+        "status.conditions", "x-kubernetes-list-type", _conditions(2), _conditions(1) * 2, "Duplicate value"
+    ),
+    *_required(
+        "status.conditions.*",
+        "type",
+        "status",
+        "reason",
+        "message",
+        "observedGeneration",
+        "lastTransitionTime",
+    ),
+    _text("status.conditions.*.type", 316),
+    Case(
+        "status.conditions.*.status",
+        "enum",
+        "Unknown",
+        "true",
+        'supported values: "True", "False", "Unknown"',
+    ),
+    Case("status.conditions.*.reason", "minLength", "A", "", "should be at least 1 chars long"),
+    _text("status.conditions.*.reason", 1024),
+    Case(
+        "status.conditions.*.reason", "pattern", "ModelNotFound", "Model not found", "should match '^[A-Za-z]"
+    ),
+    _text("status.conditions.*.message", 32768),
+    *_range("status.conditions.*.observedGeneration", 0, None),
+    Case(
+        "status.conditions.*.lastTransitionTime",
+        "format",
+        "2026-01-02T03:04:05.678901Z",
+        "2026-01-02 03:04",
+        "must be of type date-time",
+    ),
+    _text("status.conditions.*.lastTransitionTime", 64, "0", "2026-01-02T03:04:05.0", "Z"),
+    *_required("status.model", "uri", "resolvedURI", "version", "digest", "bytes"),
+    _text("status.model.uri", 1024),
+    _text("status.model.resolvedURI", 1024),
+    _text("status.model.version", 256),
+    _text("status.model.digest", 71),
+    *_range("status.model.bytes", 0, None),
+    *_revision("status.stable"),
+    *_revision("status.canary"),
+    *_range("status.canaryWeight", 0, 100),
+    Case("status.promotedAt", "format", "2026-01-02T03:04:05Z", "yesterday", "must be of type date-time"),
+    _text("status.promotedAt", 64, "0", "2026-01-02T03:04:05.0", "Z"),
+    *(
+        replace(case, also="should be") for case in _range("status.replicas", 0, INT32)
+    ),  # the scale checks too
+    _text("status.selector", 1024),
+    _text("status.url", 1024),
+]
+
+CASES = [*METADATA, *MODEL, *POD, *SCALING, *STATUS]
