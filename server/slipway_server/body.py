@@ -10,6 +10,8 @@ from slipway_server.protocol.decode import HEADER_LENGTH, parse_header_length
 
 #: A client that needs longer than this to send its body is cut off, whatever the size.
 BODY_SECONDS = 60.0
+#: JSON takes many times its size when parsed, so it is bounded more tightly than binary tensors.
+MAX_JSON_BYTES = 16 * 1024 * 1024
 _JSON, _BINARY = "application/json", "application/octet-stream"
 
 
@@ -31,6 +33,11 @@ class BodyBudget:
         self.used -= size
 
 
+def body_limit(header_length: int | None, max_bytes: int) -> int:
+    """The size in bytes that a body may have: less for one that is all JSON."""
+    return max_bytes if header_length is not None else min(max_bytes, MAX_JSON_BYTES)
+
+
 def check_head(headers: Mapping[str, str], max_bytes: int) -> int | None:
     """The size of the JSON part where the headers announce one, after all checks that need no body.
 
@@ -50,12 +57,15 @@ def check_head(headers: Mapping[str, str], max_bytes: int) -> int | None:
         )
     if media_type == _BINARY and length is None:
         raise schema_error(f"{_BINARY} needs the header {HEADER_LENGTH}: the size of the JSON part in bytes")
+    header_length = None if length is None else parse_header_length(length)
+    if header_length is not None and header_length > MAX_JSON_BYTES:
+        raise _too_large(MAX_JSON_BYTES)
     claimed = headers.get("content-length")
     if claimed is None and "transfer-encoding" not in headers:
         raise RequestError(411, Reason.SIZE, "send the header Content-Length, or the body in chunks")
-    if claimed is not None and int(claimed) > max_bytes:
-        raise _too_large(max_bytes)
-    return None if length is None else parse_header_length(length)
+    if claimed is not None and int(claimed) > body_limit(header_length, max_bytes):
+        raise _too_large(body_limit(header_length, max_bytes))
+    return header_length
 
 
 async def read_body(chunks: AsyncIterator[bytes], max_bytes: int, budget: BodyBudget) -> bytes:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     SCHEMA = "schema"
     MODEL_INPUT = "model_input"
     SLOW_CLIENT = "slow_client"
+    CLIENT_GONE = "client_gone"
     OVERLOAD = "overload"
     DEADLINE = "deadline"
     NOT_READY = "not_ready"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 from slipway_server.errors import Reason, RequestError, not_now
-from slipway_server.load import plain
-from slipway_server.model import Model, ModelInputError, Run, StoppedError
+from slipway_server.model import Model, ModelInputError, Run, StoppedError, plain
 from slipway_server.protocol.decode import decode
 from slipway_server.protocol.encode import encode
+
+#: JSON grows up to thirtyfold when parsed. From this size on one request is parsed at a time.
+_LARGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +31,13 @@ class Served:
     model: Model
     name: str
     version: str
+    _large: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def answer(self, body: bytes, header_length: int | None, run: Run) -> Answer:
         """Decode, run, encode. Raises :class:`RequestError` for whatever the client or the moment forbids."""
         try:
-            request = decode(body, header_length, self.model.inputs, self.model.output_names)
+            with self._turn(len(body) if header_length is None else header_length):
+                request = decode(body, header_length, self.model.inputs, self.model.output_names)
             names = [choice.name for choice in request.outputs]
             tensors = self.model.run(request.inputs, names, run)
             content, length = encode(request, self.name, self.version, tensors)
@@ -46,3 +52,6 @@ class Served:
                 Reason.OVERLOAD, "not enough memory for this request now; send fewer rows at once"
             ) from error
         return Answer(content, length, request.rows)
+
+    def _turn(self, json_bytes: int) -> AbstractContextManager[object]:
+        return self._large if json_bytes >= _LARGE_BYTES else nullcontext()

@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 from slipway.contract import Failure, ModelFault, ServingConfig
 from slipway.digest import DigestError, digest_of
-from slipway_server.model import Model, UnsupportedTensorError
+from slipway_server.model import Model, UnsupportedTensorError, plain
 from slipway_server.onnx_bytes import Shape, look_at
 
 
@@ -18,7 +18,7 @@ class LoadError(Exception):
 
     def __init__(self, fault: ModelFault, message: str) -> None:
         super().__init__(message)
-        self.failure = Failure(reason=fault, message=message[:1000])
+        self.failure = Failure(reason=fault, message=message[:900])
 
 
 def load(directory: Path, config: ServingConfig) -> Model:
@@ -27,6 +27,8 @@ def load(directory: Path, config: ServingConfig) -> Model:
     path = find_model(directory)
     try:
         model = Model(path, config.threads)
+        model.warm_up()
+        return model
     except UnsupportedTensorError as error:
         raise LoadError(ModelFault.MODEL_LOAD_FAILED, f"{path.name}: {error}") from error
     except MemoryError as error:
@@ -36,8 +38,6 @@ def load(directory: Path, config: ServingConfig) -> Model:
     except Exception as error:
         # onnxruntime derives its errors from RuntimeError and ValueError alike, without a base of their own.
         raise _diagnosed(path, str(error)) from error
-    model.warm_up()
-    return model
 
 
 def find_model(directory: Path) -> Path:
@@ -107,11 +107,3 @@ def _diagnosed(path: Path, error: str) -> LoadError:
             "export it again with an older onnx package or a lower opset",
         )
     return LoadError(ModelFault.MODEL_LOAD_FAILED, f"{name}: {runtime} cannot load it: {plain(error)}")
-
-
-def plain(error: str) -> str:
-    """onnxruntime's words without its own source paths and prefixes, on one line."""
-    error = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", error)
-    error = re.sub(r"Load model from \S+ failed:", "", error)
-    error = re.sub(r"/onnxruntime_src/\S+ .*?\) (?=[A-Z])", "", error)
-    return " ".join(error.split())[:600]

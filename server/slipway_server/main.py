@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import uvloop
 
-from slipway.contract import Failed, Failure, Outcome
+from slipway.contract import Failed, Failure, ModelFault, Outcome
 from slipway_server.inference import Served
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.listen import bind, listener
@@ -75,6 +75,12 @@ async def _serve(settings: Settings, http: socket.socket, admin: socket.socket) 
             frontend.served = Served(loading.result(), config.modelName, config.modelVersion)
         except LoadError as error:
             _say_last_words(settings.termination_path, error.failure)
+            code = 1
+        except Exception as error:
+            log.exception("the model failed to load unexpectedly")
+            message = f"loading failed: {type(error).__name__}: {error}"[:900]
+            failure = Failure(reason=ModelFault.MODEL_LOAD_FAILED, message=message)
+            _say_last_words(settings.termination_path, failure)
             code = 1
         else:
             seconds = time.perf_counter() - began

@@ -16,7 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from slipway.contract import Metric, ServingConfig
 from slipway_server.errors import Reason
 
-CODES = (200, 400, 404, 408, 411, 413, 415, 500, 503)
+CODES = (200, 400, 404, 408, 411, 413, 415, 499, 500, 503)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LABELS = ("model", "model_version")
 

@@ -8,6 +8,7 @@ labels in the order of the columns.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,3 +155,11 @@ def _spec(node: Any, kind: str) -> TensorSpec:
         )
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     return TensorSpec(node.name, datatype, shape or None)
+
+
+def plain(error: str) -> str:
+    """onnxruntime's words without its own source paths and prefixes, on one line."""
+    error = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", error)
+    error = re.sub(r"Load model from \S+ failed:", "", error)
+    error = re.sub(r"/onnxruntime_src/\S+ .*?\) (?=[A-Z])", "", error)
+    return " ".join(error.split())[:600]

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipway.contract import DRAIN_PATH, LIVE_PATH, METRICS_PATH, READY_PATH, ServingConfig
-from slipway_server.body import BodyBudget, check_head, read_body
+from slipway_server.body import BodyBudget, body_limit, check_head, read_body
 from slipway_server.errors import Reason, RequestError, not_now, show
 from slipway_server.inference import Answer, Served
 from slipway_server.lifecycle import Lifecycle
@@ -97,6 +97,10 @@ class Frontend:
             code = error.status
             self._metrics.refused(error.reason)
             raise
+        except ClientDisconnect:
+            code = 499  # nobody will see it; nginx made the number known
+            self._metrics.refused(Reason.CLIENT_GONE)
+            raise
         finally:
             self._metrics.in_flight.dec()
             self._metrics.answered(code, time.perf_counter() - began)
@@ -115,7 +119,8 @@ class Frontend:
                 # The client may now send its body or not; only a new connection makes clear which.
                 error.headers["connection"] = "close"
             raise
-        body = await read_body(request.stream(), self._config.maxBodyBytes, self._budget)
+        limit = body_limit(header_length, self._config.maxBodyBytes)
+        body = await read_body(request.stream(), limit, self._budget)
         return await self.workers.do(
             lambda run: served.answer(body, header_length, run), lambda: self._budget.give_back(len(body))
         )
@@ -204,7 +209,7 @@ def _refuse(_: Request, error: RequestError) -> Response:
 
 def _refuse_route(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
-    path, method = show(request.url.path), show(request.method)
+    path, method = show(request.scope["path"]), show(request.method)
     if error.status_code == 405:
         return _json({"error": f"{path} takes {headers.get('Allow')}, not {method}"}, 405, headers)
     return _json(

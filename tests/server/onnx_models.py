@@ -1,0 +1,125 @@
+"""Real ONNX models, small and quick to make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, parser
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+#: Protocol datatype → ONNX element type, for a model with one input and output of each.
+ONNX_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+
+
+def save(model: Any, directory: Path, name: str = "model.onnx") -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, directory / name)
+    return directory
+
+
+def regressor() -> Any:
+    features, target = load_diabetes(return_X_y=True)
+    model = GradientBoostingRegressor(n_estimators=20, random_state=0).fit(features, target)
+    return to_onnx(model, features[:1].astype(np.float32))
+
+
+def classifier() -> Any:
+    """Input ``X`` [N, 30]; ``output_label`` and a ZipMap with whole-number labels."""
+    features, target = load_breast_cancer(return_X_y=True)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(features, target)
+    return to_onnx(model, features[:1].astype(np.float32))
+
+
+def pipeline() -> Any:
+    """Inputs ``colour`` (string) and ``size`` (float), each [N, 1]; a ZipMap with string labels."""
+    features, target = load_iris(return_X_y=True, as_frame=True)
+    table = features[["petal length (cm)"]].rename(columns={"petal length (cm)": "size"})
+    table["colour"] = np.where(features["sepal width (cm)"] > 3, "blau", "weiß")
+    columns = ColumnTransformer(
+        [("colour", OneHotEncoder(handle_unknown="ignore"), ["colour"]), ("size", StandardScaler(), ["size"])]
+    )
+    names = np.array(["setosa", "versicolor", "virginica"])[target]
+    model = make_pipeline(columns, LogisticRegression(max_iter=500)).fit(table[["colour", "size"]], names)
+    types = [("colour", StringTensorType([None, 1])), ("size", FloatTensorType([None, 1]))]
+    return to_onnx(model, initial_types=types)
+
+
+def two_inputs() -> Any:
+    """``a`` [N, 2] · ``w`` [2, M] → ``product`` [N, M], ``root`` (NaN where negative), ``count`` (a scalar)."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,2] a, float[2,M] w) => (float[N,M] product, float[N,M] root, int64 count) {
+            product = MatMul(a, w)
+            root = Sqrt(product)
+            count = Size(a)
+        }"""
+    )
+
+
+def every_datatype() -> Any:
+    """``in_X`` [A, B] → ``out_X``, for each datatype X."""
+    nodes, inputs, outputs = [], [], []
+    for name, kind in ONNX_TYPES.items():
+        nodes.append(helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]))
+        inputs.append(helper.make_tensor_value_info(f"in_{name}", kind, ["A", "B"]))
+        outputs.append(helper.make_tensor_value_info(f"out_{name}", kind, ["A", "B"]))
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def slow() -> Any:
+    """``n`` square roots of ``x``, one after another: a few µs each, so a request says how long it takes."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N] x, int64[1] n) => (float[N] y) {
+            yes = Constant<value: tensor = bool {1}>()
+            y = Loop(n, yes, x) <body = b (int64 i, bool go, float[N] v) => (bool more, float[N] out) {
+                more = Identity(go)
+                out = Sqrt(v)
+            }>
+        }"""
+    )
+
+
+def identity(opset: int = 17, ir: int = 8) -> Any:
+    """``x`` [N, 3] → ``y``."""
+    return parser.parse_model(
+        f"""<ir_version: {ir}, opset_import: ["" : {opset}]>
+        g (float[N,3] x) => (float[N,3] y) {{ y = Identity(x) }}"""
+    )
+
+
+def gather() -> Any:
+    """``y`` = the five numbers at ``index``: the model itself refuses an index beyond them."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (int64[N] index, float shapeless) => (float[N] y, float z) {
+            numbers = Constant<value: tensor = float[5] {0.0, 1.0, 2.0, 3.0, 4.0}>()
+            y = Gather(numbers, index)
+            z = Identity(shapeless)
+        }"""
+    )

@@ -1,0 +1,134 @@
+"""A real server process on loopback, and what it takes to talk to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from slipway.contract import Outcome, ServingConfig
+from slipway.digest import digest_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Server:
+    """``slipway-server`` on a directory; its log and its last words are kept beside the directory."""
+
+    def __init__(self, directory: Path, **config: Any) -> None:
+        self.name = config.setdefault("modelName", "fraud")
+        self.version = config.setdefault("modelVersion", "3")
+        if "digest" not in config:
+            config["digest"] = digest_of(directory)
+        config.setdefault("drainSeconds", 1)
+        self.config = ServingConfig(**config)
+        self.http_port, self.admin_port = free_port(), free_port()
+        self.termination = directory.parent / f"termination-{self.http_port}"
+        self.log = directory.parent / f"log-{self.http_port}"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'server'}",
+            "SLIPWAY_SERVING_CONFIG": self.config.model_dump_json(),
+            "SLIPWAY_MODEL_DIR": str(directory),
+            "SLIPWAY_TERMINATION_PATH": str(self.termination),
+            "SLIPWAY_HOST": "127.0.0.1",
+            "SLIPWAY_HTTP_PORT": str(self.http_port),
+            "SLIPWAY_ADMIN_PORT": str(self.admin_port),
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "slipway_server.main"], env=environment, stdout=log, stderr=log
+            )
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.admin = f"http://127.0.0.1:{self.admin_port}"
+        self.infer_path = f"/v2/models/{self.name}/infer"
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def wait_until_ready(self, seconds: float = 30) -> Server:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if self.client.get("/v2/health/ready").status_code == 200:
+                    return self
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"not ready; exit code {self.process.poll()}; log:\n{self.log.read_text()}")
+
+    def infer(self, *inputs: dict[str, Any], **members: Any) -> httpx.Response:
+        return self.client.post(self.infer_path, json={"inputs": list(inputs), **members})
+
+    def infer_binary(self, document: dict[str, Any], *blobs: bytes) -> httpx.Response:
+        head = json.dumps(document).encode()
+        headers = {
+            "Inference-Header-Content-Length": str(len(head)),
+            "Content-Type": "application/octet-stream",
+        }
+        return self.client.post(self.infer_path, content=b"".join([head, *blobs]), headers=headers)
+
+    def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """Every sample by name and labels."""
+        text = httpx.get(f"{self.admin}/metrics").text
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = 30) -> int:
+        return self.process.wait(seconds)
+
+    def last_words(self) -> Outcome:
+        return Outcome.model_validate_json(self.termination.read_bytes())
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(10)
+
+
+def tensor(name: str, datatype: str, shape: list[int], data: Any = None, **parameters: Any) -> dict[str, Any]:
+    """A tensor of a request, with ``data`` or, without it, parameters alone."""
+    made: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
+    if data is not None:
+        made["data"] = data
+    if parameters:
+        made["parameters"] = parameters
+    return made
+
+
+def split(response: httpx.Response) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The JSON of a response and the bytes of its binary outputs, by name."""
+    size = int(response.headers["inference-header-content-length"])
+    document = json.loads(response.content[:size])
+    rest, blobs = response.content[size:], {}
+    for output in document["outputs"]:
+        length = output.get("parameters", {}).get("binary_data_size")
+        if length is not None:
+            blobs[output["name"]], rest = rest[:length], rest[length:]
+    assert rest == b""
+    return document, blobs
