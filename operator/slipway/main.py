@@ -112,7 +112,7 @@ async def run(environment: Environment) -> None:
         await _fill(kube, store, environment.namespaces)
         synced.set()
         leading = asyncio.create_task(leader.lead(client, environment.namespace, environment.identity, act))
-        leading.add_done_callback(lambda task: stop.set() if not task.cancelled() else None)
+        leading.add_done_callback(lambda task: _ended(task, stop))
         background.append(leading)
         try:
             await watch(store, queue.add, environment.namespaces, stop, watching)
@@ -127,6 +127,13 @@ async def run(environment: Environment) -> None:
             await asyncio.gather(*background, *workers, return_exceptions=True)
             await leader.release(client, environment.namespace, environment.identity)
             await server.cleanup()
+
+
+def _ended(task: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """A replica that can no longer lead has to start anew."""
+    if not task.cancelled():
+        log.error("leader election ended", exc_info=task.exception())
+        stop.set()
 
 
 async def _load_kube_config() -> None:

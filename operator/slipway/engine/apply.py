@@ -87,7 +87,7 @@ class Writer:
             event = {
                 "apiVersion": "events.k8s.io/v1",
                 "kind": "Event",
-                "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
+                "metadata": {"generateName": f"{meta['name']}-", "namespace": meta["namespace"]},
                 "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
                 "type": "Normal" if notice.normal else "Warning",
                 "reason": notice.reason.value,
