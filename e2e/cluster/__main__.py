@@ -1,0 +1,100 @@
+"""`python -m e2e.cluster`: one command over the providers."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from e2e.cluster.command import tell
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.provider import choose_provider
+from e2e.cluster.settings import Settings, read_settings
+from e2e.cluster.tools import Tools
+
+EPILOG = """\
+environment:
+  SLIPWAY_CLUSTER=kind|node   force a provider; else kind where Docker and its node image are within reach
+  SLIPWAY_NODES=N             number of nodes (default: what runs, or one)
+  SLIPWAY_CLUSTER_NAME=NAME   which cluster (default: slipway); several can run side by side
+  SLIPWAY_CLUSTER_DIR=FOLDER  where running clusters keep their state (default: /var/lib/slipway)
+  SLIPWAY_CACHE=FOLDER        where built programs and images are kept (default: ~/.cache/slipway)
+"""
+
+
+def main() -> int:
+    """Parse the command line and do what it says; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m e2e.cluster", description=__doc__, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("up", help="make the cluster, or repair it")
+    verbs.add_parser("down", help="remove the cluster and everything it left")
+    verbs.add_parser("status", help="show the parts; exit code 1 unless all are well")
+    load = verbs.add_parser("load", help="put image archives on the nodes, print name@sha256:… of each")
+    load.add_argument("archives", nargs="+", type=Path, metavar="IMAGE_ARCHIVE")
+    for name, what in (("kubectl", "kubectl on this cluster"), ("run", "a command inside the first node's network")):
+        verbs.add_parser(name, help=what, add_help=False).add_argument("words", nargs=argparse.REMAINDER)
+    verbs.add_parser("env", help='print exports for a shell: eval "$(python -m e2e.cluster env)"')
+    verbs.add_parser("tools", help="build kubectl, helm and kubeconform, print their folder")
+    asked = parser.parse_args()
+    try:
+        return _do(asked, read_settings())
+    except ClusterError as problem:
+        tell(f"error: {problem}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _do(asked: argparse.Namespace, settings: Settings) -> int:
+    tools = Tools(settings.cache)
+    if asked.verb == "tools":
+        tools.expose()
+        print(tools.bin)
+        return 0
+    if asked.verb == "env":
+        for line in _environment(settings, tools):
+            print(line)
+        return 0
+    if asked.verb == "kubectl":
+        tools.expose()
+        os.environ["KUBECONFIG"] = str(settings.kubeconfig)
+        os.execv(tools.bin / "kubectl", ["kubectl", *_words(asked)])
+    provider = choose_provider(settings)
+    if asked.verb == "up":
+        started = time.monotonic()
+        provider.up()
+        seconds = time.monotonic() - started
+        tell(f"cluster {settings.name} ({provider.kind}) is up in {seconds:.0f} s: KUBECONFIG={settings.kubeconfig}")
+    elif asked.verb == "down":
+        provider.down()
+    elif asked.verb == "load":
+        print("\n".join(provider.load(asked.archives)))
+    elif asked.verb == "run":
+        return provider.run(_words(asked))
+    elif asked.verb == "status":
+        return 0 if provider.status() else 1
+    return 0
+
+
+def _words(asked: argparse.Namespace) -> list[str]:
+    words: list[str] = asked.words
+    if words[:1] == ["--"]:
+        words = words[1:]
+    if not words:
+        raise ClusterError(f"{asked.verb} needs a command: python -m e2e.cluster {asked.verb} -- …")
+    return words
+
+
+def _environment(settings: Settings, tools: Tools) -> list[str]:
+    return [
+        f"export KUBECONFIG={settings.kubeconfig}",
+        f"export PATH={tools.bin}:$PATH",
+        f"export SLIPWAY_CLUSTER_VOLUMES={settings.volumes}",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""What runs in the cluster from the start, and kubectl to put it there."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from e2e.cluster.command import run, wait_until
+from e2e.cluster.errors import ClusterError
+
+MANIFESTS = Path(__file__).resolve().parent / "manifests"
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl of the cluster's own version, as its administrator."""
+
+    program: Path
+    kubeconfig: Path
+
+    def __call__(self, *words: str, stdin: str | None = None, timeout: float = 60) -> str:
+        argv = [str(self.program), f"--kubeconfig={self.kubeconfig}", *words]
+        return run(argv, stdin=None if stdin is None else stdin.encode(), timeout=timeout)
+
+    def answers(self) -> bool:
+        """Whether the API server takes requests now."""
+        try:
+            return self("get", "--raw", "/readyz", "--request-timeout=2s", timeout=5) == "ok"
+        except ClusterError:
+            return False
+
+    def apply(self, manifest: str, values: Mapping[str, str]) -> None:
+        """Apply one of the bundled manifests with its `$NAMES` filled in."""
+        text = Template((MANIFESTS / f"{manifest}.yaml").read_text()).substitute(values)
+        self("apply", "--server-side", "--force-conflicts", "--field-manager=slipway-test-cluster", "-f", "-", stdin=text)
+
+    def wait_for_nodes(self, names: Sequence[str], seconds: float) -> None:
+        """Wait until exactly these nodes have registered and are ready."""
+        waiting = dict.fromkeys(names, "not registered")
+
+        def ready() -> bool:
+            nodes = json.loads(self("get", "nodes", "-o", "json"))["items"]
+            for node in nodes:
+                state = next((c for c in node["status"].get("conditions", []) if c["type"] == "Ready"), None)
+                waiting[node["metadata"]["name"]] = "no status" if state is None else state["message"]
+                if state and state["status"] == "True":
+                    del waiting[node["metadata"]["name"]]
+            return not waiting
+
+        wait_until(ready, seconds, lambda: f"nodes are not ready after {seconds:.0f} s: {waiting}", pause=0.3)
+
+    def wait_for_deployment(self, namespace: str, name: str, seconds: float) -> None:
+        self(
+            "rollout", "status", f"deployment/{name}", f"--namespace={namespace}", f"--timeout={seconds:.0f}s",
+            timeout=seconds + 10,
+        )  # fmt: skip
+
+    def wait_for_metrics(self, nodes: int, seconds: float) -> None:
+        """Wait until metrics-server answers through the API server with figures of every node."""
+
+        def measured() -> bool:
+            try:
+                answer = self("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes", "--request-timeout=3s")
+            except ClusterError:
+                return False
+            return len(json.loads(answer)["items"]) >= nodes
+
+        wait_until(measured, seconds, lambda: f"metrics-server gives no figures after {seconds:.0f} s", pause=0.5)

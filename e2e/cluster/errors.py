@@ -1,0 +1,5 @@
+"""The one error that users of the cluster command see."""
+
+
+class ClusterError(Exception):
+    """Something the user can mend; the message says what and how."""

@@ -1,0 +1,3 @@
+module slipway.dev/e2e/forward
+
+go 1.24

@@ -1,0 +1,157 @@
+"""Programs built from Go modules, once, into the cache."""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster.command import exclusive, run, step
+from e2e.cluster.errors import ClusterError
+
+KUBERNETES_VERSION = "v1.34.4"
+GO_MINIMUM = (1, 24)
+COMPONENTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+)
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class GoProgram:
+    """A program that `go install` builds as published."""
+
+    name: str
+    package: str
+    version: str
+
+
+HELM = GoProgram("helm", "helm.sh/helm/v3/cmd/helm", "v3.22.0")
+KUBECONFORM = GoProgram("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0")
+COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.13.2")
+METRICS_SERVER = GoProgram("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", "v0.9.0")
+KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Builds into and finds programs in one cache folder."""
+
+    cache: Path
+
+    @property
+    def bin(self) -> Path:
+        """Folder with kubectl, helm and kubeconform, for PATH."""
+        return self.cache / "bin"
+
+    def kubernetes(self) -> Path:
+        """Folder with one link per component of Kubernetes, all to one program."""
+        source = HERE / "node" / "kubernetes"
+        major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
+        version = "k8s.io/component-base/version"
+        stamp = (
+            f"-X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+        )
+        folder = self._build_module(f"kubernetes-{KUBERNETES_VERSION}", source, f"-s -w {stamp}")
+        for component in COMPONENTS:
+            link_to(folder / component, Path("program"))
+        return folder
+
+    def forward(self) -> Path:
+        """The program that carries connections from the machine's loopback to the node's network."""
+        return self._build_module("forward", HERE / "node" / "forward", "-s -w") / "program"
+
+    def pause(self) -> Path:
+        """The static program that holds a pod's, and a node's, namespaces."""
+        source = HERE / "node" / "pause" / "pause.c"
+        built = self.cache / "tools" / f"pause-{_digest([source])}"
+        with exclusive(self.cache / "tools.lock", "building"):
+            if not built.exists():
+                with _beside(built) as made:
+                    run(["cc", "-Os", "-static", "-s", "-o", made, source])
+        return built
+
+    def install(self, program: GoProgram) -> Path:
+        """The program at its pinned version, built by the first call."""
+        built = self.cache / "tools" / f"{program.name}-{program.version}"
+        with exclusive(self.cache / "tools.lock", "building"):
+            if not built.exists():
+                with step(f"building {program.name} {program.version}"), tempfile.TemporaryDirectory() as out:
+                    source = f"{program.package}@{program.version}"
+                    _go("install", "-trimpath", "-ldflags", "-s -w", source, env={"GOBIN": out, "CGO_ENABLED": "0"})
+                    with _beside(built) as made:
+                        shutil.copy(Path(out) / program.name, made)
+        return built
+
+    def expose(self) -> None:
+        """Link kubectl, helm and kubeconform into `bin`."""
+        link_to(self.bin / "kubectl", self.kubernetes() / "kubectl")
+        for program in (HELM, KUBECONFORM):
+            link_to(self.bin / program.name, self.install(program))
+
+    def _build_module(self, name: str, source: Path, ldflags: str) -> Path:
+        sources = sorted(path for path in source.iterdir() if path.suffix in (".go", ".mod", ".sum"))
+        folder = self.cache / "tools" / f"{name}-{_digest(sources)}"
+        with exclusive(self.cache / "tools.lock", "building"):
+            if not (folder / "program").exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                with step(f"building {name} (minutes the first time, seconds from Go's cache)"):
+                    with _beside(folder / "program") as made:
+                        _go("build", "-trimpath", "-ldflags", ldflags, "-o", str(made), ".", cwd=source)
+        return folder
+
+
+class _beside:
+    """A path next to the target that becomes the target only when all went well."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.made = target.with_name(f".{target.name}.{os.getpid()}")
+
+    def __enter__(self) -> Path:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        return self.made
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if failed:
+            self.made.unlink(missing_ok=True)
+        else:
+            self.made.replace(self.target)
+
+
+def link_to(link: Path, target: Path) -> None:
+    """Make a symbolic link point at the target, replacing it in one step."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    with _beside(link) as made:
+        made.unlink(missing_ok=True)
+        made.symlink_to(target)
+
+
+def _go(*words: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
+    if not shutil.which("go"):
+        raise ClusterError(f"Go is not installed: install Go {_minimum()} or newer from https://go.dev/dl/")
+    found = re.search(r"go(\d+)\.(\d+)", run(["go", "env", "GOVERSION"], cwd=Path("/")))
+    if found is None or (int(found[1]), int(found[2])) < GO_MINIMUM:
+        raise ClusterError(f"Go {found[0] if found else '?'} is too old: install Go {_minimum()} or newer")
+    # Elsewhere than in the module's folder, a go.mod or go.work above the working folder would interfere.
+    run(["nice", "-n", "10", "go", *words], env={"GOWORK": "off", "GOFLAGS": "", **(env or {})}, cwd=cwd or Path("/"))
+
+
+def _minimum() -> str:
+    return ".".join(map(str, GO_MINIMUM))
+
+
+def _digest(files: list[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()[:12]
