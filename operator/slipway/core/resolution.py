@@ -16,7 +16,7 @@ from slipway.core.observed import Fault, Manifest, timestamp
 
 #: A failed resolution is tried again after as long as it has failed for, within these bounds.
 LEAST_RETRY = timedelta(seconds=10)
-MOST_RETRY = timedelta(seconds=120)
+MOST_RETRY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
