@@ -58,7 +58,7 @@ class _Protocol(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = orjson.dumps({"error": "this is not HTTP/1.1 as the server reads it"})
+            body = orjson.dumps({"error": "this request is not well-formed HTTP"})
             headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
             answer = h11.Response(status_code=400, headers=[*headers, ("connection", "close")])
             for event in (answer, h11.Data(data=body), h11.EndOfMessage()):

@@ -77,19 +77,6 @@ def _verify(directory: Path, expected: str) -> None:
 
 def _diagnosed(path: Path, error: str) -> LoadError:
     name, runtime = path.name, f"onnxruntime {ort.__version__}"
-    shape = look_at(path)
-    if shape is Shape.EMPTY:
-        return LoadError(ModelFault.MODEL_TRUNCATED, f"{name} is empty (0 bytes): upload the model again")
-    if shape is Shape.FOREIGN:
-        return LoadError(
-            ModelFault.NOT_AN_ONNX_MODEL,
-            f"{name} is not an ONNX model: export the model to ONNX and upload that",
-        )
-    if shape is Shape.CUT_OFF:
-        return LoadError(
-            ModelFault.MODEL_TRUNCATED,
-            f"{name} starts as an ONNX model but ends early ({path.stat().st_size} bytes): upload it again",
-        )
     opset = re.search(
         r"Opset (\d+) is under development.*?domain (\S+) is till opset (\d+)", error, re.DOTALL
     )
@@ -105,5 +92,18 @@ def _diagnosed(path: Path, error: str) -> LoadError:
             ModelFault.UNSUPPORTED_OPSET,
             f"{name} has ONNX IR version {version[1]}, but {runtime} goes up to {version[2]}: "
             "export it again with an older onnx package or a lower opset",
+        )
+    shape = look_at(path)
+    if shape is Shape.EMPTY:
+        return LoadError(ModelFault.MODEL_TRUNCATED, f"{name} is empty (0 bytes): upload the model again")
+    if shape is Shape.CUT_OFF:
+        return LoadError(
+            ModelFault.MODEL_TRUNCATED,
+            f"{name} starts as an ONNX model but ends early ({path.stat().st_size} bytes): upload it again",
+        )
+    if "Protobuf parsing failed" in error or "No graph was found" in error:
+        what = "is not an ONNX model" if shape is Shape.FOREIGN else "is a damaged ONNX model"
+        return LoadError(
+            ModelFault.NOT_AN_ONNX_MODEL, f"{name} {what}: export the model to ONNX and upload that"
         )
     return LoadError(ModelFault.MODEL_LOAD_FAILED, f"{name}: {runtime} cannot load it: {plain(error)}")

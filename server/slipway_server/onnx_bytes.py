@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 #: Fields of ``onnx.ModelProto`` by number, with their protobuf wire type (0: varint, 2: length and bytes).
 _FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
-_GRAPH = 7
+_GRAPH_AND_OPSET = {7, 8}
 
 
 class Shape(Enum):
@@ -50,7 +50,7 @@ def _walk(file: BinaryIO, size: int) -> Shape:
         seen.add(number)
         if wire == 2:
             file.seek(value, os.SEEK_CUR)
-    return Shape.WHOLE if _GRAPH in seen else Shape.CUT_OFF
+    return Shape.WHOLE if seen >= _GRAPH_AND_OPSET else Shape.CUT_OFF
 
 
 def _varint(file: BinaryIO) -> int | None:

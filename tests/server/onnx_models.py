@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, parser
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
 #: Protocol datatype → ONNX element type, for a model with one input and output of each.
 ONNX_TYPES = {
@@ -69,7 +69,7 @@ def pipeline() -> Any:
 
 
 def two_inputs() -> Any:
-    """``a`` [N, 2] · ``w`` [2, M] → ``product`` [N, M], ``root`` (NaN where negative), ``count`` (a scalar)."""
+    """``a`` [N, 2] · ``w`` [2, M] → ``product``, ``root`` (NaN where negative) and ``count``, a scalar."""
     return parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (float[N,2] a, float[2,M] w) => (float[N,M] product, float[N,M] root, int64 count) {
