@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -87,10 +88,11 @@ async def run(environment: Environment) -> None:
     registry.register(ModelDeploymentCollector(store))
     ProcessCollector(registry=registry)
     queue: WorkQueue[Key] = WorkQueue(metrics)
-    synced, stop, watching = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    synced, asked_to_stop = asyncio.Event(), asyncio.Event()
+    watch_ready, watch_stop = asyncio.Event(), asyncio.Event()
     pulse = http.Pulse()
     server = await http.serve(registry, pulse, synced.is_set, environment.port)
-    background = [asyncio.create_task(pulse.beat())]
+    beating = asyncio.create_task(pulse.beat())
 
     await _load_kube_config()
     async with ApiClient() as client:
@@ -112,28 +114,43 @@ async def run(environment: Environment) -> None:
         await _fill(kube, store, environment.namespaces)
         synced.set()
         leading = asyncio.create_task(leader.lead(client, environment.namespace, environment.identity, act))
-        leading.add_done_callback(lambda task: _ended(task, stop))
-        background.append(leading)
-        try:
-            await watch(store, queue.add, environment.namespaces, stop, watching)
-        finally:
-            log.info("stopping")
-            synced.clear()
-            queue.close()
-            if workers:
-                await asyncio.wait(workers, timeout=DRAIN_SECONDS)
-            for task in [*background, *workers]:
-                task.cancel()
-            await asyncio.gather(*background, *workers, return_exceptions=True)
-            await leader.release(client, environment.namespace, environment.identity)
-            await server.cleanup()
+        leading.add_done_callback(lambda task: _ended(task, asked_to_stop))
+        watching = asyncio.create_task(
+            watch(store, queue.add, environment.namespaces, watch_stop, watch_ready)
+        )
+        await _first(watching, watch_ready)
+        # kopf stops at a signal by itself and cancels whatever else is running; so it is not to see one.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
+        await _first(watching, asked_to_stop)
+
+        log.info("stopping")
+        synced.clear()
+        queue.close()
+        if workers:
+            await asyncio.wait(workers, timeout=DRAIN_SECONDS)
+        for task in [leading, *workers]:
+            task.cancel()
+        await asyncio.gather(leading, *workers, return_exceptions=True)
+        await leader.release(client, environment.namespace, environment.identity)
+        watch_stop.set()
+        await watching
+    beating.cancel()
+    await server.cleanup()
 
 
-def _ended(task: asyncio.Task[None], stop: asyncio.Event) -> None:
+async def _first(task: asyncio.Task[None], event: asyncio.Event) -> None:
+    """Wait for the task to end or the event to be set, whichever comes first."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+def _ended(task: asyncio.Task[None], asked_to_stop: asyncio.Event) -> None:
     """A replica that can no longer lead has to start anew."""
     if not task.cancelled():
         log.error("leader election ended", exc_info=task.exception())
-        stop.set()
+        asked_to_stop.set()
 
 
 async def _load_kube_config() -> None:
