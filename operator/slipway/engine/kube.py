@@ -38,6 +38,13 @@ RESOURCES: Mapping[str, ApiResource] = {
 }
 
 
+def typed(manifest: Manifest, kind: str) -> Manifest:
+    """The manifest with its kind and API version, which items of a list come without."""
+    resource = RESOURCES[kind]
+    version = f"{resource.group}/{resource.version}" if resource.group else resource.version
+    return {**manifest, "kind": kind, "apiVersion": version}
+
+
 class Kube(Protocol):
     """The few calls that Slipway makes. Each raises :class:`slipway.engine.errors.ApiError`."""
 

@@ -19,7 +19,7 @@ from slipway.api.types import KIND
 from slipway.core import names
 from slipway.core.observed import Manifest
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import RESOURCES
+from slipway.engine.kube import RESOURCES, typed
 
 #: Seconds until a request without an answer counts as failed.
 TIMEOUT = 30.0
@@ -40,7 +40,7 @@ class KubeClient:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object, or None if there is none of that name."""
         try:
-            return _typed(await self._call("GET", RESOURCES[kind].path(namespace, name)), kind)
+            return typed(await self._call("GET", RESOURCES[kind].path(namespace, name)), kind)
         except ApiError as error:
             if error.code == 404:
                 return None
@@ -54,7 +54,7 @@ class KubeClient:
         found: list[Manifest] = []
         while True:
             page = await self._call("GET", f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}")
-            found.extend(_typed(item, kind) for item in page["items"])
+            found.extend(typed(item, kind) for item in page["items"])
             meta = page["metadata"]
             if not meta.get("continue"):
                 return found, int(meta["resourceVersion"])
@@ -89,7 +89,7 @@ class KubeClient:
         meta, kind = manifest["metadata"], manifest["kind"]
         query = urlencode({"fieldManager": manager, "force": "true"})
         path = f"{RESOURCES[kind].path(meta['namespace'], meta['name'])}{subresource}?{query}"
-        return _typed(await self._call("PATCH", path, manifest, _APPLY), kind)
+        return typed(await self._call("PATCH", path, manifest, _APPLY), kind)
 
     async def _call(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json"
@@ -124,8 +124,3 @@ def _decode(data: bytes) -> dict[str, Any]:
     except ValueError:
         content = None
     return content if isinstance(content, dict) else {"message": data[:500].decode("utf-8", "replace")}
-
-
-def _typed(manifest: dict[str, Any], kind: str) -> Manifest:
-    """Items of a list come without their kind."""
-    return {**manifest, "kind": kind, "apiVersion": manifest.get("apiVersion", "")}

@@ -15,8 +15,7 @@ import kopf
 
 from slipway.api.types import KIND
 from slipway.core import names
-from slipway.core.observed import Manifest
-from slipway.engine.kube import RESOURCES
+from slipway.engine.kube import RESOURCES, typed
 from slipway.engine.store import Key, Store
 
 #: Seconds after which the API server, then the client, ends a watch and a new one begins: a connection that
@@ -63,7 +62,7 @@ def _watch_kind(
 
     async def seen(**kwargs: Any) -> None:
         event = kwargs["event"]
-        manifest: Manifest = {**event["object"], "kind": kind}
+        manifest = typed(event["object"], kind)
         key = store.remove(manifest) if event["type"] == "DELETED" else store.put(manifest)
         if key is not None:
             changed(key)

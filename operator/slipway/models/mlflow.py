@@ -23,7 +23,8 @@ from slipway.models.web import Answer, Web, shown, unexpected
 _URI = re.compile(r"mlflow://(?P<name>[^/@?#]+)(?:@(?P<alias>[^/@?#]+)|/(?P<version>[1-9][0-9]*))")
 _HINT = (
     "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the Secret "
-    "that spec.model.credentials.secretRef names, for somebody who may read the model"
+    "that spec.model.credentials.secretRef names, for somebody who may read the model; "
+    "MLflow may deny a model that does not exist in the same way"
 )
 _API = "/api/2.0/mlflow"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
