@@ -124,12 +124,16 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.NO_SPACE: Explanation(
         "The model does not fit the pod's scratch space.", "Raise the node's ephemeral storage."
     ),
-    Reason.NOT_AN_ONNX_MODEL: Explanation("onnxruntime cannot read the file.", "Export the model as ONNX."),
+    Reason.NOT_AN_ONNX_MODEL: Explanation(
+        "The file is not an ONNX model, or is damaged.", "Export the model as ONNX."
+    ),
     Reason.UNSUPPORTED_OPSET: Explanation(
         "The model uses an opset or IR version that this onnxruntime lacks.",
         "Export with a lower target opset.",
     ),
-    Reason.MODEL_LOAD_FAILED: Explanation("onnxruntime refused the model.", "Read the message."),
+    Reason.MODEL_LOAD_FAILED: Explanation(
+        "The runtime, onnxruntime, refused the model.", "Read the message."
+    ),
     Reason.RESOLVER_FAILED: Explanation(
         "The resolver pod ended without an answer.", "Look at its log; it is tried again by itself."
     ),
