@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -67,9 +68,16 @@ async def lead(client: ApiClient, namespace: str, identity: str, act: Callable[[
     Two replicas that both act would undo each other's work, and a task cannot be trusted to stop in time.
     """
 
+    acting: list[asyncio.Task[None]] = []
+
     async def started() -> None:
         log.info("leading", extra={"identity": identity})
-        await act()
+        acting.append(asyncio.ensure_future(act()))
+        try:
+            await acting[0]
+        except Exception:
+            log.exception("leading failed; exiting")
+            os._exit(1)
 
     async def stopped() -> None:
         log.error("lost the lease; exiting")
@@ -77,7 +85,11 @@ async def lead(client: ApiClient, namespace: str, identity: str, act: Callable[[
 
     lock = _Lock(LEASE_NAME, namespace, identity, client)
     config = Config(lock, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS, started, stopped)
-    await LeaderElection(config).run()
+    try:
+        await LeaderElection(config).run()
+    finally:
+        for task in acting:
+            task.cancel()
 
 
 async def release(client: ApiClient, namespace: str, identity: str) -> None:
