@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import slipway_server  # noqa: F401  before onnxruntime, whose telemetry it turns off
 from tests.server import onnx_models
 from tests.server.running import Server
 

@@ -40,8 +40,11 @@ class Server:
         self.http_port, self.admin_port = free_port(), free_port()
         self.termination = directory.parent / f"termination-{self.http_port}"
         self.log = directory.parent / f"log-{self.http_port}"
+        self.home = directory.parent / f"home-{self.http_port}"
+        self.home.mkdir(parents=True)
         environment = {
             "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'server'}",
             "SLIPWAY_SERVING_CONFIG": self.config.model_dump_json(),
             "SLIPWAY_MODEL_DIR": str(directory),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx
 
@@ -65,3 +66,11 @@ def test_the_log_is_json_and_silent_about_requests(start: Start) -> None:
         server.infer(tensor("x", "FP32", [1, 3], [1, 2, 3]))
         server.infer()
     assert server.log.read_text() == before
+
+
+def test_the_server_reports_to_nobody_and_writes_nothing_at_home(start: Start) -> None:
+    server = start("identity").wait_until_ready()
+    assert server.infer(tensor("x", "FP32", [1, 3], [1, 2, 3])).status_code == 200
+    libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "onnxruntime" in libraries
+    assert list(server.home.rglob("*")) == []
