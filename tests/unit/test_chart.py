@@ -1,0 +1,389 @@
+"""The chart as Helm renders it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.cluster.settings import read_settings
+from e2e.cluster.tools import HELM, Tools
+from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
+
+CHART = Path(__file__).parents[2] / "charts/slipway"
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+Manifest = dict[str, Any]
+
+
+@functools.cache
+def helm_program() -> str:
+    """Helm from the cache or PATH; built into the cache where there is none."""
+    tools = Tools(read_settings().cache)
+    found = shutil.which("helm", path=f"{tools.bin}{os.pathsep}{os.environ['PATH']}")
+    return found or str(tools.install(HELM))
+
+
+def helm(*words: str, values: Any = None) -> subprocess.CompletedProcess[str]:
+    command = [helm_program(), words[0], *words[1:], "--values=-", "--kube-version=v1.34.4"]
+    return subprocess.run(
+        command, input=json.dumps(values or {}), capture_output=True, text=True, check=False
+    )
+
+
+@functools.cache
+def _rendered(values: str) -> str:
+    words = ("template", "slipway", str(CHART), "--namespace=slipway-system")
+    done = helm(*words, values=json.loads(values))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def render(**values: Any) -> list[Manifest]:
+    return [found for found in yaml.safe_load_all(_rendered(json.dumps(values))) if found]
+
+
+def find(manifests: list[Manifest], kind: str, name: str = "slipway") -> Manifest:
+    [found] = [one for one in manifests if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def kinds(manifests: list[Manifest]) -> set[str]:
+    return {found["kind"] for found in manifests}
+
+
+def pod(manifests: list[Manifest]) -> Manifest:
+    spec: Manifest = find(manifests, "Deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+def environment(manifests: list[Manifest]) -> dict[str, Any]:
+    [container] = pod(manifests)["containers"]
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+
+
+def rules(table: tuple[Permission, ...]) -> list[Manifest]:
+    return [permission.rule for permission in table]
+
+
+def test_an_installation_is_these_objects() -> None:
+    found = sorted((one["kind"], one["metadata"]["name"]) for one in render())
+    assert found == [
+        ("ClusterRole", "slipway"),
+        ("ClusterRole", "slipway-edit"),
+        ("ClusterRole", "slipway-view"),
+        ("ClusterRoleBinding", "slipway"),
+        ("CustomResourceDefinition", "modeldeployments.slipway.dev"),
+        ("Deployment", "slipway"),
+        ("NetworkPolicy", "slipway"),
+        ("PodDisruptionBudget", "slipway"),
+        ("Role", "slipway-leader"),
+        ("RoleBinding", "slipway-leader"),
+        ("Service", "slipway-metrics"),
+        ("ServiceAccount", "slipway"),
+    ]
+
+
+def test_every_object_carries_the_recommended_labels_and_its_namespace() -> None:
+    cluster_wide = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+    for found in render(watchNamespaces=["payments"]) + render():
+        assert found["metadata"]["labels"]["app.kubernetes.io/name"] == "slipway"
+        assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+        assert ("namespace" in found["metadata"]) == (found["kind"] not in cluster_wide)
+
+
+def test_operator_pods_are_restricted_and_small() -> None:
+    spec = pod(render())
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    [container] = spec["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"] == {
+        "requests": {"cpu": "50m", "memory": "128Mi"},
+        "limits": {"memory": "256Mi"},
+    }
+    assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+    assert spec["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
+    assert spec["terminationGracePeriodSeconds"] == 30
+
+
+def test_two_replicas_are_replaced_one_by_one_and_spread_where_they_can() -> None:
+    manifests = render()
+    deployment = find(manifests, "Deployment")["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    labels = deployment["template"]["metadata"]["labels"]
+    for spread in pod(manifests)["topologySpreadConstraints"]:
+        assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+        assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_everything_that_selects_operator_pods_selects_them() -> None:
+    manifests = render(metrics={"serviceMonitor": {"enabled": True}})
+    labels = find(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    service = find(manifests, "Service", "slipway-metrics")
+    selectors = [
+        find(manifests, "Deployment")["spec"]["selector"]["matchLabels"],
+        find(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        find(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        service["spec"]["selector"],
+    ]
+    assert all(selector and selector.items() <= labels.items() for selector in selectors)
+    monitor = find(manifests, "ServiceMonitor")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_probes_and_metrics_are_on_the_port_that_the_operator_serves() -> None:
+    manifests = render()
+    [container] = pod(manifests)["containers"]
+    assert container["ports"] == [{"name": "metrics", "containerPort": 8082}]
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert probes == {
+        "startup": {"path": "/healthz", "port": "metrics"},
+        "liveness": {"path": "/healthz", "port": "metrics"},
+        "readiness": {"path": "/readyz", "port": "metrics"},
+    }
+    annotations = find(manifests, "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == "8082"
+    assert find(manifests, "Service", "slipway-metrics")["spec"]["ports"][0]["port"] == 8082
+
+
+def test_the_operator_is_told_what_the_values_say() -> None:
+    assert environment(
+        render(
+            mlflow={"trackingURI": "http://mlflow.mlflow:5000"},
+            watchNamespaces=["payments", "search"],
+            workers=8,
+            logLevel="DEBUG",
+            server={"image": {"pullPolicy": "Never"}},
+            env=[{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        )
+    ) == {
+        "POD_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
+        "POD_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
+        "SLIPWAY_SERVER_IMAGE": "slipway.dev/server:dev",
+        "SLIPWAY_SERVER_IMAGE_PULL_POLICY": "Never",
+        "SLIPWAY_MLFLOW_TRACKING_URI": "http://mlflow.mlflow:5000",
+        "SLIPWAY_WATCH_NAMESPACES": "payments,search",
+        "SLIPWAY_WORKERS": "8",
+        "SLIPWAY_LOG_LEVEL": "DEBUG",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        ({}, "slipway.dev/server:dev"),
+        ({"tag": "1.2"}, "slipway.dev/server:1.2"),
+        ({"digest": DIGEST}, f"slipway.dev/server@{DIGEST}"),
+        ({"tag": "1.2", "digest": DIGEST}, f"slipway.dev/server:1.2@{DIGEST}"),
+        ({"repository": "localhost:5000/a/b"}, "localhost:5000/a/b:dev"),
+    ],
+)
+def test_an_image_is_named_by_tag_digest_or_both(image: dict[str, str], reference: str) -> None:
+    assert environment(render(server={"image": image}))["SLIPWAY_SERVER_IMAGE"] == reference
+    [container] = pod(render(image=image))["containers"]
+    assert container["image"] == reference.replace("slipway.dev/server", "slipway.dev/operator")
+
+
+def test_the_cluster_wide_role_is_the_table() -> None:
+    manifests = render()
+    assert find(manifests, "ClusterRole")["rules"] == rules(WATCHED)
+    binding = find(manifests, "ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == "slipway"
+    subject = {"kind": "ServiceAccount", "name": "slipway", "namespace": "slipway-system"}
+    assert binding["subjects"] == [subject]
+
+
+def test_with_a_list_of_namespaces_the_same_rights_hold_in_these_only() -> None:
+    manifests = render(watchNamespaces=["payments", "search"], rbac={"aggregate": False})
+    assert kinds(manifests).isdisjoint({"ClusterRole", "ClusterRoleBinding"})
+    found = {
+        (one["kind"], one["metadata"]["namespace"]): one
+        for one in manifests
+        if one["kind"] in ("Role", "RoleBinding") and one["metadata"]["name"] == "slipway"
+    }
+    assert set(found) == {(kind, name) for kind in ("Role", "RoleBinding") for name in ("payments", "search")}
+    for name in ("payments", "search"):
+        assert found["Role", name]["rules"] == rules(WATCHED)
+        assert found["RoleBinding", name]["subjects"][0]["namespace"] == "slipway-system"
+
+
+def test_leases_are_in_the_operators_own_namespace() -> None:
+    for manifests in (render(), render(watchNamespaces=["payments"])):
+        role = find(manifests, "Role", "slipway-leader")
+        assert (role["metadata"]["namespace"], role["rules"]) == ("slipway-system", rules(OWN_NAMESPACE))
+
+
+def test_people_get_their_rights_by_the_clusters_own_roles() -> None:
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    for name, table, roles in (("edit", EDIT, {"edit", "admin"}), ("view", VIEW, {"view"})):
+        found = find(render(), "ClusterRole", f"slipway-{name}")
+        assert found["rules"] == rules(table)
+        labels = found["metadata"]["labels"]
+        assert {label.removeprefix(prefix) for label in labels if label.startswith(prefix)} == roles
+
+
+def test_the_crd_can_be_left_out_or_be_deleted_with_the_release() -> None:
+    kept = find(render(), "CustomResourceDefinition", "modeldeployments.slipway.dev")
+    assert kept["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    loose = find(render(crds={"keep": False}), "CustomResourceDefinition", "modeldeployments.slipway.dev")
+    assert "annotations" not in loose["metadata"]
+    assert loose["spec"] == kept["spec"]
+    assert "CustomResourceDefinition" not in kinds(render(crds={"enabled": False}))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({"podDisruptionBudget": {"enabled": False}}, "PodDisruptionBudget"),
+        ({"networkPolicy": {"enabled": False}}, "NetworkPolicy"),
+        ({"serviceAccount": {"create": False}}, "ServiceAccount"),
+        ({"rbac": {"create": False}}, "ClusterRoleBinding"),
+    ],
+)
+def test_a_part_can_be_left_out(values: dict[str, Any], kind: str) -> None:
+    assert kinds(render()) - kinds(render(**values)) >= {kind}
+
+
+def test_the_network_policy_lets_in_metrics_and_out_dns_and_the_api_server() -> None:
+    policy = find(render(), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [{"ports": [{"port": 8082, "protocol": "TCP"}]}]
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[53, 53], [443, 6443]]
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    values = {"metricsFrom": [peer], "apiServer": {"cidrs": ["10.0.0.1/32"], "ports": [6443]}}
+    narrow = find(render(networkPolicy=values), "NetworkPolicy")["spec"]
+    assert narrow["ingress"][0]["from"] == [peer]
+    assert narrow["egress"][1] == {
+        "ports": [{"port": 6443, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"replicas": 0}, "at '/replicas': minimum: got 0, want 1"),
+        ({"workers": "8"}, "at '/workers': got string, want integer"),
+        ({"replica": 2}, "at '': additional properties 'replica' not allowed"),
+        ({"image": {"tags": "1"}}, "at '/image': additional properties 'tags' not allowed"),
+        ({"image": {"repository": ""}}, "at '/image/repository': '' does not match pattern"),
+        (
+            {"server": {"image": {"digest": "latest"}}},
+            "at '/server/image/digest': 'latest' does not match pattern",
+        ),
+        (
+            {"mlflow": {"trackingURI": "mlflow:5000"}},
+            "at '/mlflow/trackingURI': 'mlflow:5000' does not match",
+        ),
+        ({"watchNamespaces": "payments"}, "at '/watchNamespaces': got string, want array"),
+        ({"watchNamespaces": ["a", "a"]}, "at '/watchNamespaces': items at 0 and 1 are equal"),
+        ({"logLevel": "debug"}, "at '/logLevel': value must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
+        ({"crds": {"keep": "yes"}}, "at '/crds/keep': got string, want boolean"),
+        ({"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1"]}}}, "at '/networkPolicy/apiServer/cidrs/0':"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_path(values: dict[str, Any], says: str) -> None:
+    done = helm("template", "slipway", str(CHART), values=values)
+    assert done.returncode != 0
+    assert says in done.stderr
+
+
+def test_lint_has_nothing_to_say() -> None:
+    done = helm("lint", str(CHART), "--strict", "--quiet")
+    assert (done.returncode, done.stdout.strip()) == (0, "")
+
+
+def leaves(values: Any, path: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value and name != "resources":
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}"
+
+
+#: For every value another one, and more that must be set for it to count.
+OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "replicas": (3, {}),
+    "image.repository": ("a/b", {}),
+    "image.tag": ("1", {}),
+    "image.digest": (DIGEST, {}),
+    "image.pullPolicy": ("Always", {}),
+    "server.image.repository": ("a/b", {}),
+    "server.image.tag": ("1", {}),
+    "server.image.digest": (DIGEST, {}),
+    "server.image.pullPolicy": ("Always", {}),
+    "imagePullSecrets": ([{"name": "pull"}], {}),
+    "mlflow.trackingURI": ("http://mlflow:5000", {}),
+    "watchNamespaces": (["a"], {}),
+    "workers": (1, {}),
+    "logLevel": ("DEBUG", {}),
+    "crds.enabled": (False, {}),
+    "crds.keep": (False, {}),
+    "rbac.create": (False, {}),
+    "rbac.aggregate": (False, {}),
+    "serviceAccount.create": (False, {}),
+    "serviceAccount.name": ("other", {}),
+    "serviceAccount.annotations": ({"a": "b"}, {}),
+    "resources": ({"limits": {"memory": "512Mi"}}, {}),
+    "env": ([{"name": "A", "value": "b"}], {}),
+    "podAnnotations": ({"a": "b"}, {}),
+    "podLabels": ({"a": "b"}, {}),
+    "priorityClassName": ("system-cluster-critical", {}),
+    "nodeSelector": ({"a": "b"}, {}),
+    "tolerations": ([{"operator": "Exists"}], {}),
+    "affinity": ({"nodeAffinity": {}}, {}),
+    "podDisruptionBudget.enabled": (False, {}),
+    "networkPolicy.enabled": (False, {}),
+    "networkPolicy.metricsFrom": ([{"podSelector": {}}], {}),
+    "networkPolicy.apiServer.cidrs": (["10.0.0.1/32"], {}),
+    "networkPolicy.apiServer.ports": ([6443], {}),
+    "metrics.scrapeAnnotations": (False, {}),
+    "metrics.serviceMonitor.enabled": (True, {}),
+    "metrics.serviceMonitor.interval": ("1m", {"metrics": {"serviceMonitor": {"enabled": True}}}),
+    "metrics.serviceMonitor.labels": ({"a": "b"}, {"metrics": {"serviceMonitor": {"enabled": True}}}),
+    "nameOverride": ("other", {}),
+    "fullnameOverride": ("other", {}),
+}
+
+
+def test_every_value_has_its_case() -> None:
+    assert set(OTHERS) == set(leaves(VALUES))
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_no_value_is_accepted_and_ignored(path: str) -> None:
+    value, more = OTHERS[path]
+    changed = json.loads(json.dumps(more))
+    node = changed
+    *parents, last = path.split(".")
+    for name in parents:
+        node = node.setdefault(name, {})
+    node[last] = value
+    assert render(**changed) != render(**more)
+
+
+def test_every_value_is_described_in_the_schema() -> None:
+    readme = (CHART / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    assert {row.split("`")[1] for row in rows} == set(leaves(VALUES))
+    assert all(row.split(" | ")[2].strip(" |") for row in rows)
