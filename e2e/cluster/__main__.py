@@ -34,7 +34,10 @@ def main() -> int:
     verbs.add_parser("status", help="show the parts; exit code 1 unless all are well")
     load = verbs.add_parser("load", help="put image archives on the nodes, print name@sha256:… of each")
     load.add_argument("archives", nargs="+", type=Path, metavar="IMAGE_ARCHIVE")
-    for name, what in (("kubectl", "kubectl on this cluster"), ("run", "a command inside the first node's network")):
+    for name, what in (
+        ("kubectl", "kubectl on this cluster"),
+        ("run", "a command in the first node's network"),
+    ):
         verbs.add_parser(name, help=what, add_help=False).add_argument("words", nargs=argparse.REMAINDER)
     verbs.add_parser("env", help='print exports for a shell: eval "$(python -m e2e.cluster env)"')
     verbs.add_parser("tools", help="build kubectl, helm and kubeconform, print their folder")
@@ -67,7 +70,8 @@ def _do(asked: argparse.Namespace, settings: Settings) -> int:
         started = time.monotonic()
         provider.up()
         seconds = time.monotonic() - started
-        tell(f"cluster {settings.name} ({provider.kind}) is up in {seconds:.0f} s: KUBECONFIG={settings.kubeconfig}")
+        tell(f"cluster {settings.name} ({provider.kind}) is up after {seconds:.0f} s")
+        tell(f"KUBECONFIG={settings.kubeconfig}")
     elif asked.verb == "down":
         provider.down()
     elif asked.verb == "load":

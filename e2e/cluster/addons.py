@@ -30,10 +30,14 @@ class Kubectl:
         except ClusterError:
             return False
 
+    def wait_for_api(self, seconds: float) -> None:
+        wait_until(self.answers, seconds, lambda: f"the API server does not answer after {seconds:.0f} s")
+
     def apply(self, manifest: str, values: Mapping[str, str]) -> None:
         """Apply one of the bundled manifests with its `$NAMES` filled in."""
         text = Template((MANIFESTS / f"{manifest}.yaml").read_text()).substitute(values)
-        self("apply", "--server-side", "--force-conflicts", "--field-manager=slipway-test-cluster", "-f", "-", stdin=text)
+        owner = "--field-manager=slipway-test-cluster"
+        self("apply", "--server-side", "--force-conflicts", owner, "-f", "-", stdin=text)
 
     def wait_for_nodes(self, names: Sequence[str], seconds: float) -> None:
         """Wait until exactly these nodes have registered and are ready."""
@@ -51,10 +55,8 @@ class Kubectl:
         wait_until(ready, seconds, lambda: f"nodes are not ready after {seconds:.0f} s: {waiting}", pause=0.3)
 
     def wait_for_deployment(self, namespace: str, name: str, seconds: float) -> None:
-        self(
-            "rollout", "status", f"deployment/{name}", f"--namespace={namespace}", f"--timeout={seconds:.0f}s",
-            timeout=seconds + 10,
-        )  # fmt: skip
+        where = (f"deployment/{name}", f"--namespace={namespace}")
+        self("rollout", "status", *where, f"--timeout={seconds:.0f}s", timeout=seconds + 10)
 
     def wait_for_metrics(self, nodes: int, seconds: float) -> None:
         """Wait until metrics-server answers through the API server with figures of every node."""
@@ -66,4 +68,6 @@ class Kubectl:
                 return False
             return len(json.loads(answer)["items"]) >= nodes
 
-        wait_until(measured, seconds, lambda: f"metrics-server gives no figures after {seconds:.0f} s", pause=0.5)
+        wait_until(
+            measured, seconds, lambda: f"no figures of metrics-server after {seconds:.0f} s", pause=0.5
+        )

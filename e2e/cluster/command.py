@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import IO, Any
 
 from e2e.cluster.errors import ClusterError
 
@@ -18,18 +19,20 @@ REMIND_SECONDS = 10
 def run(
     argv: Sequence[str | Path],
     *,
-    stdin: bytes | None = None,
+    stdin: bytes | IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
 ) -> str:
     """Run a program to its end and return what it printed; ClusterError carries its last words."""
     words = [str(word) for word in argv]
+    fed: dict[str, Any] = (
+        {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
+    )
     try:
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
             words,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
+            **fed,
             capture_output=True,
             env={**os.environ, **env} if env else None,
             cwd=cwd,
@@ -73,7 +76,9 @@ def step(title: str) -> Iterator[None]:
     tell(f"  ✓ {title} ({time.monotonic() - started:.1f} s)")
 
 
-def wait_until(check: Callable[[], bool], seconds: float, otherwise: Callable[[], str], pause: float = 0.2) -> None:
+def wait_until(
+    check: Callable[[], bool], seconds: float, otherwise: Callable[[], str], pause: float = 0.2
+) -> None:
     """Wait for `check`; after `seconds` raise ClusterError with what `otherwise` says."""
     end = time.monotonic() + seconds
     while not check():

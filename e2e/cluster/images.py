@@ -20,6 +20,7 @@ BUSYBOX_IMAGE = "slipway.test/busybox:1"
 COREDNS_IMAGE = f"slipway.test/coredns:{COREDNS.version}"
 METRICS_SERVER_IMAGE = f"slipway.test/metrics-server:{METRICS_SERVER.version}"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+OCI_NAME = "io.containerd.image.name"
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
     "etc/group": "root:x:0:\nnobody:x:65534:\n",
@@ -69,14 +70,17 @@ def image_names(archive: Path) -> list[str]:
                 entries = json.load(_member(opened, "manifest.json"))
                 names = [name for entry in entries for name in entry.get("RepoTags") or []]
             elif "index.json" in members:
-                notes = [m.get("annotations", {}) for m in json.load(_member(opened, "index.json"))["manifests"]]
-                names = [n["io.containerd.image.name"] for n in notes if "io.containerd.image.name" in n]
+                index = json.load(_member(opened, "index.json"))
+                notes = [manifest.get("annotations", {}) for manifest in index["manifests"]]
+                names = [note[OCI_NAME] for note in notes if OCI_NAME in note]
             else:
                 names = []
     except (OSError, tarfile.TarError, ValueError, KeyError) as broken:
         raise ClusterError(f"{archive} is not an image archive: {broken}") from broken
     if not names:
-        raise ClusterError(f"{archive} names no image: write it with `buildah push X docker-archive:FILE:NAME:TAG`")
+        raise ClusterError(
+            f"{archive} names no image: write it with `buildah push X docker-archive:FILE:NAME:TAG`"
+        )
     return names
 
 
@@ -89,7 +93,8 @@ def _member(archive: tarfile.TarFile, name: str) -> io.BufferedIOBase:
 
 def _archive(tools: Tools, name: str, layer: Layer, entrypoint: Sequence[str]) -> Path:
     """Write the archive unless the cache has it; its file name carries a digest of what went in."""
-    total = hashlib.sha256(json.dumps([name, list(entrypoint), dict(layer.links), dict(layer.texts)]).encode())
+    described = [name, list(entrypoint), dict(layer.links), dict(layer.texts)]
+    total = hashlib.sha256(json.dumps(described).encode())
     for path, program in sorted(layer.programs.items()):
         total.update(path.encode() + hashlib.sha256(program.read_bytes()).digest())
     short = name.split("/")[-1].split(":")[0]
@@ -131,7 +136,8 @@ def _write_archive(target: Path, name: str, layer: bytes, entrypoint: Sequence[s
         }
     ).encode()
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": [f"{layer_digest}.tar"]}]).encode()
+    entry = {"Config": config_name, "RepoTags": [name], "Layers": [f"{layer_digest}.tar"]}
+    manifest = json.dumps([entry]).encode()
     with tarfile.open(target, "w") as out:
         _add(out, config_name, config, 0o644)
         _add(out, f"{layer_digest}.tar", layer, 0o644)
@@ -145,7 +151,7 @@ def _add(out: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
 
 
 def _busybox(cache: Path) -> Path:
-    """Debian's static busybox, unpacked beside this machine's own programs rather than installed among them."""
+    """Debian's static busybox, unpacked into the cache, not installed among this machine's programs."""
     target = cache / "tools" / "busybox-static"
     with exclusive(cache / "tools.lock", "building"):
         if not target.exists():

@@ -37,12 +37,10 @@ def read_settings() -> Settings:
     root = Path(__file__).resolve().parents[2]
     name = os.environ.get("SLIPWAY_CLUSTER_NAME") or DEFAULT_NAME
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", name):
-        raise ClusterError(
-            f"SLIPWAY_CLUSTER_NAME={name!r}: use 2 to 20 lower-case letters, digits and dashes, a letter first"
-        )
+        raise ClusterError(f"SLIPWAY_CLUSTER_NAME={name!r}: use 2 to 20 of a-z, 0-9 and -, a letter first")
     provider = os.environ.get("SLIPWAY_CLUSTER") or None
     if provider not in (None, "kind", "node"):
-        raise ClusterError(f"SLIPWAY_CLUSTER={provider!r}: use kind or node, or leave it unset to have one chosen")
+        raise ClusterError(f"SLIPWAY_CLUSTER={provider!r}: use kind or node, or unset it to have one chosen")
     config = root / ".cluster"
     return Settings(
         name=name,

@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,8 @@ class GoProgram:
     name: str
     package: str
     version: str
+    tags: str = ""
+    """Build tags, separated by commas; a change of them needs a change of version to be seen."""
 
 
 HELM = GoProgram("helm", "helm.sh/helm/v3/cmd/helm", "v3.22.0")
@@ -56,10 +60,8 @@ class Tools:
         """Folder with one link per component of Kubernetes, all to one program."""
         source = HERE / "node" / "kubernetes"
         major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
-        version = "k8s.io/component-base/version"
-        stamp = (
-            f"-X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
-        )
+        stamps = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor}
+        stamp = " ".join(f"-X k8s.io/component-base/version.{name}={text}" for name, text in stamps.items())
         folder = self._build_module(f"kubernetes-{KUBERNETES_VERSION}", source, f"-s -w {stamp}")
         for component in COMPONENTS:
             link_to(folder / component, Path("program"))
@@ -84,11 +86,13 @@ class Tools:
         built = self.cache / "tools" / f"{program.name}-{program.version}"
         with exclusive(self.cache / "tools.lock", "building"):
             if not built.exists():
-                with step(f"building {program.name} {program.version}"), tempfile.TemporaryDirectory() as out:
+                title = f"building {program.name} {program.version}"
+                with step(title), tempfile.TemporaryDirectory() as out, _beside(built) as made:
                     source = f"{program.package}@{program.version}"
-                    _go("install", "-trimpath", "-ldflags", "-s -w", source, env={"GOBIN": out, "CGO_ENABLED": "0"})
-                    with _beside(built) as made:
-                        shutil.copy(Path(out) / program.name, made)
+                    static = {"GOBIN": out, "CGO_ENABLED": "0"}
+                    tags = f"-tags={program.tags}"
+                    _go("install", "-trimpath", tags, "-ldflags", "-s -w", source, env=static)
+                    shutil.copy(Path(out) / program.name, made)
         return built
 
     def expose(self) -> None:
@@ -102,29 +106,21 @@ class Tools:
         folder = self.cache / "tools" / f"{name}-{_digest(sources)}"
         with exclusive(self.cache / "tools.lock", "building"):
             if not (folder / "program").exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                with step(f"building {name} (minutes the first time, seconds from Go's cache)"):
-                    with _beside(folder / "program") as made:
-                        _go("build", "-trimpath", "-ldflags", ldflags, "-o", str(made), ".", cwd=source)
+                with step(f"building {name}"), _beside(folder / "program") as made:
+                    _go("build", "-trimpath", "-ldflags", ldflags, "-o", str(made), ".", cwd=source)
         return folder
 
 
-class _beside:
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
     """A path next to the target that becomes the target only when all went well."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.made = target.with_name(f".{target.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        return self.made
-
-    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        if failed:
-            self.made.unlink(missing_ok=True)
-        else:
-            self.made.replace(self.target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield made
+        made.replace(target)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def link_to(link: Path, target: Path) -> None:
@@ -142,8 +138,9 @@ def _go(*words: str, env: dict[str, str] | None = None, cwd: Path | None = None)
     found = re.search(r"go(\d+)\.(\d+)", run(["go", "env", "GOVERSION"], cwd=Path("/")))
     if found is None or (int(found[1]), int(found[2])) < GO_MINIMUM:
         raise ClusterError(f"Go {found[0] if found else '?'} is too old: install Go {_minimum()} or newer")
-    # Elsewhere than in the module's folder, a go.mod or go.work above the working folder would interfere.
-    run(["nice", "-n", "10", "go", *words], env={"GOWORK": "off", "GOFLAGS": "", **(env or {})}, cwd=cwd or Path("/"))
+    # A go.mod, go.work or flags of the caller's would change what is built.
+    plain = {"GOWORK": "off", "GOFLAGS": "", **(env or {})}
+    run(["nice", "-n", "10", "go", *words], env=plain, cwd=cwd or Path("/"))
 
 
 def _minimum() -> str:

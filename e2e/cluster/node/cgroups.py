@@ -1,6 +1,7 @@
 """Cgroups of the cluster's own, in every hierarchy of version 1 or in the one of version 2."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 from e2e.cluster.command import wait_until
@@ -14,14 +15,7 @@ SHARES = 4096
 
 def hierarchies() -> list[Path]:
     """Mount points that take cgroups: all of version 1, or the unified one where there is no other."""
-    first, second = [], []
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount, kind, *_ = line.split()
-        if kind == "cgroup":
-            first.append(Path(mount))
-        elif kind == "cgroup2":
-            second.append(Path(mount))
-    return first or second
+    return _mounted("cgroup") or _mounted("cgroup2")
 
 
 def create(layout: Layout, members: int) -> None:
@@ -50,11 +44,17 @@ def memory_bytes(layout: Layout) -> int:
 
 def remove(cluster: str) -> None:
     """Delete the cluster's groups; the processes in them must have ended."""
-    for root in hierarchies():
+    # runc also makes groups in a unified hierarchy that stands beside those of version 1.
+    for root in (*_mounted("cgroup"), *_mounted("cgroup2")):
         top = root / cluster_cgroup(cluster)
-        wait_until(lambda top=top: _remove(top), 10, lambda top=top: f"{top} still holds processes: {_busy(top)}")
+        wait_until(partial(_remove, top), 10, partial(_busy, top))
         if top.parent.exists() and not any(path.is_dir() for path in top.parent.iterdir()):
             top.parent.rmdir()
+
+
+def _mounted(kind: str) -> list[Path]:
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    return [Path(mount) for _, mount, found, *_ in mounts if found == kind]
 
 
 def _create(root: Path, group: Path) -> None:
@@ -96,4 +96,4 @@ def _remove(top: Path) -> bool:
 
 def _busy(top: Path) -> str:
     pids = [pid for procs in top.rglob("cgroup.procs") for pid in procs.read_text().split()]
-    return ", ".join(pids[:10]) or "none seen"
+    return f"{top} still holds processes: {', '.join(pids[:10]) or 'none seen'}"

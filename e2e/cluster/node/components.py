@@ -17,6 +17,7 @@ from e2e.cluster.node.layout import (
 from e2e.cluster.node.pki import component_kubeconfig
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+SOCKET = "SOCKET"
 # Pods come and go in tests: autoscaling decides in seconds rather than minutes.
 AUTOSCALING = (
     "--horizontal-pod-autoscaler-sync-period=5s",
@@ -36,9 +37,11 @@ class Component:
     files: Mapping[Path, str] = field(default_factory=dict)
     """Configuration written before the start; a change of it is a reason to start anew."""
     health: str | None = None
-    """A URL inside the node that answers 200 when the component is well, or the path of a socket that accepts."""
+    """A URL inside the node that answers 200 when all is well, or the path of a socket that then accepts."""
     grace: float = 5
     """Seconds to end by itself."""
+    listen: int | None = None
+    """Port on this machine's loopback whose socket takes the place of `SOCKET` in the command."""
 
     @property
     def label(self) -> str:
@@ -66,7 +69,9 @@ def control_plane(layout: Layout, programs: Path) -> list[Component]:
             ),
             health="http://127.0.0.1:2379/health",
         ),
-        Component("kube-apiserver", 0, _api_server(programs, pki, first), health="https://127.0.0.1:6443/livez"),
+        Component(
+            "kube-apiserver", 0, _api_server(programs, pki, first), health="https://127.0.0.1:6443/livez"
+        ),
         Component(
             "kube-controller-manager",
             0,
@@ -100,6 +105,12 @@ def control_plane(layout: Layout, programs: Path) -> list[Component]:
             health="https://127.0.0.1:10259/healthz",
         ),
     ]
+
+
+def api_forward(layout: Layout, program: Path, port: int) -> Component:
+    """The way from this machine's loopback to the API server."""
+    address = f"{layout.member(0).address}:{API_PORT}"
+    return Component("forward", 0, (str(program), SOCKET, address), listen=port)
 
 
 def container_runtime(layout: Layout, member: Member, plugins: Path) -> Component:
@@ -190,14 +201,15 @@ def _api_server(programs: Path, pki: Path, first: Member) -> tuple[str, ...]:
 
 def _containerd(member: Member, networks: Path, plugins: Path) -> str:
     root = member.folder / "containerd"
-    # The default socket and state lie below /run, which is the node's own. Without restrict_oom_score_adj no sandbox
-    # starts on a machine that lacks CAP_SYS_RESOURCE. The optional plugins would leave folders or warn at each start.
+    # The default socket and state lie below /run, which is the node's own. Without restrict_oom_score_adj no
+    # sandbox starts on a machine that lacks CAP_SYS_RESOURCE. The plugins left out make folders or warn.
     return f"""\
 version = 2
 root = "{root}"
 state = "/run/containerd"
 disabled_plugins = [
-  "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp",
+  "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing",
+  "io.containerd.tracing.processor.v1.otlp",
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
 ]

@@ -1,4 +1,4 @@
-"""The process that holds a node's namespaces. When it ends, the kernel ends the node: processes, mounts, network."""
+"""The process that holds a node's namespaces; with it end the node's processes, mounts and network."""
 
 import subprocess
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.node.layout import NODE_PREFIX, SERVICE_CIDR, Layout, Member
 from e2e.cluster.node.process import Record, digest_of, end, enter, read_record, with_arguments, write_record
 
-# What a kubelet would set for the whole machine. It finds these values in files mounted over the real ones, so the
-# machine keeps its own.
+# What a kubelet would set for the whole machine. It finds these values in files mounted over the real ones,
+# so the machine keeps its own.
 TUNABLES = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -19,7 +19,7 @@ TUNABLES = {
     "kernel/keys/root_maxkeys": 1000000,
     "kernel/keys/root_maxbytes": 25000000,
 }
-# The first child of a shell that has left its pid namespace is process 1 of the new one; the shell then goes away.
+# The first child of a shell that has left its pid namespace is process 1 of the new one; the shell then ends.
 LAUNCH = """set -e
 for entrance in $ENTRANCES; do echo 0 > "$entrance"; done
 setsid sh -c "$SETUP" "$@" > "$LOG" 2>&1 < /dev/null &
@@ -59,7 +59,19 @@ def hold(layout: Layout, member: Member, pause: Path, entrances: Sequence[Path])
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [str(pause), *_marks(member)]
     done = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--propagation", "slave", "sh", "-c", LAUNCH, "sh", *arguments],
+        [
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--propagation",
+            "slave",
+            "sh",
+            "-c",
+            LAUNCH,
+            "sh",
+            *arguments,
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -26,9 +26,13 @@ PLUGINS = ("ptp", "host-local", "portmap", "loopback")
 def require_root() -> None:
     """The node needs namespaces, cgroups and mounts: say so before anything is touched."""
     if not sys.platform.startswith("linux"):
-        raise ClusterError("the node provider needs Linux: use SLIPWAY_CLUSTER=kind with a running Docker here")
+        raise ClusterError(
+            "the node provider needs Linux: use SLIPWAY_CLUSTER=kind with a running Docker here"
+        )
     if os.geteuid() != 0:
-        raise ClusterError("the node provider needs root: run the command with sudo, or use SLIPWAY_CLUSTER=kind")
+        raise ClusterError(
+            "the node provider needs root: run the command with sudo, or use SLIPWAY_CLUSTER=kind"
+        )
 
 
 def install_packages() -> None:
@@ -42,7 +46,7 @@ def install_packages() -> None:
         return
     if not shutil.which("apt-get"):
         raise ClusterError(
-            f"the node provider needs Debian or Ubuntu (apt-get); on others install what matches {', '.join(missing)}"
+            f"the node provider needs Debian or Ubuntu, for apt-get: elsewhere install {', '.join(missing)}"
         )
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}

@@ -22,7 +22,12 @@ class Identity:
 
 def control_plane_identities(address: str) -> list[Identity]:
     """Identities of the components that run once."""
-    api = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+    api = (
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    )
     names = (*(f"DNS:{name}" for name in (*api, "localhost")), "IP:127.0.0.1", f"IP:{API_SERVICE_ADDRESS}")
     return [
         Identity("apiserver", "/CN=kube-apiserver", (*names, f"IP:{address}")),
@@ -48,6 +53,8 @@ def make_authority(pki: Path) -> None:
         key, made = pki / "ca.key", pki / "ca.crt.new"
         new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         run([*new, "-keyout", key, "-out", made, "-subj", "/CN=slipway-test", "-days", DAYS])
+        for orphan in pki.glob("*.crt"):
+            orphan.unlink()
         made.replace(pki / "ca.crt")
     if not (pki / "sa.pub").exists():
         made = pki / "sa.pub.new"
@@ -67,8 +74,23 @@ def make_certificate(pki: Path, identity: Identity) -> None:
     extensions = pki / f"{identity.file}.ext"
     answers = f"subjectAltName={','.join(identity.answers)}\n" if identity.answers else ""
     extensions.write_text(f"{answers}extendedKeyUsage=serverAuth,clientAuth\n")
-    sign = ["openssl", "x509", "-req", "-in", request, "-CA", pki / "ca.crt", "-CAkey", pki / "ca.key"]
-    run([*sign, "-CAcreateserial", "-out", made, "-days", DAYS, "-extfile", extensions])
+    authority: list[str | Path] = ["-CA", pki / "ca.crt", "-CAkey", pki / "ca.key", "-CAcreateserial"]
+    run(
+        [
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            request,
+            *authority,
+            "-out",
+            made,
+            "-days",
+            DAYS,
+            "-extfile",
+            extensions,
+        ]
+    )
     request.unlink()
     extensions.unlink()
     made.replace(target)

@@ -47,7 +47,9 @@ def dns_answers(holder: int, name: str = "kubernetes.default.svc.cluster.local")
     except OSError:
         return False
     flags, _, answers = struct.unpack(">3H", reply[2:8])
-    return flags & 0x000F == 0 and answers > 0
+    return bool(flags & 0x000F == 0 and answers > 0)
 
 
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=TRUSTING))
+_opener = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=TRUSTING)
+)

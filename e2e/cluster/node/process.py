@@ -1,4 +1,4 @@
-"""Processes inside a node: started apart from this command, known by record, ended only when the record is true."""
+"""Processes inside a node: started apart from this command, known by record, ended only by a true record."""
 
 import ctypes
 import hashlib
@@ -18,7 +18,7 @@ from e2e.cluster.errors import ClusterError
 
 CLONE_NEWNET = 0x40000000
 MAX_OPEN_FILES = 1048576
-# Join the cluster's cgroups, raise the soft limit of open files, then leave the program behind, in a session of its own.
+# Join the cluster's cgroups, raise the limit of open files, then leave the program behind in its own session.
 LAUNCH = """set -e
 log=$1; files=$2; shift 2
 for entrance in $ENTRANCES; do echo 0 > "$entrance"; done
@@ -34,7 +34,7 @@ class Record:
 
     pid: int
     started: str
-    """Ticks since boot, with the boot's own id: together they tell this process from a later one of the same pid."""
+    """Ticks since boot, and the boot's id: together they tell this process from a later one of its pid."""
     digest: str
     """Of the command and its configuration: a difference calls for a restart."""
 
@@ -77,14 +77,17 @@ def digest_of(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def start_inside(holder: int, argv: Sequence[str], log: Path, entrances: Sequence[Path], keep: Sequence[int]) -> int:
+def start_inside(
+    holder: int, argv: Sequence[str], log: Path, entrances: Sequence[Path], keep: Sequence[int] = ()
+) -> int:
     """Start a program in the namespaces that process `holder` holds; returns its pid as this machine sees it.
 
     `keep` are open sockets that the program inherits under the same numbers.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    shell = ["sh", "-c", LAUNCH, "sh", str(log), str(_open_files())]
     done = subprocess.run(
-        [*enter(holder, "--net", "--mount", "--pid"), "sh", "-c", LAUNCH, "sh", log, str(_open_files()), *argv],
+        [*enter(holder, "--net", "--mount", "--pid"), *shell, *argv],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,0 +1,109 @@
+"""Start components, tell whether they are well, and replace those that are not."""
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster.command import tell, wait_until
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.node import cgroups, holder
+from e2e.cluster.node.components import SOCKET, Component
+from e2e.cluster.node.layout import Layout, Member
+from e2e.cluster.node.probe import http_ok, socket_accepts
+from e2e.cluster.node.process import Record, digest_of, end, read_record, start_inside, write_record
+
+READY_SECONDS = 90
+SICK_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """Looks after the components of one cluster by their records."""
+
+    layout: Layout
+
+    def record(self, component: Component) -> Record | None:
+        """The component's process, where it lives."""
+        return read_record(self._record_path(component))
+
+    def ensure(self, component: Component) -> None:
+        """Start the component unless it already runs with this command and configuration."""
+        texts = [part for path, text in sorted(component.files.items()) for part in (str(path), text)]
+        digest = digest_of(*component.argv, *texts, str(component.listen or ""))
+        running = self.record(component)
+        if running and running.digest == digest:
+            return
+        if running:
+            end(running, component.grace)
+        for file, text in component.files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        held = self.holder(self.layout.member(component.member)).pid
+        log = self.layout.logs / f"{component.label}.log"
+        entrances = cgroups.entrances(self.layout)
+        if component.listen is None:
+            pid = start_inside(held, component.argv, log, entrances)
+        else:
+            with listen(component.listen) as socket_of_machine:
+                number = socket_of_machine.fileno()
+                argv = [str(number) if word == SOCKET else word for word in component.argv]
+                pid = start_inside(held, argv, log, entrances, keep=[number])
+        write_record(self._record_path(component), pid, digest)
+
+    def end_sick(self, components: Sequence[Component]) -> None:
+        """End components that run but do not answer, so that `ensure` starts them anew."""
+        sick = [c for c in components if self.record(c) and not self.is_well(c)]
+        if not sick:
+            return
+        with suppress(ClusterError):
+            wait_until(lambda: all(map(self.is_well, sick)), SICK_SECONDS, lambda: "still sick", pause=0.5)
+        for component in sick:
+            record = self.record(component)
+            if record and not self.is_well(component):
+                tell(f"  {component.label} runs but does not answer: it is started anew")
+                end(record, component.grace)
+
+    def is_well(self, component: Component) -> bool:
+        """Whether the component lives and says that it works."""
+        held = holder.find_holder(self.layout, self.layout.member(component.member))
+        if held is None or self.record(component) is None:
+            return False
+        if component.health is None:
+            return True
+        if component.health.startswith("/"):
+            return socket_accepts(held.pid, component.health)
+        return http_ok(held.pid, component.health)
+
+    def wait_for(self, component: Component) -> None:
+        """Wait until the component is well; ClusterError where it does not get there."""
+        self.wait_until(lambda: self.is_well(component), f"{component.label} is not well")
+
+    def wait_until(self, check: Callable[[], bool], failure: str) -> None:
+        """Wait for a check; ClusterError says the failure and where the logs are."""
+        message = f"{failure} after {READY_SECONDS} s; logs are in {self.layout.logs}"
+        wait_until(check, READY_SECONDS, lambda: message)
+
+    def holder(self, member: Member) -> Record:
+        """The process that holds the node; ClusterError where the node is down."""
+        held = holder.find_holder(self.layout, member)
+        if held is None:
+            raise ClusterError(f"node {member.name} is not up: run `python -m e2e.cluster up`")
+        return held
+
+    def _record_path(self, component: Component) -> Path:
+        return self.layout.records / f"{component.label}.json"
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket on this machine's loopback; port 0 takes any that is free."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError as taken:
+        listening.close()
+        raise ClusterError(f"port {port} of 127.0.0.1 is taken by another program") from taken
+    listening.listen(128)
+    return listening
