@@ -73,10 +73,22 @@ class Kube:
         try:
             self.kubectl(*words, seconds=seconds + CALL_SECONDS)
         except ClusterError as error:
-            pods = self.kubectl(
-                "get", "pods,events", f"--namespace={namespace}", "--sort-by=.metadata.creationTimestamp"
-            )
-            raise ClusterError(f"{error}\n{pods[-3000:]}") from error
+            raise ClusterError(f"{error}\n{self._explain(target, namespace)}") from error
+
+    def _explain(self, target: str, namespace: str) -> str:
+        """Pods, warnings and the last lines logged: what a person would look at first."""
+        questions = (
+            ("get", "pods"),
+            ("get", "events", "--field-selector=type=Warning", "--sort-by=.lastTimestamp"),
+            ("logs", target, "--all-containers", "--tail=10"),
+        )
+        answers = []
+        for words in questions:
+            try:
+                answers.append(self.kubectl(*words, f"--namespace={namespace}"))
+            except ClusterError as error:
+                answers.append(str(error))
+        return "\n".join(answer[-2000:] for answer in answers)
 
     @contextmanager
     def port_forward(self, target: str, namespace: str, port: int) -> Iterator[str]:

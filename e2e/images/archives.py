@@ -1,7 +1,10 @@
 """Archives of the images in the cache, one per content key, and which of them the cluster holds."""
 
 import json
-from collections.abc import Iterable, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from e2e.cluster.provider import choose_provider
 from e2e.cluster.settings import Settings
 from e2e.cluster.tools import Tools
 from e2e.images.builders import choose_builder
-from e2e.images.catalog import Image, content_key
+from e2e.images.catalog import ROOT, Image, content_key
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ def build(images: Iterable[Image], cache: Path, *, force: bool = False) -> list[
                 with step(f"building {image.name} with {builder.name}"):
                     unfinished = archive.path.with_suffix(".part")
                     unfinished.unlink(missing_ok=True)
-                    builder.build(image, bases, unfinished)
+                    with _context(image, cache) as context:
+                        builder.build(image, bases, context, unfinished)
                     unfinished.rename(archive.path)
             _forget_older(archive)
             archives.append(archive)
@@ -60,6 +64,18 @@ def load(archives: Sequence[Archive], settings: Settings, *, force: bool = False
         else:
             tell("  ✓ the cluster has these images")
     return {archive.image.short: known[archive.path.name] for archive in archives}
+
+
+@contextmanager
+def _context(image: Image, cache: Path) -> Iterator[Path]:
+    """The folder that the image's Dockerfile copies from."""
+    if image.program is None:
+        yield ROOT
+        return
+    built = Tools(cache).install(image.program)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        shutil.copy(built, Path(folder) / image.program.name)
+        yield Path(folder)
 
 
 def _node_ids(settings: Settings) -> list[str]:

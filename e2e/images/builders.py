@@ -39,8 +39,8 @@ class Builder(Protocol):
     def bases(self) -> Bases:
         """What images stand on here, made or pulled if need be."""
 
-    def build(self, image: Image, bases: Bases, archive: Path) -> None:
-        """Build an image and write it as a docker-archive that carries its name."""
+    def build(self, image: Image, bases: Bases, context: Path, archive: Path) -> None:
+        """Build an image from a folder and write it as a docker-archive that carries its name."""
 
 
 def choose_builder(cache: Path) -> Builder:
@@ -77,9 +77,9 @@ class DockerBuilder:
                 run(["docker", "import", tar, name])
         return Bases(base.key, *names)
 
-    def build(self, image: Image, bases: Bases, archive: Path) -> None:
+    def build(self, image: Image, bases: Bases, context: Path, archive: Path) -> None:
         run(
-            ["docker", "build", *_arguments(image, bases), "--network=host", "--progress=plain", ROOT],
+            ["docker", "build", *_arguments(image, bases), "--network=host", "--progress=plain", context],
             env={"DOCKER_BUILDKIT": "1"},
             timeout=BUILD_SECONDS,
         )
@@ -107,18 +107,16 @@ class BuildahBuilder:
                 run(self._argv("commit", "--quiet", "--rm", container, name))
         return Bases(base.key, *names)
 
-    def build(self, image: Image, bases: Bases, archive: Path) -> None:
+    def build(self, image: Image, bases: Bases, context: Path, archive: Path) -> None:
         run(
             self._argv(
                 "build",
                 *_arguments(image, bases),
-                "--ignorefile=.dockerignore",
                 "--isolation=chroot",
                 "--network=host",
                 "--layers",
-                ".",
+                str(context),
             ),
-            cwd=ROOT,
             timeout=BUILD_SECONDS,
         )
         run(self._argv("push", "--quiet", image.name, f"docker-archive:{archive}:{image.name}"))

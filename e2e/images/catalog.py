@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.cluster.tools import GoProgram
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -17,14 +19,23 @@ class Image:
     name: str
     """The reference that manifests use, tag included."""
     dockerfile: Path
-    """Relative to the repository's root, which is also the build's context."""
+    """Relative to the repository's root."""
     target: str
-    inputs: tuple[str, ...]
-    """Files and folders of the context that the build copies; the Dockerfile is always one more."""
+    inputs: tuple[str, ...] = ()
+    """Files and folders of the repository that the build copies; the Dockerfile is always one more."""
+    program: GoProgram | None = None
+    """Where set, a folder with this program alone is the build's context, not the repository."""
 
 
 _PACKAGE_LISTS = ("pyproject.toml", "uv.lock")
 _CODE = ("README.md", "LICENSE", "operator", "server")
+
+PROMETHEUS = GoProgram(
+    "prometheus",
+    "github.com/prometheus/prometheus/cmd/prometheus",
+    "v0.316.0",
+    tags="remove_all_sd,enable_kubernetes_sd",
+)
 
 IMAGES = (
     Image("operator", "slipway.dev/operator:dev", Path("Dockerfile"), "operator", _PACKAGE_LISTS + _CODE),
@@ -37,7 +48,7 @@ IMAGES = (
         "slipway.dev/prometheus:test",
         Path("e2e/images/prometheus/Dockerfile"),
         "prometheus",
-        (),
+        program=PROMETHEUS,
     ),
 )
 NAMES = tuple(image.short for image in IMAGES)
@@ -51,7 +62,7 @@ def find_image(short: str) -> Image:
 def content_key(image: Image, base: str, root: Path = ROOT) -> str:
     """32 hex digits that differ whenever the image could: by name, base, and each input's bytes and mode."""
     digest = hashlib.sha256()
-    for word in (image.name, image.target, base):
+    for word in (image.name, image.target, base, repr(image.program)):
         digest.update(word.encode() + b"\0")
     for path in _files(image, root):
         mode = path.stat().st_mode & 0o777
