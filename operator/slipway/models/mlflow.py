@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from http import HTTPStatus
 from typing import Any, NoReturn
 from urllib.parse import quote, unquote, urlsplit
@@ -214,8 +215,8 @@ class _Registry:
         if known.status == HTTPStatus.NOT_FOUND:
             raise ModelError(
                 ModelFault.MODEL_NOT_FOUND,
-                f"{server} has no registered model {asked.name!r}; it has: {listed(self._names())}. "
-                "Register it, or mend spec.model.uri",
+                f"{server} has no registered model {asked.name!r}; it has: "
+                f"{listed(self._names(asked.name))}. Register it, or mend spec.model.uri",
             )
         model = known.json().get("registered_model", {})
         if asked.alias is not None:
@@ -233,9 +234,10 @@ class _Registry:
             f"({shortened(str(answer.json().get('message', '')), 200)})",
         )
 
-    def _names(self) -> list[str]:
+    def _names(self, like: str) -> list[str]:
         answer = self._ask("/registered-models/search", {"max_results": "100"})
-        return [str(model.get("name")) for model in answer.json().get("registered_models", [])]
+        names = [str(model.get("name")) for model in answer.json().get("registered_models", [])]
+        return sorted(names, key=lambda name: SequenceMatcher(None, name, like).ratio(), reverse=True)
 
     def _versions(self, name: str) -> list[str]:
         quoted = name.replace("'", "''")

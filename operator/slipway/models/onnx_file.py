@@ -50,6 +50,8 @@ _MISTAKES = {
     b"PK\x03\x04": "it is a zip archive: give the .onnx file itself",
     b"\x1f\x8b": "it is a gzip archive: give the .onnx file itself",
 }
+#: As many first bytes are kept for that.
+_HEAD = 64
 
 
 class _MalformedError(Exception):
@@ -69,8 +71,7 @@ class Tape:
         self._piece = b""
         self._at = 0
         self._before = 0
-        #: The first bytes, to say what they are when they are not a model.
-        self.head = b""
+        self._head = b""
 
     @property
     def position(self) -> int:
@@ -99,13 +100,18 @@ class Tape:
                 raise _CutError
         self._at += count
 
+    def head(self) -> bytes:
+        """The first bytes, to say what they are when they are not a model."""
+        while len(self._head) < _HEAD and self._turn():
+            pass
+        return self._head
+
     def _turn(self) -> bool:
         piece = next(self._pieces, b"")
         if not piece:
             return False
         self._record(piece)
-        if not self._before and not self._piece:
-            self.head = piece[:64]
+        self._head += piece[: _HEAD - len(self._head)]
         self._before += len(self._piece)
         self._piece, self._at = piece, 0
         return True
@@ -128,9 +134,9 @@ def external_data(tape: Tape, name: str) -> list[str]:
                 f"{name} ends after {tape.position} bytes in the middle of the model: "
                 "it was not written completely; upload it again and compare its sha256sum",
             ) from None
-        raise _not_onnx(name, tape.head) from None
+        raise _not_onnx(name, tape.head()) from None
     except (_MalformedError, RecursionError):
-        raise _not_onnx(name, tape.head) from None
+        raise _not_onnx(name, tape.head()) from None
     return sorted({_beside(location, name) for location in walk.locations})
 
 

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+from slipway.contract import (
+    MLFLOW_TRACKING_URI_ENV,
+    MODEL_TASK_ENV,
+    Failed,
+    Failure,
+    Fetched,
+    Outcome,
+    Resolution,
+    Resolved,
+)
+from slipway.models.main import main
+from tests.models import registry
+from tests.models.servers import Mlflow, WebServer, mlflow_server, web_server
+
+
+@dataclass(frozen=True)
+class SlipwayModel:
+    """``slipway-model`` in this process, with files where the contract has paths of a container."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def model_dir(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def claim(self) -> Path:
+        return self.folder / "claim"
+
+    def __call__(self, command: str, task: dict[str, object], **environment: str) -> Outcome:
+        last_words = self.folder / "termination-log"
+        last_words.unlink(missing_ok=True)
+        with self.monkeypatch.context() as patch:
+            for name, value in self.environment(task, **environment).items():
+                patch.setenv(name, value)
+            code = main([command])
+        outcome = Outcome.model_validate_json(last_words.read_bytes())
+        assert code == (1 if isinstance(outcome.outcome, Failed) else 0)
+        return outcome
+
+    def environment(self, task: dict[str, object], **more: str) -> dict[str, str]:
+        return {
+            MODEL_TASK_ENV: json.dumps(task),
+            "SLIPWAY_MODEL_DIR": str(self.model_dir),
+            "SLIPWAY_TERMINATION_PATH": str(self.folder / "termination-log"),
+            "SLIPWAY_PVC_MOUNT_DIR": str(self.claim),
+            **{name.replace("ca_crt", "ca.crt"): value for name, value in more.items()},
+        }
+
+    def resolved(self, uri: str, digest: str | None = None, **environment: str) -> Resolution:
+        outcome = self("resolve", {"uri": uri, "digest": digest}, **environment).outcome
+        assert isinstance(outcome, Resolved), outcome
+        return outcome.resolution
+
+    def not_resolved(self, uri: str, digest: str | None = None, **environment: str) -> Failure:
+        outcome = self("resolve", {"uri": uri, "digest": digest}, **environment).outcome
+        assert isinstance(outcome, Failed), outcome
+        return outcome.failure
+
+    def fetched(self, uri: str, digest: str, **environment: str) -> Fetched:
+        outcome = self("fetch", {"uri": uri, "digest": digest}, **environment).outcome
+        assert isinstance(outcome, Fetched), outcome
+        return outcome
+
+    def not_fetched(self, uri: str, digest: str, **environment: str) -> Failure:
+        outcome = self("fetch", {"uri": uri, "digest": digest}, **environment).outcome
+        assert isinstance(outcome, Failed), outcome
+        return outcome.failure
+
+
+@pytest.fixture
+def slipway_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlipwayModel:
+    for name in ("model", "claim"):
+        (tmp_path / name).mkdir()
+    monkeypatch.delenv(MLFLOW_TRACKING_URI_ENV, raising=False)
+    return SlipwayModel(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
+    """An MLflow server with basic authentication and models."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with mlflow_server(folder, ["--app-name", "basic-auth"], registry.authentication(folder)) as server:
+        server.wait()
+        registry.fill(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_certificate(authority: trustme.CA) -> str:
+    return authority.cert_pem.bytes().decode()
+
+
+@pytest.fixture
+def serve(authority: trustme.CA) -> Iterator[Callable[[], WebServer]]:
+    """Makes web servers with certificates of the tests' own authority."""
+    with ExitStack() as stack:
+
+        def start() -> WebServer:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("localhost").configure_cert(context)
+            return stack.enter_context(web_server(context))
+
+        yield start

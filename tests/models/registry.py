@@ -1,0 +1,104 @@
+"""What the tests' MLflow server holds, logged with MLflow's own client as a data scientist does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import mlflow
+import mlflow.onnx
+import mlflow.sklearn
+import onnx
+from mlflow.tracking import MlflowClient
+
+from tests.models.examples import classifier, onnx_classifier, wide_model
+from tests.models.servers import Mlflow
+
+ADMIN = ("admin", "admin-of-the-tests")
+READER = ("reader", "may-read-all-but-one")
+#: A name that must be quoted in addresses.
+ODD_NAME = "Kredit-Ausfälle 100% (neu)"
+
+
+def authentication(folder: Path) -> dict[str, str]:
+    """Environment of a server with MLflow's basic authentication, where whoever has an account may read."""
+    config = folder / "auth.ini"
+    config.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\n"
+        f"admin_username = {ADMIN[0]}\nadmin_password = {ADMIN[1]}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        # Otherwise each request costs a slow hash of the password.
+        "auth_cache_ttl_seconds = 600\n"
+    )
+    return {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests"}
+
+
+def fill(server: Mlflow) -> None:
+    """``fraud`` with two versions and the alias champion on 1, and one model for each way to go wrong.
+
+    The reader may read all but ``salaries``.
+    """
+    with _tracking(server.url, *ADMIN):
+        client = MlflowClient()
+        _log(onnx_classifier(1.0), "fraud")
+        _log(onnx_classifier(0.1), "fraud")
+        client.set_registered_model_alias("fraud", "champion", "1")
+        _log(onnx_classifier(1.0), ODD_NAME)
+        client.set_registered_model_alias(ODD_NAME, "champion", "1")
+        _log(wide_model(), "wide")
+        _log(onnx_classifier(1.0), "salaries")
+        mlflow.sklearn.log_model(
+            classifier(),
+            name="model",
+            registered_model_name="pickled",
+            pip_requirements=["scikit-learn"],
+        )
+        client.create_registered_model("elsewhere")
+        client.create_model_version("elsewhere", source="s3://bucket/models/elsewhere")
+        _log(onnx_classifier(1.0), "lost")
+        location = client.get_model_version_download_uri("lost", "1")
+        shutil.rmtree(server.artifacts / location.partition(":/")[2].strip("/"))
+    with httpx.Client(base_url=f"{server.url}/api", auth=ADMIN) as admin:
+        username, password = READER
+        user = {"username": username, "password": password}
+        admin.post("/2.0/mlflow/users/create", json=user).raise_for_status()
+        admin.post(
+            "/3.0/mlflow/users/permissions/grant",
+            json={
+                "username": username,
+                "resource_type": "registered_model",
+                "resource_id": "salaries",
+                "permission": "DENY",
+            },
+        ).raise_for_status()
+
+
+def move_alias(server: Mlflow, name: str, alias: str, version: str) -> None:
+    """Let an alias mean a version from now on."""
+    with _tracking(server.url, *ADMIN):
+        MlflowClient().set_registered_model_alias(name, alias, version)
+
+
+def _log(model: onnx.ModelProto, name: str) -> None:
+    # Given requirements spare MLflow from finding them out, which takes a process and half a minute.
+    mlflow.onnx.log_model(
+        model, name="model", registered_model_name=name, pip_requirements=["onnx", "onnxruntime"]
+    )
+
+
+@contextmanager
+def _tracking(url: str, username: str = "", password: str = "") -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    account = {"MLFLOW_TRACKING_USERNAME": username, "MLFLOW_TRACKING_PASSWORD": password}
+    os.environ.update({name: value for name, value in account.items() if value})
+    mlflow.set_tracking_uri(url)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        for name in account:
+            os.environ.pop(name, None)
