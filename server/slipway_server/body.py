@@ -11,7 +11,7 @@ from slipway_server.protocol.decode import HEADER_LENGTH, parse_header_length
 #: A client that needs longer than this to send its body is cut off, whatever the size.
 BODY_SECONDS = 60.0
 #: JSON takes many times its size when parsed, so it is bounded more tightly than binary tensors.
-MAX_JSON_BYTES = 16 * 1024 * 1024
+MAX_JSON_BYTES = 8 * 1024 * 1024
 _JSON, _BINARY = "application/json", "application/octet-stream"
 
 

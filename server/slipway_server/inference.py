@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from slipway_server.errors import Reason, RequestError, not_now
 from slipway_server.model import Model, ModelInputError, Run, StoppedError, plain
 from slipway_server.protocol.decode import decode
 from slipway_server.protocol.encode import encode
+from slipway_server.protocol.tensors import InferRequest
 
 #: JSON grows up to thirtyfold when parsed. From this size on one request is parsed at a time.
 _LARGE_BYTES = 1024 * 1024
@@ -36,8 +37,7 @@ class Served:
     def answer(self, body: bytes, header_length: int | None, run: Run) -> Answer:
         """Decode, run, encode. Raises :class:`RequestError` for whatever the client or the moment forbids."""
         try:
-            with self._turn(len(body) if header_length is None else header_length):
-                request = decode(body, header_length, self.model.inputs, self.model.output_names)
+            request = self._decode(body, header_length)
             names = [choice.name for choice in request.outputs]
             tensors = self.model.run(request.inputs, names, run)
             content, length = encode(request, self.name, self.version, tensors)
@@ -53,5 +53,11 @@ class Served:
             ) from error
         return Answer(content, length, request.rows)
 
-    def _turn(self, json_bytes: int) -> AbstractContextManager[object]:
-        return self._large if json_bytes >= _LARGE_BYTES else nullcontext()
+    def _decode(self, body: bytes, header_length: int | None) -> InferRequest:
+        json_bytes = len(body) if header_length is None else header_length
+        with self._large if json_bytes >= _LARGE_BYTES else nullcontext():
+            try:
+                return decode(body, header_length, self.model.inputs, self.model.output_names)
+            except RequestError as error:
+                # The traceback's frames hold the parsed document, which has to go before the next one comes.
+                raise error.with_traceback(None) from None

@@ -11,10 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from slipway.contract import ServingConfig
 from slipway_server.body import BodyBudget, read_body
 from slipway_server.errors import Reason, RequestError
 from slipway_server.inference import Served
+from slipway_server.lifecycle import Lifecycle
+from slipway_server.metrics import Metrics
 from slipway_server.model import Model, Run
+from slipway_server.protocol.tensors import Tensor
+from slipway_server.web import Frontend
 from slipway_server.workers import Workers
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
@@ -61,7 +66,7 @@ def test_a_body_larger_than_the_limit_is_refused_whichever_way_it_comes(start: S
 
 
 def test_json_is_bounded_more_tightly_than_binary_tensors(servers: Servers) -> None:
-    server, size = servers("identity"), 17 * 1024 * 1024
+    server, size = servers("identity"), 9 * 1024 * 1024
     response = server.client.post(server.infer_path, content=b" " * size)
     assert response.status_code == 413
     assert "binary data" in response.json()["error"]
@@ -234,3 +239,50 @@ async def test_bodies_that_would_fill_the_memory_are_turned_away() -> None:
         await read_body(chunks(), 100, budget)
     assert (full.value.status, full.value.reason) == (503, Reason.OVERLOAD)
     assert budget.used == 60
+
+
+def test_many_bodies_that_grow_when_parsed_stay_within_a_small_pods_memory(start: Start) -> None:
+    server = start("identity", requestTimeoutMilliseconds=30_000).wait_until_ready()
+    nasty = (
+        b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[' + b"{}," * 2_500_000 + b"{}]}]}"
+    )
+    answers: list[int] = []
+    clients = [
+        threading.Thread(
+            target=lambda: answers.append(
+                httpx.post(server.url + server.infer_path, content=nasty, timeout=60).status_code
+            )
+        )
+        for _ in range(6)
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(60)
+    assert answers == [400] * 6
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    assert peak < 640 * 1024, f"{peak} KiB"
+
+
+async def test_a_fault_of_the_servers_own_is_a_counted_500_that_tells_nothing(
+    model_dirs: Callable[[str], Path],
+) -> None:
+    class Broken(Model):
+        def run(self, *_: object) -> list[Tensor]:
+            # As if onnxruntime answered fewer tensors than it was asked for.
+            return []
+
+    config = ServingConfig(modelName="fraud", modelVersion="3", digest="sha256:" + "0" * 64)
+    metrics, lifecycle = Metrics(config), Lifecycle(0)
+    frontend = Frontend(config, lifecycle, metrics)
+    frontend.served = Served(Broken(model_dirs("identity") / "model.onnx", 1), "fraud", "3")
+    transport = httpx.ASGITransport(frontend.app(), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        response = await client.post("/v2/models/fraud/infer", content=BODY)
+    frontend.workers.close()
+    assert response.status_code == 500
+    assert response.json() == {"error": "the server failed; its log says why"}
+    assert b'requests_total{code="500",model="fraud",model_version="3"} 1.0' in metrics.text()
+    assert b'in_flight{model="fraud",model_version="3"} 0.0' in metrics.text()
+    assert lifecycle.in_flight == 0
