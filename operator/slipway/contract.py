@@ -73,7 +73,7 @@ class ServingConfig(Message):
     digest: Digest
     threads: int = Field(default=1, ge=1, le=256, description="onnxruntime intra-op threads")
     requestTimeoutMilliseconds: int = Field(default=2000, ge=1)
-    maxBodyBytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    maxBodyBytes: int = Field(default=64 * 1024 * 1024, ge=1024, description="of these, 8 MiB of JSON")
     drainSeconds: int = Field(default=15, ge=0, le=600)
 
 
