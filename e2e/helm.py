@@ -9,7 +9,7 @@ import yaml
 
 from e2e.cluster.command import run
 from e2e.cluster.settings import Settings
-from e2e.cluster.tools import HELM, Tools
+from e2e.cluster.tools import HELM, KUBERNETES_VERSION, Tools
 
 CHART = Path(__file__).resolve().parents[1] / "charts" / "slipway"
 CALL_SECONDS = 60.0
@@ -70,7 +70,8 @@ class Helm:
 
     def template(self, values: Mapping[str, Any], *, chart: Path = CHART) -> str:
         """The manifests that these values make, as one YAML stream."""
-        return self.helm("template", "slipway", str(chart), "--namespace=slipway-system", values=values)
+        words = ["template", "slipway", str(chart), "--namespace=slipway-system"]
+        return self.helm(*words, f"--kube-version={KUBERNETES_VERSION}", values=values)
 
     def _env(self) -> dict[str, str]:
         return {"KUBECONFIG": str(self.kubeconfig)}
