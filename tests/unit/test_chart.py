@@ -178,6 +178,7 @@ def test_the_operator_is_told_what_the_values_say() -> None:
     ) == {
         "POD_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
         "POD_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
+        "USER": "slipway",
         "SLIPWAY_SERVER_IMAGE": "slipway.dev/server:dev",
         "SLIPWAY_SERVER_IMAGE_PULL_POLICY": "Never",
         "SLIPWAY_MLFLOW_TRACKING_URI": "http://mlflow.mlflow:5000",
