@@ -20,6 +20,10 @@ environment:
   SLIPWAY_CLUSTER_DIR=FOLDER  where running clusters keep their state (default: /var/lib/slipway)
   SLIPWAY_CACHE=FOLDER        where built programs and images are kept (default: ~/.cache/slipway)
 """
+PASSED_ON = {
+    "kubectl": "kubectl on this cluster",
+    "run": "a command of this machine in the first node's network: run -- CMD",
+}
 
 
 def main() -> int:
@@ -34,16 +38,18 @@ def main() -> int:
     verbs.add_parser("status", help="show the parts; exit code 1 unless all are well")
     load = verbs.add_parser("load", help="put image archives on the nodes, print name@sha256:… of each")
     load.add_argument("archives", nargs="+", type=Path, metavar="IMAGE_ARCHIVE")
-    for name, what in (
-        ("kubectl", "kubectl on this cluster"),
-        ("run", "a command in the first node's network"),
-    ):
-        verbs.add_parser(name, help=what, add_help=False).add_argument("words", nargs=argparse.REMAINDER)
+    for name, what in PASSED_ON.items():
+        verbs.add_parser(name, help=what, add_help=False)
     verbs.add_parser("env", help='print exports for a shell: eval "$(python -m e2e.cluster env)"')
     verbs.add_parser("tools", help="build kubectl, helm and kubeconform, print their folder")
-    asked = parser.parse_args()
+    asked, words = parser.parse_known_args()
+    if asked.verb in PASSED_ON:
+        # Taken as they stand: the command's options are none of ours.
+        words = sys.argv[2:]
+    elif words:
+        parser.error(f"unrecognized arguments: {' '.join(words)}")
     try:
-        return _do(asked, read_settings())
+        return _do(asked, words, read_settings())
     except ClusterError as problem:
         tell(f"error: {problem}")
         return 1
@@ -51,7 +57,7 @@ def main() -> int:
         return 130
 
 
-def _do(asked: argparse.Namespace, settings: Settings) -> int:
+def _do(asked: argparse.Namespace, words: list[str], settings: Settings) -> int:
     tools = Tools(settings.cache)
     if asked.verb == "tools":
         tools.expose()
@@ -64,7 +70,7 @@ def _do(asked: argparse.Namespace, settings: Settings) -> int:
     if asked.verb == "kubectl":
         tools.expose()
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)
-        os.execv(tools.bin / "kubectl", ["kubectl", *_words(asked)])
+        os.execv(tools.bin / "kubectl", ["kubectl", *_command(asked.verb, words)])
     provider = choose_provider(settings)
     if asked.verb == "up":
         started = time.monotonic()
@@ -77,18 +83,16 @@ def _do(asked: argparse.Namespace, settings: Settings) -> int:
     elif asked.verb == "load":
         print("\n".join(provider.load(asked.archives)))
     elif asked.verb == "run":
-        return provider.run(_words(asked))
+        return provider.run(_command(asked.verb, words))
     elif asked.verb == "status":
         return 0 if provider.status() else 1
     return 0
 
 
-def _words(asked: argparse.Namespace) -> list[str]:
-    words: list[str] = asked.words
-    if words[:1] == ["--"]:
-        words = words[1:]
+def _command(verb: str, words: list[str]) -> list[str]:
+    words = words[1:] if words[:1] == ["--"] else words
     if not words:
-        raise ClusterError(f"{asked.verb} needs a command: python -m e2e.cluster {asked.verb} -- …")
+        raise ClusterError(f"{verb} needs a command: python -m e2e.cluster {verb} …")
     return words
 
 
