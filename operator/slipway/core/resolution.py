@@ -12,7 +12,7 @@ from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, ModelS
 from slipway.contract import Outcome, Resolved
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_pod
-from slipway.core.observed import Fault, Manifest, timestamp
+from slipway.core.observed import Fault, Manifest, is_ready, timestamp
 
 #: A failed resolution is tried again after as long as it has failed for, within these bounds.
 LEAST_RETRY = timedelta(seconds=10)
@@ -45,7 +45,8 @@ def resolve(
         return Resolution()
     phase = (pod.get("status") or {}).get("phase")
     if phase not in ("Succeeded", "Failed"):
-        return Resolution(fault=diagnose_pod(pod, now))
+        # A resolver has no readiness probe: while it works it is ready, however long a large model takes.
+        return Resolution(fault=None if is_ready(pod) else diagnose_pod(pod, now))
     answer = _answer(pod)
     if answer is not None:
         return Resolution(
