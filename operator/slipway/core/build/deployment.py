@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from slipway import contract
@@ -13,8 +14,8 @@ from slipway.core.revision import Revision
 
 #: How long a leaving pod goes on serving at most while clients are asked to go elsewhere.
 DRAIN_SECONDS = 15
-#: Drain, then the answers still under way, then a margin.
-GRACE_SECONDS = DRAIN_SECONDS + 30
+#: What a leaving pod has after the drain at least.
+LEAST_GRACE_SECONDS = 30
 
 
 def deployment(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[str, Any]:
@@ -47,6 +48,12 @@ def deployment(owner: Owner, revision: Revision, image_pull_policy: str) -> dict
     }
 
 
+def grace_seconds(request_timeout_milliseconds: int) -> int:
+    """Drain, then the longest answer still under way, then a margin."""
+    longest = math.ceil(request_timeout_milliseconds / 1000)
+    return DRAIN_SECONDS + max(LEAST_GRACE_SECONDS, longest + 5)
+
+
 def _pod_spec(
     owner: Owner, revision: Revision, image_pull_policy: str, selector: dict[str, str]
 ) -> dict[str, Any]:
@@ -57,7 +64,7 @@ def _pod_spec(
         # Hundreds of Services in a namespace would otherwise become thousands of variables.
         "enableServiceLinks": False,
         "securityContext": pod.POD_SECURITY,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace_seconds(revision.runtime.requestTimeoutMilliseconds),
         "initContainers": [_fetch(revision, image_pull_policy)],
         "containers": [_server(owner, revision, image_pull_policy)],
         "volumes": [
