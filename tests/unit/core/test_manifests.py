@@ -1,0 +1,287 @@
+"""Every manifest that Slipway builds, as a golden file; and what has to hold of each.
+
+``SLIPWAY_REGENERATE=1 pytest tests/unit/core/test_manifests.py`` writes the files anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from slipway import contract
+from slipway.api.types import MAX_NAME_LENGTH, ModelDeploymentSpec, ModelStatus, Scaling
+from slipway.core import names
+from slipway.core.build.autoscaler import autoscaler
+from slipway.core.build.controller_revision import controller_revision
+from slipway.core.build.deployment import deployment, grace_seconds
+from slipway.core.build.disruption_budget import disruption_budget
+from slipway.core.build.metadata import Owner
+from slipway.core.build.resolver import resolver_pod
+from slipway.core.build.service import revision_service, stable_service
+from slipway.core.build.service_account import service_account
+from slipway.core.revision import revision_of
+from tests.unit.core.tables import OWNER, SETTINGS, digest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+SMALLEST = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud@champion"}})
+LARGEST = ModelDeploymentSpec.model_validate(
+    {
+        "model": {
+            "uri": "pvc://models/fraud/model.onnx",
+            "digest": digest(7),
+            "credentials": {"secretRef": {"name": "store"}},
+        },
+        "runtime": {
+            "image": "registry.example.com/server:2",
+            "resources": {"requests": {"cpu": 1, "memory": "512Mi"}, "limits": {"cpu": "2", "memory": "2Gi"}},
+            "threads": 4,
+            "requestTimeoutMilliseconds": 500,
+            "nodeSelector": {"disktype": "ssd"},
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
+            "env": [{"name": "OMP_NUM_THREADS", "value": "4"}, {"name": "EMPTY"}],
+        },
+        "scaling": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "CPU", "targetPercent": 50}]},
+    }
+)
+MODELS = {
+    "smallest": ModelStatus(
+        uri="mlflow://fraud@champion",
+        resolvedURI="mlflow://fraud/3",
+        version="3",
+        digest=digest(3),
+        bytes=4096,
+    ),
+    "largest": ModelStatus(
+        uri="pvc://models/fraud/model.onnx",
+        resolvedURI="pvc://models/fraud/model.onnx",
+        version="model.onnx",
+        digest=digest(7),
+        bytes=1 << 20,
+    ),
+}
+
+
+def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
+    """Every manifest of one spec, by the name of its golden file."""
+    spec = {"smallest": SMALLEST, "largest": LARGEST}[kind]
+    revision = revision_of(spec, MODELS[kind], SETTINGS)
+    manifests = {
+        "resolver": resolver_pod(owner, spec, SETTINGS),
+        "service-account": service_account(owner),
+        "controller-revision": controller_revision(owner, revision, 3),
+        "deployment": deployment(owner, revision, SETTINGS.image_pull_policy),
+        "revision-service": revision_service(owner, revision.name),
+        "autoscaler": autoscaler(owner, revision.name, spec.scaling, 0),
+        "disruption-budget": disruption_budget(owner, revision.name),
+        "stable-service": stable_service(owner, revision.name),
+    }
+    return {f"{kind}-{name}": manifest for name, manifest in manifests.items()}
+
+
+MANIFESTS = {**built("smallest"), **built("largest")}
+POD_SPECS = {
+    name: manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
+    for name, manifest in MANIFESTS.items()
+    if manifest["kind"] in ("Pod", "Deployment")
+}
+DEPLOYMENTS = [name for name in MANIFESTS if name.endswith("-deployment")]
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_the_manifest_is_the_golden_one(name: str) -> None:
+    path = GOLDEN / f"{name}.yaml"
+    text = yaml.dump(json.loads(json.dumps(MANIFESTS[name])), sort_keys=False, width=110)
+    if os.environ.get("SLIPWAY_REGENERATE"):
+        path.write_text(text)
+    assert path.read_text() == text, "if that is meant: SLIPWAY_REGENERATE=1"
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == set(MANIFESTS)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_child_is_owned_and_labelled_as_its_model_deployments(name: str) -> None:
+    meta = MANIFESTS[name]["metadata"]
+    assert meta["namespace"] == OWNER.namespace
+    assert meta["ownerReferences"] == [
+        {
+            "apiVersion": "slipway.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "name": OWNER.name,
+            "uid": OWNER.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+    assert meta["labels"][names.MODEL_LABEL] == OWNER.name
+    assert meta["labels"][names.MANAGED_BY_LABEL] == "slipway"
+
+
+@pytest.mark.parametrize("name", POD_SPECS)
+def test_pods_meet_the_restricted_pod_security_standard(name: str) -> None:
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+    spec = POD_SPECS[name]
+    allowed = {"emptyDir", "persistentVolumeClaim", "configMap", "secret", "projected", "ephemeral"}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(spec)
+    assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] != 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in _containers(spec):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security.get("privileged", False) is False
+        assert all("hostPort" not in port for port in container.get("ports", ()))
+
+
+@pytest.mark.parametrize("name", POD_SPECS)
+def test_pods_have_no_token_a_read_only_root_and_room_to_write_in_memory_of_their_own(name: str) -> None:
+    spec = POD_SPECS[name]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["serviceAccountName"] == "fraud-model"
+    assert spec["enableServiceLinks"] is False
+    for container in _containers(spec):
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert {"name": "tmp", "mountPath": contract.TMP_DIR} in container["volumeMounts"]
+        assert container["terminationMessagePath"] == contract.TERMINATION_PATH
+        # Without limits of its own a pod is refused where a quota counts memory.
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert "memory" in container["resources"]["limits"]
+    assert MANIFESTS["smallest-service-account"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_probes_and_the_drain_hook_ask_what_the_contract_names(name: str) -> None:
+    (server,) = POD_SPECS[name]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+    assert ports == {"http": contract.HTTP_PORT, "admin": contract.ADMIN_PORT}
+    assert server["readinessProbe"]["httpGet"]["path"] == contract.READY_PATH
+    assert server["livenessProbe"]["httpGet"]["path"] == contract.LIVE_PATH
+    drain = server["lifecycle"]["preStop"]["httpGet"]
+    assert (drain["path"], ports[drain["port"]]) == (contract.DRAIN_PATH, contract.ADMIN_PORT)
+
+
+@pytest.mark.parametrize("milliseconds", [1, 2000, 30_000, 3_600_000])
+def test_the_grace_period_outlasts_the_drain_and_the_longest_answer(milliseconds: int) -> None:
+    spec = LARGEST.model_copy(
+        update={"runtime": LARGEST.runtime.model_copy(update={"requestTimeoutMilliseconds": milliseconds})}
+    )
+    manifest = deployment(OWNER, revision_of(spec, MODELS["largest"], SETTINGS), "Always")
+    pod_spec = manifest["spec"]["template"]["spec"]
+    config = _serving_config(pod_spec["containers"][0])
+    assert config.requestTimeoutMilliseconds == milliseconds
+    assert pod_spec["terminationGracePeriodSeconds"] == grace_seconds(milliseconds)
+    assert pod_spec["terminationGracePeriodSeconds"] > config.drainSeconds + milliseconds / 1000
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_rolling_a_deployment_never_takes_a_pod_before_another_is_ready(name: str) -> None:
+    spec = MANIFESTS[name]["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert "replicas" not in spec, "that is the autoscaler's"
+    assert MANIFESTS[name.replace("deployment", "disruption-budget")]["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_selectors_find_the_pods_of_one_revision(name: str) -> None:
+    kind = name.partition("-")[0]
+    labels = MANIFESTS[name]["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        MANIFESTS[name]["spec"]["selector"]["matchLabels"],
+        MANIFESTS[f"{kind}-stable-service"]["spec"]["selector"],
+        MANIFESTS[f"{kind}-revision-service"]["spec"]["selector"],
+        MANIFESTS[f"{kind}-disruption-budget"]["spec"]["selector"]["matchLabels"],
+    ]
+    for selector in selectors:
+        assert selector.items() <= labels.items()
+        assert names.REVISION_LABEL in selector
+        assert not selector.items() <= MANIFESTS[f"{kind}-resolver"]["metadata"]["labels"].items()
+
+
+def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
+    spec = POD_SPECS["largest-deployment"]
+    (fetch,), (server,) = spec["initContainers"], spec["containers"]
+    assert _serving_config(server) == contract.ServingConfig(
+        modelName="fraud",
+        modelVersion="model.onnx",
+        digest=digest(7),
+        threads=4,
+        requestTimeoutMilliseconds=500,
+    )
+    task = contract.FetchTask.model_validate_json(_env(fetch)[contract.MODEL_TASK_ENV])
+    assert (task.uri, task.digest) == ("pvc://models/fraud/model.onnx", digest(7))
+    (resolve,) = POD_SPECS["largest-resolver"]["containers"]
+    asked = contract.ResolveTask.model_validate_json(_env(resolve)[contract.MODEL_TASK_ENV])
+    assert (asked.uri, asked.digest) == ("pvc://models/fraud/model.onnx", digest(7))
+
+
+def test_every_pod_fetches_the_pinned_uri_never_the_moving_one() -> None:
+    (fetch,) = POD_SPECS["smallest-deployment"]["initContainers"]
+    task = contract.FetchTask.model_validate_json(_env(fetch)[contract.MODEL_TASK_ENV])
+    assert (task.uri, task.digest) == ("mlflow://fraud/3", digest(3))
+    assert _env(fetch)[contract.MLFLOW_TRACKING_URI_ENV] == SETTINGS.mlflow_tracking_uri
+
+
+def test_only_the_containers_that_fetch_see_the_credentials() -> None:
+    secret = [{"prefix": contract.CREDENTIAL_ENV_PREFIX, "secretRef": {"name": "store"}}]
+    spec = POD_SPECS["largest-deployment"]
+    assert spec["initContainers"][0]["envFrom"] == secret
+    assert POD_SPECS["largest-resolver"]["containers"][0]["envFrom"] == secret
+    assert "envFrom" not in spec["containers"][0]
+    assert "store" not in json.dumps(spec["containers"])
+    assert all("envFrom" not in found for found in _containers(POD_SPECS["smallest-deployment"]))
+
+
+def test_a_claim_is_mounted_read_only_where_the_model_is_fetched_and_nowhere_else() -> None:
+    mount = {"name": "claim", "mountPath": contract.PVC_MOUNT_DIR, "readOnly": True}
+    for name in ("largest-deployment", "largest-resolver"):
+        volume = {"name": "claim", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}
+        assert volume in POD_SPECS[name]["volumes"]
+        assert mount in _containers(POD_SPECS[name])[0]["volumeMounts"]
+    assert mount not in POD_SPECS["largest-deployment"]["containers"][0]["volumeMounts"]
+    assert all("persistentVolumeClaim" not in found for found in POD_SPECS["smallest-resolver"]["volumes"])
+
+
+def test_a_cpu_request_is_there_for_the_autoscaler_to_measure_against() -> None:
+    assert POD_SPECS["smallest-deployment"]["containers"][0]["resources"]["requests"]["cpu"] == "100m"
+    assert POD_SPECS["largest-deployment"]["containers"][0]["resources"] == {
+        "requests": {"cpu": "1", "memory": "512Mi"},
+        "limits": {"cpu": "2", "memory": "2Gi"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("floor", "least"), [(0, 2), (1, 2), (2, 2), (3, 3), (5, 5), (9, 5)], ids=lambda number: str(number)
+)
+def test_the_floor_lifts_the_autoscalers_minimum_within_the_bounds(floor: int, least: int) -> None:
+    scaling = Scaling(minReplicas=2, maxReplicas=5)
+    assert autoscaler(OWNER, "r", scaling, floor)["spec"]["minReplicas"] == least
+
+
+def test_every_name_and_label_of_the_longest_allowed_name_fits() -> None:
+    owner = Owner("a" * MAX_NAME_LENGTH, "n", "u")
+    for kind in ("smallest", "largest"):
+        for manifest in built(kind, owner).values():
+            assert len(manifest["metadata"]["name"]) <= 63
+            assert all(len(value) <= 63 for value in manifest["metadata"]["labels"].values())
+
+
+def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
+def _env(container: dict[str, Any]) -> dict[str, str]:
+    return {var["name"]: var.get("value", "") for var in container["env"]}
+
+
+def _serving_config(server: dict[str, Any]) -> contract.ServingConfig:
+    return contract.ServingConfig.model_validate_json(_env(server)[contract.SERVING_CONFIG_ENV])
