@@ -122,7 +122,7 @@ def test_every_datatype_comes_back_exactly_as_json_and_as_bytes(servers: Servers
             inputs.append(tensor(f"in_{name}", name, [2, 2], binary_data_size=len(blobs[-1])))
         else:
             inputs.append(tensor(f"in_{name}", name, [2, 2], [values[:2], values[2:]]))
-    wanted = {"name": f"out_{datatype}"}
+    wanted: dict[str, Any] = {"name": f"out_{datatype}"}
     as_json = servers("every_datatype").infer_binary({"inputs": inputs, "outputs": [wanted]}, *blobs)
     output = outputs_of(as_json)[f"out_{datatype}"]
     assert (output["datatype"], output["shape"]) == (datatype, [2, 2])
@@ -256,7 +256,7 @@ async def test_many_clients_at_once_each_get_their_own_answer(servers: Servers) 
         values = [float(number), float(number + 1), -float(number)]
         body = {"inputs": [tensor("x", "FP32", [1, 3], values)], "id": str(number)}
         document = (await client.post(server.infer_path, json=body)).json()
-        return document["id"] == str(number) and document["outputs"][0]["data"] == values
+        return bool(document["id"] == str(number) and document["outputs"][0]["data"] == values)
 
     async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
         assert all(await asyncio.gather(*(ask(client, number) for number in range(200))))

@@ -203,7 +203,12 @@ def test_a_large_json_body_is_parsed_one_at_a_time(model_dirs: Callable[[str], P
     large = BODY.ljust(1024 * 1024)
     done = threading.Event()
     with served._large:
-        worker = threading.Thread(target=lambda: (served.answer(large, None, Run()), done.set()))
+
+        def work() -> None:
+            served.answer(large, None, Run())
+            done.set()
+
+        worker = threading.Thread(target=work)
         worker.start()
         assert served.answer(BODY, None, Run()).rows == 1  # a small one does not queue behind it
         assert not done.wait(0.2)

@@ -10,7 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from slipway.contract import Failed, ModelFault
+from slipway.contract import Failed, ModelFault, ServingConfig
+from slipway.digest import digest_of
+from slipway_server.load import LoadError, load
 from slipway_server.onnx_bytes import Shape, look_at
 from tests.server import onnx_models
 from tests.server.conftest import Start
@@ -81,17 +83,33 @@ def check_last_words(server: Server, fault: ModelFault, message: str) -> None:
     assert isinstance(outcome, Failed)
     assert outcome.failure.reason == fault
     assert message in outcome.failure.message
-    assert "/onnxruntime_src" not in outcome.failure.message
     assert server.termination.stat().st_size <= 4096
     assert f'"reason":"{fault}"' in server.log.read_text()
 
 
+def written(directory: Path, content: bytes) -> Path:
+    directory.mkdir()
+    (directory / "model.onnx").write_bytes(content)
+    return directory
+
+
 @pytest.mark.parametrize("name", list(FAULTS))
-def test_a_model_that_cannot_be_served_leaves_its_reason(tmp_path: Path, start: Start, name: str) -> None:
+def test_a_model_that_cannot_be_served_has_its_own_reason(tmp_path: Path, name: str) -> None:
     content, fault, message = FAULTS[name]
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.onnx").write_bytes(content)
-    check_last_words(start(tmp_path / "model"), fault, message)
+    directory = written(tmp_path / "model", content)
+    config = ServingConfig(modelName="fraud", modelVersion="3", digest=digest_of(directory))
+    with pytest.raises(LoadError) as refused:
+        load(directory, config)
+    assert refused.value.failure.reason == fault
+    assert message in refused.value.failure.message
+    assert "/onnxruntime_src" not in refused.value.failure.message
+
+
+def test_a_server_without_a_model_to_serve_leaves_the_reason_and_ends(tmp_path: Path, start: Start) -> None:
+    faults = [FAULTS[name] for name in ("cut off", "page", "opset")]
+    servers = [start(written(tmp_path / fault, content)) for content, fault, _ in faults]
+    for server, (_, fault, message) in zip(servers, faults, strict=True):
+        check_last_words(server, fault, message)
 
 
 def test_files_with_another_digest_are_not_loaded(tmp_path: Path, start: Start) -> None:
@@ -150,7 +168,7 @@ def test_a_server_that_loads_is_alive_but_not_ready(tmp_path: Path, start: Start
     weights = np.random.default_rng(0).random((size, size), dtype=np.float32)
     nodes = [helper.make_node("MatMul", [f"w{n}", "w0"], [f"w{n + 1}"]) for n in range(4)]
     nodes.append(helper.make_node("MatMul", ["x", "w4"], ["y"]))
-    shape = ["N", size]
+    shape: list[str | int | None] = ["N", size]
     graph = helper.make_graph(
         nodes,
         "g",

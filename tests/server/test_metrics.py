@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -9,8 +10,9 @@ from slipway.contract import Metric
 from slipway_server.errors import Reason
 from slipway_server.metrics import CODES
 from tests.server.conftest import Start
-from tests.server.running import tensor
+from tests.server.running import Server, tensor
 
+Servers = Callable[[str], Server]
 LABELS = (("model", "fraud"), ("model_version", "3"))
 
 
@@ -46,8 +48,10 @@ def test_every_series_is_there_from_the_start_and_none_comes_from_requests(start
     assert after[Metric.IN_FLIGHT, LABELS] == 0
 
 
-def test_the_admin_port_serves_metrics_as_prometheus_expects_and_nothing_of_the_model(start: Start) -> None:
-    server = start("identity").wait_until_ready()
+def test_the_admin_port_serves_metrics_as_prometheus_expects_and_nothing_of_the_model(
+    servers: Servers,
+) -> None:
+    server = servers("identity")
     response = httpx.get(f"{server.admin}/metrics")
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert "process_resident_memory_bytes" in response.text
@@ -56,8 +60,8 @@ def test_the_admin_port_serves_metrics_as_prometheus_expects_and_nothing_of_the_
     assert httpx.delete(f"{server.admin}/drain").status_code == 405
 
 
-def test_the_log_is_json_and_silent_about_requests(start: Start) -> None:
-    server = start("identity").wait_until_ready()
+def test_the_log_is_json_and_silent_about_requests(servers: Servers) -> None:
+    server = servers("identity")
     before = server.log.read_text()
     lines = [json.loads(line) for line in before.splitlines()]
     assert [line["message"] for line in lines] == ["the model is warm", "ready"]
@@ -68,8 +72,8 @@ def test_the_log_is_json_and_silent_about_requests(start: Start) -> None:
     assert server.log.read_text() == before
 
 
-def test_the_server_reports_to_nobody_and_writes_nothing_at_home(start: Start) -> None:
-    server = start("identity").wait_until_ready()
+def test_the_server_reports_to_nobody_and_writes_nothing_at_home(servers: Servers) -> None:
+    server = servers("identity")
     assert server.infer(tensor("x", "FP32", [1, 3], [1, 2, 3])).status_code == 200
     libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert "onnxruntime" in libraries
