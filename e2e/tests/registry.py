@@ -1,0 +1,43 @@
+"""The cluster's MLflow, used as a data scientist uses it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from threading import Lock
+
+#: What MLflow otherwise asks and tells when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import mlflow.onnx
+import onnx
+from mlflow.tracking import MlflowClient
+
+#: MLflow's client keeps the run that is under way in a global variable.
+_one_at_a_time = Lock()
+
+
+@dataclass(frozen=True)
+class Registry:
+    """An MLflow server reached at `url`."""
+
+    url: str
+
+    def register(self, name: str, model: onnx.ModelProto, alias: str | None = None) -> str:
+        """Log a model and register it as the next version of a name; returns that version."""
+        with _one_at_a_time:
+            mlflow.set_tracking_uri(self.url)
+            with mlflow.start_run():
+                # Given requirements spare MLflow from finding them out, which takes half a minute.
+                logged = mlflow.onnx.log_model(
+                    model, name="model", registered_model_name=name, pip_requirements=["onnx", "onnxruntime"]
+                )
+        version = str(logged.registered_model_version)
+        if alias:
+            self.set_alias(name, alias, version)
+        return version
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Let an alias of a registered model mean this version."""
+        MlflowClient(self.url).set_registered_model_alias(name, alias, version)
