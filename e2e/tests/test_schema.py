@@ -83,12 +83,15 @@ def api() -> Iterator[Api]:
 
 def _install_crd(api: Api) -> None:
     path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD['metadata']['name']}"
-    code, before = api.call("GET", path)
-    crd: dict[str, Any] = CRD
-    if code == 404:  # marked so that an installation of the chart can take it over
-        owner = {"meta.helm.sh/release-name": "slipway", "meta.helm.sh/release-namespace": "slipway-system"}
-        labels = {"app.kubernetes.io/managed-by": "Helm"}
-        crd = CRD | {"metadata": CRD["metadata"] | {"annotations": owner, "labels": labels}}
+    _, before = api.call("GET", path)
+    # Marked as the chart marks it, so that an installation can take it over; an owner that is there stays.
+    there = before.get("metadata", {}).get("annotations", {})
+    owner = {
+        "meta.helm.sh/release-name": there.get("meta.helm.sh/release-name", "slipway"),
+        "meta.helm.sh/release-namespace": there.get("meta.helm.sh/release-namespace", "slipway-system"),
+    }
+    metadata = CRD["metadata"] | {"annotations": owner, "labels": {"app.kubernetes.io/managed-by": "Helm"}}
+    crd: dict[str, Any] = CRD | {"metadata": metadata}
     code, after = api.call(
         "PATCH", path, crd, "application/apply-patch+yaml", fieldManager="slipway-schema-test", force="true"
     )
