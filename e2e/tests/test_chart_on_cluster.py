@@ -30,11 +30,6 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="module")
-def kube(settings: Settings) -> Kube:
-    return Kube.of(settings)
-
-
-@pytest.fixture(scope="module")
 def helm(settings: Settings) -> Helm:
     return Helm.of(settings)
 

@@ -32,7 +32,7 @@ class Api:
     """Plain requests to the API server, answered with the status code and the body as it came."""
 
     def __init__(self, kubeconfig: str) -> None:
-        self._client = config.new_client_from_config(kubeconfig)
+        self._client = config.new_client_from_config(kubeconfig)  # type: ignore[no-untyped-call]
 
     def call(
         self,
