@@ -142,10 +142,16 @@ def ready_replicas(observed: Observed, owner: Owner, revision: str) -> int:
     found = observed.find(Kind.DEPLOYMENT, names.revision_object(owner.name, revision))
     if found is None:
         return 0
-    status = found.get("status") or {}
-    if int(status.get("observedGeneration", 0)) < int(found["metadata"].get("generation", 0)):
+    if not is_counted(found):
         return 0
+    status = found.get("status") or {}
     return min(int(status.get("readyReplicas", 0)), int(status.get("updatedReplicas", 0)))
+
+
+def is_counted(deployment: Manifest) -> bool:
+    """Whether a Deployment's controller has seen its newest spec, which its numbers speak of then."""
+    seen = int((deployment.get("status") or {}).get("observedGeneration", 0))
+    return seen >= int(deployment["metadata"].get("generation", 0))
 
 
 def _served(owner: Owner, observed: Observed) -> str | None:

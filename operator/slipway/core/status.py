@@ -17,7 +17,7 @@ from slipway.api.types import (
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
 from slipway.core.observed import Fault, Kind, Observed, Reference, revision_of_object
-from slipway.core.plan import Plan, ready_replicas
+from slipway.core.plan import Plan, is_counted, ready_replicas
 from slipway.core.resource import Resource
 
 #: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
@@ -170,9 +170,13 @@ def _revision_ready(
     )
     if fault is not None:
         return Verdict("False", fault.reason, fault.message)
-    if ready_replicas(observed, resource.owner, wanted.name) >= spec.scaling.minReplicas:
-        return Verdict("True", Reason.AVAILABLE, f"revision {wanted.name} has its pods ready")
+    available = Verdict("True", Reason.AVAILABLE, f"revision {wanted.name} has its pods ready")
     deployment = observed.find(Kind.DEPLOYMENT, name)
+    if ready_replicas(observed, resource.owner, wanted.name) >= spec.scaling.minReplicas:
+        return available
+    if deployment is not None and not is_counted(deployment) and _was_said(resource, available):
+        # Every scaling makes the numbers stale for a moment; that is no reason to say anything else.
+        return available
     fault = (deployment and diagnose_deployment(deployment)) or diagnose_pods(observed.pods(wanted.name), now)
     if fault is not None:
         return Verdict("False", fault.reason, fault.message)
@@ -276,6 +280,12 @@ def _still_failing(resource: Resource, type_: ConditionType) -> Verdict | None:
     if before.reason not in set(Reason):
         return None
     return Verdict("False", Reason(before.reason), before.message)
+
+
+def _was_said(resource: Resource, verdict: Verdict) -> bool:
+    """Whether RevisionReady says this already, of this very revision."""
+    before = _condition(resource, ConditionType.REVISION_READY)
+    return before is not None and (before.status, before.message) == (verdict.status, verdict.message)
 
 
 def _revision_status(
