@@ -218,10 +218,12 @@ def _ready(
             Reason.SERVING,
             f"revision {stable} serves at http://{resource.owner.name}.{resource.owner.namespace}.svc",
         )
-    for verdict in (resolved, revision_ready, route_ready):
-        if verdict.status != "True":
-            return Verdict("False", verdict.reason, verdict.message)
-    return Verdict("False", Reason.STARTING, "the first revision is about to serve")
+    open_parts = [part for part in (resolved, revision_ready, route_ready) if part.status != "True"]
+    if not open_parts:
+        return Verdict("False", Reason.STARTING, "the first revision is about to serve")
+    # What a person has to mend counts more than what is under way, whichever comes first.
+    told = next((part for part in open_parts if _is_bad(part)), open_parts[0])
+    return Verdict("False", told.reason, told.message)
 
 
 def _progress(plan: Plan, parts: Iterable[Verdict]) -> dict[ConditionType, Verdict]:
