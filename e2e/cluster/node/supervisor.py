@@ -26,15 +26,18 @@ class Supervisor:
 
     def record(self, component: Component) -> Record | None:
         """The component's process, where it lives."""
-        return read_record(self._record_path(component))
+        record = read_record(self._record_path(component))
+        return record if record and record.alive() else None
 
     def ensure(self, component: Component) -> bool:
         """Start the component unless it already runs with this command and configuration; true if started."""
         texts = [part for path, text in sorted(component.files.items()) for part in (str(path), text)]
         digest = digest_of(*component.argv, *texts, str(component.listen or ""))
-        running = self.record(component)
-        if running and running.digest == digest:
+        running = read_record(self._record_path(component))
+        if running and running.digest == digest and running.alive():
             return False
+        if running:
+            end(running, component.grace)
         held = self.holder(self.layout.member(component.member)).pid
         # Also what a lost record left behind: two of a kind would fight over the same port.
         for pid in strays(held, component.argv[0]):
