@@ -16,8 +16,8 @@ from slipway.api.types import (
 )
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
-from slipway.core.observed import Fault, Kind, Observed, Reference, revision_of_object
-from slipway.core.plan import Plan, is_counted, ready_replicas
+from slipway.core.observed import Fault, Kind, Observed, Reference
+from slipway.core.plan import Plan, is_counted, ready_replicas, remembered
 from slipway.core.resource import Resource
 
 #: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
@@ -315,11 +315,8 @@ def _identity(resource: Resource, revision: str, plan: Plan, observed: Observed)
     for before in (resource.status.stable, resource.status.canary):
         if before is not None and before.revision == revision:
             return before.version, before.digest
-    for found in observed.of(Kind.CONTROLLER_REVISION):
-        if revision_of_object(found) == revision:
-            model = found["data"].get("model") or {}
-            return str(model.get("version", "")), str(model.get("digest", ""))
-    return "", ""
+    content = remembered(revision, observed)
+    return (content.model.version, content.model.digest) if content else ("", "")
 
 
 def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:
