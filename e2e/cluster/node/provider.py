@@ -1,5 +1,6 @@
 """The `node` provider: bring the components up, find out what is broken, take all of it away."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -63,6 +64,8 @@ class NodeProvider:
             self._finish(members)
 
     def down(self) -> None:
+        if os.geteuid() and not self.settings.state.exists():
+            return
         packages.require_root()
         with self._alone(), step(f"removing cluster {self.settings.name}"):
             self._remove()
