@@ -1,0 +1,226 @@
+"""What the installed operator may do, what it did, and what Prometheus sees of it and of its models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from kubernetes import config
+from kubernetes.client import (
+    AuthorizationV1Api,
+    V1ResourceAttributes,
+    V1SubjectAccessReview,
+    V1SubjectAccessReviewSpec,
+)
+
+from e2e import services
+from e2e.cluster.settings import Settings
+from e2e.kube import Kube, Object
+from e2e.tests import figures, models
+from e2e.tests.conditions import wait_for, wait_until_ready
+from e2e.tests.installation import RELEASE, SYSTEM_NAMESPACE, Installation, temporary_namespace
+from e2e.tests.registry import Registry
+from slipway.api import rbac
+from slipway.contract import Metric
+
+NAME = "scraped"
+REQUESTS = 25
+#: Prometheus scrapes every few seconds.
+SCRAPED_SECONDS = 45.0
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """The Prometheus of the cluster, asked through the API server."""
+
+    kube: Kube
+
+    def query(self, text: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series of an instant query."""
+        path = (
+            f"/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/api/v1/query?query={quote(text)}"
+        )
+        answer = json.loads(self.kube.kubectl("get", "--raw", path))
+        assert answer["status"] == "success", answer
+        return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
+
+
+@pytest.fixture(scope="module")
+def prometheus(settings: Settings, kube: Kube) -> Prometheus:
+    services.start(["prometheus"], settings)
+    return Prometheus(kube)
+
+
+@pytest.fixture(scope="module")
+def served(installed: Installation, mlflow: Registry, token: str) -> Iterator[str]:
+    """The namespace of a model that has answered `REQUESTS` requests."""
+    kube, model = installed.kube, f"{NAME}-{token}"
+    version = mlflow.register(model, models.identity())
+    with temporary_namespace(kube, "install") as namespace:
+        kube.apply(
+            {
+                "apiVersion": "slipway.dev/v1alpha1",
+                "kind": "ModelDeployment",
+                "metadata": {"name": NAME, "namespace": namespace},
+                "spec": {"model": {"uri": f"mlflow://{model}/{version}"}, "scaling": {"maxReplicas": 1}},
+            }
+        )
+        wait_until_ready(kube, NAME, namespace)
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1.0, 2.0, 3.0]}
+        with kube.port_forward(f"service/{NAME}", namespace, 80) as url:
+            for _ in range(REQUESTS):
+                answer = httpx.post(f"{url}/v2/models/{NAME}/infer", json={"inputs": [tensor]})
+                assert answer.json()["outputs"][0]["data"] == tensor["data"], answer.text
+        yield namespace
+
+
+@pytest.fixture(scope="module")
+def account(installed: Installation, settings: Settings) -> Account:
+    """The operator's ServiceAccount, as the release names it."""
+    found = installed.kube.get("deployment", RELEASE, SYSTEM_NAMESPACE)
+    assert found is not None
+    name = found["spec"]["template"]["spec"]["serviceAccountName"]
+    client = config.new_client_from_config(str(settings.kubeconfig))  # type: ignore[no-untyped-call]
+    return Account(f"system:serviceaccount:{SYSTEM_NAMESPACE}:{name}", AuthorizationV1Api(client))
+
+
+@dataclass(frozen=True)
+class Account:
+    """A ServiceAccount, and the API server to ask what it may."""
+
+    user: str
+    api: AuthorizationV1Api
+
+    def may(self, verb: str, group: str, resource: str, namespace: str) -> bool:
+        plural, _, subresource = resource.partition("/")
+        attributes = V1ResourceAttributes(
+            verb=verb, group=group, resource=plural, subresource=subresource, namespace=namespace
+        )
+        spec = V1SubjectAccessReviewSpec(user=self.user, resource_attributes=attributes)
+        answer = self.api.create_subject_access_review(V1SubjectAccessReview(spec=spec))
+        assert answer.status is not None
+        return bool(answer.status.allowed)
+
+
+def test_the_operator_may_do_everything_in_its_table(account: Account) -> None:
+    tables = ((rbac.WATCHED, "default"), (rbac.OWN_NAMESPACE, SYSTEM_NAMESPACE))
+    asked = {
+        (verb, permission.group, resource, namespace)
+        for table, namespace in tables
+        for permission in table
+        for resource in permission.resources
+        for verb in permission.verbs
+    }
+    assert len(asked) > 40
+    assert not {question for question in asked if not account.may(*question)}
+
+
+@pytest.mark.parametrize(
+    ("verb", "group", "resource", "namespace"),
+    [
+        ("get", "", "secrets", "default"),
+        ("list", "", "secrets", SYSTEM_NAMESPACE),
+        ("create", "", "namespaces", ""),
+        ("list", "", "namespaces", ""),
+        ("get", "", "configmaps", "default"),
+        ("list", "", "nodes", ""),
+        ("create", "", "pods/exec", "default"),
+        ("create", "", "serviceaccounts/token", "default"),
+        ("patch", "slipway.dev", "modeldeployments", "default"),
+        ("delete", "slipway.dev", "modeldeployments", "default"),
+        ("deletecollection", "apps", "deployments", "default"),
+        ("update", "coordination.k8s.io", "leases", "default"),
+        ("create", "rbac.authorization.k8s.io", "rolebindings", "default"),
+        ("escalate", "rbac.authorization.k8s.io", "clusterroles", ""),
+        ("list", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+    ],
+)
+def test_the_operator_may_not(account: Account, verb: str, group: str, resource: str, namespace: str) -> None:
+    assert not account.may(verb, group, resource, namespace)
+
+
+@pytest.mark.usefixtures("served")
+def test_the_operator_is_never_denied_what_it_asks_for(installed: Installation) -> None:
+    """RBAC's refusals stand in its log, word for word; those of a quota or a namespace read otherwise."""
+    logs = {
+        pod["metadata"]["name"]: installed.kube.kubectl(
+            "logs", pod["metadata"]["name"], f"--namespace={SYSTEM_NAMESPACE}"
+        )
+        for pod in figures.operator_pods(installed.kube)
+    }
+    for kind in ("Deployment", "Service", "HorizontalPodAutoscaler", "ServiceAccount", "Pod"):
+        assert f'"applying", "object": "{kind} ' in logs[installed.leader()]
+    assert not [line for log in logs.values() for line in log.splitlines() if "is forbidden: User" in line]
+
+
+def test_prometheus_scrapes_both_replicas_of_the_operator(
+    installed: Installation, served: str, prometheus: Prometheus
+) -> None:
+    pods = {pod["metadata"]["name"] for pod in figures.operator_pods(installed.kube)}
+    assert len(pods) == 2
+
+    def scraped(metric: str) -> dict[str, float]:
+        return {labels["pod"]: value for labels, value in prometheus.query(metric)}
+
+    reconciled = 'sum by (pod) (controller_runtime_reconcile_total{namespace="slipway-system"})'
+    wait_for(lambda: pods <= set(scraped(reconciled)), SCRAPED_SECONDS, "not both replicas are scraped")
+    leader = installed.leader()
+    wait_for(lambda: scraped(reconciled)[leader] > 0, SCRAPED_SECONDS, "the leader's work is not seen")
+    leading = 'leader_election_master_status{namespace="slipway-system"}'
+    assert {pod: scraped(leading)[pod] for pod in pods} == {pod: float(pod == leader) for pod in pods}
+
+    # Who watches says it of whom: the labels are exported_… beside Prometheus' own.
+    ready = f'slipway_modeldeployment_ready{{exported_namespace="{served}",name="{NAME}"}}'
+    wait_for(
+        lambda: {labels["pod"] for labels, value in prometheus.query(ready) if value == 1} >= pods,
+        SCRAPED_SECONDS,
+        "not both replicas say that the model is ready",
+    )
+
+
+def test_prometheus_counts_every_request_to_the_model(served: str, prometheus: Prometheus) -> None:
+    text = f'sum by (code) ({Metric.REQUESTS.value}{{namespace="{served}"}}) > 0'
+
+    def counted() -> dict[str, float]:
+        return {labels["code"]: value for labels, value in prometheus.query(text)}
+
+    wait_for(
+        lambda: sum(counted().values()) >= REQUESTS, SCRAPED_SECONDS, "the model's requests are not seen"
+    )
+    assert counted() == {"200": REQUESTS}
+
+
+def test_a_network_policy_guards_the_operator(installed: Installation) -> None:
+    kube = installed.kube
+    found = kube.get("networkpolicy", RELEASE, SYSTEM_NAMESPACE)
+    assert found is not None
+    selector = found["spec"]["podSelector"]["matchLabels"]
+    guarded = kube.items(
+        "pods", SYSTEM_NAMESPACE, ",".join(f"{key}={value}" for key, value in selector.items())
+    )
+    names = {pod["metadata"]["name"] for pod in figures.operator_pods(kube)}
+    assert names <= {pod["metadata"]["name"] for pod in guarded}
+    assert set(found["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+    assert ports(found["spec"]["ingress"]) == {figures.METRICS_PORT}
+
+
+def test_the_crd_outlives_the_release_unless_told_otherwise(installed: Installation) -> None:
+    """Helm keeps what says so; removing it would take every ModelDeployment along."""
+
+    def policy(manifest: Object) -> str | None:
+        found = manifest["metadata"].get("annotations", {}).get("helm.sh/resource-policy")
+        return None if found is None else str(found)
+
+    crd = installed.kube.get("crd", "modeldeployments.slipway.dev")
+    assert crd is not None
+    assert policy(crd) == "keep"
+
+
+def ports(rules: list[Any]) -> set[int]:
+    """The ports that the rules of a NetworkPolicy open."""
+    return {port["port"] for rule in rules for port in rule["ports"]}
