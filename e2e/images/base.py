@@ -50,13 +50,18 @@ def mirror() -> str:
     return os.environ.get("SLIPWAY_DEBIAN_MIRROR") or "http://deb.debian.org/debian"
 
 
-def make_base(folder: Path) -> Base:
-    """Make both tar files in `folder`, or find them there; needs root and debootstrap."""
+def name_base(folder: Path) -> Base:
+    """Where in `folder` both tar files are, or are to be."""
     recipe = (RECIPE, SUITE, PACKAGES, BUILD_ONLY, UNREAD, EMPTIED, DPKG_RULES)
     key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
-    base = Base(key, folder / f"base-{key}.tar", folder / f"build-base-{key}.tar")
+    return Base(key, folder / f"base-{key}.tar", folder / f"build-base-{key}.tar")
+
+
+def make_base(base: Base) -> None:
+    """Make both tar files, unless they are there; needs root and debootstrap."""
     if base.run.exists() and base.build.exists():
-        return base
+        return
+    folder = base.run.parent
     folder.mkdir(parents=True, exist_ok=True)
     with (
         step(f"base of the images: Debian {SUITE} with Python, from {mirror()}"),
@@ -70,7 +75,6 @@ def make_base(folder: Path) -> Base:
         for path in BUILD_ONLY:
             shutil.rmtree(root / path)
         _write_tar(root, base.run)
-    return base
 
 
 def _slim(root: Path) -> None:

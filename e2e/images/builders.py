@@ -10,7 +10,7 @@ from typing import Protocol
 
 from e2e.cluster.command import run, step
 from e2e.cluster.errors import ClusterError
-from e2e.images.base import make_base
+from e2e.images.base import Base, make_base, name_base
 from e2e.images.catalog import ROOT, Image
 
 #: The base where an image registry can be reached; the Dockerfiles' own default, for both roles.
@@ -65,18 +65,15 @@ class DockerBuilder:
     name: str = "docker"
 
     def bases(self) -> Bases:
-        if _succeeds(["docker", "image", "inspect", REGISTRY_BASE]) or self._pull():
-            return Bases(REGISTRY_BASE, REGISTRY_BASE, REGISTRY_BASE)
-        if os.geteuid() != 0:
-            raise ClusterError(
-                f"{REGISTRY_BASE} cannot be pulled, and making a base without a registry needs root"
-            )
-        _install_missing("debootstrap")
-        base = make_base(self.cache / "images")
-        for name, tar in base.archives().items():
-            if not _succeeds(["docker", "image", "inspect", name]):
-                run(["docker", "import", tar, name])
-        return Bases(base.key, *base.archives())
+        registry = Bases(REGISTRY_BASE, REGISTRY_BASE, REGISTRY_BASE)
+        if self._has(REGISTRY_BASE):
+            return registry
+        own = name_base(self.cache / "images")
+        if not all(map(self._has, own.archives())):
+            if self._pull():
+                return registry
+            self._import(own)
+        return Bases(own.key, *own.archives())
 
     def build(self, image: Image, bases: Bases, context: Path, archive: Path) -> None:
         run(
@@ -86,9 +83,22 @@ class DockerBuilder:
         )
         run(["docker", "save", "--output", archive, image.name])
 
+    def _has(self, name: str) -> bool:
+        return _succeeds(["docker", "image", "inspect", name])
+
     def _pull(self) -> bool:
-        with step(f"pulling {REGISTRY_BASE}"):
+        with step(f"asking the registry for {REGISTRY_BASE}"):
             return _succeeds(["docker", "pull", REGISTRY_BASE])
+
+    def _import(self, own: Base) -> None:
+        if os.geteuid() != 0:
+            raise ClusterError(
+                f"{REGISTRY_BASE} cannot be pulled, and making a base without a registry needs root"
+            )
+        _install_missing("debootstrap")
+        make_base(own)
+        for name, tar in own.archives().items():
+            run(["docker", "import", tar, name])
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,8 @@ class BuildahBuilder:
 
     def bases(self) -> Bases:
         self._tidy()
-        base = make_base(self.cache / "images")
+        base = name_base(self.cache / "images")
+        make_base(base)
         for name, tar in base.archives().items():
             if not _succeeds(self._argv("inspect", "--type=image", name)):
                 container = run(self._argv("from", "scratch")).strip()
