@@ -56,6 +56,7 @@ def cluster(verb: str) -> None:
         text=True,
         timeout=400,
     )
+    print(done.stderr)
     assert done.returncode == 0, done.stderr
 
 

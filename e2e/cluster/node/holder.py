@@ -1,5 +1,6 @@
 """The process that holds a node's namespaces; with it end the node's processes, mounts and network."""
 
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,11 +140,20 @@ def connect(members: Sequence[Member], holders: Sequence[Record]) -> None:
 
 
 def _join(first: int, holder: int, port: str) -> None:
-    """Lay the pair between the bridge and a node, anew where the node has none (its other end may linger)."""
-    if "eth0" not in run([*enter(holder, "--net"), "ip", "-brief", "link"]):
-        remove = f"ip link delete {port} 2> /dev/null || true"
-        _inside(first, f"{remove}\nip link add {port} type veth peer name eth0 netns {holder}")
+    """Lay the pair between the bridge and a node, anew unless both ends are there.
+
+    The end in a node whose peer has just died lingers until the kernel has cleared the dead one's network away.
+    """
+    if not (_has_link(first, port) and _has_link(holder, "eth0")):
+        for where, link in ((first, port), (holder, "eth0")):
+            _inside(where, f"ip link delete {link} 2> /dev/null || true")
+        _inside(first, f"ip link add {port} type veth peer name eth0 netns {holder}")
     _inside(first, f"ip link set {port} master nodes up")
+
+
+def _has_link(holder: int, link: str) -> bool:
+    listing = run([*enter(holder, "--net"), "ip", "-json", "link"])
+    return any(found["ifname"] == link for found in json.loads(listing))
 
 
 def _inside(holder: int, script: str) -> None:
