@@ -105,18 +105,9 @@ def spare() -> Iterator[Spare]:
         cluster("down")
 
 
-def test_the_machines_own_network_and_settings_stay_as_they_are(spare: Spare) -> None:
-    assert machine() == spare.untouched
-
-
-def test_a_second_up_changes_nothing_and_takes_seconds(spare: Spare) -> None:
-    before = spare.pids()
-    assert len(before) == 13
-    assert spare.up() < 15
-    assert spare.pids() == before
-
-
-def test_pods_on_two_nodes_reach_each_other(spare: Spare) -> None:
+@pytest.fixture(scope="module")
+def pods(spare: Spare) -> tuple[str, str]:
+    """A web server on each node, with a Service of the same name."""
     kube = spare.kube
     for index in (0, 1):
         command = ["httpd", "-f", "-p", "8080", "-h", "/etc"]
@@ -136,13 +127,30 @@ def test_pods_on_two_nodes_reach_each_other(spare: Spare) -> None:
                 "spec": {"selector": {"pod": str(index)}, "ports": [{"port": 8080}]},
             },
         )
-    kube.kubectl("wait", "--for=condition=Ready", "pod/pod-0", "pod/pod-1", "--timeout=60s")
-    for here, there in ((0, 1), (1, 0)):
-        ask = f"timeout 5 wget -qO- http://pod-{there}:8080/passwd"
-        assert "root" in kube.kubectl("exec", f"pod-{here}", "--", "/bin/sh", "-c", ask)
+    kube.kubectl("wait", "--for=condition=Ready", "pod/pod-0", "pod/pod-1", "--timeout=60s", seconds=90)
+    return ("pod-0", "pod-1")
 
 
-def test_killed_and_hung_components_are_replaced_and_the_rest_stays(spare: Spare) -> None:
+def test_the_machines_own_network_and_settings_stay_as_they_are(spare: Spare) -> None:
+    assert machine() == spare.untouched
+
+
+def test_a_second_up_changes_nothing_and_takes_seconds(spare: Spare) -> None:
+    before = spare.pids()
+    assert len(before) == 13
+    assert spare.up() < 15
+    assert spare.pids() == before
+
+
+def test_pods_on_two_nodes_reach_each_other(spare: Spare, pods: tuple[str, str]) -> None:
+    for here, there in (pods, pods[::-1]):
+        ask = f"timeout 5 wget -qO- http://{there}:8080/passwd"
+        assert "root" in spare.kube.kubectl("exec", here, "--", "/bin/sh", "-c", ask)
+
+
+def test_killed_and_hung_components_are_replaced_and_the_rest_stays(
+    spare: Spare, pods: tuple[str, str]
+) -> None:
     before = spare.pids()
     os.kill(before["kubelet-1"], signal.SIGKILL)
     os.kill(before["etcd-0"], signal.SIGKILL)
@@ -152,7 +160,7 @@ def test_killed_and_hung_components_are_replaced_and_the_rest_stays(spare: Spare
     changed = {name for name in before if before[name] != after[name]}
     # An API server that lost its store may have ended by itself.
     assert changed - {"kube-apiserver-0"} == {"kubelet-1", "etcd-0", "kube-scheduler-0"}
-    assert spare.kube.get("pod", "pod-0", "default") is not None
+    assert spare.kube.get("pod", pods[0], "default") is not None
 
 
 def test_a_stale_record_ends_no_process_of_somebody_else(spare: Spare) -> None:
@@ -169,14 +177,15 @@ def test_a_stale_record_ends_no_process_of_somebody_else(spare: Spare) -> None:
             stranger.kill()
 
 
-def test_after_a_node_has_died_whole_its_pods_run_again(spare: Spare) -> None:
+def test_after_a_node_has_died_whole_its_pods_run_again(spare: Spare, pods: tuple[str, str]) -> None:
     spare.kube.kubectl("create", "configmap", "kept", "-n", "default")
     os.kill(spare.pids()["holder-0"], signal.SIGKILL)
     with pytest.raises(ClusterError):
         spare.kube.kubectl("get", "nodes", "--request-timeout=2s")
     spare.up()
     assert spare.kube.get("configmap", "kept", "default") is not None
-    spare.kube.kubectl("wait", "--for=condition=Ready", "pod/pod-0", "pod/pod-1", "--timeout=60s")
+    both = [f"pod/{name}" for name in pods]
+    spare.kube.kubectl("wait", "--for=condition=Ready", *both, "--timeout=60s", seconds=90)
 
 
 def test_a_cluster_beyond_repair_is_made_anew(spare: Spare) -> None:

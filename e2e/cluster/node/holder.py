@@ -142,7 +142,7 @@ def connect(members: Sequence[Member], holders: Sequence[Record]) -> None:
 def _join(first: int, holder: int, port: str) -> None:
     """Lay the pair between the bridge and a node, anew unless both ends are there.
 
-    The end in a node whose peer has just died lingers until the kernel has cleared the dead one's network away.
+    Where the peer has just died, the other end lingers until the kernel has cleared the dead one's network.
     """
     if not (_has_link(first, port) and _has_link(holder, "eth0")):
         for where, link in ((first, port), (holder, "eth0")):
