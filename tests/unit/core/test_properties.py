@@ -30,7 +30,7 @@ from tests.unit.core.tables import OWNER, SETTINGS, digest, model
 from tests.unit.world import World
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 
 _text = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=40)
 _small = st.integers(0, 5)
@@ -257,7 +257,7 @@ def situations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return manifest, draw(st.lists(children(), max_size=8))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(situations())
 def test_planning_and_reporting_never_fail_and_always_say_the_same(
     situation: tuple[dict[str, Any], list[dict[str, Any]]],
@@ -299,7 +299,7 @@ def test_an_unreadable_spec_is_reported_whatever_the_status_was(
     ModelDeploymentStatus.model_validate(told.status)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(specs, min_size=1, max_size=3))
 def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: list[dict[str, Any]]) -> None:
     async def live() -> None:
