@@ -1,0 +1,171 @@
+"""An operator that is killed again and again arrives where an undisturbed one does."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from typing import Any
+
+from e2e.kube import Kube, Object
+from e2e.tests import figures, models
+from e2e.tests.conditions import wait_for, wait_until_ready
+from e2e.tests.figures import report
+from e2e.tests.installation import Installation
+from e2e.tests.registry import Registry
+
+KILLS = 20
+#: Words that occur in no manifest, so that they can be replaced there.
+DISTURBED = ("kill-one", "kill-two", "kill-three")
+TWIN = "kill-twin"
+CHILDREN = (
+    "controllerrevisions,deployments,services,serviceaccounts,horizontalpodautoscalers,poddisruptionbudgets"
+)
+#: What differs between two objects although they are the same: who made them when, and where they are.
+OWN = frozenset({"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "namespace"})
+
+
+def test_killed_20_times_during_rollouts_it_ends_where_an_undisturbed_one_does(
+    installed: Installation, mlflow: Registry, restricted_namespace: str, token: str
+) -> None:
+    kube, namespace, model = installed.kube, restricted_namespace, f"kills-{token}"
+    old, new = (f"mlflow://{model}/{mlflow.register(model, models.iris(c))}" for c in (1.0, 0.5))
+    kube.apply(*(resource(name, namespace, old) for name in (*DISTURBED, TWIN)))
+    for name in (*DISTURBED, TWIN):
+        wait_until_ready(kube, name, namespace)
+    patch(kube, TWIN, namespace, new)
+    wait_until_ready(kube, TWIN, namespace)
+    wait_until_settled(kube, TWIN, namespace)
+
+    seed = random.randrange(10**6)
+    print(f"seed: {seed}")
+    dice = random.Random(seed)
+    began = time.monotonic()
+    killed: list[str] = []
+    with figures.killer(installed, f"killer-{token}") as killer:
+        for number in range(KILLS):
+            # To and fro, so that each kill meets a roll-out that has begun or is half done.
+            patch(kube, DISTURBED[number % 3], namespace, new if number // 3 % 2 == 0 else old)
+            if number == KILLS // 2:
+                kube.apply(resource("kill-late", namespace, new))
+            time.sleep(dice.uniform(0, 4))
+            killed.append(kill_one(installed, killer, dice))
+    for name in DISTURBED:
+        patch(kube, name, namespace, new)
+    kube.wait_for_rollout("deployment/slipway", "slipway-system", 90)
+    last_kill = time.monotonic()
+
+    for name in (*DISTURBED, "kill-late"):
+        wait_until_ready(kube, name, namespace)
+    kube.apply(resource("kill-late-twin", namespace, new))
+    wait_until_ready(kube, "kill-late-twin", namespace)
+    for name, twin in (*((name, TWIN) for name in DISTURBED), ("kill-late", "kill-late-twin")):
+        wait_until_settled(kube, name, namespace)
+        assert end_state(kube, name, namespace) == end_state(kube, twin, namespace)
+    report(
+        f"{KILLS} kills in {last_kill - began:.0f} s ({killed.count('leader')} of the leader, "
+        f"{killed.count('follower')} of the other): same end state as undisturbed, "
+        f"{time.monotonic() - last_kill:.0f} s after the last"
+    )
+    assert {"leader", "follower"} == set(killed)
+
+
+def resource(name: str, namespace: str, uri: str) -> dict[str, Any]:
+    """A ModelDeployment of one small pod."""
+    return {
+        "apiVersion": "slipway.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {"uri": uri},
+            "runtime": {"resources": {"requests": {"cpu": "5m", "memory": "32Mi"}}},
+            "scaling": {"maxReplicas": 1},
+        },
+    }
+
+
+def patch(kube: Kube, name: str, namespace: str, uri: str) -> None:
+    """Ask for another model."""
+    change = json.dumps({"spec": {"model": {"uri": uri}}})
+    kube.kubectl(
+        "patch", "modeldeployment", name, f"--namespace={namespace}", "--type=merge", f"--patch={change}"
+    )
+
+
+def kill_one(installed: Installation, killer: figures.Killer, dice: random.Random) -> str:
+    """Kill one of the replicas, the leader more often than not; which it was.
+
+    The first time it starts again where it is. After that its pod is deleted as well: the kubelet makes a
+    container wait longer and longer from the second restart on.
+    """
+    kube = installed.kube
+    pods = wait_for(lambda: running(kube), 60, "no operator runs")
+    holder = (kube.get("lease", figures.LEASE, "slipway-system") or {}).get("spec", {}).get("holderIdentity")
+    leaders = [pod for pod in pods if pod["metadata"]["name"] == holder]
+    victim = leaders[0] if leaders and dice.random() < 0.7 else dice.choice(pods)
+    name = victim["metadata"]["name"]
+    restarted = victim["status"]["containerStatuses"][0]["restartCount"] > 0
+    killer.kill(victim, for_good=restarted)
+    if restarted:
+        figures.release_lease(kube, name)
+    return "leader" if name == holder else "follower"
+
+
+def running(kube: Kube) -> list[Object]:
+    """The operator's pods whose process is there to be killed."""
+    return [
+        pod
+        for pod in figures.operator_pods(kube)
+        if any("running" in status["state"] for status in pod["status"].get("containerStatuses", ()))
+    ]
+
+
+def wait_until_settled(kube: Kube, name: str, namespace: str) -> None:
+    """Wait until one revision alone has pods, and no resolver is left."""
+    selector = f"slipway.dev/modeldeployment={name}"
+
+    def settled() -> bool:
+        pods, deployments = (kube.items(kind, namespace, selector) for kind in ("pods", "deployments"))
+        return len(pods) == len(deployments) == 1
+
+    wait_for(settled, 90, f"{name} does not come to rest")
+
+
+def end_state(kube: Kube, name: str, namespace: str) -> dict[str, Any]:
+    """Children and status of a ModelDeployment, less what no two of them share."""
+    found = kube.get("modeldeployment", name, namespace)
+    assert found is not None
+    children = kube.items(CHILDREN, namespace, f"slipway.dev/modeldeployment={name}")
+    # A roll-out that is undone before it has begun takes no number: what counts is the order.
+    order = sorted(child["revision"] for child in children if child["kind"] == "ControllerRevision")
+    state: dict[str, Any] = {"status": status_of(found)}
+    for child in children:
+        if child["kind"] == "ControllerRevision":
+            child["revision"] = order.index(child["revision"])
+        state[f"{child['kind']} {child['metadata']['name']}".replace(name, "NAME")] = essence(child)
+    normal: dict[str, Any] = json.loads(json.dumps(state).replace(name, "NAME"))
+    return normal
+
+
+def essence(child: Object) -> dict[str, Any]:
+    """A child without what the API server and other controllers make of it."""
+    meta = {key: value for key, value in child["metadata"].items() if key not in OWN}
+    meta["annotations"] = sorted(meta.get("annotations", {}))
+    meta["ownerReferences"] = [{**owner, "uid": "UID"} for owner in meta["ownerReferences"]]
+    body = {key: value for key, value in child.items() if key not in ("metadata", "status", "spec")}
+    addresses = ("clusterIP", "clusterIPs")
+    spec = {key: value for key, value in child.get("spec", {}).items() if key not in addresses}
+    status = child.get("status", {})
+    counts = {key: status[key] for key in ("replicas", "readyReplicas", "currentHealthy") if key in status}
+    return {**body, "metadata": meta, "spec": spec, "counts": counts}
+
+
+def status_of(found: Object) -> dict[str, Any]:
+    """A status without its times, and without the count of changes to the spec."""
+    status = {**found["status"], "promotedAt": "promotedAt" in found["status"]}
+    assert status.pop("observedGeneration") == found["metadata"]["generation"]
+    status["conditions"] = [
+        {key: value for key, value in one.items() if key not in ("lastTransitionTime", "observedGeneration")}
+        for one in status["conditions"]
+    ]
+    return status
