@@ -79,6 +79,12 @@ def _references(node: object) -> Iterator[str]:
             yield from _references(value)
 
 
+def conform(program: Path, schemas: Path) -> list[str]:
+    """The command that holds manifests from standard input against schemas that `write_schemas` wrote."""
+    location = schemas / "{{ .Group }}_{{ .ResourceAPIVersion }}_{{ .ResourceKind }}.json"
+    return [str(program), "-strict", "-summary", "-schema-location", str(location)]
+
+
 def check(cache: Path) -> None:
     """Raise ClusterError with what is wrong, and where."""
     tools = Tools(cache)
@@ -94,13 +100,10 @@ def check(cache: Path) -> None:
             write_schemas(unfinished, json.loads(described.read_text()))
             unfinished.rename(schemas)
     kubeconform = tools.install(KUBECONFORM)
-    location = str(schemas / "{{ .Group }}_{{ .ResourceAPIVersion }}_{{ .ResourceKind }}.json")
     for title, values in INSTALLATIONS.items():
         helm.helm("lint", "--strict", f"--kube-version={KUBERNETES_VERSION}", str(CHART), values=values)
         rendered = helm.template(values)
-        said = run(
-            [kubeconform, "-strict", "-summary", "-schema-location", location], stdin=rendered.encode()
-        )
+        said = run(conform(kubeconform, schemas), stdin=rendered.encode())
         print(f"{title}: {said.strip()}")
 
 

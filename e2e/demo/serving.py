@@ -56,7 +56,7 @@ class Figures:
 
 
 def read_figures(prometheus: httpx.Client, namespace: str, name: str, at_least: int) -> Figures:
-    """Wait until Prometheus has all three, with `at_least` answers; ClusterError if it never has."""
+    """Wait until Prometheus has `at_least` answers, p99 and a ready pod; ClusterError if it never has."""
     pods = f'namespace="{namespace}",model="{name}"'
     # The operator's own series say `namespace` too, which a scrape renames since the operator's pod has one.
     resource = f'exported_namespace="{namespace}",name="{name}"'
@@ -69,7 +69,7 @@ def read_figures(prometheus: httpx.Client, namespace: str, name: str, at_least: 
     while True:
         found = [_query(prometheus, query) for query in queries]
         answered, p99, ready = found
-        if answered is not None and answered >= at_least and p99 is not None and ready is not None:
+        if answered is not None and answered >= at_least and p99 is not None and ready:
             return Figures(answered, p99, ready)
         if time.monotonic() > end:
             named = "\n".join(f"  {query} = {value}" for query, value in zip(queries, found, strict=True))
