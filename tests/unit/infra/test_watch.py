@@ -1,12 +1,15 @@
-"""kopf as it is set up: it only watches."""
+"""kopf as it is set up, and as it runs: it only watches."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import kopf
 import pytest
+from aiohttp import web
 from kopf._core.intents.handlers import WatchingHandler
 
 from slipway.api.types import KIND
@@ -15,6 +18,7 @@ from slipway.core.observed import Kind
 from slipway.engine.kube import RESOURCES
 from slipway.engine.store import Key, Store
 from slipway.infra import watch as watching
+from tests.unit.infra.api_server import api_server
 
 KEY = Key("payments", "fraud")
 
@@ -146,3 +150,87 @@ def test_logging_in_follows_kubeconfig_where_there_is_one(
 
 def _versioned(manifest: Any) -> dict[str, Any]:
     return {"apiVersion": manifest["apiVersion"]} if "apiVersion" in manifest else {}
+
+
+class _Cluster:
+    """Just enough of an API server for kopf to find its kinds, list them and watch them."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        versions = {f"{found.group}/{found.version}" for found in RESOURCES.values() if found.group}
+        if request.path == "/api":
+            return web.json_response({"versions": ["v1"]})
+        if request.path == "/apis":
+            groups = [
+                {"name": group, "versions": [{"version": version}], "preferredVersion": {"version": version}}
+                for group, version in (found.split("/") for found in sorted(versions))
+            ]
+            return web.json_response({"groups": groups})
+        kinds = [kind for kind, found in RESOURCES.items() if request.path == found.path().rpartition("/")[0]]
+        if kinds:
+            found = [(RESOURCES[kind].plural, kind, True) for kind in kinds]
+            if request.path == "/api/v1":
+                # kopf begins with what it needs itself, whether it may look at it or not.
+                found += [("namespaces", "Namespace", False), ("events", "Event", True)]
+            listed = [
+                {
+                    "name": plural,
+                    "kind": kind,
+                    "singularName": kind.lower(),
+                    "namespaced": namespaced,
+                    "verbs": ["list", "watch", "patch"],
+                }
+                for plural, kind, namespaced in found
+            ]
+            return web.json_response({"resources": listed})
+        is_ours = request.path == RESOURCES[KIND].path()
+        if "watch" in request.query:
+            return await self._stream(
+                request, [{"type": "MODIFIED", "object": _object(2)}] if is_ours else []
+            )
+        items = [_object(1)] if is_ours else []
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": items})
+
+    async def _stream(self, request: web.Request, events: list[dict[str, Any]]) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for event in events:
+            await response.write(json.dumps(event).encode() + b"\n")
+        await self.told.wait()
+        return response
+
+
+async def test_kopf_lists_watches_and_stops_without_writing_a_thing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster, store, changed = _Cluster(), Store(), list[Key]()
+    stop, ready = asyncio.Event(), asyncio.Event()
+    async with api_server(cluster) as server:
+        config = {
+            "current-context": "here",
+            "contexts": [{"name": "here", "context": {"cluster": "it", "user": "me"}}],
+            "clusters": [{"name": "it", "cluster": {"server": str(server.server.make_url("")).rstrip("/")}}],
+            "users": [{"name": "me", "user": {"token": "secret"}}],
+        }
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        task = asyncio.create_task(watching.watch(store, changed.append, (), stop, ready))
+        for _ in range(2000):
+            seen = store.resource(KEY)
+            if seen is not None and seen["metadata"]["resourceVersion"] == "2":
+                break
+            await asyncio.sleep(0.01)
+        assert len(changed) >= 2, "the listed one, and its change"
+        assert ready.is_set()
+        # Long enough for kopf to act on what it saw, were it to.
+        await asyncio.sleep(0.5)
+        stop.set()
+        cluster.told.set()
+        await asyncio.wait_for(task, 20)
+        assert {method for method, _ in server.asked} == {"GET"}
+        watched = {path.partition("?")[0] for _, path in server.asked if "watch=" in path}
+        assert watched == {found.path() for found in RESOURCES.values()}
+        labelled = {path.partition("?")[0] for _, path in server.asked if "labelSelector=" in path}
+        assert labelled == watched - {RESOURCES[KIND].path()}
