@@ -44,6 +44,12 @@ def operator_pods(kube: Kube) -> list[Object]:
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
+def leader(kube: Kube) -> str:
+    """Name of the pod that holds the lease; empty while nobody does, as between two leaders."""
+    found = kube.get("lease", LEASE, SYSTEM_NAMESPACE)
+    return str((found or {"spec": {}})["spec"].get("holderIdentity", ""))
+
+
 def operator_samples(kube: Kube, pod: str) -> Samples:
     """What one replica says at /metrics."""
     path = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{pod}:{METRICS_PORT}/proxy/metrics"
@@ -154,8 +160,7 @@ def killer(installed: Installation, namespace: str) -> Iterator[Killer]:
 
 def release_lease(kube: Kube, holder: str) -> None:
     """Take the lease from a replica that is dead, so that a test need not wait until it has run out."""
-    found = kube.get("lease", LEASE, SYSTEM_NAMESPACE)
-    if found is not None and found["spec"].get("holderIdentity") == holder:
+    if leader(kube) == holder:
         patch = '{"spec": {"holderIdentity": ""}}'
         kube.kubectl(
             "patch", "lease", LEASE, f"--namespace={SYSTEM_NAMESPACE}", "--type=merge", f"--patch={patch}"

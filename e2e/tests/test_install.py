@@ -154,7 +154,7 @@ def test_the_operator_is_never_denied_what_it_asks_for(installed: Installation) 
         for pod in figures.operator_pods(installed.kube)
     }
     for kind in ("Deployment", "Service", "HorizontalPodAutoscaler", "ServiceAccount", "Pod"):
-        assert f'"applying", "object": "{kind} ' in logs[installed.leader()]
+        assert f'"applying", "object": "{kind} ' in logs[figures.leader(installed.kube)]
     assert not [line for log in logs.values() for line in log.splitlines() if "is forbidden: User" in line]
 
 
@@ -169,7 +169,7 @@ def test_prometheus_scrapes_both_replicas_of_the_operator(
 
     reconciled = 'sum by (pod) (controller_runtime_reconcile_total{namespace="slipway-system"})'
     wait_for(lambda: pods <= set(scraped(reconciled)), SCRAPED_SECONDS, "not both replicas are scraped")
-    leader = installed.leader()
+    leader = figures.leader(installed.kube)
     wait_for(lambda: scraped(reconciled)[leader] > 0, SCRAPED_SECONDS, "the leader's work is not seen")
     leading = 'leader_election_master_status{namespace="slipway-system"}'
     assert {pod: scraped(leading)[pod] for pod in pods} == {pod: float(pod == leader) for pod in pods}
