@@ -62,3 +62,11 @@ def endless() -> onnx.ModelProto:
             }>
         }"""
     )
+
+
+def unheard_of() -> onnx.ModelProto:
+    """A model with an operator that no runtime knows."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "org.example" : 1]>
+        g (float[N,3] x) => (float[N,3] y) { y = org.example.Guess(x) }"""
+    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from e2e.kube import Kube, Object
 from e2e.tests import models
 from e2e.tests.conditions import (
     condition,
+    events,
     explain,
     wait_for_condition,
     wait_for_event,
@@ -30,6 +33,8 @@ from e2e.tests.registry import Registry
 REPORT_SECONDS, RECOVERY_SECONDS = 60, 150
 #: Little CPU is asked for, so that all of them fit on a small node at once.
 SMALL = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}}
+
+GOOD = models.iris().SerializeToString()
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Stage:
     server_image: str
     leaving: ExitStack
     """What is to be cleaned up at the end."""
+    diary: dict[str, str] = field(default_factory=dict)
+    """How long each failure took to be told and to be overcome, in words."""
 
     @property
     def registered(self) -> str:
@@ -108,7 +115,7 @@ class Stage:
 
         `serving`: the ModelDeployment has a revision that goes on serving, so that Ready stays True.
         """
-        where = namespace or self.namespace
+        where, began = namespace or self.namespace, time.monotonic()
         found = wait_for_condition(
             self.kube, name, part, "False", reason, namespace=where, within=REPORT_SECONDS
         )
@@ -121,13 +128,20 @@ class Stage:
             assert (ready["status"], ready["reason"]) == ("False", reason), ready
         event = wait_for_event(self.kube, name, reason, namespace=where)
         assert says in event["message"], event
+        self.diary[name] = f"{reason} told in {time.monotonic() - began:.0f} s"
         return found
 
     def recovers(self, name: str, namespace: str | None = None) -> None:
         """It serves once mended; then it is deleted, to make room."""
-        where = namespace or self.namespace
+        where, began = namespace or self.namespace, time.monotonic()
         wait_until_ready(self.kube, name, where, within=RECOVERY_SECONDS)
         wait_for_event(self.kube, name, "Serving", "Normal", namespace=where)
+        told = Counter(
+            event["reason"] for event in events(self.kube, name, where) if event["type"] == "Warning"
+        )
+        # However often it was tried again meanwhile, a failure is told once.
+        assert max(told.values(), default=0) <= 1, told
+        self.diary[name] = f"{self.diary.get(name)}, overcome in {time.monotonic() - began:.0f} s"
         self.kube.kubectl("delete", "modeldeployment", name, f"--namespace={where}", "--wait=false")
 
     def own_namespace(self, prefix: str) -> str:
@@ -184,6 +198,19 @@ class Stage:
 
     def explain(self, name: str) -> str:
         return explain(self.kube, name, self.namespace)
+
+
+Case = Callable[[Stage], None]
+
+
+def collecting(cases: list[Case]) -> Callable[[Case], Case]:
+    """A decorator that adds to these cases."""
+
+    def collect(function: Case) -> Case:
+        cases.append(function)
+        return function
+
+    return collect
 
 
 def question() -> Object:
