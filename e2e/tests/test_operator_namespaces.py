@@ -70,6 +70,9 @@ def protected(kube: Kube) -> Iterator[str]:
     yield name
     kube.kubectl("delete", "validatingadmissionpolicybinding", name, "--ignore-not-found")
     kube.kubectl("delete", "validatingadmissionpolicy", name)
+    # Where the test failed, its finalizer would hold the namespace for good.
+    if kube.get("modeldeployment", "held", name):
+        patch(kube, "held", name, {"metadata": {"finalizers": None}})
     kube.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
