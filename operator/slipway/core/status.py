@@ -16,8 +16,8 @@ from slipway.api.types import (
 )
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
-from slipway.core.observed import Fault, Kind, Observed, Reference
-from slipway.core.plan import Plan, is_counted, ready_replicas, remembered
+from slipway.core.observed import Fault, Kind, Observed, Reference, revision_of_object
+from slipway.core.plan import RETIREMENT, Plan, is_counted, ready_replicas, remembered
 from slipway.core.resource import Resource
 
 #: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
@@ -76,7 +76,7 @@ def report(
     """
     resolved = _model_resolved(resource, spec, plan, observed)
     revision_ready = _revision_ready(resource, spec, plan, observed, now)
-    route_ready = _route_ready(resource, plan, observed)
+    route_ready = _route_ready(resource, plan, observed, now)
     ready = _ready(resource, plan, resolved, revision_ready, route_ready)
     verdicts = {
         ConditionType.READY: ready,
@@ -187,7 +187,7 @@ def _revision_ready(
     return Verdict("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
 
 
-def _route_ready(resource: Resource, plan: Plan, observed: Observed) -> Verdict:
+def _route_ready(resource: Resource, plan: Plan, observed: Observed, now: datetime) -> Verdict:
     routed = plan.roles.routed
     if routed is None:
         return Verdict("Unknown", Reason.WAITING_FOR_REVISION, "no revision is there to be routed to")
@@ -201,11 +201,26 @@ def _route_ready(resource: Resource, plan: Plan, observed: Observed) -> Verdict:
     )
     if leads and pods & observed.ready_pods_behind(resource.owner.name):
         return Verdict("True", Reason.ROUTED, f"Service {resource.owner.name} leads to revision {routed}")
+    if _is_moving(plan, now) and _is_served_by_any(resource, observed):
+        # Its endpoints follow in a moment; until then clients reach the revision before.
+        return Verdict("True", Reason.ROUTED, f"Service {resource.owner.name} leads to revision {routed}")
     return Verdict(
         "False",
         Reason.NO_READY_ENDPOINTS,
         f"Service {resource.owner.name} has no ready pod of revision {routed}",
     )
+
+
+def _is_moving(plan: Plan, now: datetime) -> bool:
+    """Whether the stable revision has just taken over."""
+    promoted_at = plan.roles.promoted_at
+    return promoted_at is not None and now - promoted_at < RETIREMENT
+
+
+def _is_served_by_any(resource: Resource, observed: Observed) -> bool:
+    """Whether the Service leads to a ready pod of any revision."""
+    pods = {pod["metadata"]["name"] for pod in observed.of(Kind.POD) if revision_of_object(pod) is not None}
+    return bool(pods & observed.ready_pods_behind(resource.owner.name))
 
 
 def _ready(

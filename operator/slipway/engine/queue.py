@@ -28,7 +28,7 @@ class WorkQueue(Generic[K]):
     A key that is added while it waits is one entry; added while it is worked on, it comes again afterwards.
     """
 
-    def __init__(self, observer: QueueObserver, least_delay: float = 0.5, most_delay: float = 300.0) -> None:
+    def __init__(self, observer: QueueObserver, least_delay: float = 0.5, most_delay: float = 30.0) -> None:
         """``least_delay`` and ``most_delay`` bound the back-off, in seconds."""
         self._observer = observer
         self._least_delay = least_delay

@@ -97,7 +97,7 @@ class Store:
         return [
             child
             for child in self._children.get(key, {}).values()
-            if child["kind"] in _OWNED_BY_OTHERS or is_owned(child, uid)
+            if _is_made_by_others(child) or is_owned(child, uid)
         ]
 
     def resources(self) -> Iterator[Key]:
@@ -109,8 +109,12 @@ class Store:
         return len(self._objects[kind])
 
 
-#: Kinds whose objects other controllers make from ours, the resolver pods excepted.
-_OWNED_BY_OTHERS = frozenset({Kind.POD.value, Kind.ENDPOINT_SLICE.value})
+def _is_made_by_others(child: Manifest) -> bool:
+    """Whether other controllers make such objects from ours: all pods but the resolver's, EndpointSlices."""
+    labels = child["metadata"].get("labels") or {}
+    if child["kind"] == Kind.POD:
+        return bool(labels.get(names.COMPONENT_LABEL) != "resolver")
+    return bool(child["kind"] == Kind.ENDPOINT_SLICE)
 
 
 def owner_key(manifest: Manifest) -> Key | None:

@@ -134,7 +134,7 @@ def test_failures_in_a_row_wait_twice_as_long_each_time_up_to_a_bound(run: Run) 
     async def test(queue: WorkQueue[str], seen: _Seen) -> None:
         waits = [await _wait_after_failure(queue) for _ in range(13)]
         for number, wait in enumerate(waits):
-            nominal = min(300.0, 0.5 * 2.0**number)
+            nominal = min(30.0, 0.5 * 2.0**number)
             assert 0.8 * nominal <= wait <= 1.2 * nominal
         assert seen.retries == 13
 

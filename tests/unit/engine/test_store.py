@@ -100,6 +100,12 @@ def test_pods_and_endpoint_slices_belong_to_other_controllers_and_are_children_a
         assert len(filled(resource(), child(owner="replicaset", kind=kind)).children(KEY)) == 1
 
 
+def test_a_pod_that_merely_wears_a_resolvers_labels_is_not_a_child() -> None:
+    pretender = child(owner="somebody", kind=Kind.POD)
+    pretender["metadata"]["labels"][names.COMPONENT_LABEL] = "resolver"
+    assert filled(resource(), pretender).children(KEY) == []
+
+
 def test_children_known_before_their_owner_are_there_once_it_is() -> None:
     store = filled(child())
     assert store.children(KEY) == []

@@ -29,16 +29,11 @@ class Owner:
         }
 
 
-def metadata(
-    owner: Owner, name: str, labels: Mapping[str, str], annotations: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def metadata(owner: Owner, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
     """``metadata`` of a child, owned by its ModelDeployment."""
-    built: dict[str, Any] = {
+    return {
         "name": name,
         "namespace": owner.namespace,
         "labels": dict(labels),
         "ownerReferences": [owner.reference()],
     }
-    if annotations:
-        built["annotations"] = dict(annotations)
-    return built
