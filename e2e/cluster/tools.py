@@ -14,7 +14,7 @@ from e2e.cluster.command import exclusive, run, step
 from e2e.cluster.errors import ClusterError
 
 KUBERNETES_VERSION = "v1.34.4"
-GO_MINIMUM = (1, 24)
+GO_MINIMUM = (1, 26)
 COMPONENTS = (
     "etcd",
     "kube-apiserver",
