@@ -12,21 +12,17 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster.settings import Settings, read_settings
+from e2e.cluster.settings import Settings
 from e2e.helm import Helm
 from e2e.images.archives import build, load
 from e2e.images.catalog import find_image
 from e2e.kube import Kube
+from e2e.tests.installation import Installation
 
 NAMESPACE = "slipway-chart-test"
 RELEASE = "charttest"
 NAME = f"{RELEASE}-slipway"
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:{NAME}"
-
-
-@pytest.fixture(scope="module")
-def settings() -> Settings:
-    return read_settings()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +47,9 @@ def values(settings: Settings) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def release(kube: Kube, helm: Helm, values: dict[str, Any]) -> Iterator[None]:
+def release(installed: Installation, helm: Helm, values: dict[str, Any]) -> Iterator[None]:
+    """A second release; the CRD is the first one's."""
+    kube = installed.kube
     kube.ensure_namespace(NAMESPACE)
     helm.upgrade(RELEASE, NAMESPACE, values)
     yield
