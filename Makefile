@@ -12,11 +12,11 @@ UV := $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
 RUN := .venv/bin/python -m
 GENERATORS := slipway.api.crd slipway.api.rbac slipway.api.docs
 
-# Makes the targets $(1), one after the other, and says what each took.
-stages = took=""; for stage in $(1); do \
+# Makes the targets $(1), one after the other, and says what each took, also when a later one fails.
+stages = took=""; trap 'printf "\n%s" "$$took"' EXIT; for stage in $(1); do \
 	printf '\n== %s\n' $$stage; started=$$SECONDS; $(MAKE) $$stage; \
 	took+="$$(printf '%-14s %4d s' $$stage $$((SECONDS - started)))"$$'\n'; \
-done; printf '\n%s' "$$took"
+done
 
 .PHONY: help
 help: ## what there is

@@ -80,7 +80,7 @@ def run_demo(settings: Settings) -> None:
     kube.ensure_namespace(NAMESPACE)
     _forget_other_version(kube, registered.version)
     kube.apply_file(quickstart, NAMESPACE)
-    _wait_until_ready(kube, registered.version)
+    _wait_until_ready(kube, registered.version, references["server"])
 
     _title("A prediction, beside scikit-learn's own")
     _compare(kube, trained, registered.version)
@@ -106,8 +106,8 @@ def _forget_other_version(kube: Kube, version: str) -> None:
         kube.kubectl("delete", "mdep", training.NAME, f"--namespace={NAMESPACE}")
 
 
-def _wait_until_ready(kube: Kube, version: str) -> None:
-    """Tell each change of a condition until the resource is Ready with this version of the model."""
+def _wait_until_ready(kube: Kube, version: str, server_image: str) -> None:
+    """Tell each change of a condition until this image serves this version of the model, and all is Ready."""
     told: dict[str, str] = {}
     end = time.monotonic() + READY_SECONDS
     with step(f"waiting until {training.NAME} is Ready with version {version}"):
@@ -118,7 +118,7 @@ def _wait_until_ready(kube: Kube, version: str) -> None:
                 if told.get(condition["type"]) != now:
                     told[condition["type"]] = now
                     tell(f"    {condition['type']:14} {now}")
-            if _is_ready(resource, version):
+            if _is_ready(resource, version) and _serving_image(kube, resource) == server_image:
                 return
             time.sleep(0.5)
     seen = kube.kubectl("describe", "mdep", training.NAME, f"--namespace={NAMESPACE}")
@@ -134,6 +134,13 @@ def _is_ready(resource: Object, version: str) -> bool:
         and ready[0]["status"] == "True"
         and ready[0]["observedGeneration"] == resource["metadata"]["generation"]
     )
+
+
+def _serving_image(kube: Kube, resource: Object) -> str:
+    """The image of the stable revision's pods; an upgrade of the operator may be about to change it."""
+    name = f"{training.NAME}-{resource['status']['stable']['revision']}"
+    deployment = kube.get("deployment", name, NAMESPACE)
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"]) if deployment else ""
 
 
 def _compare(kube: Kube, trained: training.Trained, version: str) -> None:
