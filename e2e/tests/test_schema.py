@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from kubernetes import config
 
+from e2e.cluster.settings import Settings
 from e2e.tests.schema_cases import EXAMPLE, Case, constraints, has_path, nodes, with_value
 from e2e.tests.schema_table import CASES
 from slipway.api.types import ModelDeploymentSpec
@@ -70,9 +70,9 @@ class Api:
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
+def api(settings: Settings) -> Iterator[Api]:
     """The API server with the CRD of this checkout and one ModelDeployment."""
-    api = Api(os.environ.get("KUBECONFIG", str(ROOT / ".cluster/kubeconfig")))
+    api = Api(str(settings.kubeconfig))
     _install_crd(api)
     stored = with_value("metadata.name", STORED.rsplit("/", 1)[1], SPEC_ONLY)
     api.call("DELETE", STORED)  # left by a run that was killed
