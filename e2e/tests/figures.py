@@ -91,10 +91,17 @@ def api_server_writes(kube: Kube) -> Counter[str]:
 
 
 def versions(kube: Kube, namespace: str) -> dict[str, str]:
-    """Resource version of everything that the operator alone writes to in a namespace at rest."""
+    """What changes with each write of the operator to an object in a namespace.
+
+    The generation, where Kubernetes' own controllers write status whenever a pod is slow to answer a probe; the
+    resource version of all else.
+    """
     kinds = "modeldeployments,controllerrevisions,deployments,services,serviceaccounts,poddisruptionbudgets"
+    watched_by_others = ("Deployment", "PodDisruptionBudget")
     return {
-        f"{found['kind']} {found['metadata']['name']}": found["metadata"]["resourceVersion"]
+        f"{found['kind']} {found['metadata']['name']}": str(
+            found["metadata"]["generation" if found["kind"] in watched_by_others else "resourceVersion"]
+        )
         for found in kube.items(kinds, namespace)
     }
 

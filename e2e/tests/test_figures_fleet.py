@@ -131,11 +131,17 @@ def test_fifty_model_deployments_at_rest_are_written_nothing(installed: Installa
     report(f"writes with {SIZE} at rest in {STEADY_SECONDS:.0f} s: {written}; by API server: {dict(counted)}")
     assert figures.leader(kube) == leader
     assert written == 0
-    # Others' writes at rest: the autoscaler's figures, by Kubernetes' own controllers.
-    foreign = {"PUT horizontalpodautoscalers/status"}
-    assert not {what: count for what, count in counted.items() if what not in foreign}
+    # Status of all but its own resource is written by Kubernetes' controllers: the operator may not (see
+    # docs/permissions.md). At rest that is the autoscaler's figures, and a pod that is slow to answer a probe.
+    own_kinds = {what: count for what, count in counted.items() if _is_allowed(what)}
+    assert not own_kinds
     assert figures.versions(kube, fleet.namespace) == versions
     assert told_by_slipway(kube, fleet.namespace) == events
+
+
+def _is_allowed(what: str) -> bool:
+    """Whether the operator may make such a write at all."""
+    return not what.endswith("/status") or what.endswith("modeldeployments/status")
 
 
 @pytest.mark.usefixtures("fleet")
