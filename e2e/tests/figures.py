@@ -93,8 +93,8 @@ def api_server_writes(kube: Kube) -> Counter[str]:
 def versions(kube: Kube, namespace: str) -> dict[str, str]:
     """What changes with each write of the operator to an object in a namespace.
 
-    The generation, where Kubernetes' own controllers write status whenever a pod is slow to answer a probe; the
-    resource version of all else.
+    The generation, where Kubernetes' own controllers write status whenever a pod is slow to answer a probe;
+    the resource version of all else.
     """
     kinds = "modeldeployments,controllerrevisions,deployments,services,serviceaccounts,poddisruptionbudgets"
     watched_by_others = ("Deployment", "PodDisruptionBudget")

@@ -132,7 +132,7 @@ def test_fifty_model_deployments_at_rest_are_written_nothing(installed: Installa
     assert figures.leader(kube) == leader
     assert written == 0
     # Status of all but its own resource is written by Kubernetes' controllers: the operator may not (see
-    # docs/permissions.md). At rest that is the autoscaler's figures, and a pod that is slow to answer a probe.
+    # docs/permissions.md). At rest that is the autoscaler's figures, and a pod slow to answer a probe.
     own_kinds = {what: count for what, count in counted.items() if _is_allowed(what)}
     assert not own_kinds
     assert figures.versions(kube, fleet.namespace) == versions
