@@ -30,7 +30,7 @@ def free_port() -> int:
 class Server:
     """``slipway-server`` on a directory; its log and its last words are kept beside the directory."""
 
-    def __init__(self, directory: Path, **config: Any) -> None:
+    def __init__(self, directory: Path, stack: str = "own", /, **config: Any) -> None:
         self.name = config.setdefault("modelName", "fraud")
         self.version = config.setdefault("modelVersion", "3")
         if "digest" not in config:
@@ -52,6 +52,7 @@ class Server:
             "SLIPWAY_HOST": "127.0.0.1",
             "SLIPWAY_HTTP_PORT": str(self.http_port),
             "SLIPWAY_ADMIN_PORT": str(self.admin_port),
+            "SLIPWAY_HTTP_STACK": stack,
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
