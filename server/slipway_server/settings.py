@@ -70,6 +70,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     text = environment.get(SERVING_CONFIG_ENV)
     if not text:
         raise SettingsError(f"{SERVING_CONFIG_ENV} is not set: it holds the serving configuration as JSON")
+    twin = environment.get("SLIPWAY_HTTP_STACK", "own") == "asgi"
+    tls = _tls(environment)
+    if twin and tls:
+        raise SettingsError("SLIPWAY_HTTP_STACK=asgi serves no TLS: leave one of the two out")
     return Settings(
         serving=parse_serving(text),
         model_dir=Path(environment.get("SLIPWAY_MODEL_DIR", MODEL_DIR)),
@@ -78,8 +82,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
         admin_port=_port(environment, "SLIPWAY_ADMIN_PORT", ADMIN_PORT),
         log_level=environment.get("SLIPWAY_LOG_LEVEL", "info"),
-        tls=_tls(environment),
-        twin=environment.get("SLIPWAY_HTTP_STACK", "own") == "asgi",
+        tls=tls,
+        twin=twin,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from slipway_server.protocol.outputs import Outputs
     from slipway_server.protocol.tensors import Array, InferRequest, Tensor
     from slipway_server.runtime.model import Model, Run
@@ -42,7 +44,7 @@ class Call:
     #: Nobody waits for the answer any more.
     gone = False
     run: Run | None = None
-    timer: object = None
+    timer: asyncio.TimerHandle | None = None
 
     def __init__(self, body: bytes, header_length: int | None, began: float, deadline: float) -> None:
         self.body = body

@@ -39,6 +39,7 @@ class Crew:
         """Begin to work; called on the event loop that is to hear of the answers."""
         self._served = served
         self._loop = asyncio.get_running_loop()
+        served.on_deadline = self._hurry_soon
         for number in range(self._size):
             threading.Thread(target=self._work, args=(served,), name=f"model-{number}", daemon=True).start()
 
@@ -69,6 +70,17 @@ class Crew:
         call.error = deadline_error(call)
         call.settled()
 
+    def _hurry_soon(self, call: Call) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._hurry, call)
+
+    def _hurry(self, call: Call) -> None:
+        """The deadline came forward. A call that runs on the event loop has no timer, and needs none."""
+        if call.timer is not None and not call.gone and self._loop is not None:
+            call.timer.cancel()
+            seconds = max(0.0, call.deadline - time.perf_counter())
+            call.timer = self._loop.call_later(seconds, self._late, call)
+
     def _work(self, served: Served) -> None:
         most = _MAX_TAKEN if served.profile.batches else 1
         loop = self._loop
@@ -96,7 +108,7 @@ class Crew:
 
     def _deliver(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            if isinstance(call.timer, asyncio.TimerHandle):
+            if call.timer is not None:
                 call.timer.cancel()
             call.let_go()
             if not call.gone:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from time import perf_counter
 
 import numpy as np
 
@@ -39,6 +40,8 @@ class Served:
         self._book = OutputBook(model, name, version)
         self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
         self._specs = list(model.inputs.values())
+        #: Told of a call whose own wishes brought its deadline forward; on the thread that reads it.
+        self.on_deadline: Callable[[Call], None] = lambda _: None
 
     def answer(self, calls: Sequence[Call], run: Run, inline_rows: int | None = None) -> list[Call]:
         """Set ``content`` or ``error`` of each call, running those together that may be.
@@ -84,10 +87,18 @@ class Served:
         arrays = [request.inputs[spec.name] for spec in self._specs]
         call.inputs = arrays
         if request.timeout_microseconds is not None:
-            call.deadline = min(call.deadline, call.began + request.timeout_microseconds / 1e6)
+            self._hurry(call, request.timeout_microseconds / 1e6)
         if self.profile.batches and call.codec is None and all(len(a) == request.rows for a in arrays):
             call.outputs = self._book.of(request.outputs)
             self._light.remember(call, request)
+
+    def _hurry(self, call: Call, seconds: float) -> None:
+        deadline = call.began + seconds
+        if deadline < call.deadline:
+            call.deadline = deadline
+            if deadline <= perf_counter():
+                raise StoppedError
+            self.on_deadline(call)
 
     def _run_together(self, outputs: Outputs, calls: list[Call], run: Run) -> None:
         try:
