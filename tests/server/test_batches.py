@@ -158,6 +158,8 @@ def nearly_usual(draw: st.DrawFn) -> dict[str, Any]:
             st.lists(st.sampled_from(["output_label", "output_probability"]), unique=True, max_size=2)
         )
         document["outputs"] = [{"name": name} for name in names]
+        if draw(st.booleans()):
+            document["parameters"] = {"binary_data_output": draw(st.booleans())}
     if draw(st.integers(0, 2)) == 0:
         place: Any = draw(st.sampled_from([document, document["inputs"][0], flat]))
         key = draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(30))))

@@ -56,11 +56,16 @@ class Exchange(Call):
         server = connection.server
         self._count(200)
         server.counters.add_rows(self.rows)
-        if self.header_length is None and self.head.is_cached and not server.lifecycle.draining:
+        length = self.header_length
+        if not self.head.is_cached or server.lifecycle.draining:
+            self.respond(inference_response(content, length))
+            return
+        if length is None:
             self.out = b"%b%d\r\n\r\n%b" % (server.writer.json_head, len(content), content)
-            connection.advance(self)
         else:
-            self.respond(inference_response(content, self.header_length))
+            head = server.writer.binary_head
+            self.out = b"%b%d\r\ncontent-length: %d\r\n\r\n%b" % (head, length, len(content), content)
+        connection.advance(self)
 
     def refuse(self, error: Exception | None) -> None:
         """Answer with an error; anything but a :class:`RequestError` is the server's own fault."""

@@ -77,6 +77,8 @@ class Writer:
         self._date = b""
         #: The whole head of a good JSON answer but for its length.
         self.json_head = b""
+        #: The same of a good binary answer, but for both of its lengths.
+        self.binary_head = b""
         self.refresh()
 
     def refresh(self) -> None:
@@ -87,6 +89,11 @@ class Writer:
             self._date = b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
             self.json_head = (
                 _PHRASES[200] + self._date + b"content-type: application/json\r\ncontent-length: "
+            )
+            self.binary_head = (
+                _PHRASES[200]
+                + self._date
+                + b"content-type: application/octet-stream\r\n%b: " % HEADER_LENGTH.lower().encode()
             )
 
     def head(self, response: Response, extra: Iterable[tuple[bytes, bytes]]) -> bytes:
