@@ -23,6 +23,7 @@ from slipway_server.http.server import HttpServer
 from slipway_server.last_words import say_last_words
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import LAST, LOADED, Board, Counters
+from slipway_server.metrics.tracing import make_tracing
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.runtime.load import LoadError, load_profiled
 from slipway_server.runtime.served import Served
@@ -69,6 +70,7 @@ class _Worker:
         self.counters = Counters(self._row)
         threads = usable_cpus() // config.threads // place.board.rows
         self.frontend = Frontend(config, self.lifecycle, self.counters, threads)
+        self.frontend.tracing = make_tracing(config)
         self.admin = HttpServer(Admin(place.board, config, self._drain))
         self._http: _Door | None = None
         self._grace = config.requestTimeoutMilliseconds / 1000 + _GRACE_SECONDS
@@ -101,6 +103,8 @@ class _Worker:
         # The admin port goes last, so that the final figures can still be read.
         await self.admin.stop(1.0)
         self.frontend.engine.close()
+        if self.frontend.tracing is not None:
+            await asyncio.to_thread(self.frontend.tracing.close)
         return code
 
     async def _load(self) -> int:

@@ -133,9 +133,22 @@ def asked(body: bytes, header_length: int | None = None) -> Asked:
     return Asked(body, header_length, now, now + 60)
 
 
-@pytest.fixture(scope="module")
-def served(model_dirs: Callable[[str], Path]) -> Served:
-    path = model_dirs("classifier") / "model.onnx"
+@pytest.fixture(scope="module", params=["classifier", "numbers"])
+def served(
+    request: pytest.FixtureRequest,
+    model_dirs: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Served:
+    """A model with a label and a ZipMap, and one whose outputs are numbers, some of them NaN."""
+    if request.param == "classifier":
+        path = model_dirs("classifier") / "model.onnx"
+    else:
+        text = """g (float[N,30] X) => (int64[N] output_label, float[N,30] output_probability) {
+            output_probability = Sqrt(X)
+            big = ReduceMax<axes = [1], keepdims = 0>(X)
+            output_label = Cast<to = 7>(big)
+        }"""
+        path = onnx_models.save(parsed(text), tmp_path_factory.mktemp("numbers")) / "model.onnx"
     model = Model(path, 1)
     model.warm_up()
     return Served(model, "fraud", "3", Profile(batches=True, inline=True, max_rows=16))

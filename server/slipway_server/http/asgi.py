@@ -93,7 +93,10 @@ class AsgiApp:
             counters.refused(Reason.CLIENT_GONE)
             raise
         finally:
-            counters.answered(code, perf_counter() - began)
+            seconds = perf_counter() - began
+            counters.answered(code, seconds)
+            if self._site.tracing is not None:
+                self._site.tracing.record(head, seconds, code)
         counters.add_rows(rows)
         return response
 

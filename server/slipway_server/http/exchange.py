@@ -120,4 +120,8 @@ class Exchange(Call):
 
     def _count(self, code: int) -> None:
         self.counted = False
-        self.connection.server.counters.answered(code, perf_counter() - self.began)
+        server = self.connection.server
+        seconds = perf_counter() - self.began
+        server.counters.answered(code, seconds)
+        if server.site.tracing is not None:
+            server.site.tracing.record(self.head, seconds, code)

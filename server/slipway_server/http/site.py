@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from slipway_server.errors import show
 from slipway_server.http.body import BodyBudget
@@ -12,6 +13,9 @@ from slipway_server.http.responses import Response, json_response
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Counters
 from slipway_server.runtime.call import Call, Codec
+
+if TYPE_CHECKING:
+    from slipway_server.metrics.tracing import Tracing
 
 #: Answers a request that needs no body.
 Page = Callable[[Head], Response | Awaitable[Response]]
@@ -41,6 +45,8 @@ class Site:
         self.lifecycle = lifecycle
         self.counters = counters
         self.budget = BodyBudget(0)
+        #: Where spans of inference requests go, if they go anywhere.
+        self.tracing: Tracing | None = None
         #: Seconds that an inference may take.
         self.timeout = 0.0
 
