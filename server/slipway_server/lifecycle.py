@@ -19,23 +19,30 @@ class Lifecycle:
         self.loaded = False
         self.draining = False
         self.in_flight = 0
+        #: Monotonic seconds at which a client's request last came or went.
+        self.last = clock()
+        #: Whether the other processes on the same port have loaded the model as well.
+        self.peers_ready: Callable[[], bool] = lambda: True
         self._clock = clock
-        self._last = clock()
         self._drain_seconds = drain_seconds
         self._drained: asyncio.Task[float] | None = None
 
     @property
     def ready(self) -> bool:
-        return self.loaded and not self.draining
+        return self.loaded and not self.draining and self.peers_ready()
 
     def began(self) -> None:
         """A client's request (not a probe) arrived."""
         self.in_flight += 1
-        self._last = self._clock()
+        self.last = self._clock()
 
     def ended(self) -> None:
         self.in_flight -= 1
-        self._last = self._clock()
+        self.last = self._clock()
+
+    def quiet_since(self) -> float | None:
+        """When the last request was answered; ``None`` while one is being answered."""
+        return None if self.in_flight else self.last
 
     async def drain(self) -> float:
         """Ask clients to leave and wait until they have, ``drainSeconds`` at most; seconds it took.
@@ -51,7 +58,8 @@ class Lifecycle:
         began = self._clock()
         while True:
             now = self._clock()
-            quiet = self.in_flight == 0 and now - max(self._last, began) >= QUIET_SECONDS
+            since = self.quiet_since()
+            quiet = since is not None and now - max(since, began) >= QUIET_SECONDS
             if quiet or now - began >= self._drain_seconds:
                 return now - began
             await asyncio.sleep(min(_STEP_SECONDS, self._drain_seconds))

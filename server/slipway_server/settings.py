@@ -1,39 +1,68 @@
-"""What the server is told by its environment."""
+"""What the server is told by its environment.
+
+The serving configuration is read without pydantic, whose import alone takes longer than a cold start may; a
+test holds :class:`Serving` and the contract's model together, field by field and bound by bound.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+import orjson
 
-from slipway.contract import (
-    ADMIN_PORT,
-    HTTP_PORT,
-    MODEL_DIR,
-    SERVING_CONFIG_ENV,
-    TERMINATION_PATH,
-    ServingConfig,
-)
+from slipway.names import ADMIN_PORT, HTTP_PORT, MODEL_DIR, SERVING_CONFIG_ENV, TERMINATION_PATH
 
 
 class SettingsError(Exception):
     """The environment does not say what to serve; the message names the variable."""
 
 
+def _bounded(low: int, high: int | None = None, default: int | None = None) -> Any:
+    bounds = {"low": low, "high": high}
+    return field(metadata=bounds) if default is None else field(default=default, metadata=bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """``slipway.contract.ServingConfig`` as this server reads it; the names are the contract's."""
+
+    modelName: str
+    modelVersion: str
+    digest: str
+    threads: int = _bounded(1, 256, 1)
+    requestTimeoutMilliseconds: int = _bounded(1, None, 2000)
+    maxBodyBytes: int = _bounded(1024, None, 64 * 1024 * 1024)
+    drainSeconds: int = _bounded(0, 600, 15)
+    processes: int = _bounded(0, 64, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files; with ``client_ca`` each client has to show a certificate of that authority."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All but ``serving`` has the contract's value in a pod; environment variables may change it."""
 
-    serving: ServingConfig
+    serving: Serving
     model_dir: Path
     termination_path: Path
     host: str | None
     http_port: int
     admin_port: int
     log_level: str
+    tls: TlsFiles | None
+    twin: bool
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -41,19 +70,62 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     text = environment.get(SERVING_CONFIG_ENV)
     if not text:
         raise SettingsError(f"{SERVING_CONFIG_ENV} is not set: it holds the serving configuration as JSON")
-    try:
-        serving = ServingConfig.model_validate_json(text)
-    except ValidationError as error:
-        raise SettingsError(f"{SERVING_CONFIG_ENV} is not a serving configuration: {error}") from None
+    twin = environment.get("SLIPWAY_HTTP_STACK", "own") == "asgi"
+    tls = _tls(environment)
+    if twin and tls:
+        raise SettingsError("SLIPWAY_HTTP_STACK=asgi serves no TLS: leave one of the two out")
     return Settings(
-        serving=serving,
+        serving=parse_serving(text),
         model_dir=Path(environment.get("SLIPWAY_MODEL_DIR", MODEL_DIR)),
         termination_path=Path(environment.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)),
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
         admin_port=_port(environment, "SLIPWAY_ADMIN_PORT", ADMIN_PORT),
         log_level=environment.get("SLIPWAY_LOG_LEVEL", "info"),
+        tls=tls,
+        twin=twin,
     )
+
+
+def parse_serving(text: str) -> Serving:
+    """The serving configuration in a JSON document; raises :class:`SettingsError`."""
+    try:
+        given = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise _wrong(f"it is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise _wrong("it must be a JSON object")
+    known = {each.name: each for each in fields(Serving)}
+    for name, value in given.items():
+        if name not in known:
+            raise _wrong(f"there is no field {name!r}")
+        if known[name].type == "str":
+            if type(value) is not str:
+                raise _wrong(f"{name} must be a string")
+            continue
+        low, high = known[name].metadata["low"], known[name].metadata["high"]
+        if type(value) is not int or value < low or (high is not None and value > high):
+            raise _wrong(f"{name} must be a whole number from {low} to {high or 'any'}, not {value!r}")
+    missing = [name for name, each in known.items() if each.default is MISSING and name not in given]
+    if missing:
+        raise _wrong(f"it lacks {', '.join(missing)}")
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", given["digest"]):
+        raise _wrong("digest must be 'sha256:' and 64 hexadecimal digits")
+    return Serving(**given)
+
+
+def _wrong(message: str) -> SettingsError:
+    return SettingsError(f"{SERVING_CONFIG_ENV} is not a serving configuration: {message}")
+
+
+def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
+    certificate, key = environment.get("SLIPWAY_TLS_CERT_FILE"), environment.get("SLIPWAY_TLS_KEY_FILE")
+    client_ca = environment.get("SLIPWAY_TLS_CLIENT_CA_FILE")
+    if certificate and key:
+        return TlsFiles(Path(certificate), Path(key), Path(client_ca) if client_ca else None)
+    if certificate or key or client_ca:
+        raise SettingsError("TLS needs both SLIPWAY_TLS_CERT_FILE and SLIPWAY_TLS_KEY_FILE")
+    return None
 
 
 def _port(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -27,14 +27,20 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return directory
 
 
+@pytest.fixture(scope="session", params=["own", "asgi"])
+def stack(request: pytest.FixtureRequest) -> str:
+    """Which of the two HTTP sides serves: our own, or the ASGI twin on uvicorn."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def servers(model_dirs: Callable[[str], Path]) -> Iterator[Callable[[str], Server]]:
+def servers(model_dirs: Callable[[str], Path], stack: str) -> Iterator[Callable[[str], Server]]:
     """A server of a model by its name, started once and shared by all tests that do not change it."""
     running: dict[str, Server] = {}
 
     def server(name: str) -> Server:
         if name not in running:
-            running[name] = Server(model_dirs(name), threads=1)
+            running[name] = Server(model_dirs(name), stack, threads=1)
         return running[name].wait_until_ready()
 
     yield server
@@ -43,12 +49,12 @@ def servers(model_dirs: Callable[[str], Path]) -> Iterator[Callable[[str], Serve
 
 
 @pytest.fixture
-def start(model_dirs: Callable[[str], Path]) -> Iterator[Start]:
+def start(model_dirs: Callable[[str], Path], stack: str) -> Iterator[Start]:
     """Start a server of its own for one test, of a model's name or a directory."""
     running: list[Server] = []
 
     def begin(model: str | Path, **config: Any) -> Server:
-        running.append(Server(model_dirs(model) if isinstance(model, str) else model, **config))
+        running.append(Server(model_dirs(model) if isinstance(model, str) else model, stack, **config))
         return running[-1]
 
     yield begin

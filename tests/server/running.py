@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +31,15 @@ def free_port() -> int:
 class Server:
     """``slipway-server`` on a directory; its log and its last words are kept beside the directory."""
 
-    def __init__(self, directory: Path, **config: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        stack: str = "own",
+        /,
+        environment: Mapping[str, str] | None = None,
+        **config: Any,
+    ) -> None:
+        self.stack = stack
         self.name = config.setdefault("modelName", "fraud")
         self.version = config.setdefault("modelVersion", "3")
         if "digest" not in config:
@@ -43,6 +52,7 @@ class Server:
         self.home = directory.parent / f"home-{self.http_port}"
         self.home.mkdir(parents=True)
         environment = {
+            **(environment or {}),
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'server'}",
@@ -52,6 +62,7 @@ class Server:
             "SLIPWAY_HOST": "127.0.0.1",
             "SLIPWAY_HTTP_PORT": str(self.http_port),
             "SLIPWAY_ADMIN_PORT": str(self.admin_port),
+            "SLIPWAY_HTTP_STACK": stack,
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

@@ -5,22 +5,26 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from slipway.contract import ServingConfig
-from slipway_server.body import BodyBudget, read_body
+from slipway_server.admin import Admin
 from slipway_server.errors import Reason, RequestError
-from slipway_server.inference import Served
+from slipway_server.frontend import Frontend
+from slipway_server.http.asgi import AsgiApp
+from slipway_server.http.body import Body, BodyBudget
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics import Metrics
-from slipway_server.model import Model, Run
-from slipway_server.protocol.tensors import Tensor
-from slipway_server.web import Frontend
-from slipway_server.workers import Workers
+from slipway_server.metrics.board import Board, Counters
+from slipway_server.runtime.call import Call
+from slipway_server.runtime.crew import Crew
+from slipway_server.runtime.model import Model, Run
+from slipway_server.runtime.profile import Profile
+from slipway_server.runtime.served import Served
+from slipway_server.settings import Serving
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
 
@@ -180,22 +184,60 @@ def test_a_slow_run_is_stopped_at_its_deadline_while_others_are_answered(start: 
     assert short.json()["outputs"][0]["data"] == [2.0]
 
 
-async def test_more_requests_than_may_wait_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipway_server.workers.MAX_WAITING", 0)
-    workers = Workers(threads_per_run=10_000, timeout_seconds=0.2)  # one thread
-    let_go: list[int] = []
+class Asked(Call):
+    """A call that remembers how it ended."""
+
+    def __init__(self, body: bytes, seconds: float = 30) -> None:
+        now = time.perf_counter()
+        super().__init__(body, None, now, now + seconds)
+        self.events: list[str] = []
+
+    def settled(self) -> None:
+        self.events.append("settled")
+
+    def let_go(self) -> None:
+        self.events.append("let go")
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_more_requests_than_may_wait_are_turned_away(
+    monkeypatch: pytest.MonkeyPatch, model_dirs: Callable[[str], Path]
+) -> None:
+    monkeypatch.setattr("slipway_server.runtime.crew.MAX_WAITING", 1)
     gate = threading.Event()
+
+    class Held(Model):
+        def run_raw(self, *arguments: Any) -> list[Any]:
+            gate.wait(10)
+            return super().run_raw(*arguments)
+
+    crew = Crew(1)
+    crew.start(Served(Held(model_dirs("identity") / "model.onnx", 1), "fraud", "3"))
     try:
-        with pytest.raises(RequestError) as late:
-            await workers.do(lambda _: gate.wait(5), lambda: let_go.append(1))
-        assert (late.value.status, late.value.reason) == (503, Reason.DEADLINE)
+        late = Asked(BODY, seconds=0.2)
+        crew.submit(late)
+        await until(lambda: not crew.waiting)
+        waiting = Asked(BODY)
+        crew.submit(waiting)
         with pytest.raises(RequestError) as full:
-            await workers.do(lambda _: True, lambda: let_go.append(2))
+            crew.submit(Asked(BODY))
         assert (full.value.status, full.value.reason) == (503, Reason.OVERLOAD)
-        assert let_go == [2]
+        await until(lambda: bool(late.events))
+        assert isinstance(late.error, RequestError)
+        assert (late.error.status, late.error.reason) == (503, Reason.DEADLINE)
+        assert late.events == ["settled"], "the thread still holds its body"
+        gate.set()
+        await until(lambda: len(waiting.events) == 2)
+        assert late.events == ["settled", "let go"]
+        assert waiting.content is not None
     finally:
         gate.set()
-        workers.close()
+        crew.close()
 
 
 def test_a_large_json_body_is_parsed_one_at_a_time(model_dirs: Callable[[str], Path]) -> None:
@@ -205,45 +247,34 @@ def test_a_large_json_body_is_parsed_one_at_a_time(model_dirs: Callable[[str], P
     with served._large:
 
         def work() -> None:
-            served.answer(large, None, Run())
+            served.answer([Asked(large)], Run())
             done.set()
 
         worker = threading.Thread(target=work)
         worker.start()
-        assert served.answer(BODY, None, Run()).rows == 1  # a small one does not queue behind it
+        small = Asked(BODY)  # it does not queue behind the large one
+        served.answer([small], Run())
+        assert small.rows == 1
         assert not done.wait(0.2)
     assert done.wait(5)
     worker.join()
 
 
-async def test_a_body_that_trickles_in_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipway_server.body.BODY_SECONDS", 0.1)
+def test_bodies_that_would_fill_the_memory_are_turned_away() -> None:
     budget = BodyBudget(100)
-
-    async def trickle() -> AsyncIterator[bytes]:
-        while True:
-            yield b"x"
-            await asyncio.sleep(0.02)
-
-    with pytest.raises(RequestError) as slow:
-        await read_body(trickle(), 100, budget)
-    assert slow.value.status == 408
-    assert slow.value.headers == {"connection": "close"}
-    assert budget.used == 0
-
-
-async def test_bodies_that_would_fill_the_memory_are_turned_away() -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(6):
-            yield b"0123456789"
-
-    budget = BodyBudget(100)
-    assert len(await read_body(chunks(), 100, budget)) == 60
-    assert budget.used == 60
+    first, second = Body(100, budget), Body(100, budget)
+    for _ in range(6):
+        first.add(b"0123456789")
+    for _ in range(4):
+        second.add(b"0123456789")
     with pytest.raises(RequestError) as full:
-        await read_body(chunks(), 100, budget)
+        second.add(b"0")
     assert (full.value.status, full.value.reason) == (503, Reason.OVERLOAD)
+    second.let_go()
     assert budget.used == 60
+    assert first.whole() == b"0123456789" * 6
+    first.let_go()
+    assert budget.used == 0
 
 
 def test_many_bodies_that_grow_when_parsed_stay_within_a_small_pods_memory(start: Start) -> None:
@@ -274,20 +305,22 @@ async def test_a_fault_of_the_servers_own_is_a_counted_500_that_tells_nothing(
     model_dirs: Callable[[str], Path],
 ) -> None:
     class Broken(Model):
-        def run(self, *_: object) -> list[Tensor]:
+        def run_raw(self, *_: object) -> list[Any]:
             # As if onnxruntime answered fewer tensors than it was asked for.
             return []
 
-    config = ServingConfig(modelName="fraud", modelVersion="3", digest="sha256:" + "0" * 64)
-    metrics, lifecycle = Metrics(config), Lifecycle(0)
-    frontend = Frontend(config, lifecycle, metrics)
-    frontend.served = Served(Broken(model_dirs("identity") / "model.onnx", 1), "fraud", "3")
-    transport = httpx.ASGITransport(frontend.app(), raise_app_exceptions=False)
+    config = Serving("fraud", "3", "sha256:" + "0" * 64)
+    board, lifecycle = Board(1), Lifecycle(0)
+    frontend = Frontend(config, lifecycle, Counters(board.row(0)))
+    broken = Broken(model_dirs("identity") / "model.onnx", 1)
+    frontend.engine.start(Served(broken, "fraud", "3", Profile(inline=True)))
+    transport = httpx.ASGITransport(AsgiApp(frontend), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         response = await client.post("/v2/models/fraud/infer", content=BODY)
-    frontend.workers.close()
+    frontend.engine.close()
     assert response.status_code == 500
     assert response.json() == {"error": "the server failed; its log says why"}
-    assert b'requests_total{code="500",model="fraud",model_version="3"} 1.0' in metrics.text()
-    assert b'in_flight{model="fraud",model_version="3"} 0.0' in metrics.text()
+    metrics = Admin(board, config, lambda: asyncio.sleep(0, {})).text()
+    assert b'requests_total{code="500",model="fraud",model_version="3"} 1.0' in metrics
+    assert b'in_flight{model="fraud",model_version="3"} 0.0' in metrics
     assert lifecycle.in_flight == 0

@@ -10,10 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from slipway.contract import Failed, ModelFault, ServingConfig
+from slipway.contract import Failed, ModelFault
 from slipway.digest import digest_of
-from slipway_server.load import LoadError, load
-from slipway_server.onnx_bytes import Shape, look_at
+from slipway_server.runtime.load import LoadError, load
+from slipway_server.runtime.onnx_bytes import Shape, look_at
+from slipway_server.settings import Serving
 from tests.server import onnx_models
 from tests.server.conftest import Start
 from tests.server.running import Server
@@ -97,7 +98,7 @@ def written(directory: Path, content: bytes) -> Path:
 def test_a_model_that_cannot_be_served_has_its_own_reason(tmp_path: Path, name: str) -> None:
     content, fault, message = FAULTS[name]
     directory = written(tmp_path / "model", content)
-    config = ServingConfig(modelName="fraud", modelVersion="3", digest=digest_of(directory))
+    config = Serving(modelName="fraud", modelVersion="3", digest=digest_of(directory))
     with pytest.raises(LoadError) as refused:
         load(directory, config)
     assert refused.value.failure.reason == fault

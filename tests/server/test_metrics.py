@@ -8,7 +8,7 @@ import httpx
 
 from slipway.contract import Metric
 from slipway_server.errors import Reason
-from slipway_server.metrics import CODES
+from slipway_server.metrics.board import CODES
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
 
@@ -35,7 +35,7 @@ def test_every_series_is_there_from_the_start_and_none_comes_from_requests(start
     assert client.post("/v2/models/<script>/infer", json={}).status_code == 404
     assert client.post("/v2/models/fraud/versions/evil/infer", json={}).status_code == 404
     assert client.post(server.infer_path, content=b"x", headers={"content-type": "a/b"}).status_code == 415
-    assert client.request("BREW", server.infer_path).status_code == 405
+    assert client.request("PATCH", server.infer_path).status_code == 405
 
     after = server.metrics()
     assert set(after) == set(before)

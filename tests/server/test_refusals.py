@@ -229,7 +229,7 @@ def test_a_wrong_path_or_method_says_what_is_there(
     [
         ({"content-type": "text/plain"}, 415, "send application/json"),
         ({"content-type": "application/x-www-form-urlencoded"}, 415, "send application/json"),
-        ({"content-type": "application/json", "content-encoding": "gzip"}, 415, "without Content-Encoding"),
+        ({"content-type": "application/json", "content-encoding": "br"}, 415, "without Content-Encoding"),
         ({"content-type": "application/octet-stream"}, 400, "needs the header Inference-Header"),
     ],
 )

@@ -16,9 +16,10 @@ import numpy as np
 import orjson
 
 from slipway_server.errors import listing, schema_error, show
+from slipway_server.protocol.header import HEADER_LENGTH
+from slipway_server.protocol.numbers import LARGE_JSON_BYTES, parse_numbers
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, TensorSpec
 
-HEADER_LENGTH = "Inference-Header-Content-Length"
 T = TypeVar("T")
 
 _MAX_RANK = 32
@@ -48,22 +49,21 @@ def decode(
         raise schema_error(
             f"{HEADER_LENGTH} says {header_length} bytes of JSON, but the body has only {len(body)}"
         )
-    document = _parse(body if header_length is None else body[:header_length])
+    document = parse(body if header_length is None else body[:header_length])
     binary = _BinaryPart(body, len(body) if header_length is None else header_length)
     arrays = _decode_inputs(document.get("inputs"), binary, inputs)
     binary.finish()
-    choices = _decode_outputs(document, outputs)
-    return InferRequest(_optional(document, "id", str, "request"), arrays, choices, _rows(arrays, inputs))
+    choices = decode_outputs(document, outputs)
+    name = _optional(document, "id", str, "request")
+    return InferRequest(name, arrays, choices, _rows(arrays, inputs), _timeout(document))
 
 
-def parse_header_length(value: str) -> int:
-    """The number in an ``Inference-Header-Content-Length`` header; raises :class:`RequestError` (400)."""
-    if not (value.isascii() and value.isdigit() and len(value) <= 12):
-        raise schema_error(f"{HEADER_LENGTH} must be the size of the JSON part in bytes, not {show(value)}")
-    return int(value)
-
-
-def _parse(text: bytes) -> dict[str, Any]:
+def parse(text: bytes) -> dict[str, Any]:
+    """The JSON object; a large one has arrays of numbers in place of lists under ``data``."""
+    if len(text) >= LARGE_JSON_BYTES:
+        document = parse_numbers(text)
+        if document is not None:
+            return document
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -148,6 +148,8 @@ def _decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...
 
 
 def _from_json(data: object, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+    if isinstance(data, np.ndarray):
+        return _from_numbers(data, datatype, shape, where)
     flat = _flatten(data, shape, where)
     allowed: set[type]
     if datatype is Datatype.BOOL:
@@ -184,6 +186,21 @@ def _from_json(data: object, datatype: Datatype, shape: tuple[int, ...], where: 
             f"{where}: value {index} is {show(flat[index])}; "
             f"{datatype} goes up to {np.finfo(array.dtype).max}"
         )
+    return array.reshape(shape)
+
+
+def _from_numbers(data: Array, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+    """As :func:`_from_json` for numbers of the right kind, but of 64 bits."""
+    if data.size != prod(shape):
+        raise schema_error(
+            f"{where}: 'data' has {data.size} values; shape {list(shape)} needs {prod(shape)}"[:500]
+        )
+    with np.errstate(over="ignore"):
+        array = data.astype(datatype.dtype)
+    bad = ~np.isfinite(array) if datatype.is_float else array != data
+    if bad.any():
+        # Rare enough to say it slowly, by the words of the one place that has them.
+        return _from_json(data.tolist(), datatype, shape, where)
     return array.reshape(shape)
 
 
@@ -243,7 +260,7 @@ def _strings(data: memoryview, count: int, where: str) -> Array:
     return np.array(values, dtype=object)
 
 
-def _decode_outputs(document: Mapping[str, Any], names: Sequence[str]) -> tuple[OutputChoice, ...]:
+def decode_outputs(document: Mapping[str, Any], names: Sequence[str]) -> tuple[OutputChoice, ...]:
     parameters = _optional(document, "parameters", dict, "request") or {}
     default = _optional(parameters, "binary_data_output", bool, "request parameters") or False
     given = _optional(document, "outputs", list, "request")
@@ -264,6 +281,13 @@ def _decode_outputs(document: Mapping[str, Any], names: Sequence[str]) -> tuple[
         )
         choices[name] = OutputChoice(name, default if own is None else own)
     return tuple(choices.values())
+
+
+def _timeout(document: Mapping[str, Any]) -> int | None:
+    value = (document.get("parameters") or {}).get("timeout")
+    if value is None or (type(value) is int and value >= 0):
+        return value or None  # 0 means no limit of the client's own
+    raise schema_error(f"request parameters: 'timeout' must be whole microseconds, not {show(value)}")
 
 
 def _rows(arrays: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> int:

@@ -103,3 +103,5 @@ class InferRequest:
     inputs: Mapping[str, Array]
     outputs: tuple[OutputChoice, ...]
     rows: int
+    #: The client's own limit, from the request parameter ``timeout``.
+    timeout_microseconds: int | None = None

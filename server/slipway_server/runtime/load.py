@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
-from slipway.contract import Failure, ModelFault, ServingConfig
 from slipway.digest import DigestError, digest_of
-from slipway_server.model import Model, UnsupportedTensorError, plain
-from slipway_server.onnx_bytes import Shape, look_at
+from slipway.names import ModelFault
+from slipway_server.runtime.model import Model, UnsupportedTensorError, plain
+from slipway_server.runtime.onnx_bytes import Shape, look_at
+from slipway_server.runtime.profile import Profile, measure
+from slipway_server.settings import Serving
+
+if TYPE_CHECKING:
+    from slipway.contract import Failure
 
 
 class LoadError(Exception):
@@ -18,10 +24,17 @@ class LoadError(Exception):
 
     def __init__(self, fault: ModelFault, message: str) -> None:
         super().__init__(message)
-        self.failure = Failure(reason=fault, message=message[:900])
+        self.fault = fault
+        self.message = message[:900]
+
+    @property
+    def failure(self) -> Failure:
+        from slipway.contract import Failure
+
+        return Failure(reason=self.fault, message=self.message)
 
 
-def load(directory: Path, config: ServingConfig) -> Model:
+def load(directory: Path, config: Serving) -> Model:
     """The model in a directory, verified, loaded and warmed up. Raises :class:`LoadError`."""
     _verify(directory, config.digest)
     path = find_model(directory)
@@ -38,6 +51,12 @@ def load(directory: Path, config: ServingConfig) -> Model:
     except Exception as error:
         # onnxruntime derives its errors from RuntimeError and ValueError alike, without a base of their own.
         raise _diagnosed(path, str(error)) from error
+
+
+def load_profiled(directory: Path, config: Serving) -> tuple[Model, Profile]:
+    """As :func:`load`, and how the model is best run."""
+    model = load(directory, config)
+    return model, measure(model, find_model(directory))
 
 
 def find_model(directory: Path) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,22 @@ class StoppedError(Exception):
 
 
 class Run:
-    """One run of the model, which another thread may stop."""
+    """One run of the model, which another thread may stop; so many callers wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: int = 1) -> None:
         self.options = ort.RunOptions()
         self.stopped = False
+        self._waiting = waiting
+
+    def leave(self) -> None:
+        """One caller waits no more; the last one stops the run."""
+        self._waiting -= 1
+        if self._waiting <= 0:
+            self.stop()
+
+    def shrink_after(self) -> None:
+        """Give the memory that this run needs back to the system, rather than keep it for the next one."""
+        self.options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def stop(self) -> None:
         """Ask the run to end; onnxruntime looks between two operators."""
@@ -80,20 +91,17 @@ class Model:
         # A spinning thread burns the CPU that the pod's limit gives to the next request.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(str(path), options, providers=_providers())
+        self._run = _direct_run(self._session)
         self.inputs = {node.name: _spec(node, "input") for node in self._session.get_inputs()}
         outputs = self._session.get_outputs()
         self._zip_maps = frozenset(node.name for node in outputs if node.type in _ZIP_MAPS)
         self.outputs = {node.name: _spec(node, "output") for node in outputs}
         self.output_names = tuple(self.outputs)
 
-    def warm_up(self) -> None:
-        """Run once on zeros, so that the first client does not wait for memory and kernels to be set up.
-
-        A model may rightly refuse zeros (an unknown category, say); that is logged and no fault.
-        """
-        began = time.perf_counter()
-        zeros = {
+    def zeros(self) -> dict[str, Array]:
+        """Inputs of one row, all zero or empty."""
+        return {
             name: np.full(
                 [1 if size == -1 else size for size in spec.shape or ()],
                 _FILL.get(spec.datatype.dtype.name, 0),
@@ -101,18 +109,27 @@ class Model:
             )
             for name, spec in self.inputs.items()
         }
+
+    def warm_up(self) -> bool:
+        """Run once on zeros, so that the first client does not wait for memory and kernels to be set up.
+
+        A model may rightly refuse zeros (an unknown category, say); that is logged and no fault, and the
+        answer is ``False``.
+        """
+        began = time.perf_counter()
         try:
-            tensors = self.run(zeros, self.output_names, Run())
+            tensors = self.run(self.zeros(), self.output_names, Run())
         except ModelInputError as error:
             log.info(
                 "the model does not take zeros, so it was not warmed up", extra={"error": str(error)[:300]}
             )
-            return
+            return False
         for tensor in tensors:
             if tensor.name in self._zip_maps:
                 spec = self.outputs[tensor.name]
                 self.outputs[tensor.name] = TensorSpec(spec.name, spec.datatype, (-1, tensor.array.shape[1]))
         log.info("the model is warm", extra={"seconds": round(time.perf_counter() - began, 4)})
+        return True
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str], run: Run) -> list[Tensor]:
         """The named outputs for these inputs, in that order.
@@ -120,10 +137,15 @@ class Model:
         Raises :class:`ModelInputError` where the model refuses the inputs, :class:`StoppedError` after
         ``run.stop()``, ``MemoryError`` where memory ran out.
         """
+        answers = self.run_raw(inputs, names, run)
+        return [self.tensor(name, answer) for name, answer in zip(names, answers, strict=True)]
+
+    def run_raw(self, inputs: Mapping[str, Array], names: Sequence[str], run: Run) -> list[Any]:
+        """As :meth:`run`, but what onnxruntime answered, as it is: an array, or a list for a ZipMap."""
         if run.stopped:
             raise StoppedError
         try:
-            answers = self._session.run(list(names), dict(inputs), run.options)
+            return self._run(names, inputs, run.options)
         except MemoryError:
             raise
         except Exception as error:
@@ -132,9 +154,13 @@ class Model:
             if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
                 raise MemoryError(str(error)) from error
             raise ModelInputError(str(error)) from error
-        return [self._tensor(name, answer) for name, answer in zip(names, answers, strict=True)]
 
-    def _tensor(self, name: str, answer: Any) -> Tensor:
+    def is_plain(self, name: str) -> bool:
+        """Whether an output's answer is an array of numbers, with nothing to say about it in parameters."""
+        return name not in self._zip_maps and self.outputs[name].datatype is not Datatype.BYTES
+
+    def tensor(self, name: str, answer: Any) -> Tensor:
+        """One answer of :meth:`run_raw` as the protocol's tensor."""
         spec = self.outputs[name]
         if name in self._zip_maps:
             labels = list(answer[0]) if answer else []
@@ -142,6 +168,23 @@ class Model:
             parameters = {"labels": orjson.dumps(labels).decode()}
             return Tensor(name, spec.datatype, table.reshape(len(answer), len(labels)), parameters)
         return Tensor(name, spec.datatype, np.asarray(answer))
+
+
+def _providers() -> list[str]:
+    """A GPU where the image and the machine have one, and always the CPU for what the GPU cannot do."""
+    available = ort.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+
+
+def _direct_run(session: Any) -> Callable[[Sequence[str], Mapping[str, Array], Any], list[Any]]:
+    """onnxruntime's own inner ``run`` where it is as we know it, else its public one.
+
+    The public method checks names that the protocol has checked already, which costs more than a small model.
+    """
+    inner = getattr(getattr(session, "_sess", None), "run", None)
+    if inner is None or not ort.__version__.startswith("1."):
+        return lambda names, inputs, options: session.run(list(names), dict(inputs), options)
+    return inner  # type: ignore[no-any-return]
 
 
 def _spec(node: Any, kind: str) -> TensorSpec:

@@ -1,0 +1,59 @@
+"""What is at which path of the admin port: metrics for Prometheus and the drain for the preStop hook."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from slipway.names import DRAIN_PATH, METRICS_PATH
+from slipway_server.errors import show
+from slipway_server.http.head import Head
+from slipway_server.http.responses import Response, json_response
+from slipway_server.http.site import Page, RouteError, Site, not_allowed
+from slipway_server.lifecycle import Lifecycle
+from slipway_server.metrics.board import WIDTH, Board, Counters
+from slipway_server.settings import Serving
+
+if TYPE_CHECKING:
+    from slipway_server.metrics.exposition import Exposition
+
+_READ = ("GET", "HEAD")
+
+
+class Admin(Site):
+    """The pages of the admin port; its own requests are counted nowhere and wait for no drain."""
+
+    def __init__(
+        self, board: Board, serving: Serving, drain: Callable[[], Awaitable[dict[str, object]]]
+    ) -> None:
+        super().__init__(Lifecycle(0), Counters(memoryview(bytearray(WIDTH * 8)).cast("d")))
+        self._board = board
+        self._serving = serving
+        self._drain = drain
+        self._exposition: Exposition | None = None
+
+    def find(self, head: Head) -> Page:
+        if head.path == METRICS_PATH:
+            if head.method not in _READ:
+                raise RouteError(not_allowed(head, "GET, HEAD"))
+            return self._metrics
+        if head.path == DRAIN_PATH:
+            if head.method not in (*_READ, "POST"):
+                raise RouteError(not_allowed(head, "GET, HEAD, POST"))
+            return self._drained
+        raise RouteError(json_response({"error": f"there is nothing at {show(head.path)}"}, 404))
+
+    def _metrics(self, _: Head) -> Response:
+        return Response(200, self.text(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+
+    def text(self) -> bytes:
+        """All series, in the Prometheus text format."""
+        if self._exposition is None:
+            from slipway_server.metrics.exposition import Exposition
+
+            self._exposition = Exposition(self._board, self._serving)
+        return self._exposition.text()
+
+    async def _drained(self, _: Head) -> Response:
+        return json_response(await asyncio.ensure_future(self._drain()))

@@ -1,0 +1,144 @@
+"""What is at which path of the serving port; the same for both HTTP stacks."""
+
+from __future__ import annotations
+
+from slipway.names import LIVE_PATH, READY_PATH
+from slipway_server.errors import Reason, RequestError, not_now, show
+from slipway_server.http.body import BODIES_AT_ONCE, BodyBudget
+from slipway_server.http.head import Head
+from slipway_server.http.responses import Response, json_response
+from slipway_server.http.site import Inference, Page, RouteError, Site, not_allowed
+from slipway_server.lifecycle import Lifecycle
+from slipway_server.metrics.board import Counters
+from slipway_server.protocol.tensors import TensorSpec
+from slipway_server.runtime.engine import Engine
+from slipway_server.runtime.served import Served
+from slipway_server.settings import Serving
+
+_READ = ("GET", "HEAD")
+
+
+class Frontend(Site):
+    """The client-facing paths over one model, which comes later than the first probe."""
+
+    def __init__(self, config: Serving, lifecycle: Lifecycle, counters: Counters, threads: int = 1) -> None:
+        super().__init__(lifecycle, counters)
+        self.config = config
+        self.timeout = config.requestTimeoutMilliseconds / 1000
+        self.engine = Engine(threads, self.timeout)
+        self.submit = self.engine.submit  # type: ignore[method-assign]
+        self.budget = BodyBudget(BODIES_AT_ONCE * config.maxBodyBytes)
+        self._pages: dict[str, Page] = {
+            LIVE_PATH: self._live,
+            READY_PATH: self._ready,
+            "/v2": self._server_metadata,
+        }
+
+    @property
+    def served(self) -> Served | None:
+        return self.engine.served
+
+    def find(self, head: Head) -> Page | Inference:
+        page = self._pages.get(head.path)
+        if page is not None:
+            return self._allowed(head, page)
+        match head.path.split("/"):
+            case ["", "v2", "models", model] if model:
+                return self._allowed(head, self._model_page(model, None))
+            case ["", "v2", "models", model, "versions", version] if model and version:
+                return self._allowed(head, self._model_page(model, version))
+            case ["", "v2", "models", model, "ready"] if model:
+                return self._allowed(head, self._ready_page(model, None))
+            case ["", "v2", "models", model, "versions", version, "ready"] if model and version:
+                return self._allowed(head, self._ready_page(model, version))
+            case ["", "v2", "models", model, "infer"] if model:
+                return self._posted(head, Inference(model))
+            case ["", "v2", "models", model, "versions", version, "infer"] if model and version:
+                return self._posted(head, Inference(model, version))
+        raise RouteError(
+            json_response({"error": f"there is nothing at {show(head.path)}; see GET /v2/models/<name>"}, 404)
+        )
+
+    def check_infer(self, inference: Inference, head: Head) -> None:
+        try:
+            self._check_name(inference.model, inference.version)
+            if self.served is None:
+                raise not_now(Reason.NOT_READY, "the model is still being loaded")
+            head.check_infer(self.config.maxBodyBytes)
+        except RequestError as error:
+            if head.expects:
+                # The client may now send its body or not; only a new connection makes clear which.
+                error.headers["connection"] = "close"
+            raise
+
+    def _allowed(self, head: Head, page: Page) -> Page:
+        if head.method in _READ:
+            return page
+        raise RouteError(not_allowed(head, "GET, HEAD"))
+
+    def _posted(self, head: Head, inference: Inference) -> Inference:
+        if head.method == "POST":
+            return inference
+        raise RouteError(not_allowed(head, "POST"))
+
+    def _live(self, _: Head) -> Response:
+        return json_response({"live": True})
+
+    def _ready(self, _: Head) -> Response:
+        ready = self.lifecycle.ready
+        return json_response({"ready": ready}, 200 if ready else 503)
+
+    def _server_metadata(self, _: Head) -> Response:
+        from importlib.metadata import version
+
+        return json_response(
+            {"name": "slipway", "version": version("slipway"), "extensions": ["binary_tensor_data"]}
+        )
+
+    def _model_page(self, model: str, version: str | None) -> Page:
+        def page(_: Head) -> Response:
+            self._check_name(model, version)
+            served = self.served
+            if served is None:
+                raise not_now(Reason.NOT_READY, "the model is still being loaded")
+            return json_response(
+                {
+                    "name": served.name,
+                    "versions": [served.version],
+                    "platform": "onnxruntime_onnx",
+                    "inputs": [_described(spec) for spec in served.model.inputs.values()],
+                    "outputs": [_described(spec) for spec in served.model.outputs.values()],
+                }
+            )
+
+        return page
+
+    def _ready_page(self, model: str, version: str | None) -> Page:
+        def page(_: Head) -> Response:
+            self._check_name(model, version)
+            ready = self.lifecycle.ready
+            return json_response({"name": self.config.modelName, "ready": ready}, 200 if ready else 503)
+
+        return page
+
+    def _check_name(self, model: str, version: str | None) -> None:
+        name, current = self.config.modelName, self.config.modelVersion
+        if model != name:
+            raise RequestError(
+                404, Reason.NOT_FOUND, f"there is no model {show(model)} here; this server has {show(name)}"
+            )
+        if version is not None and version != current:
+            raise RequestError(
+                404,
+                Reason.NOT_FOUND,
+                f"model {show(name)} has version {show(current)} here, not {show(version)}",
+            )
+
+
+def is_probe(path: str) -> bool:
+    """Whether a kubelet asks: it never stops asking, so its probes do not keep a drain waiting."""
+    return path in (LIVE_PATH, READY_PATH)
+
+
+def _described(spec: TensorSpec) -> dict[str, object]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape or ()}

@@ -1,0 +1,127 @@
+"""One request on one connection and what becomes of it."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from slipway_server.errors import Reason, RequestError
+from slipway_server.http.body import Body
+from slipway_server.http.head import Head
+from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
+from slipway_server.runtime.call import Call
+
+if TYPE_CHECKING:
+    from slipway_server.http.protocol import HttpProtocol
+    from slipway_server.http.site import Page
+
+log = logging.getLogger(__name__)
+
+
+class Exchange(Call):
+    """A request, its answer as bytes, and whether the connection ends with it."""
+
+    #: The answer as it goes over the wire, once there is one.
+    out: bytes | None = None
+    closes = False
+    #: The body has arrived to its end.
+    complete = False
+    #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
+    counted = False
+    minded = False
+    wants_continue = False
+    page: Page | None = None
+    incoming: Body | None = None
+
+    def __init__(
+        self, connection: HttpProtocol, head: Head, body: bytes, began: float, deadline: float
+    ) -> None:
+        self.body = body
+        self.header_length = head.header_length
+        self.began = began
+        self.deadline = deadline
+        self.connection = connection
+        self.head = head
+
+    def settled(self) -> None:
+        """The model has spoken, or will not."""
+        content = self.content
+        if content is None:
+            self.refuse(self.error)
+            return
+        if not self.counted:
+            return  # the client has left
+        connection = self.connection
+        server = connection.server
+        self._count(200)
+        server.counters.add_rows(self.rows)
+        length = self.header_length
+        if not self.head.is_cached or server.lifecycle.draining:
+            self.respond(inference_response(content, length))
+            return
+        if length is None:
+            self.out = b"%b%d\r\n\r\n%b" % (server.writer.json_head, len(content), content)
+        else:
+            head = server.writer.binary_head
+            self.out = b"%b%d\r\ncontent-length: %d\r\n\r\n%b" % (head, length, len(content), content)
+        connection.advance(self)
+
+    def refuse(self, error: Exception | None) -> None:
+        """Answer with an error; anything but a :class:`RequestError` is the server's own fault."""
+        if isinstance(error, RequestError):
+            if self.counted:
+                self.connection.server.counters.refused(error.reason)
+                self._count(error.status)
+            self.respond(refusal(error))
+            return
+        if self.counted:
+            self._count(500)
+        self.respond(failure())
+
+    def respond(self, response: Response) -> None:
+        """Answer, in turn."""
+        if self.out is not None:
+            return
+        connection, head = self.connection, self.head
+        extra = echoes(head)
+        last = connection.is_last(self)
+        if response.closes or not head.keep_alive or (last and connection.server.lifecycle.draining):
+            self.closes = True
+            if not response.closes:
+                extra.append((b"connection", b"close"))
+        elif head.is_http_1_0:
+            extra.append((b"connection", b"keep-alive"))
+        body = b"" if head.method == "HEAD" else response.body
+        self.out = connection.server.writer.head(response, extra) + body
+        connection.advance(self)
+
+    def abandon(self) -> None:
+        """The client has left."""
+        if self.counted:
+            self.connection.server.counters.refused(Reason.CLIENT_GONE)
+            self._count(499)  # nobody will see it; nginx made the number known
+        self.gone = True
+        if self.run is not None:
+            self.run.leave()
+        if self.incoming is not None and not self.complete:
+            self.let_go()
+        self.forget()
+
+    def forget(self) -> None:
+        """The answer is written, or never will be: a drain need not wait for it."""
+        if self.minded:
+            self.minded = False
+            self.connection.server.lifecycle.ended()
+
+    def let_go(self) -> None:
+        if self.incoming is not None:
+            self.incoming.let_go()
+
+    def _count(self, code: int) -> None:
+        self.counted = False
+        server = self.connection.server
+        seconds = perf_counter() - self.began
+        server.counters.answered(code, seconds)
+        if server.site.tracing is not None:
+            server.site.tracing.record(self.head, seconds, code)

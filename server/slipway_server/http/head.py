@@ -1,0 +1,166 @@
+"""The head of a request: what it asks for, how its body comes, and what must be said back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote_to_bytes
+
+from slipway_server.errors import Reason, RequestError, schema_error, show
+from slipway_server.protocol.header import HEADER_LENGTH, parse_header_length
+
+JSON, BINARY = "application/json", "application/octet-stream"
+#: JSON takes many times its size when parsed, so it is bounded more tightly than binary tensors.
+MAX_JSON_BYTES = 8 * 1024 * 1024
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_PRINTABLE = re.compile(rb"[\x20-\x7e]{1,128}")
+
+
+class Head:
+    """A request line and its headers; header names in lower case, the first of several with one name."""
+
+    __slots__ = (
+        "chunked",
+        "content_length",
+        "header_length",
+        "headers",
+        "is_cached",
+        "is_http_1_0",
+        "keep_alive",
+        "limit",
+        "method",
+        "path",
+        "seconds",
+        "target",
+    )
+
+    def __init__(self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.method = method
+        self.target = target
+        self.headers: dict[bytes, bytes] = {}
+        for name, value in headers:
+            self.headers.setdefault(name.lower(), value)
+        self.path = _path(target)
+        length = self.headers.get(b"content-length")
+        self.content_length = None if length is None else int(length)
+        self.chunked = b"transfer-encoding" in self.headers
+        self.keep_alive = True
+        self.is_http_1_0 = False
+        #: Came by its bytes, without anything of its own to say back.
+        self.is_cached = False
+        #: Filled by :meth:`check_infer`.
+        self.header_length: int | None = None
+        self.limit = 0
+        self.seconds: float | None = None
+
+    def text(self, name: bytes, default: str = "") -> str:
+        """A header's value."""
+        value = self.headers.get(name)
+        return default if value is None else value.decode("latin-1")
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or bool(self.content_length)
+
+    @property
+    def expects(self) -> bool:
+        """Whether the client waits for a word before it sends the body."""
+        return self.headers.get(b"expect", b"").lower() == b"100-continue"
+
+    @property
+    def gzip(self) -> bool:
+        return self.headers.get(b"content-encoding", b"").strip().lower() in (b"gzip", b"x-gzip")
+
+    @property
+    def request_id(self) -> bytes | None:
+        """The client's name for this request, where it is fit to be said back."""
+        value = self.headers.get(b"x-request-id")
+        return value if value is not None and _PRINTABLE.fullmatch(value) else None
+
+    @property
+    def traceparent(self) -> bytes | None:
+        """The W3C trace context of the caller, where it is well-formed."""
+        value = self.headers.get(b"traceparent")
+        return value if value is not None and _TRACEPARENT.fullmatch(value) else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the same bytes again would mean the same, and nothing in them is this request's own."""
+        return (
+            self.keep_alive
+            and not self.is_http_1_0
+            and self.content_length is not None
+            and not self.chunked
+            and self.headers.keys().isdisjoint(_OWN)
+        )
+
+    def check_infer(self, max_bytes: int) -> None:
+        """All checks of an inference request that need no body; sets what the body has to be.
+
+        Raises :class:`RequestError` with 400, 411, 413 or 415.
+        """
+        media_type = self.text(b"content-type", JSON).partition(";")[0].strip().lower()
+        if media_type not in (JSON, BINARY):
+            raise RequestError(
+                415,
+                Reason.MEDIA_TYPE,
+                f"the content type is {show(media_type)}; send {JSON}, or {BINARY} with {HEADER_LENGTH}",
+            )
+        encoding = self.text(b"content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip", "x-gzip"):
+            raise RequestError(
+                415,
+                Reason.MEDIA_TYPE,
+                f"bodies compressed by {show(encoding)} are not taken; send it with gzip, "
+                "or without Content-Encoding",
+            )
+        length = self.headers.get(HEADER_LENGTH.lower().encode())
+        if media_type == BINARY and length is None:
+            raise schema_error(
+                f"{BINARY} needs the header {HEADER_LENGTH}: the size of the JSON part in bytes"
+            )
+        if length is not None:
+            self.header_length = parse_header_length(length.decode("latin-1"))
+            if self.header_length > MAX_JSON_BYTES:
+                raise too_large(MAX_JSON_BYTES)
+        self.limit = max_bytes if length is not None else min(max_bytes, MAX_JSON_BYTES)
+        if self.content_length is None and not self.chunked:
+            raise RequestError(411, Reason.SIZE, "send the header Content-Length, or the body in chunks")
+        if self.content_length is not None and self.content_length > self.limit:
+            raise too_large(self.limit)
+        self.seconds = _seconds(self.headers.get(b"timeout"))
+
+
+#: Headers that change how or when a request is answered, or that belong to it alone.
+_OWN = frozenset({b"expect", b"x-request-id", b"traceparent", b"timeout", b"content-encoding", b"upgrade"})
+
+
+def too_large(max_bytes: int) -> RequestError:
+    return RequestError(
+        413,
+        Reason.SIZE,
+        f"the body is larger than {max_bytes} bytes; send fewer rows at once, or as binary data",
+    )
+
+
+def _path(target: bytes) -> str:
+    if not target.startswith(b"/"):
+        # The absolute form, which only proxies use: the path begins after the authority.
+        _, _, rest = target.partition(b"://")
+        target = rest[rest.find(b"/") :] if b"/" in rest else b"/"
+    path = target.partition(b"?")[0]
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+    return path.decode("utf-8", "replace")
+
+
+def _seconds(value: bytes | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise schema_error("the header 'timeout' must be a number of seconds, such as 0.5")
+    return seconds

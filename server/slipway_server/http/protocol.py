@@ -1,0 +1,405 @@
+"""HTTP/1.1 on one connection, by hand where it is hot and by llhttp where it is not.
+
+A client sends the same head again and again. A head that llhttp has read and that passed every check is kept
+by its bytes; when the same bytes come again, with the body in the same piece, nothing is parsed at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import httptools
+
+from slipway.names import LIVE_PATH, READY_PATH
+from slipway_server.errors import Reason, RequestError
+from slipway_server.http.body import Body, too_slow
+from slipway_server.http.exchange import Exchange
+from slipway_server.http.head import Head
+from slipway_server.http.responses import CONTINUE, Response
+from slipway_server.http.site import Inference, RouteError
+
+if TYPE_CHECKING:
+    from slipway_server.http.server import HttpServer
+
+log = logging.getLogger(__name__)
+
+#: A larger head is not read.
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 128
+#: Requests of one connection that may wait for their answers before it is read no further.
+MAX_PIPELINED = 64
+#: How long, and how many bytes, a refused body is read on so that its sender gets to see the answer.
+LINGER_SECONDS = 5.0
+_LINGER_BYTES = 64 * 1024 * 1024
+_MAX_KEPT_HEAD = 2048
+_END = b"\r\n\r\n"
+
+
+class HttpProtocol(asyncio.Protocol):
+    """One connection; answers leave in the order of their requests."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self.server = server
+        self._heads = server.heads
+        self._site = server.site
+        self._queue: deque[Exchange] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpRequestParser | None = None
+        #: Between two requests: nothing of the next one has arrived.
+        self.idle = True
+        #: Something arrived since the last look at idle connections.
+        self.active = True
+        self.reading_since = 0.0
+        self.write_paused_since = 0.0
+        self.in_head = False
+        self._head_bytes = 0
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._kept: bytes | None = None
+        self._current: Exchange | None = None
+        self._discarded = 0
+        #: No further request is read.
+        self._last = False
+        self._paused = False
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self.server.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.active = True
+        if self.idle and not self._last:
+            heads = self._heads
+            while True:
+                body_start = data.find(_END) + 4
+                head = heads.get(data[:body_start])
+                if head is None:
+                    break
+                stop = body_start + head.content_length  # type: ignore[operator]
+                size = len(data)
+                if stop > size:
+                    break
+                self._infer(head, data[body_start:stop])
+                if stop == size:
+                    return
+                data = data[stop:]
+        self._feed(data)
+
+    def eof_received(self) -> bool:
+        """A client that only stops sending still gets its answers."""
+        if not self.idle or not self._queue:
+            return False
+        self._last = True
+        self._queue[-1].closes = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.server.connections.discard(self)
+        self.server.reading.discard(self)
+        for exchange in self._queue:
+            exchange.abandon()
+        self._queue.clear()
+        self._transport = None
+        self._current = None
+
+    def pause_writing(self) -> None:
+        self.write_paused_since = perf_counter()
+        self.server.stalled.add(self)
+        self._pause()
+
+    def resume_writing(self) -> None:
+        self.server.stalled.discard(self)
+        self._resume()
+
+    # The hot way.
+
+    def _infer(self, head: Head, body: bytes) -> None:
+        server = self.server
+        began = perf_counter()
+        exchange = Exchange(self, head, body, began, began + server.timeout)
+        exchange.complete = exchange.counted = exchange.minded = True
+        self._queue.append(exchange)
+        server.counters.began()
+        server.lifecycle.began()
+        try:
+            server.submit(exchange)
+        except RequestError as error:
+            exchange.refuse(error)
+        if len(self._queue) >= MAX_PIPELINED:
+            self._pause()
+
+    def advance(self, exchange: Exchange) -> None:
+        """An exchange has its answer: write it, and those behind it that waited for it."""
+        queue = self._queue
+        transport = self._transport
+        if transport is None or not queue or queue[0] is not exchange:
+            return
+        while queue and queue[0].out is not None:
+            first = queue.popleft()
+            transport.write(first.out)  # type: ignore[arg-type]
+            first.forget()
+            if first.closes:
+                self._shut(first)
+                return
+        if queue and queue[0].wants_continue:
+            queue[0].wants_continue = False
+            transport.write(CONTINUE)
+        if self._paused and len(queue) < MAX_PIPELINED // 2 and self not in self.server.stalled:
+            self._resume()
+
+    # The ordinary way.
+
+    def _feed(self, data: bytes) -> None:
+        if self._last:
+            self._linger(len(data))
+            return
+        if self.idle:
+            self.idle = False
+            self.in_head = True
+            self._head_bytes = 0
+            self.reading_since = perf_counter()
+            self.server.reading.add(self)
+            end = data.find(_END) + 4
+            self._kept = data[:end] if 4 <= end <= _MAX_KEPT_HEAD else None
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request was read to its end and is answered as if it had not asked; HTTP allows that.
+            self._last = True
+            if self._queue:
+                self._queue[-1].closes = True
+        except httptools.HttpParserError:
+            self._malformed()
+            return
+        if self.in_head and not self.idle:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._malformed()
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = []
+        self.in_head = True
+        self._discarded = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.in_head:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        parser = self._parser
+        if parser is None or self._last:
+            return
+        size = sum(len(name) + len(value) for name, value in self._headers) + len(self._url)
+        method = parser.get_method().decode("latin-1")
+        head = Head(method, self._url, self._headers)
+        head.is_http_1_0 = parser.get_http_version() == "1.0"
+        if size > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
+            self._malformed()
+            return
+        if not head.is_http_1_0 and b"host" not in head.headers:
+            self._malformed()
+            return
+        head.keep_alive = parser.should_keep_alive()
+        self._open(head)
+
+    def _open(self, head: Head) -> None:
+        server = self.server
+        began = perf_counter()
+        exchange = self._current = Exchange(self, head, b"", began, began + server.timeout)
+        self._queue.append(exchange)
+        if head.path not in (LIVE_PATH, READY_PATH):
+            exchange.minded = True
+            server.lifecycle.began()
+        try:
+            found = self._site.find(head)
+            if not isinstance(found, Inference):
+                exchange.page = found
+                return
+            exchange.counted = True
+            server.counters.began()
+            self._site.check_infer(found, head)
+        except RouteError as error:
+            exchange.respond(error.response)
+            return
+        except RequestError as error:
+            exchange.refuse(error)
+            return
+        exchange.codec = found.codec
+        exchange.header_length = head.header_length
+        exchange.deadline = self._site.deadline(head, began)
+        exchange.incoming = Body(head.limit, self._site.budget)
+        if head.expects and head.has_body:
+            if self._queue[0] is exchange and self._transport is not None:
+                self._transport.write(CONTINUE)
+            else:
+                exchange.wants_continue = True
+
+    def on_body(self, part: bytes) -> None:
+        exchange = self._current
+        if exchange is None or exchange.out is not None or exchange.incoming is None:
+            self._linger(len(part))
+            return
+        exchange.wants_continue = False
+        try:
+            exchange.incoming.add(part)
+        except RequestError as error:
+            exchange.let_go()
+            exchange.refuse(error)
+
+    def on_message_complete(self) -> None:
+        exchange, self._current = self._current, None
+        self.idle = True
+        self.server.reading.discard(self)
+        kept, self._kept = self._kept, None
+        if exchange is None:
+            return
+        exchange.complete = True
+        if not exchange.head.keep_alive:
+            self._last = True
+        if exchange.out is not None:
+            if exchange.closes and self._transport is not None and not self._queue:
+                self._transport.close()
+        elif exchange.page is not None:
+            self._show(exchange)
+        elif exchange.incoming is not None:
+            self._submit(exchange, kept)
+        if len(self._queue) >= MAX_PIPELINED:
+            self._pause()
+
+    def _show(self, exchange: Exchange) -> None:
+        try:
+            answer = exchange.page(exchange.head)  # type: ignore[misc]
+            if isinstance(answer, Response):
+                exchange.respond(answer)
+            else:
+                task = asyncio.ensure_future(answer)
+                self.server.tasks.add(task)
+                task.add_done_callback(lambda done: self._shown(exchange, done))
+        except RequestError as error:
+            exchange.refuse(error)
+        except Exception as error:
+            log.error("a page failed", exc_info=error)
+            exchange.refuse(error)
+
+    def _shown(self, exchange: Exchange, done: asyncio.Future[Response]) -> None:
+        self.server.tasks.discard(done)
+        error = done.exception()
+        if error is None:
+            exchange.respond(done.result())
+        else:
+            log.error("a page failed", exc_info=error)
+            exchange.refuse(RuntimeError())
+
+    def _submit(self, exchange: Exchange, kept: bytes | None) -> None:
+        head = exchange.head
+        if exchange.incoming is not None:
+            exchange.body = exchange.incoming.whole()
+        exchange.gzip = head.gzip
+        exchange.limit = head.limit
+        if kept is not None and head.is_plain and exchange.codec is None:
+            self.server.keep(kept, head)
+        try:
+            self.server.submit(exchange)
+        except RequestError as error:
+            exchange.let_go()
+            exchange.refuse(error)
+
+    # Ends.
+
+    def is_last(self, exchange: Exchange) -> bool:
+        """Whether nothing of a later request has arrived yet."""
+        return self._queue[-1] is exchange and (self.idle or self._current is exchange)
+
+    def late(self) -> None:
+        """The request that is arriving takes too long."""
+        exchange = self._current
+        if exchange is not None and exchange.out is None:
+            exchange.let_go()
+            exchange.refuse(too_slow())
+        elif exchange is None:
+            self._end_with(b'{"error":"the head of the request took too long to arrive"}', 408)
+        elif self._transport is not None:
+            self._transport.abort()
+
+    def shut_if_idle(self) -> None:
+        """Close the connection if no request is under way on it."""
+        if self.idle and not self._queue and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _malformed(self) -> None:
+        """Refuse what is not HTTP; what was asked before it is answered first."""
+        if self._last:
+            return
+        exchange = self._current
+        if exchange is not None and not exchange.complete:
+            exchange.let_go()
+            if exchange.counted:
+                exchange.counted = False
+                self.server.counters.refused(Reason.SCHEMA)
+                self.server.counters.answered(400, perf_counter() - exchange.began)
+        self._end_with(b'{"error":"this request is not well-formed HTTP"}', 400)
+
+    def _end_with(self, body: bytes, status: int) -> None:
+        """Answer what is arriving, or nothing in particular, and close when all before it is answered."""
+        exchange = self._current
+        self._current = None
+        self._last = True
+        self.server.reading.discard(self)
+        if exchange is None or exchange.complete:
+            exchange = Exchange(self, Head("GET", b"/", ()), b"", 0.0, 0.0)
+            self._queue.append(exchange)
+        if exchange.out is not None:
+            # It was refused already, and its sender does not stop.
+            if self._transport is not None:
+                self._transport.close()
+            return
+        exchange.complete = True
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        exchange.respond(Response(status, body, headers))
+
+    def _shut(self, last: Exchange) -> None:
+        """The last answer is written: close, but not into the face of a client that is still sending."""
+        self._last = True
+        transport = self._transport
+        for exchange in self._queue:
+            exchange.abandon()
+        self._queue.clear()
+        if transport is None:
+            return
+        if last.complete or (last.head.expects and last.incoming is None):
+            transport.close()
+        else:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.close)
+
+    def _linger(self, size: int) -> None:
+        """Read on what nobody wants, so that the answer is not lost with a connection that is cut."""
+        self._discarded += size
+        if self._discarded > _LINGER_BYTES:
+            self.abort()
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._transport is not None and self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()

@@ -1,0 +1,72 @@
+"""What a port offers, as the HTTP side sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slipway_server.errors import show
+from slipway_server.http.body import BodyBudget
+from slipway_server.http.head import Head
+from slipway_server.http.responses import Response, json_response
+from slipway_server.lifecycle import Lifecycle
+from slipway_server.metrics.board import Counters
+from slipway_server.runtime.call import Call, Codec
+
+if TYPE_CHECKING:
+    from slipway_server.metrics.tracing import Tracing
+
+#: Answers a request that needs no body.
+Page = Callable[[Head], Response | Awaitable[Response]]
+
+
+class RouteError(Exception):
+    """Nothing is at this path, or nothing for this method; not counted as an inference."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A path that takes inference requests: of which model and version, and in which protocol."""
+
+    model: str
+    version: str | None = None
+    codec: Codec | None = None
+
+
+class Site:
+    """One port's paths; this one has none, and takes no inference."""
+
+    def __init__(self, lifecycle: Lifecycle, counters: Counters) -> None:
+        self.lifecycle = lifecycle
+        self.counters = counters
+        self.budget = BodyBudget(0)
+        #: Where spans of inference requests go, if they go anywhere.
+        self.tracing: Tracing | None = None
+        #: Seconds that an inference may take.
+        self.timeout = 0.0
+
+    def find(self, head: Head) -> Page | Inference:
+        """What answers a request; raises :class:`RouteError`, or :class:`RequestError` for another model."""
+        raise NotImplementedError
+
+    def check_infer(self, inference: Inference, head: Head) -> None:
+        """All checks of an inference request that need no body; raises :class:`RequestError`."""
+        raise NotImplementedError
+
+    def submit(self, call: Call) -> None:
+        """Run a call soon; raises :class:`RequestError` where there is no room or no model."""
+        raise NotImplementedError
+
+    def deadline(self, head: Head, began: float) -> float:
+        """When an answer would come too late, on the clock of ``time.perf_counter``."""
+        return began + (self.timeout if head.seconds is None else min(self.timeout, head.seconds))
+
+
+def not_allowed(head: Head, allow: str) -> Response:
+    message = f"{show(head.path)} takes {allow}, not {show(head.method)}"
+    return json_response({"error": message}, 405, [(b"allow", allow.encode())])

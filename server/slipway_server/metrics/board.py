@@ -1,0 +1,87 @@
+"""Counters that several processes write and one reads: an array of doubles in shared memory.
+
+Each process has a row of its own and is the only one to write it, so counting takes no lock, costs less than
+a library's counter, and outlives a process that died.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from bisect import bisect_left
+
+from slipway_server.errors import Reason
+
+#: The status codes that are counted, each as a label of its own; any other counts as 500.
+CODES = (200, 400, 404, 408, 411, 413, 415, 429, 499, 500, 503)
+#: Upper bounds of the latency histogram in seconds. Rollout analysis compares them across revisions: fixed.
+SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+IN_FLIGHT, ROWS, DURATION_SUM, LOAD_SECONDS, LOADED, LAST, PID = range(7)
+CODE_SLOTS = {code: 7 + position for position, code in enumerate(CODES)}
+REASON_SLOTS = {reason: 7 + len(CODES) + position for position, reason in enumerate(Reason)}
+FIRST_BUCKET = 7 + len(CODES) + len(Reason)
+WIDTH = FIRST_BUCKET + len(SECONDS) + 1
+
+
+class Board:
+    """The shared array, one row a process; rows are added up by whoever answers ``/metrics``."""
+
+    def __init__(self, rows: int, descriptor: int | None = None) -> None:
+        """A new array, or with ``descriptor`` the one that a parent process made."""
+        if descriptor is None:
+            descriptor = os.memfd_create("slipway-metrics")
+            os.set_inheritable(descriptor, True)
+            os.ftruncate(descriptor, rows * WIDTH * 8)
+        self.descriptor = descriptor
+        self.rows = rows
+        self._memory = memoryview(mmap.mmap(descriptor, rows * WIDTH * 8)).cast("d")
+
+    def row(self, position: int) -> memoryview[float]:
+        """One process's doubles, to be written by it alone."""
+        return self._memory[position * WIDTH : (position + 1) * WIDTH]
+
+    def total(self, slot: int) -> float:
+        """One slot, added up over all processes."""
+        return sum(self._memory[slot::WIDTH])
+
+    def all(self, slot: int) -> list[float]:
+        """One slot of each process."""
+        return list(self._memory[slot::WIDTH])
+
+
+class Counters:
+    """What one process counts about its requests; not for threads other than the event loop's."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: memoryview[float]) -> None:
+        self._row = row
+        row[PID] = os.getpid()
+
+    @property
+    def in_flight(self) -> int:
+        return int(self._row[IN_FLIGHT])
+
+    def began(self) -> None:
+        """An inference request's head arrived."""
+        self._row[IN_FLIGHT] += 1
+
+    def answered(self, code: int, seconds: float) -> None:
+        """An inference request, counted by :meth:`began`, was answered with ``code`` after ``seconds``."""
+        row = self._row
+        row[CODE_SLOTS.get(code, CODE_SLOTS[500])] += 1
+        row[FIRST_BUCKET + bisect_left(SECONDS, seconds)] += 1
+        row[DURATION_SUM] += seconds
+        row[IN_FLIGHT] -= 1
+
+    def refused(self, reason: Reason) -> None:
+        self._row[REASON_SLOTS[reason]] += 1
+
+    def add_rows(self, rows: int) -> None:
+        self._row[ROWS] += rows
+
+    def loaded(self, seconds: float) -> None:
+        """The model was verified, loaded and warmed up in so many seconds."""
+        self._row[LOAD_SECONDS] = seconds
+        self._row[LOADED] = 1

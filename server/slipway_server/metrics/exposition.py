@@ -1,0 +1,126 @@
+"""The model server's series in the Prometheus text format, all of them there from the start.
+
+No label comes from a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from slipway import names
+from slipway_server.metrics.board import (
+    CODE_SLOTS,
+    DURATION_SUM,
+    FIRST_BUCKET,
+    IN_FLIGHT,
+    LOAD_SECONDS,
+    LOADED,
+    PID,
+    REASON_SLOTS,
+    ROWS,
+    SECONDS,
+    WIDTH,
+    Board,
+)
+from slipway_server.settings import Serving
+
+_LABELS = ("model", "model_version")
+
+
+class Exposition:
+    """Renders a board; import it late, since the library takes longer to import than a model to load."""
+
+    def __init__(self, board: Board, serving: Serving) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Inference(board, serving))
+        self._registry.register(_Processes(board))
+        PlatformCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _Inference(Collector):
+    def __init__(self, board: Board, serving: Serving) -> None:
+        self._board = board
+        self._names = (serving.modelName, serving.modelVersion)
+        self._digest = serving.digest
+
+    def collect(self) -> Iterator[Metric]:
+        total, label_values = self._board.total, self._names
+        requests = CounterMetricFamily(
+            names.Metric.REQUESTS, "Inference requests answered, by HTTP status.", labels=(*_LABELS, "code")
+        )
+        for code, slot in CODE_SLOTS.items():
+            requests.add_metric((*label_values, str(code)), total(slot))
+        yield requests
+        rejected = CounterMetricFamily(
+            names.Metric.REJECTED,
+            "Inference requests that got no answer from the model, by why.",
+            labels=(*_LABELS, "reason"),
+        )
+        for reason, slot in REASON_SLOTS.items():
+            rejected.add_metric((*label_values, reason), total(slot))
+        yield rejected
+        counts = accumulate(total(slot) for slot in range(FIRST_BUCKET, WIDTH))
+        bounds = [*(str(second) for second in SECONDS), "+Inf"]
+        duration = HistogramMetricFamily(
+            names.Metric.DURATION,
+            "Seconds from the arrival of an inference request's head to its answer.",
+            labels=_LABELS,
+        )
+        duration.add_metric(label_values, list(zip(bounds, counts, strict=True)), total(DURATION_SUM))
+        yield duration
+        rows = CounterMetricFamily(names.Metric.ROWS, "Rows in answered inference requests.", labels=_LABELS)
+        rows.add_metric(label_values, total(ROWS))
+        yield rows
+        yield self._gauge(
+            names.Metric.IN_FLIGHT, "Inference requests being answered now.", max(0, total(IN_FLIGHT))
+        )
+        yield self._gauge(
+            names.Metric.LOAD_SECONDS,
+            "Seconds it took to verify, load and warm up the model.",
+            max(self._board.all(LOAD_SECONDS)),
+        )
+        info = GaugeMetricFamily(
+            names.Metric.MODEL_INFO,
+            "1 once the model with this digest is loaded.",
+            labels=(*_LABELS, "digest"),
+        )
+        info.add_metric((*label_values, self._digest), max(self._board.all(LOADED)))
+        yield info
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=_LABELS)
+        family.add_metric(self._names, value)
+        return family
+
+
+class _Processes(Collector):
+    """The usual ``process_…`` series, added up over the server's processes; the oldest start counts."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        pids = {int(pid) for pid in self._board.all(PID) if pid}
+        each = [
+            list(ProcessCollector(pid=lambda pid=pid: pid, registry=CollectorRegistry()).collect())  # type: ignore[misc]
+            for pid in sorted(pids)
+        ]
+        merged: dict[str, Metric] = {}
+        for metric in (metric for metrics in each for metric in metrics):
+            first = merged.setdefault(metric.name, metric)
+            if first is metric:
+                continue
+            value, other = first.samples[0].value, metric.samples[0].value
+            combined = min(value, other) if metric.name.endswith("start_time_seconds") else value + other
+            first.samples[0] = first.samples[0]._replace(value=combined)
+        yield from merged.values()

@@ -1,0 +1,60 @@
+"""One inference request on its way through the server, whichever door it came in by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from slipway_server.protocol.outputs import Outputs
+    from slipway_server.protocol.tensors import Array, InferRequest, Tensor
+    from slipway_server.runtime.model import Model, Run
+
+
+class Codec(Protocol):
+    """Another protocol's way of writing a request and its answer; without one, the Open Inference one's."""
+
+    def decode(self, body: bytes, header_length: int | None, model: Model) -> InferRequest: ...
+
+    def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, int | None]: ...
+
+
+class Call:
+    """What is asked, then what is answered: either ``content`` or ``error`` is set when it is settled.
+
+    Whoever makes one overrides :meth:`settled`. What most calls leave alone is kept in the class, which makes
+    a call cheap to make.
+    """
+
+    #: The body is compressed; unpacked it may have ``limit`` bytes.
+    gzip = False
+    limit = 0
+    codec: Codec | None = None
+    #: One for each of the model's inputs in its order: bytes of numbers, or an array.
+    inputs: Sequence[bytes | memoryview | Array] | None = None
+    rows = 0
+    id: str | None = None
+    outputs: Outputs | None = None
+    #: As the ordinary decoder read it, where it had to.
+    request: InferRequest | None = None
+    content: bytes | None = None
+    error: Exception | None = None
+    #: Nobody waits for the answer any more.
+    gone = False
+    run: Run | None = None
+    timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, body: bytes, header_length: int | None, began: float, deadline: float) -> None:
+        self.body = body
+        self.header_length = header_length
+        self.began = began
+        self.deadline = deadline
+
+    def settled(self) -> None:
+        """The answer or the error is there. Called on the event loop, once for each call."""
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        """Nothing holds the body any more; after a deadline that may be later than :meth:`settled`."""

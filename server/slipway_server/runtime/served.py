@@ -1,0 +1,184 @@
+"""Inference from the bytes of requests to those of responses; knows no HTTP and no event loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from time import perf_counter
+
+import numpy as np
+
+from slipway_server.errors import Reason, RequestError, not_now
+from slipway_server.protocol.decode import decode
+from slipway_server.protocol.encode import encode
+from slipway_server.protocol.light import LightDecoder
+from slipway_server.protocol.outputs import OutputBook, Outputs
+from slipway_server.protocol.tensors import Array, InferRequest
+from slipway_server.runtime.call import Call
+from slipway_server.runtime.model import Model, ModelInputError, Run, StoppedError, plain
+from slipway_server.runtime.profile import Profile
+
+log = logging.getLogger(__name__)
+
+#: JSON grows up to thirtyfold when parsed. From this size on one request is parsed at a time.
+_LARGE_BYTES = 1024 * 1024
+#: From this size of its inputs on, a run gives its memory back when it is done.
+_SHRINK_BYTES = 16 * 1024 * 1024
+
+
+class Served:
+    """A model under the name and version by which clients know it."""
+
+    def __init__(self, model: Model, name: str, version: str, profile: Profile | None = None) -> None:
+        self.model = model
+        self.name = name
+        self.version = version
+        self.profile = profile or Profile()
+        self._large = threading.Lock()
+        self._book = OutputBook(model, name, version)
+        self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
+        self._specs = list(model.inputs.values())
+        #: Told of a call whose own wishes brought its deadline forward; on the thread that reads it.
+        self.on_deadline: Callable[[Call], None] = lambda _: None
+
+    def answer(self, calls: Sequence[Call], run: Run, inline_rows: int | None = None) -> list[Call]:
+        """Set ``content`` or ``error`` of each call, running those together that may be.
+
+        With ``inline_rows``, calls of more rows are read, but left to be run elsewhere, and returned.
+        """
+        groups: dict[Outputs, list[Call]] = {}
+        alone: list[Call] = []
+        later: list[Call] = []
+        for call in calls:
+            try:
+                if call.inputs is None and not self._light.read(call):
+                    self._read(call)
+            except Exception as error:
+                fail(call, error)
+                continue
+            if inline_rows is not None and call.rows > inline_rows:
+                later.append(call)
+            elif call.outputs is None:
+                alone.append(call)
+            else:
+                groups.setdefault(call.outputs, []).append(call)
+        for outputs, members in groups.items():
+            for batch in _batches(members, self.profile.max_rows):
+                self._run_together(outputs, batch, run)
+        for call in alone:
+            self._run_alone(call, run)
+        return later
+
+    def _read(self, call: Call) -> None:
+        """The ordinary way: every check, with words for what is wrong."""
+        if call.gzip:
+            from slipway_server.http.body import inflate
+
+            call.body, call.gzip = inflate(call.body, call.limit), False
+        json_bytes = len(call.body) if call.header_length is None else call.header_length
+        with self._large if json_bytes >= _LARGE_BYTES else nullcontext():
+            if call.codec is not None:
+                request = call.codec.decode(call.body, call.header_length, self.model)
+            else:
+                request = decode(call.body, call.header_length, self.model.inputs, self.model.output_names)
+        call.id, call.rows, call.request = request.id, request.rows, request
+        arrays = [request.inputs[spec.name] for spec in self._specs]
+        call.inputs = arrays
+        if request.timeout_microseconds is not None:
+            self._hurry(call, request.timeout_microseconds / 1e6)
+        if self.profile.batches and call.codec is None and all(len(a) == request.rows for a in arrays):
+            call.outputs = self._book.of(request.outputs)
+            self._light.remember(call, request)
+
+    def _hurry(self, call: Call, seconds: float) -> None:
+        deadline = call.began + seconds
+        if deadline < call.deadline:
+            call.deadline = deadline
+            if deadline <= perf_counter():
+                raise StoppedError
+            self.on_deadline(call)
+
+    def _run_together(self, outputs: Outputs, calls: list[Call], run: Run) -> None:
+        try:
+            answers = self.model.run_raw(self._join(calls), outputs.names, run)
+            outputs.write(calls, answers)
+        except Exception as error:
+            if len(calls) == 1 or isinstance(error, StoppedError):
+                for call in calls:
+                    fail(call, error)
+                return
+            # One request's values may be what the model refuses; the others must not suffer for it.
+            for call in calls:
+                self._run_together(outputs, [call], run)
+
+    def _join(self, calls: list[Call]) -> dict[str, Array]:
+        total = sum(call.rows for call in calls)
+        joined: dict[str, Array] = {}
+        for position, spec in enumerate(self._specs):
+            parts = [call.inputs[position] for call in calls if call.inputs is not None]
+            shape = (total, *(spec.shape or ())[1:])
+            if spec.datatype.dtype.hasobject:
+                joined[spec.name] = np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0])
+                continue
+            if len(parts) > 1:
+                data: bytes | memoryview | Array = b"".join(parts)  # type: ignore[arg-type]
+            else:
+                data = parts[0]
+            if isinstance(data, np.ndarray):
+                joined[spec.name] = data
+                continue
+            array = np.frombuffer(data, spec.datatype.dtype).reshape(shape)
+            # onnxruntime reads the memory in place: it has to be aligned, which a slice of a body may not be.
+            joined[spec.name] = array if array.flags.aligned else array.copy()
+        return joined
+
+    def _run_alone(self, call: Call, run: Run) -> None:
+        request: InferRequest | None = call.request
+        try:
+            if request is None:
+                raise RuntimeError("a call that was not read")
+            if sum(array.nbytes for array in request.inputs.values()) >= _SHRINK_BYTES:
+                run.shrink_after()
+            names = [choice.name for choice in request.outputs]
+            tensors = self.model.run(request.inputs, names, run)
+            if call.codec is not None:
+                call.content, call.header_length = call.codec.encode(request, tensors)
+            else:
+                call.content, call.header_length = encode(request, self.name, self.version, tensors)
+        except Exception as error:
+            fail(call, error)
+
+
+def fail(call: Call, error: Exception) -> None:
+    """Set the call's error as the client is to see it; anything unforeseen is logged and stays as it is."""
+    if isinstance(error, RequestError):
+        # The traceback's frames hold the parsed document, which has to go before the next one comes.
+        call.error = error.with_traceback(None)
+    elif isinstance(error, ModelInputError):
+        message = f"the model refuses these values: {plain(str(error))}"
+        call.error = RequestError(400, Reason.MODEL_INPUT, message)
+    elif isinstance(error, StoppedError):
+        call.error = not_now(Reason.DEADLINE, "the request took longer than the server allows")
+    elif isinstance(error, MemoryError):
+        call.error = not_now(
+            Reason.OVERLOAD, "not enough memory for this request now; send fewer rows at once"
+        )
+    else:
+        log.error("an inference failed unexpectedly", exc_info=error)
+        call.error = error
+
+
+def _batches(calls: list[Call], max_rows: int) -> list[list[Call]]:
+    if len(calls) <= max_rows and sum(call.rows for call in calls) <= max_rows:
+        return [calls]
+    batches: list[list[Call]] = []
+    rows = max_rows
+    for call in calls:
+        if rows + call.rows > max_rows:
+            batches.append([])
+            rows = 0
+        batches[-1].append(call)
+        rows += call.rows
+    return batches

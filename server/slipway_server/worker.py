@@ -1,0 +1,228 @@
+"""One process that serves: probes from the first moment, the model once it is loaded, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slipway.names import ModelFault
+from slipway_server.admin import Admin
+from slipway_server.frontend import Frontend
+from slipway_server.http.listen import Tls
+from slipway_server.http.server import HttpServer
+from slipway_server.last_words import say_last_words
+from slipway_server.lifecycle import Lifecycle
+from slipway_server.metrics.board import LAST, LOADED, Board, Counters
+from slipway_server.metrics.tracing import make_tracing
+from slipway_server.runtime.cpus import usable_cpus
+from slipway_server.runtime.load import LoadError, load_profiled
+from slipway_server.runtime.served import Served
+from slipway_server.settings import Settings
+
+log = logging.getLogger("slipway_server")
+
+#: On top of the longest request, for writing the answer.
+_GRACE_SECONDS = 5.0
+_PULSE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A worker's place among its peers: its row of the board, and whether it replaces one that died."""
+
+    board: Board
+    position: int = 0
+    replaces: bool = False
+
+
+async def serve(
+    settings: Settings, listen: Callable[[], socket.socket], admin: socket.socket | None, place: Place
+) -> int:
+    """Answer probes at once, load the model, serve until told to stop; returns the exit code.
+
+    A worker that replaces another listens only when it is ready, since clients already count on the port.
+    """
+    worker = _Worker(settings, place)
+    if admin is not None:
+        await worker.admin.start(admin)
+    if not place.replaces:
+        await worker.open(listen())
+    return await worker.live(listen)
+
+
+class _Worker:
+    def __init__(self, settings: Settings, place: Place) -> None:
+        config = settings.serving
+        self._settings, self._place = settings, place
+        self._row = place.board.row(place.position)
+        self.lifecycle = Lifecycle(config.drainSeconds)
+        self.lifecycle.peers_ready = lambda: all(place.board.all(LOADED))
+        self.counters = Counters(self._row)
+        threads = usable_cpus() // config.threads // place.board.rows
+        self.frontend = Frontend(config, self.lifecycle, self.counters, threads)
+        self.frontend.tracing = make_tracing(config)
+        self.admin = HttpServer(Admin(place.board, config, self._drain))
+        self._http: _Door | None = None
+        self._grace = config.requestTimeoutMilliseconds / 1000 + _GRACE_SECONDS
+        self._ends: list[asyncio.Task[Any]] = []
+
+    async def open(self, sock: socket.socket) -> None:
+        """Listen to clients."""
+        self._http = (_AsgiDoor if self._settings.twin else _OwnDoor)(self.frontend, self._settings)
+        await self._http.start(sock)
+
+    async def live(self, listen: Callable[[], socket.socket]) -> int:
+        terminated, interrupted = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, terminated.set)
+        loop.add_signal_handler(signal.SIGINT, interrupted.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._begin_drain)
+        self._ends = [asyncio.create_task(terminated.wait()), asyncio.create_task(interrupted.wait())]
+        pulse = asyncio.create_task(self._pulse(os.getppid(), terminated))
+        code = await self._load()
+        if code == 0 and self.lifecycle.loaded:
+            if self._http is None:
+                await self.open(listen())
+            await asyncio.wait(self._ends, return_when=asyncio.FIRST_COMPLETED)
+            if terminated.is_set():
+                log.info("drained", extra={"seconds": round(await self.lifecycle.drain(), 3)})
+        self.lifecycle.draining = True
+        pulse.cancel()
+        if self._http is not None:
+            await self._http.stop(self._grace)
+        # The admin port goes last, so that the final figures can still be read.
+        await self.admin.stop(1.0)
+        self.frontend.engine.close()
+        if self.frontend.tracing is not None:
+            await asyncio.to_thread(self.frontend.tracing.close)
+        return code
+
+    async def _load(self) -> int:
+        """Load the model and take requests; the exit code, 1 for a model that cannot be served."""
+        config, path = self._settings.serving, self._settings.termination_path
+        began = time.perf_counter()
+        loading = _in_a_daemon_thread(lambda: load_profiled(self._settings.model_dir, config))
+        await asyncio.wait([loading, *self._ends], return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            return 0
+        try:
+            model, profile = loading.result()
+        except LoadError as error:
+            say_last_words(path, error.fault, error.message)
+            return 1
+        except Exception as error:
+            log.exception("the model failed to load unexpectedly")
+            message = f"loading failed: {type(error).__name__}: {error}"
+            say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
+            return 1
+        self.frontend.engine.start(Served(model, config.modelName, config.modelVersion, profile))
+        seconds = time.perf_counter() - began
+        # What is there now stays for good; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        self.counters.loaded(seconds)
+        self.lifecycle.loaded = True
+        log.info(
+            "ready",
+            extra={
+                "model": config.modelName,
+                "version": config.modelVersion,
+                "digest": config.digest,
+                "seconds": round(seconds, 3),
+                "batches": profile.batches,
+                "inline": profile.inline,
+            },
+        )
+        return 0
+
+    async def _drain(self) -> dict[str, object]:
+        seconds = await self.lifecycle.drain()
+        return {"drained": self.lifecycle.in_flight == 0, "seconds": round(seconds, 3)}
+
+    def _begin_drain(self) -> None:
+        self._ends.append(asyncio.create_task(self._drained()))
+
+    async def _drained(self) -> None:
+        await self.lifecycle.drain()
+        await asyncio.Event().wait()
+
+    async def _pulse(self, parent: int, terminated: asyncio.Event) -> None:
+        """Tell the supervisor when the last request came, and end with it."""
+        while True:
+            self._row[LAST] = self.lifecycle.last
+            if os.getppid() != parent:
+                terminated.set()
+            await asyncio.sleep(_PULSE_SECONDS)
+
+
+class _OwnDoor:
+    """The serving port by our own HTTP side."""
+
+    def __init__(self, frontend: Frontend, settings: Settings) -> None:
+        self._server = HttpServer(frontend)
+        self._tls = None if settings.tls is None else Tls(settings.tls)
+
+    async def start(self, sock: socket.socket) -> None:
+        await self._server.start(sock, self._tls)
+
+    async def stop(self, grace: float) -> None:
+        await self._server.stop(grace)
+
+
+class _AsgiDoor:
+    """The serving port by uvicorn and the ASGI twin."""
+
+    def __init__(self, frontend: Frontend, settings: Settings) -> None:
+        from slipway_server.http.asgi import AsgiApp, listener
+
+        grace = settings.serving.requestTimeoutMilliseconds // 1000 + int(_GRACE_SECONDS)
+        self._server = listener(AsgiApp(frontend), grace)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        self._task = asyncio.create_task(self._server.serve(sockets=[sock]))
+
+    async def stop(self, grace: float) -> None:  # noqa: ARG002
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+_Door = _OwnDoor | _AsgiDoor
+
+
+def _in_a_daemon_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
+    """Run without holding up the loop, nor the exit of a server that is told to stop meanwhile."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def body() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server was told to stop
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=body, name="load", daemon=True).start()
+    return future
