@@ -15,7 +15,7 @@ from slipway_server.errors import Reason, not_now
 from slipway_server.runtime.call import Call
 from slipway_server.runtime.crew import MAX_WAITING, Crew, deadline_error
 from slipway_server.runtime.model import Run
-from slipway_server.runtime.profile import INLINE_SECONDS
+from slipway_server.runtime.profile import INLINE_BATCH_SECONDS
 from slipway_server.runtime.served import Served
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Engine:
         profile = served.profile
         self._inline = profile.inline
         row = max(profile.row_seconds, 1e-7)
-        self._inline_rows = max(1, int(5 * INLINE_SECONDS / row))
+        self._inline_rows = max(1, int(INLINE_BATCH_SECONDS / row))
         self.crew.start(served)
         if self._inline:
             self._watch.start()

@@ -27,8 +27,10 @@ _SIZES = (2, 3, 5, 8, 13, 16, 21, 32, 33, 64, 100, MAX_ROWS)
 _CURVE = (1, 8, 32)
 #: A row in a batch must cost less than this part of a row alone to be worth waiting for others.
 _GAIN = 0.8
-#: A call longer than this belongs on a thread of its own, so that the event loop stays free.
+#: A call of one row that takes longer belongs on a thread of its own, so that the event loop stays free.
 INLINE_SECONDS = 0.001
+#: The same for a whole batch, of which there is one where there would be many single calls.
+INLINE_BATCH_SECONDS = 0.005
 #: No model is measured for longer than about this; probing must not keep a large one from getting ready.
 _PATIENCE_SECONDS = 2.0
 #: Operators by which the values of a request decide how long it takes, as ``NodeProto.op_type`` holds them.
@@ -80,11 +82,10 @@ def _measure(model: Model, path: Path) -> Profile:
         if size * curve[1] < _PATIENCE_SECONDS / 4:
             curve[size] = _seconds(model, _cut(rows, 0, size))
     last = max(curve)
-    inline = curve[last] < INLINE_SECONDS and not open_ended
     gains = last > 1 and curve[last] / last < _GAIN * curve[1]
     if open_ended or not gains or not _same_bits(model, rows, deadline):
-        return Profile(inline=inline, curve=curve)
-    return Profile(batches=True, inline=inline, max_rows=MAX_ROWS, curve=curve)
+        return Profile(inline=curve[1] < INLINE_SECONDS and not open_ended, curve=curve)
+    return Profile(True, curve[last] < INLINE_BATCH_SECONDS, MAX_ROWS, curve)
 
 
 def _takes_rows(specs: Iterable[TensorSpec]) -> bool:
