@@ -31,6 +31,7 @@ def groups() -> dict[str, list[Rule]]:
     """All rules by the name of their group; a group is evaluated in order, one after the other."""
     return {
         "slipway-limits": list(limits_rules()),
+        "slipway-chi-square": list(quantile_rules()),
         "slipway-drift": list(drift_rules()),
         "slipway-data-quality": list(quality_rules()),
         "slipway-performance": list(performance_rules()),
@@ -51,21 +52,20 @@ def files() -> dict[str, str]:
 
 
 def limits_rules() -> Iterator[Rule]:
-    """Each model's limits, and the chi-square quantile by number of bins."""
+    """Each model's limits: those of its spec, or the defaults."""
     models = f"group by (namespace, model) ({Metric.REQUESTS})"
     for limit in Limit:
         exported = f'max by (namespace, model) ({OperatorMetric.LIMIT}{{limit="{limit}"}})'
         if limit in DEFAULTS:
             exported = f"{exported}\nor\n0 * {models} + {DEFAULTS[limit]!r}"
         yield Record("slipway:limit", exported, {"limit": limit.value})
-    quantiles = (
-        (bins, critical_value(bins - 1, DriftLimits().significance, USUAL_FEATURES))
-        for bins in range(2, _MOST_BINS + 1)
-    )
-    table = "\nor\n".join(
-        f'label_replace(vector({value!r}), "bins", "{bins}", "", "")' for bins, value in quantiles
-    )
-    yield Record("slipway:chi_square:critical", table)
+
+
+def quantile_rules() -> Iterator[Rule]:
+    """The chi-square value that chance does not exceed, by number of bins, where the operator says none."""
+    for bins in range(2, _MOST_BINS + 1):
+        value = critical_value(bins - 1, DriftLimits().significance, USUAL_FEATURES)
+        yield Record("slipway:chi_square:critical", f"vector({value!r})", {"bins": str(bins)})
 
 
 class _Dumper(yaml.SafeDumper):

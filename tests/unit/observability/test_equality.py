@@ -53,7 +53,7 @@ class World:
 
     def __init__(self) -> None:
         self.random = np.random.default_rng(21)
-        self.check = Check()
+        self.check = Check(("limits", "chi-square", "drift", "data-quality", "performance", "fairness"))
         self.pods: dict[str, dict[Series, list[float]]] = {"a": {}, "b": {}}
 
     def count(self, metric: str, labels: Mapping[str, str], yesterday: int, today: int) -> None:
