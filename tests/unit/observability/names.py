@@ -29,7 +29,10 @@ def known_metrics() -> set[str]:
     """What the code exports or the rules record; a histogram's series by their suffixes."""
     registry = CollectorRegistry()
     Metrics(registry)
-    own = {sample.name for family in registry.collect() for sample in family.samples}
+    families = list(registry.collect())
+    own = {sample.name for family in families for sample in family.samples}
+    # A counter whose labels are not known beforehand has no series yet.
+    own |= {f"{family.name}_total" for family in families if family.type == "counter"}
     recorded = {rule.record for rules in groups().values() for rule in rules if isinstance(rule, Record)}
     exported = {str(name) for name in [*Metric, *OperatorMetric]}
     suffixed = {f"{name}_{suffix}" for name in Metric for suffix in ("bucket", "sum", "count")}
