@@ -20,7 +20,7 @@ from tests.unit.observability.world import LAST, NOW, make_world
 #: What a reader would have chosen.
 CHOSEN = {"namespace": "risk", "model": "fraud", "name": "fraud", "feature": "age", "__rate_interval": "15m"}
 #: The operator's own series, of which a panel shows each.
-OPERATED = (
+OPERATED: tuple[tuple[str, dict[str, str]], ...] = (
     (OperatorMetric.READY, {}),
     (OperatorMetric.REVISION_READY_REPLICAS, {"role": "canary", "revision": "fraud-1"}),
     (OperatorMetric.VERDICT, {"condition": "Drift", "status": "True"}),
