@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from slipway.api.base import MESSAGE_KEY
 from slipway.api.generated import write_or_check
-from slipway.api.types import GROUP, KIND, MESSAGE_KEY, PLURAL, VERSION, ModelDeployment
+from slipway.api.types import GROUP, KIND, PLURAL, VERSION, ModelDeployment
 
 Schema = dict[str, Any]
 

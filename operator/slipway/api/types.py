@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from slipway.api.base import MESSAGE_KEY, Block, rule, string
 from slipway.contract import Digest
 
 GROUP = "slipway.dev"
@@ -24,29 +25,9 @@ MAX_NAME_LENGTH = 45
 _INT32 = 2**31 - 1
 
 
-#: Beside a pattern in a schema: the sentence that the API server answers instead of the bare expression.
-MESSAGE_KEY = "x-slipway-message"
-
-
-def _rule(rule: str, message: str) -> dict[str, Any]:
-    """A CEL rule with the message a person reads when it refuses."""
-    return {"rule": rule, "message": message}
-
-
-def _string(pattern: str, message: str, *, max_length: int) -> Any:
-    """Constraints of a string, with the message a person reads when the pattern does not match."""
-    return Field(pattern=pattern, max_length=max_length, json_schema_extra={MESSAGE_KEY: message})
-
-
-class Block(BaseModel):
-    """Base of every part of the resource."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
 DnsSubdomain = Annotated[
     str,
-    _string(
+    string(
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
         "must be a name of lower case letters, digits, '-' and '.', such as store or store.v2",
         max_length=253,
@@ -55,11 +36,11 @@ DnsSubdomain = Annotated[
 _LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 LabelKey = Annotated[
     str,
-    _string(_LABEL_KEY, "keys must be label keys, such as disktype or example.com/disktype", max_length=317),
+    string(_LABEL_KEY, "keys must be label keys, such as disktype or example.com/disktype", max_length=317),
 ]
 LabelValue = Annotated[
     str,
-    _string(
+    string(
         r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
         "must be a label value: letters, digits, '-', '_' and '.', with a letter or digit at both ends",
         max_length=63,
@@ -69,7 +50,7 @@ Quantity = Annotated[
     Annotated[int, Field(ge=0)]
     | Annotated[
         str,
-        _string(
+        string(
             r"^[0-9]{1,15}([.][0-9]{1,9})?(m|k|Ki|[MGTPE]i?|e[0-9]{1,2})?$",
             "must be a quantity that is not negative, such as 500m, 2 or 1Gi",
             max_length=28,
@@ -105,27 +86,27 @@ class Model(Block):
         description="Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://… or pvc://CLAIM/PATH.",
         json_schema_extra={
             "x-kubernetes-validations": [
-                _rule(
+                rule(
                     "!self.matches('[[:cntrl:]]')", "uri must not contain line breaks or control characters"
                 ),
-                _rule(
+                rule(
                     "self.startsWith('mlflow://') || self.startsWith('https://') || self.startsWith('pvc://')",
                     "uri must start with mlflow://, https:// or pvc://",
                 ),
-                _rule(
+                rule(
                     "!self.startsWith('mlflow://') || "
                     "self.matches('^mlflow://[^/@:]+(@[A-Za-z0-9_.-]+|/[1-9][0-9]*)$')",
                     "an MLflow model is mlflow://NAME@ALIAS or mlflow://NAME/VERSION, such as mlflow://fraud@champion",
                 ),
-                _rule(
+                rule(
                     "!self.startsWith('pvc://') || self.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+$')",
                     "a model on a volume is pvc://CLAIM/PATH, such as pvc://models/fraud/model.onnx",
                 ),
-                _rule(
+                rule(
                     "!self.startsWith('pvc://') || !self.matches('(^|/)[.][.](/|$)')",
                     "the path on a volume must not contain '..'",
                 ),
-                _rule(
+                rule(
                     "!self.startsWith('https://') || self.matches('^https://[^/@?#]+/[^?#]+$')",
                     "an https model is https://HOST/PATH without user, query or fragment; "
                     "give credentials by credentials.secretRef",
@@ -176,16 +157,16 @@ class Resources(Block):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                _rule(
+                rule(
                     "!isQuantity(string(self.requests.cpu)) || "
                     "quantity(string(self.requests.cpu)).isGreaterThan(quantity('0'))",
                     "requests.cpu must be above 0, since scaling counts in percent of it",
                 ),
-                _rule(
+                rule(
                     "!has(self.limits.cpu) || " + _at_most("self.requests.cpu", "self.limits.cpu"),
                     "requests.cpu (100m where it is not given) must not be above limits.cpu",
                 ),
-                _rule(
+                rule(
                     _at_most("self.requests.memory", "self.limits.memory"),
                     "requests.memory (256Mi where it is not given) must not be above limits.memory "
                     "(1Gi where it is not given)",
@@ -209,16 +190,16 @@ class Toleration(Block):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                _rule(
+                rule(
                     "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
                     "a toleration without key needs operator: Exists",
                 ),
-                _rule(
+                rule(
                     "!has(self.operator) || self.operator != 'Exists' || "
                     "!has(self.value) || self.value == ''",
                     "a toleration with operator: Exists must have no value",
                 ),
-                _rule(
+                rule(
                     "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
                     "tolerationSeconds needs effect: NoExecute",
                 ),
@@ -229,7 +210,7 @@ class Toleration(Block):
     key: (
         Annotated[
             str,
-            _string(_LABEL_KEY, "key must be a label key, such as gpu or example.com/gpu", max_length=317),
+            string(_LABEL_KEY, "key must be a label key, such as gpu or example.com/gpu", max_length=317),
         ]
         | None
     ) = Field(default=None, description="Key of the taint; absent with operator Exists means every key.")
@@ -255,9 +236,7 @@ class EnvVar(Block):
         json_schema_extra={
             MESSAGE_KEY: "must be letters, digits and '_', and not start with a digit",
             "x-kubernetes-validations": [
-                _rule(
-                    "!self.startsWith('SLIPWAY_')", "names that start with SLIPWAY_ are set by the operator"
-                )
+                rule("!self.startsWith('SLIPWAY_')", "names that start with SLIPWAY_ are set by the operator")
             ],
         },
     )
@@ -328,7 +307,7 @@ class Scaling(Block):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                _rule(
+                rule(
                     "self.minReplicas <= self.maxReplicas",
                     "minReplicas must not be above maxReplicas; raise maxReplicas first",
                 )
@@ -436,12 +415,12 @@ class ModelDeployment(Block):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                _rule(
+                rule(
                     f"self.metadata.name.size() <= {MAX_NAME_LENGTH}",
                     f"metadata.name must have at most {MAX_NAME_LENGTH} characters, since its children's "
                     "names are longer",
                 ),
-                _rule(
+                rule(
                     "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
                     "metadata.name must start with a lower case letter, hold only such letters, digits and "
                     "'-', and not end with '-', since a Service carries it",

@@ -1,0 +1,26 @@
+"""What every part of the resource's schema is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: Beside a pattern in a schema: the sentence that the API server answers instead of the bare expression.
+MESSAGE_KEY = "x-slipway-message"
+
+
+def rule(rule: str, message: str) -> dict[str, Any]:
+    """A CEL rule with the message a person reads when it refuses."""
+    return {"rule": rule, "message": message}
+
+
+def string(pattern: str, message: str, *, max_length: int) -> Any:
+    """Constraints of a string, with the message a person reads when the pattern does not match."""
+    return Field(pattern=pattern, max_length=max_length, json_schema_extra={MESSAGE_KEY: message})
+
+
+class Block(BaseModel):
+    """Base of every part of the resource."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)

@@ -1,0 +1,220 @@
+"""How a new revision takes over: the ``rollout`` block of the spec, and what status remembers of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from slipway.api.base import Block, rule, string
+
+#: Steps, gates, rejected revisions and looks that a resource may hold.
+MAX_STEPS = 32
+MAX_GATES = 8
+MAX_REJECTED = 20
+MAX_LOOKS = 60
+
+Share = Annotated[
+    str,
+    string(
+        r"^(0|[1-9][0-9]?)([.][0-9]{1,4})?%$", "must be a share below 100%, such as 1% or 0.25%", max_length=8
+    ),
+]
+Ratio = Annotated[
+    str,
+    string(r"^[1-9][0-9]{0,2}([.][0-9]{1,3})?$", "must be a ratio of 1 or more, such as 1.25", max_length=7),
+]
+
+
+class SetMirror(Block):
+    """Copy traffic to the canary; its answers are thrown away."""
+
+    percent: int = Field(ge=0, le=100, description="Percent of the stable revision's requests.")
+
+
+class SetCanaryScale(Block):
+    """Give the canary pods before it gets traffic."""
+
+    replicas: int = Field(ge=1, le=1000, description="Pods of the canary at least.")
+
+
+class Pause(Block):
+    """Wait for a time, or for a person."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.seconds) != (has(self.untilApproved) && self.untilApproved)",
+                    "a pause needs either seconds or untilApproved: true",
+                )
+            ]
+        }
+    )
+
+    seconds: int | None = Field(default=None, ge=1, le=2_592_000, description="How long to wait.")
+    untilApproved: bool | None = Field(default=None, description="Wait for kubectl slipway promote.")
+
+
+class AnalysisStep(Block):
+    """Stay until the gates have enough evidence for or against."""
+
+
+class Step(Block):
+    """One step; exactly one of its fields is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "[has(self.setWeight), has(self.setMirror), has(self.setCanaryScale), has(self.pause), "
+                    "has(self.analysis)].filter(found, found).size() == 1",
+                    "a step has exactly one of setWeight, setMirror, setCanaryScale, pause and analysis",
+                )
+            ]
+        }
+    )
+
+    setWeight: int | None = Field(default=None, ge=0, le=100, description="Percent of traffic on the canary.")
+    setMirror: SetMirror | None = Field(default=None, description="Copy traffic to the canary.")
+    setCanaryScale: SetCanaryScale | None = Field(default=None, description="Give the canary pods.")
+    pause: Pause | None = Field(default=None, description="Wait.")
+    analysis: AnalysisStep | None = Field(default=None, description="Wait for the gates' evidence.")
+
+
+class Gate(Block):
+    """One question that the evidence has to answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "(self.type == 'SlowRequests') == has(self.thresholdMilliseconds)",
+                    "thresholdMilliseconds goes with type SlowRequests, and with no other",
+                )
+            ]
+        }
+    )
+
+    name: str = Field(
+        min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Names the gate."
+    )
+    type: Literal["ErrorRate", "SlowRequests"] = Field(description="What counts against the canary.")
+    thresholdMilliseconds: Literal[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000] | None = Field(
+        default=None, description="A request that takes longer is slow; a bound of the latency histogram."
+    )
+    objective: Share = Field(default="1%", description="Share that is good enough whatever stable does.")
+    toleratedRatio: Ratio = Field(
+        default="1.25", description="Times stable's rate that the canary may have; evidence of more aborts."
+    )
+    ruledOutRatio: Ratio = Field(
+        default="2", description="Times stable's rate that must be ruled out before the gate passes."
+    )
+    dryRun: bool = Field(default=False, description="Report the verdict, but do not act on it.")
+
+
+class Analysis(Block):
+    """When the gates are asked, and what happens when they cannot tell."""
+
+    intervalSeconds: int = Field(default=30, ge=5, le=3600, description="Time between two looks.")
+    maxDurationSeconds: int = Field(
+        default=3600, ge=30, le=604_800, description="An analysis step without a verdict ends after this."
+    )
+    onInconclusive: Literal["Pause", "Abort", "Promote"] = Field(
+        default="Pause", description="What happens then."
+    )
+    gates: tuple[Gate, ...] = Field(
+        default=(Gate(name="error-rate", type="ErrorRate"),),
+        min_length=1,
+        max_length=MAX_GATES,
+        description="Every gate must pass; one that fails aborts.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+
+
+DEFAULT_STEPS = (
+    Step(setWeight=10),
+    Step(analysis=AnalysisStep()),
+    Step(setWeight=50),
+    Step(analysis=AnalysisStep()),
+)
+
+
+class Rollout(Block):
+    """How a new revision takes over."""
+
+    strategy: Literal["RollingUpdate", "Canary"] = Field(
+        default="RollingUpdate",
+        description="RollingUpdate moves all traffic once the new revision is ready; Canary goes by steps.",
+    )
+    paused: bool = Field(default=False, description="Hold where it is.")
+    progressDeadlineSeconds: int = Field(
+        default=600, ge=30, le=86_400, description="A canary that is not ready by then is aborted."
+    )
+    steps: tuple[Step, ...] = Field(
+        default=DEFAULT_STEPS, min_length=1, max_length=MAX_STEPS, description="What a canary goes through."
+    )
+    analysis: Analysis = Field(default=Analysis(), description="The gates, and when they are asked.")
+
+
+class LookStatus(Block):
+    """Raw counts between two looks, of which the evidence is computed anew each time."""
+
+    canaryRequests: int = Field(ge=0, description="Requests that the canary answered.")
+    canaryEvents: tuple[int, ...] = Field(
+        max_length=MAX_GATES, description="Of these, what counts against each gate."
+    )
+    stableRequests: int = Field(ge=0, description="Requests that the stable revision answered.")
+    stableEvents: tuple[int, ...] = Field(
+        max_length=MAX_GATES, description="Of these, what counts against each gate."
+    )
+
+
+class GateStatus(Block):
+    """What a gate says."""
+
+    name: str = Field(max_length=63, description="Names the gate.")
+    verdict: Literal["Pass", "Fail", "Inconclusive"] = Field(description="What the evidence says.")
+    message: str = Field(max_length=1024, description="The evidence in words.")
+
+
+class Rejection(Block):
+    """A revision that was found bad and is not tried again by itself."""
+
+    revision: str = Field(max_length=63, description="Its name.")
+    digest: str = Field(max_length=71, description="SHA-256 of its model's files.")
+    rejectedAt: str = Field(max_length=64, description="When.", json_schema_extra={"format": "date-time"})
+    message: str = Field(max_length=1024, description="Why.")
+
+
+class RolloutStatus(Block):
+    """How far a rollout is: all that decides, so that a restarted operator decides the same."""
+
+    phase: Literal["Progressing", "Paused", "Promoting", "Aborting"] = Field(description="What goes on.")
+    revision: str = Field(max_length=63, description="The canary that this is about.")
+    step: int = Field(default=0, ge=0, le=MAX_STEPS, description="Steps that are done.")
+    startedAt: str = Field(
+        max_length=64, description="When the rollout began.", json_schema_extra={"format": "date-time"}
+    )
+    stepStartedAt: str = Field(
+        max_length=64, description="When the current step began.", json_schema_extra={"format": "date-time"}
+    )
+    weight: int = Field(default=0, ge=0, le=100, description="Percent of traffic meant for the canary.")
+    mirrorPercent: int = Field(default=0, ge=0, le=100, description="Percent of traffic copied to it.")
+    canaryReplicas: int = Field(default=1, ge=0, le=1000, description="Pods that it is given at least.")
+    lookedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When counts were last taken.",
+        json_schema_extra={"format": "date-time"},
+    )
+    looks: tuple[LookStatus, ...] = Field(
+        default=(), max_length=MAX_LOOKS, description="Counts, oldest first."
+    )
+    gates: tuple[GateStatus, ...] = Field(
+        default=(),
+        max_length=MAX_GATES,
+        description="What each gate says.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    message: str = Field(default="", max_length=1024, description="What it waits for, or why it was aborted.")

@@ -1,0 +1,264 @@
+"""A canary's way: pure steps from what is remembered and what is seen to what is to be done.
+
+All state is :class:`slipway.api.rollout.RolloutStatus`, kept in the resource's status: an operator that is
+killed at any point decides the same afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from slipway.api.rollout import MAX_LOOKS, Analysis, GateStatus, LookStatus, Rollout, RolloutStatus, Step
+from slipway.core.gates import judge
+from slipway.core.observed import Fault
+
+
+class Command(StrEnum):
+    """What a person may ask of a rollout, by annotation with the canary's hash as value."""
+
+    PROMOTE = "promote"
+    PROMOTE_FULL = "promote-full"
+    ABORT = "abort"
+    RETRY = "retry"
+
+
+class Outcome(StrEnum):
+    """Where a rollout stands after a step."""
+
+    CONTINUE = "Continue"
+    PROMOTE = "Promote"
+    REJECT = "Reject"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is seen of a rollout.
+
+    Attributes:
+        canary: name of the canary's revision.
+        canary_ready: its ready pods.
+        stable_ready: ready pods of the stable revision.
+        max_replicas: that a revision may have.
+        fault: what keeps the canary's pods from being ready, or None.
+        seen_weights: percent of traffic that each router sends to the canary; None while that is not known.
+        counts: what both arms answered since the last look; None where it could not be had.
+        commands: of a person, for this canary.
+    """
+
+    canary: str
+    canary_ready: int
+    stable_ready: int
+    max_replicas: int
+    fault: Fault | None = None
+    seen_weights: frozenset[int] | None = None
+    counts: LookStatus | None = None
+    commands: frozenset[Command] = frozenset()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done.
+
+    Attributes:
+        state: to be remembered; its weight, mirror and replicas are what traffic and capacity have to become.
+        outcome: whether the rollout goes on.
+        wait: seconds until time alone may change something, or None.
+    """
+
+    state: RolloutStatus
+    outcome: Outcome = Outcome.CONTINUE
+    wait: float | None = None
+
+
+def decide(rollout: Rollout, before: RolloutStatus | None, seen: Situation, now: datetime) -> Decision:
+    """The next decision on a rollout.
+
+    Args:
+        rollout: the spec.
+        before: what is remembered; None, or of another canary, at the start.
+        seen: what is seen.
+        now: the time, with a time zone.
+    """
+    state = before if before is not None and before.revision == seen.canary else _begin(seen, now)
+    if Command.ABORT in seen.commands:
+        return _abort(state, "aborted by a person")
+    if state.phase == "Aborting":
+        return _abort(state, state.message)
+    state = _look(state, rollout.analysis, seen, now)
+    failed = next(
+        (gate for gate in state.gates if _acts(gate, rollout.analysis) and gate.verdict == "Fail"), None
+    )
+    if failed is not None:
+        return _abort(state, f"gate {failed.name}: {failed.message}")
+    if seen.fault is not None and _is_overdue(state, rollout, seen, now):
+        return _abort(state, f"{seen.fault.reason}: {seen.fault.message}"[:1024])
+    if _is_overdue(state, rollout, seen, now):
+        return _abort(state, f"not ready within {rollout.progressDeadlineSeconds} s")
+    if Command.PROMOTE_FULL in seen.commands or state.phase == "Promoting":
+        return _promote(state, seen)
+    if rollout.paused:
+        return Decision(_changed(state, phase="Paused", message="spec.rollout.paused is true"))
+    return _walk(rollout, state, seen, now)
+
+
+def needed_pods(weight: int, seen: Situation) -> int:
+    """Ready pods that a canary needs before it may carry this percent of what the stable revision carries."""
+    return min(seen.max_replicas, max(1, math.ceil(seen.stable_ready * weight / 100)))
+
+
+def _walk(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
+    """Do as many steps as are done at once, and stop at the first that is not."""
+    while state.step < len(rollout.steps):
+        step = rollout.steps[state.step]
+        waiting = _enter(step, state, rollout, seen, now)
+        if waiting is not None:
+            return waiting
+        state = _changed(
+            _target(step, state), step=state.step + 1, stepStartedAt=_text(now), phase="Progressing"
+        )
+    return _promote(state, seen)
+
+
+def _target(step: Step, state: RolloutStatus) -> RolloutStatus:
+    """What a step asks for, whether or not it is reached yet."""
+    if step.setWeight is not None:
+        return _changed(state, weight=step.setWeight)
+    if step.setMirror is not None:
+        return _changed(state, mirrorPercent=step.setMirror.percent)
+    if step.setCanaryScale is not None:
+        return _changed(state, canaryReplicas=step.setCanaryScale.replicas)
+    return state
+
+
+def _enter(
+    step: Step, state: RolloutStatus, rollout: Rollout, seen: Situation, now: datetime
+) -> Decision | None:
+    """Why a step is not done yet, or None if it is."""
+    target = _target(step, state)
+    if step.setWeight is not None:
+        return _reach_weight(state, step.setWeight, seen)
+    if step.setMirror is not None and step.setMirror.percent and seen.canary_ready < 1:
+        return _wait(state, "the canary has no ready pod to mirror to")
+    if step.setCanaryScale is not None and seen.canary_ready < min(target.canaryReplicas, seen.max_replicas):
+        return _wait(target, f"{seen.canary_ready} of {target.canaryReplicas} canary pods are ready")
+    if step.pause is not None:
+        return _pause(step, state, seen, now)
+    if step.analysis is not None:
+        return _analyse(state, rollout.analysis, seen, now)
+    return None
+
+
+def _reach_weight(state: RolloutStatus, weight: int, seen: Situation) -> Decision | None:
+    """Capacity first, then weight, then proof that every router does as it was told."""
+    pods = needed_pods(weight, seen)
+    grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
+    if weight > state.weight and seen.canary_ready < pods:
+        return _wait(grown, f"{seen.canary_ready} of {pods} canary pods are ready for {weight}%")
+    reached = _changed(grown, weight=weight)
+    if seen.seen_weights != frozenset({weight}):
+        return _wait(reached, f"not every router sends {weight}% yet")
+    return None
+
+
+def _pause(step: Step, state: RolloutStatus, seen: Situation, now: datetime) -> Decision | None:
+    if Command.PROMOTE in seen.commands:
+        return None
+    if step.pause is not None and step.pause.seconds is not None:
+        left = step.pause.seconds - (now - _time(state.stepStartedAt)).total_seconds()
+        if left <= 0:
+            return None
+        return Decision(_changed(state, phase="Paused", message="pause"), wait=left)
+    return Decision(_changed(state, phase="Paused", message="waits for approval: kubectl slipway promote"))
+
+
+def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> Decision | None:
+    acting = [gate for gate in state.gates if _acts(gate, analysis)]
+    looked = state.lookedAt is not None and _time(state.lookedAt) > _time(state.stepStartedAt)
+    if looked and state.looks and all(gate.verdict == "Pass" for gate in acting):
+        return None
+    if Command.PROMOTE in seen.commands:
+        return None
+    left = analysis.maxDurationSeconds - (now - _time(state.stepStartedAt)).total_seconds()
+    if left > 0:
+        return Decision(
+            _changed(state, phase="Progressing", message="gathers evidence"),
+            wait=min(left, _until_look(state, analysis, now)),
+        )
+    if analysis.onInconclusive == "Promote":
+        return None
+    if analysis.onInconclusive == "Abort":
+        return _abort(state, f"no verdict within {analysis.maxDurationSeconds} s")
+    return Decision(
+        _changed(state, phase="Paused", message="inconclusive; kubectl slipway promote or abort"),
+        wait=_until_look(state, analysis, now),
+    )
+
+
+def _promote(state: RolloutStatus, seen: Situation) -> Decision:
+    """All traffic, once the canary has the capacity for it; then the roles are swapped."""
+    promoting = _changed(state, phase="Promoting", mirrorPercent=0, message="takes over")
+    waiting = _reach_weight(promoting, 100, seen)
+    if waiting is not None:
+        return Decision(_changed(waiting.state, phase="Promoting"), wait=waiting.wait)
+    return Decision(promoting, Outcome.PROMOTE)
+
+
+def _abort(state: RolloutStatus, message: str) -> Decision:
+    """No traffic; the canary is left once every router has been seen to send it none."""
+    aborting = _changed(state, phase="Aborting", weight=0, mirrorPercent=0, message=message[:1024])
+    return Decision(aborting, Outcome.REJECT)
+
+
+def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> RolloutStatus:
+    """Take in counts when a look is due. Counts of two different weights are never one look's."""
+    if seen.counts is None or _until_look(state, analysis, now) > 0:
+        return state
+    looks = (*state.looks, seen.counts)
+    if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
+        # Nothing can be compared: no evidence, neither for nor against.
+        looks = state.looks
+    return _changed(
+        state, lookedAt=_text(now), looks=looks[-MAX_LOOKS:], gates=judge(analysis, looks[-MAX_LOOKS:])
+    )
+
+
+def _until_look(state: RolloutStatus, analysis: Analysis, now: datetime) -> float:
+    since = _time(state.lookedAt or state.startedAt)
+    return max(0.0, analysis.intervalSeconds - (now - since).total_seconds())
+
+
+def _is_overdue(state: RolloutStatus, rollout: Rollout, seen: Situation, now: datetime) -> bool:
+    """Whether the canary lacks the pods it was given, and has lacked them for too long."""
+    if seen.canary_ready >= min(state.canaryReplicas, seen.max_replicas):
+        return False
+    return now - _time(state.stepStartedAt) >= timedelta(seconds=rollout.progressDeadlineSeconds)
+
+
+def _acts(gate: GateStatus, analysis: Analysis) -> bool:
+    return any(found.name == gate.name and not found.dryRun for found in analysis.gates)
+
+
+def _begin(seen: Situation, now: datetime) -> RolloutStatus:
+    return RolloutStatus(
+        phase="Progressing", revision=seen.canary, startedAt=_text(now), stepStartedAt=_text(now)
+    )
+
+
+def _wait(state: RolloutStatus, message: str) -> Decision:
+    return Decision(_changed(state, phase="Progressing", message=message))
+
+
+def _changed(state: RolloutStatus, **fields: Any) -> RolloutStatus:
+    return state.model_copy(update=fields)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
