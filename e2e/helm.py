@@ -12,7 +12,19 @@ from e2e.cluster.settings import Settings
 from e2e.cluster.tools import HELM, KUBERNETES_VERSION, Tools
 
 CHART = Path(__file__).resolve().parents[1] / "charts" / "slipway"
+IMAGES = ("operator", "server")
+RELEASE = "slipway"
+NAMESPACE = "slipway-system"
 CALL_SECONDS = 60.0
+
+
+def image_values(references: Mapping[str, str], **values: Any) -> dict[str, Any]:
+    """The chart's values for images given as `NAME@DIGEST` under `operator` and `server`, beside others."""
+    images = {
+        short: dict(zip(("repository", "digest"), references[short].split("@"), strict=True))
+        for short in IMAGES
+    }
+    return {**values, "image": images["operator"], "server": {"image": images["server"]}}
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class Helm:
 
     def template(self, values: Mapping[str, Any], *, chart: Path = CHART) -> str:
         """The manifests that these values make, as one YAML stream."""
-        words = ["template", "slipway", str(chart), "--namespace=slipway-system"]
+        words = ["template", RELEASE, str(chart), f"--namespace={NAMESPACE}"]
         return self.helm(*words, f"--kube-version={KUBERNETES_VERSION}", values=values)
 
     def _env(self) -> dict[str, str]:

@@ -58,9 +58,9 @@ class Kube:
         """`kubectl apply` objects in the order given; returns one line for each."""
         return self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects, sort_keys=False))
 
-    def apply_file(self, path: Path) -> str:
-        """`kubectl apply` a file as a user would."""
-        return self.kubectl("apply", "-f", str(path))
+    def apply_file(self, path: Path, namespace: str) -> str:
+        """`kubectl apply` a file as a user would; `namespace` is for objects that name none."""
+        return self.kubectl("apply", "-f", str(path), f"--namespace={namespace}")
 
     def ensure_namespace(self, name: str) -> None:
         """Make a namespace that admits only pods of the restricted standard."""

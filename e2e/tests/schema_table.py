@@ -108,6 +108,8 @@ MODEL = [
             ("mlflow://f@c", "mlflow://@c"),
             ("mlflow://f@c", "mlflow://a/b@c"),
             ("mlflow://f@c", "mlflow://f@c/1"),
+            ("mlflow://f@c", "mlflow://f?x@c"),
+            ("mlflow://f@c", "mlflow://f:2@c"),
         )
     ),
     *(

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -70,7 +71,8 @@ def mlflow_server(
     try:
         yield Mlflow(f"http://127.0.0.1:{port}", folder / "artifacts", process, log)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
@@ -90,6 +92,8 @@ class Reply:
     unwell: int = 0
     #: Seconds between two halves of the body.
     pause: float = 0.0
+    #: Whether the connection breaks after half of the body.
+    breaks: bool = False
     #: ``Authorization`` without which it answers 401.
     wants: str | None = None
 
@@ -127,6 +131,10 @@ def web_server(tls: ssl.SSLContext | None = None) -> Iterator[WebServer]:
             self.wfile.write(reply.body[:half])
             self.wfile.flush()
             time.sleep(reply.pause)
+            if reply.breaks:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.connection.detach())
+                return
             self.wfile.write(reply.body[half:])
             self.close_connection = True
 

@@ -117,6 +117,22 @@ def test_a_redirect_is_followed_without_the_credentials(
     assert server.asked == [(PATH, None)]
 
 
+def test_a_door_behind_a_redirect_is_named(
+    slipway_model: SlipwayModel,
+    server: WebServer,
+    serve: Callable[[], WebServer],
+    ca: dict[str, str],
+) -> None:
+    front = serve()
+    front.replies["/latest.onnx"] = Reply(status=302, headers={"Location": server.url + PATH})
+    server.replies[PATH].wants = "Bearer t0ken"
+    failure = slipway_model.not_resolved(
+        f"{front.url}/latest.onnx", **ca, SLIPWAY_CREDENTIAL_HTTP_TOKEN="t0ken"
+    )
+    assert failure.reason == ModelFault.MODEL_ACCESS_DENIED
+    assert f"{server.url}{PATH} wants credentials, but those of localhost do not follow" in failure.message
+
+
 def test_a_redirect_on_the_same_host_keeps_the_credentials(
     slipway_model: SlipwayModel, server: WebServer, ca: dict[str, str]
 ) -> None:

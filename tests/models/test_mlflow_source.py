@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -12,8 +13,9 @@ import pytest
 from slipway.contract import MLFLOW_TRACKING_URI_ENV, ModelFault
 from slipway.digest import digest_of
 from tests.models.conftest import SlipwayModel
+from tests.models.examples import onnx_classifier
 from tests.models.registry import ADMIN, ODD_NAME, READER, move_alias
-from tests.models.servers import Mlflow, Reply, free_port, web_server
+from tests.models.servers import Mlflow, Reply, WebServer, free_port, web_server
 
 ABSENT = "sha256:" + "0" * 64
 
@@ -130,6 +132,56 @@ def test_a_store_that_mlflow_does_not_proxy_is_named(
     assert failure.reason == ModelFault.UNSUPPORTED_ARTIFACT_STORE
     assert "in s3" in failure.message
     assert "--serve-artifacts" in failure.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        # As MLflow answers through FastAPI (3.17), and through Flask.
+        '{"detail": "Artifact serving is disabled. Run `mlflow server` with `--serve-artifacts` to enable."}',
+        "Endpoint: /api/2.0/mlflow-artifacts/artifacts/<path:artifact_path> disabled due to the mlflow "
+        "server running with `--no-serve-artifacts`. To enable artifacts server functionality, run "
+        "`mlflow server` with `--serve-artifacts`",
+    ],
+)
+def test_a_proxy_that_was_turned_off_is_told_from_one_that_is_unwell(
+    slipway_model: SlipwayModel, answer: str
+) -> None:
+    with web_server() as server:
+        artifacts = _answer_as_mlflow(server)
+        server.replies[f"{artifacts}/MLmodel"] = Reply(answer.encode(), 503)
+        failure = slipway_model.not_resolved("mlflow://fraud/1", **{MLFLOW_TRACKING_URI_ENV: server.url})
+    assert failure.reason == ModelFault.UNSUPPORTED_ARTIFACT_STORE
+    assert "without --serve-artifacts" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("breaks", "reason"),
+    [(True, ModelFault.REGISTRY_UNREACHABLE), (False, ModelFault.MODEL_TRUNCATED)],
+)
+def test_a_broken_connection_is_told_from_a_short_file(
+    slipway_model: SlipwayModel, breaks: bool, reason: ModelFault
+) -> None:
+    model = onnx_classifier().SerializeToString()
+    with web_server() as server:
+        artifacts = _answer_as_mlflow(server)
+        server.replies[f"{artifacts}/MLmodel"] = Reply(b"flavors: {onnx: {data: model.onnx}}")
+        server.replies[f"{artifacts}/model.onnx"] = Reply(
+            model, announced=len(model) + 1, pause=0.5, breaks=breaks
+        )
+        failure = slipway_model.not_resolved("mlflow://fraud/1", **{MLFLOW_TRACKING_URI_ENV: server.url})
+    assert failure.reason == reason
+    assert "broke off" in failure.message
+
+
+def _answer_as_mlflow(server: WebServer) -> str:
+    """Let a server answer for ``fraud`` in version 1; gives the path of its artifacts."""
+    api = "/api/2.0/mlflow/model-versions"
+    version = {"name": "fraud", "version": "1", "status": "READY"}
+    server.replies[f"{api}/get"] = Reply(json.dumps({"model_version": version}).encode())
+    location = {"artifact_uri": "mlflow-artifacts:/0/m-1/artifacts"}
+    server.replies[f"{api}/get-download-uri"] = Reply(json.dumps(location).encode())
+    return "/api/2.0/mlflow-artifacts/artifacts/0/m-1/artifacts"
 
 
 def test_a_digest_given_by_the_user_is_checked(slipway_model: SlipwayModel, here: dict[str, str]) -> None:

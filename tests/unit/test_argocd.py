@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lupa.lua51 import LuaRuntime
+from lupa.lua51 import LuaRuntime  # type: ignore[import-untyped]
 
 from slipway.api.types import ModelDeployment
 

@@ -120,6 +120,18 @@ def outer_pid(holder: int, inner: int) -> int:
     raise ClusterError("a component ended at once; `status` names the log folder")
 
 
+def strays(holder: int, program: str) -> list[int]:
+    """Pids of the processes that run a program directly inside the holder's namespaces, recorded or not."""
+    space = os.readlink(f"/proc/{holder}/ns/pid")
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            running = path.read_bytes().split(b"\0")[0].decode(errors="replace")
+            if running == program and os.readlink(path.parent / "ns/pid") == space:
+                found.append(int(path.parent.name))
+    return found
+
+
 def end(record: Record, grace: float) -> None:
     """Ask the process to end, insist after `grace` seconds, and wait until it is gone."""
     for word, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):

@@ -119,7 +119,7 @@ class NodeProvider:
             self._start(early)
             for member in members:
                 self._preload(member, archives)
-            self.supervisor.wait_until(kubectl.answers, "the API server does not answer")
+            self.supervisor.wait_until(partial(self._serves, early), "the API server does not answer")
         with step("components"):
             self._start([component for component in components if component not in early])
             for component in components:
@@ -129,6 +129,10 @@ class NodeProvider:
             self._start_addons(members)
             self.supervisor.wait_until(partial(dns_answers, holders[0].pid), "the DNS does not answer")
             kubectl.wait_for_metrics(count, READY_SECONDS)
+
+    def _serves(self, early: Sequence[Component]) -> bool:
+        self.supervisor.require_alive(early)
+        return self._kubectl().answers()
 
     def _start(self, components: Sequence[Component]) -> None:
         self.supervisor.end_sick(components)

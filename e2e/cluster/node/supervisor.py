@@ -12,7 +12,7 @@ from e2e.cluster.node import cgroups, holder
 from e2e.cluster.node.components import SOCKET, Component
 from e2e.cluster.node.layout import Layout, Member
 from e2e.cluster.node.probe import http_ok, socket_accepts
-from e2e.cluster.node.process import Record, digest_of, end, read_record, start_inside, write_record
+from e2e.cluster.node.process import Record, digest_of, end, read_record, start_inside, strays, write_record
 
 READY_SECONDS = 90
 SICK_SECONDS = 10
@@ -35,12 +35,13 @@ class Supervisor:
         running = self.record(component)
         if running and running.digest == digest:
             return
-        if running:
-            end(running, component.grace)
+        held = self.holder(self.layout.member(component.member)).pid
+        # Also what a lost record left behind: two of a kind would fight over the same port.
+        for pid in strays(held, component.argv[0]):
+            end(write_record(self._record_path(component), pid, ""), component.grace)
         for file, text in component.files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        held = self.holder(self.layout.member(component.member)).pid
         log = self.layout.logs / f"{component.label}.log"
         entrances = cgroups.entrances(self.layout)
         if component.listen is None:
@@ -75,6 +76,14 @@ class Supervisor:
         if component.health.startswith("/"):
             return socket_accepts(held.pid, component.health)
         return http_ok(held.pid, component.health)
+
+    def require_alive(self, components: Sequence[Component]) -> None:
+        """ClusterError with the last word of a component that has ended, instead of a long wait for it."""
+        for component in components:
+            if self.record(component) is None:
+                log = self.layout.logs / f"{component.label}.log"
+                words = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+                raise ClusterError(f"{component.label} has ended: {' '.join(words)[-300:]}")
 
     def wait_for(self, component: Component) -> None:
         """Wait until the component is well; ClusterError where it does not get there."""

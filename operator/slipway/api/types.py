@@ -73,7 +73,7 @@ class Credentials(Block):
         description=(
             "Secret whose keys enter the store: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME, "
             "MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, HTTP_USERNAME, HTTP_PASSWORD, HTTP_TOKEN, "
-            "ca.crt."
+            "CA_CERT (certificates, as PEM)."
         )
     )
 
@@ -95,7 +95,7 @@ class Model(Block):
                 ),
                 rule(
                     "!self.startsWith('mlflow://') || "
-                    "self.matches('^mlflow://[^/@:]+(@[A-Za-z0-9_.-]+|/[1-9][0-9]*)$')",
+                    "self.matches('^mlflow://[^/@:?#]+(@[A-Za-z0-9_.-]+|/[1-9][0-9]*)$')",
                     "an MLflow model is mlflow://NAME@ALIAS or mlflow://NAME/VERSION, such as mlflow://fraud@champion",
                 ),
                 rule(

@@ -29,8 +29,9 @@ _HINT = (
 )
 _API = "/api/2.0/mlflow"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
-#: A proxying tracking server reads a whole file from its store before it sends the first byte.
-_ARTIFACT_SECONDS = 300.0
+#: A proxying tracking server reads a whole file from its store before it sends the first byte of it.
+_MODEL_SECONDS = 300.0
+_MLMODEL_SECONDS = 30.0
 #: Largest MLmodel file that is read, in bytes; they have a few kB.
 _LARGEST_MLMODEL = 4 * 1024 * 1024
 
@@ -81,7 +82,7 @@ class MlflowSource:
             raise ModelError(
                 ModelFault.REGISTRY_UNREACHABLE,
                 "no MLflow tracking server is known: give MLFLOW_TRACKING_URI in the Secret that "
-                "spec.model.credentials.secretRef names, or in the values of the Helm chart",
+                "spec.model.credentials.secretRef names, or mlflow.trackingURI to the Helm chart",
             )
         try:
             url = httpx.URL(self._tracking_uri)
@@ -269,17 +270,18 @@ class _ArtifactFiles:
             f"{self._called} is registered in MLflow, but its file {path} is not in the artifact store "
             f"({shown(address)}): log and register the model again"
         )
+        patience = _MLMODEL_SECONDS if path == "MLmodel" else _MODEL_SECONDS
         try:
-            with self._web.open(address, missing, _ARTIFACT_SECONDS) as pieces:
+            with self._web.open(address, missing, patience) as pieces:
                 yield pieces
         except ModelError as error:
-            # What MLflow answers, with HTTP 503, to each request for an artifact.
-            if "--no-serve-artifacts" not in str(error):
+            # MLflow's own advice, which it gives with HTTP 503 to each request for an artifact.
+            if "-serve-artifacts" not in str(error):
                 raise
             raise ModelError(
                 ModelFault.UNSUPPORTED_ARTIFACT_STORE,
-                f"MLflow does not hand out the files of {self._called}, because it was started with "
-                "--no-serve-artifacts: start it with 'mlflow server --serve-artifacts'",
+                f"MLflow does not hand out the files of {self._called}, because it was started "
+                "without --serve-artifacts: start it with 'mlflow server --serve-artifacts'",
             ) from None
 
 

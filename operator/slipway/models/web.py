@@ -60,7 +60,7 @@ class Web:
 
     def document(self, url: str, query: Mapping[str, str] | None = None) -> Answer:
         """A small answer, whatever its status, but for those that :meth:`open` raises for."""
-        target = httpx.URL(url).copy_merge_params(query or {})
+        target = _address(url).copy_merge_params(query or {})
         with self._following(target, _ANSWER_SECONDS) as response:
             return Answer(response.status_code, _text(response))
 
@@ -71,12 +71,12 @@ class Web:
         Raises :class:`ModelError`: ``MODEL_NOT_FOUND`` with the message ``missing``, ``MODEL_ACCESS_DENIED``,
         ``REGISTRY_UNREACHABLE``, and ``MODEL_TRUNCATED`` where fewer bytes come than were announced.
         """
-        with self._following(httpx.URL(url), patience) as response:
+        with self._following(_address(url), patience) as response:
             if response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
                 raise ModelError(ModelFault.MODEL_NOT_FOUND, missing)
             if not response.is_success:
-                raise unexpected(httpx.URL(url), Answer(response.status_code, _text(response)))
-            yield _pieces(response)
+                raise unexpected(url, Answer(response.status_code, _text(response)))
+            yield _pieces(response, ModelFault.MODEL_TRUNCATED)
 
     @contextmanager
     def _following(self, url: httpx.URL, patience: float) -> Iterator[httpx.Response]:
@@ -87,6 +87,7 @@ class Web:
                 if not response.has_redirect_location:
                     yield response
                     return
+                # It can be joined: httpx takes an answer with any other location for a broken one.
                 after = url.join(response.headers["Location"])
             finally:
                 response.close()
@@ -132,10 +133,9 @@ class Web:
             raise _unreachable(url, error) from None
         if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             response.close()
-            sent = "refused the credentials" if headers else "wants credentials, and none were sent"
             raise ModelError(
                 ModelFault.MODEL_ACCESS_DENIED,
-                f"{shown(url)} {sent} (HTTP {response.status_code}): {self._hint}",
+                f"{shown(url)} {self._did(own)} (HTTP {response.status_code}): {self._hint}",
             )
         if response.status_code in _WORTH_RETRYING:
             try:
@@ -144,6 +144,13 @@ class Web:
                 response.close()
         return response
 
+    def _did(self, own: bool) -> str:
+        if not self._authorization:
+            return "wants credentials, and none were sent"
+        if own:
+            return "refused the credentials"
+        return f"wants credentials, but those of {self._home.host} do not follow its redirect"
+
 
 class _PassingError(Exception):
     """A fault that may pass by itself in a moment."""
@@ -151,6 +158,15 @@ class _PassingError(Exception):
     def __init__(self, error: ModelError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def _address(text: str) -> httpx.URL:
+    try:
+        return httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ModelError(
+            ModelFault.REGISTRY_UNREACHABLE, f"the registry gave something that is no address ({error})"
+        ) from None
 
 
 def shown(url: httpx.URL | str) -> str:
@@ -192,26 +208,29 @@ def _unreachable(url: httpx.URL, error: httpx.TransportError) -> ModelError | _P
 
 def _text(response: httpx.Response) -> str:
     document = bytearray()
-    for piece in _pieces(response):
+    for piece in _pieces(response, ModelFault.REGISTRY_UNREACHABLE):
         document += piece
         if len(document) > _LARGEST_DOCUMENT:
             break
     return document.decode("utf-8", "replace")
 
 
-def _pieces(response: httpx.Response) -> Iterator[bytes]:
+def _pieces(response: httpx.Response, truncated: ModelFault) -> Iterator[bytes]:
+    """The body; ``truncated`` is the reason where the server ends it too early."""
     try:
         yield from response.iter_bytes()
-    except httpx.TransportError as error:
-        got, announced = response.num_bytes_downloaded, response.headers.get("Content-Length")
-        raise ModelError(
-            ModelFault.MODEL_TRUNCATED,
-            f"{shown(response.url)} broke off after {got} bytes"
-            + (f" of the {announced} it announced" if announced else "")
-            + f" ({type(error).__name__}): check the stored file and any proxy in between",
-        ) from None
     except httpx.DecodingError as error:
         raise ModelError(
-            ModelFault.MODEL_TRUNCATED,
+            truncated,
             f"{shown(response.url)} sent bytes that cannot be decompressed ({error}): upload the file again",
+        ) from None
+    except httpx.TransportError as error:
+        # The server ended the answer, or else the network did.
+        ended = isinstance(error, httpx.RemoteProtocolError)
+        announced = response.headers.get("Content-Length")
+        raise ModelError(
+            truncated if ended else ModelFault.REGISTRY_UNREACHABLE,
+            f"{shown(response.url)} broke off after {response.num_bytes_downloaded} bytes"
+            + (f" of the {announced} it announced" if announced else "")
+            + f" ({type(error).__name__}): check the stored file and any proxy in between",
         ) from None

@@ -105,7 +105,7 @@ def test_a_map_keeps_its_bound_and_rules_on_keys_become_cel() -> None:
     key = Annotated[
         str, Field(max_length=9, pattern="^a", json_schema_extra={MESSAGE_KEY: "keys start with a"})
     ]
-    assert only(labels=(dict[key, Annotated[str, Field(max_length=3)]], Field(max_length=2))) == {  # type: ignore[valid-type]
+    assert only(labels=(dict[key, Annotated[str, Field(max_length=3)]], Field(max_length=2))) == {
         "type": "object",
         "maxProperties": 2,
         "x-kubernetes-validations": [
@@ -125,8 +125,8 @@ def test_a_map_of_anything_keeps_what_it_does_not_know() -> None:
 
 def test_a_list_is_atomic_and_a_set_is_a_set() -> None:
     word = Annotated[str, Field(max_length=3)]
-    assert only(words=(list[word], Field(max_length=2)))["x-kubernetes-list-type"] == "atomic"  # type: ignore[valid-type]
-    found = only(words=(set[word], Field(max_length=2)))  # type: ignore[valid-type]
+    assert only(words=(list[word], Field(max_length=2)))["x-kubernetes-list-type"] == "atomic"
+    found = only(words=(set[word], Field(max_length=2)))
     assert (found["x-kubernetes-list-type"], "uniqueItems" in found) == ("set", False)
 
 

@@ -1,0 +1,176 @@
+"""`python -m e2e.demo`: from an MLflow model to scraped inference on a real cluster; safe to repeat."""
+
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import numpy as np
+from rich.console import Console
+
+from e2e.cluster.command import step, tell
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.provider import choose_provider
+from e2e.cluster.settings import Settings, read_settings
+from e2e.demo import training
+from e2e.demo.serving import CALL_SECONDS, input_name, predict, read_figures
+from e2e.helm import NAMESPACE as OPERATOR_NAMESPACE
+from e2e.helm import RELEASE, Helm, image_values
+from e2e.images.archives import build, load
+from e2e.images.catalog import IMAGES
+from e2e.kube import Kube, Object
+from e2e.services import start
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMESPACE = "slipway-demo"
+MLFLOW_URI = "http://mlflow.mlflow:5000"
+SERVICE_PORT = 80
+READY_SECONDS = 240.0
+REQUESTS = 200
+TOLERANCE = 1e-5
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    began = time.monotonic()
+    try:
+        run_demo(read_settings())
+    except (ClusterError, httpx.HTTPError) as error:
+        tell(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        tell("stopped; the same command goes on from here")
+        return 130
+    out.print(f"\nAll of it took {time.monotonic() - began:.0f} s.")
+    out.print("demo: ok")
+    return 0
+
+
+def run_demo(settings: Settings) -> None:
+    """Every step finds what an earlier run left and does only what is missing."""
+    _title("A cluster, and the images on it")
+    choose_provider(settings).up()
+    references = load(build(IMAGES, settings.cache), settings)
+
+    _title("MLflow, Prometheus and the operator")
+    start(["mlflow", "prometheus"], settings)
+    kube = Kube.of(settings)
+    kube.ensure_namespace(OPERATOR_NAMESPACE)
+    with step(f"helm upgrade --install {RELEASE} charts/slipway"):
+        values = image_values(references, mlflow={"trackingURI": MLFLOW_URI})
+        Helm.of(settings).upgrade(RELEASE, OPERATOR_NAMESPACE, values)
+
+    _title("A model, trained by scikit-learn and registered in MLflow")
+    with step("training on scikit-learn's wine data"):
+        trained = training.train()
+    with (
+        step(f"registering {training.NAME}@{training.ALIAS}"),
+        kube.port_forward("service/mlflow", "mlflow", 5000) as url,
+    ):
+        registered = training.register(trained, url)
+    what = "registered as" if registered.new else "is still"
+    out.print(f"  accuracy {trained.accuracy:.3f} on held-out rows; {what} version {registered.version}")
+
+    _title("One resource")
+    quickstart = ROOT / "examples" / "quickstart.yaml"
+    out.print(quickstart.read_text().rstrip(), style="cyan")
+    kube.ensure_namespace(NAMESPACE)
+    kube.apply_file(quickstart, NAMESPACE)
+    _wait_until_ready(kube, registered.version)
+
+    _title("A prediction, beside scikit-learn's own")
+    _compare(kube, trained, registered.version)
+
+    _title("What the cluster shows")
+    out.print(kube.kubectl("get", "mdep,pods,hpa", f"--namespace={NAMESPACE}").rstrip())
+
+    _title("What Prometheus has seen")
+    with kube.port_forward("service/prometheus", "monitoring", 9090) as url, _client(url) as prometheus:
+        figures = read_figures(prometheus, NAMESPACE, training.NAME, REQUESTS)
+    out.print(f"  requests answered   {figures.answered:.0f}")
+    out.print(f"  p99 latency         {figures.p99_seconds * 1000:.1f} ms in the server")
+    out.print(f"  ready pods          {figures.ready_pods:.0f}")
+    _say_what_next(settings)
+
+
+def _wait_until_ready(kube: Kube, version: str) -> None:
+    """Tell each change of a condition until the resource is Ready with this version of the model."""
+    told: dict[str, str] = {}
+    end = time.monotonic() + READY_SECONDS
+    with step(f"waiting until {training.NAME} is Ready with version {version}"):
+        while time.monotonic() < end:
+            resource = kube.get("modeldeployment", training.NAME, NAMESPACE) or {}
+            for condition in resource.get("status", {}).get("conditions", []):
+                now = f"{condition['status']} {condition['reason']}: {condition['message']}"
+                if told.get(condition["type"]) != now:
+                    told[condition["type"]] = now
+                    tell(f"    {condition['type']:14} {now}")
+            if _is_ready(resource, version):
+                return
+            time.sleep(0.5)
+    seen = kube.kubectl("describe", "mdep", training.NAME, f"--namespace={NAMESPACE}")
+    raise ClusterError(f"{training.NAME} is not Ready after {READY_SECONDS:.0f} s:\n{seen}")
+
+
+def _is_ready(resource: Object, version: str) -> bool:
+    status = resource.get("status", {})
+    ready = [found for found in status.get("conditions", []) if found["type"] == "Ready"]
+    return (
+        status.get("stable", {}).get("version") == version
+        and bool(ready)
+        and ready[0]["status"] == "True"
+        and ready[0]["observedGeneration"] == resource["metadata"]["generation"]
+    )
+
+
+def _compare(kube: Kube, trained: training.Trained, version: str) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(kube.port_forward(f"service/{training.NAME}", NAMESPACE, SERVICE_PORT))
+        client = stack.enter_context(_client(url))
+        tensor = input_name(client, training.NAME)
+        answer = predict(client, training.NAME, tensor, trained.rows)
+        served = answer.outputs["probabilities"]
+        difference = float(np.abs(served - trained.probabilities).max())
+        for name, one, other in zip(trained.classes, served[0], trained.probabilities[0], strict=True):
+            out.print(f"  {name}   served {one:.6f}   scikit-learn {other:.6f}")
+        out.print(
+            f"  largest difference over {len(served)} rows: {difference:.1e}, from version {answer.version}"
+        )
+        if difference > TOLERANCE:
+            raise ClusterError(f"the served model differs from scikit-learn's by {difference:.1e}")
+        if answer.version != version:
+            raise ClusterError(f"version {answer.version} answered, not {version}")
+        with step(f"{REQUESTS} requests more, so that there is something to see"):
+            for number in range(REQUESTS):
+                start_row = number % (len(trained.rows) - 4)
+                predict(client, training.NAME, tensor, trained.rows[start_row : start_row + 4])
+
+
+def _client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=CALL_SECONDS, trust_env=False)
+
+
+def _title(text: str) -> None:
+    out.print(f"\n[bold]{text}[/bold]")
+
+
+def _say_what_next(settings: Settings) -> None:
+    where = settings.kubeconfig.relative_to(ROOT)
+    _title("What to try next")
+    out.print(
+        f"""  eval "$(.venv/bin/python -m e2e.cluster env)"   kubectl and helm for this cluster ({where})
+  kubectl config set-context --current --namespace={NAMESPACE}
+  kubectl scale mdep/wine --replicas=3           and watch: kubectl get mdep,pods --watch
+  kubectl delete deployment --all                they come back
+  kubectl patch mdep wine --type=merge -p '{{"spec":{{"model":{{"uri":"mlflow://wine@nobody"}}}}}}'
+  kubectl describe mdep wine                     says why and what to do, and the old version goes on serving
+  kubectl port-forward -n mlflow service/mlflow 5000           MLflow's own pages
+  make cluster-down                              removes all of it"""
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
