@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -47,6 +47,8 @@ async def watch(
     await kopf.operator(
         registry=registry,
         settings=_settings(),
+        # Only peering uses it, which is off; without one kopf asks the system for a user's name.
+        identity=cast(Any, "slipway"),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
