@@ -183,6 +183,7 @@ class Rejection(Block):
 
     revision: str = Field(max_length=63, description="Its name.")
     digest: str = Field(max_length=71, description="SHA-256 of its model's files.")
+    id: str = Field(max_length=96, description="Names the rollout that found it bad.")
     rejectedAt: str = Field(max_length=64, description="When.", json_schema_extra={"format": "date-time"})
     message: str = Field(max_length=1024, description="Why.")
 
@@ -192,6 +193,7 @@ class RolloutStatus(Block):
 
     phase: Literal["Progressing", "Paused", "Promoting", "Aborting"] = Field(description="What goes on.")
     revision: str = Field(max_length=63, description="The canary that this is about.")
+    id: str = Field(max_length=96, description="Names this rollout to the commands of kubectl slipway.")
     step: int = Field(default=0, ge=0, le=MAX_STEPS, description="Steps that are done.")
     startedAt: str = Field(
         max_length=64, description="When the rollout began.", json_schema_extra={"format": "date-time"}

@@ -94,8 +94,9 @@ def decide(rollout: Rollout, before: RolloutStatus | None, seen: Situation, now:
     )
     if failed is not None:
         return _abort(state, f"gate {failed.name}: {failed.message}")
-    if seen.fault is not None and _is_overdue(state, rollout, seen, now):
-        return _abort(state, f"{seen.fault.reason}: {seen.fault.message}"[:1024])
+    carries = state.weight > 0 and seen.canary_ready == 0
+    if seen.fault is not None and (carries or _is_overdue(state, rollout, seen, now)):
+        return _abort(state, f"{seen.fault.reason}: {seen.fault.message}")
     if _is_overdue(state, rollout, seen, now):
         return _abort(state, f"not ready within {rollout.progressDeadlineSeconds} s")
     if Command.PROMOTE_FULL in seen.commands or state.phase == "Promoting":
@@ -244,7 +245,11 @@ def _acts(gate: GateStatus, analysis: Analysis) -> bool:
 
 def _begin(seen: Situation, now: datetime) -> RolloutStatus:
     return RolloutStatus(
-        phase="Progressing", revision=seen.canary, startedAt=_text(now), stepStartedAt=_text(now)
+        phase="Progressing",
+        revision=seen.canary,
+        id=f"{seen.canary}.{int(now.timestamp())}",
+        startedAt=_text(now),
+        stepStartedAt=_text(now),
     )
 
 

@@ -24,9 +24,10 @@ CONTAINER_SECURITY: dict[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
 }
-#: Downloading streams, so that it needs little whatever the model's size.
+#: Downloading streams, so that it needs little whatever the model's size; and as a pod asks for what the
+#: neediest of its containers does, this must not be what keeps a small model from being scheduled.
 DOWNLOAD_RESOURCES: dict[str, Any] = {
-    "requests": {"cpu": "50m", "memory": "64Mi"},
+    "requests": {"cpu": "5m", "memory": "32Mi"},
     "limits": {"memory": "256Mi"},
 }
 
