@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 PYTHON_MINIMUM = (3, 11)
-GO_MINIMUM = (1, 24)
+GO_MINIMUM = (1, 26)
 
 
 def main():  # type: () -> int

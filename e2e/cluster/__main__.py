@@ -8,7 +8,7 @@ from pathlib import Path
 
 from e2e.cluster.command import tell
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.provider import choose_provider
+from e2e.cluster.provider import choose_provider, find_provider
 from e2e.cluster.settings import Settings, read_settings
 from e2e.cluster.tools import Tools
 
@@ -68,10 +68,12 @@ def _do(asked: argparse.Namespace, words: list[str], settings: Settings) -> int:
             print(line)
         return 0
     if asked.verb == "kubectl":
+        if not settings.kubeconfig.exists():
+            raise ClusterError(f"cluster {settings.name} is not up: run `python -m e2e.cluster up`")
         tools.expose()
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)
         os.execv(tools.bin / "kubectl", ["kubectl", *_command(asked.verb, words)])
-    provider = choose_provider(settings)
+    provider = choose_provider(settings) if asked.verb == "up" else find_provider(settings)
     if asked.verb == "up":
         started = time.monotonic()
         provider.up()

@@ -1,10 +1,10 @@
 """What every provider of a cluster does, and which one is used."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from e2e.cluster.errors import ClusterError
 from e2e.cluster.kind.provider import KindProvider, kind_is_usable
 from e2e.cluster.node.provider import NodeProvider
 from e2e.cluster.settings import Settings
@@ -32,10 +32,26 @@ class Provider(Protocol):
 
 
 def choose_provider(settings: Settings) -> Provider:
-    """The provider asked for, the one that already runs, or the one this machine can offer."""
-    asked = settings.provider
-    if asked is None and settings.state.joinpath("node-0").exists():
-        asked = "node"
-    if asked is None:
-        asked = "kind" if shutil.which("docker") and kind_is_usable() else "node"
-    return KindProvider(settings) if asked == "kind" else NodeProvider(settings)
+    """The provider of the cluster that is there, else the one asked for, else what this machine can offer."""
+    kind = _present(settings) or settings.provider or ("kind" if kind_is_usable() else "node")
+    if settings.provider not in (None, kind):
+        raise ClusterError(
+            f"cluster {settings.name} was made by {kind}: run `python -m e2e.cluster down` before "
+            f"SLIPWAY_CLUSTER={settings.provider}"
+        )
+    return _provider(kind, settings)
+
+
+def find_provider(settings: Settings) -> Provider:
+    """The provider of the cluster that is there; where there is none, one that can say so."""
+    return _provider(_present(settings) or settings.provider or "node", settings)
+
+
+def _present(settings: Settings) -> str | None:
+    if KindProvider(settings).config.exists():
+        return "kind"
+    return "node" if settings.state.exists() else None
+
+
+def _provider(kind: str, settings: Settings) -> Provider:
+    return KindProvider(settings) if kind == "kind" else NodeProvider(settings)

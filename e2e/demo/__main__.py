@@ -78,6 +78,7 @@ def run_demo(settings: Settings) -> None:
     quickstart = ROOT / "examples" / "quickstart.yaml"
     out.print(quickstart.read_text().rstrip(), style="cyan")
     kube.ensure_namespace(NAMESPACE)
+    _forget_other_version(kube, registered.version)
     kube.apply_file(quickstart, NAMESPACE)
     _wait_until_ready(kube, registered.version)
 
@@ -94,6 +95,15 @@ def run_demo(settings: Settings) -> None:
     out.print(f"  p99 latency         {figures.p99_seconds * 1000:.1f} ms in the server")
     out.print(f"  ready pods          {figures.ready_pods:.0f}")
     _say_what_next(settings)
+
+
+def _forget_other_version(kube: Kube, version: str) -> None:
+    """A resolved alias stays resolved: where the champion is another version by now, begin anew."""
+    resource = kube.get("modeldeployment", training.NAME, NAMESPACE) or {}
+    resolved = resource.get("status", {}).get("model", {}).get("version", version)
+    if resolved != version:
+        out.print(f"  version {resolved} was served until now; beginning anew with version {version}")
+        kube.kubectl("delete", "mdep", training.NAME, f"--namespace={NAMESPACE}")
 
 
 def _wait_until_ready(kube: Kube, version: str) -> None:

@@ -1,9 +1,9 @@
 """A real model: a boosted classifier of scikit-learn's wine data, as ONNX in MLflow's registry."""
 
-import hashlib
 import logging
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,12 @@ from sklearn.model_selection import train_test_split
 
 NAME = "wine"
 ALIAS = "champion"
-DIGEST_TAG = "onnx.sha256"
 SEED = 7
+TREES = 50
+#: What tells one model from another; its bytes would not do, since their last bits depend on the machine.
+RECIPE_TAG = "recipe"
+_TOOLS = ", ".join(f"{tool} {version(tool)}" for tool in ("scikit-learn", "skl2onnx"))
+RECIPE = f"{NAME}, {TREES} trees, seed {SEED}, {_TOOLS}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Registered:
 
 
 def train() -> Trained:
-    """Train and convert; the same bytes every time."""
+    """Train and convert; the same model every time, but for rounding."""
     from skl2onnx import to_onnx
 
     wine = load_wine()
@@ -47,7 +51,7 @@ def train() -> Trained:
     kept, held, answers, held_answers = train_test_split(
         features, wine.target, test_size=0.3, random_state=SEED, stratify=wine.target
     )
-    model = GradientBoostingClassifier(n_estimators=50, random_state=SEED)
+    model = GradientBoostingClassifier(n_estimators=TREES, random_state=SEED)
     model.fit(kept, answers)
     onnx = to_onnx(model, kept[:1], options={"zipmap": False}, name=NAME)
     return Trained(
@@ -60,7 +64,7 @@ def train() -> Trained:
 
 
 def register(trained: Trained, tracking_uri: str) -> Registered:
-    """Register the model unless the champion already is these bytes; the newest becomes the champion."""
+    """Register the model unless the champion is of the same recipe; what is new becomes the champion."""
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
     import mlflow
     import mlflow.onnx
@@ -70,10 +74,9 @@ def register(trained: Trained, tracking_uri: str) -> Registered:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri)
     client = mlflow.MlflowClient()
-    digest = hashlib.sha256(trained.onnx).hexdigest()
     try:
         champion = client.get_model_version_by_alias(NAME, ALIAS)
-        if champion.tags.get(DIGEST_TAG) == digest:
+        if champion.tags.get(RECIPE_TAG) == RECIPE:
             return Registered(str(champion.version), new=False)
     except MlflowException:
         pass  # No champion yet.
@@ -87,7 +90,7 @@ def register(trained: Trained, tracking_uri: str) -> Registered:
             input_example=trained.rows[:1],
             pip_requirements=["onnxruntime"],
         )
-    version = str(logged.registered_model_version)
-    client.set_model_version_tag(NAME, version, DIGEST_TAG, digest)
-    client.set_registered_model_alias(NAME, ALIAS, version)
-    return Registered(version, new=True)
+    number = str(logged.registered_model_version)
+    client.set_model_version_tag(NAME, number, RECIPE_TAG, RECIPE)
+    client.set_registered_model_alias(NAME, ALIAS, number)
+    return Registered(number, new=True)

@@ -15,6 +15,8 @@ from e2e.cluster.tools import Tools
 from e2e.images.builders import choose_builder
 from e2e.images.catalog import ROOT, Image, content_key
 
+ARCHIVES_KEPT = 3
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -95,6 +97,10 @@ def _read_record(record: Path, nodes: list[str]) -> dict[str, str]:
 
 
 def _forget_older(archive: Archive) -> None:
-    for other in archive.path.parent.glob(f"{archive.image.short}-*.tar"):
-        if other != archive.path:
-            other.unlink()
+    """Keep a few: another checkout, or a load under way, may need the one before."""
+    archive.path.touch()
+    kept = sorted(
+        archive.path.parent.glob(f"{archive.image.short}-*.tar"), key=lambda path: path.stat().st_mtime
+    )
+    for older in kept[:-ARCHIVES_KEPT]:
+        older.unlink()

@@ -40,6 +40,10 @@ class Base:
     run: Path
     build: Path
 
+    def archives(self) -> dict[str, Path]:
+        """Both files, the one that images stand on first, by the names that builders give them."""
+        return {f"slipway.dev/base:{self.key}": self.run, f"slipway.dev/build-base:{self.key}": self.build}
+
 
 def mirror() -> str:
     """Debian's mirror, or the one that SLIPWAY_DEBIAN_MIRROR names."""

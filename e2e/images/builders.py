@@ -1,5 +1,6 @@
 """Docker and buildah, each behind the same two verbs."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ REGISTRY_BASE = "docker.io/library/python:3.11-slim-bookworm"
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PREPARE_SECONDS = 600.0
 BUILD_SECONDS = 1800.0
+STEPS_KEPT = 300
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,10 @@ class DockerBuilder:
             )
         _install_missing("debootstrap")
         base = make_base(self.cache / "images")
-        names = {f"slipway.dev/base:{base.key}": base.run, f"slipway.dev/build-base:{base.key}": base.build}
-        for name, tar in names.items():
+        for name, tar in base.archives().items():
             if not _succeeds(["docker", "image", "inspect", name]):
                 run(["docker", "import", tar, name])
-        return Bases(base.key, *names)
+        return Bases(base.key, *base.archives())
 
     def build(self, image: Image, bases: Bases, context: Path, archive: Path) -> None:
         run(
@@ -98,14 +99,14 @@ class BuildahBuilder:
     name: str = "buildah"
 
     def bases(self) -> Bases:
+        self._tidy()
         base = make_base(self.cache / "images")
-        names = {f"slipway.dev/base:{base.key}": base.run, f"slipway.dev/build-base:{base.key}": base.build}
-        for name, tar in names.items():
+        for name, tar in base.archives().items():
             if not _succeeds(self._argv("inspect", "--type=image", name)):
                 container = run(self._argv("from", "scratch")).strip()
                 run(self._argv("add", "--quiet", container, str(tar), "/"))
                 run(self._argv("commit", "--quiet", "--rm", container, name))
-        return Bases(base.key, *names)
+        return Bases(base.key, *base.archives())
 
     def build(self, image: Image, bases: Bases, context: Path, archive: Path) -> None:
         run(
@@ -121,9 +122,17 @@ class BuildahBuilder:
         )
         run(self._argv("push", "--quiet", image.name, f"docker-archive:{archive}:{image.name}"))
 
+    def _tidy(self) -> None:
+        """Every build leaves a few steps behind; many of them cost more to search than to build anew."""
+        run(self._argv("rm", "--all"))
+        if len(run(self._argv("images", "--all", "--quiet", "--no-trunc")).split()) > STEPS_KEPT:
+            run(self._argv("rmi", "--all", "--force"))
+
     def _argv(self, *words: str) -> list[str]:
         store = self.cache / "images" / "store"
-        return ["buildah", f"--root={store}", "--runroot=/run/slipway-images", *words]
+        # What is mounted now, forgotten when the machine starts; each store needs its own.
+        running = Path("/run/slipway") / hashlib.sha256(str(store).encode()).hexdigest()[:12]
+        return ["buildah", f"--root={store}", f"--runroot={running}", *words]
 
 
 def _arguments(image: Image, bases: Bases) -> list[str]:

@@ -56,7 +56,7 @@ class Installation:
 
 
 def install(settings: Settings, kube: Kube) -> Installation:
-    """Build, load and install what this checkout holds, with MLflow beside it; what is there already stays."""
+    """Build, load and install what this checkout holds, with MLflow beside it; what is there stays."""
     services.start(["mlflow"], settings)
     images = load(build([find_image("operator"), find_image("server")], settings.cache), settings)
     helm = Helm.of(settings)

@@ -241,7 +241,6 @@ def test_an_image_of_an_unknown_registry_fails_within_seconds(kube: Kube, namesp
 
 
 def test_a_memory_limit_ends_the_container_that_exceeds_it(kube: Kube, namespace: str) -> None:
-    limit = {"limits": {"memory": "16Mi"}}
     # tail keeps the whole end of the stream that it is to print.
     hungry = pod("hungry", "exec tail -c 64m /dev/zero", resources={"limits": {"memory": "16Mi"}})
     hungry["spec"]["restartPolicy"] = "Never"

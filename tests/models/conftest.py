@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import ssl
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import stamina
 import trustme
 
 from slipway.contract import (
@@ -23,6 +28,8 @@ from slipway.contract import (
 from slipway.models.main import main
 from tests.models import registry
 from tests.models.servers import Mlflow, WebServer, mlflow_server, web_server
+
+COMMAND = [sys.executable, "-m", "slipway.models"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +47,21 @@ class SlipwayModel:
     def claim(self) -> Path:
         return self.folder / "claim"
 
+    @property
+    def last_words(self) -> Path:
+        return self.folder / "termination-log"
+
     def __call__(self, command: str, task: dict[str, object], **environment: str) -> Outcome:
-        last_words = self.folder / "termination-log"
-        last_words.unlink(missing_ok=True)
+        self.last_words.unlink(missing_ok=True)
         with self.monkeypatch.context() as patch:
             for name, value in self.environment(task, **environment).items():
                 patch.setenv(name, value)
-            code = main([command])
-        outcome = Outcome.model_validate_json(last_words.read_bytes())
+            before = signal.getsignal(signal.SIGTERM)
+            try:
+                code = main([command])
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        outcome = Outcome.model_validate_json(self.last_words.read_bytes())
         assert code == (1 if isinstance(outcome.outcome, Failed) else 0)
         return outcome
 
@@ -55,7 +69,7 @@ class SlipwayModel:
         return {
             MODEL_TASK_ENV: json.dumps(task),
             "SLIPWAY_MODEL_DIR": str(self.model_dir),
-            "SLIPWAY_TERMINATION_PATH": str(self.folder / "termination-log"),
+            "SLIPWAY_TERMINATION_PATH": str(self.last_words),
             "SLIPWAY_PVC_MOUNT_DIR": str(self.claim),
             **{name.replace("ca_crt", "ca.crt"): value for name, value in more.items()},
         }
@@ -87,6 +101,32 @@ def slipway_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlipwayMod
         (tmp_path / name).mkdir()
     monkeypatch.delenv(MLFLOW_TRACKING_URI_ENV, raising=False)
     return SlipwayModel(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def started(slipway_model: SlipwayModel) -> Callable[..., subprocess.Popen[str]]:
+    """Starts ``slipway-model`` as a process of its own, below another command where one is given."""
+
+    def start(
+        command: str, task: dict[str, object], below: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[str]:
+        variables = {**os.environ, "PYTHONPATH": "operator", **slipway_model.environment(task, **environment)}
+        return subprocess.Popen(
+            [*below, *COMMAND, command],
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def without_retries() -> Iterator[None]:
+    """For tests of what is said in the end, not of how often it is tried before."""
+    with stamina.set_testing(True, attempts=1):
+        yield
 
 
 @pytest.fixture(scope="session")

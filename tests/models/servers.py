@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 
 #: MLflow needs a while to import itself, most of all when the machine is busy.
-_START_SECONDS = 120
+_START_SECONDS = 300
 
 
 def free_port() -> int:

@@ -251,6 +251,7 @@ def test_a_server_that_stays_unwell_is_reported_soon(
     assert "HTTP 503: starting" in failure.message
 
 
+@pytest.mark.usefixtures("without_retries")
 def test_a_host_that_does_not_exist_is_reported(slipway_model: SlipwayModel) -> None:
     failure = slipway_model.not_resolved("https://models.invalid/model.onnx")
     assert failure.reason == ModelFault.REGISTRY_UNREACHABLE

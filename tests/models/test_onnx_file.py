@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
@@ -76,6 +76,7 @@ def test_a_model_in_one_file_needs_no_other() -> None:
     assert read(wide_model().SerializeToString()) == []
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000))
 def test_the_size_of_the_pieces_does_not_matter(size: int) -> None:
     content = helper.make_model(graph("g", [], [outside("w", "weights")])).SerializeToString()
@@ -84,6 +85,7 @@ def test_the_size_of_the_pieces_does_not_matter(size: int) -> None:
     assert b"".join(got) == content
 
 
+@settings(deadline=None)
 @given(st.integers(3, len(CLASSIFIER) - 100))
 def test_a_model_cut_anywhere_is_refused(length: int) -> None:
     with pytest.raises(ModelError) as caught:
@@ -91,6 +93,7 @@ def test_a_model_cut_anywhere_is_refused(length: int) -> None:
     assert caught.value.reason in (ModelFault.MODEL_TRUNCATED, ModelFault.NOT_AN_ONNX_MODEL)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_either_read_or_refused(content: bytes, begins_well: bool) -> None:
     allowed = {ModelFault.MODEL_TRUNCATED, ModelFault.NOT_AN_ONNX_MODEL, ModelFault.MODEL_LOAD_FAILED}

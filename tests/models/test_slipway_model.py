@@ -20,21 +20,6 @@ from tests.models.conftest import SlipwayModel
 from tests.models.examples import onnx_classifier
 from tests.models.servers import Reply, WebServer
 
-COMMAND = [sys.executable, "-m", "slipway.models"]
-
-
-@pytest.fixture
-def started(slipway_model: SlipwayModel) -> Callable[..., subprocess.Popen[str]]:
-    """Starts ``slipway-model`` as a process."""
-
-    def start(command: list[str], task: dict[str, object], **more: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, **slipway_model.environment(task, **more), "PYTHONPATH": "operator"}
-        return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    return start
-
 
 @pytest.fixture
 def slow(serve: Callable[[], WebServer]) -> WebServer:
@@ -50,18 +35,18 @@ def test_both_commands_work_as_processes(
     slipway_model: SlipwayModel, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
     (slipway_model.claim / "model.onnx").write_bytes(onnx_classifier().SerializeToString())
-    process = started([*COMMAND, "resolve"], {"uri": "pvc://models/model.onnx"})
-    output, _ = process.communicate(timeout=60)
+    process = started("resolve", {"uri": "pvc://models/model.onnx"})
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    answer = json.loads((slipway_model.folder / "termination-log").read_bytes())
+    answer = json.loads(slipway_model.last_words.read_bytes())
     digest = answer["outcome"]["resolution"]["digest"]
     assert digest == digest_of(slipway_model.claim)
     assert digest in output
 
-    process = started([*COMMAND, "fetch"], {"uri": "pvc://models/model.onnx", "digest": digest})
-    output, _ = process.communicate(timeout=60)
+    process = started("fetch", {"uri": "pvc://models/model.onnx", "digest": digest})
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    outcome = Outcome.model_validate_json((slipway_model.folder / "termination-log").read_bytes()).outcome
+    outcome = Outcome.model_validate_json(slipway_model.last_words.read_bytes()).outcome
     assert isinstance(outcome, Fetched)
     assert digest_of(slipway_model.model_dir) == digest
 
@@ -73,12 +58,12 @@ def test_who_is_killed_in_between_leaves_nothing_that_could_be_served(
     ca_certificate: str,
 ) -> None:
     task = {"uri": f"{slow.url}/model.onnx", "digest": "sha256:" + "0" * 64}
-    process = started([*COMMAND, "fetch"], task, SLIPWAY_CREDENTIAL_CA_CERT=ca_certificate)
+    process = started("fetch", task, SLIPWAY_CREDENTIAL_CA_CERT=ca_certificate)
     _until(lambda: any(file.stat().st_size for file in slipway_model.model_dir.rglob("*.onnx")))
     process.kill()
     process.communicate()
     assert list(slipway_model.model_dir.glob("*.onnx")) == []
-    assert not (slipway_model.folder / "termination-log").exists()
+    assert not slipway_model.last_words.exists()
 
     (slipway_model.claim / "model.onnx").write_bytes(onnx_classifier().SerializeToString())
     digest = digest_of(slipway_model.claim)
@@ -93,10 +78,10 @@ def test_it_stops_when_it_is_asked_to(
     ca_certificate: str,
 ) -> None:
     task = {"uri": f"{slow.url}/model.onnx"}
-    process = started([*COMMAND, "resolve"], task, SLIPWAY_CREDENTIAL_CA_CERT=ca_certificate)
+    process = started("resolve", task, SLIPWAY_CREDENTIAL_CA_CERT=ca_certificate)
     _until(lambda: len(slow.asked) > 0)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=5)
+    process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
 
 
@@ -110,10 +95,10 @@ def test_a_full_disk_is_reported(
     digest = digest_of(slipway_model.claim)
     script = 'mount -t tmpfs -o size=64k tmpfs "$SLIPWAY_MODEL_DIR" && exec "$@"'
     isolated = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
-    process = started([*isolated, *COMMAND, "fetch"], {"uri": "pvc://models/model.onnx", "digest": digest})
-    output, _ = process.communicate(timeout=60)
+    process = started("fetch", {"uri": "pvc://models/model.onnx", "digest": digest}, below=isolated)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
-    failure = Outcome.model_validate_json((slipway_model.folder / "termination-log").read_bytes()).outcome
+    failure = Outcome.model_validate_json(slipway_model.last_words.read_bytes()).outcome
     assert isinstance(failure, Failed)
     assert failure.failure.reason == ModelFault.NO_SPACE
     assert "does not fit" in failure.failure.message
@@ -154,7 +139,7 @@ def test_last_words_fit_what_kubernetes_keeps() -> None:
     assert outcome.failure.reason == ModelFault.MODEL_NOT_FOUND
 
 
-def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

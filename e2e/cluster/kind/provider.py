@@ -50,6 +50,11 @@ class KindProvider:
         self.settings = settings
         self.tools = Tools(settings.cache)
 
+    @property
+    def config(self) -> Path:
+        """The configuration that the cluster was made with; its presence says that the cluster is kind's."""
+        return self.settings.state / "kind.yaml"
+
     def up(self) -> None:
         if not shutil.which("docker"):
             raise ClusterError("kind needs Docker: install and start it, or use SLIPWAY_CLUSTER=node")
@@ -112,11 +117,10 @@ class KindProvider:
         text = Template(CONFIG.read_text()).substitute(VOLUMES=self.settings.volumes)
         mount = f'{{hostPath: "{self.settings.volumes}", containerPath: /mnt}}'
         text += f"  - {{role: worker, extraMounts: [{mount}]}}\n" * (nodes - 1)
-        config = self.settings.state / "kind.yaml"
-        config.write_text(text)
+        self.config.write_text(text)
         self.settings.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         with step("creating the kind cluster"):
-            words = ("--config", str(config), "--image", NODE_IMAGE, "--wait", f"{READY_SECONDS}s")
+            words = ("--config", str(self.config), "--image", NODE_IMAGE, "--wait", f"{READY_SECONDS}s")
             self._kind("create", "cluster", *words, "--kubeconfig", str(self.settings.kubeconfig))
 
     def _revive(self, nodes: Sequence[str]) -> bool:

@@ -63,7 +63,8 @@ def _create(root: Path, group: Path) -> None:
         control = at / "cgroup.subtree_control"
         if control.exists():
             offered = set((at / "cgroup.controllers").read_text().split())
-            control.write_text(" ".join(f"+{name}" for name in CONTROLLERS if name in offered))
+            for name in offered.intersection(CONTROLLERS):
+                control.write_text(f"+{name}")
         child = at / part
         child.mkdir(exist_ok=True)
         # A new cpuset of version 1 is empty, and takes no process until it has processors and memory.

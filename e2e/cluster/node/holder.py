@@ -44,7 +44,7 @@ def hold(layout: Layout, member: Member, pause: Path, entrances: Sequence[Path])
     path = _record_path(layout, member)
     digest = digest_of(LAUNCH, SETUP, str(pause), str(layout.settings.volumes))
     running = read_record(path)
-    if running and running.digest == digest:
+    if running and running.digest == digest and running.alive():
         return running
     release(layout, member)
     for folder in ("container-logs", "kubelet-fixed"):
@@ -102,7 +102,8 @@ def hold(layout: Layout, member: Member, pause: Path, entrances: Sequence[Path])
 
 def find_holder(layout: Layout, member: Member) -> Record | None:
     """The record of the node's holder where it runs."""
-    return read_record(_record_path(layout, member))
+    record = read_record(_record_path(layout, member))
+    return record if record and record.alive() else None
 
 
 def release(layout: Layout, member: Member) -> None:

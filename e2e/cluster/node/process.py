@@ -17,6 +17,7 @@ from e2e.cluster.command import wait_until
 from e2e.cluster.errors import ClusterError
 
 CLONE_NEWNET = 0x40000000
+PF_EXITING = 0x4
 MAX_OPEN_FILES = 1048576
 # Join the cluster's cgroups, raise the limit of open files, then leave the program behind in its own session.
 LAUNCH = """set -e
@@ -38,8 +39,13 @@ class Record:
     digest: str
     """Of the command and its configuration: a difference calls for a restart."""
 
-    def alive(self) -> bool:
+    def present(self) -> bool:
+        """Whether the process is still there, be it about to end."""
         return started_at(self.pid) == self.started
+
+    def alive(self) -> bool:
+        """Whether the process is there to stay: a killed one may take a while to go on a busy machine."""
+        return self.present() and not _is_ending(self.pid)
 
 
 def started_at(pid: int) -> str | None:
@@ -52,13 +58,26 @@ def started_at(pid: int) -> str | None:
     return None if state in "ZX" else f"{_boot_id()}/{rest[18]}"
 
 
+def _is_ending(pid: int) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    flags = int(text[text.rindex(")") + 2 :].split()[6])
+    pending = [
+        int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))
+    ]
+    return bool(flags & PF_EXITING or any(mask >> (signal.SIGKILL - 1) & 1 for mask in pending))
+
+
 def read_record(path: Path) -> Record | None:
-    """The record of a process that is alive; a stale or unreadable one is None."""
+    """The record of a process that is still there; a stale or unreadable one is None."""
     try:
         record = Record(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return record if record.alive() else None
+    return record if record.present() else None
 
 
 def write_record(path: Path, pid: int, digest: str) -> Record:
@@ -135,13 +154,13 @@ def strays(holder: int, program: str) -> list[int]:
 def end(record: Record, grace: float) -> None:
     """Ask the process to end, insist after `grace` seconds, and wait until it is gone."""
     for word, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
-        if record.alive():
+        if record.present():
             with suppress(ProcessLookupError):
                 os.kill(record.pid, word)
         until = time.monotonic() + seconds
-        while record.alive() and time.monotonic() < until:
+        while record.present() and time.monotonic() < until:
             time.sleep(0.02)
-    wait_until(lambda: not record.alive(), 1, lambda: f"process {record.pid} does not end")
+    wait_until(lambda: not record.present(), 20, lambda: f"process {record.pid} does not end")
 
 
 def with_arguments(argv: Sequence[str]) -> list[int]:

@@ -1,5 +1,6 @@
 """The `node` provider: bring the components up, find out what is broken, take all of it away."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -50,16 +51,21 @@ class NodeProvider:
             packages.install_packages()
             self.tools.expose()
             before = self.layout.pki.exists()
+            members = self._members()
             try:
-                self._reconcile()
+                self._run_components(members)
             except ClusterError as broken:
                 if not before:
                     raise
                 tell(f"  the cluster cannot be repaired ({str(broken)[:300]}); it is made anew")
                 self._remove()
-                self._reconcile()
+                self._run_components(members)
+            # What fails from here on is not worth the workloads of a cluster whose components are well.
+            self._finish(members)
 
     def down(self) -> None:
+        if os.geteuid() and not self.settings.state.exists():
+            return
         packages.require_root()
         with self._alone(), step(f"removing cluster {self.settings.name}"):
             self._remove()
@@ -100,20 +106,21 @@ class NodeProvider:
         lock = self.settings.cache / "clusters" / f"{self.settings.name}.lock"
         return exclusive(lock, f"changing cluster {self.settings.name}")
 
-    def _reconcile(self) -> None:
-        """Bring every part to what it should be; parts that are stay untouched."""
+    def _members(self) -> list[Member]:
         count = self.settings.nodes or max(len(self.layout.known_members()), 1)
-        members = [self.layout.member(index) for index in range(count)]
+        return [self.layout.member(index) for index in range(count)]
+
+    def _run_components(self, members: Sequence[Member]) -> None:
+        """Bring every component to what it should be; those that are stay untouched."""
         archives = images.node_images(self.tools)
         with step("certificates, namespaces and network"):
             self._make_certificates(members)
-            cgroups.create(self.layout, count)
+            cgroups.create(self.layout, len(members))
             entrances, pause = cgroups.entrances(self.layout), self.tools.pause()
             holders = [holder.hold(self.layout, member, pause, entrances) for member in members]
             holder.connect(members, holders)
-        components = self._components(count, self._choose_port())
+        components = self._components(len(members), self._choose_port())
         early = [component for component in components if component.name in EARLY]
-        kubectl = self._kubectl()
         with step("container runtime and API server"):
             self._write_kubeconfig()
             self._start(early)
@@ -124,19 +131,24 @@ class NodeProvider:
             self._start([component for component in components if component not in early])
             for component in components:
                 self.supervisor.wait_for(component)
-        self._remove_surplus(count)
+
+    def _finish(self, members: Sequence[Member]) -> None:
+        """Wait for nodes, DNS and metrics."""
+        self._remove_surplus(len(members))
         with step("nodes, DNS and metrics"):
             self._start_addons(members)
-            self.supervisor.wait_until(partial(dns_answers, holders[0].pid), "the DNS does not answer")
-            kubectl.wait_for_metrics(count, READY_SECONDS)
+            held = self.supervisor.holder(members[0]).pid
+            self.supervisor.wait_until(partial(dns_answers, held), "the DNS does not answer")
+            self._kubectl().wait_for_metrics(len(members), READY_SECONDS)
 
     def _serves(self, early: Sequence[Component]) -> bool:
         self.supervisor.require_alive(early)
         return self._kubectl().answers()
 
     def _start(self, components: Sequence[Component]) -> None:
-        self.supervisor.end_sick(components)
-        for component in components:
+        running = [component for component in components if not self.supervisor.ensure(component)]
+        # Only now, and only these: what seems sick may have missed one that was down.
+        for component in self.supervisor.end_sick(running):
             self.supervisor.ensure(component)
 
     def _start_addons(self, members: Sequence[Member]) -> None:

@@ -14,7 +14,7 @@ from e2e.cluster.node.layout import Layout, Member
 from e2e.cluster.node.probe import http_ok, socket_accepts
 from e2e.cluster.node.process import Record, digest_of, end, read_record, start_inside, strays, write_record
 
-READY_SECONDS = 90
+READY_SECONDS = 180
 SICK_SECONDS = 10
 
 
@@ -26,15 +26,18 @@ class Supervisor:
 
     def record(self, component: Component) -> Record | None:
         """The component's process, where it lives."""
-        return read_record(self._record_path(component))
+        record = read_record(self._record_path(component))
+        return record if record and record.alive() else None
 
-    def ensure(self, component: Component) -> None:
-        """Start the component unless it already runs with this command and configuration."""
+    def ensure(self, component: Component) -> bool:
+        """Start the component unless it already runs with this command and configuration; true if started."""
         texts = [part for path, text in sorted(component.files.items()) for part in (str(path), text)]
         digest = digest_of(*component.argv, *texts, str(component.listen or ""))
-        running = self.record(component)
-        if running and running.digest == digest:
-            return
+        running = read_record(self._record_path(component))
+        if running and running.digest == digest and running.alive():
+            return False
+        if running:
+            end(running, component.grace)
         held = self.holder(self.layout.member(component.member)).pid
         # Also what a lost record left behind: two of a kind would fight over the same port.
         for pid in strays(held, component.argv[0]):
@@ -52,19 +55,19 @@ class Supervisor:
                 argv = [str(number) if word == SOCKET else word for word in component.argv]
                 pid = start_inside(held, argv, log, entrances, keep=[number])
         write_record(self._record_path(component), pid, digest)
+        return True
 
-    def end_sick(self, components: Sequence[Component]) -> None:
-        """End components that run but do not answer, so that `ensure` starts them anew."""
-        sick = [c for c in components if self.record(c) and not self.is_well(c)]
-        if not sick:
-            return
+    def end_sick(self, components: Sequence[Component]) -> list[Component]:
+        """End components that run but do not answer; returns them, to be started anew."""
+        sick = [component for component in components if not self.is_well(component)]
         with suppress(ClusterError):
-            wait_until(lambda: all(map(self.is_well, sick)), SICK_SECONDS, lambda: "still sick", pause=0.5)
-        for component in sick:
-            record = self.record(component)
-            if record and not self.is_well(component):
-                tell(f"  {component.label} runs but does not answer: it is started anew")
+            wait_until(lambda: all(map(self.is_well, sick)), SICK_SECONDS, lambda: "still sick")
+        still = [component for component in sick if not self.is_well(component)]
+        for component in still:
+            tell(f"  {component.label} runs but does not answer: it is started anew")
+            if record := self.record(component):
                 end(record, component.grace)
+        return still
 
     def is_well(self, component: Component) -> bool:
         """Whether the component lives and says that it works."""

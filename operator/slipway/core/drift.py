@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-_QUANTITY = re.compile(r"^([+-]?[0-9.]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$")
+_QUANTITY = re.compile(
+    r"([+-]?(?:[0-9]+[.]?[0-9]*|[.][0-9]+))(?:[eE]([+-]?[0-9]+)|(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E))?"
+)
 _SUFFIX: dict[str, Decimal] = {
     **{name: Decimal(1024) ** power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
     **{
@@ -56,10 +58,8 @@ def quantity(text: str | int) -> Decimal:
     Raises:
         ValueError: if it is not a quantity.
     """
-    found = _QUANTITY.match(str(text))
+    found = _QUANTITY.fullmatch(str(text))
     if found is None:
         raise ValueError(f"{text!r} is not a quantity")
-    number, suffix = Decimal(found.group(1)), found.group(2) or ""
-    if suffix[:1] in ("e", "E") and len(suffix) > 1:
-        return number.scaleb(int(suffix[1:]))
-    return number * _SUFFIX[suffix]
+    number, exponent, suffix = found.groups()
+    return Decimal(number).scaleb(int(exponent or 0)) * _SUFFIX[suffix or ""]

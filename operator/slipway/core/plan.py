@@ -103,21 +103,22 @@ def _kept_revisions(roles: Roles, observed: Observed) -> list[Revision]:
     """The stable revision as it is remembered, then the wanted one."""
     kept = [roles.wanted] if roles.wanted else []
     if roles.stable is not None and (roles.wanted is None or roles.wanted.name != roles.stable):
-        remembered = _remembered(roles.stable, observed)
-        if remembered is not None:
-            kept.insert(0, remembered)
+        stable = remembered(roles.stable, observed)
+        if stable is not None:
+            kept.insert(0, stable)
     return kept
 
 
-def _remembered(revision: str, observed: Observed) -> Revision | None:
+def remembered(revision: str, observed: Observed) -> Revision | None:
+    """A revision as its ControllerRevision holds it, or None where there is none that can be trusted."""
     for found in observed.of(Kind.CONTROLLER_REVISION):
         if revision_of_object(found) == revision:
             try:
-                remembered = revision_from(found["data"])
-            except (KeyError, ValueError):
+                content = revision_from(found["data"])
+            except (KeyError, TypeError, ValueError):
                 return None
             # A name of another content is another operator's writing; its children are left as they are.
-            return remembered if remembered.name == revision else None
+            return content if content.name == revision else None
     return None
 
 

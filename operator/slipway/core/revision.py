@@ -74,6 +74,7 @@ def revision_from(content: dict[str, Any]) -> Revision:
     Raises:
         ValueError: if the content is not one of ours (pydantic's ``ValidationError`` included).
         KeyError: if a part of it is missing.
+        TypeError: if a part of it is something else than a map.
     """
     model = content["model"]
     return Revision(

@@ -16,8 +16,8 @@ from slipway.api.types import (
 )
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
-from slipway.core.observed import Fault, Kind, Observed, Reference, is_ready, revision_of_object
-from slipway.core.plan import Plan
+from slipway.core.observed import Fault, Kind, Observed, Reference, is_ready
+from slipway.core.plan import Plan, remembered
 from slipway.core.resource import Resource
 from slipway.core.roles import is_counted, ready_replicas
 
@@ -247,10 +247,12 @@ def _ready(
             Reason.SERVING,
             f"revision {stable} serves at http://{resource.owner.name}.{resource.owner.namespace}.svc",
         )
-    for verdict in (resolved, revision_ready, route_ready):
-        if verdict.status != "True":
-            return Verdict("False", verdict.reason, verdict.message)
-    return Verdict("False", Reason.STARTING, "the first revision is about to serve")
+    open_parts = [part for part in (resolved, revision_ready, route_ready) if part.status != "True"]
+    if not open_parts:
+        return Verdict("False", Reason.STARTING, "the first revision is about to serve")
+    # What a person has to mend counts more than what is under way, whichever comes first.
+    told = next((part for part in open_parts if _is_bad(part)), open_parts[0])
+    return Verdict("False", told.reason, told.message)
 
 
 def _progress(plan: Plan, parts: Iterable[Verdict]) -> dict[ConditionType, Verdict]:
@@ -344,11 +346,8 @@ def _identity(resource: Resource, revision: str, plan: Plan, observed: Observed)
     for before in (resource.status.stable, resource.status.canary):
         if before is not None and before.revision == revision:
             return before.version, before.digest
-    for found in observed.of(Kind.CONTROLLER_REVISION):
-        if revision_of_object(found) == revision:
-            model = found["data"].get("model") or {}
-            return str(model.get("version", "")), str(model.get("digest", ""))
-    return "", ""
+    content = remembered(revision, observed)
+    return (content.model.version, content.model.digest) if content else ("", "")
 
 
 def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:

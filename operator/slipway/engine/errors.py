@@ -30,8 +30,12 @@ class ApiError(Exception):
     @classmethod
     def from_status(cls, code: int, status: Mapping[str, Any]) -> ApiError:
         """From a ``Status`` object of the API server."""
-        details = status.get("details") or {}
-        causes = frozenset(str(cause.get("reason", "")) for cause in details.get("causes") or ())
+        details = status.get("details")
+        # Not everything that answers with JSON is an API server.
+        listed = details.get("causes") if isinstance(details, Mapping) else None
+        causes = frozenset(
+            str(cause.get("reason", "")) for cause in listed or () if isinstance(cause, Mapping)
+        )
         return cls(code, str(status.get("reason", "")), str(status.get("message", "")), causes)
 
 

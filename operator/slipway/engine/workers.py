@@ -63,12 +63,10 @@ async def fill(kube: Kube, store: Store, namespaces: tuple[str, ...]) -> set[Key
     """
     changed: set[Key] = set()
     for kind in RESOURCES:
-        listed = []
-        version = 0
-        for namespace in namespaces or (None,):
-            found, version = await kube.list(kind, namespace)
-            listed.extend(found)
-        changed |= store.replace(kind, listed, version)
+        lists = [await kube.list(kind, namespace) for namespace in namespaces or (None,)]
+        # What appeared after its namespace was listed is newer than the oldest list.
+        version = min(version for _, version in lists)
+        changed |= store.replace(kind, [item for items, _ in lists for item in items], version)
     return changed
 
 

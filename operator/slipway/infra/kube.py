@@ -54,6 +54,8 @@ class KubeClient:
         found: list[Manifest] = []
         while True:
             page = await self._call("GET", f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}")
+            if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
+                raise ApiError(0, "NotAList", f"the answer to a list of {kind} is no list")
             found.extend(typed(item, kind) for item in page["items"])
             meta = page["metadata"]
             if not meta.get("continue"):
@@ -113,14 +115,20 @@ class KubeClient:
         self._observe(method, response.status)
         content = _decode(data)
         if response.status >= 400:
-            raise ApiError.from_status(response.status, content)
+            raise ApiError.from_status(response.status, content or {"message": _text(data)})
+        if content is None:
+            raise ApiError(0, "NotJSON", f"the answer is no JSON object: {_text(data)}")
         return content
 
 
-def _decode(data: bytes) -> dict[str, Any]:
-    """What stands before the API server may answer in other words than JSON."""
+def _decode(data: bytes) -> dict[str, Any] | None:
+    """An object, or None: what stands before the API server may answer in other words than JSON."""
     try:
         content = json.loads(data)
     except ValueError:
-        content = None
-    return content if isinstance(content, dict) else {"message": data[:500].decode("utf-8", "replace")}
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _text(data: bytes) -> str:
+    return data[:500].decode("utf-8", "replace")

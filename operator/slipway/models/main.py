@@ -31,6 +31,7 @@ from slipway.contract import (
     Resolved,
     ResolveTask,
 )
+from slipway.models.credentials import Credentials
 from slipway.models.faults import MESSAGE_LIMIT, ModelError, shortened
 from slipway.models.source import fetch, resolve
 from slipway.models.sources import Surroundings, source_of
@@ -53,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("fetch", help=f"put the files of a resolved model into {MODEL_DIR} and verify them")
     command: str = parser.parse_args(arguments).command
 
-    _set_up()
     text = os.environ.get(MODEL_TASK_ENV, "")
     around = Surroundings.of()
+    _set_up(around.credentials)
     try:
         done = _resolve(text, around) if command == "resolve" else _fetch(text, around)
         outcome, code = Outcome(outcome=done), 0
@@ -102,8 +103,14 @@ def _fetch(text: str, around: Surroundings) -> Fetched:
     return Fetched(digest=task.digest, bytes=size)
 
 
-def _set_up() -> None:
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+def _set_up(credentials: Credentials) -> None:
+    def redact(record: logging.LogRecord) -> bool:
+        record.msg, record.args = credentials.redacted(record.getMessage()), ()
+        return True
+
+    output = logging.StreamHandler(sys.stdout)
+    output.addFilter(redact)
+    logging.basicConfig(handlers=[output], level=logging.INFO, format="%(levelname)s %(message)s")
     # Its lines have whole addresses, whose queries may be secrets.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     stamina.instrumentation.set_on_retry_hooks([_log_retry])

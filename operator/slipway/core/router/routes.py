@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+
+from slipway.core.router.envoy import ENVOY_ADMIN_PORT, ROUTER_ADMIN_PORT
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([-.:A-Za-z0-9]{0,251}[A-Za-z0-9])?")
+#: A header's name as HTTP has it; Envoy's own begin with a colon.
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+_ELSE = "-else-"
+MAX_TIMEOUT_MILLISECONDS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,42 @@ class Route:
     closed: bool = False
 
 
+def refusal(route: Route) -> str | None:
+    """Why a route cannot be rendered, whatever its neighbours are, or None."""
+    checks = (
+        (_LABEL.fullmatch(route.name), f"{route.name!r} is no DNS label"),
+        (_is_port(route.listener), f"listener {route.listener} is no free port"),
+        (
+            all(_LABEL.fullmatch(arm.revision) and _ELSE not in arm.revision for arm in arms(route)),
+            f"a revision's name is no DNS label, or holds {_ELSE!r}",
+        ),
+        (all(_HOST.fullmatch(arm.host) for arm in arms(route)), "a revision's host is no DNS name"),
+        (
+            all(0 < port < 65536 for arm in arms(route) for port in (arm.port, arm.grpc_port or arm.port)),
+            "a revision's port is not between 1 and 65535",
+        ),
+        (
+            route.canary is None or route.canary.revision != route.stable.revision,
+            "stable and canary are the same revision",
+        ),
+        (
+            route.canary is not None or (route.weight == 0 and route.mirror_percent == 0),
+            "there is no canary to send traffic to",
+        ),
+        (0 <= route.weight <= 100, f"weight {route.weight} is not between 0 and 100"),
+        (0 <= route.mirror_percent <= 100, f"mirror {route.mirror_percent} is not between 0 and 100"),
+        (
+            route.affinity_header is None or _HEADER.fullmatch(route.affinity_header),
+            f"{route.affinity_header!r} is no name of a header",
+        ),
+        (
+            0 < route.timeout_milliseconds <= MAX_TIMEOUT_MILLISECONDS,
+            f"timeout of {route.timeout_milliseconds} ms is not between 1 ms and 1 h",
+        ),
+    )
+    return next((why for holds, why in checks if not holds), None)
+
+
 def arm_cluster(route: Route, arm: Arm, grpc: bool = False) -> str:
     """Name of the Envoy cluster of one arm's pods: what it counts is what those pods did."""
     return f"{route.name}/{arm.revision}" + ("/grpc" if grpc else "")
@@ -63,7 +109,7 @@ def shadow_cluster(route: Route, arm: Arm, grpc: bool = False) -> str:
 
 def fallback_cluster(route: Route, first: Arm, second: Arm, grpc: bool = False) -> str:
     """The pods of one arm or, while none of those is well, of the other."""
-    return f"{route.name}/{first.revision}-else-{second.revision}" + ("/grpc" if grpc else "")
+    return f"{route.name}/{first.revision}{_ELSE}{second.revision}" + ("/grpc" if grpc else "")
 
 
 def arms(route: Route) -> tuple[Arm, ...]:
@@ -147,3 +193,7 @@ def _used(route: Route) -> Iterator[str]:
 def protocols(found: Iterable[Arm]) -> tuple[bool, ...]:
     """Whether gRPC: REST alone, or both where every arm has both."""
     return (False, True) if all(arm.grpc_port is not None for arm in found) else (False,)
+
+
+def _is_port(port: int) -> bool:
+    return 1024 <= port < 65536 and port not in (ROUTER_ADMIN_PORT, ENVOY_ADMIN_PORT)

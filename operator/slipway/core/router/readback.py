@@ -1,0 +1,234 @@
+"""What a router pod really does, from its own words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from slipway.core.router.bootstrap import LATENCY_BOUNDS_MILLISECONDS
+from slipway.core.router.config import version
+from slipway.core.router.routes import Route, defined
+
+ROUTES_QUERY = "/config_dump?resource=dynamic_route_configs"
+CLUSTERS_QUERY = "/config_dump?resource=dynamic_active_clusters&mask=cluster.name"
+LISTENERS_QUERY = "/config_dump?resource=dynamic_listeners&mask=name,active_state.version_info"
+#: Asking for anything makes Envoy merge its workers' histograms; what is asked next has them.
+FLUSH_QUERY = "/stats?filter=%5Enone%24"
+#: ``^cluster\.[^.]+\.(…)$``: cluster names hold no dot, what is counted below them a second time does.
+COUNTERS_QUERY = (
+    "/stats?format=json&histogram_buckets=cumulative&filter=%5Ecluster%5C.%5B%5E.%5D%2B%5C.%28"
+    "upstream_rq_completed%7Cupstream_rq_5xx%7Cupstream_rq_retry_success%7Cupstream_rq_timeout%7C"
+    "upstream_rq_total%7Cupstream_rq_pending_failure_eject%7C"
+    "membership_healthy%7Cmembership_total%7Cupstream_rq_time%29%24"
+)
+
+_STAT = re.compile(
+    r"cluster\.(?P<name>[^./]+)/(?P<revision>[^./]+?)(?:-else-(?P<other>[^./]+))?(?P<shadow>/shadow)?(?:/grpc)?"
+    r"\.(?P<what>[^.]+)"
+)
+
+
+@dataclass(frozen=True)
+class ArmCounters:
+    """What came of the requests meant for one arm, since the router's pod or the arm's cluster began.
+
+    Attributes:
+        requests: that were answered, by this arm or in its stead.
+        errors: of these, answered with 5xx, not at all, or by the other arm since this one could not.
+        slow: milliseconds → requests that took longer, or were given up.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    slow: Mapping[int, int] = field(default_factory=lambda: dict.fromkeys(LATENCY_BOUNDS_MILLISECONDS, 0))
+
+    def since(self, before: ArmCounters | None) -> ArmCounters:
+        """What was counted since then; all of it where counting began anew in between."""
+        if before is None or self.requests < before.requests:
+            return self
+        return ArmCounters(
+            self.requests - before.requests,
+            max(0, self.errors - before.errors),
+            {bound: max(0, count - before.slow.get(bound, 0)) for bound, count in self.slow.items()},
+        )
+
+    def __add__(self, other: ArmCounters) -> ArmCounters:
+        return ArmCounters(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            {
+                bound: self.slow.get(bound, 0) + other.slow.get(bound, 0)
+                for bound in {**self.slow, **other.slow}
+            },
+        )
+
+
+@dataclass(frozen=True)
+class RouteState:
+    """What a router does with the requests of one ModelDeployment.
+
+    Attributes:
+        stable: revision that gets what the canary does not; None where all goes to the canary.
+        canary: revision that gets a share or copies, or None.
+        weight: percent of requests for the canary.
+        mirror_percent: percent of requests that are copied to it.
+        closed: whether it answers 503 by itself.
+        version: of the configuration that it took up; see :func:`slipway.core.router.config.version`.
+    """
+
+    stable: str | None
+    canary: str | None
+    weight: int
+    mirror_percent: int
+    closed: bool
+    version: str
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """One arm as a router sees it: how many pods it knows and finds well, and what came of requests."""
+
+    pods: int = 0
+    healthy_pods: int = 0
+    counters: ArmCounters = ArmCounters()
+    shadow: ArmCounters = ArmCounters()
+
+
+@dataclass(frozen=True)
+class RouterState:
+    """One router pod.
+
+    Attributes:
+        routes: by name of the ModelDeployment.
+        arms: by name of the ModelDeployment and of the revision.
+        clusters: that are loaded: resolved, and asked for their health once.
+        listeners: that accept connections, by name of the ModelDeployment.
+    """
+
+    routes: Mapping[str, RouteState]
+    arms: Mapping[tuple[str, str], ArmState]
+    clusters: frozenset[str]
+    listeners: frozenset[str]
+
+    def does(self, route: Route) -> bool:
+        """Whether it does exactly what the route says, and could do what comes next."""
+        found = self.routes.get(route.name)
+        return (
+            found is not None
+            and found.version == version(route)
+            and route.name in self.listeners
+            and defined(route) <= self.clusters
+        )
+
+
+def read_routes(dump: Mapping[str, Any]) -> dict[str, RouteState]:
+    """Routes from the answer to :data:`ROUTES_QUERY`."""
+    return {
+        found["route_config"]["name"]: _route_state(found)
+        for found in dump.get("configs", ())
+        if "route_config" in found
+    }
+
+
+def read_names(dump: Mapping[str, Any]) -> frozenset[str]:
+    """Names from the answers to :data:`CLUSTERS_QUERY` and :data:`LISTENERS_QUERY`, without what warms up."""
+    return frozenset(
+        found["cluster"]["name"] if "cluster" in found else found["name"]
+        for found in dump.get("configs", ())
+        if "cluster" in found or "active_state" in found
+    )
+
+
+def read_arms(stats: Mapping[str, Any]) -> dict[tuple[str, str], ArmState]:
+    """Arms from the answer to :data:`COUNTERS_QUERY`."""
+    sums: dict[tuple[str, str, bool], _Sums] = {}
+    for match, value in _stats(stats):
+        arm = (match["name"], match["revision"], match["shadow"] is not None)
+        sums.setdefault(arm, _Sums()).take(match["what"], match["other"] is not None, value)
+    return {
+        (name, revision): ArmState(
+            found.pods,
+            found.healthy,
+            found.counters(),
+            sums[name, revision, True].counters() if (name, revision, True) in sums else ArmCounters(),
+        )
+        for (name, revision, shadow), found in sums.items()
+        if not shadow
+    }
+
+
+class _Sums:
+    """Adds up the clusters that send requests to one arm: itself, and itself with another to fall back on."""
+
+    def __init__(self) -> None:
+        self.pods = self.healthy = 0
+        self._completed = self._failed = self._rescued = self._given_up = self._tried = 0
+        self._slow = dict.fromkeys(LATENCY_BOUNDS_MILLISECONDS, 0)
+
+    def take(self, what: str, fallback: bool, value: Any) -> None:
+        """One statistic."""
+        match what:
+            case "upstream_rq_completed":
+                self._completed += value
+            case "upstream_rq_5xx":
+                self._failed += value
+            case "upstream_rq_timeout":
+                self._given_up += value
+            case "upstream_rq_retry_success" if fallback:
+                # A second try goes to the other arm.
+                self._rescued += value
+            case "upstream_rq_total" | "upstream_rq_pending_failure_eject" if not fallback:
+                self._tried += value
+            case "membership_total" if not fallback:
+                self.pods = max(self.pods, value)
+            case "membership_healthy" if not fallback:
+                self.healthy = max(self.healthy, value)
+            case "upstream_rq_time":
+                total = value[-1]["cumulative"] if value else 0
+                for bucket in value:
+                    if bucket["upper_bound"] in self._slow:
+                        self._slow[bucket["upper_bound"]] += total - bucket["cumulative"]
+
+    def counters(self) -> ArmCounters:
+        """What they amount to."""
+        # Health checks keep requests from a dead arm: those were meant for it, and never tried there. Envoy
+        # tells what was completed before what was tried, so that none under way is mistaken for one of them.
+        diverted = max(0, self._completed - self._tried)
+        errors = min(self._completed, self._failed + self._rescued + diverted)
+        slow = {bound: min(self._completed, count + self._given_up) for bound, count in self._slow.items()}
+        return ArmCounters(self._completed, errors, slow)
+
+
+def _stats(stats: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], Any]]:
+    for stat in stats.get("stats", ()):
+        histograms = stat.get("histograms")
+        found = (
+            ((one["name"], one["buckets"]) for one in histograms)
+            if histograms is not None
+            else ((stat["name"], stat["value"]),)
+        )
+        for name, value in found:
+            if match := _STAT.fullmatch(name):
+                yield match, value
+
+
+def _route_state(found: Mapping[str, Any]) -> RouteState:
+    rule = found["route_config"]["virtual_hosts"][0]["routes"][-1]
+    action = rule.get("route", {})
+    split = action.get("weighted_clusters", {}).get("clusters") or [
+        {"name": action["cluster"], "weight": 100} for _ in range("cluster" in action)
+    ]
+    stable = canary = None
+    weight = mirror = 0
+    for part in split:
+        revision, _, other = part["name"].partition("/")[2].partition("-else-")
+        if other:
+            canary, weight = revision, int(part["weight"])
+        else:
+            stable = revision
+    for policy in action.get("request_mirror_policies", ()):
+        canary = policy["cluster"].split("/")[1]
+        mirror = int(policy["runtime_fraction"]["default_value"].get("numerator", 0))
+    return RouteState(stable, canary, weight, mirror, "direct_response" in rule, found["version_info"])

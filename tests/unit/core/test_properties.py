@@ -1,0 +1,395 @@
+"""What holds for every spec that can be read, and whatever the cluster shows."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from slipway.api.reasons import EXPLANATIONS, ConditionType, Reason
+from slipway.api.types import (
+    KIND,
+    ModelDeploymentSpec,
+    ModelDeploymentStatus,
+    Runtime,
+    Scaling,
+)
+from slipway.contract import ModelFault
+from slipway.core import names
+from slipway.core.build.metadata import metadata
+from slipway.core.observed import Kind, observe
+from slipway.core.plan import plan
+from slipway.core.resource import read
+from slipway.core.revision import revision_of
+from slipway.core.status import report, report_unreadable
+from tests.unit.core.tables import OWNER, SETTINGS, digest, model
+from tests.unit.world import World
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+_text = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=40)
+_small = st.integers(0, 5)
+_times = st.integers(-7200, 60).map(
+    lambda seconds: (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+)
+_uris = st.sampled_from(
+    [
+        "mlflow://fraud/1",
+        "mlflow://fraud/2",
+        "mlflow://fraud@champion",
+        "https://host/m.onnx",
+        "pvc://c/m.onnx",
+    ]
+)
+_quantities = st.sampled_from(["100m", "0.5", 1, "2Gi", "1e2", "512Mi"])
+
+
+def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+_amounts = _optional(cpu=_quantities, memory=_quantities)
+_runtimes = _optional(
+    image=st.sampled_from(["", "example.com/server:2"]),
+    resources=_optional(requests=_amounts, limits=_amounts),
+    threads=st.integers(1, 256),
+    requestTimeoutMilliseconds=st.integers(1, 3_600_000),
+    nodeSelector=st.dictionaries(st.sampled_from(["disktype", "zone"]), st.sampled_from(["ssd", ""])),
+    tolerations=st.lists(
+        _optional(key=st.just("gpu"), operator=st.just("Exists"), effect=st.just("NoExecute")), max_size=2
+    ),
+    affinity=_optional(nodeAffinity=st.dictionaries(_text, _text, max_size=2)),
+    env=st.lists(st.fixed_dictionaries({"name": st.just("A"), "value": st.text(max_size=5)}), max_size=1),
+)
+_scalings = st.builds(
+    lambda least, more: {"minReplicas": least, "maxReplicas": least + more}, st.integers(1, 5), _small
+)
+specs = st.fixed_dictionaries(
+    {
+        "model": st.fixed_dictionaries(
+            {"uri": _uris},
+            optional={
+                "digest": st.sampled_from([digest(1), digest(2)]),
+                "credentials": st.just({"secretRef": {"name": "store"}}),
+            },
+        )
+    },
+    optional={"runtime": _runtimes, "scaling": _scalings},
+)
+
+#: Revisions that could be there, and one that nobody knows.
+_REVISIONS = [
+    revision_of(
+        ModelDeploymentSpec.model_validate({"model": {"uri": f"mlflow://fraud/{n}"}}), model(n), SETTINGS
+    )
+    for n in (1, 2)
+]
+_names = st.sampled_from([*(revision.name for revision in _REVISIONS), "0ld0ld0ld0"])
+
+_outcomes = st.sampled_from(
+    [
+        "",
+        "Traceback",
+        "{}",
+        '{"outcome":{"kind":"Fetched","digest":"' + digest(1) + '","bytes":1}}',
+        '{"outcome":{"kind":"Resolved","resolution":{"uri":"mlflow://fraud/1","version":"1","digest":"'
+        + digest(1)
+        + '","bytes":1}}}',
+        *(
+            '{"outcome":{"kind":"Failed","failure":{"reason":"' + fault.value + '","message":"no"}}}'
+            for fault in ModelFault
+        ),
+    ]
+)
+_terminated = st.fixed_dictionaries(
+    {"exitCode": st.sampled_from([0, 1, 137])},
+    optional={
+        "reason": st.sampled_from(["OOMKilled", "Error", "Completed"]),
+        "message": _outcomes,
+        "finishedAt": _times,
+    },
+)
+_waiting = _optional(
+    reason=st.sampled_from(
+        [
+            "ImagePullBackOff",
+            "CrashLoopBackOff",
+            "CreateContainerConfigError",
+            "RunContainerError",
+            "PodInitializing",
+            "SomethingNew",
+        ]
+    ),
+    message=st.one_of(_text, st.just('secret "store" not found')),
+)
+_states = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"waiting": _waiting}),
+    st.fixed_dictionaries({"running": _optional(startedAt=_times)}),
+    st.fixed_dictionaries({"terminated": _terminated}),
+)
+_containers = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["server", "fetch", "resolve", "sidecar"]), "image": _text},
+        optional={"state": _states, "lastState": _states, "restartCount": _small},
+    ),
+    max_size=3,
+)
+_conditions = st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["Ready", "PodScheduled", "ReplicaFailure", "Other"]),
+            "status": st.sampled_from(["True", "False", "Unknown"]),
+        },
+        optional={"reason": st.sampled_from(["Unschedulable", "Other"]), "message": _text},
+    ),
+    max_size=3,
+)
+_pod_statuses = _optional(
+    phase=st.sampled_from(["Pending", "Running", "Succeeded", "Failed", "Unknown"]),
+    reason=st.sampled_from(["Evicted", "DeadlineExceeded"]),
+    message=_text,
+    conditions=_conditions,
+    initContainerStatuses=_containers,
+    containerStatuses=_containers,
+)
+_deployment_statuses = _optional(
+    observedGeneration=_small,
+    replicas=_small,
+    readyReplicas=_small,
+    updatedReplicas=_small,
+    conditions=_conditions,
+)
+_targets = st.one_of(
+    st.fixed_dictionaries({"kind": st.just("Pod"), "name": st.sampled_from(["p0", "p1"])}),
+    st.fixed_dictionaries({"kind": st.just("Node"), "name": _text}),
+)
+_endpoints = st.one_of(
+    st.none(),
+    st.lists(
+        _optional(conditions=st.one_of(st.none(), _optional(ready=st.booleans())), targetRef=_targets),
+        max_size=2,
+    ),
+)
+_contents = st.one_of(
+    st.sampled_from([revision.content() for revision in _REVISIONS]),
+    st.dictionaries(
+        st.sampled_from(["model", "runtime", "image", "fetchImage"]), st.one_of(_text, st.none(), _small)
+    ),
+)
+
+
+@st.composite
+def children(draw: st.DrawFn) -> dict[str, Any]:
+    """One object as the API server could send it, labelled as the ModelDeployment's."""
+    kind = draw(st.sampled_from(list(Kind)))
+    component = draw(st.sampled_from(["model-server", "resolver", "route", "unheard-of"]))
+    revision = draw(st.one_of(st.none(), _names))
+    child: dict[str, Any] = {
+        "kind": kind.value,
+        "metadata": {
+            **metadata(
+                OWNER,
+                draw(st.sampled_from(["fraud", "p0", "p1"])),
+                names.labels("fraud", component, revision),
+            ),
+            "uid": draw(st.sampled_from(["u1", "u2"])),
+            "generation": draw(_small),
+            "creationTimestamp": draw(_times),
+        },
+    }
+    if revision and draw(st.booleans()):
+        child["metadata"]["name"] = names.revision_object("fraud", revision)
+    if draw(st.integers(0, 9)) == 0:
+        child["metadata"]["deletionTimestamp"] = draw(_times)
+    if kind is Kind.CONTROLLER_REVISION:
+        child |= {"data": draw(_contents), "revision": draw(st.integers(0, 100))}
+    elif kind is Kind.SERVICE:
+        child["spec"] = draw(_optional(selector=st.just(names.pod_selector("fraud", revision))))
+    elif kind is Kind.ENDPOINT_SLICE:
+        child["metadata"]["labels"]["kubernetes.io/service-name"] = "fraud"
+        child["endpoints"] = draw(_endpoints)
+    elif kind is Kind.POD and draw(st.booleans()):
+        child["status"] = draw(_pod_statuses)
+    elif kind is Kind.DEPLOYMENT and draw(st.booleans()):
+        child["status"] = draw(_deployment_statuses)
+    return child
+
+
+_revision_statuses = st.fixed_dictionaries(
+    {"revision": _names, "version": st.just("1"), "digest": st.just(digest(1))}
+)
+statuses = _optional(
+    model=st.builds(lambda n: model(n).model_dump(), st.integers(1, 2)),
+    stable=_revision_statuses,
+    canary=_revision_statuses,
+    promotedAt=_times,
+    conditions=st.lists(
+        st.fixed_dictionaries(
+            {
+                "type": st.sampled_from([type_.value for type_ in ConditionType]),
+                "status": st.sampled_from(["True", "False", "Unknown"]),
+                "reason": st.sampled_from([*(reason.value for reason in Reason), "FromTheFuture"]),
+                "message": _text,
+                "observedGeneration": _small,
+                "lastTransitionTime": _times,
+            }
+        ),
+        max_size=4,
+        unique_by=lambda found: found["type"],
+    ),
+)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A ModelDeployment and its children."""
+    manifest = {
+        "metadata": {"name": "fraud", "namespace": "payments", "uid": OWNER.uid, "generation": draw(_small)},
+        "spec": draw(specs),
+        "status": draw(statuses),
+    }
+    return manifest, draw(st.lists(children(), max_size=8))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(situations())
+def test_planning_and_reporting_never_fail_and_always_say_the_same(
+    situation: tuple[dict[str, Any], list[dict[str, Any]]],
+) -> None:
+    manifest, found = situation
+    resource = read(manifest)
+    assert isinstance(resource.spec, ModelDeploymentSpec)
+    observed = observe(found)
+    planned = plan(resource, resource.spec, observed, SETTINGS, NOW)
+    assert plan(resource, resource.spec, observe(reversed(found)), SETTINGS, NOW).apply == planned.apply
+    told = report(resource, resource.spec, planned, observed, NOW)
+    assert told == report(resource, resource.spec, planned, observed, NOW)
+    status = ModelDeploymentStatus.model_validate(told.status)
+    assert status.model_dump(mode="json", exclude_none=True) == told.status
+    conditions = {condition.type: condition for condition in status.conditions}
+    assert {"Ready", "ModelResolved", "RevisionReady", "RouteReady"} <= set(conditions)
+    assert not {"Reconciling", "Stalled"} <= set(conditions), "one or the other, or neither"
+    if conditions["Ready"].status == "True":
+        assert planned.roles.stable is not None
+        assert conditions["RouteReady"].status == "True"
+        behind = {pod["metadata"]["name"] for pod in observed.pods(planned.roles.stable)}
+        assert behind & observed.ready_pods_behind("fraud")
+    assert planned.requeue_at is None or planned.requeue_at > NOW
+    # Nothing is both applied and deleted, and every applied thing has one owner and a name that fits.
+    applied = {(item["kind"], item["metadata"]["name"]) for item in planned.apply}
+    assert len(applied) == len(planned.apply)
+    assert not applied & {(item["kind"], item["metadata"]["name"]) for item in planned.delete}
+
+
+@FEW
+@given(situations())
+def test_an_unreadable_spec_is_reported_whatever_the_status_was(
+    situation: tuple[dict[str, Any], list[dict[str, Any]]],
+) -> None:
+    manifest, _ = situation
+    resource = read({**manifest, "spec": {"model": {"uri": 7}}})
+    assert not isinstance(resource.spec, ModelDeploymentSpec)
+    told = report_unreadable(resource, resource.spec, NOW)
+    ModelDeploymentStatus.model_validate(told.status)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(specs, min_size=1, max_size=3))
+def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: list[dict[str, Any]]) -> None:
+    async def live() -> None:
+        world = World()
+        for uri in ("mlflow://fraud@champion", "https://host/m.onnx", "pvc://c/m.onnx"):
+            world.models[uri] = world.models["mlflow://fraud/1"]
+        for spec in series:
+            # A pinned digest that is not the model's would be asked for again and again.
+            world.create(
+                {**spec, "model": {key: item for key, item in spec["model"].items() if key != "digest"}}
+            )
+            await world.settle()
+        ready = next(found for found in world.status()["conditions"] if found["type"] == "Ready")
+        assert ready["status"] == "True", ready
+        assert len(world.kube.all(Kind.DEPLOYMENT)) == 1
+        writes = world.writes()
+        await world.restart()
+        await world.settle()
+        assert world.writes() == writes
+        assert world.kube.find(KIND, "payments", "fraud")["status"]["observedGeneration"] >= 1
+
+    asyncio.run(live())
+
+
+@FEW
+@given(specs)
+def test_a_field_that_is_given_its_default_changes_no_revision(spec: dict[str, Any]) -> None:
+    short = ModelDeploymentSpec.model_validate(spec)
+    full = ModelDeploymentSpec.model_validate(short.model_dump())
+    assert revision_of(short, model(1), SETTINGS) == revision_of(full, model(1), SETTINGS)
+    assert revision_of(short, model(1), SETTINGS).name == revision_of(full, model(1), SETTINGS).name
+
+
+def test_a_field_that_a_newer_operator_adds_changes_no_revision() -> None:
+    class NewerRuntime(Runtime):
+        """With a field that this operator does not know."""
+
+        batching: bool = True
+
+    old = ModelDeploymentSpec.model_validate(
+        {"model": {"uri": "mlflow://fraud/1"}, "runtime": {"threads": 3}}
+    )
+    new = old.model_copy(update={"runtime": NewerRuntime(threads=3)})
+    assert revision_of(new, model(1), SETTINGS).name == revision_of(old, model(1), SETTINGS).name
+    changed = old.model_copy(update={"runtime": NewerRuntime(threads=3, batching=False)})
+    assert revision_of(changed, model(1), SETTINGS).name != revision_of(old, model(1), SETTINGS).name
+
+
+@pytest.mark.parametrize(
+    "data", [None, {}, "text", {"model": "text"}, {"model": {"uri": 1}}, _REVISIONS[1].content()]
+)
+def test_a_memory_that_cannot_be_trusted_stops_nothing(data: Any) -> None:
+    stable, wanted = (revision.name for revision in _REVISIONS)
+    status = {
+        "model": model(2).model_dump(),
+        "stable": {"revision": stable, "version": "1", "digest": digest(1)},
+    }
+    manifest = {
+        "metadata": {"name": "fraud", "namespace": "payments", "uid": OWNER.uid, "generation": 1},
+        "spec": {"model": {"uri": "mlflow://fraud/2"}},
+    }
+    memory: dict[str, Any] = {
+        "kind": "ControllerRevision",
+        "metadata": metadata(OWNER, f"fraud-{stable}", names.labels("fraud", "model-server", stable)),
+        "data": data,
+        "revision": 1,
+    }
+    for told in (status, {"model": status["model"]}):
+        resource = read({**manifest, "status": told})
+        assert isinstance(resource.spec, ModelDeploymentSpec)
+        observed = observe([memory])
+        planned = plan(resource, resource.spec, observed, SETTINGS, NOW)
+        assert planned.roles.candidate == wanted
+        assert not [item for item in planned.apply if item["metadata"]["name"] == f"fraud-{stable}"]
+        report(resource, resource.spec, planned, observed, NOW)
+
+
+def test_scaling_is_no_part_of_a_revision() -> None:
+    spec = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud/1"}})
+    scaled = spec.model_copy(update={"scaling": Scaling(minReplicas=3)})
+    assert revision_of(spec, model(1), SETTINGS).name == revision_of(scaled, model(1), SETTINGS).name
+
+
+def test_another_name_for_the_same_bytes_is_the_same_revision() -> None:
+    spec = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud/1"}})
+    alias = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud@champion"}})
+    asked = model(1).model_copy(update={"uri": "mlflow://fraud@champion"})
+    assert revision_of(alias, asked, SETTINGS).name == revision_of(spec, model(1), SETTINGS).name
+
+
+def test_every_fault_of_a_model_is_a_reason_and_every_reason_is_explained() -> None:
+    assert {fault.value for fault in ModelFault} <= {reason.value for reason in Reason}
+    assert set(EXPLANATIONS) == set(Reason)

@@ -1,0 +1,681 @@
+"""The operator on a fake Kubernetes: it comes to rest where it should, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from slipway.api.types import KIND
+from slipway.contract import Failure, ModelFault
+from slipway.core import names
+from slipway.core.observed import Kind, Manifest
+from slipway.engine.apply import STATUS_MANAGER, WORKLOAD_MANAGER
+from slipway.engine.errors import ApiError
+from tests.unit.fake import Place, Request
+from tests.unit.world import KEY, NAME, NAMESPACE, Killed, World, resolution
+
+SERVING = {
+    "Ready": "True Serving",
+    "ModelResolved": "True Resolved",
+    "RevisionReady": "True Available",
+    "RouteReady": "True Routed",
+}
+SECOND = {"model": {"uri": "mlflow://fraud/2"}, "scaling": {"minReplicas": 2, "maxReplicas": 4}}
+THIRD = {"model": {"uri": "mlflow://fraud/3"}, "runtime": {"threads": 2}}
+REVISION_KINDS = (
+    Kind.CONTROLLER_REVISION,
+    Kind.DEPLOYMENT,
+    Kind.AUTOSCALER,
+    Kind.DISRUPTION_BUDGET,
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def serve(world: World, spec: dict[str, Any] | None = None) -> str:
+    """Bring a ModelDeployment to Ready; its revision."""
+    world.create(spec)
+    await world.settle()
+    assert world.said() == SERVING
+    return str(world.status()["stable"]["revision"])
+
+
+async def rolled_out(world: World) -> None:
+    """First deployment, a new model with more pods, then another with another runtime."""
+    for spec in (None, SECOND, THIRD):
+        world.create(spec)
+        await world.settle()
+
+
+def essence(world: World) -> dict[Place, Any]:
+    """All that is there, less what differs from run to run: uids, versions, times, names of pods."""
+    found = {}
+    for place in world.kube.places():
+        item = world.kube.find(*place)
+        if place[0] in (Kind.POD, Kind.ENDPOINT_SLICE):
+            continue
+        meta = item["metadata"]
+        found[place] = _timeless({**item, "metadata": {"labels": meta.get("labels")}})
+    pods = world.kube.all(Kind.POD)
+    found["Pod", "", ""] = sorted(pod["metadata"]["labels"].get(names.REVISION_LABEL, "") for pod in pods)
+    return found
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _timeless(item)
+            for key, item in value.items()
+            if key not in ("promotedAt", "lastTransitionTime", "observedGeneration")
+        }
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+async def test_a_model_deployment_becomes_ready_from_nothing(world: World) -> None:
+    revision = await serve(world)
+    assert {place[0] for place in world.kube.places()} == {KIND, *(kind.value for kind in Kind)}
+    for kind in REVISION_KINDS:
+        assert world.child(kind)[2] == f"fraud-{revision}"
+    assert world.status()["url"] == "http://fraud.payments.svc"
+    assert [pod["metadata"]["labels"][names.REVISION_LABEL] for pod in world.kube.all(Kind.POD)] == [revision]
+    assert world.told() == ["Normal Resolved", "Normal Serving", "Normal Available"]
+
+
+async def test_a_first_deployment_takes_at_most_one_write_a_child_and_a_few_of_status(world: World) -> None:
+    await serve(world)
+    applied = [str(request) for request in world.kube.requests if request.verb == "apply"]
+    assert len(applied) == len(set(applied)) == 8
+    assert sum(request.verb == "apply_status" for request in world.kube.requests) == 3
+
+
+async def test_at_rest_nothing_is_written(world: World) -> None:
+    await serve(world)
+    writes = world.writes()
+    for _ in range(5):
+        world.operator.dirty.add(KEY)
+        await world.settle()
+    assert world.writes() == writes
+
+
+async def test_nothing_is_asked_for_either_at_rest(world: World) -> None:
+    await serve(world)
+    requests = len(world.kube.requests)
+    world.operator.dirty.add(KEY)
+    await world.settle()
+    assert len(world.kube.requests) == requests
+
+
+async def test_a_restarted_operator_writes_nothing(world: World) -> None:
+    await rolled_out(world)
+    writes = world.writes()
+    await world.restart()
+    await world.settle()
+    assert world.writes() == writes
+    assert len(world.operator.store.children(KEY)) > 5
+
+
+async def test_a_new_model_takes_over_and_leaves_only_the_memory_of_the_old_one(world: World) -> None:
+    first = await serve(world)
+    world.create(SECOND)
+    await world.settle()
+    second = world.status()["stable"]["revision"]
+    assert world.said() == SERVING
+    assert second != first
+    for kind in (Kind.DEPLOYMENT, Kind.AUTOSCALER, Kind.DISRUPTION_BUDGET):
+        assert world.child(kind)[2] == f"fraud-{second}"
+    assert {item["revision"] for item in world.kube.all(Kind.CONTROLLER_REVISION)} == {1, 2}
+    assert len(world.kube.all(Kind.POD)) == 2
+    assert "canary" not in world.status()
+
+
+async def test_clients_always_reach_a_ready_pod_while_a_model_is_replaced(world: World) -> None:
+    await serve(world, {"model": {"uri": "mlflow://fraud/1"}, "scaling": {"minReplicas": 3}})
+    seen: list[int] = []
+
+    def count(_type: str, _manifest: Manifest) -> None:
+        slice_ = world.kube.find(Kind.ENDPOINT_SLICE, NAMESPACE, "fraud-slice")
+        seen.append(sum(endpoint["conditions"]["ready"] for endpoint in slice_["endpoints"]))
+
+    world.kube.listeners.append(count)
+    world.create({"model": {"uri": "mlflow://fraud/2"}})
+    await world.settle()
+    assert world.status()["stable"]["version"] == "2"
+    # The new revision has as many pods as the old one had before it carries anything.
+    assert min(seen) == 3
+
+
+async def test_going_back_to_an_old_model_reuses_its_revision(world: World) -> None:
+    first = await serve(world)
+    world.create(SECOND)
+    await world.settle()
+    world.create()
+    await world.settle()
+    assert world.status()["stable"]["revision"] == first
+    numbers = {
+        item["metadata"]["name"]: item["revision"] for item in world.kube.all(Kind.CONTROLLER_REVISION)
+    }
+    assert numbers[f"fraud-{first}"] == 3
+
+
+async def test_a_rollout_that_is_called_back_leaves_nothing_of_the_candidate_running(world: World) -> None:
+    first = await serve(world)
+    world.pod_status = lambda pod: (
+        None if pod["metadata"]["labels"][names.REVISION_LABEL] == first else {"phase": "Pending"}
+    )
+    world.create(SECOND)
+    await world.settle()
+    assert world.status()["canary"]["version"] == "2"
+    assert len(world.kube.all(Kind.DEPLOYMENT)) == 2
+    world.create()
+    await world.settle()
+    assert world.said() == SERVING
+    assert world.child(Kind.DEPLOYMENT)[2] == f"fraud-{first}"
+
+
+@pytest.mark.parametrize("kind", [*REVISION_KINDS, Kind.SERVICE_ACCOUNT])
+async def test_a_deleted_child_comes_back(world: World, kind: Kind) -> None:
+    await serve(world)
+    before = essence(world)
+    world.kube.take(world.child(kind))
+    await world.settle()
+    assert essence(world) == before
+    assert world.said() == SERVING
+
+
+async def test_both_services_come_back(world: World) -> None:
+    await serve(world)
+    before = essence(world)
+    for service in list(world.kube.all(Kind.SERVICE)):
+        world.kube.take((Kind.SERVICE, NAMESPACE, service["metadata"]["name"]))
+    await world.settle()
+    assert essence(world) == before
+
+
+async def test_everything_deleted_at_once_comes_back(world: World) -> None:
+    await rolled_out(world)
+    before = essence(world)
+    for place in world.kube.places():
+        if place[0] not in (KIND, Kind.POD, Kind.ENDPOINT_SLICE):
+            world.kube.take(place)
+    await world.settle()
+    after = essence(world)
+    assert {place for place in after if place[0] != Kind.CONTROLLER_REVISION} == {
+        place for place in before if place[0] != Kind.CONTROLLER_REVISION
+    }
+    assert world.said() == SERVING
+
+
+def _scale(manifest: dict[str, Any]) -> None:
+    manifest["spec"]["maxReplicas"] = 99
+
+
+def _unlabel(manifest: dict[str, Any]) -> None:
+    del manifest["metadata"]["labels"][names.MANAGED_BY_LABEL]
+
+
+def _add_container(manifest: dict[str, Any]) -> None:
+    manifest["spec"]["template"]["spec"]["containers"].append({"name": "miner", "image": "x"})
+
+
+def _reimage(manifest: dict[str, Any]) -> None:
+    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "evil"
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [(Kind.AUTOSCALER, _scale), (Kind.DEPLOYMENT, _unlabel), (Kind.DEPLOYMENT, _reimage)],
+)
+async def test_what_somebody_changed_by_hand_is_restored(
+    world: World, kind: Kind, change: Callable[[dict[str, Any]], None]
+) -> None:
+    await serve(world)
+    before = essence(world)
+    world.kube.edit(world.child(kind), change)
+    assert essence(world) != before
+    await world.settle()
+    assert essence(world) == before
+
+
+async def test_a_label_that_somebody_added_stays_and_causes_no_write(world: World) -> None:
+    await serve(world)
+    writes = world.writes()
+    place = world.child(Kind.DEPLOYMENT)
+    world.kube.edit(place, lambda found: found["metadata"]["labels"].update(team="risk"))
+    await world.settle()
+    assert world.writes() == writes
+    assert world.kube.find(*place)["metadata"]["labels"]["team"] == "risk"
+
+
+async def test_a_container_that_somebody_added_is_fought_over_once_not_for_ever(world: World) -> None:
+    # A forced apply cannot remove what another manager owns; the operator must not try it over and over.
+    await serve(world)
+    applied = sum(request.verb == "apply" for request in world.kube.requests)
+    world.kube.edit(world.child(Kind.DEPLOYMENT), _add_container, "sidecar-injector")
+    await world.settle()
+    world.operator.dirty.add(KEY)
+    await world.settle()
+    assert sum(request.verb == "apply" for request in world.kube.requests) == applied + 1
+
+
+async def test_pods_that_the_autoscaler_adds_are_left_alone_and_tell_nothing_new(world: World) -> None:
+    await serve(world)
+    applied = [request for request in world.kube.requests if request.verb == "apply"]
+    told = world.told()
+    world.kube.edit(world.child(Kind.DEPLOYMENT), lambda found: found["spec"].update(replicas=4), "hpa")
+    await world.settle()
+    assert world.kube.find(*world.child(Kind.DEPLOYMENT))["spec"]["replicas"] == 4
+    assert world.status()["replicas"] == 4
+    assert [request for request in world.kube.requests if request.verb == "apply"] == applied
+    assert world.told() == told
+
+
+async def test_replicas_belong_to_nobody_but_the_autoscaler(world: World) -> None:
+    await serve(world)
+    owned = world.kube.managers(world.child(Kind.DEPLOYMENT))[WORKLOAD_MANAGER]
+    assert ("spec", "replicas") not in owned
+    assert world.kube.managers((KIND, NAMESPACE, NAME))[STATUS_MANAGER]
+
+
+async def test_a_field_that_leaves_a_manifest_leaves_the_object(world: World) -> None:
+    await serve(world, {"model": {"uri": "mlflow://fraud/1"}, "scaling": {"maxReplicas": 7}})
+    place = world.child(Kind.AUTOSCALER)
+    assert world.kube.find(*place)["spec"]["maxReplicas"] == 7
+    world.create({"model": {"uri": "mlflow://fraud/1"}})
+    await world.settle()
+    assert world.kube.find(*place)["spec"]["maxReplicas"] == 10
+
+
+async def test_a_manifest_that_the_server_rewrites_is_written_once(world: World) -> None:
+    def inject(manifest: dict[str, Any]) -> dict[str, Any]:
+        if manifest["kind"] == Kind.DEPLOYMENT:
+            (server,) = manifest["spec"]["template"]["spec"]["containers"]
+            server["imagePullPolicy"] = "Always"
+        return manifest
+
+    world.kube.admission = inject
+    await serve(world)
+    writes = world.writes()
+    for _ in range(3):
+        world.operator.dirty.add(KEY)
+        await world.settle()
+    assert world.writes() == writes
+    # Its own rewriting is put up with, somebody's change on top of it is not.
+    place = world.child(Kind.DEPLOYMENT)
+    world.kube.edit(place, _reimage)
+    await world.settle()
+    assert world.kube.find(*place)["spec"]["template"]["spec"]["containers"][0]["image"] != "evil"
+
+
+async def test_amounts_in_another_spelling_are_the_same_amounts(world: World) -> None:
+    spec = {
+        "model": {"uri": "mlflow://fraud/1"},
+        "runtime": {"resources": {"requests": {"cpu": "1000m"}, "limits": {"cpu": "0.5e1"}}},
+    }
+    await serve(world, spec)
+    (server,) = world.kube.all(Kind.DEPLOYMENT)[0]["spec"]["template"]["spec"]["containers"]
+    assert server["resources"]["requests"]["cpu"] == "1"
+    writes = world.writes()
+    await world.restart()
+    await world.settle()
+    assert world.writes() == writes
+
+
+async def test_a_taken_name_is_refused_and_taken_up_once_it_is_free(world: World) -> None:
+    foreign = {
+        "kind": "Service",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "spec": {"selector": {"a": "b"}},
+    }
+    world.kube.update(foreign, "somebody")
+    world.create()
+    await world.settle()
+    assert world.said()["Ready"] == "False NameTaken"
+    assert world.said()["Stalled"] == "True NameTaken"
+    assert "Service fraud exists and is not Slipway's; delete or rename it" in world.message()
+    assert world.kube.find(Kind.SERVICE, NAMESPACE, NAME)["spec"]["selector"] == {"a": "b"}
+    assert world.told().count("Warning NameTaken") == 1
+    world.kube.take((Kind.SERVICE, NAMESPACE, NAME))
+    await world.settle()
+    assert world.said() == SERVING
+
+
+async def test_a_namesake_that_wears_slipways_labels_is_not_taken_over_either(world: World) -> None:
+    labels = names.labels(NAME, "route")
+    foreign = {
+        "kind": "Service",
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
+        "spec": {"selector": {"a": "b"}},
+    }
+    world.kube.update(foreign, "somebody")
+    world.create()
+    await world.settle()
+    assert world.said()["Ready"] == "False NameTaken"
+
+
+def _when(kind: str, error: ApiError) -> Callable[[Request], None]:
+    def refuse(request: Request) -> None:
+        if request.verb == "apply" and kind in (request.kind, "everything"):
+            raise error
+
+    return refuse
+
+
+REFUSALS = {
+    "quota": (
+        Kind.POD,
+        ApiError(403, "Forbidden", 'pods "x" is forbidden: exceeded quota: compute, limited: pods=0'),
+        "QuotaExceeded",
+    ),
+    "pod security": (
+        Kind.POD,
+        ApiError(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'),
+        "PodRefused",
+    ),
+    "rights": (
+        Kind.DEPLOYMENT,
+        ApiError(403, "Forbidden", 'deployments.apps is forbidden: User "x" cannot patch'),
+        "RefusedByAPIServer",
+    ),
+    "a webhook": (
+        Kind.AUTOSCALER,
+        ApiError(422, "Invalid", "spec.metrics: Invalid value"),
+        "RefusedByAPIServer",
+    ),
+    "a namespace that ends": (
+        "everything",
+        ApiError(403, "Forbidden", "is being terminated", frozenset({"NamespaceTerminating"})),
+        "NamespaceTerminating",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+async def test_a_refusal_is_named_told_and_gone_once_it_is_mended(world: World, case: str) -> None:
+    kind, error, reason = REFUSALS[case]
+    world.kube.before = _when(kind, error)
+    world.create()
+    await world.settle()
+    assert f"False {reason}" in world.said().values()
+    assert world.said()["Reconciling" if reason == "NamespaceTerminating" else "Stalled"] == f"True {reason}"
+    assert error.message in {found["message"].partition(";")[0] for found in world.status()["conditions"]}
+    warnings = [told for told in world.told() if told.startswith("Warning")]
+    assert warnings == ([] if reason == "NamespaceTerminating" else [f"Warning {reason}"])
+    world.kube.before = None
+    world.operator.dirty.add(KEY)
+    await world.settle()
+    assert world.said() == SERVING
+
+
+async def test_pods_that_quota_refuses_are_named_and_made_once_there_is_room(world: World) -> None:
+    world.pods_refused = 'pods "x" is forbidden: exceeded quota: compute, limited: limits.memory=1Gi'
+    world.create()
+    await world.settle()
+    assert world.said()["Ready"] == "False QuotaExceeded"
+    world.pods_refused = None
+    await world.settle()
+    assert world.said() == SERVING
+
+
+async def test_a_pod_that_fails_is_named_and_forgotten_once_it_is_ready(world: World) -> None:
+    world.pod_status = lambda _: {
+        "phase": "Running",
+        "containerStatuses": [
+            {
+                "name": "server",
+                "image": "x",
+                "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+            }
+        ],
+    }
+    world.create()
+    await world.settle()
+    assert world.said()["Ready"] == "False OutOfMemory"
+    world.pod_status = lambda _: None
+    await world.settle()
+    assert world.said() == SERVING
+    assert world.told() == ["Normal Resolved", "Warning OutOfMemory", "Normal Serving", "Normal Available"]
+
+
+async def test_a_server_that_never_answers_its_probe_is_named_though_nothing_happens(world: World) -> None:
+    world.pod_status = lambda _: {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [
+            {"name": "server", "image": "x", "state": {"running": {"startedAt": "2026-11-24T12:00:00Z"}}}
+        ],
+    }
+    world.create()
+    await world.settle()
+    assert world.said()["Ready"] == "False ProbeFailing"
+    assert (world.now.minute, world.now.second) == (0, 30)
+
+
+async def test_a_model_that_is_registered_later_is_found_by_itself(world: World) -> None:
+    world.create({"model": {"uri": "mlflow://fraud@champion"}})
+    for _ in range(3):
+        world.operator.dirty.add(KEY)
+        await world.operator.look(KEY)
+        world._act()
+    world.models["mlflow://fraud@champion"] = resolution(4)
+    await world.settle()
+    assert world.said() == SERVING
+    assert world.status()["model"]["resolvedURI"] == "mlflow://fraud/4"
+    assert world.status()["model"]["uri"] == "mlflow://fraud@champion"
+    assert "Pod fraud-resolve" not in {f"{place[0]} {place[2][:13]}" for place in world.kube.places()}
+
+
+async def test_a_missing_model_is_asked_for_ever_more_seldom(world: World) -> None:
+    world.models["mlflow://fraud/1"] = Failure(reason=ModelFault.MODEL_NOT_FOUND, message="there is none")
+    world.create()
+    asked: list[float] = []
+    begun = world.now
+    world.kube.before = lambda request: (
+        asked.append((world.now - begun).total_seconds())
+        if (request.verb, request.kind) == ("apply", "Pod")
+        else None
+    )
+    with pytest.raises(AssertionError, match="no rest"):
+        await world.settle()
+    waits = [after - before for before, after in pairwise(asked)]
+    assert waits[0] == 10
+    assert waits[-1] == 60
+    assert waits == sorted(waits)
+    assert world.told() == ["Warning ModelNotFound"]
+
+
+async def test_an_unreadable_spec_keeps_serving_and_recovers(world: World) -> None:
+    await serve(world)
+    children = [place for place in world.kube.places() if place[0] != KIND]
+    world.create({"model": {"uri": "mlflow://fraud/1"}, "scaling": {"minReplicas": -1}})
+    await world.settle()
+    assert world.said() == {"Ready": "False InvalidResource", "Stalled": "True InvalidResource"}
+    assert [place for place in world.kube.places() if place[0] != KIND] == children
+    world.create()
+    await world.settle()
+    assert world.said() == SERVING
+
+
+async def test_one_bad_model_deployment_does_not_hold_up_another(world: World) -> None:
+    world.models["mlflow://fraud/9"] = Failure(reason=ModelFault.INVALID_MODEL_URI, message="no such thing")
+    world.create({"model": {}}, name="bad")
+    world.create(name="good")
+    await world.settle()
+    assert world.said("bad")["Ready"] == "False InvalidResource"
+    assert world.said("good") == SERVING
+
+
+async def test_a_deleted_model_deployment_takes_everything_with_it(world: World) -> None:
+    await serve(world)
+    writes = world.writes()
+    world.kube.take((KIND, NAMESPACE, NAME))
+    await world.settle()
+    assert world.kube.places() == []
+    assert world.writes() == writes, "garbage collection does it"
+
+
+async def test_a_model_deployment_that_waits_for_a_finalizer_is_left_alone(world: World) -> None:
+    await serve(world)
+    requests = len(world.kube.requests)
+    world.kube.edit((KIND, NAMESPACE, NAME), lambda found: found["metadata"].update(deletionTimestamp="now"))
+    world.kube.take(world.child(Kind.DEPLOYMENT))
+    await world.settle()
+    assert len(world.kube.requests) == requests
+
+
+async def test_a_model_deployment_made_anew_under_its_name_serves_again(world: World) -> None:
+    await serve(world)
+    world.kube.take((KIND, NAMESPACE, NAME))
+    world.create()
+    await world.settle()
+    assert world.said() == SERVING
+    uid = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
+    assert {item["metadata"]["ownerReferences"][0]["uid"] for item in world.kube.all(Kind.DEPLOYMENT)} == {
+        uid
+    }
+
+
+async def test_a_lost_status_is_written_again_while_it_serves_on(world: World) -> None:
+    first = await serve(world)
+    before = essence(world)
+    world.kube.edit((KIND, NAMESPACE, NAME), lambda found: found.pop("status"))
+    pods = {place for place in world.kube.places() if place[0] == Kind.POD}
+    await world.settle()
+    assert world.status()["stable"]["revision"] == first
+    assert essence(world) == before
+    assert pods <= set(world.kube.places())
+
+
+async def test_events_tell_transitions_once_across_restarts(world: World) -> None:
+    await serve(world)
+    told = world.told()
+    for _ in range(3):
+        await world.restart()
+        await world.settle()
+    assert world.told() == told
+
+
+async def test_an_event_that_cannot_be_written_is_no_reason_to_try_again(world: World) -> None:
+    def refuse(request: Request) -> None:
+        if request.verb == "emit":
+            raise ApiError(429, "TooManyRequests", "slow down")
+
+    world.kube.before = refuse
+    await serve(world)
+    assert world.kube.events == []
+    assert world.operator.errors == []
+
+
+@pytest.mark.parametrize("code", [0, 409, 429, 500, 503, 504])
+async def test_an_error_that_may_pass_is_tried_again_and_said_of_nobody(world: World, code: int) -> None:
+    failures = iter(range(6))
+
+    def fail(request: Request) -> None:
+        if request.is_write and request.number % 2 and next(failures, None) is not None:
+            raise ApiError(code, "Sorry", "later")
+
+    world.kube.before = fail
+    world.create()
+    await world.settle(retries=10)
+    assert world.said() == SERVING
+    assert len(world.operator.errors) >= 1
+    assert not [told for told in world.told() if told.startswith("Warning")]
+
+
+async def test_a_lost_watch_event_is_made_good_by_the_next_listing(world: World) -> None:
+    await serve(world)
+    world.operator.end()
+    world.kube.take(world.child(Kind.DEPLOYMENT))
+    world.kube.listeners.append(world.operator._see)
+    world.operator.dirty.add(KEY)
+    await world.settle()
+    assert not world.kube.all(Kind.DEPLOYMENT), "it does not know yet"
+    await world.operator.start()
+    await world.settle()
+    assert world.said() == SERVING
+
+
+# Killed at every single step.
+
+
+class _Countdown:
+    """Raises at the n-th request from now."""
+
+    def __init__(self, number: int, error: BaseException) -> None:
+        self.left = number
+        self.error = error
+
+    def __call__(self, _: Request) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+async def _whole_life() -> tuple[int, dict[Place, Any]]:
+    """How many requests :func:`rolled_out` takes, and what is there in the end."""
+    world = World()
+    await rolled_out(world)
+    assert world.said() == SERVING
+    return len(world.kube.requests), essence(world)
+
+
+async def _live_through(world: World) -> int:
+    """The whole life of :func:`rolled_out`, restarting whenever the operator is killed; how often it was."""
+    deaths = 0
+    for spec in (None, SECOND, THIRD):
+        world.create(spec)
+        while True:
+            try:
+                await world.settle()
+                break
+            except Killed:
+                deaths += 1
+                await world.restart()
+    return deaths
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killed_at_any_request_the_next_operator_comes_to_the_same_end(moment: str) -> None:
+    requests, want = await _whole_life()
+    assert requests > 60
+    for number in range(1, requests + 1):
+        world = World()
+        setattr(world.kube, moment, _Countdown(number, Killed()))
+        assert await _live_through(world) == 1, f"request {number} was not reached"
+        assert essence(world) == want, f"killed {moment} request {number}: {world.kube.requests[number - 1]}"
+
+
+async def test_killed_at_every_seventh_request_it_still_comes_to_the_same_end() -> None:
+    _, want = await _whole_life()
+    world = World()
+
+    def kill(request: Request) -> None:
+        if request.is_write and request.number % 7 == 0:
+            raise Killed
+
+    world.kube.after = kill
+    assert await _live_through(world) > 5
+    assert essence(world) == want
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_an_answer_lost_at_any_request_changes_nothing_of_the_end(moment: str) -> None:
+    """``after``: the write was done, and only its answer was lost."""
+    calm = World()
+    await _replaced(calm)
+    for number in range(1, len(calm.kube.requests) + 1):
+        world = World()
+        setattr(world.kube, moment, _Countdown(number, ApiError(0, "NoAnswer", "connection reset")))
+        await _replaced(world)
+        assert essence(world) == essence(calm), f"no answer {moment} request {number}"
+
+
+async def _replaced(world: World) -> None:
+    for spec in (None, SECOND):
+        world.create(spec)
+        await world.settle()

@@ -1,0 +1,240 @@
+"""Workers, the first listing and the sweep, with the metrics that they leave."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from slipway.api.types import KIND
+from slipway.core.observed import Kind
+from slipway.engine import workers
+from slipway.engine.errors import ApiError
+from slipway.engine.kube import RESOURCES
+from slipway.engine.metrics import Metrics, ModelDeploymentCollector
+from slipway.engine.queue import WorkQueue
+from slipway.engine.reconcile import Outcome
+from slipway.engine.store import Key, Store
+from slipway.engine.workers import fill, sweep, work
+from tests.unit.fake import FakeKube, Request
+from tests.unit.world import KEY, NAMESPACE, World
+
+GOOD, BAD = Key("payments", "good"), Key("payments", "bad")
+
+
+class Bench:
+    """A queue with its metrics, and a worker on it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
+        self.queue: WorkQueue[Key] = WorkQueue(self.metrics, least_delay=0.01)
+        self.runs: list[Key] = []
+
+    async def work_on(self, answers: dict[Key, list[Outcome | BaseException]], rounds: int) -> None:
+        """Let a worker run until it has made so many runs."""
+
+        async def reconcile(key: Key) -> Outcome:
+            self.runs.append(key)
+            if len(self.runs) == rounds:
+                self.queue.close()
+            left = answers[key]
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        for key in answers:
+            self.queue.add(key)
+        await asyncio.wait_for(work(self.queue, reconcile, self.metrics), 5)
+
+    def value(self, metric: str, /, **labels: str) -> float | None:
+        return self.registry.get_sample_value(metric, labels)
+
+    def results(self) -> dict[str, float | None]:
+        return {
+            result: self.value(
+                "controller_runtime_reconcile_total", controller="modeldeployment", result=result
+            )
+            for result in ("success", "error", "requeue", "requeue_after")
+        }
+
+
+async def test_an_exception_never_ends_a_worker(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bad: list[Outcome | BaseException] = [
+        ZeroDivisionError("a bug"),
+        ApiError(503, "Sorry", "later"),
+        Outcome(),
+    ]
+    await bench.work_on({BAD: bad, GOOD: [Outcome()]}, rounds=4)
+    assert bench.runs == [BAD, GOOD, BAD, BAD]
+    assert bench.results() == {"success": 2, "error": 2, "requeue": 0, "requeue_after": 0}
+    assert bench.value("controller_runtime_reconcile_errors_total", controller="modeldeployment") == 2
+    assert bench.value("workqueue_retries_total", name="modeldeployment") == 2
+    assert "a bug" in caplog.text, "a bug is shown with its traceback"
+
+
+async def test_a_failed_write_is_tried_again_and_is_no_error() -> None:
+    bench = Bench()
+    await bench.work_on({GOOD: [Outcome(failed=True), Outcome()]}, rounds=2)
+    assert bench.results() == {"success": 1, "error": 0, "requeue": 1, "requeue_after": 0}
+
+
+async def test_a_look_that_was_asked_for_later_comes() -> None:
+    bench = Bench()
+    await bench.work_on({GOOD: [Outcome(requeue_after=0.01), Outcome()]}, rounds=2)
+    assert bench.runs == [GOOD, GOOD]
+    assert bench.results()["requeue_after"] == 1
+
+
+async def test_a_success_ends_the_back_off() -> None:
+    bench = Bench()
+    await bench.work_on({GOOD: [*[Outcome(failed=True)] * 3, Outcome()]}, rounds=4)
+    assert bench.queue._failures == {}
+
+
+async def test_a_cancelled_worker_gives_its_key_back() -> None:
+    bench = Bench()
+    begun = asyncio.Event()
+
+    async def reconcile(_: Key) -> Outcome:
+        begun.set()
+        await asyncio.sleep(60)
+        return Outcome()
+
+    bench.queue.add(GOOD)
+    worker = asyncio.create_task(work(bench.queue, reconcile, bench.metrics))
+    await begun.wait()
+    assert bench.value("controller_runtime_active_workers", controller="modeldeployment") == 1
+    bench.queue.add(GOOD)
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+    assert bench.value("controller_runtime_active_workers", controller="modeldeployment") == 0
+    assert await bench.queue.take() == GOOD
+
+
+async def test_the_first_listing_fills_the_store_with_every_kind() -> None:
+    world = World()
+    world.create()
+    await world.settle()
+    store = Store()
+    changed = await fill(world.kube, store, ())
+    assert changed == {KEY}
+    for kind in RESOURCES:
+        assert store.count(kind) == len(world.kube.all(kind)) > 0
+    assert await fill(world.kube, store, ()) == set()
+
+
+async def test_listing_by_namespace_sees_those_alone() -> None:
+    world = World()
+    world.create()
+    world.kube.update({"kind": KIND, "metadata": {"name": "other", "namespace": "elsewhere"}, "spec": {}})
+    store = Store()
+    assert await fill(world.kube, store, (NAMESPACE, "empty")) == {KEY}
+    assert store.resource(Key("elsewhere", "other")) is None
+
+
+async def test_what_appears_while_namespaces_are_listed_one_after_another_is_not_lost() -> None:
+    world = World()
+    store = Store()
+    kube = world.kube
+
+    def appear(request: Request) -> None:
+        """After the first namespace was listed, and before the second."""
+        if (request.verb, request.kind, request.name) == ("list", KIND, "elsewhere"):
+            world.create()
+            store.put(kube.find(KIND, NAMESPACE, "fraud"))
+            # Something else moves the version of the second list beyond it.
+            kube.update({"kind": "ConfigMap", "metadata": {"name": "x", "namespace": "elsewhere"}})
+
+    kube.before = appear
+    await fill(kube, store, (NAMESPACE, "elsewhere"))
+    assert store.resource(KEY) is not None
+
+
+async def test_the_sweep_looks_at_everything_and_survives_an_api_server_that_is_down(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "SWEEP_SECONDS", 0.01)
+    world = World()
+    world.create()
+    kube, store, bench = world.kube, Store(), Bench()
+    failures = iter(range(2))
+
+    def fail(_: Request) -> None:
+        if next(failures, None) is not None:
+            raise ApiError(0, "NoAnswer", "connection refused")
+
+    kube.before = fail
+    task = asyncio.create_task(sweep(kube, store, bench.queue, ()))
+    assert await asyncio.wait_for(bench.queue.take(), 5) == KEY
+    assert "sweep failed" in caplog.text
+    assert "sweep found what no watch told" in caplog.text
+    bench.queue.done(KEY)
+    # Again and again, though nothing changed.
+    assert await asyncio.wait_for(bench.queue.take(), 5) == KEY
+    task.cancel()
+
+
+def test_model_deployments_are_told_as_metrics_with_their_model() -> None:
+    world = World()
+    registry = CollectorRegistry()
+    registry.register(ModelDeploymentCollector(world.operator.store))
+    place = {"namespace": NAMESPACE, "name": "fraud"}
+    assert registry.get_sample_value("slipway_modeldeployment_ready", place) is None
+    world.create()
+    asyncio.run(world.settle())
+    stable = world.status()["stable"]
+    assert registry.get_sample_value("slipway_modeldeployment_ready", place) == 1
+    assert registry.get_sample_value("slipway_modeldeployment_replicas", place) == 1
+    info = {**place, "revision": stable["revision"], "version": "1", "digest": stable["digest"]}
+    assert registry.get_sample_value("slipway_modeldeployment_info", info) == 1
+    role = {**place, "revision": stable["revision"], "role": "stable"}
+    assert registry.get_sample_value("slipway_modeldeployment_revision_ready_replicas", role) == 1
+    world.kube.take((KIND, NAMESPACE, "fraud"))
+    assert registry.get_sample_value("slipway_modeldeployment_ready", place) is None
+
+
+def test_requests_and_leadership_are_counted() -> None:
+    bench = Bench()
+    bench.metrics.requested("PATCH", 200)
+    bench.metrics.requested("GET", 0)
+    bench.metrics.lead(True)
+    assert bench.value("rest_client_requests_total", code="200", method="PATCH") == 1
+    assert bench.value("rest_client_requests_total", code="<error>", method="GET") == 1
+    assert bench.value("leader_election_master_status", name="slipway-operator") == 1
+    bench.metrics.lead(False)
+    assert bench.value("leader_election_master_status", name="slipway-operator") == 0
+
+
+def test_every_series_of_the_queue_and_of_reconciles_is_there_from_the_start() -> None:
+    assert Bench().results() == {"success": 0, "error": 0, "requeue": 0, "requeue_after": 0}
+    assert Bench().value("workqueue_depth", name="modeldeployment") == 0
+
+
+async def test_a_status_never_reaches_another_resource_of_the_same_name() -> None:
+    world = World()
+    world.create()
+    await world.settle()
+    known: Any = world.operator.store.resource(KEY)
+    world.operator.end()
+    world.kube.take((KIND, NAMESPACE, "fraud"))
+    world.create()
+    with pytest.raises(ApiError) as raised:
+        await world.operator.reconciler._writer.write_status(known, {"observedGeneration": 9})
+    assert raised.value.code == 409
+    assert "status" not in world.kube.find(KIND, NAMESPACE, "fraud")
+
+
+async def test_deleting_never_hits_a_successor() -> None:
+    kube = FakeKube(lambda: datetime(2026, 11, 24, tzinfo=UTC))
+    old = kube.update({"kind": "Service", "metadata": {"name": "a", "namespace": "n"}, "spec": {}})
+    kube.take(("Service", "n", "a"))
+    kube.update({"kind": "Service", "metadata": {"name": "a", "namespace": "n"}, "spec": {}})
+    await kube.delete(old)
+    assert kube.has(Kind.SERVICE, "n", "a")

@@ -1,0 +1,365 @@
+"""An API server in memory: server-side apply as far as Slipway goes, and faults at will.
+
+It holds what Slipway counts on: fields are owned by managers, a field that left a manager's manifest leaves
+the object unless another manager has it, a forced apply takes fields over, lists of containers, variables,
+ports, volumes, mounts, owners and conditions are merged by their keys, and the rest of lists and selectors
+are atomic; ``resourceVersion``, ``generation`` and ``uid`` move as they should; writing what is there already
+writes nothing; ``status`` is a resource of its own; some defaults and canonical amounts are filled in.
+
+Known limits: no schema validation but that of a ModelDeployment's status; list keys are known by field name
+only; no ``managedFields``, no unforced apply, no watch history (410), no paging, no finalizers; events reach
+whoever listens at once and in order. ``e2e/`` runs the same on a real one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from slipway.api.types import KIND, ModelDeploymentStatus
+from slipway.core import names
+from slipway.core.drift import quantity
+from slipway.core.observed import Kind, Manifest
+from slipway.engine.errors import ApiError
+
+Place = tuple[str, str, str]
+Path = tuple[Any, ...]
+#: Named, since the class below has a method ``list``.
+Objects = list[dict[str, Any]]
+Manifests = list[Manifest]
+Places = list[Place]
+
+WRITES = frozenset({"apply", "apply_status", "delete", "emit"})
+
+_LIST_KEYS: dict[str, tuple[str, ...]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "env": ("name",),
+    "volumes": ("name",),
+    "volumeMounts": ("mountPath",),
+    "ports": ("port", "containerPort", "protocol"),
+    "ownerReferences": ("uid",),
+    "conditions": ("type",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+}
+_ATOMIC = frozenset({"selector", "labelSelector", "nodeSelector", "data", "affinity"})
+_IMMUTABLE = {Kind.CONTROLLER_REVISION: ("data",), Kind.DEPLOYMENT: ("spec", "selector")}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call that reached the API server."""
+
+    number: int
+    verb: str
+    kind: str
+    name: str
+
+    @property
+    def is_write(self) -> bool:
+        return self.verb in WRITES
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.kind} {self.name}"
+
+
+Requests = list[Request]
+Hook = Callable[[Request], None]
+Listeners = list[Callable[[str, Manifest], None]]
+Admission = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class FakeKube:
+    """Implements :class:`slipway.engine.kube.Kube`.
+
+    Attributes:
+        requests: every call since the start.
+        before: called before a request takes effect; what it raises is the answer.
+        after: called once it has taken effect; what it raises is what the caller sees of it.
+        admission: sees every object that is applied, may raise, and returns what is stored instead.
+        events: Events that were emitted.
+        listeners: told ``ADDED``, ``MODIFIED`` or ``DELETED`` with the object.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._objects: dict[Place, dict[str, Any]] = {}
+        self._owned: dict[Place, dict[str, set[Path]]] = defaultdict(dict)
+        self._version = 1000
+        self._uids = 0
+        self.requests: Requests = []
+        self.before: Hook | None = None
+        self.after: Hook | None = None
+        self.admission: Admission = lambda manifest: manifest
+        self.events: Objects = []
+        self.listeners: Listeners = []
+
+    # What the operator calls.
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        request = self._begin("get", kind, name)
+        found = self._objects.get((kind, namespace, name))
+        self._end(request)
+        return found
+
+    async def list(self, kind: str, namespace: str | None) -> tuple[Manifests, int]:
+        request = self._begin("list", kind, namespace or "")
+        found: Manifests = [
+            item
+            for item in self.all(kind)
+            if namespace in (None, item["metadata"]["namespace"]) and concerns_slipway(item)
+        ]
+        self._end(request)
+        return found, self._version
+
+    async def apply(self, manifest: Manifest, manager: str) -> Manifest:
+        request = self._begin("apply", manifest["kind"], manifest["metadata"]["name"])
+        wanted = self.admission(copied(dict(manifest)))
+        self._merge(place_of(manifest), wanted, manager)
+        self._end(request)
+        return self.find(*place_of(manifest))
+
+    async def apply_status(self, manifest: Manifest, manager: str) -> Manifest:
+        place = place_of(manifest)
+        request = self._begin("apply_status", place[0], place[2])
+        live = self._objects.get(place)
+        if live is None:
+            raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
+        if live["metadata"]["uid"] != manifest["metadata"].get("uid", live["metadata"]["uid"]):
+            raise ApiError(409, "Conflict", "Precondition failed: UID in precondition does not match")
+        try:
+            ModelDeploymentStatus.model_validate(manifest["status"])
+        except ValidationError as error:
+            raise ApiError(422, "Invalid", str(error)) from error
+        self._merge(place, {"status": manifest["status"]}, manager)
+        self._end(request)
+        return self.find(*place)
+
+    async def delete(self, manifest: Manifest) -> None:
+        place = place_of(manifest)
+        request = self._begin("delete", place[0], place[2])
+        live = self._objects.get(place)
+        if live is not None and live["metadata"]["uid"] == manifest["metadata"]["uid"]:
+            self.take(place)
+        self._end(request)
+
+    async def emit(self, namespace: str, event: dict[str, Any]) -> None:
+        request = self._begin("emit", "Event", event["reason"])
+        assert event["metadata"]["namespace"] == namespace
+        self.events.append(event)
+        self._end(request)
+
+    # What tests and the other controllers do; none of it counts as a request.
+
+    def all(self, kind: str) -> Objects:
+        """Every object of a kind, oldest first."""
+        return [item for (found, _, _), item in self._objects.items() if found == kind]
+
+    def find(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """One object; not to be changed in place."""
+        return self._objects[kind, namespace, name]
+
+    def has(self, kind: str, namespace: str, name: str) -> bool:
+        return (kind, namespace, name) in self._objects
+
+    def places(self) -> Places:
+        return sorted(self._objects)
+
+    def update(self, manifest: Mapping[str, Any], manager: str = "kubectl") -> dict[str, Any]:
+        """Create or replace an object as somebody else would; fields that change become theirs."""
+        place = place_of(manifest)
+        live = self._objects.get(place)
+        before = flatten(live) if live else {}
+        after = flatten(manifest)
+        changed = {path for path, value in after.items() if before.get(path) != value}
+        for owned in self._owned[place].values():
+            owned -= changed | (set(before) - set(after))
+        self._owned[place].setdefault(manager, set()).update(changed)
+        self._store(place, copied(dict(manifest)), live)
+        return self.find(*place)
+
+    def edit(self, place: Place, change: Callable[[dict[str, Any]], None], manager: str = "kubectl") -> None:
+        """Change an object in place as somebody else would."""
+        manifest = copied(self.find(*place))
+        change(manifest)
+        self.update(manifest, manager)
+
+    def take(self, place: Place) -> None:
+        """Delete an object; a pod lingers until :meth:`drop`, as it drains first."""
+        live = self._objects[place]
+        if place[0] == Kind.POD and "deletionTimestamp" not in live["metadata"]:
+            self.edit(place, lambda pod: pod["metadata"].update(deletionTimestamp=stamp(self._clock())))
+        elif place[0] != Kind.POD:
+            self.drop(place)
+
+    def drop(self, place: Place) -> None:
+        """Remove an object for good."""
+        gone = copied(self._objects.pop(place))
+        self._owned.pop(place, None)
+        self._version += 1
+        gone["metadata"]["resourceVersion"] = str(self._version)
+        self._tell("DELETED", gone)
+
+    def managers(self, place: Place) -> dict[str, set[Path]]:
+        """Who owns which fields."""
+        return {manager: set(paths) for manager, paths in self._owned[place].items() if paths}
+
+    # How it is done.
+
+    def _begin(self, verb: str, kind: str, name: str) -> Request:
+        request = Request(len(self.requests) + 1, verb, kind, name)
+        self.requests.append(request)
+        if self.before is not None:
+            self.before(request)
+        return request
+
+    def _end(self, request: Request) -> None:
+        if self.after is not None:
+            self.after(request)
+
+    def _merge(self, place: Place, wanted: dict[str, Any], manager: str) -> None:
+        live = self._objects.get(place)
+        before = flatten(live) if live else {}
+        applied = {path: value for path, value in flatten(wanted).items() if not _is_identity(path)}
+        owned = self._owned[place]
+        others = {path for name, paths in owned.items() if name != manager for path in paths}
+        left = owned.get(manager, set()) - set(applied) - others
+        for name, paths in owned.items():
+            if name != manager:
+                paths -= {path for path, value in applied.items() if path in before and before[path] != value}
+        identity = {path: value for path, value in flatten(wanted).items() if _is_identity(path)}
+        merged = {**identity, **applied}
+        merged.update(
+            {path: value for path, value in before.items() if path not in merged and path not in left}
+        )
+        self._store(place, unflatten(merged), live)
+        owned[manager] = set(applied)
+
+    def _store(self, place: Place, manifest: dict[str, Any], live: dict[str, Any] | None) -> None:
+        _fill_in(manifest)
+        meta = manifest["metadata"]
+        if live is None:
+            self._uids += 1
+            meta.update(uid=f"uid-{self._uids}", generation=1, creationTimestamp=stamp(self._clock()))
+        elif manifest == live:
+            return
+        else:
+            path = _IMMUTABLE.get(Kind(place[0])) if place[0] != KIND else None
+            if path and _dig(manifest, path) != _dig(live, path):
+                raise ApiError(422, "Invalid", f"{place[0]} {'.'.join(path)}: field is immutable")
+            if _content(manifest) != _content(live):
+                meta["generation"] = live["metadata"]["generation"] + 1
+        self._version += 1
+        meta["resourceVersion"] = str(self._version)
+        self._objects[place] = manifest
+        self._tell("ADDED" if live is None else "MODIFIED", manifest)
+
+    def _tell(self, type_: str, manifest: Manifest) -> None:
+        for listener in self.listeners:
+            listener(type_, manifest)
+
+
+def place_of(manifest: Mapping[str, Any]) -> Place:
+    return manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+def concerns_slipway(manifest: Manifest) -> bool:
+    """Whether the operator's watches would show it."""
+    return manifest["kind"] == KIND or names.MODEL_LABEL in (manifest["metadata"].get("labels") or {})
+
+
+def copied(value: Any) -> Any:
+    """A deep copy of plain JSON."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
+
+
+def stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def flatten(value: Any, path: Path = (), name: str = "") -> dict[Path, Any]:
+    """Every leaf of an object by its path; items of keyed lists are found by their keys."""
+    if isinstance(value, Mapping) and value and name not in _ATOMIC:
+        found: dict[Path, Any] = {}
+        for key, item in value.items():
+            found.update(flatten(item, (*path, key), key))
+        return found
+    keys = _LIST_KEYS.get(name)
+    if isinstance(value, list) and value and keys and all(isinstance(item, Mapping) for item in value):
+        found = {}
+        for item in value:
+            key = ("item", *(item.get(part) for part in keys))
+            found.update(flatten(item, (*path, key)))
+        return found
+    return {path: value}
+
+
+def unflatten(leaves: Mapping[Path, Any]) -> dict[str, Any]:
+    """The object that has these leaves; items of keyed lists in the order in which they first appear."""
+    root: dict[Any, Any] = {}
+    for path, value in leaves.items():
+        node = root
+        for step in path[:-1]:
+            below = node.setdefault(step, {})
+            node = below
+        if value == {} and isinstance(node.get(path[-1]), dict):
+            continue
+        node[path[-1]] = value
+    built: dict[str, Any] = _rebuilt(root)
+    return built
+
+
+def _rebuilt(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    if node and all(isinstance(key, tuple) for key in node):
+        return [_rebuilt(item) for item in node.values()]
+    return {key: _rebuilt(item) for key, item in node.items()}
+
+
+def _is_identity(path: Path) -> bool:
+    return path[0] in ("apiVersion", "kind") or path in (
+        ("metadata", "name"),
+        ("metadata", "namespace"),
+        ("metadata", "uid"),
+    )
+
+
+def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in manifest.items() if key not in ("metadata", "status")}
+
+
+def _dig(manifest: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    found: Any = manifest
+    for step in path:
+        found = found.get(step, {})
+    return found
+
+
+def _fill_in(manifest: dict[str, Any]) -> None:
+    """A few of the defaults, and amounts in their canonical form."""
+    spec = manifest.get("spec", {})
+    if manifest["kind"] == Kind.DEPLOYMENT:
+        spec.setdefault("replicas", 1)
+        template = spec["template"]["spec"]
+        template.setdefault("restartPolicy", "Always")
+        template.setdefault("dnsPolicy", "ClusterFirst")
+    elif manifest["kind"] == Kind.SERVICE:
+        spec.setdefault("clusterIP", "10.96.7.7")
+        spec.setdefault("sessionAffinity", "None")
+    elif manifest["kind"] == Kind.POD:
+        template = spec
+    else:
+        return
+    for container in [*spec.get("template", {}).get("spec", spec).get("containers", ())]:
+        for amounts in container.get("resources", {}).values():
+            if "cpu" in amounts:
+                cores = quantity(amounts["cpu"])
+                amounts["cpu"] = str(int(cores)) if cores == int(cores) else f"{int(cores * 1000)}m"

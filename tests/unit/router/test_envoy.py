@@ -1,0 +1,401 @@
+"""A real Envoy does with requests what the routes say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from slipway.core.router import config
+from slipway.core.router.routes import Route
+from slipway.infra.routers import ArmCounters, RouterError, read_router
+from tests.unit.router.running import (
+    Load,
+    Pods,
+    bring,
+    connect,
+    free_port,
+    memory,
+    request,
+    running_router,
+    send,
+    until,
+)
+
+#: A correct split fails a test of this many standard deviations once in 150,000 runs.
+MOST_DEVIATION = 4.5
+
+
+@pytest.fixture
+async def stable() -> Pods:
+    return await Pods("aaaaaaaaaa").start()
+
+
+@pytest.fixture
+async def canary() -> Pods:
+    return await Pods("bbbbbbbbbb").start()
+
+
+@pytest.fixture
+def route(stable: Pods, canary: Pods) -> Route:
+    return Route("fraud", free_port(), stable.arm, canary.arm)
+
+
+def deviation(seen: int, of: int, percent: int) -> float:
+    """Standard deviations between a count and its expectation."""
+    share = percent / 100
+    return abs(seen - of * share) / math.sqrt(of * share * (1 - share))
+
+
+async def test_shares_are_within_binomial_error_of_the_weights(route: Route, tmp_path: Path) -> None:
+    async with running_router(tmp_path, [route]) as router:
+        before = route
+        for weight in (1, 10, 50):
+            wanted = replace(route, weight=weight)
+            await bring(router, wanted, before=before)
+            before = wanted
+            load = await send(route.listener, 10_000, connections=4)
+            assert load.failed == 0
+            assert deviation(load.of("bbbbbbbbbb"), 10_000, weight) < MOST_DEVIATION, load.answers
+
+
+async def test_nothing_fails_while_weights_change_fifty_times(route: Route, tmp_path: Path) -> None:
+    async with running_router(tmp_path, [route]) as router:
+        load, took = Load(), []
+        sending = asyncio.create_task(send(route.listener, 1_000_000, connections=6, into=load))
+        before = route
+        for number in range(50):
+            wanted = replace(route, weight=(number * 37) % 101, mirror_percent=(number * 13) % 101)
+            begun = time.monotonic()
+            await bring(router, wanted, before=before)
+            took.append(time.monotonic() - begun)
+            before = wanted
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert load.broken == []
+        assert load.failed == 0
+        assert load.total > 1_000
+        # From the file's swap to its proof; it takes a few milliseconds on an idle machine.
+        assert sorted(took)[25] < 1.0
+
+
+async def test_a_promotion_swaps_roles_without_a_failure(route: Route, tmp_path: Path) -> None:
+    """argoproj/argo-rollouts#3372: all traffic must never lead to what cannot take it."""
+    async with running_router(tmp_path, [route]) as router:
+        load = Load()
+        sending = asyncio.create_task(send(route.listener, 1_000_000, connections=4, into=load))
+        full = replace(route, weight=100)
+        await bring(router, full, before=route)
+        assert route.canary is not None
+        alone = replace(route, stable=route.canary, canary=None)
+        await bring(router, alone, before=full)
+        state = await until(router, lambda state: state.does(alone))
+        assert not any("aaaaaaaaaa" in name for name in state.clusters)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert load.failed == 0
+        after = await send(route.listener, 200)
+        assert after.of("bbbbbbbbbb") == 200
+
+
+async def test_mirrored_requests_reach_the_canary_and_cost_the_client_nothing(
+    route: Route, stable: Pods, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda _: (0.0, 500)  # type: ignore[method-assign]
+    async with running_router(tmp_path, [replace(route, mirror_percent=100)]) as router:
+        load = await send(route.listener, 1_000)
+        assert load.answers == {(200, "aaaaaaaaaa"): 1_000}
+        await until(router, lambda _: len(canary.heads) == 1_000)
+        state = await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].shadow.requests == 1_000)
+        # A copy is the same request: same path, same Host, same id to join answers by.
+        ids = [_header(head, "x-request-id") for head in stable.heads]
+        assert sorted(ids) == sorted(_header(head, "x-request-id") for head in canary.heads)
+        assert {_header(head, "host") for head in canary.heads} == {"fraud.payments"}
+        # What copies did is told apart from what clients saw.
+        arm = state.arms["fraud", "bbbbbbbbbb"]
+        assert (arm.shadow.errors, arm.counters.requests) == (1_000, 0)
+        quarter = replace(route, mirror_percent=25)
+        await bring(router, quarter, before=replace(route, mirror_percent=100))
+        await send(route.listener, 2_000)
+        await asyncio.sleep(0.2)
+        assert deviation(len(canary.heads) - 1_000, 2_000, 25) < MOST_DEVIATION
+
+
+def _header(head: bytes, name: str) -> str:
+    lines = (line.partition(": ") for line in head.decode().split("\r\n")[1:])
+    return next(value for key, _, value in lines if key.lower() == name)
+
+
+async def test_a_clients_request_id_is_kept(route: Route, stable: Pods, tmp_path: Path) -> None:
+    async with running_router(tmp_path, [route]):
+        await send(route.listener, 1, 1, request("x-request-id: mine\r\n"))
+        assert _header(stable.heads[0], "x-request-id") == "mine"
+
+
+async def test_a_ramp_keeps_the_users_of_the_canary(route: Route, tmp_path: Path) -> None:
+    """fluxcd/flagger#1647: stickiness must not leak users from one arm to the other."""
+    users = [request(f"x-user-id: user-{number}\r\n") for number in range(300)]
+    before = replace(route, weight=10, affinity_header="x-user-id")
+    async with running_router(tmp_path, [before]) as router:
+        on_canary: set[int] = set()
+        for weight in (10, 25, 50):
+            wanted = replace(before, weight=weight)
+            await bring(router, wanted, before=before)
+            before = wanted
+            connection = await connect(route.listener)
+            first = [(await connection.ask(user))[1] for user in users]
+            again = [(await connection.ask(user))[1] for user in users]
+            assert first == again
+            now = {number for number, arm in enumerate(first) if arm == "bbbbbbbbbb"}
+            assert on_canary <= now
+            assert deviation(len(now), len(users), weight) < MOST_DEVIATION
+            on_canary = now
+        load = await send(route.listener, 1_000)
+        assert deviation(load.of("bbbbbbbbbb"), 1_000, 50) < MOST_DEVIATION
+
+
+async def test_a_dead_canary_costs_no_client_an_error_and_is_seen(
+    route: Route, canary: Pods, tmp_path: Path
+) -> None:
+    async with running_router(tmp_path, [replace(route, weight=10)]) as router:
+        assert (await send(route.listener, 500)).failed == 0
+        before = (await read_router(router.address)).arms["fraud", "bbbbbbbbbb"].counters
+        assert before.errors == 0
+        await canary.kill()
+        # While Envoy tries it in vain, and once it no longer tries.
+        load = await send(route.listener, 1_000)
+        await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].healthy_pods == 0)
+        await send(route.listener, 1_000, into=load)
+        assert load.answers == {(200, "aaaaaaaaaa"): 2_000}
+        assert load.broken == []
+        arms = (await read_router(router.address)).arms
+        seen = arms["fraud", "bbbbbbbbbb"].counters.since(before)
+        assert seen.errors == seen.requests > 0
+        assert deviation(seen.requests, 2_000, 10) < MOST_DEVIATION
+        assert arms["fraud", "aaaaaaaaaa"].counters.errors == 0
+
+
+async def test_a_canary_that_is_not_well_gets_nothing_until_it_is(
+    route: Route, canary: Pods, tmp_path: Path
+) -> None:
+    async with running_router(tmp_path, [replace(route, weight=50)]) as router:
+        canary.well = False
+        await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].healthy_pods == 0)
+        assert (await send(route.listener, 200)).answers == {(200, "aaaaaaaaaa"): 200}
+        canary.well = True
+        await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].healthy_pods == 1)
+        assert (await send(route.listener, 200)).of("bbbbbbbbbb") > 50
+
+
+async def test_counters_are_what_clients_saw(
+    route: Route, stable: Pods, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda number: (0.0, 500 if number % 7 == 0 else 200)  # type: ignore[method-assign]
+    stable.plan = lambda number: (0.0, 503 if number % 100 == 0 else 200)  # type: ignore[method-assign]
+    async with running_router(tmp_path, [replace(route, weight=30)]) as router:
+        load = await send(route.listener, 2_000)
+        arms = (await read_router(router.address)).arms
+        for revision, error in (("aaaaaaaaaa", 503), ("bbbbbbbbbb", 500)):
+            counters = arms["fraud", revision].counters
+            assert counters.requests == load.of(revision)
+            assert counters.errors == load.answers[error, revision] > 0
+
+
+async def test_slow_requests_are_counted_by_bound(route: Route, canary: Pods, tmp_path: Path) -> None:
+    canary.plan = lambda number: (0.4 if number % 10 == 0 else 0.0, 200)  # type: ignore[method-assign]
+    async with running_router(tmp_path, [replace(route, weight=50)]) as router:
+        load = await send(route.listener, 400)
+        arms = (await read_router(router.address)).arms
+        slow = arms["fraud", "bbbbbbbbbb"].counters.slow
+        assert slow[250] == load.of("bbbbbbbbbb") // 10
+        assert slow[1000] == 0
+        assert list(slow.values()) == sorted(slow.values(), reverse=True)
+        assert arms["fraud", "aaaaaaaaaa"].counters.slow[250] == 0
+
+
+async def test_a_request_without_an_answer_is_ended_and_counts_as_slow_and_failed(
+    route: Route, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda _: (5.0, 200)  # type: ignore[method-assign]
+    async with running_router(tmp_path, [replace(route, weight=100, timeout_milliseconds=200)]) as router:
+        load = await send(route.listener, 4, 4)
+        assert load.answers == {(504, ""): 4}
+        counters = (await read_router(router.address)).arms["fraud", "bbbbbbbbbb"].counters
+        assert (counters.requests, counters.errors, counters.slow[100]) == (4, 4, 4)
+
+
+async def test_what_is_read_back_is_what_was_asked(route: Route, tmp_path: Path) -> None:
+    wanted = replace(route, weight=17, mirror_percent=33)
+    other = Route("other", free_port(), route.stable)
+    async with running_router(tmp_path, [wanted, other]) as router:
+        state = await read_router(router.address)
+        assert state.does(wanted)
+        assert state.does(other)
+        assert not state.does(replace(wanted, weight=18))
+        assert not state.does(replace(wanted, timeout_milliseconds=1))
+        assert not state.does(Route("third", free_port(), route.stable))
+        found = state.routes["fraud"]
+        assert (found.stable, found.canary, found.weight, found.mirror_percent) == (
+            "aaaaaaaaaa",
+            "bbbbbbbbbb",
+            17,
+            33,
+        )
+        assert (state.routes["other"].weight, state.routes["other"].stable) == (0, "aaaaaaaaaa")
+
+
+async def test_models_come_and_go_without_a_restart(route: Route, tmp_path: Path) -> None:
+    async with running_router(tmp_path, []) as router:
+        pid = router.process.pid
+        await bring(router, route)
+        load = Load()
+        sending = asyncio.create_task(send(route.listener, 1_000_000, connections=2, into=load))
+        others = [Route(f"model-{number}", free_port(), route.stable) for number in range(5)]
+        for number, other in enumerate(others):
+            await bring(router, other, [route, *others[:number]])
+            assert (await send(other.listener, 20)).of("aaaaaaaaaa") == 20
+        router.write([route])
+        await until(router, lambda state: state.listeners == {"fraud"})
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert load.failed == 0
+        assert load.total > 0
+        assert (router.process.pid, router.process.poll()) == (pid, None)
+
+
+async def test_what_envoy_refuses_changes_nothing_for_anyone(route: Route, tmp_path: Path) -> None:
+    """envoyproxy/gateway#7483: one invalid route must not become everyone's 500."""
+    good = Route("good", free_port(), route.stable)
+    at_ten = replace(route, weight=10)
+    async with running_router(tmp_path, [at_ten, good]) as router:
+        files = config.files(
+            [replace(route, weight=50), good], directory=str(tmp_path / "files"), address="127.0.0.1"
+        )
+        for broken in ("{", "", _unknown_cluster(files["route-fraud.json"])):
+            router.write_files({**files, "route-fraud.json": broken})
+            await asyncio.sleep(0.1)
+            state = await read_router(router.address)
+            assert state.does(at_ten)
+            assert state.does(good)
+            assert (await send(route.listener, 200)).failed == 0
+        clusters = json.loads(files["clusters.json"])
+        clusters["resources"][0]["lb_policy"] = "NO_SUCH"
+        router.write_files({**files, "clusters.json": json.dumps(clusters)})
+        await until(router, lambda state: state.does(replace(route, weight=50)))
+        assert (await send(good.listener, 50)).failed == 0
+
+
+def _unknown_cluster(text: str) -> str:
+    return text.replace("fraud/bbbbbbbbbb-else-aaaaaaaaaa", "fraud/nowhere")
+
+
+async def test_the_routers_own_port_changes_nothing_and_shows_no_more_than_needed(
+    route: Route, tmp_path: Path
+) -> None:
+    async with running_router(tmp_path, [route]) as router, aiohttp.ClientSession() as session:
+
+        async def ask(method: str, path: str) -> int:
+            async with session.request(method, f"http://{router.address}{path}") as response:
+                await response.read()
+                return response.status
+
+        for path in ("/ready", "/stats/prometheus?filter=fraud", "/stats", "/config_dump"):
+            assert await ask("GET", path) == 200
+        for method, path in (
+            ("GET", "/"),
+            ("GET", "/clusters"),
+            ("GET", "/certs"),
+            ("POST", "/quitquitquit"),
+            ("POST", "/healthcheck/fail"),
+            ("POST", "/drain_listeners"),
+            ("POST", "/drain"),
+            ("POST", "/ready"),
+            ("GET", "/stats/../quitquitquit"),
+            ("GET", "/runtime_modify?a=b"),
+        ):
+            assert await ask(method, path) in (404, 405), path
+        assert router.process.poll() is None
+
+
+async def test_a_router_is_replaced_without_a_lost_request(route: Route, tmp_path: Path) -> None:
+    """Both routers behind one address, as pods behind a Service."""
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.mkdir()
+    second.mkdir()
+    twin = replace(route, listener=free_port())
+    async with (
+        running_router(first, [route]) as old,
+        running_router(second, [twin]),
+        aiohttp.ClientSession() as session,
+    ):
+        address = [route.listener]
+        load = Load()
+
+        async def client() -> None:
+            connection = await connect(address[0])
+            while True:
+                if connection.closed:
+                    connection = await connect(address[0])
+                status, arm, _ = await connection.ask(request())
+                load.answers[status, arm] += 1
+                await asyncio.sleep(0.01)
+
+        clients = [asyncio.create_task(client()) for _ in range(8)]
+        await asyncio.sleep(0.3)
+        # The kubelet calls the hook while the Service leads new connections elsewhere.
+        address[0] = twin.listener
+        begun = time.monotonic()
+        async with session.get(f"http://{old.address}/drain") as response:
+            assert response.status == 200
+        assert time.monotonic() - begun >= 2.0
+        async with session.get(f"http://{old.address}/ready") as response:
+            assert response.status == 503
+        await asyncio.to_thread(old.stop)
+        await asyncio.sleep(0.3)
+        assert not any(task.done() for task in clients)
+        for task in clients:
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        assert load.failed == 0
+        assert load.total > 200
+
+
+async def test_a_hung_canary_of_one_model_does_not_touch_another(
+    route: Route, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda _: (30.0, 200)  # type: ignore[method-assign]
+    quiet = Route("quiet", free_port(), route.stable)
+    async with running_router(tmp_path, [replace(route, weight=100), quiet]):
+        hanging = asyncio.create_task(send(route.listener, 500, connections=200))
+        await asyncio.sleep(0.3)
+        load = await send(quiet.listener, 500)
+        assert load.answers == {(200, "aaaaaaaaaa"): 500}
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+
+
+async def test_a_router_is_small(route: Route, tmp_path: Path) -> None:
+    async with running_router(tmp_path, [route]) as router:
+        await send(route.listener, 200)
+        assert memory(router.process.pid) < 100 * 1024 * 1024
+
+
+async def test_a_router_that_is_not_there_is_told_from_one_that_says_nothing() -> None:
+    with pytest.raises(RouterError, match="does not answer"):
+        await read_router(f"127.0.0.1:{free_port()}")
+    pods = await Pods("aaaaaaaaaa").start()
+    with pytest.raises(RouterError, match="as no router does"):
+        await read_router(f"127.0.0.1:{pods.arm.port}")
+
+
+def test_counting_anew_is_noticed() -> None:
+    before = ArmCounters(100, 5, {250: 3})
+    assert ArmCounters(120, 6, {250: 3}).since(before) == ArmCounters(20, 1, {250: 0})
+    assert ArmCounters(7, 1, {250: 1}).since(before) == ArmCounters(7, 1, {250: 1})
+    assert ArmCounters(1, 1, {250: 1}) + ArmCounters(2, 0, {250: 1}) == ArmCounters(3, 1, {250: 2})

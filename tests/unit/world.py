@@ -1,0 +1,372 @@
+"""A cluster around the fake API server: its other controllers, a clock, and the operator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from slipway.api.types import API_VERSION, KIND
+from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
+from slipway.core import names
+from slipway.core.observed import Kind, Manifest
+from slipway.core.revision import Settings
+from slipway.engine.apply import Writer
+from slipway.engine.errors import ApiError
+from slipway.engine.reconcile import Reconciler
+from slipway.engine.store import Key, Store
+from slipway.engine.workers import fill
+from tests.unit.fake import FakeKube, Place, place_of, stamp
+
+NAMESPACE = "payments"
+NAME = "fraud"
+KEY = Key(NAMESPACE, NAME)
+SETTINGS = Settings("slipway.dev/server:dev", "IfNotPresent", "http://mlflow.mlflow:5000")
+#: Looks at the cluster after which it should have come to rest.
+MOST_LOOKS = 300
+
+
+class Killed(BaseException):
+    """The operator's process ended; nothing of it catches this."""
+
+
+class Operator:
+    """One process of the operator: what it has seen, and what it is to look at."""
+
+    def __init__(self, kube: FakeKube, clock: Callable[[], datetime]) -> None:
+        self.kube = kube
+        self.store = Store()
+        self.reconciler = Reconciler(self.store, Writer(kube, self.store, "operator-0"), SETTINGS, clock)
+        self.clock = clock
+        self.dirty: set[Key] = set()
+        self.due: dict[Key, datetime] = {}
+        self.failed: set[Key] = set()
+        #: Exceptions of runs that are to be repeated, newest last.
+        self.errors: list[ApiError] = []
+        kube.listeners.append(self._see)
+
+    async def start(self) -> None:
+        """As ``main`` does: list everything, then look at everything."""
+        await fill(self.kube, self.store, ())
+        self.dirty.update(self.store.resources())
+
+    def end(self) -> None:
+        """The process is gone, and its watches with it."""
+        self.kube.listeners.remove(self._see)
+
+    async def look(self, key: Key) -> None:
+        """One run, as a worker makes it."""
+        self.dirty.discard(key)
+        self.failed.discard(key)
+        self.due.pop(key, None)
+        try:
+            outcome = await self.reconciler.reconcile(key)
+        except ApiError as error:
+            self.errors.append(error)
+            self.failed.add(key)
+            return
+        if outcome.failed:
+            self.failed.add(key)
+        if outcome.requeue_after is not None:
+            self.due[key] = self.clock() + timedelta(seconds=outcome.requeue_after)
+
+    def _see(self, type_: str, manifest: Manifest) -> None:
+        key = self.store.remove(manifest) if type_ == "DELETED" else self.store.put(manifest)
+        if key is not None:
+            self.dirty.add(key)
+
+
+class World:
+    """Time goes on only while nothing else is left to do, so that every run is the same.
+
+    Attributes:
+        models: what resolver pods find out, by URI.
+        pod_status: status of a serving pod that is not to become ready, or None.
+        pods_refused: what admission says of every serving pod, or None.
+    """
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+        self.kube = FakeKube(lambda: self.now)
+        self.models: dict[str, Resolution | Failure] = {}
+        self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
+        self.pods_refused: str | None = None
+        self.operator = Operator(self.kube, lambda: self.now)
+        for version in range(1, 20):
+            self.models[f"mlflow://fraud/{version}"] = resolution(version)
+
+    def create(self, spec: Mapping[str, Any] | None = None, name: str = NAME) -> None:
+        """What ``kubectl apply`` does with a ModelDeployment."""
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": dict(spec or {"model": {"uri": "mlflow://fraud/1"}}),
+        }
+        place = place_of(manifest)
+        if self.kube.has(*place):
+            self.kube.edit(place, lambda live: live.update(spec=manifest["spec"]))
+        else:
+            self.kube.update(manifest)
+
+    async def restart(self) -> None:
+        """Another process takes over, and knows nothing."""
+        self.operator.end()
+        self.operator = Operator(self.kube, lambda: self.now)
+        await self.operator.start()
+
+    async def settle(self, retries: int = 3) -> None:
+        """Go on until nothing is left to do; what fails is tried again so many times."""
+        for _ in range(MOST_LOOKS):
+            operator = self.operator
+            if operator.dirty:
+                await operator.look(min(operator.dirty))
+            elif self._act():
+                continue
+            elif operator.failed and retries:
+                retries -= 1
+                self.now += timedelta(seconds=5)
+                operator.dirty |= operator.failed
+            elif operator.due and (retries or not operator.failed):
+                self.now = max(self.now, min(operator.due.values()))
+                operator.dirty.update(key for key, due in operator.due.items() if due <= self.now)
+            else:
+                return
+        raise AssertionError(
+            f"no rest after {MOST_LOOKS} looks: {[str(r) for r in self.kube.requests[-20:]]}"
+        )
+
+    def status(self, name: str = NAME) -> dict[str, Any]:
+        found: dict[str, Any] = self.kube.find(KIND, NAMESPACE, name)["status"]
+        return found
+
+    def said(self, name: str = NAME) -> dict[str, str]:
+        """Conditions by type, as ``status reason``."""
+        return {
+            found["type"]: f"{found['status']} {found['reason']}" for found in self.status(name)["conditions"]
+        }
+
+    def message(self, type_: str = "Ready") -> str:
+        return next(str(found["message"]) for found in self.status()["conditions"] if found["type"] == type_)
+
+    def writes(self) -> int:
+        return sum(request.is_write for request in self.kube.requests)
+
+    def told(self) -> list[str]:
+        """Events as ``type reason``."""
+        return [f"{event['type']} {event['reason']}" for event in self.kube.events]
+
+    def child(self, kind: Kind, revision: str | None = None) -> Place:
+        """The one child of a kind and revision."""
+        (found,) = [
+            place_of(item)
+            for item in self.kube.all(kind)
+            if revision in (None, item["metadata"]["labels"].get(names.REVISION_LABEL))
+        ]
+        return found
+
+    # The other controllers; each returns whether it did anything.
+
+    def _act(self) -> bool:
+        return any(
+            [
+                self._collect_garbage(),
+                self._resolve(),
+                self._scale(),
+                *[self._run(deployment) for deployment in self.kube.all(Kind.DEPLOYMENT)],
+                self._drain(),
+                *[self._publish(service) for service in self.kube.all(Kind.SERVICE)],
+            ]
+        )
+
+    def _collect_garbage(self) -> bool:
+        uids = {item["metadata"]["uid"] for kind in (KIND, *Kind) for item in self.kube.all(kind)}
+        gone = [
+            place_of(item)
+            for kind in Kind
+            for item in self.kube.all(kind)
+            if any(owner["uid"] not in uids for owner in item["metadata"].get("ownerReferences", ()))
+            and "deletionTimestamp" not in item["metadata"]
+        ]
+        for place in gone:
+            self.kube.take(place)
+        return bool(gone)
+
+    def _drain(self) -> bool:
+        """Pods that leave are gone at the next look."""
+        gone = [place_of(pod) for pod in self.kube.all(Kind.POD) if "deletionTimestamp" in pod["metadata"]]
+        for place in gone:
+            self.kube.drop(place)
+        return bool(gone)
+
+    def _resolve(self) -> bool:
+        acted = False
+        for pod in self.kube.all(Kind.POD):
+            labels = pod["metadata"].get("labels") or {}
+            if labels.get(names.COMPONENT_LABEL) != "resolver" or "deletionTimestamp" in pod["metadata"]:
+                continue
+            phase = pod.get("status", {}).get("phase")
+            if phase is None:
+                self._set_status(pod, {"phase": "Running", "conditions": [_condition("Ready", True)]})
+            elif phase == "Running":
+                self._set_status(pod, self._outcome(pod))
+            else:
+                continue
+            acted = True
+        return acted
+
+    def _outcome(self, pod: Manifest) -> dict[str, Any]:
+        (container,) = pod["spec"]["containers"]
+        task = json.loads(container["env"][0]["value"])
+        answer = self.models.get(
+            task["uri"], Failure(reason=ModelFault.MODEL_NOT_FOUND, message=f"there is no {task['uri']}")
+        )
+        if isinstance(answer, Resolution) and task.get("digest") not in (None, answer.digest):
+            answer = Failure(reason=ModelFault.DIGEST_MISMATCH, message=f"the model is {answer.digest}")
+        good = isinstance(answer, Resolution)
+        words = Outcome(
+            outcome=Resolved(resolution=answer) if isinstance(answer, Resolution) else Failed(failure=answer)
+        )
+        ended = {
+            "exitCode": 0 if good else 1,
+            "finishedAt": stamp(self.now),
+            "message": words.model_dump_json(),
+        }
+        return {
+            "phase": "Succeeded" if good else "Failed",
+            "containerStatuses": [
+                {"name": container["name"], "image": container["image"], "state": {"terminated": ended}}
+            ],
+        }
+
+    def _scale(self) -> bool:
+        acted = False
+        for autoscaler in self.kube.all(Kind.AUTOSCALER):
+            spec, meta = autoscaler["spec"], autoscaler["metadata"]
+            place = (Kind.DEPLOYMENT.value, meta["namespace"], spec["scaleTargetRef"]["name"])
+            if not self.kube.has(*place):
+                continue
+            replicas = self.kube.find(*place)["spec"]["replicas"]
+            wanted = min(max(replicas, spec["minReplicas"]), spec["maxReplicas"])
+            if wanted != replicas:
+                self.kube.edit(place, partial(_set_replicas, wanted), "hpa")
+                acted = True
+        return acted
+
+    def _run(self, deployment: dict[str, Any]) -> bool:
+        """Make or remove pods, one look; make them ready, the next."""
+        meta, spec = deployment["metadata"], deployment["spec"]
+        pods = [
+            pod
+            for pod in self.kube.all(Kind.POD)
+            if any(owner["uid"] == meta["uid"] for owner in pod["metadata"].get("ownerReferences", ()))
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+        acted = False
+        if self.pods_refused is None:
+            for number in range(len(pods), spec["replicas"]):
+                self._make_pod(deployment, number)
+                acted = True
+        for pod in pods[spec["replicas"] :]:
+            self.kube.take(place_of(pod))
+            acted = True
+        for pod in pods[: spec["replicas"]]:
+            acted |= self._set_status(pod, self._pod_status(pod))
+        kept = pods[: spec["replicas"]]
+        ready = sum(_is_ready(self.kube.find(*place_of(pod))) for pod in kept)
+        counted: dict[str, Any] = {
+            "observedGeneration": meta["generation"],
+            "replicas": len(kept),
+            "updatedReplicas": len(kept),
+            "readyReplicas": ready,
+        }
+        if self.pods_refused is not None and len(kept) < spec["replicas"]:
+            failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
+            counted["conditions"] = [{**failure, "message": self.pods_refused}]
+        return self._set_status(deployment, counted) or acted
+
+    def _make_pod(self, deployment: Manifest, number: int) -> None:
+        meta, template = deployment["metadata"], deployment["spec"]["template"]
+        taken = {pod["metadata"]["name"] for pod in self.kube.all(Kind.POD)}
+        name = next(found for n in range(number, 1000) if (found := f"{meta['name']}-pod-{n}") not in taken)
+        owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": meta["name"], "uid": meta["uid"]}
+        self.kube.update(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": name,
+                    "namespace": meta["namespace"],
+                    "labels": template["metadata"]["labels"],
+                    "ownerReferences": [{**owner, "controller": True}],
+                },
+                "spec": template["spec"],
+            },
+            "replicaset",
+        )
+
+    def _pod_status(self, pod: Manifest) -> dict[str, Any]:
+        bad = self.pod_status(pod)
+        if bad is not None:
+            return bad
+        since = pod.get("status", {}).get("startTime", stamp(self.now))
+        return {"phase": "Running", "startTime": since, "conditions": [_condition("Ready", True)]}
+
+    def _publish(self, service: Manifest) -> bool:
+        meta = service["metadata"]
+        endpoints = [
+            {
+                "conditions": {"ready": _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]},
+                "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"]},
+            }
+            for pod in self.kube.all(Kind.POD)
+            if service["spec"]["selector"].items() <= (pod["metadata"].get("labels") or {}).items()
+        ]
+        slice_ = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"{meta['name']}-slice",
+                "namespace": meta["namespace"],
+                # The real controller mirrors the Service's labels, too.
+                "labels": {**(meta.get("labels") or {}), "kubernetes.io/service-name": meta["name"]},
+                "ownerReferences": [{"kind": "Service", "name": meta["name"], "uid": meta["uid"]}],
+            },
+            "endpoints": endpoints,
+        }
+        place = place_of(slice_)
+        if not self.kube.has(*place):
+            self.kube.update(slice_, "endpointslice")
+            return True
+        live = self.kube.find(*place)
+        if live["endpoints"] == endpoints:
+            return False
+        self.kube.edit(place, lambda found: found.update(endpoints=endpoints), "endpointslice")
+        return True
+
+    def _set_status(self, manifest: Manifest, status: dict[str, Any]) -> bool:
+        if manifest.get("status") == status:
+            return False
+        self.kube.edit(place_of(manifest), lambda found: found.update(status=status), "controller")
+        return True
+
+
+def resolution(version: int) -> Resolution:
+    """What the registry says of a version of the model fraud."""
+    return Resolution(
+        uri=f"mlflow://fraud/{version}", version=str(version), digest=f"sha256:{version:064x}", bytes=4096
+    )
+
+
+def _condition(type_: str, holds: bool) -> dict[str, str]:
+    return {"type": type_, "status": str(holds)}
+
+
+def _is_ready(pod: Manifest) -> bool:
+    return _condition("Ready", True) in (pod.get("status", {}).get("conditions") or ())
+
+
+def _set_replicas(replicas: int, deployment: dict[str, Any]) -> None:
+    deployment["spec"]["replicas"] = replicas
