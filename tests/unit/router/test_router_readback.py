@@ -1,0 +1,113 @@
+"""What a router says of itself is what it does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from slipway.core.router.routes import Route
+from slipway.infra.routers import ArmCounters, RouterError, read_router
+from tests.unit.router.running import Pods, free_port, running_router, send
+
+
+async def test_counters_are_what_clients_saw(
+    route: Route, stable: Pods, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda number: (0.0, 500 if number % 7 == 0 else 200)
+    stable.plan = lambda number: (0.0, 503 if number % 100 == 0 else 200)
+    async with running_router(tmp_path, [replace(route, weight=30)]) as router:
+        load = await send(route.listener, 2_000)
+        arms = (await read_router(router.address)).arms
+        for revision, error in (("aaaaaaaaaa", 503), ("bbbbbbbbbb", 500)):
+            counters = arms["fraud", revision].counters
+            assert counters.requests == load.of(revision)
+            assert counters.errors == load.answers[error, revision] > 0
+
+
+async def test_slow_requests_are_counted_by_bound(route: Route, canary: Pods, tmp_path: Path) -> None:
+    canary.plan = lambda number: (0.4 if number % 10 == 0 else 0.0, 200)
+    async with running_router(tmp_path, [replace(route, weight=50)]) as router:
+        load = await send(route.listener, 400)
+        arms = (await read_router(router.address)).arms
+        slow = arms["fraud", "bbbbbbbbbb"].counters.slow
+        assert slow[250] == load.of("bbbbbbbbbb") // 10
+        assert slow[1000] == 0
+        assert list(slow.values()) == sorted(slow.values(), reverse=True)
+        assert arms["fraud", "aaaaaaaaaa"].counters.slow[250] == 0
+
+
+async def test_a_request_without_an_answer_is_ended_and_counts_as_slow_and_failed(
+    route: Route, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda _: (5.0, 200)
+    async with running_router(tmp_path, [replace(route, weight=100, timeout_milliseconds=200)]) as router:
+        load = await send(route.listener, 4, 4)
+        assert load.answers == {(504, ""): 4}
+        counters = (await read_router(router.address)).arms["fraud", "bbbbbbbbbb"].counters
+        assert (counters.requests, counters.errors, counters.slow[100]) == (4, 4, 4)
+
+
+async def test_what_is_read_back_is_what_was_asked(route: Route, tmp_path: Path) -> None:
+    wanted = replace(route, weight=17, mirror_percent=33)
+    other = Route("other", free_port(), route.stable)
+    async with running_router(tmp_path, [wanted, other]) as router:
+        state = await read_router(router.address)
+        assert state.does(wanted)
+        assert state.does(other)
+        assert not state.does(replace(wanted, weight=18))
+        assert not state.does(replace(wanted, timeout_milliseconds=1))
+        assert not state.does(Route("third", free_port(), route.stable))
+        found = state.routes["fraud"]
+        assert (found.stable, found.canary, found.weight, found.mirror_percent) == (
+            "aaaaaaaaaa",
+            "bbbbbbbbbb",
+            17,
+            33,
+        )
+        assert (state.routes["other"].weight, state.routes["other"].stable) == (0, "aaaaaaaaaa")
+
+
+async def test_the_routers_own_port_changes_nothing_and_shows_no_more_than_needed(
+    route: Route, tmp_path: Path
+) -> None:
+    async with running_router(tmp_path, [route]) as router, aiohttp.ClientSession() as session:
+
+        async def ask(method: str, path: str) -> int:
+            async with session.request(method, f"http://{router.address}{path}") as response:
+                await response.read()
+                return response.status
+
+        for path in ("/ready", "/stats/prometheus?filter=fraud", "/stats", "/config_dump"):
+            assert await ask("GET", path) == 200
+        for method, path in (
+            ("GET", "/"),
+            ("GET", "/clusters"),
+            ("GET", "/certs"),
+            ("POST", "/quitquitquit"),
+            ("POST", "/healthcheck/fail"),
+            ("POST", "/drain_listeners"),
+            ("POST", "/drain"),
+            ("POST", "/ready"),
+            ("GET", "/stats/../quitquitquit"),
+            ("GET", "/runtime_modify?a=b"),
+        ):
+            assert await ask(method, path) in (404, 405), path
+        assert router.process.poll() is None
+
+
+async def test_a_router_that_is_not_there_is_told_from_one_that_says_nothing() -> None:
+    with pytest.raises(RouterError, match="does not answer"):
+        await read_router(f"127.0.0.1:{free_port()}")
+    pods = await Pods("aaaaaaaaaa").start()
+    with pytest.raises(RouterError, match="as no router does"):
+        await read_router(f"127.0.0.1:{pods.arm.port}")
+
+
+def test_counting_anew_is_noticed() -> None:
+    before = ArmCounters(100, 5, {250: 3})
+    assert ArmCounters(120, 6, {250: 3}).since(before) == ArmCounters(20, 1, {250: 0})
+    assert ArmCounters(7, 1, {250: 1}).since(before) == ArmCounters(7, 1, {250: 1})
+    assert ArmCounters(1, 1, {250: 1}) + ArmCounters(2, 0, {250: 1}) == ArmCounters(3, 1, {250: 2})
