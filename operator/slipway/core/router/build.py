@@ -1,0 +1,281 @@
+"""The objects of a namespace's routers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from slipway.api.types import GROUP
+from slipway.core import names
+from slipway.core.build import pod
+from slipway.core.router.bootstrap import DRAIN_PATH, bootstrap
+from slipway.core.router.config import admit, files
+from slipway.core.router.envoy import (
+    BOOTSTRAP_FILE,
+    CLUSTERS_FILE,
+    LISTENERS_FILE,
+    ROUTER_ADMIN_PORT,
+    ROUTER_DIR,
+)
+from slipway.core.router.routes import Arm, Route
+
+Json = dict[str, Any]
+
+#: Name of a namespace's router: of its Deployment, autoscaler, disruption budget and ServiceAccount.
+ROUTER = "slipway-router"
+#: The ConfigMap with the weights, and with what the routers were told, in the words of Slipway itself.
+ROUTES_MAP = f"{ROUTER}-routes"
+ROUTES_KEY = "routes.json"
+CLUSTERS_MAP = f"{ROUTER}-clusters"
+LISTENERS_MAP = f"{ROUTER}-listeners"
+CONTAINER = "envoy"
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class RouterSettings:
+    """What an installation sets for all its routers.
+
+    Attributes:
+        image: any Envoy from 1.34 on that has ``envoy`` on its PATH; a digest pins it.
+        image_pull_policy: as Kubernetes has it.
+        least_replicas: of each namespace's routers.
+        most_replicas: likewise.
+        drain_seconds: that a leaving router goes on serving, for clients to go elsewhere and requests to end.
+        memory_mebibytes: limit of a router pod; at three quarters of it, requests are refused with 503.
+    """
+
+    image: str
+    image_pull_policy: str = "IfNotPresent"
+    least_replicas: int = 2
+    most_replicas: int = 10
+    drain_seconds: int = 30
+    memory_mebibytes: int = 512
+
+
+def labels() -> dict[str, str]:
+    """Labels of a router's objects and pods, and the selector of a Service that leads to them."""
+    return {
+        names.MANAGED_BY_LABEL: names.MANAGED_BY,
+        names.COMPONENT_LABEL: "router",
+        # Of no ModelDeployment in particular.
+        names.MODEL_LABEL: "",
+    }
+
+
+def router_objects(
+    namespace: str, routes: Sequence[Route], settings: RouterSettings, owners: Sequence[Json]
+) -> list[Json]:
+    """All objects of a namespace's routers, in the order in which they are to be applied.
+
+    A change of weights differs in one ConfigMap alone; no change of routes differs in the pods.
+
+    Args:
+        namespace: of the ModelDeployments and the routers.
+        routes: of all its ModelDeployments; those that :func:`slipway.core.router.config.admit` refuses are
+            left out.
+        settings: of the installation.
+        owners: owner references; the routers go with the last of them.
+    """
+    build = _Builder(namespace, [dict(owner) for owner in owners])
+    return [
+        build.service_account(),
+        *build.config_maps(routes, settings),
+        build.deployment(settings),
+        build.autoscaler(settings),
+        build.disruption_budget(),
+    ]
+
+
+def told(config_map: Mapping[str, Any]) -> tuple[Route, ...]:
+    """The routes that a ConfigMap :data:`ROUTES_MAP` was written for.
+
+    Raises:
+        ValueError: if it is not one that :func:`router_objects` made.
+    """
+    try:
+        return tuple(_route(found) for found in json.loads(config_map["data"][ROUTES_KEY]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no routes in {ROUTES_KEY}: {error!r}") from error
+
+
+def _route(found: Mapping[str, Any]) -> Route:
+    canary = found.get("canary")
+    return Route(**{**found, "stable": Arm(**found["stable"]), "canary": Arm(**canary) if canary else None})
+
+
+class _Builder:
+    def __init__(self, namespace: str, owners: list[Json]) -> None:
+        self._namespace = namespace
+        self._owners = owners
+
+    def service_account(self) -> Json:
+        """An identity without a token: Envoy asks no API server."""
+        return {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": self._metadata(ROUTER),
+            "automountServiceAccountToken": False,
+        }
+
+    def config_maps(self, routes: Sequence[Route], settings: RouterSettings) -> Iterator[Json]:
+        """Clusters before the routes that name them, and those before the listeners that use them."""
+        admitted, _ = admit(routes)
+        found = files(admitted)
+        weights = {name: text for name, text in found.items() if name not in (CLUSTERS_FILE, LISTENERS_FILE)}
+        in_words = json.dumps([asdict(route) for route in admitted], separators=(",", ":"))
+        yield self._config_map(CLUSTERS_MAP, {CLUSTERS_FILE: found[CLUSTERS_FILE]})
+        yield self._config_map(ROUTES_MAP, {**weights, ROUTES_KEY: in_words})
+        yield self._config_map(
+            LISTENERS_MAP, {BOOTSTRAP_FILE: _bootstrap(settings), LISTENERS_FILE: found[LISTENERS_FILE]}
+        )
+
+    def deployment(self, settings: RouterSettings) -> Json:
+        """The pods; ``replicas`` is left to the autoscaler."""
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": self._metadata(ROUTER),
+            "spec": {
+                "selector": {"matchLabels": labels()},
+                "revisionHistoryLimit": 1,
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+                "template": {
+                    "metadata": {
+                        "labels": labels(),
+                        "annotations": {
+                            # Envoy reads all but this file anew while it runs.
+                            f"{GROUP}/bootstrap": names.content_hash(_bootstrap(settings)),
+                            "prometheus.io/scrape": "true",
+                            "prometheus.io/port": str(ROUTER_ADMIN_PORT),
+                            "prometheus.io/path": "/stats/prometheus",
+                        },
+                    },
+                    "spec": self._pod(settings),
+                },
+            },
+        }
+
+    def autoscaler(self, settings: RouterSettings) -> Json:
+        """Never fewer than two, so that one may go."""
+        return {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": self._metadata(ROUTER),
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": ROUTER},
+                "minReplicas": settings.least_replicas,
+                "maxReplicas": max(settings.least_replicas, settings.most_replicas),
+                "metrics": [
+                    {
+                        "type": "Resource",
+                        "resource": {
+                            "name": "cpu",
+                            "target": {"type": "Utilization", "averageUtilization": 70},
+                        },
+                    }
+                ],
+            },
+        }
+
+    def disruption_budget(self) -> Json:
+        """One pod at a time."""
+        return {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": self._metadata(ROUTER),
+            "spec": {
+                "maxUnavailable": 1,
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                "selector": {"matchLabels": labels()},
+            },
+        }
+
+    def _pod(self, settings: RouterSettings) -> Json:
+        return {
+            "serviceAccountName": ROUTER,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": pod.POD_SECURITY,
+            "terminationGracePeriodSeconds": settings.drain_seconds + 15,
+            "containers": [self._container(settings)],
+            "volumes": [
+                {
+                    # One volume, so that what changes together is swapped together.
+                    "name": "files",
+                    "projected": {
+                        "sources": [
+                            {"configMap": {"name": name}}
+                            for name in (CLUSTERS_MAP, ROUTES_MAP, LISTENERS_MAP)
+                        ]
+                    },
+                },
+                {"name": "tmp", "emptyDir": {}},
+            ],
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": labels()},
+                }
+            ],
+        }
+
+    def _container(self, settings: RouterSettings) -> Json:
+        ready = {"httpGet": {"path": "/ready", "port": "admin", "scheme": "HTTP"}}
+        return {
+            "name": CONTAINER,
+            "image": settings.image,
+            "imagePullPolicy": settings.image_pull_policy,
+            "command": ["envoy"],
+            "args": [
+                "-c",
+                f"{ROUTER_DIR}/{BOOTSTRAP_FILE}",
+                # Each worker has connections of its own; Envoy's default is one a CPU of the node.
+                "--concurrency",
+                "2",
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+            ],
+            "ports": [{"name": "admin", "containerPort": ROUTER_ADMIN_PORT, "protocol": "TCP"}],
+            "readinessProbe": {**ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},
+            # A drain ends in time for this; one that nobody follows up is mended by it.
+            "livenessProbe": {
+                **ready,
+                "initialDelaySeconds": 15,
+                "periodSeconds": 10,
+                "timeoutSeconds": 5,
+                "failureThreshold": 3 + settings.drain_seconds // 10,
+            },
+            "lifecycle": {"preStop": {"httpGet": {"path": DRAIN_PATH, "port": "admin", "scheme": "HTTP"}}},
+            "resources": {
+                "requests": {"cpu": "100m", "memory": "96Mi"},
+                "limits": {"memory": f"{settings.memory_mebibytes}Mi"},
+            },
+            "securityContext": pod.CONTAINER_SECURITY,
+            "volumeMounts": [
+                {"name": "files", "mountPath": ROUTER_DIR, "readOnly": True},
+                {"name": "tmp", "mountPath": "/tmp"},
+            ],
+        }
+
+    def _config_map(self, name: str, data: dict[str, str]) -> Json:
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._metadata(name), "data": data}
+
+    def _metadata(self, name: str) -> Json:
+        found: Json = {"name": name, "namespace": self._namespace, "labels": labels()}
+        if self._owners:
+            found["ownerReferences"] = self._owners
+        return found
+
+
+def _bootstrap(settings: RouterSettings) -> str:
+    return json.dumps(
+        bootstrap(drain_seconds=settings.drain_seconds, heap_bytes=settings.memory_mebibytes * _MIB * 3 // 4),
+        separators=(",", ":"),
+    )
