@@ -1,4 +1,5 @@
-# The images of Slipway: `docker build --target operator .`, `--target server` and `--target router` (buildah builds them too).
+# The images of Slipway: `docker build --target operator .`, `--target server`, `--target router`; buildah builds
+# them too.
 #
 # BASE is any Debian-like image with Python 3.11 or newer. BUILD_BASE also needs python3's venv and ensurepip;
 # the default has them. A machine with a certificate authority of its own passes it as the build secret `ca`
