@@ -106,6 +106,11 @@ class Router:
         self.process.terminate()
         self.process.wait(10)
 
+    def inotify_instances(self) -> int:
+        """How many the process holds."""
+        descriptors = Path(f"/proc/{self.process.pid}/fd").iterdir()
+        return sum("inotify" in str(one.readlink()) for one in descriptors)
+
     def _is_ready(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as link:
             link.sendall(b"GET /ready HTTP/1.1\r\nhost: r\r\nconnection: close\r\n\r\n")

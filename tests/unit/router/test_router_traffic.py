@@ -197,29 +197,65 @@ async def test_models_come_and_go_without_a_restart(route: Route, tmp_path: Path
 
 
 async def test_what_envoy_refuses_changes_nothing_for_anyone(route: Route, tmp_path: Path) -> None:
+    at_ten, at_fifty = replace(route, weight=10), replace(route, weight=50)
+    async with running_router(tmp_path, [at_ten]) as router:
+        files = config.files([at_fifty], directory=str(tmp_path / "files"), address="127.0.0.1")
+        for broken in ("{", "", files["weights.json"].replace('"weight":50', '"weight":"much"')):
+            router.write_files({**files, "weights.json": broken})
+            await asyncio.sleep(0.1)
+            assert (await read_router(router.address)).does(at_ten)
+            assert (await send(route.listener, 200)).failed == 0
+        router.write_files(files)
+        await until(router, lambda state: state.does(at_fifty))
+
+
+async def test_a_cluster_that_is_missing_or_refused_costs_its_own_model_alone(
+    route: Route, tmp_path: Path
+) -> None:
     """envoyproxy/gateway#7483: one invalid route must not become everyone's 500."""
     good = Route("good", free_port(), route.stable)
-    at_ten = replace(route, weight=10)
-    async with running_router(tmp_path, [at_ten, good]) as router:
-        files = config.files(
-            [replace(route, weight=50), good], directory=str(tmp_path / "files"), address="127.0.0.1"
-        )
-        for broken in ("{", "", _unknown_cluster(files["route-fraud.json"])):
-            router.write_files({**files, "route-fraud.json": broken})
-            await asyncio.sleep(0.1)
-            state = await read_router(router.address)
-            assert state.does(at_ten)
-            assert state.does(good)
-            assert (await send(route.listener, 200)).failed == 0
+    at_fifty = replace(route, weight=50)
+    async with running_router(tmp_path, [route, good]) as router:
+        files = config.files([at_fifty, good], directory=str(tmp_path / "files"), address="127.0.0.1")
         clusters = json.loads(files["clusters.json"])
-        clusters["resources"][0]["lb_policy"] = "NO_SUCH"
-        router.write_files({**files, "clusters.json": json.dumps(clusters)})
-        await until(router, lambda state: state.does(replace(route, weight=50)))
-        assert (await send(good.listener, 50)).failed == 0
+        mine = next(one for one in clusters["resources"] if one["name"] == "fraud/bbbbbbbbbb-else-aaaaaaaaaa")
+        clusters["resources"].remove(mine)
+        refused = {**clusters, "resources": [{**mine, "name": ""}, *clusters["resources"]]}
+        for broken in (clusters, refused):
+            router.write_files({**files, "clusters.json": json.dumps(broken)})
+            await asyncio.sleep(0.3)
+            state = await read_router(router.address)
+            assert state.does(good)
+            assert not state.does(at_fifty)
+            assert (await send(good.listener, 100)).failed == 0
+        router.write([at_fifty, good])
+        await until(router, lambda state: state.does(at_fifty))
+        assert (await send(route.listener, 200)).failed == 0
 
 
-def _unknown_cluster(text: str) -> str:
-    return text.replace("fraud/bbbbbbbbbb-else-aaaaaaaaaa", "fraud/nowhere")
+async def test_a_client_cannot_reach_another_model_by_a_header(
+    route: Route, stable: Pods, canary: Pods, tmp_path: Path
+) -> None:
+    other = Route("other", free_port(), canary.arm)
+    async with running_router(tmp_path, [route, other]):
+        for forged in ("x-slipway-route: other\r\n", "x-envoy-max-retries: 9\r\n"):
+            load = await send(route.listener, 5, 1, request(forged))
+            assert load.answers == {(200, "aaaaaaaaaa"): 5}
+        # Nor does a pod see what the router adds for itself.
+        assert not any(b"x-slipway" in head or b"max-retries" in head for head in stable.heads)
+
+
+async def test_a_hundred_models_are_no_burden(route: Route, tmp_path: Path) -> None:
+    """Neither of memory, nor of inotify instances, of which a node has few."""
+    ports = sorted({free_port() for _ in range(200)})[:100]
+    routes = [replace(route, name=f"model-{port}", listener=port) for port in ports]
+    async with running_router(tmp_path, routes) as router:
+        assert router.inotify_instances() <= 4
+        assert (await send(routes[-1].listener, 100)).failed == 0
+        router.write([replace(one, weight=7) for one in routes])
+        state = await until(router, lambda state: state.does(replace(routes[50], weight=7)))
+        assert len(state.routes) == 100
+        assert memory(router.process.pid) < 150 * 1024 * 1024
 
 
 async def test_a_router_is_replaced_without_a_lost_request(route: Route, tmp_path: Path) -> None:

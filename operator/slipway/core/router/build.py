@@ -18,6 +18,7 @@ from slipway.core.router.envoy import (
     LISTENERS_FILE,
     ROUTER_ADMIN_PORT,
     ROUTER_DIR,
+    WEIGHTS_FILE,
 )
 from slipway.core.router.routes import Arm, Route
 
@@ -125,10 +126,9 @@ class _Builder:
         """Clusters before the routes that name them, and those before the listeners that use them."""
         admitted, _ = admit(routes)
         found = files(admitted)
-        weights = {name: text for name, text in found.items() if name not in (CLUSTERS_FILE, LISTENERS_FILE)}
         in_words = json.dumps([asdict(route) for route in admitted], separators=(",", ":"))
         yield self._config_map(CLUSTERS_MAP, {CLUSTERS_FILE: found[CLUSTERS_FILE]})
-        yield self._config_map(ROUTES_MAP, {**weights, ROUTES_KEY: in_words})
+        yield self._config_map(ROUTES_MAP, {WEIGHTS_FILE: found[WEIGHTS_FILE], ROUTES_KEY: in_words})
         yield self._config_map(
             LISTENERS_MAP, {BOOTSTRAP_FILE: _bootstrap(settings), LISTENERS_FILE: found[LISTENERS_FILE]}
         )

@@ -1,8 +1,9 @@
 """Envoy's configuration as a pure function of the routes.
 
-It stands in files that Envoy reads again whenever the ConfigMap volume that holds them is swapped: one file
-of listeners, one of clusters, and one of weights a ModelDeployment. A shift of traffic changes nothing but
-that last one.
+It stands in files that Envoy reads again whenever the ConfigMap volume that holds them is swapped: one of
+listeners, one of clusters, and one of weights; a shift of traffic changes nothing but the last. There are no
+more, since Envoy watches each with an inotify instance of its own, of which all pods of a user on a node have
+128 together: one file a ModelDeployment would abort Envoy from a hundred on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from slipway.core.router.envoy import (
     LISTENERS_FILE,
     ROUTER_DIR,
     TYPE,
+    WEIGHTS_FILE,
     Json,
     connections,
     file_source,
@@ -38,15 +40,16 @@ from slipway.core.router.routes import (
 #: Of a file; a ConfigMap holds 1 MiB, its metadata included.
 MAX_FILE_BYTES = 900 * 1024
 
+#: Where a virtual host says which version it is.
+VERSION_METADATA = "slipway.dev"
+
+_WEIGHTS = "weights"
+#: Tells the routes of one listener from another's; never seen outside of Envoy.
+_HEADER = "x-slipway-route"
 _PREVIOUS_PRIORITIES = f"{TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 #: The model server keeps idle connections for 620 s; Envoy has to be the one who closes.
 _UPSTREAM_IDLE = "300s"
-
-
-def route_file(name: str) -> str:
-    """Name of the file with one ModelDeployment's weights."""
-    return f"route-{name}.json"
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,7 @@ def render(routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str
     """
     ordered, refused = admit(routes)
     found = {CLUSTERS_FILE: _response(cluster for route in ordered for cluster in _clusters(route))}
-    for route in ordered:
-        found[route_file(route.name)] = _response([_route_configuration(route)])
+    found[WEIGHTS_FILE] = _response([_route_configuration(ordered)])
     found[LISTENERS_FILE] = _response(_listener(route, directory, address) for route in ordered)
     return Rendered(found, refused)
 
@@ -89,7 +91,7 @@ def files(
 
 def version(route: Route) -> str:
     """What a router reports as the version of a route that it took up."""
-    return _digest([_route_configuration(route)])
+    return _digest([_virtual_host(route)])
 
 
 def admit(routes: Sequence[Route]) -> tuple[list[Route], dict[str, str]]:
@@ -160,9 +162,12 @@ def _listener(route: Route, directory: str, address: str) -> Json:
                         "name": "http",
                         "typed_config": {
                             **connections(route.name),
+                            # Whatever Host a client sends, and whatever it puts into this header.
+                            "early_header_mutation_extensions": [_named(route.name)],
+                            # The same for all listeners, so that Envoy has it once.
                             "rds": {
-                                "route_config_name": route.name,
-                                "config_source": file_source(directory, route_file(route.name)),
+                                "route_config_name": _WEIGHTS,
+                                "config_source": file_source(directory, WEIGHTS_FILE),
                             },
                         },
                     }
@@ -175,8 +180,26 @@ def _listener(route: Route, directory: str, address: str) -> Json:
 # --- routes ---
 
 
-def _route_configuration(route: Route) -> Json:
-    virtual_host: Json = {"name": route.name, "domains": ["*"]}
+def _route_configuration(routes: Sequence[Route]) -> Json:
+    return {
+        "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
+        "name": _WEIGHTS,
+        "vhost_header": _HEADER,
+        "request_headers_to_remove": [_HEADER],
+        # A cluster that is not there costs the requests for it; refusing the file would cost every route.
+        "validate_clusters": False,
+        "virtual_hosts": [
+            {
+                **_virtual_host(route),
+                "metadata": {"filter_metadata": {VERSION_METADATA: {"version": version(route)}}},
+            }
+            for route in routes
+        ],
+    }
+
+
+def _virtual_host(route: Route) -> Json:
+    virtual_host: Json = {"name": route.name, "domains": [route.name]}
     if route.closed:
         closed = {"status": 503, "body": {"inline_string": "the route to this model is being set up\n"}}
         virtual_host["routes"] = [{"match": {"prefix": "/"}, "direct_response": closed}]
@@ -185,11 +208,23 @@ def _route_configuration(route: Route) -> Json:
             {"match": {"prefix": "/", **({"grpc": {}} if grpc else {})}, "route": _action(route, grpc)}
             for grpc in reversed(protocols(arms(route)))
         ]
+    return virtual_host
+
+
+def _named(route: str) -> Json:
     return {
-        "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
-        "name": route.name,
-        "validate_clusters": True,
-        "virtual_hosts": [virtual_host],
+        "name": "route",
+        "typed_config": {
+            "@type": f"{TYPE}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [
+                {
+                    "append": {
+                        "header": {"key": _HEADER, "value": route},
+                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                    }
+                }
+            ],
+        },
     }
 
 

@@ -15,6 +15,7 @@ ROUTER_DIR = "/etc/slipway/router"
 BOOTSTRAP_FILE = "bootstrap.yaml"
 LISTENERS_FILE = "listeners.json"
 CLUSTERS_FILE = "clusters.json"
+WEIGHTS_FILE = "weights.json"
 
 TYPE = "type.googleapis.com/envoy"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.core.router.bootstrap import LATENCY_BOUNDS_MILLISECONDS
-from slipway.core.router.config import version
+from slipway.core.router.config import VERSION_METADATA, version
 from slipway.core.router.routes import Route, defined
 
 ROUTES_QUERY = "/config_dump?resource=dynamic_route_configs"
@@ -126,9 +126,9 @@ class RouterState:
 def read_routes(dump: Mapping[str, Any]) -> dict[str, RouteState]:
     """Routes from the answer to :data:`ROUTES_QUERY`."""
     return {
-        found["route_config"]["name"]: _route_state(found)
+        host["name"]: _route_state(host)
         for found in dump.get("configs", ())
-        if "route_config" in found
+        for host in found["route_config"].get("virtual_hosts", ())
     }
 
 
@@ -214,8 +214,8 @@ def _stats(stats: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], Any]]:
                 yield match, value
 
 
-def _route_state(found: Mapping[str, Any]) -> RouteState:
-    rule = found["route_config"]["virtual_hosts"][0]["routes"][-1]
+def _route_state(host: Mapping[str, Any]) -> RouteState:
+    rule = host["routes"][-1]
     action = rule.get("route", {})
     split = action.get("weighted_clusters", {}).get("clusters") or [
         {"name": action["cluster"], "weight": 100} for _ in range("cluster" in action)
@@ -231,4 +231,5 @@ def _route_state(found: Mapping[str, Any]) -> RouteState:
     for policy in action.get("request_mirror_policies", ()):
         canary = policy["cluster"].split("/")[1]
         mirror = int(policy["runtime_fraction"]["default_value"].get("numerator", 0))
-    return RouteState(stable, canary, weight, mirror, "direct_response" in rule, found["version_info"])
+    told = host["metadata"]["filter_metadata"][VERSION_METADATA]["version"]
+    return RouteState(stable, canary, weight, mirror, "direct_response" in rule, told)
