@@ -108,8 +108,7 @@ class Router:
 
     def inotify_instances(self) -> int:
         """How many the process holds."""
-        descriptors = Path(f"/proc/{self.process.pid}/fd").iterdir()
-        return sum("inotify" in str(one.readlink()) for one in descriptors)
+        return sum(_leads_to(one, "inotify") for one in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def _is_ready(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as link:
@@ -334,6 +333,13 @@ async def send(
 
     await asyncio.gather(*(one() for _ in range(connections)))
     return load
+
+
+def _leads_to(descriptor: Path, what: str) -> bool:
+    try:
+        return what in str(descriptor.readlink())
+    except FileNotFoundError:  # closed meanwhile
+        return False
 
 
 def memory(pid: int) -> int:

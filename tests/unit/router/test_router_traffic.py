@@ -165,6 +165,34 @@ async def test_a_dead_canary_costs_no_client_an_error_and_is_seen(
         assert arms["fraud", "aaaaaaaaaa"].counters.errors == 0
 
 
+async def test_what_a_killed_canary_was_computing_is_asked_of_the_stable_revision(
+    route: Route, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda _: (5.0, 200)
+    async with running_router(tmp_path, [replace(route, weight=100)]) as router:
+        sending = asyncio.create_task(send(route.listener, 5, connections=5))
+        await until(router, lambda _: len(canary.heads) == 5)
+        await canary.kill()
+        assert (await sending).answers == {(200, "aaaaaaaaaa"): 5}
+        counters = (await read_router(router.address)).arms["fraud", "bbbbbbbbbb"].counters
+        assert (counters.requests, counters.errors) == (5, 5)
+
+
+async def test_nothing_but_inference_is_asked_twice(
+    route: Route, stable: Pods, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda _: (5.0, 200)
+    feedback = request().replace(b"/infer", b"/feedback")
+    async with running_router(tmp_path, [replace(route, weight=100)]) as router:
+        sending = asyncio.create_task(send(route.listener, 5, connections=5, asked=feedback))
+        await until(router, lambda _: len(canary.heads) == 5)
+        await canary.kill()
+        assert (await sending).answers == {(503, ""): 5}
+        assert stable.heads == []
+        # What no pod has seen may go to another.
+        assert (await send(route.listener, 5, asked=feedback)).answers == {(200, "aaaaaaaaaa"): 5}
+
+
 async def test_a_canary_that_is_not_well_gets_nothing_until_it_is(
     route: Route, canary: Pods, tmp_path: Path
 ) -> None:

@@ -46,6 +46,10 @@ VERSION_METADATA = "slipway.dev"
 _WEIGHTS = "weights"
 #: Tells the routes of one listener from another's; never seen outside of Envoy.
 _HEADER = "x-slipway-route"
+_INFER = r"/v2/models/[^/]+(/versions/[^/]+)?/infer"
+_INFER_GRPC = r"/inference\.GRPCInferenceService/ModelInfer"
+#: What has not reached a model server may be sent again whatever it is.
+_UNSENT = "connect-failure,refused-stream,reset-before-request"
 _PREVIOUS_PRIORITIES = f"{TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 #: The model server keeps idle connections for 620 s; Envoy has to be the one who closes.
@@ -205,10 +209,18 @@ def _virtual_host(route: Route) -> Json:
         virtual_host["routes"] = [{"match": {"prefix": "/"}, "direct_response": closed}]
     else:
         virtual_host["routes"] = [
-            {"match": {"prefix": "/", **({"grpc": {}} if grpc else {})}, "route": _action(route, grpc)}
-            for grpc in reversed(protocols(arms(route)))
+            rule for grpc in reversed(protocols(arms(route))) for rule in _rules(route, grpc)
         ]
     return virtual_host
+
+
+def _rules(route: Route, grpc: bool) -> Iterator[Json]:
+    protocol: Json = {"grpc": {}} if grpc else {}
+    if route.weight > 0:
+        # To infer is to compute: what a canary took down with it may be asked of the stable revision.
+        infer = {"safe_regex": {"regex": _INFER_GRPC if grpc else _INFER}}
+        yield {"match": {**infer, **protocol}, "route": _action(route, grpc, f"{_UNSENT},reset")}
+    yield {"match": {"prefix": "/", **protocol}, "route": _action(route, grpc, _UNSENT)}
 
 
 def _named(route: str) -> Json:
@@ -228,13 +240,12 @@ def _named(route: str) -> Json:
     }
 
 
-def _action(route: Route, grpc: bool) -> Json:
+def _action(route: Route, grpc: bool, retry_on: str) -> Json:
     action: Json = {
         **_split(route, grpc),
         "timeout": f"{route.timeout_milliseconds / 1000:.3f}s",
         "retry_policy": {
-            # Only what has not reached a model server, so that nothing is asked twice.
-            "retry_on": "connect-failure,refused-stream,reset-before-request",
+            "retry_on": retry_on,
             "num_retries": 2,
             # A second try goes to the next arm rather than to another dead pod of the same one.
             "retry_priority": {
