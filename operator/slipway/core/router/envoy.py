@@ -19,6 +19,7 @@ WEIGHTS_FILE = "weights.json"
 
 TYPE = "type.googleapis.com/envoy"
 
+_GRPC_STATS = f"{TYPE}.extensions.filters.http.grpc_stats.v3.FilterConfig"
 _ROUTER = f"{TYPE}.extensions.filters.http.router.v3.Router"
 #: As the model server: longer than clients keep theirs, so that the client is the one who closes.
 _IDLE = "620s"
@@ -51,6 +52,8 @@ def connections(stat_prefix: str) -> Json:
         "request_headers_timeout": "10s",
         "common_http_protocol_options": {"idle_timeout": _IDLE},
         "http_filters": [
-            {"name": "router", "typed_config": {"@type": _ROUTER, "suppress_envoy_headers": True}}
+            # gRPC says what went wrong where HTTP's status does not.
+            {"name": "grpc", "typed_config": {"@type": _GRPC_STATS, "individual_method_stats_allowlist": {}}},
+            {"name": "router", "typed_config": {"@type": _ROUTER, "suppress_envoy_headers": True}},
         ],
     }

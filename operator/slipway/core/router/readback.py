@@ -19,14 +19,16 @@ FLUSH_QUERY = "/stats?filter=%5Enone%24"
 #: ``^cluster\.[^.]+\.(…)$``: cluster names hold no dot, what is counted below them a second time does.
 COUNTERS_QUERY = (
     "/stats?format=json&histogram_buckets=cumulative&filter=%5Ecluster%5C.%5B%5E.%5D%2B%5C.%28"
+    # Unknown, deadline exceeded, unimplemented, internal, unavailable, data loss: the server's faults.
+    "grpc%5C.2%7Cgrpc%5C.4%7Cgrpc%5C.12%7Cgrpc%5C.13%7Cgrpc%5C.14%7Cgrpc%5C.15%7C"
     "upstream_rq_completed%7Cupstream_rq_5xx%7Cupstream_rq_retry_success%7Cupstream_rq_timeout%7C"
     "upstream_rq_total%7Cupstream_rq_pending_failure_eject%7C"
     "membership_healthy%7Cmembership_total%7Cupstream_rq_time%29%24"
 )
 
 _STAT = re.compile(
-    r"cluster\.(?P<name>[^./]+)/(?P<revision>[^./]+?)(?:-else-(?P<other>[^./]+))?(?P<shadow>/shadow)?(?:/grpc)?"
-    r"\.(?P<what>[^.]+)"
+    r"cluster\.(?P<name>[^./]+)/(?P<revision>[^./]+?)(?:-else-(?P<other>[^./]+))?(?P<shadow>/shadow)?"
+    r"(?P<grpc>/grpc)?\.(?:(?P<what>[^.]+)|grpc\.(?P<status>\d+))"
 )
 
 
@@ -36,7 +38,8 @@ class ArmCounters:
 
     Attributes:
         requests: that were answered, by this arm or in its stead.
-        errors: of these, answered with 5xx, not at all, or by the other arm since this one could not.
+        errors: of these, answered with 5xx or a like status of gRPC, not at all, or by the other arm since
+            this one could not.
         slow: milliseconds → requests that took longer, or were given up.
     """
 
@@ -146,7 +149,10 @@ def read_arms(stats: Mapping[str, Any]) -> dict[tuple[str, str], ArmState]:
     sums: dict[tuple[str, str, bool], _Sums] = {}
     for match, value in _stats(stats):
         arm = (match["name"], match["revision"], match["shadow"] is not None)
-        sums.setdefault(arm, _Sums()).take(match["what"], match["other"] is not None, value)
+        what = "grpc_error" if match["status"] else match["what"]
+        if what == "upstream_rq_5xx" and match["grpc"]:
+            continue  # which has a status of gRPC as well
+        sums.setdefault(arm, _Sums()).take(what, match["other"] is not None, value)
     return {
         (name, revision): ArmState(
             found.pods,
@@ -172,7 +178,7 @@ class _Sums:
         match what:
             case "upstream_rq_completed":
                 self._completed += value
-            case "upstream_rq_5xx":
+            case "upstream_rq_5xx" | "grpc_error":
                 self._failed += value
             case "upstream_rq_timeout":
                 self._given_up += value
