@@ -62,6 +62,8 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     PROBE_FAILING = "ProbeFailing"
     CONTAINER_CRASHING = "ContainerCrashing"
+    # The rollout
+    REJECTED = "Rejected"
     # The resource and its children
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
@@ -158,6 +160,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.PROBE_FAILING: Explanation("The server runs but does not become ready.", "Look at the pod's log."),
     Reason.CONTAINER_CRASHING: Explanation("The server keeps exiting.", "Look at the pod's log."),
+    Reason.REJECTED: Explanation(
+        "The wanted revision was found bad and is not tried again by itself; the stable one serves.",
+        "Register a better model, or kubectl slipway retry.",
+    ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",
         "Delete or rename it, or rename this resource.",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import MESSAGE_KEY, Block, rule, string
+from slipway.api.rollout import MAX_REJECTED, Rejection, Rollout, RolloutStatus
 from slipway.contract import Digest
 
 GROUP = "slipway.dev"
@@ -336,6 +337,7 @@ class ModelDeploymentSpec(Block):
     scaling: Scaling = Field(
         default=Scaling(), description="How many pods serve a revision. kubectl scale sets minReplicas."
     )
+    rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
 
 
 class Condition(Block):
@@ -399,6 +401,16 @@ class ModelDeploymentStatus(Block):
         max_length=64,
         description="When the stable revision took over; the old one is kept until its clients left.",
         json_schema_extra={"format": "date-time"},
+    )
+    rollout: RolloutStatus | None = Field(default=None, description="The rollout that is under way.")
+    rejected: tuple[Rejection, ...] = Field(
+        default=(),
+        max_length=MAX_REJECTED,
+        description="Revisions that are not tried again by themselves.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["revision"]},
+    )
+    routerPort: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of the namespace's router that is this resource's."
     )
     replicas: int = Field(default=0, ge=0, le=_INT32, description="Pods of all revisions.")
     selector: str = Field(

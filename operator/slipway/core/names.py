@@ -62,3 +62,8 @@ def pod_selector(model_deployment: str, revision: str | None = None) -> dict[str
     if revision is not None:
         selector[REVISION_LABEL] = revision
     return selector
+
+
+def router_selector() -> dict[str, str]:
+    """Labels that select the routers of a namespace."""
+    return {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: "router"}
