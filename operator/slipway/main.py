@@ -17,15 +17,18 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from slipway.core.revision import Settings
+from slipway.core.router.build import RouterSettings
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
+from slipway.engine.routing import Routers
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill, sweep, work
 from slipway.infra import http, leader, logs
 from slipway.infra.kube import KubeClient
+from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class Environment:
     """What the chart sets."""
 
     settings: Settings
+    routers: RouterSettings
     namespaces: tuple[str, ...]
     namespace: str
     identity: str
@@ -55,11 +59,20 @@ class Environment:
         image = os.environ.get("SLIPWAY_SERVER_IMAGE", "")
         if not image:
             sys.exit("SLIPWAY_SERVER_IMAGE is not set: it names the model server image")
+        router_image = os.environ.get("SLIPWAY_ROUTER_IMAGE", "")
+        if not router_image:
+            sys.exit("SLIPWAY_ROUTER_IMAGE is not set: it names the image of Envoy for the routers")
         return cls(
             settings=Settings(
                 server_image=image,
                 image_pull_policy=os.environ.get("SLIPWAY_SERVER_IMAGE_PULL_POLICY") or "IfNotPresent",
                 mlflow_tracking_uri=os.environ.get("SLIPWAY_MLFLOW_TRACKING_URI", ""),
+            ),
+            routers=RouterSettings(
+                image=router_image,
+                image_pull_policy=os.environ.get("SLIPWAY_ROUTER_IMAGE_PULL_POLICY") or "IfNotPresent",
+                least_replicas=int(os.environ.get("SLIPWAY_ROUTER_LEAST_REPLICAS", "2")),
+                most_replicas=int(os.environ.get("SLIPWAY_ROUTER_MOST_REPLICAS", "10")),
             ),
             namespaces=tuple(
                 name.strip()
@@ -95,15 +108,16 @@ async def run(environment: Environment) -> None:
     beating = asyncio.create_task(pulse.beat())
 
     await _load_kube_config()
-    async with ApiClient() as client:
+    async with ApiClient() as client, router_reader() as reader:
         kube = KubeClient(client, metrics.requested)
         writer = Writer(kube, store, environment.identity)
-        reconciler = Reconciler(store, writer, environment.settings, lambda: datetime.now(UTC))
+        routers = Routers(store, writer, environment.routers, reader, queue.add, _now)
+        reconciler = Reconciler(store, writer, routers, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:
             metrics.lead(leading=True)
-            for key in store.resources():
+            for key in store.everything():
                 queue.add(key)
             workers.extend(
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
@@ -137,6 +151,10 @@ async def run(environment: Environment) -> None:
         await watching
     beating.cancel()
     await server.cleanup()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _first(task: asyncio.Task[None], event: asyncio.Event) -> None:

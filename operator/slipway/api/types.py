@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import MESSAGE_KEY, Block, rule, string
-from slipway.api.rollout import MAX_REJECTED, Rejection, Rollout, RolloutStatus
+from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
 from slipway.contract import Digest
 
 GROUP = "slipway.dev"
@@ -408,6 +408,9 @@ class ModelDeploymentStatus(Block):
         max_length=MAX_REJECTED,
         description="Revisions that are not tried again by themselves.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["revision"]},
+    )
+    previous: tuple[Annotated[str, Field(max_length=63, description="Name of a revision.")], ...] = Field(
+        default=(), max_length=MAX_PREVIOUS, description="Earlier stable revisions, the newest first."
     )
     routerPort: int | None = Field(
         default=None, ge=1, le=65535, description="Port of the namespace's router that is this resource's."

@@ -25,7 +25,7 @@ def commands_for(annotations: Mapping[str, str], rollout: RolloutStatus | None) 
         return frozenset()
     return frozenset(
         command
-        for command in (Command.PROMOTE, Command.PROMOTE_FULL, Command.ABORT)
+        for command in (Command.PROMOTE, Command.PROMOTE_FULL, Command.ABORT, Command.PAUSE)
         if annotations.get(annotation(command)) == value(command, rollout)
     )
 

@@ -18,6 +18,9 @@ MANAGED_BY = "slipway"
 #: Hash of what was applied last, so that a field that left a manifest is noticed.
 APPLIED_ANNOTATION = f"{GROUP}/applied"
 
+#: What a router's volumes hold, noted on its pod.
+TOUCHED_ANNOTATION = f"{GROUP}/touched"
+
 SERVER_CONTAINER = "server"
 FETCH_CONTAINER = "fetch"
 RESOLVE_CONTAINER = "resolve"

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     SERVICE_ACCOUNT = "ServiceAccount"
     POD = "Pod"
     ENDPOINT_SLICE = "EndpointSlice"
+    CONFIG_MAP = "ConfigMap"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Traffic:
         reached: revisions that any of them sends anything to, copies included.
         canary: what the canary answered since the last look; None where it could not be had.
         stable: likewise of the stable revision.
+        fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
     """
 
     routers: int = 0
@@ -72,6 +74,7 @@ class Traffic:
     reached: frozenset[str] = frozenset()
     canary: ArmCount | None = None
     stable: ArmCount | None = None
+    fault: Fault | None = None
 
     @property
     def complete(self) -> bool:

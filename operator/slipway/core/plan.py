@@ -24,7 +24,7 @@ from slipway.core.diagnosis import probe_deadline
 from slipway.core.observed import Kind, Manifest, Observed, Reference, revision_of_object
 from slipway.core.resolution import Resolution, resolve
 from slipway.core.resource import Resource
-from slipway.core.retirement import RETIREMENT, retired_children
+from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_from, revision_of
 from slipway.core.roles import Roles, assign_roles, floor
 from slipway.core.traffic import is_routed
@@ -75,13 +75,13 @@ def plan(
     apply: list[dict[str, Any]] = [service_account(owner)]
     if resolution.model is None and observed.find(Kind.POD, resolver_name) is None:
         apply.append(resolver)
-    for revision in _kept_revisions(roles, observed):
+    for revision in _kept_revisions(spec, roles, observed):
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
     router_port = (resource.status.routerPort or observed.free_port) if is_routed(spec) else None
     if roles.routed is not None:
         apply.append(_client_service(owner, roles, router_port, observed))
 
-    retired = retired_children(owner, roles, observed, now)
+    retired = retired_children(owner, spec.rollout, roles, observed, now)
     return Plan(
         apply=tuple(apply),
         delete=(*_spent_resolvers(resolver_name, resource, resolution, observed, now), *retired),
@@ -93,20 +93,28 @@ def plan(
             now,
             resolution.retry_at,
             roles.promoted_at + RETIREMENT if roles.promoted_at else None,
+            *kept_until(spec.rollout, roles).values(),
             now + timedelta(seconds=roles.rollout_wait) if roles.rollout_wait is not None else None,
             probe_deadline(observed.pods(roles.wanted.name)) if roles.wanted else None,
         ),
     )
 
 
-def _kept_revisions(roles: Roles, observed: Observed) -> list[Revision]:
+def _kept_revisions(spec: ModelDeploymentSpec, roles: Roles, observed: Observed) -> list[Revision]:
     """The stable revision as it is remembered, then the wanted one."""
-    kept = [roles.wanted] if roles.wanted else []
+    kept = [roles.wanted] if roles.wanted and roles.rejection is None else []
+    if spec.rollout.strategy == "Recreate" and roles.stable is None and _others(roles, observed):
+        kept = []
     if roles.stable is not None and (roles.wanted is None or roles.wanted.name != roles.stable):
         stable = remembered(roles.stable, observed)
         if stable is not None:
             kept.insert(0, stable)
     return kept
+
+
+def _others(roles: Roles, observed: Observed) -> bool:
+    """Whether pods of another revision than the candidate are still there."""
+    return any(revision_of_object(pod) not in (None, roles.candidate) for pod in observed.of(Kind.POD))
 
 
 def remembered(revision: str, observed: Observed) -> Revision | None:
@@ -133,6 +141,9 @@ def _revision_objects(
     least = 0
     if revision.name == roles.candidate and roles.stable is not None:
         least = roles.rollout.canaryReplicas if roles.rollout else floor(spec, roles.stable, observed)
+    elif revision.name == roles.stable and roles.rollout is not None:
+        # What the canary carries may come back at any moment.
+        least = roles.rollout.stableReplicas
     number = _number(revision.name, roles, observed)
     return [
         controller_revision(owner, revision, number),

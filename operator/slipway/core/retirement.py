@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from slipway.api.rollout import Rollout
 from slipway.core.build.metadata import Owner
 from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
 from slipway.core.roles import Roles
 
-#: How long a revision is kept after another took its place: every node has to learn the new endpoints first.
+#: How long a route may take to reach every node.
 RETIREMENT = timedelta(seconds=10)
-#: ControllerRevisions that are remembered.
-HISTORY = 10
 # The autoscaler first, so that it does not act on a Deployment that is going.
 _ORDER = (Kind.AUTOSCALER, Kind.DISRUPTION_BUDGET, Kind.SERVICE, Kind.DEPLOYMENT)
 
 
-def retired_children(owner: Owner, roles: Roles, observed: Observed, now: datetime) -> list[Manifest]:
+def retired_children(
+    owner: Owner, rollout: Rollout, roles: Roles, observed: Observed, now: datetime
+) -> list[Manifest]:
     """Children of revisions that nobody reaches any more, in the order in which they should go."""
     if roles.wanted is None:
         return []
-    if roles.promoted_at is not None and now < roles.promoted_at + RETIREMENT:
-        return []
     kept = {roles.stable, roles.candidate}
+    waiting = {revision for revision, until in kept_until(rollout, roles).items() if now < until}
     leaving = {
         revision
         for kind in _ORDER
         for child in observed.of(kind)
         if (revision := revision_of_object(child)) is not None
         and revision not in kept
+        and revision not in waiting
         and not _is_reached(owner, revision, observed)
     }
     retired = [
@@ -39,7 +40,20 @@ def retired_children(owner: Owner, roles: Roles, observed: Observed, now: dateti
         key=lambda found: int(found["revision"]),
         reverse=True,
     )
-    return retired + history[HISTORY:]
+    return retired + history[rollout.historyLimit :]
+
+
+def kept_until(rollout: Rollout, roles: Roles) -> dict[str, datetime]:
+    """Until when pods of revisions that have no role any more are kept all the same."""
+    found = {
+        rejection.revision: datetime.fromisoformat(rejection.rejectedAt)
+        + timedelta(seconds=rollout.abortScaleDownDelaySeconds)
+        for rejection in roles.rejected
+    }
+    if roles.promoted_at is not None and roles.previous:
+        delay = timedelta(seconds=rollout.scaleDownDelaySeconds)
+        found[roles.previous[0]] = roles.promoted_at + delay
+    return found
 
 
 def _is_reached(owner: Owner, revision: str, observed: Observed) -> bool:

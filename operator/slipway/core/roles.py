@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from slipway.api.rollout import MAX_REJECTED, Rejection, RolloutStatus
+from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, RolloutStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
 from slipway.core.build.metadata import Owner
@@ -29,6 +29,7 @@ class Roles:
         promoted_at: when the stable revision took over.
         rollout: how far the candidate is, where it goes by steps.
         rejected: revisions that are not tried again by themselves.
+        previous: earlier stable revisions, the newest first.
         rollout_wait: seconds until time alone may change something about the rollout, or None.
     """
 
@@ -38,6 +39,7 @@ class Roles:
     promoted_at: datetime | None = None
     rollout: RolloutStatus | None = None
     rejected: tuple[Rejection, ...] = ()
+    previous: tuple[str, ...] = ()
     rollout_wait: float | None = None
 
     @property
@@ -50,7 +52,7 @@ class Roles:
         """Why the wanted revision is no candidate, or None."""
         if self.wanted is None or self.wanted.name in (self.stable, self.candidate):
             return None
-        return next((found for found in self.rejected if found.revision == self.wanted.name), None)
+        return rejection_of(self.wanted, self.rejected)
 
 
 def assign_roles(
@@ -67,6 +69,7 @@ def assign_roles(
         wanted=wanted,
         promoted_at=datetime.fromisoformat(status.promotedAt) if status.promotedAt else None,
         rejected=tuple(found for found in status.rejected if not is_retried(resource.annotations, found)),
+        previous=status.previous,
     )
     if wanted is None:
         # What is under way stays as it is until it is known what is wanted.
@@ -75,11 +78,13 @@ def assign_roles(
         )
     if wanted.name == roles.stable:
         return roles
+    if spec.rollout.strategy == "Recreate" and roles.stable is not None:
+        return replace(_promoted(roles, None, now), candidate=wanted.name, promoted_at=None)
     if roles.stable is not None and is_routed(spec):
         return _by_steps(resource, spec, wanted, observed, roles, now)
     needed = floor(spec, roles.stable, observed) if roles.stable else 1
     if ready_replicas(observed, resource.owner, wanted.name) >= needed:
-        return replace(roles, stable=wanted.name, promoted_at=now)
+        return _promoted(roles, wanted.name, now)
     return replace(roles, candidate=wanted.name)
 
 
@@ -123,14 +128,18 @@ def _by_steps(
     now: datetime,
 ) -> Roles:
     """Ask the rollout's state machine."""
-    if any(found.revision == wanted.name for found in roles.rejected):
+    if rejection_of(wanted, roles.rejected) is not None:
         return roles
     before = resource.status.rollout
     if before is not None and before.revision != wanted.name:
         before = None
-    decision = decide(spec.rollout, before, _situation(resource, spec, wanted, observed, roles, now), now)
+    rollout = spec.rollout
+    if wanted.name in roles.previous[: rollout.rollbackWindowRevisions]:
+        # It has been through the steps, not long ago.
+        rollout = rollout.model_copy(update={"steps": ()})
+    decision = decide(rollout, before, _situation(resource, spec, wanted, observed, roles, now), now)
     if decision.outcome is Outcome.PROMOTE:
-        return replace(roles, stable=wanted.name, promoted_at=now)
+        return _promoted(roles, wanted.name, now)
     if decision.outcome is Outcome.REJECT and _is_quiet(wanted.name, observed):
         return replace(roles, rejected=_with(roles.rejected, wanted, decision, now))
     return replace(roles, candidate=wanted.name, rollout=decision.state, rollout_wait=decision.wait)
@@ -157,10 +166,27 @@ def _situation(
     )
 
 
+def rejection_of(revision: Revision, rejected: tuple[Rejection, ...]) -> Rejection | None:
+    """Why a revision is not to be tried again, or None: it, or its twin by another name, was found bad."""
+    return next(
+        (found for found in rejected if revision.name == found.revision or revision.judged == found.content),
+        None,
+    )
+
+
+def _promoted(roles: Roles, revision: str | None, now: datetime) -> Roles:
+    """Another revision is stable; the one before is remembered."""
+    kept = [found for found in roles.previous if found not in (revision, roles.stable)]
+    previous = ([roles.stable] if roles.stable else []) + kept
+    return replace(roles, stable=revision, promoted_at=now, previous=tuple(previous)[:MAX_PREVIOUS])
+
+
 def _is_quiet(revision: str, observed: Observed) -> bool:
     """Whether every router was seen to send a revision nothing."""
     traffic = observed.traffic
-    return traffic is None or (traffic.complete and revision not in traffic.reached)
+    if traffic is None:
+        return True
+    return revision not in traffic.reached and (traffic.complete or traffic.routers == 0)
 
 
 def _with(
@@ -169,6 +195,7 @@ def _with(
     rejection = Rejection(
         revision=wanted.name,
         digest=wanted.model.digest,
+        content=wanted.judged,
         id=decision.state.id,
         rejectedAt=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         message=decision.state.message,

@@ -85,6 +85,7 @@ def report(
         ConditionType.MODEL_RESOLVED: resolved,
         ConditionType.REVISION_READY: revision_ready,
         ConditionType.ROUTE_READY: route_ready,
+        **_traffic_synced(plan, observed),
         **_progress(plan, (resolved, revision_ready, route_ready)),
     }
     roles = plan.roles
@@ -98,6 +99,7 @@ def report(
         promotedAt=_text(roles.promoted_at),
         rollout=roles.rollout,
         rejected=roles.rejected,
+        previous=roles.previous,
         routerPort=plan.router_port,
         replicas=sum(
             int((found.get("status") or {}).get("replicas", 0)) for found in observed.of(Kind.DEPLOYMENT)
@@ -225,6 +227,24 @@ def _is_served_by_any(resource: Resource, observed: Observed) -> bool:
     """Whether the Service leads to a ready pod of any revision."""
     pods = {pod["metadata"]["name"] for pod in observed.of(Kind.POD) if revision_of_object(pod) is not None}
     return bool(pods & observed.ready_pods_behind(resource.owner.name))
+
+
+def _traffic_synced(plan: Plan, observed: Observed) -> dict[ConditionType, Verdict]:
+    """Whether every router does what it was told; there only where there is a router to be told."""
+    traffic = observed.traffic
+    if traffic is None or plan.router_port is None or plan.roles.stable is None:
+        return {}
+    if traffic.complete:
+        weight = max(traffic.weights, default=0)
+        to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
+        return {ConditionType.TRAFFIC_SYNCED: Verdict("True", Reason.ROUTED, f"every router sends {to}")}
+    if traffic.fault is not None:
+        fault = traffic.fault
+        if fault.reason is not Reason.ROUTER_FULL:
+            fault = Fault(Reason.ROUTER_UNAVAILABLE, f"no router is ready: {fault.reason}: {fault.message}")
+        return {ConditionType.TRAFFIC_SYNCED: Verdict("False", fault.reason, fault.message)}
+    words = f"{traffic.knowing} of {traffic.routers} routers do what they were told"
+    return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.ROLLING_OUT, words)}
 
 
 def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:

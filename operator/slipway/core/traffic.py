@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from slipway.api.rollout import Gate, LookStatus
 from slipway.api.types import ModelDeploymentSpec
@@ -10,6 +10,7 @@ from slipway.contract import HTTP_PORT
 from slipway.core import names
 from slipway.core.observed import ArmCount, Fault, Traffic
 from slipway.core.resource import Resource
+from slipway.core.router.readback import RouterState, RouteState
 from slipway.core.router.routes import Arm, Route
 
 #: First port of a router's listeners; each ModelDeployment has one of its own.
@@ -20,7 +21,7 @@ MOST_PORTS = 5000
 
 def is_routed(spec: ModelDeploymentSpec) -> bool:
     """Whether a ModelDeployment needs a router in front."""
-    return spec.rollout.strategy == "Canary"
+    return spec.rollout.strategy in ("Canary", "BlueGreen", "Shadow")
 
 
 def free_port(taken: Iterable[int]) -> int | None:
@@ -53,6 +54,46 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
             )
         )
     return tuple(routes)
+
+
+def traffic_of(
+    name: str, told: Route | None, routers: int, living: Sequence[RouterState], leaving: Sequence[RouterState]
+) -> Traffic:
+    """What the routers do for one ModelDeployment.
+
+    Args:
+        name: of the ModelDeployment.
+        told: what they were told last.
+        routers: that are ready.
+        living: what was read of these; fewer where some could not be read.
+        leaving: what was read of those that are on their way out.
+    """
+    found = [state.routes[name] for state in living if name in state.routes]
+    going = [state.routes[name] for state in leaving if name in state.routes]
+    reached = frozenset(revision for route in (*found, *going) for revision in _reached(route))
+    if told is not None and routers and not found:
+        # None could be read: they are taken at what they were told.
+        reached |= _meant(told)
+    return Traffic(
+        routers=routers,
+        knowing=sum(state.does(told) for state in living) if told is not None and not told.closed else 0,
+        weights=frozenset(route.weight for route in found),
+        reached=reached,
+    )
+
+
+def _reached(route: RouteState) -> frozenset[str]:
+    named = {route.stable} if route.weight < 100 else set()
+    if route.weight or route.mirror_percent:
+        named.add(route.canary)
+    return frozenset(revision for revision in named if revision is not None and not route.closed)
+
+
+def _meant(route: Route) -> frozenset[str]:
+    named = {route.stable.revision}
+    if route.canary is not None and (route.weight or route.mirror_percent):
+        named.add(route.canary.revision)
+    return frozenset(named)
 
 
 def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
