@@ -34,6 +34,7 @@ class RouterPods:
         self.weights: list[int] = []
         self._taken_up: dict[str, tuple[str | None, tuple[Route, ...]]] = {}
         self._counted: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._copied: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
 
     async def read(self, address: str) -> RouterState | None:
         """As :func:`slipway.infra.routers.read_router` does; None for one that is mute or not there."""
@@ -46,7 +47,8 @@ class RouterPods:
             routes={route.name: _state(route) for route in routes},
             arms={
                 (route.name, arm.revision): ArmState(
-                    counters=ArmCounters(*map(int, self._counted[name, route.name, arm.revision]))
+                    counters=ArmCounters(*map(int, self._counted[name, route.name, arm.revision])),
+                    shadow=ArmCounters(*map(int, self._copied[name, route.name, arm.revision])),
                 )
                 for route in routes
                 for arm in arms(route)
@@ -79,6 +81,11 @@ class RouterPods:
                     counted = self._counted[name, route.name, arm.revision]
                     counted[0] += share * part
                     counted[1] += share * part * self.error_rate(arm.revision)
+                if route.canary is not None:
+                    copied = self._copied[name, route.name, route.canary.revision]
+                    copies = share * route.mirror_percent / 100
+                    copied[0] += copies
+                    copied[1] += copies * self.error_rate(route.canary.revision)
 
     def _pods(self) -> list[Manifest]:
         return [

@@ -124,6 +124,17 @@ class World:
         else:
             self.kube.update(manifest)
 
+    def annotate(self, annotation: str, value: str | None, name: str = NAME) -> None:
+        """What ``kubectl annotate`` does; None takes the annotation away."""
+
+        def change(live: dict[str, Any]) -> None:
+            found = live["metadata"].setdefault("annotations", {})
+            found.pop(annotation, None)
+            if value is not None:
+                found[annotation] = value
+
+        self.kube.edit((KIND, NAMESPACE, name), change, "kubectl")
+
     async def restart(self) -> None:
         """Another process takes over, and knows nothing."""
         self.operator.end()

@@ -15,8 +15,8 @@ from slipway.engine import workers
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector
-from slipway.engine.queue import WorkQueue
 from slipway.engine.outcome import Outcome
+from slipway.engine.queue import WorkQueue
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill, sweep, work
 from tests.unit.fake import FakeKube, Request

@@ -167,6 +167,8 @@ def next_state(possible: Sequence[Route], wanted: Route) -> Route:
             ModelDeployment that is new to them.
         wanted: where it has to come to.
     """
+    if possible and all(before == wanted for before in possible):
+        return wanted
     if len(possible) < 2:
         return bridge(possible[0] if possible else None, wanted)
     ways = (wanted, *(bridge(before, wanted) for before in reversed(possible)))
