@@ -57,7 +57,8 @@ async def test_a_good_version_takes_over_step_by_step(world: World) -> None:
     await world.run(1200)
     status = world.status()
     assert status["stable"]["version"] == "2"
-    assert "canary" not in status and "rollout" not in status
+    assert "canary" not in status
+    assert "rollout" not in status
     assert status["previous"] == [before]
     assert world.routers.weights == [0, 10, 50, 100, 0]
     # Nobody reaches the old one any more.
@@ -215,7 +216,7 @@ async def test_leaving_the_canary_strategy_takes_the_routers_away_once_nobody_is
     await world.run(5)
     assert "slipway.dev/revision" in selector(world)
     assert [pod for pod in world.kube.all(Kind.POD) if is_router(pod)], (
-        "clients that know them yet are served"
+        "some clients know them yet"
     )
     await world.run(60)
     assert not [pod for pod in world.kube.all(Kind.POD) if is_router(pod)]
@@ -311,7 +312,7 @@ async def test_killed_at_any_request_of_a_rollout_the_next_operator_comes_to_the
 
 @dataclass(frozen=True)
 class Course:
-    """How a rollout went: the end in status, the weights that routers were in, and the operator's requests."""
+    """How a rollout went: its end in status, the weights of routers, and the operator's requests."""
 
     end: dict[str, Any]
     weights: list[int]
