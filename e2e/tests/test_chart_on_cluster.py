@@ -110,7 +110,7 @@ def test_metrics_are_behind_the_service(kube: Kube) -> None:
         ("update", "leases.coordination.k8s.io", NAMESPACE, True),
         ("patch", "modeldeployments.slipway.dev", NAMESPACE, False),
         ("get", "secrets", NAMESPACE, False),
-        ("list", "configmaps", NAMESPACE, False),
+        ("list", "configmaps", NAMESPACE, True),
         ("create", "rolebindings.rbac.authorization.k8s.io", NAMESPACE, False),
         ("list", "modeldeployments.slipway.dev", "default", False),
         ("create", "pods", "default", False),

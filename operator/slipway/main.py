@@ -18,6 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
+from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector
@@ -28,6 +29,7 @@ from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill, sweep, work
 from slipway.infra import http, leader, logs
 from slipway.infra.kube import KubeClient
+from slipway.infra.mlflow import alias_reader
 from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
 
@@ -108,11 +110,14 @@ async def run(environment: Environment) -> None:
     beating = asyncio.create_task(pulse.beat())
 
     await _load_kube_config()
-    async with ApiClient() as client, router_reader() as reader:
+    tracking_uri = environment.settings.mlflow_tracking_uri
+    async with ApiClient() as client, router_reader() as reader, alias_reader(tracking_uri) as ask:
+        alias_version = ask if tracking_uri else None
         kube = KubeClient(client, metrics.requested)
         writer = Writer(kube, store, environment.identity)
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now)
-        reconciler = Reconciler(store, writer, routers, environment.settings, _now)
+        aliases = Aliases(store, alias_version, queue.add, _now)
+        reconciler = Reconciler(store, writer, routers, aliases, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:
@@ -123,7 +128,7 @@ async def run(environment: Environment) -> None:
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
                 for _ in range(environment.workers)
             )
-            await sweep(kube, store, queue, environment.namespaces)
+            await asyncio.gather(sweep(kube, store, queue, environment.namespaces), aliases.watch())
 
         await _fill(kube, store, environment.namespaces)
         synced.set()

@@ -15,6 +15,7 @@ from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
 from slipway.core.router.readback import RouterState
+from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.reconcile import Reconciler
@@ -45,13 +46,15 @@ class Operator:
         kube: FakeKube,
         clock: Callable[[], datetime],
         read_router: Callable[[str], Awaitable[RouterState | None]],
+        ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
         self.kube = kube
         self.store = Store()
         self.dirty: set[Key] = set()
         writer = Writer(kube, self.store, "operator-0")
         routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
-        self.reconciler = Reconciler(self.store, writer, routers, SETTINGS, clock)
+        self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
+        self.reconciler = Reconciler(self.store, writer, routers, self.aliases, SETTINGS, clock)
         self.clock = clock
         self.due: dict[Key, datetime] = {}
         self.failed: set[Key] = set()
@@ -147,7 +150,11 @@ class World:
         return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
 
     def _operator(self) -> Operator:
-        return Operator(self.kube, lambda: self.now, self.routers.read)
+        return Operator(self.kube, lambda: self.now, self.routers.read, self._version)
+
+    async def _version(self, alias: Alias) -> str | None:
+        found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")
+        return found.version if isinstance(found, Resolution) else None
 
     async def settle(self, retries: int = 3) -> None:
         """Go on until nothing is left to do; what fails is tried again so many times."""
@@ -182,10 +189,12 @@ class World:
             else:
                 for key in operator.failed:
                     operator.due.setdefault(key, self.now + timedelta(seconds=1))
-                moment = max(self.now, min([until, *operator.due.values()]))
+                soon = self.now + timedelta(seconds=10)
+                moment = max(self.now, min([until, soon, *operator.due.values()]))
                 self.routers.serve((moment - self.now).total_seconds())
                 self.now = moment
                 operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
+                await operator.aliases.round()
                 if moment == until and not operator.dirty:
                     return
 

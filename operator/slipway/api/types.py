@@ -121,6 +121,15 @@ class Model(Block):
         description="SHA-256 the model must have; anything else is refused.",
         json_schema_extra={MESSAGE_KEY: "digest must be sha256: and 64 hexadecimal digits in lower case"},
     )
+    refreshSeconds: int = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description=(
+            "How often a name that can move, such as an MLflow alias, is looked up again; 0 means never. "
+            "With credentials each look takes a short-lived pod, without them none."
+        ),
+    )
     credentials: Credentials | None = Field(default=None, description="How the model's store is entered.")
 
 
@@ -391,6 +400,12 @@ class ModelDeploymentStatus(Block):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     model: ModelStatus | None = Field(default=None, description="What the model URI was resolved to.")
+    refreshRequestedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When the operator's webhook was last asked to look the model up again.",
+        json_schema_extra={"format": "date-time"},
+    )
     stable: RevisionStatus | None = Field(default=None, description="The revision that clients reach.")
     canary: RevisionStatus | None = Field(default=None, description="The revision that is to replace it.")
     canaryWeight: int | None = Field(

@@ -37,9 +37,10 @@ def revision_object(model_deployment: str, revision: str) -> str:
     return f"{model_deployment}-{revision}"
 
 
-def resolver_pod(model_deployment: str, task: Mapping[str, Any]) -> str:
-    """Name of the pod that resolves what the task asks; another task gets another pod."""
-    return f"{model_deployment}-resolve-{content_hash(task)[:8]}"
+def resolver_pod(model_deployment: str, task: Mapping[str, Any], moved: str | None = None) -> str:
+    """Name of the pod that resolves what the task asks; another task, or another time, gets another pod."""
+    asked = task if moved is None else [task, moved]
+    return f"{model_deployment}-resolve-{content_hash(asked)[:8]}"
 
 
 def service_account(model_deployment: str) -> str:

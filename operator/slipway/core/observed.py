@@ -93,6 +93,8 @@ class Observed:
     traffic: Traffic | None = None
     #: A port of the namespace's routers that no ModelDeployment has; None where none is needed or left.
     free_port: int | None = None
+    #: Why the model's name is to be looked up again, another word each time; None where it is not.
+    moved: str | None = None
 
     def of(self, kind: Kind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""
@@ -127,6 +129,7 @@ def observe(
     faults: Mapping[Reference, Fault] | None = None,
     traffic: Traffic | None = None,
     free_port: int | None = None,
+    moved: str | None = None,
 ) -> Observed:
     """Sort children by kind; those being deleted are as good as gone, but pods, which drain."""
     by_kind: dict[Kind, list[Manifest]] = {}
@@ -142,6 +145,7 @@ def observe(
         faults=dict(faults or {}),
         traffic=traffic,
         free_port=free_port,
+        moved=moved,
     )
 
 

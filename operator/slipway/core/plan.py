@@ -66,14 +66,14 @@ def plan(
         now: the time, with a time zone.
     """
     owner = resource.owner
-    resolver = resolver_pod(owner, spec, settings)
+    resolver = resolver_pod(owner, spec, settings, observed.moved)
     resolver_name = str(resolver["metadata"]["name"])
-    resolution = resolve(spec, resource.status, observed.find(Kind.POD, resolver_name), now)
+    resolution = resolve(spec, resource.status, observed.find(Kind.POD, resolver_name), now, observed.moved)
     wanted = revision_of(spec, resolution.model, settings) if resolution.model else None
     roles = assign_roles(resource, spec, wanted, observed, now)
 
     apply: list[dict[str, Any]] = [service_account(owner)]
-    if resolution.model is None and observed.find(Kind.POD, resolver_name) is None:
+    if resolution.asking and observed.find(Kind.POD, resolver_name) is None:
         apply.append(resolver)
     for revision in _kept_revisions(spec, roles, observed):
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
@@ -182,7 +182,7 @@ def _spent_resolvers(
     current: str, resource: Resource, resolution: Resolution, observed: Observed, now: datetime
 ) -> list[Manifest]:
     """Resolver pods that have said what they had to say, or that nobody asks any more."""
-    recorded = resolution.model is not None and resolution.model == resource.status.model
+    recorded = not resolution.asking and resolution.model == resource.status.model
     retry = resolution.retry_at is not None and resolution.retry_at <= now
     spent = []
     for found in observed.of(Kind.POD):

@@ -93,6 +93,7 @@ def report(
         observedGeneration=resource.generation,
         conditions=_conditions(resource, verdicts, now),
         model=plan.resolution.model or resource.status.model,
+        refreshRequestedAt=resource.status.refreshRequestedAt,
         stable=_revision_status(resource, roles.stable, plan, observed),
         canary=_revision_status(resource, roles.candidate, plan, observed),
         canaryWeight=_canary_weight(plan, observed),
@@ -134,9 +135,10 @@ def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report
 def _model_resolved(resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed) -> Verdict:
     model = plan.resolution.model
     if model is not None:
-        return Verdict(
-            "True", Reason.RESOLVED, f"{spec.model.uri} is version {model.version}, {model.digest}"
-        )
+        words = f"{spec.model.uri} is version {model.version}, {model.digest}"
+        if plan.resolution.fault is not None:
+            words += f"; looking again failed: {plan.resolution.fault.message}"
+        return Verdict("True", Reason.RESOLVED, words)
     fault = plan.resolution.fault or _first_fault(
         observed,
         (

@@ -11,6 +11,7 @@ from slipway.core.observed import Fault, observe
 from slipway.core.resource import read
 from slipway.core.revision import Settings
 from slipway.core.status import report, report_unreadable
+from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.outcome import Outcome
 from slipway.engine.routing import Routers
@@ -27,11 +28,13 @@ class Reconciler:
         store: Store,
         writer: Writer,
         routers: Routers,
+        aliases: Aliases,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
+        self._aliases = aliases
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -67,7 +70,8 @@ class Reconciler:
         if self._routers.is_blind(key.namespace):
             return Outcome(requeue_after=1.0)
         traffic, port = self._routers.traffic(resource), self._routers.free_port(resource)
-        observed = observe(self._store.children(key), traffic=traffic, free_port=port)
+        moved = self._aliases.moved(resource)
+        observed = observe(self._store.children(key), traffic=traffic, free_port=port, moved=moved)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid
         faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))
@@ -76,6 +80,7 @@ class Reconciler:
             resource, resource.spec, planned, observe(self._store.children(key), faults, traffic), now
         )
         await self._writer.write_status(manifest, told.status)
+        self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
         requeue_after = (planned.requeue_at - now).total_seconds() if planned.requeue_at else None
         return Outcome(requeue_after=requeue_after, failed=bool(faults))

@@ -215,9 +215,7 @@ async def test_leaving_the_canary_strategy_takes_the_routers_away_once_nobody_is
     world.create({**spec(1), "rollout": {}})
     await world.run(5)
     assert "slipway.dev/revision" in selector(world)
-    assert [pod for pod in world.kube.all(Kind.POD) if is_router(pod)], (
-        "some clients know them yet"
-    )
+    assert [pod for pod in world.kube.all(Kind.POD) if is_router(pod)], "some clients know them yet"
     await world.run(60)
     assert not [pod for pod in world.kube.all(Kind.POD) if is_router(pod)]
     assert not world.kube.all(Kind.CONFIG_MAP)
