@@ -50,6 +50,7 @@ class Environment:
     identity: str
     workers: int
     port: int
+    webhook_token: str
 
     @classmethod
     def read(cls) -> Environment:
@@ -85,6 +86,7 @@ class Environment:
             identity=os.environ.get("POD_NAME") or socket.gethostname(),
             workers=int(os.environ.get("SLIPWAY_WORKERS", "16")),
             port=int(os.environ.get("SLIPWAY_HTTP_PORT", str(http.PORT))),
+            webhook_token=os.environ.get("SLIPWAY_WEBHOOK_TOKEN", ""),
         )
 
 
@@ -106,7 +108,6 @@ async def run(environment: Environment) -> None:
     synced, asked_to_stop = asyncio.Event(), asyncio.Event()
     watch_ready, watch_stop = asyncio.Event(), asyncio.Event()
     pulse = http.Pulse()
-    server = await http.serve(registry, pulse, synced.is_set, environment.port)
     beating = asyncio.create_task(pulse.beat())
 
     await _load_kube_config()
@@ -115,6 +116,17 @@ async def run(environment: Environment) -> None:
         alias_version = ask if tracking_uri else None
         kube = KubeClient(client, metrics.requested)
         writer = Writer(kube, store, environment.identity)
+        webhook = http.Webhook(
+            environment.webhook_token,
+            lambda namespace, name: writer.request_refresh(Key(namespace, name), _now()),
+        )
+        server = await http.serve(
+            registry,
+            pulse,
+            synced.is_set,
+            environment.port,
+            webhook if environment.webhook_token else None,
+        )
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now)
         aliases = Aliases(store, alias_version, queue.add, _now)
         reconciler = Reconciler(store, writer, routers, aliases, environment.settings, _now)

@@ -20,6 +20,7 @@ from slipway.engine.store import Key, Store
 WORKLOAD_MANAGER = f"{GROUP}/workload"
 STATUS_MANAGER = f"{GROUP}/status"
 ROUTER_MANAGER = f"{GROUP}/router"
+WEBHOOK_MANAGER = f"{GROUP}/webhook"
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,20 @@ class Writer:
             await self._kube.delete(child)
             if child["kind"] != Kind.POD:
                 self._store.remove(child)
+
+    async def request_refresh(self, key: Key, now: datetime) -> bool:
+        """Note in status that a model is to be looked up again, which the leader sees; False without one."""
+        manifest = self._store.resource(key)
+        if manifest is None:
+            return False
+        asked = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {name: manifest["metadata"][name] for name in ("name", "namespace", "uid")},
+            "status": {"refreshRequestedAt": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")},
+        }
+        self._store.put(await self._kube.apply_status(asked, WEBHOOK_MANAGER))
+        return True
 
     async def touch(self, pod: Manifest, content: str) -> None:
         """Note in a pod's annotations what its volumes hold, so that its kubelet brings them now.
