@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from slipway.core.monitoring import drift, fairness, intervals, limits, performance, quality
+from slipway.core.monitoring import drift, fairness, intervals, limits, performance, quality, series
 from slipway.core.monitoring.limits import Limit
-from slipway.names import Metric
-from tests.unit.observability.world import FAIRNESS, NOW, World, attributes, bins_of, make_world, of
+from tests.unit.observability.world import FAIRNESS, NOW, World, attributes, make_world
 
 Expect = Callable[[str, float], None]
 
@@ -48,24 +47,12 @@ def test_every_figure_is_the_same(world: World, tmp_path: Path) -> None:
 
 def expect_drift(world: World, expect: Expect, alarm: Any) -> None:
     hour, before = world.window(1), world.window(1, ago=24)
-    references = {
-        feature: drift.Reference(
-            {
-                name: world.check.series[
-                    f'{Metric.FEATURE_REFERENCE_RATIO}{{namespace="risk", model="fraud", model_version="7", '
-                    f'pod="a", feature="{feature}", bin="{name}"}}'
-                ][0]
-                for name in bins_of(hour, feature)
-            },
-            10_000,
-        )
-        for feature in ("age", "city")
-    }
+    windows, references = series.feature_windows(hour), series.references(world.gauges)
+    of_yesterday = series.feature_windows(before)
     for suffix, found in (
         ("", references),
-        ("_yesterday", {name: drift.reference_of(bins_of(before, name)) for name in references}),
+        ("_yesterday", {name: drift.reference_of(counts) for name, counts in of_yesterday.items()}),
     ):
-        windows = {feature: bins_of(hour, feature) for feature in references}
         _, features = drift.judge_drift(windows, found, drift.DriftLimits())
         for one in features:
             of_feature = f'{{feature="{one.feature}"}}'
@@ -85,19 +72,7 @@ def expect_drift(world: World, expect: Expect, alarm: Any) -> None:
 
 def expect_quality(world: World, expect: Expect, alarm: Any) -> None:
     hour = world.window(1)
-    features = []
-    for feature in ("age", "city"):
-        values = {labels["bin"]: count for labels, count in of(hour, Metric.FEATURE_VALUES, feature=feature)}
-        violations = {labels["rule"]: count for labels, count in of(hour, Metric.VIOLATIONS, feature=feature)}
-        features.append(
-            quality.FeatureQuality(
-                feature,
-                sum(values.values()),
-                values["missing"],
-                values["other"],
-                violations=violations,
-            )
-        )
+    features = series.feature_quality(hour, world.gauges)
     _, ratios = quality.judge_quality(features, quality.Ages(), quality.QualityLimits())
     z = limits.DEFAULTS[Limit.QUALITY_DEVIATIONS]
     for one in ratios:
@@ -116,12 +91,7 @@ def expect_quality(world: World, expect: Expect, alarm: Any) -> None:
 
 def expect_performance(world: World, expect: Expect, alarm: Any) -> None:
     day, hour = world.window(24), world.window(1)
-    confusion = {
-        (labels["outcome"], labels["label"]): count for labels, count in of(day, Metric.FEEDBACK_LABELS)
-    }
-    [(_, rows)] = of(day, Metric.ROWS)
-    delays = {float(labels["le"]): count for labels, count in of(day, f"{Metric.FEEDBACK_DELAY}_bucket")}
-    feedback = performance.Feedback(confusion, rows, delays)
+    feedback = series.feedback(day)
     objective = performance.Objective(performance.PerformanceMetric.ACCURACY, 0.9)
     verdict, [one] = performance.judge_performance(feedback, [objective])
     expect("slipway:labels:increase24h", one.share.rows)
@@ -129,11 +99,8 @@ def expect_performance(world: World, expect: Expect, alarm: Any) -> None:
     expect("slipway:accuracy_low:24h", one.interval.low)
     expect("slipway:accuracy_high:24h", one.interval.high)
     expect("slipway:label_coverage:24h", performance.coverage(feedback))
-    expect("slipway:label_delay_seconds:median24h", performance.quantile(delays, 0.5))
-    estimate = performance.estimate_accuracy(
-        {labels["bin"]: count for labels, count in of(hour, Metric.CONFIDENCE)},
-        {"00": 0.6, "01": 0.8, "02": 0.97},
-    )
+    expect("slipway:label_delay_seconds:median24h", performance.quantile(feedback.delays, 0.5))
+    estimate = performance.estimate_accuracy(series.confidences(hour), series.held_out_accuracy(world.gauges))
     assert estimate is not None
     expect("slipway:estimated_accuracy:1h", estimate.accuracy)
     assert verdict.is_breach

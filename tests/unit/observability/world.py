@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from slipway.core.monitoring import drift, fairness, intervals
+from slipway.core.monitoring import drift, fairness, intervals, series
 from slipway.core.monitoring.counting import Mark, begin, increase, remember
 from slipway.core.monitoring.limits import Limit
+from slipway.core.monitoring.series import Series
 from slipway.names import Metric, OperatorMetric
 from tests.unit.observability.promtool import STEP_MINUTES, Check
 
@@ -33,12 +34,6 @@ FAIRNESS = fairness.FairnessLimits(
         fairness.FairnessLimit(fairness.FairnessMetric.EQUALIZED_ODDS_DIFFERENCE, 0.1),
     )
 )
-Labels = tuple[tuple[str, str], ...]
-Series = tuple[str, Labels]
-
-
-def labels_of(labels: Mapping[str, str]) -> Labels:
-    return tuple(sorted(labels.items()))
 
 
 class World:
@@ -46,8 +41,9 @@ class World:
 
     def __init__(self) -> None:
         self.random = np.random.default_rng(21)
-        self.check = Check(("limits", "chi-square", "drift", "data-quality", "performance", "fairness"))
+        self.check = Check(("limits", "drift", "data-quality", "performance", "fairness"))
         self.pods: dict[str, dict[Series, list[float]]] = {"a": {}, "b": {}}
+        self.gauges: dict[Series, float] = {}
 
     def count(self, metric: str, labels: Mapping[str, str], yesterday: int, today: int) -> None:
         """A counter that rises by so much a step, split among the pods."""
@@ -58,10 +54,11 @@ class World:
                 value = 0.0 if pod == "b" and step == RESTART else value
                 value += rates[step > TODAY]
                 values.append(value)
-            self.pods[pod][metric, labels_of(labels)] = values
+            self.pods[pod][series.series(metric, labels)] = values
             self.check.add(metric, {**MODEL, "pod": pod, **labels}, values)
 
     def gauge(self, metric: str, labels: Mapping[str, str], value: float) -> None:
+        self.gauges[series.series(metric, labels)] = value
         for pod in self.pods:
             self.check.add(metric, {**MODEL, "pod": pod, **labels}, [value] * (LAST + 1))
 
@@ -88,24 +85,9 @@ class World:
 
     def scrapes(self, step: int) -> dict[str, dict[Series, float]]:
         return {
-            pod: {name: values[step] for name, values in series.items()} for pod, series in self.pods.items()
+            pod: {name: values[step] for name, values in counted.items()}
+            for pod, counted in self.pods.items()
         }
-
-
-def of(counts: Mapping[Series, float], metric: str, **labels: str) -> list[tuple[dict[str, str], float]]:
-    return [
-        (dict(found), count)
-        for (name, found), count in counts.items()
-        if name == metric and labels.items() <= dict(found).items()
-    ]
-
-
-def bins_of(counts: Mapping[Series, float], feature: str) -> dict[str, float]:
-    return {
-        labels["bin"]: count
-        for labels, count in of(counts, Metric.FEATURE_VALUES, feature=feature)
-        if labels["bin"] not in ("missing", "other")
-    }
 
 
 def make_world() -> World:
@@ -175,20 +157,7 @@ def make_world() -> World:
 
 def attributes(world: World) -> list[fairness.Attribute]:
     counts = world.window(24)
-    found = []
-    for attribute, reference in (("sex", "m"), ("age", "middle")):
-        groups: dict[str, fairness.GroupCounts] = {}
-        for group in sorted(
-            {labels["group"] for labels, _ in of(counts, Metric.GROUP_PREDICTIONS, attribute=attribute)}
-        ):
-            who = {"attribute": attribute, "group": group}
-            outcome = {
-                labels["outcome"]: count for labels, count in of(counts, Metric.GROUP_PREDICTIONS, **who)
-            }
-            labelled = {
-                (labels["outcome"] == "favorable", labels["label"] == "favorable"): count
-                for labels, count in of(counts, Metric.GROUP_FEEDBACK, **who)
-            }
-            groups[group] = fairness.GroupCounts(outcome["favorable"], outcome["unfavorable"], labelled)
-        found.append(fairness.Attribute(attribute, reference, groups))
-    return found
+    return [
+        series.attribute(counts, "sex", "m", ("f", "m")),
+        series.attribute(counts, "age", "middle", ("middle", "old", "young")),
+    ]
