@@ -21,6 +21,10 @@ DRAIN_PATH = "/drain"
 
 #: Where ``slipway-model fetch`` puts the model's files and the server reads them.
 MODEL_DIR = "/var/run/slipway/model"
+#: What is known of the training data, beside the model; no part of the model, nor of its digest.
+PROFILE_FILE = "profile.json"
+#: A larger profile is not read, in bytes: one of 200 features has 91 kB.
+LARGEST_PROFILE = 4 * 1024 * 1024
 #: Scratch space of a pod whose root file system is read-only.
 TMP_DIR = "/tmp"
 #: Kubernetes reads a container's last words from here; they are a :class:`Outcome` as JSON.

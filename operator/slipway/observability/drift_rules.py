@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from slipway.bins import MISSING, OTHER
 from slipway.core.monitoring.drift import PSEUDO_COUNT, CompareWith
 from slipway.core.monitoring.limits import Limit
 from slipway.names import Metric, OperatorMetric
@@ -11,7 +12,7 @@ from slipway.observability.promql import aggregate, increase, limited, names_of,
 from slipway.observability.rule import MODEL_WORDS, VALUE_WORDS, Alert, Record, Rule
 
 #: No bins of a distribution, and judged apart.
-APART = "missing|other"
+APART = f"{MISSING}|{OTHER}"
 
 
 def drift_rules() -> Iterator[Rule]:
@@ -85,7 +86,7 @@ def quality_rules() -> Iterator[Rule]:
     values = "slipway:feature_values:increase1h"
     rows, ratio = "slipway:feature_all_rows:increase1h", "slipway:feature_bad:ratio1h"
     yield Record(rows, aggregate("sum", values, "feature"))
-    missing, unknown = (aggregate("sum", f'{values}{{bin="{name}"}}', "feature") for name in APART.split("|"))
+    missing, unknown = (aggregate("sum", f'{values}{{bin="{name}"}}', "feature") for name in (MISSING, OTHER))
     yield Record("slipway:feature_bad:increase1h", missing, {"what": "missing"})
     yield Record("slipway:feature_bad:increase1h", unknown, {"what": "unknown"})
     violations = aggregate("sum", increase(Metric.VIOLATIONS, "1h"), "feature", "rule")
@@ -99,7 +100,7 @@ def quality_rules() -> Iterator[Rule]:
         "slipway:feature_bad_low:ratio1h",
         wilson(ratio, "slipway:feature_asked:increase1h", Limit.QUALITY_DEVIATIONS, "-"),
     )
-    usual = aggregate("max", f'{Metric.FEATURE_REFERENCE_RATIO}{{bin="other"}}', "feature")
+    usual = aggregate("max", f'{Metric.FEATURE_REFERENCE_RATIO}{{bin="{OTHER}"}}', "feature")
     low, enough = "slipway:feature_bad_low:ratio1h", limited(rows, ">=", Limit.QUALITY_ROWS)
     beyond_usual = f'{low}{{what="unknown"}} - on ({names_of("feature")}) group_left () ({usual})'
     unknown_low = f'({beyond_usual}\nor {low}{{what="unknown"}})'

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from slipway.bins import MISSING, OTHER
 from slipway.core.monitoring.drift import Reference
 from slipway.core.monitoring.fairness import Attribute, GroupCounts
 from slipway.core.monitoring.performance import Feedback
@@ -19,8 +20,6 @@ Labels = tuple[tuple[str, str], ...]
 Series = tuple[str, Labels]
 Values = Mapping[Series, float]
 
-#: Bins of values that lie in none; they are no part of a distribution.
-MISSING, OTHER = "missing", "other"
 FAVORABLE = "favorable"
 #: Labels that tell where a series comes from, not what it counts.
 _ORIGINS = frozenset({"model", "model_version", "namespace", "pod"})
