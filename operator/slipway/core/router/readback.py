@@ -21,7 +21,7 @@ COUNTERS_QUERY = (
     "/stats?format=json&histogram_buckets=cumulative&filter=%5Ecluster%5C.%5B%5E.%5D%2B%5C.%28"
     # Unknown, deadline exceeded, unimplemented, internal, unavailable, data loss: the server's faults.
     "grpc%5C.2%7Cgrpc%5C.4%7Cgrpc%5C.12%7Cgrpc%5C.13%7Cgrpc%5C.14%7Cgrpc%5C.15%7C"
-    "upstream_rq_completed%7Cupstream_rq_5xx%7Cupstream_rq_retry_success%7Cupstream_rq_timeout%7C"
+    "upstream_rq_completed%7Cupstream_rq_5xx%7Cupstream_rq_422%7Cupstream_rq_retry_success%7Cupstream_rq_timeout%7C"
     "upstream_rq_total%7Cupstream_rq_pending_failure_eject%7C"
     "membership_healthy%7Cmembership_total%7Cupstream_rq_time%29%24"
 )
@@ -38,8 +38,8 @@ class ArmCounters:
 
     Attributes:
         requests: that were answered, by this arm or in its stead.
-        errors: of these, answered with 5xx or a like status of gRPC, not at all, or by the other arm since
-            this one could not.
+        errors: of these, answered with 5xx, 422 or a like status of gRPC, not at all, or by the other arm
+            since this one could not.
         slow: milliseconds → requests that took longer, or were given up.
     """
 
@@ -150,7 +150,7 @@ def read_arms(stats: Mapping[str, Any]) -> dict[tuple[str, str], ArmState]:
     for match, value in _stats(stats):
         arm = (match["name"], match["revision"], match["shadow"] is not None)
         what = "grpc_error" if match["status"] else match["what"]
-        if what == "upstream_rq_5xx" and match["grpc"]:
+        if what in ("upstream_rq_5xx", "upstream_rq_422") and match["grpc"]:
             continue  # which has a status of gRPC as well
         sums.setdefault(arm, _Sums()).take(what, match["other"] is not None, value)
     return {
@@ -178,7 +178,8 @@ class _Sums:
         match what:
             case "upstream_rq_completed":
                 self._completed += value
-            case "upstream_rq_5xx" | "grpc_error":
+            # 422: the model failed at what its own signature allows.
+            case "upstream_rq_5xx" | "upstream_rq_422" | "grpc_error":
                 self._failed += value
             case "upstream_rq_timeout":
                 self._given_up += value
