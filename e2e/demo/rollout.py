@@ -39,7 +39,7 @@ class Verdict:
 
 
 def broken(model: bytes, rows: np.ndarray[Any, np.dtype[np.float32]], share: float) -> bytes:
-    """The same model behind a lookup table that is too short: the largest values of a feature make it fail."""
+    """The same model behind a lookup table that is too short: large values of a feature make it fail."""
     made = onnx.load_from_string(model)
     graph = made.graph
     source = graph.input[0].name
@@ -98,15 +98,7 @@ def register(model: bytes, tracking_uri: str) -> str:
 
 def go_by_steps(kube: Kube, namespace: str) -> None:
     """Have new versions of the demo's model go by steps from now on."""
-    patch = {"spec": {"model": {"refreshSeconds": 5}, "rollout": ROLLOUT}}
-    kube.kubectl(
-        "patch",
-        "mdep",
-        training.NAME,
-        f"--namespace={namespace}",
-        "--type=merge",
-        f"--patch={json.dumps(patch)}",
-    )
+    _patch(kube, namespace, {"model": {"refreshSeconds": 5}, "rollout": ROLLOUT})
     _wait(kube, namespace, 120.0, lambda status: _condition(status, "TrafficSynced") == "True")
 
 
@@ -200,7 +192,5 @@ def _story(status: Object) -> str:
         return f"version {stable} has all traffic"
     canary = status.get("canary", {}).get("version", "?")
     gates = "; ".join(gate["message"] for gate in rollout.get("gates", []))
-    weight = status.get("canaryWeight", 0)
-    return (
-        f"version {canary} gets {weight}%, version {stable} the rest: {gates or rollout.get('message', '')}"
-    )
+    words = gates or rollout.get("message", "")
+    return f"version {canary} gets {status.get('canaryWeight', 0)}%, version {stable} the rest: {words}"

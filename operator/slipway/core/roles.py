@@ -157,6 +157,7 @@ def _situation(
     return Situation(
         canary=wanted.name,
         canary_ready=ready_replicas(observed, resource.owner, wanted.name),
+        canary_routed=traffic.canary_pods if traffic is not None else 0,
         stable_ready=carrying(roles.stable, observed) if roles.stable else 0,
         max_replicas=spec.scaling.maxReplicas,
         fault=diagnose_pods(observed.pods(wanted.name), now),

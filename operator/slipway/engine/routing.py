@@ -252,7 +252,7 @@ class Routers:
         if not here.routers:
             return ROLLING
         if routes != wanted or not all(self._all_do(here, route) for route in routes):
-            lately = self._clock() - min(here.asked.values(), default=self._clock()) < SOON
+            lately = bool(here.asked) and self._clock() - min(here.asked.values()) < SOON
             return FOLLOWING if lately else ROLLING
         return ROLLING if any(route.canary is not None for route in routes) else RESTING
 
