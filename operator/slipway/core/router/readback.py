@@ -37,7 +37,7 @@ class ArmCounters:
     """What came of the requests meant for one arm, since the router's pod or the arm's cluster began.
 
     Attributes:
-        requests: that were answered, by this arm or in its stead.
+        requests: that this arm answered, or was asked in vain.
         errors: of these, answered with 5xx, 422 or a like status of gRPC, not at all, or by the other arm
             since this one could not.
         slow: milliseconds → requests that took longer, or were given up.
@@ -200,12 +200,12 @@ class _Sums:
 
     def counters(self) -> ArmCounters:
         """What they amount to."""
-        # Health checks keep requests from a dead arm: those were meant for it, and never tried there. Envoy
-        # tells what was completed before what was tried, so that none under way is mistaken for one of them.
-        diverted = max(0, self._completed - self._tried)
-        errors = min(self._completed, self._failed + self._rescued + diverted)
-        slow = {bound: min(self._completed, count + self._given_up) for bound, count in self._slow.items()}
-        return ArmCounters(self._completed, errors, slow)
+        # While no pod of an arm is known to be well, the other arm gets its requests: they say nothing of it.
+        # That begins and ends some moments later than the counts of pods tell, so it has to be counted.
+        requests = min(self._completed, self._tried)
+        errors = min(requests, self._failed + self._rescued)
+        slow = {bound: min(requests, count + self._given_up) for bound, count in self._slow.items()}
+        return ArmCounters(requests, errors, slow)
 
 
 def _stats(stats: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], Any]]:
