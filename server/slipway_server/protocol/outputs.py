@@ -75,7 +75,11 @@ class Outputs:
 
     def write(self, calls: Sequence[Call], answers: Sequence[Any]) -> None:
         """Set each call's content from the answers to all of them, whose rows come in the calls' order."""
-        if self._plain and self._write_rows(calls, answers):
+        if self._plain and (
+            self._write_row(calls[0], answers[0])
+            if len(calls) == len(answers) == 1
+            else self._write_rows(calls, answers)
+        ):
             return
         if self._blobs and self._write_blobs(calls, answers):
             return
@@ -88,6 +92,19 @@ class Outputs:
             call.content, call.header_length = encode(request, *self._of, mine)
             start = stop
 
+    def _write_row(self, call: Call, answer: Array) -> bool:
+        """As :meth:`_write_rows`, for one call and one output."""
+        shape = answer.shape
+        if not shape or shape[0] != 1 or not answer.size:
+            return False
+        text = orjson.dumps(answer.reshape(-1), option=_NUMPY)
+        if text.find(b"null") >= 0:
+            return False
+        template = self._templates.get((shape[1:],)) or self._template((shape[1:],))
+        call.content = template % (b"" if call.id is None else _id(call), text[1:-1])
+        call.header_length = None
+        return True
+
     def _write_rows(self, calls: Sequence[Call], answers: Sequence[Array]) -> bool:
         """The quick way, where every call has one row; ``False`` for what it cannot do."""
         total = len(calls)
@@ -96,7 +113,7 @@ class Outputs:
             if answer.ndim == 0 or len(answer) != total or not answer.size:
                 return False
             text = orjson.dumps(answer.reshape(total, -1), option=_NUMPY)
-            if b"null" in text:
+            if text.find(b"null") >= 0:
                 return False
             columns.append(text[2:-2].split(b"],["))
         template = self._template(tuple(answer.shape[1:] for answer in answers))
