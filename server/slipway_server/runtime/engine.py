@@ -27,7 +27,7 @@ _SURPRISE_SECONDS = 0.1
 #: So many ticks of one call each mean that calls come one by one, and waiting for others is in vain.
 _LONELY_TICKS = 32
 #: A call that comes so soon after the last answer had been waiting while that one was made.
-_TOGETHER_SECONDS = 15e-6
+_TOGETHER_SECONDS = 25e-6
 _WATCH_SECONDS = 0.1
 
 
