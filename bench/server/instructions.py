@@ -23,7 +23,6 @@ from bench.server.servers import serving_environment
 _STRETCHED = """
 from slipway_server.runtime import engine, profile
 engine._SURPRISE_SECONDS *= 1000
-engine._TOGETHER_SECONDS = getattr(engine, "_TOGETHER_SECONDS", 0) * 40
 profile.INLINE_SECONDS *= 1000
 profile.INLINE_BATCH_SECONDS = engine.INLINE_BATCH_SECONDS = 5.0
 profile._PATIENCE_SECONDS *= 1000

@@ -27,7 +27,6 @@ class Frontend(Site):
         self.timeout = config.requestTimeoutMilliseconds / 1000
         self.engine = Engine(threads, self.timeout)
         self.submit = self.engine.submit  # type: ignore[method-assign]
-        self.submit_last = self.engine.submit_last  # type: ignore[method-assign]
         self.budget = BodyBudget(BODIES_AT_ONCE * config.maxBodyBytes)
         self._pages: dict[str, Page] = {
             LIVE_PATH: self._live,

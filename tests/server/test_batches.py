@@ -205,6 +205,38 @@ def test_the_quick_way_says_the_same_as_the_plain_way_byte_for_byte(
         assert (None if call.error is None else str(call.error)) == message
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.lists(numbers, min_size=30, max_size=30),
+    wrong=st.none()
+    | st.sampled_from(
+        ["[1]", "true", "false", "null", '"1"', "1e39", "{}", "NaN", "1, 2", "1 2", "1]", "", "é"]
+    )
+    | st.just(f'1], "data": [{", ".join("3" * 30)}], "data": [7')
+    | st.just('1], "shape": [2, 30], "x": ["'),
+    place=st.integers(0, 29),
+    nested=st.booleans(),
+    data_last=st.booleans(),
+)
+def test_a_body_that_differs_from_an_earlier_one_in_its_numbers_only_is_read_as_the_plain_way_reads_it(
+    served: Served, values: list[Any], wrong: str | None, place: int, nested: bool, data_last: bool
+) -> None:
+    rest = '"name": "X", "datatype": "FP32", "shape": [1, 30]'
+    tensor_text = rest + ', "data":%s' if data_last else '"data": %s, ' + rest
+    template = '{"inputs": [{' + tensor_text + "}]}"
+    words = [json.dumps(value) for value in values]
+    if wrong is not None:
+        words[place] = wrong
+    data = f"[[{', '.join(words)}]]" if nested else f"[{', '.join(words)}]"
+    for text in (f"[{', '.join('1' * 30)}]", data):
+        body = (template % text).encode()
+        call = asked(body)
+        served.answer([call], Run())
+        content, message = alone(served, body)
+        assert call.content == content
+        assert (None if call.error is None else str(call.error)) == message
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     values=st.lists(numbers, min_size=30, max_size=30),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ from slipway_server.http.exchange import Exchange
 from slipway_server.http.head import Head
 from slipway_server.http.responses import CONTINUE, Response
 from slipway_server.http.site import Inference, RouteError
-from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
     from slipway_server.http.server import HttpServer
@@ -87,10 +85,9 @@ class HttpProtocol(asyncio.Protocol):
                 size = len(data)
                 if stop > size:
                     break
+                self._infer(head, data[body_start:stop])
                 if stop == size:
-                    self._infer(head, data[body_start:], self.server.submit_last)
                     return
-                self._infer(head, data[body_start:stop], self.server.submit)
                 data = data[stop:]
         self._feed(data)
 
@@ -122,7 +119,7 @@ class HttpProtocol(asyncio.Protocol):
 
     # The hot way.
 
-    def _infer(self, head: Head, body: bytes, submit: Callable[[Call], None]) -> None:
+    def _infer(self, head: Head, body: bytes) -> None:
         server = self.server
         began = perf_counter()
         exchange = Exchange(self, head, body, began, began + server.timeout)
@@ -131,7 +128,7 @@ class HttpProtocol(asyncio.Protocol):
         server.counters.began()
         server.lifecycle.began()
         try:
-            submit(exchange)
+            server.submit(exchange)
         except RequestError as error:
             exchange.refuse(error)
         if len(self._queue) >= MAX_PIPELINED:

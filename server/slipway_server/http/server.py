@@ -33,7 +33,6 @@ class HttpServer:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.submit = site.submit
-        self.submit_last = site.submit_last
         self.counters = site.counters
         self.lifecycle = site.lifecycle
         self.timeout = site.timeout

@@ -62,10 +62,6 @@ class Site:
         """Run a call soon; raises :class:`RequestError` where there is no room or no model."""
         raise NotImplementedError
 
-    def submit_last(self, call: Call) -> None:
-        """As :meth:`submit`, but the call may be settled at once: nothing more came on its connection."""
-        self.submit(call)
-
     def deadline(self, head: Head, began: float) -> float:
         """When an answer would come too late, on the clock of ``time.perf_counter``."""
         return began + (self.timeout if head.seconds is None else min(self.timeout, head.seconds))

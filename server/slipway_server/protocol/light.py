@@ -101,16 +101,19 @@ class LightDecoder:
             return False
 
     def _read_json(self, call: Call, body: bytes) -> bool:
-        # ``struct`` would take them for 1 and 0. (``in`` costs ten times what ``find`` does.)
-        if body.find(b"true") >= 0 or body.find(b"false") >= 0:
-            return False
         start = body.find(_DATA) + len(_DATA)
         frame = self._frames.get(body[:start])
         if frame is not None and body.endswith(frame.tail):
-            data = orjson.loads(body[start : len(body) - len(frame.tail)])
+            text = body[start : len(body) - len(frame.tail)]
+            data = orjson.loads(text)
             if type(data) is list and len(data) == frame.count and type(data[0]) is not list:
+                # ``struct`` would take true and false for 1 and 0; no number has their letters.
+                if text.find(b"t") >= 0 or text.find(b"f") >= 0:
+                    return False
                 call.inputs, call.rows, call.outputs = (frame.pack(*data),), frame.rows, frame.outputs
                 return True
+        if body.find(b"true") >= 0 or body.find(b"false") >= 0:
+            return False
         document = orjson.loads(body)
         given = document["inputs"]
         extra, name, outputs = len(document) - 1, None, self._book.default

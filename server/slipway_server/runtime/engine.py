@@ -24,10 +24,6 @@ log = logging.getLogger(__name__)
 _INLINE_BYTES = 64 * 1024
 #: A tick that took so much CPU time was a mistake: from then on the model runs on threads.
 _SURPRISE_SECONDS = 0.1
-#: So many ticks of one call each mean that calls come one by one, and waiting for others is in vain.
-_LONELY_TICKS = 32
-#: A call that comes so soon after the last answer had been waiting while that one was made.
-_TOGETHER_SECONDS = 25e-6
 _WATCH_SECONDS = 0.1
 
 
@@ -43,9 +39,6 @@ class Engine:
         self._inline_rows = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch = _Watch(timeout_seconds)
-        #: The last ticks, as far as they had one call each; and when the last of them was done.
-        self._lonely = 0
-        self._done = 0.0
         #: The clock on the wall said that a tick took too long: now its CPU time is looked at as well.
         self._suspicious = False
 
@@ -63,7 +56,7 @@ class Engine:
 
     def submit(self, call: Call) -> None:
         """Run a call soon; raises :class:`RequestError` where there is no room or no model."""
-        if not self._is_short(call):
+        if not self._inline or len(call.body) > _INLINE_BYTES or call.gzip or call.codec is not None:
             self.crew.submit(call)
             return
         pending = self._pending
@@ -73,35 +66,15 @@ class Engine:
             raise not_now(Reason.OVERLOAD, "too many requests are waiting for the model")
         pending.append(call)
 
-    def submit_last(self, call: Call) -> None:
-        """As :meth:`submit`, for a call after which nothing more has arrived on its connection.
-
-        Where calls come one by one it is settled at once, before this returns.
-        """
-        if self._lonely < _LONELY_TICKS or self._pending or not self._is_short(call):
-            self.submit(call)
-        elif call.began - self._done < _TOGETHER_SECONDS:
-            self._lonely = 0
-            self.submit(call)
-        else:
-            self._run([call], call.began)
-
-    def _is_short(self, call: Call) -> bool:
-        return self._inline and len(call.body) <= _INLINE_BYTES and not call.gzip and call.codec is None
-
     def close(self) -> None:
         self.crew.close()
         self._watch.close()
 
     def _tick(self) -> None:
         calls, self._pending = self._pending, []
-        self._lonely = self._lonely + 1 if len(calls) == 1 else 0
         began = time.perf_counter()
         if began - calls[0].began > 0.05:
             calls = self._timely(calls, began)
-        self._run(calls, began)
-
-    def _run(self, calls: list[Call], began: float) -> None:
         served = self.served
         if served is None or not calls:
             return
@@ -119,7 +92,6 @@ class Engine:
         for call in calls:
             call.let_go()
             call.settled()
-        self._done = time.perf_counter()
 
     def _hand_over(self, call: Call) -> None:
         try:
