@@ -240,7 +240,7 @@ def test_what_stands_around_the_numbers_is_read_though_the_numbers_came_before(s
         ("", twos, '"shape": [2, 15], "datatype": "FP32"'),
         # Of two members with one name the last one counts.
         ('"shape": [1, 30], ', ones, f'"data": {twos}, "datatype": "FP32"'),
-        ('"shape": [1, 30], ', twos, f'"data": {twos}, "datatype": "FP32"'),
+        ('"shape": [1, 30], ', ones, f'"data": {twos}, "datatype": "FP32"'),
         ('"shape": [1, 30], ', ones, f'"data": {ones}, "datatype": "FP32"'),
     ]:
         _assert_read_as_the_plain_way_does(
