@@ -85,6 +85,7 @@ def _bear(
 ) -> None:
     with ExitStack() as stack:
         server = None
+        answered = False
         for scenario in scenarios:
             case = cases[scenario.name]
             try:
@@ -104,7 +105,8 @@ def _bear(
                 results.failures.append(f"{scenario.name}, {name}, round {turn + 1}: {error}")
                 continue
             results.rates[scenario.name][name][turn] = figures
-        if server is not None and scenario.model == "gbt":
+            answered = True
+        if server is not None and answered and scenario.model == "gbt":
             results.memory[name].append(server.memory())
 
 

@@ -75,11 +75,7 @@ class Outputs:
 
     def write(self, calls: Sequence[Call], answers: Sequence[Any]) -> None:
         """Set each call's content from the answers to all of them, whose rows come in the calls' order."""
-        if self._plain and (
-            self._write_row(calls[0], answers[0])
-            if len(calls) == len(answers) == 1
-            else self._write_rows(calls, answers)
-        ):
+        if self._plain and self._write_rows(calls, answers):
             return
         if self._blobs and self._write_blobs(calls, answers):
             return
@@ -107,6 +103,8 @@ class Outputs:
 
     def _write_rows(self, calls: Sequence[Call], answers: Sequence[Array]) -> bool:
         """The quick way, where every call has one row; ``False`` for what it cannot do."""
+        if len(calls) == len(answers) == 1:
+            return self._write_row(calls[0], answers[0])
         total = len(calls)
         columns: list[list[bytes]] = []
         for answer in answers:
