@@ -20,7 +20,7 @@ from rich.console import Console
 from bench.server import environments
 from bench.server.environments import PEERS, SetUpError
 from bench.server.instructions import count
-from bench.server.report import show, target_rows
+from bench.server.report import markdown, show, target_rows
 from bench.server.results import Results, as_json
 from bench.server.rounds import Plan, measure, measure_scaling
 from bench.server.scenarios import SCENARIOS, SCENARIOS_BY_NAME
@@ -37,7 +37,7 @@ def main() -> None:
     try:
         environments.check_tools()
         models = environments.models()
-        peers = {arguments.servers} if isinstance(arguments.servers, str) else set(arguments.servers)
+        peers = set(arguments.servers)
         for name in peers - {SLIPWAY}:
             PEERS_BY_NAME[name].python()
     except SetUpError as error:
@@ -60,8 +60,7 @@ def main() -> None:
             plan.say("instructions")
             results.instructions = count(models, plan.scratch)
     show(results, plan.scenarios, console)
-    if arguments.output is not None:
-        _write(arguments.output, arguments.picture, results, arguments)
+    _write(results, plan, arguments)
     console.print(f"{time.monotonic() - began:.0f} s")
 
 
@@ -81,15 +80,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="medians are over so many (3)")
     parser.add_argument("--seconds", type=int, default=2, help="of each measurement (2)")
     parser.add_argument("--no-extras", action="store_true", help="neither two processes nor instructions")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the figures go")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="where the figures go, and beside them as .md"
+    )
     parser.add_argument("--picture", type=Path, default=PICTURE, help="where the picture goes")
     return parser.parse_args()
 
 
-def _write(output: Path, picture: Path, results: Results, arguments: argparse.Namespace) -> None:
+def _write(results: Results, plan: Plan, arguments: argparse.Namespace) -> None:
+    output, machine = arguments.output, _machine()
     document = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": machine,
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
         "titles": {name: TITLES[name] for name in TITLES},
@@ -103,17 +105,19 @@ def _write(output: Path, picture: Path, results: Results, arguments: argparse.Na
                 "onnxruntime": f"{each.model}, {each.raw_rows} rows",
                 "onnxruntime_rows": each.raw_rows,
             }
-            for each in SCENARIOS
-            if each.name in arguments.scenarios
+            for each in plan.scenarios
         },
         **as_json(results),
         "targets": target_rows(results),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    where = f"{machine['cpu']}, Python {machine['python']}, onnxruntime {machine['onnxruntime']}; "
+    how = f"medians of {plan.rounds} rounds of {plan.seconds} s, {document['when']}"
+    output.with_suffix(".md").write_text(markdown(results, plan.scenarios, where + how))
     drawer = PEERS / "tools" / "picture.py"
     subprocess.run(
-        [str(environments.environment("tools")), str(drawer), str(output), str(picture)], check=True
+        [str(environments.environment("tools")), str(drawer), str(output), str(arguments.picture)], check=True
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from uuid import uuid4
 
 import grpc
 
@@ -25,6 +26,7 @@ from slipway.digest import digest_of
 ROOT = Path(__file__).parents[2]
 SERVER_CORE = "0"
 _START_SECONDS = 30.0
+_MARK = "SLIPWAY_BENCH"
 
 
 class ServerError(Exception):
@@ -90,15 +92,16 @@ class Running:
             command, given = _slipway(models / model, ports, processes, scratch)
         else:
             command, given = _peer(PEERS_BY_NAME[name], models / model / "model.onnx", ports)
+        mark = uuid4().hex
+        self._mark = f"{_MARK}={mark}".encode()
         self._spawned = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 ["taskset", "-c", cores, *command],
-                env=_environment(given, scratch),
+                env={**_environment(given, scratch), _MARK: mark},
                 cwd=scratch,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
             )
 
     def wait(self, case: Case) -> float:
@@ -140,17 +143,14 @@ class Running:
         return total / 1024
 
     def pids(self) -> list[int]:
-        """The processes of the server's session."""
+        """The server's processes, known by their environment: some leave their parent's session."""
         found = []
         for directory in Path("/proc").iterdir():
-            if not directory.name.isdigit():
-                continue
             try:
-                session = int((directory / "stat").read_text().rpartition(")")[2].split()[3])
+                if directory.name.isdigit() and self._mark in (directory / "environ").read_bytes():
+                    found.append(int(directory.name))
             except OSError:
                 continue
-            if session == self._process.pid:
-                found.append(int(directory.name))
         return found
 
     def __enter__(self) -> Running:
@@ -167,8 +167,7 @@ class Running:
                     continue
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
-                self._process.poll()
-                if not self.pids():
+                if self._process.poll() is not None and not self.pids():
                     return
                 time.sleep(0.02)
 
