@@ -10,13 +10,16 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from slipway_server.errors import Reason, not_now
 from slipway_server.runtime.call import Call
 from slipway_server.runtime.crew import MAX_WAITING, Crew, deadline_error
 from slipway_server.runtime.model import Run
-from slipway_server.runtime.profile import INLINE_BATCH_SECONDS
+from slipway_server.runtime.profile import INLINE_BATCH_SECONDS, Profile
 from slipway_server.runtime.served import Served
+from slipway_server.runtime.tryout import Tryout
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +47,23 @@ class Engine:
 
     def start(self, served: Served) -> None:
         """Take calls from now on; called on the event loop."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self.served = served
-        profile = served.profile
-        self._inline = profile.inline
+        if served.profile.untried:
+            served.tryout = Tryout(served.model, lambda found: _tell(loop, self._adopt, found))
+        self.crew.start(served)
+        self._follow(served.profile)
+
+    def _adopt(self, profile: Profile) -> None:
+        log.info("measured by requests", extra={"batches": profile.batches, "inline": profile.inline})
+        if self.served is not None:
+            self.served.adopt(profile)
+            self._follow(profile)
+
+    def _follow(self, profile: Profile) -> None:
         row = max(profile.row_seconds, 1e-7)
         self._inline_rows = max(1, int(INLINE_BATCH_SECONDS / row))
-        self.crew.start(served)
+        self._inline = profile.inline
         if self._inline:
             self._watch.start()
 
@@ -150,3 +163,8 @@ class _Watch:
             began, run = self._began, self._run
             if began and time.perf_counter() - began > self._seconds:
                 run.stop()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, who: Callable[[Profile], None], found: Profile) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and the process about to end
+        loop.call_soon_threadsafe(who, found)

@@ -19,6 +19,7 @@ from slipway_server.protocol.tensors import Array, InferRequest
 from slipway_server.runtime.call import Call
 from slipway_server.runtime.model import Model, ModelInputError, Run, StoppedError, plain
 from slipway_server.runtime.profile import Profile
+from slipway_server.runtime.tryout import Tryout
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ class Served:
         self._large = threading.Lock()
         self._book = OutputBook(model, name, version)
         self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
+        #: Where the model has yet to be measured, with what clients send.
+        self.tryout: Tryout | None = None
         self._specs = list(model.inputs.values())
         #: For joining, in the model's order: name, data type, shape of a row, and whether rows are objects.
         self._columns = [
@@ -47,6 +50,12 @@ class Served:
         ]
         #: Told of a call whose own wishes brought its deadline forward; on the thread that reads it.
         self.on_deadline: Callable[[Call], None] = lambda _: None
+
+    def adopt(self, profile: Profile) -> None:
+        """Run the model as its new profile says."""
+        self._light = LightDecoder(self.model.inputs if profile.batches else {}, self._book)
+        self.profile = profile
+        self.tryout = None
 
     def answer(self, calls: Sequence[Call], run: Run, inline_rows: int | None = None) -> list[Call]:
         """Set ``content`` or ``error`` of each call, running those together that may be.
@@ -171,6 +180,8 @@ class Served:
                 run.shrink_after()
             names = [choice.name for choice in request.outputs]
             tensors = self.model.run(request.inputs, names, run)
+            if self.tryout is not None:
+                self.tryout.add(request.inputs)
             if call.codec is not None:
                 call.content, call.header_length = call.codec.encode(request, tensors)
             else:
