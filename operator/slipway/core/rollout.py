@@ -53,6 +53,8 @@ class Situation:
     Attributes:
         canary: name of the canary's revision.
         canary_ready: its ready pods.
+        canary_routed: of these, those that every router knows and finds well; traffic for any other one
+            would go to the stable revision instead, and count against the canary.
         stable_ready: ready pods of the stable revision.
         max_replicas: that a revision may have.
         fault: what keeps the canary's pods from being ready, or None.
@@ -63,6 +65,7 @@ class Situation:
 
     canary: str
     canary_ready: int
+    canary_routed: int
     stable_ready: int
     max_replicas: int
     fault: Fault | None = None
@@ -177,9 +180,9 @@ def _enter(
         return _reach_weight(state, step.setWeight, seen)
     if step.setMirror is not None and step.setMirror.percent:
         pods = needed_pods(step.setMirror.percent, seen)
-        if seen.canary_ready < pods:
+        if (lacking := _lacking(pods, seen)) is not None:
             grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
-            return _wait(grown, f"{seen.canary_ready} of {pods} canary pods are ready for copies")
+            return _wait(grown, f"{lacking} for copies")
     if step.setCanaryScale is not None and seen.canary_ready < min(target.canaryReplicas, seen.max_replicas):
         return _wait(target, f"{seen.canary_ready} of {target.canaryReplicas} canary pods are ready")
     if step.pause is not None:
@@ -193,11 +196,20 @@ def _reach_weight(state: RolloutStatus, weight: int, seen: Situation) -> Decisio
     """Capacity first, then weight, then proof that every router does as it was told."""
     pods = needed_pods(weight, seen)
     grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
-    if weight > state.weight and seen.canary_ready < pods:
-        return _wait(grown, f"{seen.canary_ready} of {pods} canary pods are ready for {weight}%")
+    if weight > state.weight and (lacking := _lacking(pods, seen)) is not None:
+        return _wait(grown, f"{lacking} for {weight}%")
     reached = _changed(grown, weight=weight)
     if seen.seen_weights != frozenset({weight}):
         return _wait(reached, f"not every router sends {weight}% yet")
+    return None
+
+
+def _lacking(pods: int, seen: Situation) -> str | None:
+    """What keeps a canary from carrying anything, or None."""
+    if seen.canary_ready < pods:
+        return f"{seen.canary_ready} of {pods} canary pods are ready"
+    if seen.canary_routed < pods:
+        return f"routers know {seen.canary_routed} of {pods} canary pods"
     return None
 
 

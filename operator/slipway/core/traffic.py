@@ -74,11 +74,14 @@ def traffic_of(
     if told is not None and routers and not found:
         # None could be read: they are taken at what they were told.
         reached |= _meant(told)
+    canary = told.canary.revision if told is not None and told.canary is not None else ""
+    arms = [state.arms.get((name, canary)) for state in living]
     return Traffic(
         routers=routers,
         knowing=sum(state.does(told) for state in living) if told is not None and not told.closed else 0,
         weights=frozenset(route.weight for route in found),
         reached=reached,
+        canary_pods=min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=0),
     )
 
 
