@@ -89,7 +89,7 @@ class Served:
 
     def _answer_one(self, call: Call, run: Run, inline_rows: int | None) -> list[Call]:
         try:
-            if call.inputs is None and not self._light.read(call):
+            if call.inputs is None and (call.codec is not None or not self._light.read(call)):
                 self._read(call)
         except Exception as error:
             fail(call, error)
