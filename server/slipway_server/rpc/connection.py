@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from slipway_server.rpc.exchange import Rpc
+from slipway_server.rpc.exchange import NOT_REST, Rpc
 from slipway_server.rpc.frames import (
     ACK,
     DEFAULT_FRAME_BYTES,
@@ -57,10 +57,10 @@ _GREETING = settings(
         Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_BYTES,
     }
 ) + window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
-_NOT_REST = b'{"error":"this port speaks gRPC; REST has one of its own"}'
+_METHODS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ")
 _HTTP_1 = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(_NOT_REST), _NOT_REST)
+    b"content-length: %d\r\n\r\n%b" % (len(NOT_REST), NOT_REST)
 )
 
 
@@ -147,7 +147,8 @@ class Connection(asyncio.Protocol):
         position, size = 0, len(data)
         if not self._greeted:
             if not PREFACE.startswith(data[: len(PREFACE)]):
-                self._send(_HTTP_1 if data[:4].isupper() or data[3:4] == b" " else b"")
+                if data.startswith(_METHODS):
+                    self._send(_HTTP_1)
                 self._close()
                 return size
             if size < len(PREFACE):
@@ -268,17 +269,14 @@ class Connection(asyncio.Protocol):
 
     def _trail(self, flags: int, stream: int, block: bytes, rpc: Rpc | None) -> None:
         """Headers of a stream that is open, or was: trailers, which mean nothing in a gRPC request."""
-        try:
-            self._reader.skip(block)
-        except MalformedError:
-            raise StreamFaultError(stream, Code.PROTOCOL_ERROR) from None
+        is_trailers = self._reader.skip(block)
         if rpc is None:
             if stream not in self._dropped:
                 raise ConnectionFaultError(Code.STREAM_CLOSED, f"stream {stream} is closed")
             self._dropped.discard(stream)
         elif rpc.complete:
             raise StreamFaultError(stream, Code.STREAM_CLOSED)
-        elif not flags & END_STREAM:
+        elif not flags & END_STREAM or not is_trailers:
             raise StreamFaultError(stream, Code.PROTOCOL_ERROR)
         else:
             self._end(rpc)
@@ -406,7 +404,10 @@ class Connection(asyncio.Protocol):
             self._window -= size
             rpc.blocked_since = 0.0
         if not rpc.out and rpc.trailers is not None:
-            parts.append(self._headers_frame(stream, rpc.trailers, END_STREAM))
+            if rpc.trailers:
+                parts.append(self._headers_frame(stream, rpc.trailers, END_STREAM))
+            else:
+                parts.append(frame(Kind.DATA, END_STREAM, stream))
             if not rpc.complete:
                 # It may stop sending: the answer does not depend on the rest.
                 parts.append(reset(stream, Code.NO_ERROR))

@@ -24,6 +24,7 @@ _PREFIX_BYTES = 5
 #: A message of any method but ``ModelInfer``.
 _MAX_SMALL_BYTES = 64 * 1024
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
+NOT_REST = b'{"error":"this port speaks gRPC; REST has one of its own"}'
 _START = block([_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip")])
 _OK = literal(b"grpc-status", b"0")
 
@@ -41,6 +42,8 @@ class Rpc(Call):
     counted = False
     minded = False
     incoming: Body | None = None
+    #: The status of HTTP by which a request is refused that is not of gRPC at all.
+    http_status: bytes | None = None
     #: What is to be sent, and the trailers after it.
     out = memoryview(b"")
     trailers: bytes | None = None
@@ -64,7 +67,7 @@ class Rpc(Call):
     def take(self, data: bytes) -> None:
         """A piece of the request arrived."""
         self.received += len(data)
-        if self.finished:
+        if self.finished or self.http_status is not None:
             return
         try:
             if self.incoming is not None:
@@ -80,6 +83,12 @@ class Rpc(Call):
         """The request is complete."""
         self.complete = True
         if self.finished:
+            return
+        if self.http_status is not None:
+            self.begun = True
+            self.out = memoryview(NOT_REST)
+            self._finish(b"")
+            self.connection.push(self, block([(b"content-type", b"application/json")], self.http_status))
             return
         try:
             if self.incoming is not None:
@@ -146,12 +155,6 @@ class Rpc(Call):
             self.begun = True
             trailers = _START + self._echoes() + trailers
         self._finish(trailers)
-        self.connection.push(self, None)
-
-    def refuse_http(self, status: bytes) -> None:
-        """Answer what is not gRPC by HTTP's own status alone."""
-        self.begun = True
-        self._finish(block([(b"content-length", b"0")], status))
         self.connection.push(self, None)
 
     def abandon(self) -> None:

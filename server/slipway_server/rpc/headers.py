@@ -49,11 +49,10 @@ class HeaderReader:
             self._kept[block] = head
         return head
 
-    def skip(self, block: bytes) -> None:
-        """Read headers that nobody wants, for what they do to the table; trailers are such."""
+    def skip(self, block: bytes) -> bool:
+        """Read headers that nobody wants, for what they do to the table; whether they may be trailers."""
         headers, _ = self._decode(block)
-        if any(name.startswith(b":") for name, _ in headers):
-            raise MalformedError
+        return not any(name.startswith(b":") for name, _ in headers)
 
     def _decode(self, block: bytes) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
         """The headers, and whether all of them came from a table that is as before."""

@@ -61,10 +61,10 @@ class RpcServer:
         """The headers of a call have arrived."""
         head, frontend = rpc.head, self.frontend
         if head.method != "POST":
-            rpc.refuse_http(b"405")
+            rpc.http_status = b"405"
             return
         if not head.headers.get(b"content-type", b"").startswith(b"application/grpc"):
-            rpc.refuse_http(b"415")
+            rpc.http_status = b"415"
             return
         method = rpc.method = self._service.find(head.path)
         if method is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipway.contract import HTTP_PORT
+from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import names
 from slipway.core.build.metadata import Owner, metadata
 
@@ -41,6 +41,14 @@ def _service(owner: Owner, name: str, labels: dict[str, str], revision: str) -> 
                     "targetPort": "http",
                     "protocol": "TCP",
                     "appProtocol": "http",
+                },
+                {
+                    "name": "grpc",
+                    "port": GRPC_PORT,
+                    "targetPort": "grpc",
+                    "protocol": "TCP",
+                    # What Gateway API knows; "grpc" is known to some meshes only.
+                    "appProtocol": "kubernetes.io/h2c",
                 },
             ],
         },
