@@ -34,6 +34,7 @@ class Frontend(Site):
             LIVE_PATH: self._live,
             READY_PATH: self._ready,
             "/v2": self._server_metadata,
+            "/": self._alive,
             "/v1/models": self._models,
             "/ping": self._ping,
             "/health": self._ping,
@@ -107,6 +108,9 @@ class Frontend(Site):
     def _ready(self, _: Head) -> Response:
         ready = self.lifecycle.ready
         return json_response({"ready": ready}, 200 if ready else 503)
+
+    def _alive(self, _: Head) -> Response:
+        return json_response({"status": "alive"})
 
     def _models(self, _: Head) -> Response:
         return json_response({"models": [self.config.modelName]})

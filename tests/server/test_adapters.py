@@ -212,6 +212,7 @@ def test_each_protocol_refuses_before_the_body_in_its_own_shape(servers: Servers
 
 def test_the_small_pages_of_both_protocols_answer(servers: Servers) -> None:
     client = servers("identity").client
+    assert client.get("/").json() == {"status": "alive"}
     assert client.get("/v1/models").json() == {"models": ["fraud"]}
     assert client.get("/v1/models/fraud").json() == {"name": "fraud", "ready": True}
     assert client.get("/v1/models/other").status_code == 404
