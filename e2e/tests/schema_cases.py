@@ -19,6 +19,7 @@ EXAMPLE: dict[str, Any] = {
         "model": {
             "uri": "mlflow://fraud@champion",
             "digest": DIGEST,
+            "refreshSeconds": 30,
             "credentials": {"secretRef": {"name": "store"}},
         },
         "runtime": {
@@ -41,6 +42,39 @@ EXAMPLE: dict[str, Any] = {
             ],
             "affinity": {"nodeAffinity": {}, "podAffinity": {}, "podAntiAffinity": {}},
             "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
+        },
+        "rollout": {
+            "strategy": "Canary",
+            "paused": True,
+            "progressDeadlineSeconds": 300,
+            "rollbackWindowRevisions": 3,
+            "historyLimit": 5,
+            "scaleDownDelaySeconds": 20,
+            "abortScaleDownDelaySeconds": 10,
+            "steps": [
+                {"setWeight": 10},
+                {"setMirror": {"percent": 100}},
+                {"setCanaryScale": {"replicas": 2}},
+                {"pause": {"seconds": 10}},
+                {"pause": {"untilApproved": True}},
+                {"analysis": {}},
+            ],
+            "analysis": {
+                "intervalSeconds": 10,
+                "maxDurationSeconds": 600,
+                "onInconclusive": "Abort",
+                "gates": [
+                    {
+                        "name": "slow",
+                        "type": "SlowRequests",
+                        "thresholdMilliseconds": 250,
+                        "objective": "5%",
+                        "toleratedRatio": "1.5",
+                        "ruledOutRatio": "3",
+                        "dryRun": True,
+                    }
+                ],
+            },
         },
         "scaling": {
             "minReplicas": 2,
@@ -71,6 +105,37 @@ EXAMPLE: dict[str, Any] = {
         "canary": {"revision": "b2", "version": "4", "digest": DIGEST, "replicas": 1, "readyReplicas": 0},
         "canaryWeight": 10,
         "promotedAt": "2026-01-02T03:04:05Z",
+        "refreshRequestedAt": "2026-01-02T03:04:05Z",
+        "rollout": {
+            "phase": "Progressing",
+            "revision": "b2",
+            "id": "b2.1",
+            "step": 1,
+            "startedAt": "2026-01-02T03:04:05Z",
+            "stepStartedAt": "2026-01-02T03:04:05Z",
+            "weight": 10,
+            "mirrorPercent": 0,
+            "canaryReplicas": 1,
+            "stableReplicas": 1,
+            "lookedAt": "2026-01-02T03:04:05Z",
+            "looks": [
+                {"canaryRequests": 1, "canaryEvents": [0], "stableRequests": 9, "stableEvents": [0]},
+            ],
+            "gates": [{"name": "slow", "verdict": "Inconclusive", "message": ""}],
+            "message": "",
+        },
+        "rejected": [
+            {
+                "revision": "c3",
+                "digest": DIGEST,
+                "content": "d4",
+                "id": "c3.1",
+                "rejectedAt": "2026-01-02T03:04:05Z",
+                "message": "",
+            }
+        ],
+        "previous": ["e5"],
+        "routerPort": 10000,
         "replicas": 2,
         "selector": "slipway.dev/name=example",
         "url": "http://example.default.svc:8080",
@@ -104,40 +169,65 @@ class Case:
         """The path as the API server writes it."""
         place = self.place if self.constraint.startswith("required ") else self.path
         twin = "[1]" if self.constraint == "x-kubernetes-list-type" else ""
-        return (place.replace("Selector.*", "Selector.disktype").replace(".*", "[0]") or "<nil>") + twin
+        keys = concrete(EXAMPLE, place.split(".") if place else [])
+        words = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+        return (words.lstrip(".") or "<nil>") + twin
 
     def __str__(self) -> str:
         return f"{self.path} {self.constraint}" + f": {self.says[:40]}" * (self.constraint == "rule")
 
 
 def with_value(path: str, value: Any, base: dict[str, Any] = EXAMPLE) -> dict[str, Any]:
-    """Return a copy of ``base`` with ``value`` at ``path``; ``*`` is a list's first item or a map's key."""
+    """Return a copy of ``base`` with ``value`` at ``path``."""
     made = copy.deepcopy(base)
-    *parents, last = path.split(".")
+    *parents, last = concrete(made, path.split("."))
     node: Any = made
-    for step in parents:
-        node = node[_key(node, step)]
+    for key in parents:
+        node = node[key]
     if value is REMOVED:
-        del node[_key(node, last)]
+        del node[last]
     else:
-        node[_key(node, last)] = copy.deepcopy(value)
+        node[last] = copy.deepcopy(value)
     return made
+
+
+def value_at(path: str, base: dict[str, Any] = EXAMPLE) -> Any:
+    """What ``base`` holds at ``path``."""
+    node: Any = base
+    for key in concrete(base, path.split(".") if path else []):
+        node = node[key]
+    return node
 
 
 def has_path(path: str) -> bool:
     """Whether the example holds something at ``path``."""
     node: Any = EXAMPLE
-    for step in path.split("."):
-        if step != "*" and step not in node:
+    for key in concrete(EXAMPLE, path.split(".")):
+        if isinstance(key, str) and key not in node:
             return False
-        node = node[_key(node, step)]
+        node = node[key]
     return True
 
 
-def _key(node: Any, step: str) -> Any:
+def concrete(node: Any, steps: list[str]) -> list[Any]:
+    """Keys and indexes for a path: ``*`` is a map's key, or the first item that has what comes next."""
+    if not steps:
+        return []
+    step, *rest = steps
     if step != "*":
-        return step
-    return 0 if isinstance(node, list) else next(iter(node))
+        return [step, *concrete(node.get(step, {}) if isinstance(node, dict) else {}, rest)]
+    places = range(len(node)) if isinstance(node, list) else list(node)
+    ways = [[place, *concrete(node[place], rest)] for place in places]
+    return next((way for way in ways if _holds(node, way)), ways[0] if ways else [0, *rest])
+
+
+def _holds(node: Any, keys: list[Any]) -> bool:
+    for key in keys:
+        try:
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,32 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from e2e.tests.schema_cases import DIGEST, EXAMPLE, REMOVED, Case
+from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
+from e2e.tests.schema_rollout_table import ROLLOUT
+from e2e.tests.schema_shapes import INT32, bounds, required, text
 
 URI = "spec.model.uri"
 RUNTIME = "spec.runtime"
 RESOURCES = f"{RUNTIME}.resources"
 TOLERATION = f"{RUNTIME}.tolerations.*"
-INT32 = 2**31 - 1
-
-
-def _text(path: str, longest: int, fill: str = "a", head: str = "", tail: str = "") -> Case:
-    """The longest string that is taken, and one character more."""
-    body = longest - len(head) - len(tail)
-    return Case(
-        path,
-        "maxLength",
-        head + fill * body + tail,
-        head + fill * (body + 1) + tail,
-        f"Too long: may not be more than {longest} bytes",
-    )
-
-
-def _range(path: str, low: int | None, high: int | None) -> Iterator[Case]:
-    if low is not None:
-        yield Case(path, "minimum", low, low - 1, f"should be greater than or equal to {low}")
-    if high is not None:
-        yield Case(path, "maximum", high, high + 1, f"should be less than or equal to {high}")
 
 
 def _quantity(path: str, accepts: Any) -> Iterator[Case]:
@@ -48,22 +30,13 @@ def _quantity(path: str, accepts: Any) -> Iterator[Case]:
     yield Case(path, "maxLength", longest, "0" + longest, "Too long: may not be more than 28 bytes")
 
 
-def _required(path: str, *names: str) -> Iterator[Case]:
-    for name in names:
-        whole: Any = EXAMPLE
-        for step in filter(None, path.split(".")):
-            whole = whole[0] if step == "*" else whole[step]
-        field = f"{path}.{name}".lstrip(".")
-        yield Case(path, f"required {name}", whole[name], REMOVED, "Required value", at=field)
-
-
 def _revision(path: str) -> Iterator[Case]:
-    yield from _required(path, "revision", "version", "digest")
-    yield _text(f"{path}.revision", 63)
-    yield _text(f"{path}.version", 256)
-    yield _text(f"{path}.digest", 71)
-    yield from _range(f"{path}.replicas", 0, INT32)
-    yield from _range(f"{path}.readyReplicas", 0, INT32)
+    yield from required(path, "revision", "version", "digest")
+    yield text(f"{path}.revision", 63)
+    yield text(f"{path}.version", 256)
+    yield text(f"{path}.digest", 71)
+    yield from bounds(f"{path}.replicas", 0, INT32)
+    yield from bounds(f"{path}.readyReplicas", 0, INT32)
 
 
 def _conditions(count: int) -> list[dict[str, Any]]:
@@ -78,10 +51,10 @@ METADATA = [
 ]
 
 MODEL = [
-    *_required("", "spec"),
-    *_required("spec", "model"),
-    *_required("spec.model", "uri"),
-    _text(URI, 1024, head="https://example.com/"),
+    *required("", "spec"),
+    *required("spec", "model"),
+    *required("spec.model", "uri"),
+    text(URI, 1024, head="https://example.com/"),
     *(
         Case(
             URI,
@@ -145,9 +118,10 @@ MODEL = [
     ),
     Case("spec.model.digest", "rule", DIGEST, DIGEST[:-1] + "A", "digest must be sha256: and 64 hexadecimal"),
     Case("spec.model.digest", "rule", DIGEST, DIGEST[7:], "digest must be sha256: and 64 hexadecimal digits"),
-    *_required("spec.model.credentials", "secretRef"),
-    *_required("spec.model.credentials.secretRef", "name"),
-    _text("spec.model.credentials.secretRef.name", 253),
+    *bounds("spec.model.refreshSeconds", 0, 86_400),
+    *required("spec.model.credentials", "secretRef"),
+    *required("spec.model.credentials.secretRef", "name"),
+    text("spec.model.credentials.secretRef.name", 253),
     *(
         Case(
             "spec.model.credentials.secretRef.name",
@@ -167,7 +141,7 @@ MODEL = [
 ]
 
 POD = [
-    _text(f"{RUNTIME}.image", 512),
+    text(f"{RUNTIME}.image", 512),
     *(
         Case(f"{RUNTIME}.image", "rule", right, wrong, "image must be [REGISTRY/]NAME[:TAG][@sha256:DIGEST]")
         for right, wrong in (
@@ -211,8 +185,8 @@ POD = [
         {"requests": {"memory": "1025Mi"}},
         "requests.memory (256Mi where it is not given) must not be above limits.memory (1Gi where",
     ),
-    *_range(f"{RUNTIME}.threads", 1, 256),
-    *_range(f"{RUNTIME}.requestTimeoutMilliseconds", 1, 3_600_000),
+    *bounds(f"{RUNTIME}.threads", 1, 256),
+    *bounds(f"{RUNTIME}.requestTimeoutMilliseconds", 1, 3_600_000),
     Case(
         f"{RUNTIME}.nodeSelector",
         "maxProperties",
@@ -231,7 +205,7 @@ POD = [
         Case(f"{RUNTIME}.nodeSelector", "rule", {right: ""}, {wrong: ""}, "keys must be label keys, such as")
         for right, wrong in (("a.b/C_d", "a b"), ("b" * 63, "b" * 64), ("a", "a/"), ("a", "/a"), ("a", ""))
     ),
-    _text(f"{RUNTIME}.nodeSelector.*", 63),
+    text(f"{RUNTIME}.nodeSelector.*", 63),
     *(
         Case(f"{RUNTIME}.nodeSelector.*", "rule", right, wrong, "must be a label value: letters, digits,")
         for right, wrong in (("", "-"), ("A_b.c-1", "a b"), ("a", "a."))
@@ -277,7 +251,7 @@ POD = [
     ),
     Case(f"{TOLERATION}.key", "rule", "example.com/gpu", "gpu!", "key must be a label key, such as gpu"),
     Case(f"{TOLERATION}.operator", "enum", "Equal", "equal", 'supported values: "Exists", "Equal"'),
-    _text(f"{TOLERATION}.value", 63),
+    text(f"{TOLERATION}.value", 63),
     Case(f"{TOLERATION}.value", "rule", "a", "a b", "must be a label value: letters, digits,"),
     Case(
         TOLERATION + ".effect",
@@ -286,7 +260,7 @@ POD = [
         "Never",
         'supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"',
     ),
-    *_range(f"{TOLERATION}.tolerationSeconds", 0, INT32),
+    *bounds(f"{TOLERATION}.tolerationSeconds", 0, INT32),
     Case(
         f"{RUNTIME}.env",
         "maxItems",
@@ -301,8 +275,8 @@ POD = [
         [{"name": "A"}, {"name": "A"}],
         "Duplicate value",
     ),
-    *_required(f"{RUNTIME}.env.*", "name"),
-    _text(f"{RUNTIME}.env.*.name", 128),
+    *required(f"{RUNTIME}.env.*", "name"),
+    text(f"{RUNTIME}.env.*.name", 128),
     *(
         Case(
             f"{RUNTIME}.env.*.name",
@@ -320,12 +294,12 @@ POD = [
         "SLIPWAY_X",
         "names that start with SLIPWAY_ are set by the operator",
     ),
-    _text(f"{RUNTIME}.env.*.value", 4096),
+    text(f"{RUNTIME}.env.*.value", 4096),
 ]
 
 SCALING = [
-    *_range("spec.scaling.minReplicas", 1, None),
-    *_range("spec.scaling.maxReplicas", None, 1000),
+    *bounds("spec.scaling.minReplicas", 1, None),
+    *bounds("spec.scaling.maxReplicas", None, 1000),
     Case(
         "spec.scaling.minReplicas",
         "maximum",
@@ -354,11 +328,11 @@ SCALING = [
     Case("spec.scaling.metrics", "minItems", [{}], [], "should have at least 1 items"),
     Case("spec.scaling.metrics", "maxItems", [{}], [{}, {}], "must have at most 1 item", also="Duplicate"),
     Case("spec.scaling.metrics.*.type", "enum", "CPU", "Memory", 'supported values: "CPU"'),
-    *_range("spec.scaling.metrics.*.targetPercent", 1, 1000),
+    *bounds("spec.scaling.metrics.*.targetPercent", 1, 1000),
 ]
 
 STATUS = [
-    *_range("status.observedGeneration", 0, None),
+    *bounds("status.observedGeneration", 0, None),
     Case(
         "status.conditions",
         "maxItems",
@@ -369,7 +343,7 @@ STATUS = [
     Case(
         "status.conditions", "x-kubernetes-list-type", _conditions(2), _conditions(1) * 2, "Duplicate value"
     ),
-    *_required(
+    *required(
         "status.conditions.*",
         "type",
         "status",
@@ -378,7 +352,7 @@ STATUS = [
         "observedGeneration",
         "lastTransitionTime",
     ),
-    _text("status.conditions.*.type", 316),
+    text("status.conditions.*.type", 316),
     Case(
         "status.conditions.*.status",
         "enum",
@@ -387,12 +361,12 @@ STATUS = [
         'supported values: "True", "False", "Unknown"',
     ),
     Case("status.conditions.*.reason", "minLength", "A", "", "should be at least 1 chars long"),
-    _text("status.conditions.*.reason", 1024),
+    text("status.conditions.*.reason", 1024),
     Case(
         "status.conditions.*.reason", "pattern", "ModelNotFound", "Model not found", "should match '^[A-Za-z]"
     ),
-    _text("status.conditions.*.message", 32768),
-    *_range("status.conditions.*.observedGeneration", 0, None),
+    text("status.conditions.*.message", 32768),
+    *bounds("status.conditions.*.observedGeneration", 0, None),
     Case(
         "status.conditions.*.lastTransitionTime",
         "format",
@@ -400,23 +374,23 @@ STATUS = [
         "2026-01-02 03:04",
         "must be of type date-time",
     ),
-    _text("status.conditions.*.lastTransitionTime", 64, "0", "2026-01-02T03:04:05.0", "Z"),
-    *_required("status.model", "uri", "resolvedURI", "version", "digest", "bytes"),
-    _text("status.model.uri", 1024),
-    _text("status.model.resolvedURI", 1024),
-    _text("status.model.version", 256),
-    _text("status.model.digest", 71),
-    *_range("status.model.bytes", 0, None),
+    text("status.conditions.*.lastTransitionTime", 64, "0", "2026-01-02T03:04:05.0", "Z"),
+    *required("status.model", "uri", "resolvedURI", "version", "digest", "bytes"),
+    text("status.model.uri", 1024),
+    text("status.model.resolvedURI", 1024),
+    text("status.model.version", 256),
+    text("status.model.digest", 71),
+    *bounds("status.model.bytes", 0, None),
     *_revision("status.stable"),
     *_revision("status.canary"),
-    *_range("status.canaryWeight", 0, 100),
+    *bounds("status.canaryWeight", 0, 100),
     Case("status.promotedAt", "format", "2026-01-02T03:04:05Z", "yesterday", "must be of type date-time"),
-    _text("status.promotedAt", 64, "0", "2026-01-02T03:04:05.0", "Z"),
+    text("status.promotedAt", 64, "0", "2026-01-02T03:04:05.0", "Z"),
     *(
-        replace(case, also="should be") for case in _range("status.replicas", 0, INT32)
+        replace(case, also="should be") for case in bounds("status.replicas", 0, INT32)
     ),  # the scale checks too
-    _text("status.selector", 1024),
-    _text("status.url", 1024),
+    text("status.selector", 1024),
+    text("status.url", 1024),
 ]
 
-CASES = [*METADATA, *MODEL, *POD, *SCALING, *STATUS]
+CASES = [*METADATA, *MODEL, *POD, *SCALING, *ROLLOUT, *STATUS]

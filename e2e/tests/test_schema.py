@@ -158,7 +158,13 @@ def test_the_example_holds_every_field_of_the_schema(api: Api) -> None:
     assert (code, answer.get("status")) == (200, EXAMPLE["status"])
 
 
-WRONG_TYPE: dict[str, Any] = {"object": "text", "array": "text", "string": 1, "integer": "1"}
+WRONG_TYPE: dict[str, Any] = {
+    "object": "text",
+    "array": "text",
+    "string": 1,
+    "integer": "1",
+    "boolean": "true",
+}
 
 
 @pytest.mark.parametrize(
@@ -179,13 +185,37 @@ def test_what_is_left_out_is_filled_in_as_the_operator_reads_it(api: Api) -> Non
     code, answer = api.try_spec(MINIMAL)
     assert code == 201, answer
     assert answer["spec"] == {
-        "model": {"uri": "mlflow://fraud@champion"},
+        "model": {"uri": "mlflow://fraud@champion", "refreshSeconds": 60},
         "runtime": {
             "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
             "threads": 1,
             "requestTimeoutMilliseconds": 2000,
         },
         "scaling": {"minReplicas": 1, "maxReplicas": 10, "metrics": [{"type": "CPU", "targetPercent": 70}]},
+        "rollout": {
+            "strategy": "RollingUpdate",
+            "paused": False,
+            "progressDeadlineSeconds": 600,
+            "rollbackWindowRevisions": 2,
+            "historyLimit": 10,
+            "scaleDownDelaySeconds": 30,
+            "abortScaleDownDelaySeconds": 60,
+            "analysis": {
+                "intervalSeconds": 30,
+                "maxDurationSeconds": 3600,
+                "onInconclusive": "Pause",
+                "gates": [
+                    {
+                        "name": "error-rate",
+                        "type": "ErrorRate",
+                        "objective": "1%",
+                        "toleratedRatio": "1.25",
+                        "ruledOutRatio": "2",
+                        "dryRun": False,
+                    }
+                ],
+            },
+        },
     }
     assert ModelDeploymentSpec.model_validate(answer["spec"]) == ModelDeploymentSpec.model_validate(
         MINIMAL["spec"]

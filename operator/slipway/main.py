@@ -17,15 +17,20 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from slipway.core.revision import Settings
+from slipway.core.router.build import RouterSettings
+from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
-from slipway.engine.metrics import Metrics, ModelDeploymentCollector
+from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
+from slipway.engine.routing import Routers
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill, sweep, work
 from slipway.infra import http, leader, logs
 from slipway.infra.kube import KubeClient
+from slipway.infra.mlflow import alias_reader
+from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
 
 log = logging.getLogger(__name__)
@@ -39,11 +44,13 @@ class Environment:
     """What the chart sets."""
 
     settings: Settings
+    routers: RouterSettings
     namespaces: tuple[str, ...]
     namespace: str
     identity: str
     workers: int
     port: int
+    webhook_token: str
 
     @classmethod
     def read(cls) -> Environment:
@@ -55,11 +62,20 @@ class Environment:
         image = os.environ.get("SLIPWAY_SERVER_IMAGE", "")
         if not image:
             sys.exit("SLIPWAY_SERVER_IMAGE is not set: it names the model server image")
+        router_image = os.environ.get("SLIPWAY_ROUTER_IMAGE", "")
+        if not router_image:
+            sys.exit("SLIPWAY_ROUTER_IMAGE is not set: it names the image of Envoy for the routers")
         return cls(
             settings=Settings(
                 server_image=image,
                 image_pull_policy=os.environ.get("SLIPWAY_SERVER_IMAGE_PULL_POLICY") or "IfNotPresent",
                 mlflow_tracking_uri=os.environ.get("SLIPWAY_MLFLOW_TRACKING_URI", ""),
+            ),
+            routers=RouterSettings(
+                image=router_image,
+                image_pull_policy=os.environ.get("SLIPWAY_ROUTER_IMAGE_PULL_POLICY") or "IfNotPresent",
+                least_replicas=int(os.environ.get("SLIPWAY_ROUTER_LEAST_REPLICAS", "2")),
+                most_replicas=int(os.environ.get("SLIPWAY_ROUTER_MOST_REPLICAS", "10")),
             ),
             namespaces=tuple(
                 name.strip()
@@ -70,6 +86,7 @@ class Environment:
             identity=os.environ.get("POD_NAME") or socket.gethostname(),
             workers=int(os.environ.get("SLIPWAY_WORKERS", "16")),
             port=int(os.environ.get("SLIPWAY_HTTP_PORT", str(http.PORT))),
+            webhook_token=os.environ.get("SLIPWAY_WEBHOOK_TOKEN", ""),
         )
 
 
@@ -86,30 +103,45 @@ async def run(environment: Environment) -> None:
     metrics.max_workers.set(environment.workers)
     store = Store()
     registry.register(ModelDeploymentCollector(store))
+    registry.register(RolloutCollector(store))
     ProcessCollector(registry=registry)
     queue: WorkQueue[Key] = WorkQueue(metrics)
     synced, asked_to_stop = asyncio.Event(), asyncio.Event()
     watch_ready, watch_stop = asyncio.Event(), asyncio.Event()
     pulse = http.Pulse()
-    server = await http.serve(registry, pulse, synced.is_set, environment.port)
     beating = asyncio.create_task(pulse.beat())
 
     await _load_kube_config()
-    async with ApiClient() as client:
+    tracking_uri = environment.settings.mlflow_tracking_uri
+    async with ApiClient() as client, router_reader() as reader, alias_reader(tracking_uri) as ask:
+        alias_version = ask if tracking_uri else None
         kube = KubeClient(client, metrics.requested)
         writer = Writer(kube, store, environment.identity)
-        reconciler = Reconciler(store, writer, environment.settings, lambda: datetime.now(UTC))
+        webhook = http.Webhook(
+            environment.webhook_token,
+            lambda namespace, name: writer.request_refresh(Key(namespace, name), _now()),
+        )
+        server = await http.serve(
+            registry,
+            pulse,
+            synced.is_set,
+            environment.port,
+            webhook if environment.webhook_token else None,
+        )
+        routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
+        aliases = Aliases(store, alias_version, queue.add, _now)
+        reconciler = Reconciler(store, writer, routers, aliases, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:
             metrics.lead(leading=True)
-            for key in store.resources():
+            for key in store.everything():
                 queue.add(key)
             workers.extend(
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
                 for _ in range(environment.workers)
             )
-            await sweep(kube, store, queue, environment.namespaces)
+            await asyncio.gather(sweep(kube, store, queue, environment.namespaces), aliases.watch())
 
         await _fill(kube, store, environment.namespaces)
         synced.set()
@@ -137,6 +169,10 @@ async def run(environment: Environment) -> None:
         await watching
     beating.cancel()
     await server.cleanup()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _first(task: asyncio.Task[None], event: asyncio.Event) -> None:

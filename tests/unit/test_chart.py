@@ -181,6 +181,10 @@ def test_the_operator_is_told_what_the_values_say() -> None:
         "USER": "slipway",
         "SLIPWAY_SERVER_IMAGE": "slipway.dev/server:dev",
         "SLIPWAY_SERVER_IMAGE_PULL_POLICY": "Never",
+        "SLIPWAY_ROUTER_IMAGE": "slipway.dev/router:dev",
+        "SLIPWAY_ROUTER_IMAGE_PULL_POLICY": "IfNotPresent",
+        "SLIPWAY_ROUTER_LEAST_REPLICAS": "2",
+        "SLIPWAY_ROUTER_MOST_REPLICAS": "10",
         "SLIPWAY_MLFLOW_TRACKING_URI": "http://mlflow.mlflow:5000",
         "SLIPWAY_WATCH_NAMESPACES": "payments,search",
         "SLIPWAY_WORKERS": "8",
@@ -269,15 +273,32 @@ def test_the_network_policy_lets_in_metrics_and_out_dns_and_the_api_server() -> 
     policy = find(render(), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["ingress"] == [{"ports": [{"port": 8082, "protocol": "TCP"}]}]
-    assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[53, 53], [443, 6443]]
+    ports = [[port["port"] for port in rule["ports"]] for rule in policy["egress"]]
+    assert ports == [[53, 53], [9902], [443, 6443]]
     peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     values = {"metricsFrom": [peer], "apiServer": {"cidrs": ["10.0.0.1/32"], "ports": [6443]}}
     narrow = find(render(networkPolicy=values), "NetworkPolicy")["spec"]
     assert narrow["ingress"][0]["from"] == [peer]
-    assert narrow["egress"][1] == {
+    assert narrow["egress"][2] == {
         "ports": [{"port": 6443, "protocol": "TCP"}],
         "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
     }
+
+
+def test_the_network_policy_lets_the_operator_ask_mlflow_where_it_is_told_of_one() -> None:
+    for uri, port in (
+        ("http://mlflow.mlflow:5000", 5000),
+        ("http://mlflow.mlflow", 80),
+        ("https://mlflow.example.com/team", 443),
+    ):
+        policy = find(render(mlflow={"trackingURI": uri}), "NetworkPolicy")["spec"]
+        assert {"ports": [{"port": port, "protocol": "TCP"}]} in policy["egress"]
+
+
+def test_the_webhook_takes_its_token_from_the_secret_that_is_named() -> None:
+    assert "SLIPWAY_WEBHOOK_TOKEN" not in environment(render())
+    found = environment(render(webhook={"tokenSecret": {"name": "hook", "key": "word"}}))
+    assert found["SLIPWAY_WEBHOOK_TOKEN"] == {"secretKeyRef": {"name": "hook", "key": "word"}}
 
 
 @pytest.mark.parametrize(
@@ -333,6 +354,14 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "server.image.tag": ("1", {}),
     "server.image.digest": (DIGEST, {}),
     "server.image.pullPolicy": ("Always", {}),
+    "router.image.repository": ("a/b", {}),
+    "router.image.tag": ("1", {}),
+    "router.image.digest": (DIGEST, {}),
+    "router.image.pullPolicy": ("Always", {}),
+    "router.minReplicas": (1, {}),
+    "router.maxReplicas": (3, {}),
+    "webhook.tokenSecret.name": ("webhook", {}),
+    "webhook.tokenSecret.key": ("other", {"webhook": {"tokenSecret": {"name": "webhook"}}}),
     "imagePullSecrets": ([{"name": "pull"}], {}),
     "mlflow.trackingURI": ("http://mlflow:5000", {}),
     "watchNamespaces": (["a"], {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -13,17 +13,23 @@ from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, R
 from slipway.core import names
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
+from slipway.core.router.build import RouterSettings
+from slipway.core.router.readback import RouterState
+from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.reconcile import Reconciler
+from slipway.engine.routing import Routers
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
+from tests.unit.fake_routers import RouterPods
 
 NAMESPACE = "payments"
 NAME = "fraud"
 KEY = Key(NAMESPACE, NAME)
 SETTINGS = Settings("slipway.dev/server:dev", "IfNotPresent", "http://mlflow.mlflow:5000")
+ROUTERS = RouterSettings("slipway.dev/router:dev")
 #: Looks at the cluster after which it should have come to rest.
 MOST_LOOKS = 300
 
@@ -35,12 +41,21 @@ class Killed(BaseException):
 class Operator:
     """One process of the operator: what it has seen, and what it is to look at."""
 
-    def __init__(self, kube: FakeKube, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        kube: FakeKube,
+        clock: Callable[[], datetime],
+        read_router: Callable[[str], Awaitable[RouterState | None]],
+        ask: Callable[[Alias], Awaitable[str | None]],
+    ) -> None:
         self.kube = kube
         self.store = Store()
-        self.reconciler = Reconciler(self.store, Writer(kube, self.store, "operator-0"), SETTINGS, clock)
-        self.clock = clock
         self.dirty: set[Key] = set()
+        writer = Writer(kube, self.store, "operator-0")
+        routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
+        self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
+        self.reconciler = Reconciler(self.store, writer, routers, self.aliases, SETTINGS, clock)
+        self.clock = clock
         self.due: dict[Key, datetime] = {}
         self.failed: set[Key] = set()
         #: Exceptions of runs that are to be repeated, newest last.
@@ -50,7 +65,7 @@ class Operator:
     async def start(self) -> None:
         """As ``main`` does: list everything, then look at everything."""
         await fill(self.kube, self.store, ())
-        self.dirty.update(self.store.resources())
+        self.dirty.update(self.store.everything())
 
     def end(self) -> None:
         """The process is gone, and its watches with it."""
@@ -93,7 +108,8 @@ class World:
         self.models: dict[str, Resolution | Failure] = {}
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.pods_refused: str | None = None
-        self.operator = Operator(self.kube, lambda: self.now)
+        self.routers = RouterPods(self.kube)
+        self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
 
@@ -111,11 +127,34 @@ class World:
         else:
             self.kube.update(manifest)
 
+    def annotate(self, annotation: str, value: str | None, name: str = NAME) -> None:
+        """What ``kubectl annotate`` does; None takes the annotation away."""
+
+        def change(live: dict[str, Any]) -> None:
+            found = live["metadata"].setdefault("annotations", {})
+            found.pop(annotation, None)
+            if value is not None:
+                found[annotation] = value
+
+        self.kube.edit((KIND, NAMESPACE, name), change, "kubectl")
+
     async def restart(self) -> None:
         """Another process takes over, and knows nothing."""
         self.operator.end()
-        self.operator = Operator(self.kube, lambda: self.now)
+        self.operator = self._operator()
         await self.operator.start()
+
+    def _dues(self) -> list[datetime]:
+        """What time alone brings about; looking at routers that are at rest goes on for ever."""
+        at_rest = self.now + timedelta(seconds=1)
+        return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
+
+    def _operator(self) -> Operator:
+        return Operator(self.kube, lambda: self.now, self.routers.read, self._version)
+
+    async def _version(self, alias: Alias) -> str | None:
+        found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")
+        return found.version if isinstance(found, Resolution) else None
 
     async def settle(self, retries: int = 3) -> None:
         """Go on until nothing is left to do; what fails is tried again so many times."""
@@ -129,14 +168,35 @@ class World:
                 retries -= 1
                 self.now += timedelta(seconds=5)
                 operator.dirty |= operator.failed
-            elif operator.due and (retries or not operator.failed):
-                self.now = max(self.now, min(operator.due.values()))
+            elif (dues := self._dues()) and (retries or not operator.failed):
+                self.now = max(self.now, min(dues))
                 operator.dirty.update(key for key, due in operator.due.items() if due <= self.now)
             else:
                 return
         raise AssertionError(
             f"no rest after {MOST_LOOKS} looks: {[str(r) for r in self.kube.requests[-20:]]}"
         )
+
+    async def run(self, seconds: float) -> None:
+        """Let so much time pass, with traffic, and everybody do what they do meanwhile."""
+        until = self.now + timedelta(seconds=seconds)
+        while True:
+            operator = self.operator
+            if operator.dirty:
+                await operator.look(min(operator.dirty))
+            elif self._act():
+                continue
+            else:
+                for key in operator.failed:
+                    operator.due.setdefault(key, self.now + timedelta(seconds=1))
+                soon = self.now + timedelta(seconds=10)
+                moment = max(self.now, min([until, soon, *operator.due.values()]))
+                self.routers.serve((moment - self.now).total_seconds())
+                self.now = moment
+                operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
+                await operator.aliases.round()
+                if moment == until and not operator.dirty:
+                    return
 
     def status(self, name: str = NAME) -> dict[str, Any]:
         found: dict[str, Any] = self.kube.find(KIND, NAMESPACE, name)["status"]
@@ -312,7 +372,9 @@ class World:
         if bad is not None:
             return bad
         since = pod.get("status", {}).get("startTime", stamp(self.now))
-        return {"phase": "Running", "startTime": since, "conditions": [_condition("Ready", True)]}
+        ready = [_condition("Ready", True)]
+        # Names do for addresses here.
+        return {"phase": "Running", "startTime": since, "conditions": ready, "podIP": pod["metadata"]["name"]}
 
     def _publish(self, service: Manifest) -> bool:
         meta = service["metadata"]

@@ -20,9 +20,13 @@
 - apiGroups: ['']
   resources: [services, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
-# resolver pods; see why pods of a model fail
+# resolver pods; see why pods of a model fail; have routers read at once
 - apiGroups: ['']
   resources: [pods]
+  verbs: [get, list, watch, create, patch, delete]
+# what routers do; only those with the label of Slipway are asked for
+- apiGroups: ['']
+  resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
 # scale a revision
 - apiGroups: [autoscaling]

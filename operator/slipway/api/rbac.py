@@ -44,7 +44,10 @@ WATCHED = (
     ),
     Permission("apps", ("deployments", "controllerrevisions"), _OWN, "pods and the memory of each revision"),
     Permission("", ("services", "serviceaccounts"), _OWN, "the address of a model, and who its pods are"),
-    Permission("", ("pods",), _OWN, "resolver pods; see why pods of a model fail"),
+    Permission("", ("pods",), _OWN, "resolver pods; see why pods of a model fail; have routers read at once"),
+    Permission(
+        "", ("configmaps",), _OWN, "what routers do; only those with the label of Slipway are asked for"
+    ),
     Permission("autoscaling", ("horizontalpodautoscalers",), _OWN, "scale a revision"),
     Permission("policy", ("poddisruptionbudgets",), _OWN, "keep a revision up while nodes are drained"),
     Permission("discovery.k8s.io", ("endpointslices",), _READ, "see whether the route leads to ready pods"),

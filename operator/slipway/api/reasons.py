@@ -16,6 +16,7 @@ class ConditionType(StrEnum):
     MODEL_RESOLVED = "ModelResolved"
     REVISION_READY = "RevisionReady"
     ROUTE_READY = "RouteReady"
+    TRAFFIC_SYNCED = "TrafficSynced"
     #: kstatus: present and True while work is under way.
     RECONCILING = "Reconciling"
     #: kstatus: present and True when only a person can go on.
@@ -62,6 +63,10 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     PROBE_FAILING = "ProbeFailing"
     CONTAINER_CRASHING = "ContainerCrashing"
+    # The rollout
+    REJECTED = "Rejected"
+    ROUTER_FULL = "RouterFull"
+    ROUTER_UNAVAILABLE = "RouterUnavailable"
     # The resource and its children
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
@@ -158,6 +163,18 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.PROBE_FAILING: Explanation("The server runs but does not become ready.", "Look at the pod's log."),
     Reason.CONTAINER_CRASHING: Explanation("The server keeps exiting.", "Look at the pod's log."),
+    Reason.REJECTED: Explanation(
+        "The wanted revision was found bad and is not tried again by itself; the stable one serves.",
+        "Register a better model, or kubectl slipway retry.",
+    ),
+    Reason.ROUTER_FULL: Explanation(
+        "The routers of the namespace have no room for this model.",
+        "Set spec.traffic.router to Dedicated.",
+    ),
+    Reason.ROUTER_UNAVAILABLE: Explanation(
+        "No router is ready, so that no step can be taken; the stable revision is reached without them.",
+        "Look at the pods of Deployment slipway-router.",
+    ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",
         "Delete or rename it, or rename this resource.",

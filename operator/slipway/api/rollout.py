@@ -13,6 +13,8 @@ MAX_STEPS = 32
 MAX_GATES = 8
 MAX_REJECTED = 20
 MAX_LOOKS = 60
+#: Earlier stable revisions that status remembers.
+MAX_PREVIOUS = 50
 
 Share = Annotated[
     str,
@@ -132,40 +134,76 @@ class Analysis(Block):
     )
 
 
-DEFAULT_STEPS = (
-    Step(setWeight=10),
-    Step(analysis=AnalysisStep()),
-    Step(setWeight=50),
-    Step(analysis=AnalysisStep()),
-)
-
-
 class Rollout(Block):
     """How a new revision takes over."""
 
-    strategy: Literal["RollingUpdate", "Canary"] = Field(
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.steps) || self.strategy in ['Canary', 'BlueGreen', 'Shadow']",
+                    "steps go with strategy Canary, BlueGreen or Shadow",
+                ),
+                rule(
+                    "!has(self.steps) || self.strategy == 'Canary' || "
+                    "!self.steps.exists(step, has(step.setWeight) && step.setWeight > 0)",
+                    "setWeight goes with strategy Canary; BlueGreen and Shadow move all traffic at once",
+                ),
+            ]
+        }
+    )
+
+    strategy: Literal["RollingUpdate", "Canary", "BlueGreen", "Shadow", "Recreate"] = Field(
         default="RollingUpdate",
-        description="RollingUpdate moves all traffic once the new revision is ready; Canary goes by steps.",
+        description=(
+            "RollingUpdate moves all traffic once the new revision is ready. Canary moves it step by step. "
+            "BlueGreen gives the new revision copies of the traffic, then all of it at once. Shadow gives "
+            "it copies until a person promotes it. Recreate ends the old revision before the new one starts."
+        ),
     )
     paused: bool = Field(default=False, description="Hold where it is.")
     progressDeadlineSeconds: int = Field(
         default=600, ge=30, le=86_400, description="A canary that is not ready by then is aborted."
     )
-    steps: tuple[Step, ...] = Field(
-        default=DEFAULT_STEPS, min_length=1, max_length=MAX_STEPS, description="What a canary goes through."
+    rollbackWindowRevisions: int = Field(
+        default=2,
+        ge=0,
+        le=MAX_PREVIOUS,
+        description="Going back to one of so many earlier stable revisions skips the steps.",
+    )
+    historyLimit: int = Field(
+        default=10, ge=0, le=MAX_PREVIOUS, description="Revisions that are remembered beside those in use."
+    )
+    scaleDownDelaySeconds: int = Field(
+        default=30, ge=10, le=86_400, description="How long pods of a replaced revision are kept."
+    )
+    abortScaleDownDelaySeconds: int = Field(
+        default=60, ge=0, le=86_400, description="How long pods of a rejected revision are kept."
+    )
+    steps: tuple[Step, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_STEPS,
+        description=(
+            "What a new revision goes through. Without steps, Canary: 10%, analysis, 50%, analysis; "
+            "BlueGreen: copies of all requests, analysis; Shadow: the same, then it waits for approval."
+        ),
     )
     analysis: Analysis = Field(default=Analysis(), description="The gates, and when they are asked.")
+
+
+_Count = Annotated[int, Field(ge=0, description="Requests.")]
 
 
 class LookStatus(Block):
     """Raw counts between two looks, of which the evidence is computed anew each time."""
 
     canaryRequests: int = Field(ge=0, description="Requests that the canary answered.")
-    canaryEvents: tuple[int, ...] = Field(
+    canaryEvents: tuple[_Count, ...] = Field(
         max_length=MAX_GATES, description="Of these, what counts against each gate."
     )
     stableRequests: int = Field(ge=0, description="Requests that the stable revision answered.")
-    stableEvents: tuple[int, ...] = Field(
+    stableEvents: tuple[_Count, ...] = Field(
         max_length=MAX_GATES, description="Of these, what counts against each gate."
     )
 
@@ -183,6 +221,9 @@ class Rejection(Block):
 
     revision: str = Field(max_length=63, description="Its name.")
     digest: str = Field(max_length=71, description="SHA-256 of its model's files.")
+    content: str = Field(
+        default="", max_length=63, description="Hash of what was judged: the digest and what runs it."
+    )
     id: str = Field(max_length=96, description="Names the rollout that found it bad.")
     rejectedAt: str = Field(max_length=64, description="When.", json_schema_extra={"format": "date-time"})
     message: str = Field(max_length=1024, description="Why.")
@@ -204,6 +245,9 @@ class RolloutStatus(Block):
     weight: int = Field(default=0, ge=0, le=100, description="Percent of traffic meant for the canary.")
     mirrorPercent: int = Field(default=0, ge=0, le=100, description="Percent of traffic copied to it.")
     canaryReplicas: int = Field(default=1, ge=0, le=1000, description="Pods that it is given at least.")
+    stableReplicas: int = Field(
+        default=0, ge=0, le=1000, description="Pods that the stable revision keeps, to take all traffic back."
+    )
     lookedAt: str | None = Field(
         default=None,
         max_length=64,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import MESSAGE_KEY, Block, rule, string
+from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
 from slipway.contract import Digest
 
 GROUP = "slipway.dev"
@@ -119,6 +120,15 @@ class Model(Block):
         max_length=71,
         description="SHA-256 the model must have; anything else is refused.",
         json_schema_extra={MESSAGE_KEY: "digest must be sha256: and 64 hexadecimal digits in lower case"},
+    )
+    refreshSeconds: int = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description=(
+            "How often a name that can move, such as an MLflow alias, is looked up again; 0 means never. "
+            "With credentials each look takes a short-lived pod, without them none."
+        ),
     )
     credentials: Credentials | None = Field(default=None, description="How the model's store is entered.")
 
@@ -336,6 +346,7 @@ class ModelDeploymentSpec(Block):
     scaling: Scaling = Field(
         default=Scaling(), description="How many pods serve a revision. kubectl scale sets minReplicas."
     )
+    rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
 
 
 class Condition(Block):
@@ -389,6 +400,12 @@ class ModelDeploymentStatus(Block):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     model: ModelStatus | None = Field(default=None, description="What the model URI was resolved to.")
+    refreshRequestedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When the operator's webhook was last asked to look the model up again.",
+        json_schema_extra={"format": "date-time"},
+    )
     stable: RevisionStatus | None = Field(default=None, description="The revision that clients reach.")
     canary: RevisionStatus | None = Field(default=None, description="The revision that is to replace it.")
     canaryWeight: int | None = Field(
@@ -399,6 +416,19 @@ class ModelDeploymentStatus(Block):
         max_length=64,
         description="When the stable revision took over; the old one is kept until its clients left.",
         json_schema_extra={"format": "date-time"},
+    )
+    rollout: RolloutStatus | None = Field(default=None, description="The rollout that is under way.")
+    rejected: tuple[Rejection, ...] = Field(
+        default=(),
+        max_length=MAX_REJECTED,
+        description="Revisions that are not tried again by themselves.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["revision"]},
+    )
+    previous: tuple[Annotated[str, Field(max_length=63, description="Name of a revision.")], ...] = Field(
+        default=(), max_length=MAX_PREVIOUS, description="Earlier stable revisions, the newest first."
+    )
+    routerPort: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of the namespace's router that is this resource's."
     )
     replicas: int = Field(default=0, ge=0, le=_INT32, description="Pods of all revisions.")
     selector: str = Field(

@@ -18,6 +18,9 @@ MANAGED_BY = "slipway"
 #: Hash of what was applied last, so that a field that left a manifest is noticed.
 APPLIED_ANNOTATION = f"{GROUP}/applied"
 
+#: What a router's volumes hold, noted on its pod.
+TOUCHED_ANNOTATION = f"{GROUP}/touched"
+
 SERVER_CONTAINER = "server"
 FETCH_CONTAINER = "fetch"
 RESOLVE_CONTAINER = "resolve"
@@ -34,9 +37,10 @@ def revision_object(model_deployment: str, revision: str) -> str:
     return f"{model_deployment}-{revision}"
 
 
-def resolver_pod(model_deployment: str, task: Mapping[str, Any]) -> str:
-    """Name of the pod that resolves what the task asks; another task gets another pod."""
-    return f"{model_deployment}-resolve-{content_hash(task)[:8]}"
+def resolver_pod(model_deployment: str, task: Mapping[str, Any], moved: str | None = None) -> str:
+    """Name of the pod that resolves what the task asks; another task, or another time, gets another pod."""
+    asked = task if moved is None else [task, moved]
+    return f"{model_deployment}-resolve-{content_hash(asked)[:8]}"
 
 
 def service_account(model_deployment: str) -> str:
@@ -62,3 +66,8 @@ def pod_selector(model_deployment: str, revision: str | None = None) -> dict[str
     if revision is not None:
         selector[REVISION_LABEL] = revision
     return selector
+
+
+def router_selector() -> dict[str, str]:
+    """Labels that select the routers of a namespace."""
+    return {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: "router"}

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     SERVICE_ACCOUNT = "ServiceAccount"
     POD = "Pod"
     ENDPOINT_SLICE = "EndpointSlice"
+    CONFIG_MAP = "ConfigMap"
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,57 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class ArmCount:
+    """What one revision answered: requests, errors, and how many took longer than each bound in ms."""
+
+    requests: int = 0
+    errors: int = 0
+    slow: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the routers do for one ModelDeployment, as each of them says itself.
+
+    Attributes:
+        routers: router pods that are there.
+        knowing: of these, that were seen to have the route.
+        weights: percent to the canary, as seen on each.
+        reached: revisions that any of them sends anything to, copies included.
+        canary_pods: pods of the canary that every router knows and finds well.
+        canary: what the canary answered since the last look; None where it could not be had.
+        stable: likewise of the stable revision.
+        fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
+    """
+
+    routers: int = 0
+    knowing: int = 0
+    weights: frozenset[int] = frozenset()
+    reached: frozenset[str] = frozenset()
+    canary_pods: int = 0
+    canary: ArmCount | None = None
+    stable: ArmCount | None = None
+    fault: Fault | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every router has the route."""
+        return 0 < self.routers == self.knowing
+
+
+@dataclass(frozen=True)
 class Observed:
     """The children of one ModelDeployment, and what writing them met with."""
 
     children: Mapping[Kind, tuple[Manifest, ...]] = field(default_factory=dict)
     #: What the last round of writes met with, by the child that could not be written.
     faults: Mapping[Reference, Fault] = field(default_factory=dict)
+    #: What the routers of the namespace do for it; None where none is asked.
+    traffic: Traffic | None = None
+    #: A port of the namespace's routers that no ModelDeployment has; None where none is needed or left.
+    free_port: int | None = None
+    #: Why the model's name is to be looked up again, another word each time; None where it is not.
+    moved: str | None = None
 
     def of(self, kind: Kind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""
@@ -80,7 +126,13 @@ class Observed:
         return frozenset(found)
 
 
-def observe(children: Iterable[Manifest], faults: Mapping[Reference, Fault] | None = None) -> Observed:
+def observe(
+    children: Iterable[Manifest],
+    faults: Mapping[Reference, Fault] | None = None,
+    traffic: Traffic | None = None,
+    free_port: int | None = None,
+    moved: str | None = None,
+) -> Observed:
     """Sort children by kind; those being deleted are as good as gone, but pods, which drain."""
     by_kind: dict[Kind, list[Manifest]] = {}
     for child in children:
@@ -93,6 +145,9 @@ def observe(children: Iterable[Manifest], faults: Mapping[Reference, Fault] | No
             for kind, found in by_kind.items()
         },
         faults=dict(faults or {}),
+        traffic=traffic,
+        free_port=free_port,
+        moved=moved,
     )
 
 

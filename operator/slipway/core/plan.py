@@ -18,40 +18,16 @@ from slipway.core.build.deployment import deployment
 from slipway.core.build.disruption_budget import disruption_budget
 from slipway.core.build.metadata import Owner
 from slipway.core.build.resolver import resolver_pod
-from slipway.core.build.service import revision_service, stable_service
+from slipway.core.build.service import revision_service, routed_service, stable_service
 from slipway.core.build.service_account import service_account
 from slipway.core.diagnosis import probe_deadline
 from slipway.core.observed import Kind, Manifest, Observed, Reference, revision_of_object
 from slipway.core.resolution import Resolution, resolve
 from slipway.core.resource import Resource
+from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_from, revision_of
-
-#: How long a revision is kept after another took its place: every node has to learn the new endpoints first.
-RETIREMENT = timedelta(seconds=10)
-#: ControllerRevisions that are remembered.
-HISTORY = 10
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which revision does what.
-
-    Attributes:
-        stable: the revision that clients reach, or None before the first has become ready.
-        candidate: the revision that is to become stable, or None.
-        wanted: the revision that the spec asks for, or None while its model is not resolved.
-        promoted_at: when the stable revision took over.
-    """
-
-    stable: str | None = None
-    candidate: str | None = None
-    wanted: Revision | None = None
-    promoted_at: datetime | None = None
-
-    @property
-    def routed(self) -> str | None:
-        """The revision behind the Service: the stable one or, before there is one, the candidate."""
-        return self.stable or self.candidate
+from slipway.core.roles import Roles, assign_roles, floor
+from slipway.core.traffic import is_routed
 
 
 @dataclass(frozen=True)
@@ -64,6 +40,7 @@ class Plan:
         roles: who does what once this is written.
         resolution: what is known of the model.
         resolver: name of the pod that would resolve it.
+        router_port: its listener on the namespace's routers, or None where it needs none.
         requeue_at: when to look again although nothing changed, or None.
     """
 
@@ -72,6 +49,7 @@ class Plan:
     roles: Roles = field(default_factory=Roles)
     resolution: Resolution = field(default_factory=Resolution)
     resolver: str = ""
+    router_port: int | None = None
     requeue_at: datetime | None = None
 
 
@@ -88,100 +66,55 @@ def plan(
         now: the time, with a time zone.
     """
     owner = resource.owner
-    resolver = resolver_pod(owner, spec, settings)
+    resolver = resolver_pod(owner, spec, settings, observed.moved)
     resolver_name = str(resolver["metadata"]["name"])
-    resolution = resolve(spec, resource.status, observed.find(Kind.POD, resolver_name), now)
+    resolution = resolve(spec, resource.status, observed.find(Kind.POD, resolver_name), now, observed.moved)
     wanted = revision_of(spec, resolution.model, settings) if resolution.model else None
     roles = assign_roles(resource, spec, wanted, observed, now)
 
     apply: list[dict[str, Any]] = [service_account(owner)]
-    if resolution.model is None and observed.find(Kind.POD, resolver_name) is None:
+    if resolution.asking and observed.find(Kind.POD, resolver_name) is None:
         apply.append(resolver)
-    for revision in _kept_revisions(roles, observed):
+    for revision in _kept_revisions(spec, roles, observed):
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
+    router_port = (resource.status.routerPort or observed.free_port) if is_routed(spec) else None
     if roles.routed is not None:
-        apply.append(stable_service(owner, roles.routed))
+        apply.append(_client_service(owner, roles, router_port, observed))
 
-    retired = _retired(owner, roles, observed, now)
+    retired = retired_children(owner, spec.rollout, roles, observed, now)
     return Plan(
         apply=tuple(apply),
         delete=(*_spent_resolvers(resolver_name, resource, resolution, observed, now), *retired),
         roles=roles,
         resolution=resolution,
         resolver=resolver_name,
+        router_port=router_port,
         requeue_at=_earliest(
             now,
             resolution.retry_at,
             roles.promoted_at + RETIREMENT if roles.promoted_at else None,
+            *kept_until(spec.rollout, roles).values(),
+            now + timedelta(seconds=roles.rollout_wait) if roles.rollout_wait is not None else None,
             probe_deadline(observed.pods(roles.wanted.name)) if roles.wanted else None,
         ),
     )
 
 
-def assign_roles(
-    resource: Resource,
-    spec: ModelDeploymentSpec,
-    wanted: Revision | None,
-    observed: Observed,
-    now: datetime,
-) -> Roles:
-    """Decide who is stable: the wanted revision once it can carry what the stable one carries."""
-    status = resource.status
-    promoted_at = datetime.fromisoformat(status.promotedAt) if status.promotedAt else None
-    stable = status.stable.revision if status.stable else _served(resource.owner, observed)
-    if wanted is None or wanted.name == stable:
-        return Roles(stable, None, wanted, promoted_at)
-    needed = _floor(spec, stable, observed) if stable else 1
-    if ready_replicas(observed, resource.owner, wanted.name) >= needed:
-        return Roles(wanted.name, None, wanted, now)
-    return Roles(stable, wanted.name, wanted, promoted_at)
-
-
-def ready_replicas(observed: Observed, owner: Owner, revision: str) -> int:
-    """Ready pods of a revision's Deployment as its controller counts them for its newest template."""
-    found = observed.find(Kind.DEPLOYMENT, names.revision_object(owner.name, revision))
-    if found is None:
-        return 0
-    if not is_counted(found):
-        return 0
-    status = found.get("status") or {}
-    return min(int(status.get("readyReplicas", 0)), int(status.get("updatedReplicas", 0)))
-
-
-def is_counted(deployment: Manifest) -> bool:
-    """Whether a Deployment's controller has seen its newest spec, which its numbers speak of then."""
-    seen = int((deployment.get("status") or {}).get("observedGeneration", 0))
-    return seen >= int(deployment["metadata"].get("generation", 0))
-
-
-def _served(owner: Owner, observed: Observed) -> str | None:
-    """The revision that the live Service leads to, should status have been lost while it serves."""
-    service = observed.find(Kind.SERVICE, owner.name)
-    if service is None:
-        return None
-    revision = (service["spec"].get("selector") or {}).get(names.REVISION_LABEL)
-    pods = {pod["metadata"]["name"] for pod in observed.pods(revision)} if revision else set()
-    return revision if pods & observed.ready_pods_behind(owner.name) else None
-
-
-def _floor(spec: ModelDeploymentSpec, stable: str, observed: Observed) -> int:
-    """Pods that a candidate needs before it may take over from the stable revision."""
-    carrying = sum(
-        int((found.get("status") or {}).get("readyReplicas", 0))
-        for found in observed.of(Kind.DEPLOYMENT)
-        if revision_of_object(found) == stable
-    )
-    return min(max(spec.scaling.minReplicas, carrying, 1), spec.scaling.maxReplicas)
-
-
-def _kept_revisions(roles: Roles, observed: Observed) -> list[Revision]:
+def _kept_revisions(spec: ModelDeploymentSpec, roles: Roles, observed: Observed) -> list[Revision]:
     """The stable revision as it is remembered, then the wanted one."""
-    kept = [roles.wanted] if roles.wanted else []
+    kept = [roles.wanted] if roles.wanted and roles.rejection is None else []
+    if spec.rollout.strategy == "Recreate" and roles.stable is None and _others(roles, observed):
+        kept = []
     if roles.stable is not None and (roles.wanted is None or roles.wanted.name != roles.stable):
         stable = remembered(roles.stable, observed)
         if stable is not None:
             kept.insert(0, stable)
     return kept
+
+
+def _others(roles: Roles, observed: Observed) -> bool:
+    """Whether pods of another revision than the candidate are still there."""
+    return any(revision_of_object(pod) not in (None, roles.candidate) for pod in observed.of(Kind.POD))
 
 
 def remembered(revision: str, observed: Observed) -> Revision | None:
@@ -205,16 +138,33 @@ def _revision_objects(
     observed: Observed,
     settings: Settings,
 ) -> list[dict[str, Any]]:
-    taking_over = revision.name == roles.candidate and roles.stable is not None
-    floor = _floor(spec, roles.stable, observed) if taking_over and roles.stable else 0
+    least = 0
+    if revision.name == roles.candidate and roles.stable is not None:
+        least = roles.rollout.canaryReplicas if roles.rollout else floor(spec, roles.stable, observed)
+    elif revision.name == roles.stable and roles.rollout is not None:
+        # What the canary carries may come back at any moment.
+        least = roles.rollout.stableReplicas
     number = _number(revision.name, roles, observed)
     return [
         controller_revision(owner, revision, number),
         deployment(owner, revision, settings.image_pull_policy),
         revision_service(owner, revision.name),
-        autoscaler(owner, revision.name, spec.scaling, floor),
+        autoscaler(owner, revision.name, spec.scaling, least),
         disruption_budget(owner, revision.name),
     ]
+
+
+def _client_service(
+    owner: Owner, roles: Roles, router_port: int | None, observed: Observed
+) -> dict[str, Any]:
+    """Through the routers once every one of them has the route, and for as long as one of them is ready."""
+    traffic = observed.traffic
+    if router_port is not None and roles.stable is not None and traffic is not None:
+        live = observed.find(Kind.SERVICE, owner.name)
+        there = live is not None and live["spec"].get("selector") == names.router_selector()
+        if traffic.complete or (there and observed.ready_pods_behind(owner.name)):
+            return routed_service(owner, router_port)
+    return stable_service(owner, roles.routed or "")
 
 
 def _number(revision: str, roles: Roles, observed: Observed) -> int:
@@ -228,41 +178,11 @@ def _number(revision: str, roles: Roles, observed: Observed) -> int:
     return own if own > highest or (own and not is_wanted) else highest + 1
 
 
-def _retired(owner: Owner, roles: Roles, observed: Observed, now: datetime) -> list[Manifest]:
-    """Children of revisions that nobody reaches any more."""
-    if roles.wanted is None:
-        return []
-    if roles.promoted_at is not None and now < roles.promoted_at + RETIREMENT:
-        return []
-    kept = {roles.stable, roles.candidate}
-    reached = observed.ready_pods_behind(owner.name)
-    leaving = {
-        revision
-        for kind in (Kind.DEPLOYMENT, Kind.SERVICE, Kind.AUTOSCALER, Kind.DISRUPTION_BUDGET)
-        for child in observed.of(kind)
-        if (revision := revision_of_object(child)) is not None and revision not in kept
-    }
-    leaving = {
-        revision
-        for revision in leaving
-        if not reached & {pod["metadata"]["name"] for pod in observed.pods(revision)}
-    }
-    # The autoscaler first, so that it does not act on a Deployment that is going.
-    order = (Kind.AUTOSCALER, Kind.DISRUPTION_BUDGET, Kind.SERVICE, Kind.DEPLOYMENT)
-    retired = [child for kind in order for child in observed.of(kind) if revision_of_object(child) in leaving]
-    history = sorted(
-        (found for found in observed.of(Kind.CONTROLLER_REVISION) if revision_of_object(found) not in kept),
-        key=lambda found: int(found["revision"]),
-        reverse=True,
-    )
-    return retired + history[HISTORY:]
-
-
 def _spent_resolvers(
     current: str, resource: Resource, resolution: Resolution, observed: Observed, now: datetime
 ) -> list[Manifest]:
     """Resolver pods that have said what they had to say, or that nobody asks any more."""
-    recorded = resolution.model is not None and resolution.model == resource.status.model
+    recorded = not resolution.asking and resolution.model == resource.status.model
     retry = resolution.retry_at is not None and resolution.retry_at <= now
     spent = []
     for found in observed.of(Kind.POD):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
@@ -27,26 +27,44 @@ class Resolution:
         model: what the URI means, or None while that is not known.
         fault: why it is not known, or None while it is being found out.
         retry_at: when a failed resolver pod makes room for another try.
+        asking: whether a resolver pod is to be there.
     """
 
     model: ModelStatus | None = None
     fault: Fault | None = None
     retry_at: datetime | None = None
+    asking: bool = False
 
 
 def resolve(
+    spec: ModelDeploymentSpec,
+    status: ModelDeploymentStatus,
+    pod: Manifest | None,
+    now: datetime,
+    moved: str | None = None,
+) -> Resolution:
+    """Read the answer from status, where it is kept, or else from the resolver pod.
+
+    While a name that moved is looked up again, what it meant before stands.
+    """
+    known = status.model
+    if known is None or known.uri != spec.model.uri or spec.model.digest not in (None, known.digest):
+        return _from_pod(spec, status, pod, now)
+    if moved is None:
+        return Resolution(model=known)
+    again = _from_pod(spec, status, pod, now)
+    return again if again.model is not None else replace(again, model=known)
+
+
+def _from_pod(
     spec: ModelDeploymentSpec, status: ModelDeploymentStatus, pod: Manifest | None, now: datetime
 ) -> Resolution:
-    """Read the answer from status, where it is kept, or else from the resolver pod."""
-    known = status.model
-    if known is not None and known.uri == spec.model.uri and spec.model.digest in (None, known.digest):
-        return Resolution(model=known)
     if pod is None or pod["metadata"].get("deletionTimestamp"):
-        return Resolution()
+        return Resolution(asking=True)
     phase = (pod.get("status") or {}).get("phase")
     if phase not in ("Succeeded", "Failed"):
         # A resolver has no readiness probe: while it works it is ready, however long a large model takes.
-        return Resolution(fault=None if is_ready(pod) else diagnose_pod(pod, now))
+        return Resolution(fault=None if is_ready(pod) else diagnose_pod(pod, now), asking=True)
     answer = _answer(pod)
     if answer is not None:
         return Resolution(
@@ -65,7 +83,7 @@ def resolve(
             f"the resolver pod ended without an answer{f': {fault.message}' if fault else ''}",
         )
     ended = _ended_at(pod, now)
-    return Resolution(fault=fault, retry_at=ended + _patience(status, ended))
+    return Resolution(fault=fault, retry_at=ended + _patience(status, ended), asking=True)
 
 
 def _answer(pod: Manifest) -> Resolved | None:

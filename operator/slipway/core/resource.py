@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -22,6 +23,7 @@ class Resource:
         spec: what is asked for, or the fault that keeps it from being read.
         status: what was reported last; empty if it cannot be read.
         deleting: whether it is on its way out.
+        annotations: of the resource; commands to a rollout are among them.
     """
 
     owner: Owner
@@ -29,6 +31,7 @@ class Resource:
     spec: ModelDeploymentSpec | Fault
     status: ModelDeploymentStatus
     deleting: bool
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(manifest: Manifest) -> Resource:
@@ -40,6 +43,7 @@ def read(manifest: Manifest) -> Resource:
         spec=_spec(manifest),
         status=_status(manifest),
         deleting="deletionTimestamp" in meta,
+        annotations=meta.get("annotations") or {},
     )
 
 

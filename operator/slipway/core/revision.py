@@ -35,6 +35,13 @@ class Revision:
         """Hash of the content, the same wherever and whenever it is computed."""
         return names.content_hash(self.content())
 
+    @property
+    def judged(self) -> str:
+        """Hash of what a rollout judges: the same bytes under another version's name are judged already."""
+        content = self.content()
+        content["model"] = self.model.digest
+        return names.content_hash(content)
+
     def content(self) -> dict[str, Any]:
         """As stored in a ControllerRevision.
 

@@ -12,7 +12,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from slipway.api.rollout import MAX_LOOKS, Analysis, GateStatus, LookStatus, Rollout, RolloutStatus, Step
+from slipway.api.rollout import (
+    MAX_LOOKS,
+    Analysis,
+    AnalysisStep,
+    GateStatus,
+    LookStatus,
+    Pause,
+    Rollout,
+    RolloutStatus,
+    SetMirror,
+    Step,
+)
 from slipway.core.gates import judge
 from slipway.core.observed import Fault
 
@@ -23,6 +34,7 @@ class Command(StrEnum):
     PROMOTE = "promote"
     PROMOTE_FULL = "promote-full"
     ABORT = "abort"
+    PAUSE = "pause"
     RETRY = "retry"
 
 
@@ -41,6 +53,8 @@ class Situation:
     Attributes:
         canary: name of the canary's revision.
         canary_ready: its ready pods.
+        canary_routed: of these, those that every router knows and finds well; traffic for any other one
+            would go to the stable revision instead, and count against the canary.
         stable_ready: ready pods of the stable revision.
         max_replicas: that a revision may have.
         fault: what keeps the canary's pods from being ready, or None.
@@ -51,6 +65,7 @@ class Situation:
 
     canary: str
     canary_ready: int
+    canary_routed: int
     stable_ready: int
     max_replicas: int
     fault: Fault | None = None
@@ -85,25 +100,45 @@ def decide(rollout: Rollout, before: RolloutStatus | None, seen: Situation, now:
     """
     state = before if before is not None and before.revision == seen.canary else _begin(seen, now)
     if Command.ABORT in seen.commands:
-        return _abort(state, "aborted by a person")
+        return _abort(state, "aborted by a person", seen)
     if state.phase == "Aborting":
-        return _abort(state, state.message)
+        return _abort(state, state.message.removeprefix(_HOLDS), seen)
     state = _look(state, rollout.analysis, seen, now)
     failed = next(
         (gate for gate in state.gates if _acts(gate, rollout.analysis) and gate.verdict == "Fail"), None
     )
     if failed is not None:
-        return _abort(state, f"gate {failed.name}: {failed.message}")
+        return _abort(state, f"gate {failed.name}: {failed.message}", seen)
     carries = state.weight > 0 and seen.canary_ready == 0
     if seen.fault is not None and (carries or _is_overdue(state, rollout, seen, now)):
-        return _abort(state, f"{seen.fault.reason}: {seen.fault.message}")
+        return _abort(state, f"{seen.fault.reason}: {seen.fault.message}", seen)
     if _is_overdue(state, rollout, seen, now):
-        return _abort(state, f"not ready within {rollout.progressDeadlineSeconds} s")
+        return _abort(state, f"not ready within {rollout.progressDeadlineSeconds} s", seen)
     if Command.PROMOTE_FULL in seen.commands or state.phase == "Promoting":
         return _promote(state, seen)
     if rollout.paused:
         return Decision(_changed(state, phase="Paused", message="spec.rollout.paused is true"))
+    if Command.PAUSE in seen.commands:
+        return Decision(_changed(state, phase="Paused", message="paused; kubectl slipway resume goes on"))
+    if seen.stable_ready == 0:
+        return _wait(state, "holds while the stable revision has no ready pod to compare with or go back to")
     return _walk(rollout, state, seen, now)
+
+
+def steps_of(rollout: Rollout) -> tuple[Step, ...]:
+    """The steps of a rollout: its own, or those that its strategy stands for."""
+    if rollout.steps is not None:
+        return rollout.steps
+    return _STEPS.get(rollout.strategy, ())
+
+
+_ANALYSIS = Step(analysis=AnalysisStep())
+_COPIES = Step(setMirror=SetMirror(percent=100))
+_STEPS: dict[str, tuple[Step, ...]] = {
+    "Canary": (Step(setWeight=10), _ANALYSIS, Step(setWeight=50), _ANALYSIS),
+    "BlueGreen": (_COPIES, _ANALYSIS),
+    "Shadow": (_COPIES, _ANALYSIS, Step(pause=Pause(untilApproved=True))),
+}
 
 
 def needed_pods(weight: int, seen: Situation) -> int:
@@ -113,8 +148,9 @@ def needed_pods(weight: int, seen: Situation) -> int:
 
 def _walk(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     """Do as many steps as are done at once, and stop at the first that is not."""
-    while state.step < len(rollout.steps):
-        step = rollout.steps[state.step]
+    steps = steps_of(rollout)
+    while state.step < len(steps):
+        step = steps[state.step]
         waiting = _enter(step, state, rollout, seen, now)
         if waiting is not None:
             return waiting
@@ -142,8 +178,11 @@ def _enter(
     target = _target(step, state)
     if step.setWeight is not None:
         return _reach_weight(state, step.setWeight, seen)
-    if step.setMirror is not None and step.setMirror.percent and seen.canary_ready < 1:
-        return _wait(state, "the canary has no ready pod to mirror to")
+    if step.setMirror is not None and step.setMirror.percent:
+        pods = needed_pods(step.setMirror.percent, seen)
+        if (lacking := _lacking(pods, seen)) is not None:
+            grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
+            return _wait(grown, f"{lacking} for copies")
     if step.setCanaryScale is not None and seen.canary_ready < min(target.canaryReplicas, seen.max_replicas):
         return _wait(target, f"{seen.canary_ready} of {target.canaryReplicas} canary pods are ready")
     if step.pause is not None:
@@ -157,11 +196,20 @@ def _reach_weight(state: RolloutStatus, weight: int, seen: Situation) -> Decisio
     """Capacity first, then weight, then proof that every router does as it was told."""
     pods = needed_pods(weight, seen)
     grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
-    if weight > state.weight and seen.canary_ready < pods:
-        return _wait(grown, f"{seen.canary_ready} of {pods} canary pods are ready for {weight}%")
+    if weight > state.weight and (lacking := _lacking(pods, seen)) is not None:
+        return _wait(grown, f"{lacking} for {weight}%")
     reached = _changed(grown, weight=weight)
     if seen.seen_weights != frozenset({weight}):
         return _wait(reached, f"not every router sends {weight}% yet")
+    return None
+
+
+def _lacking(pods: int, seen: Situation) -> str | None:
+    """What keeps a canary from carrying anything, or None."""
+    if seen.canary_ready < pods:
+        return f"{seen.canary_ready} of {pods} canary pods are ready"
+    if seen.canary_routed < pods:
+        return f"routers know {seen.canary_routed} of {pods} canary pods"
     return None
 
 
@@ -192,7 +240,7 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
     if analysis.onInconclusive == "Promote":
         return None
     if analysis.onInconclusive == "Abort":
-        return _abort(state, f"no verdict within {analysis.maxDurationSeconds} s")
+        return _abort(state, f"no verdict within {analysis.maxDurationSeconds} s", seen)
     return Decision(
         _changed(state, phase="Paused", message="inconclusive; kubectl slipway promote or abort"),
         wait=_until_look(state, analysis, now),
@@ -208,8 +256,17 @@ def _promote(state: RolloutStatus, seen: Situation) -> Decision:
     return Decision(promoting, Outcome.PROMOTE)
 
 
-def _abort(state: RolloutStatus, message: str) -> Decision:
-    """No traffic; the canary is left once every router has been seen to send it none."""
+_HOLDS = "holds, since the stable revision has no ready pod: "
+
+
+def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
+    """No traffic; the canary is left once every router has been seen to send it none.
+
+    Never into nothing: while only the canary has ready pods, it keeps the share that it has.
+    """
+    if state.weight and seen.canary_ready and not seen.stable_ready:
+        held = f"{_HOLDS}{message}"
+        return Decision(_changed(state, phase="Aborting", mirrorPercent=0, message=held[:1024]))
     aborting = _changed(state, phase="Aborting", weight=0, mirrorPercent=0, message=message[:1024])
     return Decision(aborting, Outcome.REJECT)
 
@@ -250,6 +307,7 @@ def _begin(seen: Situation, now: datetime) -> RolloutStatus:
         id=f"{seen.canary}.{int(now.timestamp())}",
         startedAt=_text(now),
         stepStartedAt=_text(now),
+        stableReplicas=seen.stable_ready,
     )
 
 

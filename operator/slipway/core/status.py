@@ -16,9 +16,11 @@ from slipway.api.types import (
 )
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
-from slipway.core.observed import Fault, Kind, Observed, Reference, revision_of_object
-from slipway.core.plan import RETIREMENT, Plan, is_counted, ready_replicas, remembered
+from slipway.core.observed import Fault, Kind, Observed, Reference, is_ready, revision_of_object
+from slipway.core.plan import Plan, remembered
 from slipway.core.resource import Resource
+from slipway.core.retirement import RETIREMENT
+from slipway.core.roles import is_counted, ready_replicas
 
 #: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
 _UNDER_WAY = frozenset(
@@ -83,6 +85,7 @@ def report(
         ConditionType.MODEL_RESOLVED: resolved,
         ConditionType.REVISION_READY: revision_ready,
         ConditionType.ROUTE_READY: route_ready,
+        **_traffic_synced(plan, observed),
         **_progress(plan, (resolved, revision_ready, route_ready)),
     }
     roles = plan.roles
@@ -90,10 +93,15 @@ def report(
         observedGeneration=resource.generation,
         conditions=_conditions(resource, verdicts, now),
         model=plan.resolution.model or resource.status.model,
+        refreshRequestedAt=resource.status.refreshRequestedAt,
         stable=_revision_status(resource, roles.stable, plan, observed),
         canary=_revision_status(resource, roles.candidate, plan, observed),
-        canaryWeight=0 if roles.candidate and roles.stable else None,
+        canaryWeight=_canary_weight(plan, observed),
         promotedAt=_text(roles.promoted_at),
+        rollout=roles.rollout,
+        rejected=roles.rejected,
+        previous=roles.previous,
+        routerPort=plan.router_port,
         replicas=sum(
             int((found.get("status") or {}).get("replicas", 0)) for found in observed.of(Kind.DEPLOYMENT)
         ),
@@ -127,9 +135,10 @@ def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report
 def _model_resolved(resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed) -> Verdict:
     model = plan.resolution.model
     if model is not None:
-        return Verdict(
-            "True", Reason.RESOLVED, f"{spec.model.uri} is version {model.version}, {model.digest}"
-        )
+        words = f"{spec.model.uri} is version {model.version}, {model.digest}"
+        if plan.resolution.fault is not None:
+            words += f"; looking again failed: {plan.resolution.fault.message}"
+        return Verdict("True", Reason.RESOLVED, words)
     fault = plan.resolution.fault or _first_fault(
         observed,
         (
@@ -152,6 +161,10 @@ def _revision_ready(
     wanted = plan.roles.wanted
     if wanted is None:
         return Verdict("Unknown", Reason.WAITING_FOR_MODEL, "nothing can start before the model is resolved")
+    rejection = plan.roles.rejection
+    if rejection is not None:
+        message = f"{rejection.message}; kubectl slipway retry {resource.owner.name} tries it again"
+        return Verdict("False", Reason.REJECTED, message)
     name = names.revision_object(resource.owner.name, wanted.name)
     fault = _first_fault(
         observed,
@@ -194,12 +207,7 @@ def _route_ready(resource: Resource, plan: Plan, observed: Observed, now: dateti
     fault = _first_fault(observed, (Reference(Kind.SERVICE, resource.owner.name),))
     if fault is not None:
         return Verdict("False", fault.reason, fault.message)
-    service = observed.find(Kind.SERVICE, resource.owner.name)
-    pods = {pod["metadata"]["name"] for pod in observed.pods(routed)}
-    leads = service is not None and service["spec"].get("selector") == names.pod_selector(
-        resource.owner.name, routed
-    )
-    if leads and pods & observed.ready_pods_behind(resource.owner.name):
+    if _leads_to(routed, resource, observed):
         return Verdict("True", Reason.ROUTED, f"Service {resource.owner.name} leads to revision {routed}")
     if _is_moving(plan, now) and _is_served_by_any(resource, observed):
         # Its endpoints follow in a moment; until then clients reach the revision before.
@@ -221,6 +229,50 @@ def _is_served_by_any(resource: Resource, observed: Observed) -> bool:
     """Whether the Service leads to a ready pod of any revision."""
     pods = {pod["metadata"]["name"] for pod in observed.of(Kind.POD) if revision_of_object(pod) is not None}
     return bool(pods & observed.ready_pods_behind(resource.owner.name))
+
+
+def _traffic_synced(plan: Plan, observed: Observed) -> dict[ConditionType, Verdict]:
+    """Whether every router does what it was told; there only where there is a router to be told."""
+    traffic = observed.traffic
+    if traffic is None or plan.router_port is None or plan.roles.stable is None:
+        return {}
+    if traffic.complete:
+        weight = max(traffic.weights, default=0)
+        to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
+        return {ConditionType.TRAFFIC_SYNCED: Verdict("True", Reason.ROUTED, f"every router sends {to}")}
+    if traffic.fault is not None:
+        fault = traffic.fault
+        if fault.reason is not Reason.ROUTER_FULL:
+            fault = Fault(Reason.ROUTER_UNAVAILABLE, f"no router is ready: {fault.reason}: {fault.message}")
+        return {ConditionType.TRAFFIC_SYNCED: Verdict("False", fault.reason, fault.message)}
+    words = f"{traffic.knowing} of {traffic.routers} routers do what they were told"
+    return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.ROLLING_OUT, words)}
+
+
+def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:
+    """Whether a ready pod of a revision stands behind the Service, or behind the routers behind it."""
+    service = observed.find(Kind.SERVICE, resource.owner.name)
+    selector = service["spec"].get("selector") if service is not None else None
+    behind = observed.ready_pods_behind(resource.owner.name)
+    if selector == names.router_selector():
+        traffic = observed.traffic
+        return (
+            bool(behind)
+            and traffic is not None
+            and revision in traffic.reached
+            and any(is_ready(pod) for pod in observed.pods(revision))
+        )
+    if selector != names.pod_selector(resource.owner.name, revision):
+        return False
+    return bool(behind & {pod["metadata"]["name"] for pod in observed.pods(revision)})
+
+
+def _canary_weight(plan: Plan, observed: Observed) -> int | None:
+    """What the routers were seen to do, not what they were told."""
+    if plan.roles.candidate is None or plan.roles.stable is None:
+        return None
+    weights = observed.traffic.weights if observed.traffic else frozenset()
+    return max(weights, default=0)
 
 
 def _ready(
@@ -250,7 +302,9 @@ def _progress(plan: Plan, parts: Iterable[Verdict]) -> dict[ConditionType, Verdi
     if open_parts:
         return {ConditionType.RECONCILING: Verdict("True", open_parts[0].reason, open_parts[0].message)}
     if plan.roles.candidate is not None:
-        message = f"revision {plan.roles.candidate} is to take over"
+        rollout = plan.roles.rollout
+        waits = f": {rollout.message}" if rollout else ""
+        message = f"revision {plan.roles.candidate} is to take over{waits}"
         return {ConditionType.RECONCILING: Verdict("True", Reason.ROLLING_OUT, message)}
     return {}
 
@@ -344,10 +398,30 @@ def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdi
         },
     )
     before = resource.status.stable.revision if resource.status.stable else None
+    step = _step_taken(resource, plan)
+    if step is not None:
+        told = (*told, step)
     if before is not None and plan.roles.stable not in (None, before):
         message = f"revision {plan.roles.stable} took over from {before}"
         return (*told, Notice(normal=True, reason=Reason.SERVING, message=message))
     return told
+
+
+def _step_taken(resource: Resource, plan: Plan) -> Notice | None:
+    """A rollout that began, moved traffic, or came to wait for somebody."""
+    before, now = resource.status.rollout, plan.roles.rollout
+    if now is None:
+        return None
+    what = f"{now.weight}% of traffic is for revision {now.revision}"
+    if now.mirrorPercent:
+        what = f"copies of {now.mirrorPercent}% of requests are for revision {now.revision}"
+    if before is None or before.id != now.id:
+        return Notice(True, Reason.ROLLING_OUT, f"revision {now.revision} is to take over step by step")
+    if (before.weight, before.mirrorPercent) != (now.weight, now.mirrorPercent):
+        return Notice(now.phase != "Aborting", Reason.ROLLING_OUT, what)
+    if now.phase == "Paused" != before.phase:
+        return Notice(True, Reason.ROLLING_OUT, f"{what}; {now.message}")
+    return None
 
 
 def _changed(resource: Resource, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:

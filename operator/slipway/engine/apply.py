@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,15 +11,16 @@ from slipway.api.types import API_VERSION, GROUP, KIND
 from slipway.core import names
 from slipway.core.drift import contains
 from slipway.core.observed import Fault, Kind, Manifest, Reference
-from slipway.core.resource import Resource
 from slipway.core.status import Notice
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
 from slipway.engine.kube import Kube
-from slipway.engine.store import Key, Store, is_owned
+from slipway.engine.store import Key, Store
 
 #: Field managers; fixed, so that what an older operator wrote can be taken back by a newer one.
 WORKLOAD_MANAGER = f"{GROUP}/workload"
 STATUS_MANAGER = f"{GROUP}/status"
+ROUTER_MANAGER = f"{GROUP}/router"
+WEBHOOK_MANAGER = f"{GROUP}/webhook"
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +34,27 @@ class Writer:
         self._store = store
         self._identity = identity
         #: What the API server made of manifests that it rewrites: applying them again would change nothing.
-        self._rewritten: dict[tuple[str, str], str] = {}
+        self._rewritten: dict[str, str] = {}
 
-    async def apply(self, resource: Resource, manifests: Iterable[dict[str, Any]]) -> dict[Reference, Fault]:
+    async def apply(
+        self, key: Key, manifests: Iterable[dict[str, Any]], is_own: Callable[[Manifest], bool]
+    ) -> dict[Reference, Fault]:
         """Apply manifests in their order; the faults of those that could not be.
+
+        Args:
+            key: whose they are.
+            manifests: to be applied.
+            is_own: whether an object that is there already may be taken over.
 
         Raises:
             ApiError: where all that can be done is to try again later.
         """
-        key = Key(resource.owner.namespace, resource.owner.name)
         live = {(child["kind"], child["metadata"]["name"]): child for child in self._store.children(key)}
         faults: dict[Reference, Fault] = {}
         for manifest in manifests:
             name = str(manifest["metadata"]["name"])
             try:
-                await self._apply_one(resource, manifest, live.get((manifest["kind"], name)))
+                await self._apply_one(manifest, live.get((manifest["kind"], name)), is_own)
             except (ApiError, NameTakenError) as error:
                 fault = fault_of(error)
                 if fault is None:
@@ -62,6 +69,31 @@ class Writer:
             await self._kube.delete(child)
             if child["kind"] != Kind.POD:
                 self._store.remove(child)
+
+    async def request_refresh(self, key: Key, now: datetime) -> bool:
+        """Note in status that a model is to be looked up again, which the leader sees; False without one."""
+        manifest = self._store.resource(key)
+        if manifest is None:
+            return False
+        asked = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {name: manifest["metadata"][name] for name in ("name", "namespace", "uid")},
+            "status": {"refreshRequestedAt": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")},
+        }
+        self._store.put(await self._kube.apply_status(asked, WEBHOOK_MANAGER))
+        return True
+
+    async def touch(self, pod: Manifest, content: str) -> None:
+        """Note in a pod's annotations what its volumes hold, so that its kubelet brings them now.
+
+        A kubelet otherwise looks at ConfigMaps once a minute or so.
+        """
+        meta = pod["metadata"]
+        mark = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
+        annotations = {names.TOUCHED_ANNOTATION: content}
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {**mark, "annotations": annotations}}
+        self._store.put(await self._kube.apply(manifest, ROUTER_MANAGER))
 
     async def write_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
         """Write status if it says anything new."""
@@ -108,32 +140,34 @@ class Writer:
             except ApiError as error:
                 log.warning("event not written", extra={"reason": notice.reason.value, "error": str(error)})
 
-    async def _apply_one(self, resource: Resource, manifest: dict[str, Any], live: Manifest | None) -> None:
+    async def _apply_one(
+        self, manifest: dict[str, Any], live: Manifest | None, is_own: Callable[[Manifest], bool]
+    ) -> None:
         digest = names.content_hash(manifest)
         wanted = _annotated(manifest, digest)
-        place = (resource.owner.uid, _place(manifest))
+        place = _place(manifest)
         if live is None:
-            await self._refuse_if_taken(resource, manifest)
+            await self._refuse_if_taken(manifest, is_own)
         elif _applied(live) == digest and (
             contains(live, wanted) or self._rewritten.get(place) == _essence(live)
         ):
             return
-        log.info("applying", extra={"object": place[1]})
+        log.info("applying", extra={"object": place})
         written = await self._kube.apply(wanted, WORKLOAD_MANAGER)
         self._store.put(written)
         if not contains(written, wanted):
-            log.warning("the API server rewrote a manifest", extra={"object": place[1]})
+            log.warning("the API server rewrote a manifest", extra={"object": place})
             self._rewritten[place] = _essence(written)
 
-    async def _refuse_if_taken(self, resource: Resource, manifest: dict[str, Any]) -> None:
+    async def _refuse_if_taken(self, manifest: dict[str, Any], is_own: Callable[[Manifest], bool]) -> None:
         """A forced apply would take over a namesake; so look before the first one.
 
         Raises:
-            NameTakenError: if the name belongs to an object that is not the ModelDeployment's.
+            NameTakenError: if the name belongs to an object that may not be taken over.
         """
-        name, namespace = manifest["metadata"]["name"], resource.owner.namespace
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
         found = await self._kube.get(manifest["kind"], namespace, name)
-        if found is not None and not is_owned(found, resource.owner.uid):
+        if found is not None and not is_own(found):
             raise NameTakenError(
                 f"{manifest['kind']} {name} exists and is not Slipway's; delete or rename it, "
                 "or give this ModelDeployment another name"

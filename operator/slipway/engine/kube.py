@@ -35,6 +35,7 @@ RESOURCES: Mapping[str, ApiResource] = {
     Kind.SERVICE_ACCOUNT: ApiResource("", "v1", "serviceaccounts"),
     Kind.POD: ApiResource("", "v1", "pods"),
     Kind.ENDPOINT_SLICE: ApiResource("discovery.k8s.io", "v1", "endpointslices"),
+    Kind.CONFIG_MAP: ApiResource("", "v1", "configmaps"),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from slipway.core import plan as planning
@@ -12,32 +11,30 @@ from slipway.core.observed import Fault, observe
 from slipway.core.resource import read
 from slipway.core.revision import Settings
 from slipway.core.status import report, report_unreadable
+from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
-from slipway.engine.store import Key, Store
+from slipway.engine.outcome import Outcome
+from slipway.engine.routing import Routers
+from slipway.engine.store import Key, Store, is_owned
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is left to do for a key.
-
-    Attributes:
-        requeue_after: seconds until it should be looked at again though nothing changed, or None.
-        failed: whether something could not be written; it is tried again with back-off.
-    """
-
-    requeue_after: float | None = None
-    failed: bool = False
 
 
 class Reconciler:
     """Reads a ModelDeployment from the store, plans, writes, reports. Safe to repeat at any point."""
 
     def __init__(
-        self, store: Store, writer: Writer, settings: Settings, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        writer: Writer,
+        routers: Routers,
+        aliases: Aliases,
+        settings: Settings,
+        clock: Callable[[], datetime],
     ) -> None:
         """``clock`` tells the time, with a time zone."""
+        self._routers = routers
+        self._aliases = aliases
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -49,6 +46,13 @@ class Reconciler:
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
+        if not key.name:
+            return await self._routers.reconcile(key)
+        outcome = await self._reconcile(key)
+        self._routers.follow(key)
+        return outcome
+
+    async def _reconcile(self, key: Key) -> Outcome:
         manifest = self._store.resource(key)
         if manifest is None:
             return Outcome()
@@ -63,13 +67,20 @@ class Reconciler:
             await self._writer.tell(manifest, told.notices, now)
             return Outcome()
 
-        planned = planning.plan(
-            resource, resource.spec, observe(self._store.children(key)), self._settings, now
-        )
-        faults = await self._writer.apply(resource, planned.apply)
+        if self._routers.is_blind(key.namespace):
+            return Outcome(requeue_after=1.0)
+        traffic, port = self._routers.traffic(resource), self._routers.free_port(resource)
+        moved = self._aliases.moved(resource)
+        observed = observe(self._store.children(key), traffic=traffic, free_port=port, moved=moved)
+        planned = planning.plan(resource, resource.spec, observed, self._settings, now)
+        uid = resource.owner.uid
+        faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))
         await self._writer.delete(planned.delete)
-        told = report(resource, resource.spec, planned, observe(self._store.children(key), faults), now)
+        told = report(
+            resource, resource.spec, planned, observe(self._store.children(key), faults, traffic), now
+        )
         await self._writer.write_status(manifest, told.status)
+        self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
         requeue_after = (planned.requeue_at - now).total_seconds() if planned.requeue_at else None
         return Outcome(requeue_after=requeue_after, failed=bool(faults))

@@ -10,11 +10,12 @@ from typing import Any
 from slipway.api.types import KIND
 from slipway.core import names
 from slipway.core.observed import Kind, Manifest
+from slipway.core.router.build import is_router
 
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """Names a ModelDeployment."""
+    """Names a ModelDeployment or, by an empty name, the routers of a namespace."""
 
     namespace: str
     name: str
@@ -91,7 +92,12 @@ class Store:
         return self._objects[KIND].get((key.namespace, key.name))
 
     def children(self, key: Key) -> list[Manifest]:
-        """Everything labelled as the ModelDeployment's; of Slipway's own kinds, what this very one owns."""
+        """Everything labelled as the ModelDeployment's; of Slipway's own kinds, what this very one owns.
+
+        For the empty name: the routers of the namespace, with all that belongs to them.
+        """
+        if not key.name:
+            return [child for child in self._children.get(key, {}).values() if is_router(child)]
         resource = self.resource(key)
         uid = resource["metadata"]["uid"] if resource else None
         return [
@@ -103,6 +109,11 @@ class Store:
     def resources(self) -> Iterator[Key]:
         """The key of every ModelDeployment."""
         return (Key(*place) for place in list(self._objects[KIND]))
+
+    def everything(self) -> set[Key]:
+        """Everything that can be worked on."""
+        found = set(self.resources())
+        return found | {Key(key.namespace, "") for key in found}
 
     def count(self, kind: str) -> int:
         """How many objects of a kind are known."""
@@ -123,7 +134,8 @@ def owner_key(manifest: Manifest) -> Key | None:
     if manifest["kind"] == KIND:
         return Key(meta["namespace"], meta["name"])
     name = (meta.get("labels") or {}).get(names.MODEL_LABEL)
-    return Key(meta["namespace"], name) if name else None
+    # Empty for what belongs to no ModelDeployment in particular: the routers of the namespace.
+    return Key(meta["namespace"], name) if name is not None else None
 
 
 def is_owned(child: Manifest, uid: str | None) -> bool:

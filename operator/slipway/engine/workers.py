@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES, Kube
 from slipway.engine.metrics import Metrics
+from slipway.engine.outcome import Outcome
 from slipway.engine.queue import WorkQueue
-from slipway.engine.reconcile import Outcome
 from slipway.engine.store import Key, Store
 
 log = logging.getLogger(__name__)
@@ -81,5 +81,5 @@ async def sweep(kube: Kube, store: Store, queue: WorkQueue[Key], namespaces: tup
             continue
         if changed:
             log.warning("sweep found what no watch told", extra={"count": len(changed)})
-        for key in store.resources():
+        for key in store.everything():
             queue.add(key)

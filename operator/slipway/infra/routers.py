@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -23,7 +26,17 @@ from slipway.core.router.readback import (
     read_routes,
 )
 
-__all__ = ["ArmCounters", "ArmState", "RouteState", "RouterError", "RouterState", "read_router"]
+__all__ = [
+    "ArmCounters",
+    "ArmState",
+    "RouteState",
+    "RouterError",
+    "RouterState",
+    "read_router",
+    "router_reader",
+]
+
+log = logging.getLogger(__name__)
 
 #: Seconds until a router that does not answer counts as unreadable.
 TIMEOUT = 5.0
@@ -60,6 +73,21 @@ async def read_router(address: str, session: aiohttp.ClientSession | None = None
         raise RouterError(f"router {address} does not answer: {type(error).__name__} {error}") from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise RouterError(f"router {address} answers as no router does: {error!r}") from error
+
+
+@asynccontextmanager
+async def router_reader() -> AsyncIterator[Callable[[str], Awaitable[RouterState | None]]]:
+    """Reads routers over kept connections; None for one that cannot be read, and the log says why."""
+
+    async def read(address: str) -> RouterState | None:
+        try:
+            return await read_router(address, session)
+        except RouterError as error:
+            log.info("router not read", extra={"error": str(error)})
+            return None
+
+    async with aiohttp.ClientSession() as session:
+        yield read
 
 
 async def _get(session: aiohttp.ClientSession, address: str, query: str) -> dict[str, Any]:

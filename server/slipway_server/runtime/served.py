@@ -159,7 +159,7 @@ def fail(call: Call, error: Exception) -> None:
         call.error = error.with_traceback(None)
     elif isinstance(error, ModelInputError):
         message = f"the model refuses these values: {plain(str(error))}"
-        call.error = RequestError(400, Reason.MODEL_INPUT, message)
+        call.error = RequestError(422, Reason.MODEL_INPUT, message)
     elif isinstance(error, StoppedError):
         call.error = not_now(Reason.DEADLINE, "the request took longer than the server allows")
     elif isinstance(error, MemoryError):

@@ -32,7 +32,7 @@ def test_nothing_is_granted_by_a_wildcard() -> None:
 @pytest.mark.parametrize("table", [WATCHED, OWN_NAMESPACE])
 def test_the_operator_reads_no_secrets_and_grants_no_rights(table: tuple[Permission, ...]) -> None:
     resources = {resource for permission in table for resource in permission.resources}
-    assert resources.isdisjoint({"secrets", "configmaps", "namespaces", "nodes", "customresourcedefinitions"})
+    assert resources.isdisjoint({"secrets", "namespaces", "nodes", "customresourcedefinitions"})
     groups = {permission.group for permission in table}
     assert groups.isdisjoint({"rbac.authorization.k8s.io", "apiextensions.k8s.io"})
     granted = {verb for permission in table for verb in permission.verbs}

@@ -161,7 +161,8 @@ async def test_a_dead_canary_costs_no_client_an_error_and_is_seen(
         arms = (await read_router(router.address)).arms
         seen = arms["fraud", "bbbbbbbbbb"].counters.since(before)
         assert seen.errors == seen.requests > 0
-        assert deviation(seen.requests, 2_000, 10) < MOST_DEVIATION
+        # What went to the other arm at once is no evidence: it says nothing of this one.
+        assert seen.requests < 100
         assert arms["fraud", "aaaaaaaaaa"].counters.errors == 0
 
 

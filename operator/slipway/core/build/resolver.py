@@ -15,11 +15,14 @@ from slipway.core.revision import Settings
 DEADLINE_SECONDS = 900
 
 
-def resolver_pod(owner: Owner, spec: ModelDeploymentSpec, settings: Settings) -> dict[str, Any]:
+def resolver_pod(
+    owner: Owner, spec: ModelDeploymentSpec, settings: Settings, moved: str | None = None
+) -> dict[str, Any]:
     """A pod that runs once, in the user's namespace and with the user's Secret.
 
     A pod rather than a Job: what admission or quota says of it comes back as the answer to its creation, and
-    there is one object less to make, watch and delete for every version of every model.
+    there is one object less to make, watch and delete for every version of every model. ``moved`` sets a
+    later look at the same name apart.
     """
     task = contract.ResolveTask(uri=spec.model.uri, digest=spec.model.digest)
     secret = spec.model.credentials.secretRef.name if spec.model.credentials else None
@@ -54,7 +57,7 @@ def resolver_pod(owner: Owner, spec: ModelDeploymentSpec, settings: Settings) ->
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata(
-            owner, names.resolver_pod(owner.name, pod_spec), names.labels(owner.name, "resolver")
+            owner, names.resolver_pod(owner.name, pod_spec, moved), names.labels(owner.name, "resolver")
         ),
         "spec": pod_spec,
     }

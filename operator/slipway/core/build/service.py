@@ -8,48 +8,64 @@ from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import names
 from slipway.core.build.metadata import Owner, metadata
 
+#: HTTP/2 without TLS, by the name that Kubernetes gives it; "grpc" is known to some meshes alone.
+_GRPC = "kubernetes.io/h2c"
+
 
 def stable_service(owner: Owner, revision: str) -> dict[str, Any]:
     """The Service that carries the ModelDeployment's name and leads to the pods of one revision."""
-    return _service(owner, owner.name, names.labels(owner.name, "route"), revision)
+    return _client_service(owner, names.pod_selector(owner.name, revision), "http", "grpc")
+
+
+def routed_service(owner: Owner, port: int) -> dict[str, Any]:
+    """The same Service, leading to the ModelDeployment's listener on the routers of the namespace.
+
+    The listener tells gRPC and REST apart by itself.
+    """
+    return _client_service(owner, names.router_selector(), port, port)
 
 
 def revision_service(owner: Owner, revision: str) -> dict[str, Any]:
-    """The Service of one revision, whatever share of traffic that has."""
-    return _service(
-        owner,
-        names.revision_object(owner.name, revision),
-        names.labels(owner.name, "model-server", revision),
-        revision,
-    )
+    """The Service of one revision, whatever share of traffic that has.
 
-
-def _service(owner: Owner, name: str, labels: dict[str, str], revision: str) -> dict[str, Any]:
+    Headless: a router has to know every pod, to count, to check and to balance between them.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(owner, name, labels),
+        "metadata": metadata(
+            owner,
+            names.revision_object(owner.name, revision),
+            names.labels(owner.name, "model-server", revision),
+        ),
         "spec": {
             "type": "ClusterIP",
+            "clusterIP": "None",
             "selector": names.pod_selector(owner.name, revision),
+            "ports": [_port("http", HTTP_PORT, "http"), _port("grpc", GRPC_PORT, "grpc", _GRPC)],
+        },
+    }
+
+
+def _client_service(
+    owner: Owner, selector: dict[str, str], http: str | int, grpc: str | int
+) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(owner, owner.name, names.labels(owner.name, "route")),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": selector,
+            # Port 80 needs no number in a URL; the pods' own port is there for clients that know it.
             "ports": [
-                # Port 80 needs no number in a URL; the pods' own port is there for clients that know it.
-                {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
-                {
-                    "name": "http-oip",
-                    "port": HTTP_PORT,
-                    "targetPort": "http",
-                    "protocol": "TCP",
-                    "appProtocol": "http",
-                },
-                {
-                    "name": "grpc",
-                    "port": GRPC_PORT,
-                    "targetPort": "grpc",
-                    "protocol": "TCP",
-                    # What Gateway API knows; "grpc" is known to some meshes only.
-                    "appProtocol": "kubernetes.io/h2c",
-                },
+                _port("http", 80, http),
+                _port("http-oip", HTTP_PORT, http),
+                _port("grpc", GRPC_PORT, grpc, _GRPC),
             ],
         },
     }
+
+
+def _port(name: str, port: int, target: str | int, protocol: str = "http") -> dict[str, Any]:
+    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP", "appProtocol": protocol}

@@ -67,6 +67,12 @@ def labels() -> dict[str, str]:
     }
 
 
+def is_router(child: Mapping[str, Any]) -> bool:
+    """Whether an object is a part of a namespace's routers."""
+    found = child["metadata"].get("labels") or {}
+    return all(found.get(key) == value for key, value in labels().items())
+
+
 def router_objects(
     namespace: str, routes: Sequence[Route], settings: RouterSettings, owners: Sequence[Json]
 ) -> list[Json]:

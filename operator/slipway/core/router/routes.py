@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from slipway.core.router.envoy import ENVOY_ADMIN_PORT, ROUTER_ADMIN_PORT
@@ -157,6 +157,24 @@ def bridge(before: Route | None, wanted: Route) -> Route:
         replace(wanted, weight=0, mirror_percent=0, closed=True),
     )
     return next((way for way in ways if way != before and is_safe(before, way)), wanted)
+
+
+def next_state(possible: Sequence[Route], wanted: Route) -> Route:
+    """The next state on the way to the wanted one, for routers of which each may be in another state.
+
+    Args:
+        possible: every state that a router may be in, the one it was told last at the end; empty for a
+            ModelDeployment that is new to them.
+        wanted: where it has to come to.
+    """
+    if possible and all(before == wanted for before in possible):
+        return wanted
+    if len(possible) < 2:
+        return bridge(possible[0] if possible else None, wanted)
+    ways = (wanted, *(bridge(before, wanted) for before in reversed(possible)))
+    safe = (way for way in ways if all(way == before or is_safe(before, way) for before in possible))
+    # Where none is, routers have to come together first.
+    return next(safe, possible[-1])
 
 
 def _moves(before: Route, after: Route) -> bool:

@@ -1,0 +1,59 @@
+"""Shapes that cases of the accept and refuse table share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from e2e.tests.schema_cases import REMOVED, Case, value_at
+
+INT32 = 2**31 - 1
+
+
+def text(path: str, longest: int, fill: str = "a", head: str = "", tail: str = "") -> Case:
+    """The longest string that is taken, and one character more."""
+    body = longest - len(head) - len(tail)
+    return Case(
+        path,
+        "maxLength",
+        head + fill * body + tail,
+        head + fill * (body + 1) + tail,
+        f"Too long: may not be more than {longest} bytes",
+    )
+
+
+def bounds(path: str, low: int | None, high: int | None) -> Iterator[Case]:
+    if low is not None:
+        yield Case(path, "minimum", low, low - 1, f"should be greater than or equal to {low}")
+    if high is not None:
+        yield Case(path, "maximum", high, high + 1, f"should be less than or equal to {high}")
+
+
+def required(path: str, *names: str) -> Iterator[Case]:
+    for name in names:
+        whole = value_at(path)
+        field = f"{path}.{name}".lstrip(".")
+        yield Case(path, f"required {name}", whole[name], REMOVED, "Required value", at=field)
+
+
+def moment(path: str) -> Iterator[Case]:
+    """A time as RFC 3339 has it."""
+    yield Case(path, "format", "2026-01-02T03:04:05Z", "yesterday", "must be of type date-time")
+    yield text(path, 64, "0", "2026-01-02T03:04:05.0", "Z")
+
+
+def choice(path: str, *words: str) -> Iterator[Case]:
+    """One of several words."""
+    listed = ", ".join(f'"{word}"' for word in words)
+    yield Case(path, "enum", words[-1], "never", f"supported values: {listed}")
+
+
+def items(path: str, most: int, make: Any) -> Iterator[Case]:
+    """The longest list that is taken, and one item more; ``make`` makes the item of an index."""
+    whole = [make(index) for index in range(most + 1)]
+    yield Case(path, "maxItems", whole[:-1], whole, f"Too many: {most + 1}: must have at most {most} items")
+
+
+def twins(path: str, make: Any) -> Iterator[Case]:
+    """A list of items that are told apart by a key."""
+    yield Case(path, "x-kubernetes-list-type", [make(0), make(1)], [make(0), make(0)], "Duplicate value")

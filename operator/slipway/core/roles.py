@@ -1,0 +1,220 @@
+"""Which revision does what: stable, candidate, or none any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, RolloutStatus
+from slipway.api.types import ModelDeploymentSpec
+from slipway.core import names
+from slipway.core.build.metadata import Owner
+from slipway.core.commands import commands_for, is_retried
+from slipway.core.diagnosis import diagnose_pods
+from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
+from slipway.core.resource import Resource
+from slipway.core.revision import Revision
+from slipway.core.rollout import Decision, Outcome, Situation, decide
+from slipway.core.traffic import is_routed, look
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which revision does what.
+
+    Attributes:
+        stable: the revision that clients reach, or None before the first has become ready.
+        candidate: the revision that is to become stable, or None.
+        wanted: the revision that the spec asks for, or None while its model is not resolved.
+        promoted_at: when the stable revision took over.
+        rollout: how far the candidate is, where it goes by steps.
+        rejected: revisions that are not tried again by themselves.
+        previous: earlier stable revisions, the newest first.
+        rollout_wait: seconds until time alone may change something about the rollout, or None.
+    """
+
+    stable: str | None = None
+    candidate: str | None = None
+    wanted: Revision | None = None
+    promoted_at: datetime | None = None
+    rollout: RolloutStatus | None = None
+    rejected: tuple[Rejection, ...] = ()
+    previous: tuple[str, ...] = ()
+    rollout_wait: float | None = None
+
+    @property
+    def routed(self) -> str | None:
+        """The revision behind the Service: the stable one or, before there is one, the candidate."""
+        return self.stable or self.candidate
+
+    @property
+    def rejection(self) -> Rejection | None:
+        """Why the wanted revision is no candidate, or None."""
+        if self.wanted is None or self.wanted.name in (self.stable, self.candidate):
+            return None
+        return rejection_of(self.wanted, self.rejected)
+
+
+def assign_roles(
+    resource: Resource,
+    spec: ModelDeploymentSpec,
+    wanted: Revision | None,
+    observed: Observed,
+    now: datetime,
+) -> Roles:
+    """Decide who is stable: the wanted revision, once it can carry the traffic and has earned it."""
+    status = resource.status
+    roles = Roles(
+        stable=status.stable.revision if status.stable else _served(resource.owner, wanted, observed),
+        wanted=wanted,
+        promoted_at=datetime.fromisoformat(status.promotedAt) if status.promotedAt else None,
+        rejected=tuple(found for found in status.rejected if not is_retried(resource.annotations, found)),
+        previous=status.previous,
+    )
+    if wanted is None:
+        # What is under way stays as it is until it is known what is wanted.
+        return replace(
+            roles, candidate=status.canary.revision if status.canary else None, rollout=status.rollout
+        )
+    if wanted.name == roles.stable:
+        return roles
+    if rejection_of(wanted, roles.rejected) is not None and roles.stable is not None:
+        return roles
+    if spec.rollout.strategy == "Recreate" and roles.stable is not None:
+        return replace(_promoted(roles, None, now), candidate=wanted.name, promoted_at=None)
+    if roles.stable is not None and is_routed(spec):
+        return _by_steps(resource, spec, wanted, observed, roles, now)
+    needed = floor(spec, roles.stable, observed) if roles.stable else 1
+    if ready_replicas(observed, resource.owner, wanted.name) >= needed:
+        return _promoted(roles, wanted.name, now)
+    return replace(roles, candidate=wanted.name)
+
+
+def floor(spec: ModelDeploymentSpec, stable: str, observed: Observed) -> int:
+    """Pods that a candidate needs before it may take over from the stable revision at once."""
+    return min(max(spec.scaling.minReplicas, carrying(stable, observed), 1), spec.scaling.maxReplicas)
+
+
+def carrying(revision: str, observed: Observed) -> int:
+    """Ready pods of a revision, whichever template they are of."""
+    return sum(
+        int((found.get("status") or {}).get("readyReplicas", 0))
+        for found in observed.of(Kind.DEPLOYMENT)
+        if revision_of_object(found) == revision
+    )
+
+
+def ready_replicas(observed: Observed, owner: Owner, revision: str) -> int:
+    """Ready pods of a revision's Deployment as its controller counts them for its newest template."""
+    found = observed.find(Kind.DEPLOYMENT, names.revision_object(owner.name, revision))
+    if found is None:
+        return 0
+    if not is_counted(found):
+        return 0
+    status = found.get("status") or {}
+    return min(int(status.get("readyReplicas", 0)), int(status.get("updatedReplicas", 0)))
+
+
+def is_counted(deployment: Manifest) -> bool:
+    """Whether a Deployment's controller has seen its newest spec, which its numbers speak of then."""
+    seen = int((deployment.get("status") or {}).get("observedGeneration", 0))
+    return seen >= int(deployment["metadata"].get("generation", 0))
+
+
+def _by_steps(
+    resource: Resource,
+    spec: ModelDeploymentSpec,
+    wanted: Revision,
+    observed: Observed,
+    roles: Roles,
+    now: datetime,
+) -> Roles:
+    """Ask the rollout's state machine."""
+    before = resource.status.rollout
+    if before is not None and before.revision != wanted.name:
+        before = None
+    rollout = spec.rollout
+    if wanted.name in roles.previous[: rollout.rollbackWindowRevisions]:
+        # It has been through the steps, not long ago.
+        rollout = rollout.model_copy(update={"steps": ()})
+    decision = decide(rollout, before, _situation(resource, spec, wanted, observed, roles, now), now)
+    if decision.outcome is Outcome.PROMOTE:
+        return _promoted(roles, wanted.name, now)
+    if decision.outcome is Outcome.REJECT and _is_quiet(wanted.name, observed):
+        return replace(roles, rejected=_with(roles.rejected, wanted, decision, now))
+    return replace(roles, candidate=wanted.name, rollout=decision.state, rollout_wait=decision.wait)
+
+
+def _situation(
+    resource: Resource,
+    spec: ModelDeploymentSpec,
+    wanted: Revision,
+    observed: Observed,
+    roles: Roles,
+    now: datetime,
+) -> Situation:
+    traffic = observed.traffic
+    return Situation(
+        canary=wanted.name,
+        canary_ready=ready_replicas(observed, resource.owner, wanted.name),
+        canary_routed=traffic.canary_pods if traffic is not None else 0,
+        stable_ready=carrying(roles.stable, observed) if roles.stable else 0,
+        max_replicas=spec.scaling.maxReplicas,
+        fault=diagnose_pods(observed.pods(wanted.name), now),
+        seen_weights=traffic.weights if traffic is not None and traffic.complete else None,
+        counts=look(spec.rollout.analysis.gates, traffic) if traffic is not None else None,
+        commands=commands_for(resource.annotations, resource.status.rollout),
+    )
+
+
+def rejection_of(revision: Revision, rejected: tuple[Rejection, ...]) -> Rejection | None:
+    """Why a revision is not to be tried again, or None: it, or its twin by another name, was found bad."""
+    return next(
+        (found for found in rejected if revision.name == found.revision or revision.judged == found.content),
+        None,
+    )
+
+
+def _promoted(roles: Roles, revision: str | None, now: datetime) -> Roles:
+    """Another revision is stable; the one before is remembered."""
+    kept = [found for found in roles.previous if found not in (revision, roles.stable)]
+    previous = ([roles.stable] if roles.stable else []) + kept
+    return replace(roles, stable=revision, promoted_at=now, previous=tuple(previous)[:MAX_PREVIOUS])
+
+
+def _is_quiet(revision: str, observed: Observed) -> bool:
+    """Whether every router was seen to send a revision nothing."""
+    traffic = observed.traffic
+    if traffic is None:
+        return True
+    return revision not in traffic.reached and (traffic.complete or traffic.routers == 0)
+
+
+def _with(
+    rejected: tuple[Rejection, ...], wanted: Revision, decision: Decision, now: datetime
+) -> tuple[Rejection, ...]:
+    rejection = Rejection(
+        revision=wanted.name,
+        digest=wanted.model.digest,
+        content=wanted.judged,
+        id=decision.state.id,
+        rejectedAt=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        message=decision.state.message,
+    )
+    return (*rejected, rejection)[-MAX_REJECTED:]
+
+
+def _served(owner: Owner, wanted: Revision | None, observed: Observed) -> str | None:
+    """The revision that clients reach, should status have been lost while it serves."""
+    service = observed.find(Kind.SERVICE, owner.name)
+    if service is None:
+        return None
+    selector = service["spec"].get("selector") or {}
+    if selector == names.router_selector():
+        others = (observed.traffic.reached if observed.traffic else frozenset()) - {
+            wanted.name if wanted else ""
+        }
+        return next(iter(others)) if len(others) == 1 else None
+    revision = selector.get(names.REVISION_LABEL)
+    pods = {pod["metadata"]["name"] for pod in observed.pods(revision)} if revision else set()
+    return revision if pods & observed.ready_pods_behind(owner.name) else None

@@ -1,0 +1,124 @@
+"""Which ModelDeployments a router serves, and what the routers of a namespace were seen to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from slipway.api.rollout import Gate, LookStatus
+from slipway.api.types import ModelDeploymentSpec
+from slipway.contract import GRPC_PORT, HTTP_PORT
+from slipway.core import names
+from slipway.core.observed import ArmCount, Fault, Traffic
+from slipway.core.resource import Resource
+from slipway.core.router.readback import RouterState, RouteState
+from slipway.core.router.routes import Arm, Route
+
+#: First port of a router's listeners; each ModelDeployment has one of its own.
+FIRST_PORT = 10000
+#: Listeners that a router of a namespace may have.
+MOST_PORTS = 5000
+
+
+def is_routed(spec: ModelDeploymentSpec) -> bool:
+    """Whether a ModelDeployment needs a router in front."""
+    return spec.rollout.strategy in ("Canary", "BlueGreen", "Shadow")
+
+
+def free_port(taken: Iterable[int]) -> int | None:
+    """The first port that no other ModelDeployment of the namespace has, or None."""
+    used = set(taken)
+    return next((port for port in range(FIRST_PORT, FIRST_PORT + MOST_PORTS) if port not in used), None)
+
+
+def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
+    """The routes of a namespace, from the status of its ModelDeployments alone."""
+    routes = []
+    for resource in sorted(resources, key=lambda found: found.owner.name):
+        spec, status = resource.spec, resource.status
+        if isinstance(spec, Fault) or resource.deleting or not is_routed(spec):
+            continue
+        if status.routerPort is None or status.stable is None:
+            continue
+        rollout = status.rollout
+        canary = status.canary.revision if status.canary and rollout else None
+        routes.append(
+            Route(
+                name=resource.owner.name,
+                listener=status.routerPort,
+                stable=_arm(resource, status.stable.revision),
+                canary=_arm(resource, canary) if canary else None,
+                weight=rollout.weight if rollout and canary else 0,
+                mirror_percent=rollout.mirrorPercent if rollout and canary else 0,
+                # The pod answers 503 first, with the reason.
+                timeout_milliseconds=spec.runtime.requestTimeoutMilliseconds + 1000,
+            )
+        )
+    return tuple(routes)
+
+
+def traffic_of(
+    name: str, told: Route | None, routers: int, living: Sequence[RouterState], leaving: Sequence[RouterState]
+) -> Traffic:
+    """What the routers do for one ModelDeployment.
+
+    Args:
+        name: of the ModelDeployment.
+        told: what they were told last.
+        routers: that are ready.
+        living: what was read of these; fewer where some could not be read.
+        leaving: what was read of those that are on their way out.
+    """
+    found = [state.routes[name] for state in living if name in state.routes]
+    going = [state.routes[name] for state in leaving if name in state.routes]
+    reached = frozenset(revision for route in (*found, *going) for revision in _reached(route))
+    if told is not None and routers and not found:
+        # None could be read: they are taken at what they were told.
+        reached |= _meant(told)
+    canary = told.canary.revision if told is not None and told.canary is not None else ""
+    arms = [state.arms.get((name, canary)) for state in living]
+    return Traffic(
+        routers=routers,
+        knowing=sum(state.does(told) for state in living) if told is not None and not told.closed else 0,
+        weights=frozenset(route.weight for route in found),
+        reached=reached,
+        canary_pods=min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=0),
+    )
+
+
+def _reached(route: RouteState) -> frozenset[str]:
+    named = {route.stable} if route.weight < 100 else set()
+    if route.weight or route.mirror_percent:
+        named.add(route.canary)
+    return frozenset(revision for revision in named if revision is not None and not route.closed)
+
+
+def _meant(route: Route) -> frozenset[str]:
+    named = {route.stable.revision}
+    if route.canary is not None and (route.weight or route.mirror_percent):
+        named.add(route.canary.revision)
+    return frozenset(named)
+
+
+def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
+    """The counts since the last look as status keeps them, or None where they could not be had."""
+    if traffic.canary is None or traffic.stable is None:
+        return None
+    listed = tuple(gates)
+    return LookStatus(
+        canaryRequests=traffic.canary.requests,
+        canaryEvents=tuple(_events(gate, traffic.canary) for gate in listed),
+        stableRequests=traffic.stable.requests,
+        stableEvents=tuple(_events(gate, traffic.stable) for gate in listed),
+    )
+
+
+def _events(gate: Gate, count: ArmCount) -> int:
+    slow = count.slow.get(gate.thresholdMilliseconds or 0, 0)
+    # Counters are read one after the other while requests go on.
+    return min(count.errors if gate.type == "ErrorRate" else slow, count.requests)
+
+
+def _arm(resource: Resource, revision: str) -> Arm:
+    service = names.revision_object(resource.owner.name, revision)
+    host = f"{service}.{resource.owner.namespace}.svc"
+    return Arm(revision=revision, host=host, port=HTTP_PORT, grpc_port=GRPC_PORT)

@@ -1,0 +1,104 @@
+"""A name that moves is followed: by looking, or when somebody says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slipway.api.types import KIND
+from slipway.contract import Resolution
+from slipway.core.observed import Kind
+from tests.unit.world import NAME, NAMESPACE, World, resolution
+
+URI = "mlflow://fraud@champion"
+SECRET = {"credentials": {"secretRef": {"name": "store"}}}
+
+
+async def serving(**model: Any) -> World:
+    world = World()
+    await world.operator.start()
+    world.models[URI] = resolution(1)
+    world.create({"model": {"uri": URI, **model}})
+    await world.run(30)
+    assert world.status()["stable"]["version"] == "1"
+    return world
+
+
+def resolvers(world: World) -> int:
+    return sum(
+        request.verb == "apply" and request.kind == Kind.POD and "-resolve-" in request.name
+        for request in world.kube.requests
+    )
+
+
+async def test_a_moved_alias_is_noticed_and_its_version_takes_over() -> None:
+    world = await serving()
+    world.models[URI] = resolution(2)
+    await world.run(120)
+    assert world.status()["stable"]["version"] == "2"
+    assert world.status()["previous"] != []
+
+
+async def test_an_alias_at_rest_costs_no_pod_and_no_write() -> None:
+    world = await serving()
+    await world.run(60)
+    before, writes = resolvers(world), world.writes()
+    await world.run(3600)
+    assert resolvers(world) == before
+    assert world.writes() == writes
+
+
+async def test_refreshing_never_means_never() -> None:
+    world = await serving(refreshSeconds=0)
+    world.models[URI] = resolution(2)
+    await world.run(3600)
+    assert world.status()["stable"]["version"] == "1"
+
+
+async def test_with_credentials_a_resolver_pod_looks_once_in_each_interval() -> None:
+    world = await serving(refreshSeconds=600, **SECRET)
+    before = resolvers(world)
+    await world.run(3600)
+    assert 5 <= resolvers(world) - before <= 6
+    world.models[URI] = resolution(2)
+    await world.run(700)
+    assert world.status()["stable"]["version"] == "2"
+
+
+async def test_what_the_alias_meant_serves_on_while_a_look_fails_and_the_status_says_so() -> None:
+    world = await serving(refreshSeconds=60, **SECRET)
+    del world.models[URI]
+    await world.run(120)
+    assert world.said()["Ready"] == "True Serving"
+    assert "looking again failed: there is no mlflow://fraud@champion" in world.message("ModelResolved")
+    world.models[URI] = resolution(2)
+    await world.run(300)
+    assert world.status()["stable"]["version"] == "2"
+
+
+async def test_a_request_by_the_webhook_is_followed_at_once() -> None:
+    for model in ({}, SECRET):
+        world = await serving(refreshSeconds=86_400, **model)
+        world.models[URI] = resolution(2)
+        await world.run(60)
+        assert world.status()["stable"]["version"] == "1"
+        world.kube.edit(
+            (KIND, NAMESPACE, NAME),
+            lambda live: live["status"].update(refreshRequestedAt="2026-11-24T13:00:00Z"),
+            "webhook",
+        )
+        await world.run(60)
+        assert world.status()["stable"]["version"] == "2"
+
+
+async def test_a_look_that_was_overtaken_starts_no_second_one() -> None:
+    world = await serving()
+    answers = iter([resolution(2), resolution(3)])
+    before = resolvers(world)
+
+    async def ask(_: object) -> str | None:
+        return "2"
+
+    world.operator.aliases._ask = ask
+    world.models[URI] = Resolution.model_validate(next(answers).model_dump() | {"version": "3"})
+    await world.run(70)
+    assert resolvers(world) - before == 1

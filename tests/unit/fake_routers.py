@@ -1,0 +1,116 @@
+"""Router pods on the fake API server: they do what their ConfigMaps say once their kubelet brings them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from slipway.core import names
+from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
+from slipway.core.router.build import ROUTES_MAP, is_router, told
+from slipway.core.router.config import version
+from slipway.core.router.readback import ArmCounters, ArmState, RouterState, RouteState
+from slipway.core.router.routes import Route, arms, defined
+from tests.unit.fake import FakeKube
+
+
+class RouterPods:
+    """What every router does and counts.
+
+    Attributes:
+        requests_per_second: that reach each ModelDeployment with a route.
+        error_rate: share of a revision's answers that are errors, by its name.
+        deaf: names of pods that take up nothing new.
+        mute: names of pods that cannot be read.
+        weights: every weight that any router was ever in, in order, without repeats.
+    """
+
+    def __init__(self, kube: FakeKube) -> None:
+        self._kube = kube
+        self.requests_per_second = 0.0
+        self.error_rate: Callable[[str], float] = lambda _: 0.0
+        self.deaf: set[str] = set()
+        self.mute: set[str] = set()
+        self.weights: list[int] = []
+        self._taken_up: dict[str, tuple[str | None, tuple[Route, ...]]] = {}
+        self._counted: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._copied: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    async def read(self, address: str) -> RouterState | None:
+        """As :func:`slipway.infra.routers.read_router` does; None for one that is mute or not there."""
+        self.follow()
+        name = address.rpartition(":")[0]
+        if name in self.mute or name not in self._taken_up:
+            return None
+        routes = self._taken_up[name][1]
+        return RouterState(
+            routes={route.name: _state(route) for route in routes},
+            arms={
+                (route.name, arm.revision): ArmState(
+                    counters=ArmCounters(*map(int, self._counted[name, route.name, arm.revision])),
+                    pods=self._ready(arm.revision),
+                    healthy_pods=self._ready(arm.revision),
+                    shadow=ArmCounters(*map(int, self._copied[name, route.name, arm.revision])),
+                )
+                for route in routes
+                for arm in arms(route)
+            },
+            clusters=frozenset(cluster for route in routes for cluster in defined(route)),
+            listeners=frozenset(route.name for route in routes),
+        )
+
+    def follow(self) -> None:
+        """Each pod takes up the routes when it starts, and when its kubelet is made to look."""
+        pods = {str(pod["metadata"]["name"]): pod for pod in self._pods()}
+        for name, pod in pods.items():
+            mark = (pod["metadata"].get("annotations") or {}).get(names.TOUCHED_ANNOTATION)
+            if name not in self._taken_up or (name not in self.deaf and self._taken_up[name][0] != mark):
+                self._taken_up[name] = (mark, self._told())
+                for route in self._taken_up[name][1]:
+                    if self.weights[-1:] != [route.weight]:
+                        self.weights.append(route.weight)
+        for gone in set(self._taken_up) - set(pods):
+            del self._taken_up[gone]
+
+    def serve(self, seconds: float) -> None:
+        """Requests of so many seconds, split over routers and arms exactly by weight."""
+        self.follow()
+        for name, (_, routes) in self._taken_up.items():
+            for route in routes:
+                share = self.requests_per_second * seconds / len(self._taken_up)
+                weight = route.weight / 100 if route.canary else 0.0
+                for arm, part in zip(arms(route), (1 - weight, weight), strict=False):
+                    counted = self._counted[name, route.name, arm.revision]
+                    counted[0] += share * part
+                    counted[1] += share * part * self.error_rate(arm.revision)
+                if route.canary is not None:
+                    copied = self._copied[name, route.name, route.canary.revision]
+                    copies = share * route.mirror_percent / 100
+                    copied[0] += copies
+                    copied[1] += copies * self.error_rate(route.canary.revision)
+
+    def _pods(self) -> list[Manifest]:
+        return [
+            pod
+            for pod in self._kube.all(Kind.POD)
+            if is_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
+        ]
+
+    def _ready(self, revision: str) -> int:
+        pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
+        return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods)
+
+    def _told(self) -> tuple[Route, ...]:
+        maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == ROUTES_MAP]
+        return tuple(route for found in maps for route in told(found))
+
+
+def _state(route: Route) -> RouteState:
+    return RouteState(
+        stable=route.stable.revision if route.weight < 100 else None,
+        canary=route.canary.revision if route.canary and (route.weight or route.mirror_percent) else None,
+        weight=route.weight,
+        mirror_percent=route.mirror_percent,
+        closed=route.closed,
+        version=version(route),
+    )
