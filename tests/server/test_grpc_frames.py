@@ -18,6 +18,7 @@ from slipway_server.metrics.board import Board, Counters
 from slipway_server.rpc.connection import Connection
 from slipway_server.rpc.frames import PREFACE, Code, Kind, frame, settings
 from slipway_server.rpc.open_inference_pb2 import ModelInferRequest
+from slipway_server.rpc.reflection_pb2 import ServerReflectionRequest
 from slipway_server.rpc.server import RpcServer
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
@@ -220,6 +221,40 @@ async def test_frames_without_end_that_ask_for_nothing_end_the_connection(
         connection.data_received(frame(kind, 0, stream, payload))
     assert transport.closed
     assert statuses(transport.written)["ENHANCE_YOUR_CALM"] == 1
+
+
+async def test_a_client_that_asks_on_and_reads_nothing_is_dropped(server: RpcServer) -> None:
+    connection, transport = opened(server)
+    headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", PATHS[-2])]
+    block = hpack.Encoder().encode([*headers, (b"content-type", b"application/grpc")])
+    connection.data_received(frame(Kind.HEADERS, 0x4, 1, block))
+    asked = ServerReflectionRequest(
+        file_containing_symbol="inference.GRPCInferenceService"
+    ).SerializeToString()
+    message = b"\0" + len(asked).to_bytes(4, "big") + asked
+    for _ in range(400):
+        connection.data_received(frame(Kind.DATA, 0, 1, message))
+    ends = [
+        Code(int.from_bytes(rest, "big"))
+        for kind, *_, rest in frames(transport.written)
+        if kind == Kind.RST_STREAM
+    ]
+    assert ends == [Code.CANCEL]
+    assert not connection.streams
+    assert server.frontend.lifecycle.in_flight == 0
+
+
+async def test_a_large_frame_has_its_own_time_to_arrive_and_half_a_frame_no_more(server: RpcServer) -> None:
+    connection, _ = opened(server)
+    assert connection.reading_since == 0.0
+    ping = frame(Kind.PING, 0, 0, bytes(8))
+    connection.data_received(ping[:5])
+    began = connection.reading_since
+    assert began > 0
+    connection.data_received(ping[5:7])
+    assert connection.reading_since == began
+    connection.data_received(ping[7:] + ping[:3])
+    assert connection.reading_since > began
 
 
 async def test_headers_that_go_on_without_end_are_cut_off(server: RpcServer) -> None:
