@@ -54,18 +54,23 @@ def classifier() -> Any:
     return to_onnx(model, features[:1].astype(np.float32))
 
 
-def pipeline() -> Any:
+def pipeline(unknown: str = "ignore") -> Any:
     """Inputs ``colour`` (string) and ``size`` (float), each [N, 1]; a ZipMap with string labels."""
     features, target = load_iris(return_X_y=True, as_frame=True)
     table = features[["petal length (cm)"]].rename(columns={"petal length (cm)": "size"})
     table["colour"] = np.where(features["sepal width (cm)"] > 3, "blau", "weiß")
     columns = ColumnTransformer(
-        [("colour", OneHotEncoder(handle_unknown="ignore"), ["colour"]), ("size", StandardScaler(), ["size"])]
+        [("colour", OneHotEncoder(handle_unknown=unknown), ["colour"]), ("size", StandardScaler(), ["size"])]
     )
     names = np.array(["setosa", "versicolor", "virginica"])[target]
     model = make_pipeline(columns, LogisticRegression(max_iter=500)).fit(table[["colour", "size"]], names)
     types = [("colour", StringTensorType([None, 1])), ("size", FloatTensorType([None, 1]))]
     return to_onnx(model, initial_types=types)
+
+
+def strict_pipeline() -> Any:
+    """As :func:`pipeline`, but only for colours that it knows."""
+    return pipeline("error")
 
 
 def two_inputs() -> Any:

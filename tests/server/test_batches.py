@@ -205,6 +205,58 @@ def test_the_quick_way_says_the_same_as_the_plain_way_byte_for_byte(
         assert (None if call.error is None else str(call.error)) == message
 
 
+#: Written where a number should be; some leave the whole a document of JSON, and a few a right one.
+WORDS = [
+    *("0.5", "-7", "1e2", "[1]", "true", "false", "null", '"1"', "1e39", "1e999", "{}", "NaN"),
+    *("1, 2", "1 2", "1]", "", "é", '1], "shape": [2, 30], "x": ["'),
+    f'1], "data": [{", ".join("3" * 30)}], "data": [{", ".join("7" * 30)}], "data": [1',
+    f'1], "data": [{", ".join("3" * 30)}], "y": [7',
+]
+
+
+@pytest.mark.parametrize("data_last", [True, False])
+@pytest.mark.parametrize("word", WORDS)
+def test_a_body_that_differs_from_an_earlier_one_in_its_numbers_only_is_read_as_the_plain_way_reads_it(
+    served: Served, word: str, data_last: bool
+) -> None:
+    rest = '"name": "X", "datatype": "FP32", "shape": [1, 30]'
+    tensor_text = rest + ', "data":%s' if data_last else '"data": %s, ' + rest
+    template = '{"inputs": [{' + tensor_text + "}]}"
+    words = ["2.5"] * 30
+    texts = [f"[{', '.join(words)}]"]
+    for place in (0, 29):
+        wrong = [*words[:place], word, *words[place + 1 :]]
+        texts += [f"[{', '.join(wrong)}]", f"[[{', '.join(wrong)}]]"]
+    for text in texts:
+        _assert_read_as_the_plain_way_does(served, template % text)
+
+
+def test_what_stands_around_the_numbers_is_read_though_the_numbers_came_before(served: Served) -> None:
+    ones, twos = (f"[{', '.join([number] * 30)}]" for number in ("1.5", "2.5"))
+    for before, numbers, after in [
+        ("", ones, '"shape": [1, 30], "datatype": "FP32"'),
+        ("", twos, '"shape": [1, 30], "datatype": "FP64"'),
+        ("", twos, '"shape": [1, 31], "datatype": "FP32"'),
+        ("", twos, '"shape": [2, 15], "datatype": "FP32"'),
+        # Of two members with one name the last one counts.
+        ('"shape": [1, 30], ', ones, f'"data": {twos}, "datatype": "FP32"'),
+        ('"shape": [1, 30], ', ones, f'"data": {twos}, "datatype": "FP32"'),
+        ('"shape": [1, 30], ', ones, f'"data": {ones}, "datatype": "FP32"'),
+    ]:
+        _assert_read_as_the_plain_way_does(
+            served, f'{{"inputs": [{{"name": "X", {before}"data": {numbers}, {after}}}]}}'
+        )
+
+
+def _assert_read_as_the_plain_way_does(served: Served, text: str) -> None:
+    body = text.encode()
+    call = asked(body)
+    served.answer([call], Run())
+    content, message = alone(served, body)
+    assert call.content == content
+    assert (None if call.error is None else str(call.error)) == message
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     values=st.lists(numbers, min_size=30, max_size=30),
