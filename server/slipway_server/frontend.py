@@ -16,6 +16,7 @@ from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
 
 _READ = ("GET", "HEAD")
+PLATFORM = "onnxruntime_onnx"
 
 
 class Frontend(Site):
@@ -61,7 +62,7 @@ class Frontend(Site):
 
     def check_infer(self, inference: Inference, head: Head) -> None:
         try:
-            self._check_name(inference.model, inference.version)
+            self.check_name(inference.model, inference.version)
             if self.served is None:
                 raise not_now(Reason.NOT_READY, "the model is still being loaded")
             head.check_infer(self.config.maxBodyBytes)
@@ -97,15 +98,12 @@ class Frontend(Site):
 
     def _model_page(self, model: str, version: str | None) -> Page:
         def page(_: Head) -> Response:
-            self._check_name(model, version)
-            served = self.served
-            if served is None:
-                raise not_now(Reason.NOT_READY, "the model is still being loaded")
+            served = self.find_served(model, version)
             return json_response(
                 {
                     "name": served.name,
                     "versions": [served.version],
-                    "platform": "onnxruntime_onnx",
+                    "platform": PLATFORM,
                     "inputs": [_described(spec) for spec in served.model.inputs.values()],
                     "outputs": [_described(spec) for spec in served.model.outputs.values()],
                 }
@@ -115,13 +113,21 @@ class Frontend(Site):
 
     def _ready_page(self, model: str, version: str | None) -> Page:
         def page(_: Head) -> Response:
-            self._check_name(model, version)
+            self.check_name(model, version)
             ready = self.lifecycle.ready
             return json_response({"name": self.config.modelName, "ready": ready}, 200 if ready else 503)
 
         return page
 
-    def _check_name(self, model: str, version: str | None) -> None:
+    def find_served(self, model: str, version: str | None) -> Served:
+        """The model by its name and version; raises :class:`RequestError` for others, and while it loads."""
+        self.check_name(model, version)
+        if self.served is None:
+            raise not_now(Reason.NOT_READY, "the model is still being loaded")
+        return self.served
+
+    def check_name(self, model: str, version: str | None) -> None:
+        """Raises :class:`RequestError` (404) for a model or version that is not served here."""
         name, current = self.config.modelName, self.config.modelVersion
         if model != name:
             raise RequestError(

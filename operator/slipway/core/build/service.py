@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipway.contract import HTTP_PORT
+from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import names
 from slipway.core.build.metadata import Owner, metadata
+
+_GRPC = {
+    "name": "grpc",
+    "port": GRPC_PORT,
+    "targetPort": "grpc",
+    "protocol": "TCP",
+    # What Gateway API knows; "grpc" is known to some meshes only.
+    "appProtocol": "kubernetes.io/h2c",
+}
 
 
 def stable_service(owner: Owner, revision: str) -> dict[str, Any]:
     """The Service that carries the ModelDeployment's name and leads to the pods of one revision."""
-    return _client_service(owner, names.pod_selector(owner.name, revision), "http")
+    service = _client_service(owner, names.pod_selector(owner.name, revision), "http")
+    service["spec"]["ports"].append(_GRPC)
+    return service
 
 
 def routed_service(owner: Owner, port: int) -> dict[str, Any]:
@@ -36,7 +47,7 @@ def revision_service(owner: Owner, revision: str) -> dict[str, Any]:
             "type": "ClusterIP",
             "clusterIP": "None",
             "selector": names.pod_selector(owner.name, revision),
-            "ports": [_port("http", HTTP_PORT, "http")],
+            "ports": [_port("http", HTTP_PORT, "http"), _GRPC],
         },
     }
 
