@@ -7,7 +7,6 @@ by its bytes; when the same bytes come again, with the body in the same piece, n
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -24,8 +23,6 @@ from slipway_server.http.site import Inference, RouteError
 
 if TYPE_CHECKING:
     from slipway_server.http.server import HttpServer
-
-log = logging.getLogger(__name__)
 
 #: A larger head is not read.
 MAX_HEAD_BYTES = 64 * 1024
@@ -273,35 +270,11 @@ class HttpProtocol(asyncio.Protocol):
             if exchange.closes and self._transport is not None and not self._queue:
                 self._transport.close()
         elif exchange.page is not None:
-            self._show(exchange)
+            exchange.show(exchange.page)
         elif exchange.incoming is not None:
             self._submit(exchange, kept)
         if len(self._queue) >= MAX_PIPELINED:
             self._pause()
-
-    def _show(self, exchange: Exchange) -> None:
-        try:
-            answer = exchange.page(exchange.head)  # type: ignore[misc]
-            if isinstance(answer, Response):
-                exchange.respond(answer)
-            else:
-                task = asyncio.ensure_future(answer)
-                self.server.tasks.add(task)
-                task.add_done_callback(lambda done: self._shown(exchange, done))
-        except RequestError as error:
-            exchange.refuse(error)
-        except Exception as error:
-            log.error("a page failed", exc_info=error)
-            exchange.refuse(error)
-
-    def _shown(self, exchange: Exchange, done: asyncio.Future[Response]) -> None:
-        self.server.tasks.discard(done)
-        error = done.exception()
-        if error is None:
-            exchange.respond(done.result())
-        else:
-            log.error("a page failed", exc_info=error)
-            exchange.refuse(RuntimeError())
 
     def _submit(self, exchange: Exchange, kept: bytes | None) -> None:
         head = exchange.head
