@@ -57,11 +57,14 @@ class Profile:
         return 0.0 if not self.curve else min(seconds / rows for rows, seconds in self.curve.items())
 
 
-def measure(model: Model, path: Path) -> Profile:
-    """The profile of a model that is warm; runs it for two seconds or so at most."""
+def measure(model: Model, path: Path, max_rows: int = MAX_ROWS) -> Profile:
+    """The profile of a model that is warm; runs it for two seconds or so at most.
+
+    Requests share calls of ``max_rows`` rows at most; with 1 they share none, and batches are not tried.
+    """
     began = time.perf_counter()
     try:
-        found = _measure(model, path)
+        found = _measure(model, path, max_rows)
     except Exception as error:
         # It may rightly refuse values that nobody ever sends; then each request runs alone, on a thread.
         log.debug("the model could not be measured", extra={"error": str(error)[:300]})
@@ -70,7 +73,7 @@ def measure(model: Model, path: Path) -> Profile:
     return found
 
 
-def _measure(model: Model, path: Path) -> Profile:
+def _measure(model: Model, path: Path, max_rows: int) -> Profile:
     open_ended = _has_open_ended_operators(path)
     if not _takes_rows(model.inputs.values()):
         alone = _seconds(model, model.zeros())
@@ -78,14 +81,14 @@ def _measure(model: Model, path: Path) -> Profile:
     rows = _random_rows(model.inputs.values())
     curve = {1: _seconds(model, _cut(rows, 0, 1))}
     deadline = time.perf_counter() + _PATIENCE_SECONDS
-    for size in _CURVE[1:]:
+    for size in sorted({min(size, max_rows) for size in _CURVE[1:]}):
         if size * curve[1] < _PATIENCE_SECONDS / 4:
             curve[size] = _seconds(model, _cut(rows, 0, size))
     last = max(curve)
     gains = last > 1 and curve[last] / last < _GAIN * curve[1]
-    if open_ended or not gains or not _same_bits(model, rows, deadline):
+    if open_ended or not gains or not _same_bits(model, rows, max_rows, deadline):
         return Profile(inline=curve[1] < INLINE_SECONDS and not open_ended, curve=curve)
-    return Profile(True, curve[last] < INLINE_BATCH_SECONDS, MAX_ROWS, curve)
+    return Profile(True, curve[last] < INLINE_BATCH_SECONDS, max_rows, curve)
 
 
 def _takes_rows(specs: Iterable[TensorSpec]) -> bool:
@@ -139,11 +142,11 @@ def _seconds(model: Model, inputs: Mapping[str, Array]) -> float:
     return least
 
 
-def _same_bits(model: Model, rows: Mapping[str, Array], deadline: float) -> bool:
+def _same_bits(model: Model, rows: Mapping[str, Array], max_rows: int, deadline: float) -> bool:
     """Whether each row gets the same bits in batches of all sizes as alone."""
     names = list(model.output_names)
     single = [_answers(model, _cut(rows, row, row + 1), names) for row in range(MAX_ROWS)]
-    for size in _SIZES:
+    for size in (*(size for size in _SIZES if size < max_rows), max_rows):
         if time.perf_counter() > deadline:
             return False
         start = (size * 7) % (MAX_ROWS - size + 1)
