@@ -16,6 +16,7 @@ from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
 
 _READ = ("GET", "HEAD")
+_TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 PLATFORM = "onnxruntime_onnx"
 
 
@@ -33,6 +34,11 @@ class Frontend(Site):
             LIVE_PATH: self._live,
             READY_PATH: self._ready,
             "/v2": self._server_metadata,
+            "/": self._alive,
+            "/v1/models": self._models,
+            "/ping": self._ping,
+            "/health": self._ping,
+            "/version": self._version,
         }
 
     @property
@@ -56,6 +62,20 @@ class Frontend(Site):
                 return self._posted(head, Inference(model))
             case ["", "v2", "models", model, "versions", version, "infer"] if model and version:
                 return self._posted(head, Inference(model, version))
+            case ["", "v2", "models", model, "openapi.json"] if model:
+                return self._allowed(head, self._openapi_page(model, None))
+            case ["", "v2", "models", model, "versions", version, "openapi.json"] if model and version:
+                return self._allowed(head, self._openapi_page(model, version))
+            case ["", "v1", "models", named] if named.endswith(":predict"):
+                from slipway_server.adapters.predict import PredictCodec
+
+                return self._posted(head, Inference(named.removesuffix(":predict"), None, PredictCodec()))
+            case ["", "v1", "models", model] if model and ":" not in model:
+                return self._allowed(head, self._ready_page(model, None))
+            case ["", "invocations"]:
+                from slipway_server.adapters.invocations import InvocationsCodec
+
+                return self._posted(head, Inference(self.config.modelName, None, InvocationsCodec()))
         raise RouteError(
             json_response({"error": f"there is nothing at {show(head.path)}; see GET /v2/models/<name>"}, 404)
         )
@@ -88,6 +108,29 @@ class Frontend(Site):
     def _ready(self, _: Head) -> Response:
         ready = self.lifecycle.ready
         return json_response({"ready": ready}, 200 if ready else 503)
+
+    def _alive(self, _: Head) -> Response:
+        return json_response({"status": "alive"})
+
+    def _models(self, _: Head) -> Response:
+        return json_response({"models": [self.config.modelName]})
+
+    def _ping(self, _: Head) -> Response:
+        return Response(200 if self.lifecycle.ready else 503, b"\n", _TEXT)
+
+    def _version(self, _: Head) -> Response:
+        from importlib.metadata import version
+
+        return Response(200, version("slipway").encode(), _TEXT)
+
+    def _openapi_page(self, model: str, version: str | None) -> Page:
+        def page(_: Head) -> Response:
+            from slipway_server.openapi import document
+
+            served = self.find_served(model, version)
+            return json_response(document(served.name, served.version, served.model))
+
+        return page
 
     def _server_metadata(self, _: Head) -> Response:
         from importlib.metadata import version

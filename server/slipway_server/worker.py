@@ -99,10 +99,7 @@ class _Worker:
         pulse = asyncio.create_task(self._pulse(os.getppid(), terminated))
         code = await self._load()
         if code == 0 and self.frontend.served is not None:
-            if self._http is None:
-                await self.open(*listen())
-            await self._begin_grpc()
-            self._begin()
+            await self._begin(listen)
             await asyncio.wait(self._ends, return_when=asyncio.FIRST_COMPLETED)
             if terminated.is_set():
                 log.info("drained", extra={"seconds": round(await self.lifecycle.drain(), 3)})
@@ -140,16 +137,21 @@ class _Worker:
         self._load_seconds = time.perf_counter() - began
         return 0
 
-    async def _begin_grpc(self) -> None:
-        """Answer gRPC as well; only now, since its imports would keep the first REST client waiting."""
-        if self._grpc_socket is None:
-            return
+    async def _begin(self, listen: Callable[[], Sockets]) -> None:
+        """Answer gRPC as well, and say that all is ready."""
+        # Only now, since its imports would keep the first REST client waiting.
         self._grpc = await _in_a_daemon_thread(lambda: _rpc_server(self.frontend))
         tls = None if self._settings.tls is None else Tls(self._settings.tls, "h2")
-        await self._grpc.start(self._grpc_socket, tls)
+        if self._grpc_socket is not None:
+            await self._grpc.start(self._grpc_socket, tls)
+            self._ready()
+            return
+        http, grpc = listen()
+        await self._grpc.start(grpc, tls)
+        self._ready()
+        await self.open(http, grpc)
 
-    def _begin(self) -> None:
-        """Say that all is ready."""
+    def _ready(self) -> None:
         config, served = self._settings.serving, self.frontend.served
         # What is there now stays for good; the collector need not look at it again.
         gc.collect()

@@ -58,8 +58,11 @@ def decode(
     return InferRequest(name, arrays, choices, count_rows(arrays, inputs), decode_timeout(document))
 
 
-def parse(text: bytes) -> dict[str, Any]:
-    """The JSON object; a large one has arrays of numbers in place of lists under ``data``."""
+def parse(text: bytes, members: str = "'inputs'") -> dict[str, Any]:
+    """The JSON object, which should have ``members``.
+
+    A large one has arrays of numbers in place of lists under ``data``.
+    """
     if len(text) >= LARGE_JSON_BYTES:
         document = parse_numbers(text)
         if document is not None:
@@ -72,7 +75,7 @@ def parse(text: bytes) -> dict[str, Any]:
             hint = "; JSON has no NaN, Infinity or numbers beyond 1.8e308: send such a tensor as binary data"
         raise schema_error(f"the body is not JSON: {error}{hint}") from None
     if not isinstance(document, dict):
-        raise schema_error(f"the body must be a JSON object with 'inputs', not {show(document)}")
+        raise schema_error(f"the body must be a JSON object with {members}, not {show(document)}")
     return document
 
 

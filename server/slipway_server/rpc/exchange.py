@@ -116,7 +116,7 @@ class Rpc(Call):
         if not isinstance(error, RequestError):
             if self.counted:
                 self._count(500)
-            self.finish(Status.INTERNAL, FAILED["error"])
+            self.finish(Status.INTERNAL, FAILED)
             return
         if self.counted:
             self.connection.server.frontend.counters.refused(error.reason)
