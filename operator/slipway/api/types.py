@@ -266,7 +266,7 @@ class Batching(Block):
 
     mode: Literal["Auto", "Off"] = Field(
         default="Auto",
-        description="Auto: where batches were found at load to gain time and to give the same bits. Off: never.",
+        description="Auto: where batches were found at load to gain time and give the same bits. Off: never.",
     )
     maxRows: int = Field(
         default=128, ge=1, le=128, description="Rows that requests share a call for at most."
