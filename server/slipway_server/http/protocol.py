@@ -57,6 +57,8 @@ class HttpProtocol(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._kept: bytes | None = None
+        #: Asks for another protocol; its body is still to come.
+        self._declined: Head | None = None
         self._current: Exchange | None = None
         self._discarded = 0
         #: No further request is read.
@@ -168,11 +170,9 @@ class HttpProtocol(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request was read to its end and is answered as if it had not asked; HTTP allows that.
-            self._last = True
-            if self._queue:
-                self._queue[-1].closes = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError:
             self._malformed()
             return
@@ -181,7 +181,25 @@ class HttpProtocol(asyncio.Protocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._malformed()
 
+    def _decline(self, rest: bytes) -> None:
+        """Answer as if no other protocol had been asked for, which HTTP allows; Java's client always asks."""
+        head, self._declined = self._declined, None
+        if head is None:
+            self._last = True
+            if self._queue:
+                self._queue[-1].closes = True
+            return
+        # llhttp stops before the body. Another parser, told of nothing but its length, reads it.
+        self._parser = None
+        parser = httptools.HttpRequestParser(self)
+        parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % head.framing)
+        self._parser = parser
+        if rest:
+            self._feed(rest)
+
     def on_message_begin(self) -> None:
+        if self._parser is None:
+            return
         self._url = b""
         self._headers = []
         self.in_head = True
@@ -210,6 +228,8 @@ class HttpProtocol(asyncio.Protocol):
             self._malformed()
             return
         head.keep_alive = parser.should_keep_alive()
+        if parser.should_upgrade() and head.has_body:
+            self._declined = head
         self._open(head)
 
     def _open(self, head: Head) -> None:
@@ -257,6 +277,8 @@ class HttpProtocol(asyncio.Protocol):
             exchange.refuse(error)
 
     def on_message_complete(self) -> None:
+        if self._declined is not None:
+            return
         exchange, self._current = self._current, None
         self.idle = True
         self.server.reading.discard(self)
