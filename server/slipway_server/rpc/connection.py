@@ -118,10 +118,10 @@ class Connection(asyncio.Protocol):
             self._fail(fault)
             return
         self._buffer = data[taken:]
-        if self._buffer or self._block is not None or not self._set_up:
-            self.reading_since = self.reading_since or perf_counter()
-        else:
+        if not self._buffer and self._block is None and self._set_up:
             self.reading_since = 0.0
+        elif taken or not self.reading_since:
+            self.reading_since = perf_counter()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.server.connections.discard(self)
@@ -411,7 +411,7 @@ class Connection(asyncio.Protocol):
             if not rpc.complete:
                 # It may stop sending: the answer does not depend on the rest.
                 parts.append(reset(stream, Code.NO_ERROR))
-                self._dropped.add(stream)
+                self._remember(stream)
             del self.streams[stream]
             rpc.forget()
         if parts:
@@ -462,10 +462,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _drop(self, stream: int) -> None:
+    def _remember(self, stream: int) -> None:
         if len(self._dropped) >= _MAX_DROPPED:
             self._dropped.clear()
         self._dropped.add(stream)
+
+    def _drop(self, stream: int) -> None:
+        self._remember(stream)
         rpc = self.streams.pop(stream, None)
         if rpc is not None:
             rpc.abandon()

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _PREFIX_BYTES = 5
 #: A message of any method but ``ModelInfer``.
 _MAX_SMALL_BYTES = 64 * 1024
+_MAX_UNSENT_BYTES = 256 * 1024
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 NOT_REST = b'{"error":"this port speaks gRPC; REST has one of its own"}'
 _START = block([_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip")])
@@ -250,6 +251,8 @@ class Rpc(Call):
                 self.look_again()
             elif isinstance(method, Talk):
                 self.say(method.answer(message))
+                if len(self.out) > _MAX_UNSENT_BYTES:
+                    self.connection.drop_blocked(self)  # it asks on and on, and reads nothing
             elif method is not None and not isinstance(method, Infer):
                 self.say(method.answer(message), last=True)
         except RequestError:

@@ -96,8 +96,8 @@ def test_a_slow_burn_pages_later_and_says_over_which_window(tmp_path: Path) -> N
                         "severity": severity,
                     },
                     "exp_annotations": {
-                        "summary": "fraud in risk burns its availability budget "
-                        f"at {factor} times the pace that it allows",
+                        "summary": "fraud in risk burns its availability budget at "
+                        f"{factor} times the pace that it allows",
                         "description": f"0.7% of the requests of the last {window} were bad.",
                     },
                 }
