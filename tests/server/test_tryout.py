@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from slipway_server.protocol.tensors import Array
 from slipway_server.runtime.model import Model
-from slipway_server.runtime.profile import Profile, measure
+from slipway_server.runtime.profile import MAX_ROWS, Profile, measure
 from slipway_server.runtime.tryout import Tryout
 from tests.server import onnx_models
 from tests.server.running import Server, tensor
@@ -77,7 +77,7 @@ def test_one_row_again_and_again_does_not_do_for_a_model_without_floats(tmp_path
         found.append(profile)
         told.set()
 
-    tryout = Tryout(model, hear)
+    tryout = Tryout(model, MAX_ROWS, hear)
     for _ in range(100):
         tryout.add({"index": one(100)})
     assert not told.wait(0.2)

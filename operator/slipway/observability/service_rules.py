@@ -57,7 +57,7 @@ def slo_rules() -> Iterator[Rule]:
                 severity,
                 "2m",
                 f"{{{{ $labels.model }}}} in {{{{ $labels.namespace }}}} burns its {slo} budget "
-                f"{factor:g} times too fast",
+                f"at {factor:g} times the pace that it allows",
                 f"{SHARE_WORDS} of the requests of the last {long} were bad.",
                 {"slo": slo, "window": long},
             )
