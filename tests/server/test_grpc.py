@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 import pytest
 import trustme
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from slipway_server.rpc import health_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
@@ -386,7 +386,8 @@ def test_health_is_watched_until_the_drain_and_no_request_is_lost(start: Start) 
 
     def watch() -> None:
         with channel(server) as made:
-            for each in health_pb2_grpc.HealthStub(made).Watch(health_pb2.HealthCheckRequest()):
+            stream = made.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+            for each in map(health_pb2.HealthCheckResponse.FromString, stream):
                 statuses.append(each.status)
                 if each.status == health_pb2.HealthCheckResponse.NOT_SERVING:
                     return
@@ -407,12 +408,16 @@ def test_health_is_watched_until_the_drain_and_no_request_is_lost(start: Start) 
     for thread in threads:
         thread.start()
     with channel(server) as made:
-        health = health_pb2_grpc.HealthStub(made)
+        check = made.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )
         serving = health_pb2.HealthCheckResponse.SERVING
-        assert health.Check(health_pb2.HealthCheckRequest()).status == serving
-        assert health.Check(health_pb2.HealthCheckRequest(service=SERVICE[1:])).status == serving
+        assert check(health_pb2.HealthCheckRequest()).status == serving
+        assert check(health_pb2.HealthCheckRequest(service=SERVICE[1:])).status == serving
         with pytest.raises(grpc.RpcError) as caught:
-            health.Check(health_pb2.HealthCheckRequest(service="other"))
+            check(health_pb2.HealthCheckRequest(service="other"))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     time.sleep(0.3)
     httpx.get(f"{server.admin}/drain", timeout=10)

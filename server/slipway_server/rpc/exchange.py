@@ -65,6 +65,11 @@ class Rpc(Call):
         self.received = 0
         self._buffer = bytearray()
 
+    @property
+    def is_said(self) -> bool:
+        """Whether all there is to say has been sent, but for the trailers."""
+        return not self.out and self.trailers is not None
+
     def take(self, data: bytes) -> None:
         """A piece of the request arrived."""
         self.received += len(data)
