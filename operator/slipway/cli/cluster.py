@@ -46,11 +46,13 @@ class Cluster:
             config.load_kube_config(  # type: ignore[no-untyped-call]
                 arguments.kubeconfig, arguments.context
             )
-            _, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
+            contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
                 arguments.kubeconfig
             )
         except (ConfigException, OSError) as error:
             raise CommandError(f"no cluster to ask: {error}") from error
+        if arguments.context:
+            active = next(found for found in contexts if found["name"] == arguments.context)
         self.namespace: str = (
             arguments.namespace or (active or {}).get("context", {}).get("namespace") or "default"
         )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from slipway.api.rollout import RolloutStatus
 from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import CommandError
 from slipway.core import commands
+from slipway.core.observed import Fault
 from slipway.core.resource import Resource, read
-from slipway.core.rollout import Command
+from slipway.core.rollout import Command, steps_of
 
 #: Takes the annotation of ``pause`` away again.
 RESUME = "resume"
@@ -59,6 +61,8 @@ def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:
         return commands.annotation(Command.PAUSE), None, f"rollout {rollout.id} goes on"
     if rollout.phase == "Aborting":
         raise CommandError(f"rollout {rollout.id} is being aborted: {rollout.message}")
+    if command == Command.PROMOTE:
+        _refuse_idle(resource, rollout)
     words = {
         Command.PROMOTE: f"rollout {rollout.id} goes on from step {rollout.step + 1}",
         Command.PROMOTE_FULL: f"rollout {rollout.id} skips what is left of its steps",
@@ -66,3 +70,25 @@ def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:
         Command.PAUSE: f"rollout {rollout.id} holds at {rollout.weight}%; its gates can still abort it",
     }[Command(command)]
     return commands.annotation(Command(command)), commands.value(Command(command), rollout), words
+
+
+def _refuse_idle(resource: Resource, rollout: RolloutStatus) -> None:
+    """Refuse a promotion that would do nothing: what holds the rollout is not a step that a person can take.
+
+    Raises:
+        CommandError: with what to do instead.
+    """
+    name, pause = resource.owner.name, commands.annotation(Command.PAUSE)
+    if resource.annotations.get(pause) == commands.value(Command.PAUSE, rollout):
+        raise CommandError(f"{name} is paused; kubectl slipway resume {name} first")
+    if isinstance(resource.spec, Fault):
+        return
+    if resource.spec.rollout.paused:
+        raise CommandError(f"{name} is held by spec.rollout.paused; set it to false first")
+    steps = steps_of(resource.spec.rollout)
+    step = steps[rollout.step] if rollout.step < len(steps) else None
+    if step is None or (step.pause is None and step.analysis is None):
+        raise CommandError(
+            f"{name} waits for no person: {rollout.message or 'it is under way'}; "
+            f"kubectl slipway promote-full {name} skips the steps that are left"
+        )

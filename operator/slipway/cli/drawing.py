@@ -71,6 +71,11 @@ def _rollout(
         yield f"  {mark} {told_step(step)}"
     if rollout.message:
         yield f"  {rollout.message}"
+    if status.canary is not None and status.canary.readyReplicas < rollout.canaryReplicas:
+        begun = datetime.fromisoformat(rollout.stepStartedAt)
+        left = begun + timedelta(seconds=spec.rollout.progressDeadlineSeconds) - now
+        if rollout.phase != "Aborting":
+            yield f"  without {rollout.canaryReplicas} ready pods in {_span(max(left, timedelta()))}: aborted"
     seen = status.canaryWeight or 0
     if seen != rollout.weight:
         yield f"  routers send {seen}%, {rollout.weight}% is asked for"
@@ -84,6 +89,8 @@ def _times(spec: Rollout, rollout: RolloutStatus, now: datetime) -> Iterator[str
         looked = datetime.fromisoformat(rollout.lookedAt or rollout.startedAt)
         left = looked + timedelta(seconds=spec.analysis.intervalSeconds) - now
         yield f"  next look in {_span(max(left, timedelta()))}"
+    if rollout.phase in ("Promoting", "Aborting"):
+        return
     steps = steps_of(spec)
     if rollout.step < len(steps):
         step, begun = steps[rollout.step], datetime.fromisoformat(rollout.stepStartedAt)

@@ -166,6 +166,8 @@ def _walk(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime
         state = _changed(
             _target(step, state), step=state.step + 1, stepStartedAt=_text(now), phase="Progressing"
         )
+        # A promotion takes one step: the analysis after an approved pause is not skipped with it.
+        seen = replace(seen, commands=seen.commands - {Command.PROMOTE})
     return _promote(state, seen)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slipway.cli.cluster import Cluster
 from slipway.cli.command import asked
 from slipway.cli.drawing import draw
 from slipway.cli.errors import CommandError
@@ -180,3 +182,81 @@ def test_a_file_without_a_model_deployment_is_refused(
 def test_without_a_cluster_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "fraud", "--kubeconfig", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.startswith("error: no cluster to ask: ")
+
+
+PAUSED = {"phase": "Paused", "message": "waits for approval: kubectl slipway promote"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "weight", "lines"),
+    [
+        pytest.param(PAUSED, 10, ["  waits for approval: kubectl slipway promote"], id="approval"),
+        pytest.param(
+            {"phase": "Promoting", "step": 4, "weight": 100, "message": "takes over"},
+            50,
+            ["  ✓ wait for evidence", "  takes over", "  routers send 50%, 100% is asked for"],
+            id="promoting",
+        ),
+        pytest.param(
+            {"phase": "Aborting", "message": "holds, since the stable revision has no ready pod: why"},
+            10,
+            ["  holds, since the stable revision has no ready pod: why"],
+            id="held",
+        ),
+        pytest.param(
+            {"canaryReplicas": 3},
+            10,
+            ["  without 3 ready pods in 9 min: aborted"],
+            id="too-few-pods",
+        ),
+    ],
+)
+def test_a_rollout_is_drawn_in_each_phase(changes: dict[str, Any], weight: int, lines: list[str]) -> None:
+    rollout = {**ROLLOUT, **changes}
+    drawn = draw(resource(stable=STABLE, canary=CANARY, canaryWeight=weight, rollout=rollout), NOW)
+    assert [line for line in lines if line not in drawn.splitlines()] == []
+    if rollout["phase"] in ("Promoting", "Aborting"):
+        assert "without" not in drawn
+
+
+def test_a_condition_that_keeps_routers_away_is_drawn() -> None:
+    condition = {
+        "type": "TrafficSynced",
+        "status": "False",
+        "reason": "RouterUnavailable",
+        "message": "no router is ready",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-11-24T12:00:00Z",
+    }
+    lines = draw(resource(stable=STABLE, conditions=[condition]), NOW).splitlines()
+    assert "  TrafficSynced  False   RouterUnavailable: no router is ready" in lines
+
+
+@pytest.mark.parametrize(
+    ("annotations", "step", "says"),
+    [
+        ({"slipway.dev/pause": "bbbbbbbbbb.1"}, 1, "fraud is paused; kubectl slipway resume fraud first"),
+        ({}, 2, "fraud waits for no person: gathers evidence; kubectl slipway promote-full fraud"),
+    ],
+)
+def test_a_promotion_that_would_do_nothing_is_refused(
+    annotations: dict[str, str], step: int, says: str
+) -> None:
+    with pytest.raises(CommandError, match=says):
+        asked("promote", resource(annotations, rollout={**ROLLOUT, "step": step}))
+
+
+def test_the_namespace_is_that_of_the_context_which_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("""\
+apiVersion: v1
+kind: Config
+current-context: one
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: me, user: {}}]
+contexts:
+- {name: one, context: {cluster: here, user: me, namespace: first}}
+- {name: two, context: {cluster: here, user: me, namespace: second}}
+""")
+    asking = Namespace(kubeconfig=str(path), context="two", namespace=None)
+    assert Cluster(asking).namespace == "second"

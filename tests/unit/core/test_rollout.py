@@ -196,3 +196,9 @@ def test_a_canary_gets_nothing_before_every_router_knows_its_pods() -> None:
     assert waiting.state.weight == 0
     assert waiting.state.message == "routers know 0 of 1 canary pods for 10%"
     assert after(rollout(), (0, seen(canary_routed=0)), (5, seen(canary_routed=1))).state.weight == 10
+
+
+def test_a_promotion_takes_one_step_and_not_the_analysis_after_it() -> None:
+    spec = rollout(Step(pause=Pause(untilApproved=True)), Step(analysis=AnalysisStep()))
+    decision = after(spec, (0, seen()), (5, seen(commands=frozenset({Command.PROMOTE}))))
+    assert (decision.state.step, decision.state.phase) == (1, "Progressing")
