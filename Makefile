@@ -10,7 +10,8 @@ CACHE := $(or $(SLIPWAY_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slipway)
 # uv from PATH where there is one, else the pinned one in the cache.
 UV := $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
 RUN := .venv/bin/python -m
-GENERATORS := slipway.api.crd slipway.api.rbac slipway.api.docs
+GENERATORS := slipway.api.crd slipway.api.rbac slipway.api.protos slipway.observability.rules \
+	slipway.observability.dashboards slipway.api.docs
 
 # Makes the targets $(1), one after the other, and says what each took, also when a later one fails.
 stages = took=""; trap 'printf "\n%s" "$$took"' EXIT; for stage in $(1); do \

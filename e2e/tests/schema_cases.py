@@ -118,6 +118,7 @@ EXAMPLE: dict[str, Any] = {
             "canaryReplicas": 1,
             "stableReplicas": 1,
             "lookedAt": "2026-01-02T03:04:05Z",
+            "countedAt": "2026-01-02T03:04:05Z",
             "looks": [
                 {"canaryRequests": 1, "canaryEvents": [0], "stableRequests": 9, "stableEvents": [0]},
             ],

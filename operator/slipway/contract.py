@@ -13,6 +13,7 @@ from slipway.names import (
     ADMIN_PORT,
     CREDENTIAL_ENV_PREFIX,
     DRAIN_PATH,
+    GRPC_PORT,
     HTTP_PORT,
     LIVE_PATH,
     METRICS_PATH,
@@ -32,6 +33,7 @@ __all__ = [
     "ADMIN_PORT",
     "CREDENTIAL_ENV_PREFIX",
     "DRAIN_PATH",
+    "GRPC_PORT",
     "HTTP_PORT",
     "LIVE_PATH",
     "METRICS_PATH",
@@ -103,7 +105,8 @@ class Resolution(Message):
 
     ``uri`` is pinned: it names the same bytes whenever it is asked (``mlflow://fraud@champion`` becomes
     ``mlflow://fraud/3``). ``digest`` is the SHA-256 of the model's one file or, where it has several, of the
-    lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them.
+    lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them. A
+    profile beside the model does not count.
     """
 
     uri: str

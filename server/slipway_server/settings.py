@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from slipway.names import ADMIN_PORT, HTTP_PORT, MODEL_DIR, SERVING_CONFIG_ENV, TERMINATION_PATH
+from slipway.names import ADMIN_PORT, GRPC_PORT, HTTP_PORT, MODEL_DIR, SERVING_CONFIG_ENV, TERMINATION_PATH
 
 
 class SettingsError(Exception):
@@ -59,6 +59,7 @@ class Settings:
     termination_path: Path
     host: str | None
     http_port: int
+    grpc_port: int
     admin_port: int
     log_level: str
     tls: TlsFiles | None
@@ -80,6 +81,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         termination_path=Path(environment.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)),
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
+        grpc_port=_port(environment, "SLIPWAY_GRPC_PORT", GRPC_PORT),
         admin_port=_port(environment, "SLIPWAY_ADMIN_PORT", ADMIN_PORT),
         log_level=environment.get("SLIPWAY_LOG_LEVEL", "info"),
         tls=tls,

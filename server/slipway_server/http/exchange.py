@@ -14,7 +14,7 @@ from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
     from slipway_server.http.protocol import HttpProtocol
-    from slipway_server.http.site import Page
+    from slipway_server.http.site import Page, RestCodec
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ class Exchange(Call):
     minded = False
     wants_continue = False
     page: Page | None = None
+    #: The protocol in whose words to refuse.
+    shape: RestCodec | None = None
     incoming: Body | None = None
 
     def __init__(
@@ -73,11 +75,11 @@ class Exchange(Call):
             if self.counted:
                 self.connection.server.counters.refused(error.reason)
                 self._count(error.status)
-            self.respond(refusal(error))
+            self.respond(refusal(error, self.shape))
             return
         if self.counted:
             self._count(500)
-        self.respond(failure())
+        self.respond(failure(self.shape))
 
     def respond(self, response: Response) -> None:
         """Answer, in turn."""

@@ -228,6 +228,7 @@ class HttpProtocol(asyncio.Protocol):
             if not isinstance(found, Inference):
                 exchange.page = found
                 return
+            exchange.codec = exchange.shape = found.codec
             exchange.counted = True
             server.counters.began()
             self._site.check_infer(found, head)
@@ -237,7 +238,6 @@ class HttpProtocol(asyncio.Protocol):
         except RequestError as error:
             exchange.refuse(error)
             return
-        exchange.codec = found.codec
         exchange.header_length = head.header_length
         exchange.deadline = self._site.deadline(head, began)
         exchange.incoming = Body(head.limit, self._site.budget)

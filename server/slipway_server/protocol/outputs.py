@@ -75,9 +75,10 @@ class Outputs:
 
     def write(self, calls: Sequence[Call], answers: Sequence[Any]) -> None:
         """Set each call's content from the answers to all of them, whose rows come in the calls' order."""
-        if self._plain and self._write_rows(calls, answers):
+        quick = all(call.codec is None for call in calls)
+        if quick and self._plain and self._write_rows(calls, answers):
             return
-        if self._blobs and self._write_blobs(calls, answers):
+        if quick and self._blobs and self._write_blobs(calls, answers):
             return
         tensors = [self._model.tensor(*pair) for pair in zip(self.names, answers, strict=True)]
         start = 0
@@ -85,7 +86,10 @@ class Outputs:
             stop = start + call.rows
             mine = tensors if len(calls) == 1 else [_rows_of(tensor, start, stop) for tensor in tensors]
             request = InferRequest(call.id, {}, self.choices, call.rows)
-            call.content, call.header_length = encode(request, *self._of, mine)
+            if call.codec is not None:
+                call.content, call.header_length = call.codec.encode(call.request or request, mine)
+            else:
+                call.content, call.header_length = encode(request, *self._of, mine)
             start = stop
 
     def _write_row(self, call: Call, answer: Array) -> bool:

@@ -69,7 +69,7 @@ class Engine:
 
     def submit(self, call: Call) -> None:
         """Run a call soon; raises :class:`RequestError` where there is no room or no model."""
-        if not self._inline or len(call.body) > _INLINE_BYTES or call.gzip or call.codec is not None:
+        if not self._inline or len(call.body) > _INLINE_BYTES or call.gzip:
             self.crew.submit(call)
             return
         pending = self._pending

@@ -69,7 +69,7 @@ class Served:
         later: list[Call] = []
         for call in calls:
             try:
-                if call.inputs is None and not self._light.read(call):
+                if call.inputs is None and (call.codec is not None or not self._light.read(call)):
                     self._read(call)
             except Exception as error:
                 fail(call, error)
@@ -119,9 +119,10 @@ class Served:
         call.inputs = arrays
         if request.timeout_microseconds is not None:
             self._hurry(call, request.timeout_microseconds / 1e6)
-        if self.profile.batches and call.codec is None and all(len(a) == request.rows for a in arrays):
+        if self.profile.batches and all(len(a) == request.rows for a in arrays):
             call.outputs = self._book.of(request.outputs)
-            self._light.remember(call, request)
+            if call.codec is None:
+                self._light.remember(call, request)
 
     def _hurry(self, call: Call, seconds: float) -> None:
         deadline = call.began + seconds

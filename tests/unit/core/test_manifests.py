@@ -163,7 +163,7 @@ def test_pods_have_no_token_a_read_only_root_and_room_to_write_in_memory_of_thei
 def test_probes_and_the_drain_hook_ask_what_the_contract_names(name: str) -> None:
     (server,) = POD_SPECS[name]["containers"]
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
-    assert ports == {"http": contract.HTTP_PORT, "admin": contract.ADMIN_PORT}
+    assert ports == {"http": contract.HTTP_PORT, "grpc": contract.GRPC_PORT, "admin": contract.ADMIN_PORT}
     assert server["readinessProbe"]["httpGet"]["path"] == contract.READY_PATH
     assert server["livenessProbe"]["httpGet"]["path"] == contract.LIVE_PATH
     drain = server["lifecycle"]["preStop"]["httpGet"]

@@ -130,6 +130,7 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         ],
         "ports": [
             {"name": "http", "containerPort": contract.HTTP_PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": contract.GRPC_PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": contract.ADMIN_PORT, "protocol": "TCP"},
         ],
         "readinessProbe": {
