@@ -69,7 +69,7 @@ def test_one_row_again_and_again_does_not_do_for_a_model_without_floats(tmp_path
     }"""
     path = onnx_models.save(parsed(text), tmp_path / "model") / "model.onnx"
     model = Model(path, 1)
-    assert measure(model, path) == Profile(untried=True)
+    assert measure(model, path) == Profile(max_rows=128, untried=True)
     found: list[Profile] = []
     told = Event()
 
@@ -77,7 +77,7 @@ def test_one_row_again_and_again_does_not_do_for_a_model_without_floats(tmp_path
         found.append(profile)
         told.set()
 
-    tryout = Tryout(model, hear)
+    tryout = Tryout(model, 128, hear)
     for _ in range(100):
         tryout.add({"index": one(100)})
     assert not told.wait(0.2)

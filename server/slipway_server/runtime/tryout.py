@@ -25,8 +25,9 @@ _MAX_BYTES = 64 * 1024
 class Tryout:
     """Collects rows; tells once, from a thread of its own, what was found."""
 
-    def __init__(self, model: Model, found: Callable[[Profile], None]) -> None:
+    def __init__(self, model: Model, max_rows: int, found: Callable[[Profile], None]) -> None:
         self._model = model
+        self._max_rows = max_rows
         self._found = found
         self._names = [name for name, spec in model.inputs.items() if not spec.datatype.is_float]
         self._needed = 1 if len(self._names) < len(model.inputs) else _DIFFERENT_ROWS
@@ -55,4 +56,4 @@ class Tryout:
         columns = zip(*self._rows.values(), strict=True)
         rows = {name: np.concatenate(column) for name, column in zip(self._names, columns, strict=True)}
         self._rows.clear()
-        self._found(measure_with(self._model, rows))
+        self._found(measure_with(self._model, rows, self._max_rows))
