@@ -32,7 +32,7 @@ PICTURE = Path(__file__).parents[2] / "docs" / "model-server-speed.svg"
 
 def main() -> None:
     arguments = _arguments()
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
     began = time.monotonic()
     try:
         environments.check_tools()

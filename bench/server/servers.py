@@ -144,6 +144,15 @@ class Running:
             total += int(found[1]) if found else 0
         return total / 1024
 
+    def cpu_seconds(self) -> float:
+        """CPU time of all processes since they began."""
+        ticks = 0
+        for pid in self.pids():
+            with suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def pids(self) -> list[int]:
         """The server's processes, known by their environment: some leave their parent's session."""
         found = []
