@@ -55,6 +55,10 @@ unit: .venv/synced ## the tests that need no cluster, with coverage
 	@.venv/bin/coverage run -m pytest tests
 	@.venv/bin/coverage report
 
+.PHONY: fuzz
+fuzz: .venv/synced ## look for bytes that make the model server fail: 240,000 cases, some minutes
+	@$(RUN) tests.fuzz
+
 .PHONY: chart
 chart: .venv/synced ## helm lint, and the rendered chart against the schemas of Kubernetes
 	@$(RUN) e2e.chart

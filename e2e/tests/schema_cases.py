@@ -29,6 +29,8 @@ EXAMPLE: dict[str, Any] = {
                 "limits": {"cpu": 2, "memory": "1Gi"},
             },
             "threads": 2,
+            "processes": 2,
+            "batching": {"mode": "Off", "maxRows": 32},
             "requestTimeoutMilliseconds": 1000,
             "nodeSelector": {"disktype": "ssd"},
             "tolerations": [

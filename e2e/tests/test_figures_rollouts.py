@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import grpc
 import pytest
 from onnx import ModelProto, parser
 
+from e2e.cluster.command import run
 from e2e.kube import Kube, Object
 from e2e.load import Load, loading
 from e2e.load.client import Plan
@@ -83,8 +85,9 @@ def test_no_request_of_100000_fails_through_all_that_moves_traffic(
         operators(kube, 2)
         promote(kube, namespace, 1)
         wait_for_step(kube, namespace, WEIGHTS[1])
-        name = rollout(kube, namespace)["id"]
-        command(kube, namespace, "abort", name)
+        drawn = command(kube, namespace, "status")
+        assert "  → wait for approval" in drawn, drawn
+        command(kube, namespace, "abort")
         aborted = time.time()
         wait_for(lambda: bool(status(kube, namespace).get("rejected")), 60, "it is not aborted")
         load.wait_for(REQUESTS, 400)
@@ -276,19 +279,14 @@ def wait_for_step(kube: Kube, namespace: str, weight: int) -> None:
 def promote(kube: Kube, namespace: str, step: int) -> None:
     found = rollout(kube, namespace)
     assert found["step"] == step, found
-    command(kube, namespace, "promote", f"{found['id']}/{step}")
+    said = command(kube, namespace, "promote")
+    assert said.strip() == f"rollout {found['id']} goes on from step {step + 1}"
 
 
-def command(kube: Kube, namespace: str, name: str, value: str) -> None:
-    """What kubectl slipway does."""
-    kube.kubectl(
-        "annotate",
-        "modeldeployment",
-        NAME,
-        f"slipway.dev/{name}={value}",
-        "--overwrite",
-        f"--namespace={namespace}",
-    )
+def command(kube: Kube, namespace: str, name: str) -> str:
+    """What `kubectl slipway` says."""
+    words = (name, NAME, f"--namespace={namespace}", f"--kubeconfig={kube.kubeconfig}")
+    return run([sys.executable, "-m", "slipway.cli.main", *words], timeout=30)
 
 
 def change(kube: Kube, namespace: str, uri: str) -> None:

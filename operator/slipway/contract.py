@@ -82,6 +82,10 @@ class ServingConfig(Message):
     processes: int = Field(
         default=1, ge=0, le=64, description="server processes on one port; 0: one for each CPU of the limit"
     )
+    batching: Literal["Auto", "Off"] = Field(
+        default="Auto", description="whether requests may share a call of the model, where it gains by that"
+    )
+    maxBatchRows: int = Field(default=128, ge=1, le=128, description="rows that requests share a call for")
 
 
 class ResolveTask(Message):

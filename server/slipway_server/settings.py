@@ -39,6 +39,8 @@ class Serving:
     maxBodyBytes: int = _bounded(1024, None, 64 * 1024 * 1024)
     drainSeconds: int = _bounded(0, 600, 15)
     processes: int = _bounded(0, 64, 1)
+    batching: str = field(default="Auto", metadata={"words": ("Auto", "Off")})
+    maxBatchRows: int = _bounded(1, 128, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,9 @@ def parse_serving(text: str) -> Serving:
         if name not in known:
             raise _wrong(f"there is no field {name!r}")
         if known[name].type == "str":
-            if type(value) is not str:
-                raise _wrong(f"{name} must be a string")
+            words = known[name].metadata.get("words")
+            if type(value) is not str or (words and value not in words):
+                raise _wrong(f"{name} must be {' or '.join(words) if words else 'a string'}, not {value!r}")
             continue
         low, high = known[name].metadata["low"], known[name].metadata["high"]
         if type(value) is not int or value < low or (high is not None and value > high):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import httpx
 import numpy as np
@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from onnx import parser
 
 from slipway.contract import ServingConfig
+from slipway.digest import digest_of
 from slipway_server.errors import RequestError
 from slipway_server.protocol.decode import decode
 from slipway_server.protocol.encode import encode
 from slipway_server.runtime.call import Call
+from slipway_server.runtime.load import load_profiled
 from slipway_server.runtime.model import Model, Run
 from slipway_server.runtime.profile import Profile, measure
 from slipway_server.runtime.served import Served
@@ -52,6 +54,29 @@ def test_a_model_whose_rows_are_independent_batches(tmp_path: Path) -> None:
     assert profile.batches
     assert profile.curve is not None
     assert set(profile.curve) == {1, 8, 32}
+
+
+@pytest.mark.parametrize("most", [4, 100])
+def test_a_model_shares_calls_of_no_more_rows_than_it_may(
+    model_dirs: Callable[[str], Path], most: int
+) -> None:
+    config = Serving("fraud", "3", digest_of(model_dirs("regressor")), maxBatchRows=most)
+    _, profile = load_profiled(model_dirs("regressor"), config)
+    assert profile.curve is not None
+    assert (profile.batches, profile.max_rows, max(profile.curve)) == (True, most, min(most, 32))
+
+
+def test_with_batching_off_no_call_is_shared(model_dirs: Callable[[str], Path]) -> None:
+    config = Serving("fraud", "3", digest_of(model_dirs("regressor")), batching="Off")
+    model, profile = load_profiled(model_dirs("regressor"), config)
+    assert (profile.batches, profile.inline) == (False, True)
+    runs: list[int] = []
+    run_raw = model.run_raw
+    model.run_raw = lambda *given: (runs.append(1), run_raw(*given))[1]  # type: ignore[method-assign]
+    row = {"inputs": [tensor("X", "FP32", [1, 10], [0.0] * 10)]}
+    calls = [asked(json.dumps(row).encode()) for _ in range(3)]
+    Served(model, "fraud", "3", profile).answer(calls, Run())
+    assert ([call.error for call in calls], len(runs)) == ([None] * 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +342,10 @@ def test_the_server_reads_the_configuration_as_the_contract_writes_it() -> None:
         **{name: getattr(ServingConfig(**required), name) for name in own}
     )
     for name, given_field in contract.items():
+        if get_origin(given_field.annotation) is Literal:
+            assert own[name].metadata["words"] == get_args(given_field.annotation)
+            with pytest.raises(SettingsError, match=f"{name} must be Auto or Off"):
+                parse_serving(json.dumps(required | {name: "auto"}))
         if given_field.annotation is not int:
             continue
         bounds = {type(bound): bound for bound in given_field.metadata}

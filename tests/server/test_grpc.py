@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 import pytest
 import trustme
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from slipway_server.rpc import health_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
@@ -34,6 +34,12 @@ FIELDS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+
+
+@pytest.fixture(scope="session")
+def stack() -> str:
+    """gRPC has a side of its own, whichever of the two REST has."""
+    return "own"
 
 
 @contextmanager
@@ -113,6 +119,43 @@ def test_fp16_has_no_typed_contents_and_is_answered_raw(servers: Servers) -> Non
     code, words = refused(servers("every_datatype"), given("in_FP16", "FP16", [1, 1]))
     assert code is INVALID
     assert words == "input 'in_FP16': FP16 has no typed contents; send it in 'raw_input_contents'"
+
+
+def test_raw_requests_that_differ_in_their_numbers_alone_get_each_its_own_answer(servers: Servers) -> None:
+    server = servers("two_inputs")
+    random = np.random.default_rng(7)
+    with channel(server) as made:
+        call = made.unary_unary(f"{SERVICE}/ModelInfer", None, oip.ModelInferResponse.FromString)
+        for number in range(60):
+            n, m = 1 + number % 3, 1 + number % 2
+            a, w = random.random((n, 2), np.float32), random.random((2, m), np.float32)
+            inputs = [given("a", "FP32", [n, 2]), given("w", "FP32", [2, m])]
+            if number % 2:
+                inputs.reverse()
+            blobs = [(a if each.name == "a" else w).tobytes() for each in inputs]
+            name = "" if number < 30 else f"n{number}"
+            answer = call(request(*inputs, raw=blobs, id=name).SerializeToString(), timeout=10)
+            product, _, count = reference("two_inputs", a=a, w=w)
+            assert answer.id == name
+            assert [list(out.shape) for out in answer.outputs] == [[n, m], [n, m], []]
+            assert answer.raw_output_contents[0] == product.tobytes()
+            assert answer.raw_output_contents[2] == count.tobytes()
+
+
+def test_a_message_whose_fields_come_in_another_order_is_read_for_what_it_says(servers: Servers) -> None:
+    """Its ``id`` comes last, and looks like raw contents."""
+    server = servers("identity")
+    start = request(X, raw=[blob(1, 2, 3)]).SerializeToString()
+    for words in (b"abcdefghijkl", b"ABCDEFGHIJKL"):
+        name = b"\x3a\x0c" + words
+        with channel(server) as made:
+            answer = oip.ModelInferResponse.FromString(
+                made.unary_unary(f"{SERVICE}/ModelInfer")(
+                    start + b"\x1a" + bytes((len(name),)) + name, timeout=10
+                )
+            )
+        assert answer.id == name.decode()
+        assert list(answer.raw_output_contents) == [blob(1, 2, 3)]
 
 
 def test_strings_and_a_zip_map_with_its_labels(servers: Servers) -> None:
@@ -343,7 +386,8 @@ def test_health_is_watched_until_the_drain_and_no_request_is_lost(start: Start) 
 
     def watch() -> None:
         with channel(server) as made:
-            for each in health_pb2_grpc.HealthStub(made).Watch(health_pb2.HealthCheckRequest()):
+            stream = made.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+            for each in map(health_pb2.HealthCheckResponse.FromString, stream):
                 statuses.append(each.status)
                 if each.status == health_pb2.HealthCheckResponse.NOT_SERVING:
                     return
@@ -364,12 +408,16 @@ def test_health_is_watched_until_the_drain_and_no_request_is_lost(start: Start) 
     for thread in threads:
         thread.start()
     with channel(server) as made:
-        health = health_pb2_grpc.HealthStub(made)
+        check = made.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )
         serving = health_pb2.HealthCheckResponse.SERVING
-        assert health.Check(health_pb2.HealthCheckRequest()).status == serving
-        assert health.Check(health_pb2.HealthCheckRequest(service=SERVICE[1:])).status == serving
+        assert check(health_pb2.HealthCheckRequest()).status == serving
+        assert check(health_pb2.HealthCheckRequest(service=SERVICE[1:])).status == serving
         with pytest.raises(grpc.RpcError) as caught:
-            health.Check(health_pb2.HealthCheckRequest(service="other"))
+            check(health_pb2.HealthCheckRequest(service="other"))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     time.sleep(0.3)
     httpx.get(f"{server.admin}/drain", timeout=10)

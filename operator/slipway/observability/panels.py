@@ -327,7 +327,8 @@ ROLLOUT = Board(
         "Progress": (
             _lines(
                 "Traffic on the canary",
-                (f"{OperatorMetric.ROLLOUT_WEIGHT}{{{_PLACE}}}", "{{arm}}"),
+                (f"max({OperatorMetric.ROLLOUT_WEIGHT}{{{_PLACE}}})", "meant for it"),
+                (f"max({OperatorMetric.ROLLOUT_MIRROR}{{{_PLACE}}})", "copied to it"),
                 unit="percent",
                 width=12,
             ),
@@ -337,20 +338,22 @@ ROLLOUT = Board(
                 width=12,
             ),
             _lines("Phase", (f"{OperatorMetric.ROLLOUT_PHASE}{{{_PLACE}}} == 1", "{{phase}}")),
-            _number("Step", f"max({OperatorMetric.ROLLOUT_STEP}{{{_PLACE}}})"),
-            _number("Looks", f"max({OperatorMetric.ROLLOUT_LOOKS}{{{_PLACE}}})"),
+            _number("Steps done", f"max({OperatorMetric.ROLLOUT_STEP}{{{_PLACE}}})"),
+            _number("Rejected revisions", f"max({OperatorMetric.ROLLOUT_REJECTED}{{{_PLACE}}})"),
             _lines(
-                "Ends",
+                "Routes follow within",
                 (
-                    f"sum by (outcome) (increase({OperatorMetric.ROLLOUT_TRANSITIONS}{{{_PLACE}}}[1h]))",
-                    "{{outcome}}",
+                    "histogram_quantile(0.95, sum by (le) "
+                    f"({_rate(f'{OperatorMetric.ROLLOUT_TRAFFIC}_bucket')}))",
+                    "95% of all changes",
                 ),
+                unit="s",
             ),
         ),
         "Evidence": (
             _lines(
-                "Evidence of each gate",
-                (f"{OperatorMetric.ROLLOUT_GATE_EVIDENCE}{{{_PLACE}}}", "{{gate}} {{verdict}}"),
+                "What each gate says",
+                (f"{OperatorMetric.ROLLOUT_GATE_VERDICT}{{{_PLACE}}} == 1", "{{gate}} {{verdict}}"),
                 width=24,
                 about="Of the gates that act, one that fails aborts the rollout, and all must pass.",
             ),

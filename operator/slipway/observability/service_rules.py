@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from slipway.core.monitoring.limits import Limit
-from slipway.core.rollout import Outcome
 from slipway.names import Metric, OperatorMetric
 from slipway.observability.promql import aggregate, increase, names_of
 from slipway.observability.rule import MODEL_WORDS, SHARE_WORDS, Alert, Record, Rule
@@ -57,7 +56,7 @@ def slo_rules() -> Iterator[Rule]:
                 severity,
                 "2m",
                 f"{{{{ $labels.model }}}} in {{{{ $labels.namespace }}}} burns its {slo} budget "
-                f"{factor:g} times too fast",
+                f"at {factor:g} times the pace that it allows",
                 f"{SHARE_WORDS} of the requests of the last {long} were bad.",
                 {"slo": slo, "window": long},
             )
@@ -66,7 +65,8 @@ def slo_rules() -> Iterator[Rule]:
 def operator_rules() -> Iterator[Rule]:
     """What the operator itself says of models, rollouts and its own state."""
     place = "{{ $labels.name }} in {{ $labels.namespace }}"
-    rejected = f'outcome="{Outcome.REJECT}"'
+    rejected = f"max by (namespace, name) ({OperatorMetric.ROLLOUT_REJECTED})"
+    before = f"max by (namespace, name) ({OperatorMetric.ROLLOUT_REJECTED} offset 15m)"
     yield Alert(
         "SlipwayModelNotReady",
         f"max by (namespace, name) ({OperatorMetric.READY}) == 0",
@@ -77,7 +77,7 @@ def operator_rules() -> Iterator[Rule]:
     )
     yield Alert(
         "SlipwayRolloutRejected",
-        f"sum by (namespace, name) ({increase(OperatorMetric.ROLLOUT_TRANSITIONS, '15m', rejected)}) > 0",
+        f"{rejected} - {before} > 0",
         "warning",
         "0m",
         f"a new revision of {place} was rejected",

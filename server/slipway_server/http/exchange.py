@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -108,6 +109,19 @@ class Exchange(Call):
         self.out = connection.server.writer.head(response, extra) + body
         connection.advance(self)
 
+    def show(self, page: Page) -> None:
+        """Answer with a page, now or when it is made."""
+        try:
+            answer = page(self.head)
+            if isinstance(answer, Response):
+                self.respond(answer)
+            else:
+                task = asyncio.ensure_future(answer)
+                self.connection.server.tasks.add(task)
+                task.add_done_callback(self._shown)
+        except Exception as error:
+            self._page_failed(error)
+
     def abandon(self) -> None:
         """The client has left."""
         if self.counted:
@@ -129,6 +143,20 @@ class Exchange(Call):
     def let_go(self) -> None:
         if self.incoming is not None:
             self.incoming.let_go()
+
+    def _shown(self, done: asyncio.Future[Response]) -> None:
+        self.connection.server.tasks.discard(done)
+        error = done.exception()
+        if error is None:
+            self.respond(done.result())
+        else:
+            self._page_failed(error)
+
+    def _page_failed(self, error: BaseException) -> None:
+        if not isinstance(error, RequestError):
+            log.error("a page failed", exc_info=error)
+            error = RuntimeError()
+        self.refuse(error)
 
     def _count(self, code: int) -> None:
         self.counted = False

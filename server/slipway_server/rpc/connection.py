@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 from slipway_server.rpc.exchange import NOT_REST, Rpc
 from slipway_server.rpc.frames import (
     ACK,
-    DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     HEAD_BYTES,
-    LARGEST_FRAME_BYTES,
     LARGEST_WINDOW,
     PREFACE,
     PRIORITY_FLAG,
@@ -32,7 +30,8 @@ from slipway_server.rpc.frames import (
     window_update,
     without_padding,
 )
-from slipway_server.rpc.headers import MAX_HEADER_BYTES, NO_TABLE, HeaderReader, MalformedError
+from slipway_server.rpc.headers import MAX_HEADER_BYTES, HeaderReader, MalformedError
+from slipway_server.rpc.windows import MAX_FRAME_BYTES, Windows
 
 if TYPE_CHECKING:
     from slipway_server.rpc.server import RpcServer
@@ -41,14 +40,12 @@ log = logging.getLogger(__name__)
 
 #: Calls under way on one connection.
 MAX_STREAMS = 256
-MAX_FRAME_BYTES = 64 * 1024
 #: What a client may send ahead, on one stream and on all together.
 STREAM_WINDOW = 1024 * 1024
 CONNECTION_WINDOW = 4 * 1024 * 1024
 #: Frames within a sweep that ask for work and carry no request: more come only from somebody who means harm.
 MAX_IDLE_FRAMES = 2000
 _MAX_DROPPED = 1024
-_TABLE_BYTES = 4096
 _GREETING = settings(
     {
         Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
@@ -84,9 +81,7 @@ class Connection(asyncio.Protocol):
         #: Streams that ended early, whose frames may still be on their way.
         self._dropped: set[int] = set()
         self._block: tuple[int, int, bytearray] | None = None
-        self._prefix = b""
-        self._window = self._peer_window = DEFAULT_WINDOW
-        self._peer_frame = DEFAULT_FRAME_BYTES
+        self._windows = Windows()
         self._credit = CONNECTION_WINDOW
         self._spent = 0
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
@@ -118,10 +113,10 @@ class Connection(asyncio.Protocol):
             self._fail(fault)
             return
         self._buffer = data[taken:]
-        if self._buffer or self._block is not None or not self._set_up:
-            self.reading_since = self.reading_since or perf_counter()
-        else:
+        if not self._buffer and self._block is None and self._set_up:
             self.reading_since = 0.0
+        elif taken or not self.reading_since:
+            self.reading_since = perf_counter()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.server.connections.discard(self)
@@ -262,7 +257,7 @@ class Connection(asyncio.Protocol):
             raise StreamFaultError(stream, Code.PROTOCOL_ERROR) from None
         if len(self.streams) >= MAX_STREAMS:
             raise StreamFaultError(stream, Code.REFUSED_STREAM)
-        rpc = self.streams[stream] = Rpc(self, stream, head, self._peer_window, STREAM_WINDOW)
+        rpc = self.streams[stream] = Rpc(self, stream, head, self._windows.initial, STREAM_WINDOW)
         self.server.begin(rpc)
         if flags & END_STREAM:
             self._end(rpc)
@@ -318,27 +313,10 @@ class Connection(asyncio.Protocol):
         self._set_up = True
         for start in range(0, len(payload), 6):
             name = int.from_bytes(payload[start : start + 2], "big")
-            self._set(name, int.from_bytes(payload[start + 2 : start + 6], "big"))
+            value = int.from_bytes(payload[start + 2 : start + 6], "big")
+            self._windows.set(name, value, self.streams.values())
         self._send(frame(Kind.SETTINGS, ACK, 0))
         self._push_all()
-
-    def _set(self, name: int, value: int) -> None:
-        if name == Setting.HEADER_TABLE_SIZE and value < _TABLE_BYTES:
-            self._prefix = NO_TABLE
-        elif name == Setting.ENABLE_PUSH and value > 1:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
-        elif name == Setting.MAX_FRAME_SIZE:
-            if not DEFAULT_FRAME_BYTES <= value <= LARGEST_FRAME_BYTES:
-                raise ConnectionFaultError(Code.PROTOCOL_ERROR, "MAX_FRAME_SIZE is from 2^14 to 2^24-1")
-            self._peer_frame = min(value, MAX_FRAME_BYTES)
-        elif name == Setting.INITIAL_WINDOW_SIZE:
-            if value > LARGEST_WINDOW:
-                raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is up to 2^31-1")
-            for rpc in self.streams.values():
-                rpc.window += value - self._peer_window
-                if rpc.window > LARGEST_WINDOW:
-                    raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "a stream's window is up to 2^31-1")
-            self._peer_window = value
 
     def _on_push(self, flags: int, stream: int, payload: bytes) -> None:  # noqa: ARG002
         raise ConnectionFaultError(Code.PROTOCOL_ERROR, "clients push nothing")
@@ -364,11 +342,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE has 4 bytes")
         size = int.from_bytes(payload, "big") & LARGEST_WINDOW
         if stream == 0:
-            self._window += size
-            if size == 0:
-                raise ConnectionFaultError(Code.PROTOCOL_ERROR, "a window cannot grow by 0")
-            if self._window > LARGEST_WINDOW:
-                raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "the window is up to 2^31-1")
+            self._windows.grow(size)
             self._push_all()
             return
         if stream > self._last or stream % 2 == 0:
@@ -390,41 +364,20 @@ class Connection(asyncio.Protocol):
         """Send a call's first headers if given, and of what it has to say as much as the windows allow."""
         if self.streams.get(rpc.stream) is not rpc:
             return
-        stream, parts = rpc.stream, []
-        if start is not None:
-            parts.append(self._headers_frame(stream, start, 0))
-        while rpc.out:
-            size = min(len(rpc.out), self._window, rpc.window, self._peer_frame)
-            if size <= 0:
-                rpc.blocked_since = rpc.blocked_since or perf_counter()
-                break
-            parts.append(frame(Kind.DATA, 0, stream, bytes(rpc.out[:size])))
-            rpc.out = rpc.out[size:]
-            rpc.window -= size
-            self._window -= size
-            rpc.blocked_since = 0.0
-        if not rpc.out and rpc.trailers is not None:
-            if rpc.trailers:
-                parts.append(self._headers_frame(stream, rpc.trailers, END_STREAM))
-            else:
-                parts.append(frame(Kind.DATA, END_STREAM, stream))
+        data = self._windows.cut(rpc, start)
+        if rpc.is_said:
             if not rpc.complete:
                 # It may stop sending: the answer does not depend on the rest.
-                parts.append(reset(stream, Code.NO_ERROR))
-                self._dropped.add(stream)
-            del self.streams[stream]
+                data += reset(rpc.stream, Code.NO_ERROR)
+                self._remember(rpc.stream)
+            del self.streams[rpc.stream]
             rpc.forget()
-        if parts:
-            self._send(parts[0] if len(parts) == 1 else b"".join(parts))
-
-    def _headers_frame(self, stream: int, block: bytes, flags: int) -> bytes:
-        if self._prefix:
-            block, self._prefix = self._prefix + block, b""
-        return frame(Kind.HEADERS, END_HEADERS | flags, stream, block)
+        if data:
+            self._send(data)
 
     def _push_all(self) -> None:
         for rpc in [rpc for rpc in self.streams.values() if rpc.out]:
-            if self._window <= 0:
+            if self._windows.connection <= 0:
                 return
             self.push(rpc, None)
 
@@ -462,10 +415,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _drop(self, stream: int) -> None:
+    def _remember(self, stream: int) -> None:
         if len(self._dropped) >= _MAX_DROPPED:
             self._dropped.clear()
         self._dropped.add(stream)
+
+    def _drop(self, stream: int) -> None:
+        self._remember(stream)
         rpc = self.streams.pop(stream, None)
         if rpc is not None:
             rpc.abandon()

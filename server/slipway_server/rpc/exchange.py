@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _PREFIX_BYTES = 5
 #: A message of any method but ``ModelInfer``.
 _MAX_SMALL_BYTES = 64 * 1024
+_MAX_UNSENT_BYTES = 256 * 1024
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 NOT_REST = b'{"error":"this port speaks gRPC; REST has one of its own"}'
 _START = block([_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip")])
@@ -62,6 +63,11 @@ class Rpc(Call):
         #: A watcher's question, and what it was told last.
         self.watched: bytes | None = None
         self.told: bytes | None = None
+
+    @property
+    def is_said(self) -> bool:
+        """Whether all there is to say has been sent, but for the trailers."""
+        return not self.out and self.trailers is not None
 
     def take(self, data: bytes) -> None:
         """A piece of the request arrived."""
@@ -249,6 +255,8 @@ class Rpc(Call):
                 self.look_again()
             elif isinstance(method, Talk):
                 self.say(method.answer(message))
+                if len(self.out) > _MAX_UNSENT_BYTES:
+                    self.connection.drop_blocked(self)  # it asks on and on, and reads nothing
             elif method is not None and not isinstance(method, Infer):
                 self.say(method.answer(message), last=True)
         except RequestError:

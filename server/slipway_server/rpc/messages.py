@@ -25,9 +25,12 @@ from slipway_server.protocol.decode import (
 )
 from slipway_server.protocol.encode import to_bytes
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
+from slipway_server.rpc.layout import Layout, field_head, layout_of
 from slipway_server.rpc.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from slipway_server.runtime.model import Model
 
+_RAW_OUTPUT = ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
+_MAX_REMEMBERED = 256
 M = TypeVar("M", bound=Message)
 
 _CONTENTS = {
@@ -60,9 +63,14 @@ class InferCodec:
     def __init__(self, name: str, version: str, check_name: Callable[[str, str | None], None]) -> None:
         self._of = (name, version)
         self._check_name = check_name
+        self._layouts: dict[int, Layout] = {}
+        self._heads: dict[tuple[object, ...], bytes] = {}
 
     def decode(self, body: bytes, header_length: int | None, model: Model) -> InferRequest:  # noqa: ARG002
         """Raises :class:`RequestError` (404 for another model, 400 for what does not fit this one)."""
+        layout = self._layouts.get(len(body))
+        if layout is not None and layout.fits(body):
+            return layout.request(body)
         message = parse_message(ModelInferRequest, body)
         self._check_name(message.model_name, message.model_version or None)
         raw = len(message.raw_input_contents) > 0
@@ -75,10 +83,34 @@ class InferCodec:
         raw = raw or any(model.outputs[choice.name].datatype is Datatype.FP16 for choice in choices)
         if raw:
             choices = tuple(OutputChoice(choice.name, True) for choice in choices)
-        return InferRequest(message.id or None, arrays, choices, count_rows(arrays, model.inputs), timeout)
+        request = InferRequest(message.id or None, arrays, choices, count_rows(arrays, model.inputs), timeout)
+        layout = layout_of(body, message.raw_input_contents, request)
+        if layout is not None:
+            if len(self._layouts) >= _MAX_REMEMBERED:
+                self._layouts.clear()
+            self._layouts[len(body)] = layout
+        return request
 
     def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, None]:
         """The response's bytes for the outputs that the request chose, in its order."""
+        if request.id is not None or not all(choice.binary for choice in request.outputs):
+            return self._message(request, tensors).SerializeToString(), None
+        # All but the numbers is the same for all answers of one shape; and the numbers come last.
+        key = tuple((tensor.name, tensor.array.shape, *tensor.parameters.values()) for tensor in tensors)
+        head = self._heads.get(key)
+        if head is None:
+            message = self._message(request, tensors)
+            del message.raw_output_contents[:]
+            if len(self._heads) >= _MAX_REMEMBERED:
+                self._heads.clear()
+            head = self._heads[key] = message.SerializeToString()
+        parts = [head]
+        for tensor in tensors:
+            blob = to_bytes(tensor)
+            parts += (field_head(_RAW_OUTPUT, len(blob)), blob)
+        return b"".join(parts), None
+
+    def _message(self, request: InferRequest, tensors: Sequence[Tensor]) -> ModelInferResponse:
         name, version = self._of
         message = ModelInferResponse(model_name=name, model_version=version, id=request.id or "")
         for choice, tensor in zip(request.outputs, tensors, strict=True):
@@ -92,7 +124,7 @@ class InferCodec:
             if tensor.datatype is Datatype.BYTES:
                 values = [value.encode() for value in values]
             getattr(output.contents, _CONTENTS[tensor.datatype]).extend(values)
-        return message.SerializeToString(), None
+        return message
 
 
 def _inputs(message: ModelInferRequest, raw: bool, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:

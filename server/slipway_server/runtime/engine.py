@@ -50,9 +50,8 @@ class Engine:
         self._loop = loop = asyncio.get_running_loop()
         self.served = served
         if served.profile.untried:
-            served.tryout = Tryout(
-                served.model, served.profile.max_rows, lambda found: _tell(loop, self._adopt, found)
-            )
+            most = served.profile.max_rows
+            served.tryout = Tryout(served.model, most, lambda found: _tell(loop, self._adopt, found))
         self.crew.start(served)
         self._follow(served.profile)
 

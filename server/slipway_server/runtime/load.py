@@ -56,7 +56,8 @@ def load(directory: Path, config: Serving) -> Model:
 def load_profiled(directory: Path, config: Serving) -> tuple[Model, Profile]:
     """As :func:`load`, and how the model is best run."""
     model = load(directory, config)
-    return model, measure(model, find_model(directory))
+    most = config.maxBatchRows if config.batching == "Auto" else 1
+    return model, measure(model, find_model(directory), most)
 
 
 def find_model(directory: Path) -> Path:

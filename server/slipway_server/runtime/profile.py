@@ -67,12 +67,12 @@ def measure(model: Model, path: Path, max_rows: int = MAX_ROWS) -> Profile:
     began = time.perf_counter()
     open_ended = _has_open_ended_operators(path)
     try:
-        found = _measure(model, open_ended, max_rows, {})
+        found = _measure(model, open_ended, {}, max_rows)
     except Exception as error:
         # It may rightly refuse values that nobody ever sends; then each request runs alone, on a thread.
         log.debug("the model could not be measured", extra={"error": str(error)[:300]})
         refused = isinstance(error, ModelInputError) and _takes_rows(model.inputs.values())
-        found = Profile(max_rows=max_rows, untried=refused and not open_ended)
+        found = Profile(max_rows=max_rows, untried=refused and not open_ended and max_rows > 1)
     log.debug("measured", extra={"profile": found, "seconds": time.perf_counter() - began})
     return found
 
@@ -80,13 +80,13 @@ def measure(model: Model, path: Path, max_rows: int = MAX_ROWS) -> Profile:
 def measure_with(model: Model, rows: Mapping[str, Array], max_rows: int = MAX_ROWS) -> Profile:
     """As :func:`measure` for an ``untried`` model: ``rows`` are some that it takes, of some of its inputs."""
     try:
-        return _measure(model, False, max_rows, rows)
+        return _measure(model, False, rows, max_rows)
     except Exception as error:
         log.debug("the model could not be measured", extra={"error": str(error)[:300]})
         return Profile()
 
 
-def _measure(model: Model, open_ended: bool, max_rows: int, given: Mapping[str, Array]) -> Profile:
+def _measure(model: Model, open_ended: bool, given: Mapping[str, Array], max_rows: int) -> Profile:
     if not _takes_rows(model.inputs.values()):
         alone = _seconds(model, model.zeros())
         return Profile(inline=alone < INLINE_SECONDS and not open_ended, curve={1: alone})

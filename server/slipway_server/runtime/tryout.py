@@ -26,6 +26,7 @@ class Tryout:
     """Collects rows; tells once, from a thread of its own, what was found."""
 
     def __init__(self, model: Model, max_rows: int, found: Callable[[Profile], None]) -> None:
+        """``max_rows`` bounds the rows of a call that requests share."""
         self._model = model
         self._max_rows = max_rows
         self._found = found

@@ -97,8 +97,15 @@ def main() -> None:
     if whose == "kserve":
         print(json.dumps(asyncio.run(kserve(f"http://{http}", grpc))))
         return
+    import grpc as grpcio
     import tritonclient.grpc
     import tritonclient.http
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpcio.insecure_channel(grpc) as channel:
+        asked = health_pb2.HealthCheckRequest(service="inference.GRPCInferenceService")
+        found = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=10)
+        assert found.status == health_pb2.HealthCheckResponse.SERVING
 
     answers = {
         "triton-http-json": triton(tritonclient.http, http, binary_data=False),

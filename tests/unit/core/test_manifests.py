@@ -224,6 +224,21 @@ def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
     assert (asked.uri, asked.digest) == ("pvc://models/fraud/model.onnx", digest(7))
 
 
+def test_processes_and_batching_reach_the_server_and_defaults_are_left_unsaid() -> None:
+    runtime = {"processes": 2, "batching": {"mode": "Off", "maxRows": 16}}
+    spec = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud/3"}, "runtime": runtime})
+    revision = revision_of(spec, MODELS["smallest"], SETTINGS)
+    manifest = deployment(OWNER, revision, SETTINGS.image_pull_policy)
+    config = _serving_config(manifest["spec"]["template"]["spec"]["containers"][0])
+    assert (config.processes, config.batching, config.maxBatchRows) == (2, "Off", 16)
+    (server,) = POD_SPECS["smallest-deployment"]["containers"]
+    assert set(json.loads(_env(server)[contract.SERVING_CONFIG_ENV])) == {
+        "modelName",
+        "modelVersion",
+        "digest",
+    }
+
+
 def test_every_pod_fetches_the_pinned_uri_never_the_moving_one() -> None:
     (fetch,) = POD_SPECS["smallest-deployment"]["initContainers"]
     task = contract.FetchTask.model_validate_json(_env(fetch)[contract.MODEL_TASK_ENV])

@@ -6,7 +6,8 @@ import re
 
 from prometheus_client import CollectorRegistry
 
-from slipway.engine.metrics import Metrics
+from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.store import Store
 from slipway.names import Metric, OperatorMetric
 from slipway.observability.rule import Record
 from slipway.observability.rules import groups
@@ -25,15 +26,34 @@ def metrics_in(expression: str) -> set[str]:
     return {name for name in names if name.lower() not in _WORDS | _OPERATORS}
 
 
+#: What the operator tells of a spec's ``monitoring`` and ``fairness``; rules fall back to defaults without.
+TOLD = frozenset(
+    {
+        OperatorMetric.LIMIT,
+        OperatorMetric.DRIFT_CRITICAL,
+        OperatorMetric.DRIFT_COMPARED_WITH,
+        OperatorMetric.FAIRNESS_REFERENCE,
+        OperatorMetric.LATENCY_BOUND,
+        OperatorMetric.VERDICT,
+    }
+)
+
+
+def operator_metrics() -> set[str]:
+    """What the operator's collectors export; of counters and histograms the series."""
+    registry, store = CollectorRegistry(), Store()
+    Metrics(registry)
+    found: set[str] = set()
+    collectors = (registry, ModelDeploymentCollector(store), RolloutCollector(store))
+    for family in (family for collector in collectors for family in collector.collect()):
+        # A counter whose labels are not known beforehand has no series yet.
+        found |= {sample.name for sample in family.samples}
+        found.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    return found
+
+
 def known_metrics() -> set[str]:
     """What the code exports or the rules record; a histogram's series by their suffixes."""
-    registry = CollectorRegistry()
-    Metrics(registry)
-    families = list(registry.collect())
-    own = {sample.name for family in families for sample in family.samples}
-    # A counter whose labels are not known beforehand has no series yet.
-    own |= {f"{family.name}_total" for family in families if family.type == "counter"}
     recorded = {rule.record for rules in groups().values() for rule in rules if isinstance(rule, Record)}
-    exported = {str(name) for name in [*Metric, *OperatorMetric]}
     suffixed = {f"{name}_{suffix}" for name in Metric for suffix in ("bucket", "sum", "count")}
-    return own | recorded | exported | suffixed
+    return operator_metrics() | recorded | {str(name) for name in [*Metric, *TOLD]} | suffixed

@@ -91,6 +91,6 @@ class Check:
 
 @functools.cache
 def _rules(names: tuple[str, ...]) -> str:
-    [(_, text)] = rules.files().items()
+    text = rules.files()[rules.FILE]
     groups = {group["name"]: group for group in yaml.safe_load(text)["groups"]}
     return json.dumps({"groups": [groups[f"slipway-{name}"] for name in names]})

@@ -11,7 +11,7 @@ from slipway.api.generated import ROOT
 from slipway.names import Metric, OperatorMetric
 from slipway.observability import rules
 from slipway.observability.rule import Alert, Record
-from tests.unit.observability.names import known_metrics, metrics_in
+from tests.unit.observability.names import TOLD, known_metrics, metrics_in, operator_metrics
 from tests.unit.observability.promtool import Check, promtool
 
 MODEL = {"namespace": "risk", "model": "fraud", "model_version": "7"}
@@ -20,9 +20,9 @@ ALL = [rule for found in rules.groups().values() for rule in found]
 
 
 def test_the_committed_file_is_what_the_generator_makes_and_promtool_accepts_it() -> None:
-    [(name, text)] = rules.files().items()
-    assert (ROOT / name).read_text() == text, "run `python -m slipway.observability.rules`"
-    done = promtool("check", "rules", "--lint=all", "--lint-fatal", str(ROOT / name))
+    for name, text in rules.files().items():
+        assert (ROOT / name).read_text() == text, "run `python -m slipway.observability.rules`"
+    done = promtool("check", "rules", "--lint=all", "--lint-fatal", str(ROOT / rules.FILE))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -30,6 +30,10 @@ def test_every_metric_in_a_rule_exists_in_the_code() -> None:
     read = {name for rule in ALL for name in metrics_in(rule.expr)}
     assert read - known_metrics() == set()
     assert {"slipway:limit", Metric.FEATURE_VALUES, OperatorMetric.READY} <= read
+
+
+def test_the_operator_exports_what_it_is_said_to() -> None:
+    assert {str(name) for name in OperatorMetric if name not in TOLD} <= operator_metrics()
 
 
 def test_names_are_found_where_metrics_stand_and_nowhere_else() -> None:
@@ -96,7 +100,8 @@ def test_a_slow_burn_pages_later_and_says_over_which_window(tmp_path: Path) -> N
                         "severity": severity,
                     },
                     "exp_annotations": {
-                        "summary": f"fraud in risk burns its availability budget {factor} times too fast",
+                        "summary": "fraud in risk burns its availability budget at "
+                        f"{factor} times the pace that it allows",
                         "description": f"0.7% of the requests of the last {window} were bad.",
                     },
                 }
@@ -154,8 +159,7 @@ def test_what_the_operator_says_of_models_and_rollouts_alerts(tmp_path: Path) ->
         OperatorMetric.LEADER, {"name": "slipway-operator", "pod": "a"}, [1.0] * 3 + [0.0] * (steps - 3)
     )
     check.add(OperatorMetric.ROLLOUT_PHASE, {**PLACE, "phase": "Paused"}, [1.0] * steps)
-    rejected = {**PLACE, "outcome": "Reject"}
-    check.add(OperatorMetric.ROLLOUT_TRANSITIONS, rejected, [0.0] * 3 + [1.0] * (steps - 3))
+    check.add(OperatorMetric.ROLLOUT_REJECTED, PLACE, [2.0] * 3 + [3.0] * (steps - 3))
     check.expect_nothing('sum(ALERTS{alertstate="firing"})', 10)
     check.expect(firing("SlipwayRolloutRejected", severity="warning"), 1, 20)
     check.expect_nothing(firing("SlipwayRolloutRejected"), 60)

@@ -117,6 +117,9 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         threads=runtime.threads,
         requestTimeoutMilliseconds=runtime.requestTimeoutMilliseconds,
         drainSeconds=DRAIN_SECONDS,
+        processes=runtime.processes,
+        batching=runtime.batching.mode,
+        maxBatchRows=runtime.batching.maxRows,
     )
     return {
         "name": names.SERVER_CONTAINER,
@@ -124,7 +127,8 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         "imagePullPolicy": image_pull_policy,
         "command": ["slipway-server"],
         "env": [
-            {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json()},
+            # Defaults are left out: a server of its own version in spec.runtime.image may not know them all.
+            {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json(exclude_defaults=True)},
             # An empty value is left out, as the API server does.
             *({"name": var.name, **({"value": var.value} if var.value else {})} for var in runtime.env),
         ],

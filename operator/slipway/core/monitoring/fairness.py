@@ -122,6 +122,11 @@ class Gap:
     is_exceeded: bool
     is_outside: bool
 
+    @property
+    def is_ratio(self) -> bool:
+        """Whether 1 is alike, and not 0."""
+        return self.metric is FairnessMetric.DISPARATE_IMPACT_RATIO
+
 
 Rate = Callable[[GroupCounts], Share]
 _RATES: dict[FairnessMetric, tuple[Rate, ...]] = {
