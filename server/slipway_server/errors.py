@@ -9,6 +9,7 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a request never got an answer from the model; a label of ``slipway_inference_rejected_total``."""
 
+    MALFORMED = "malformed"
     NOT_FOUND = "not_found"
     SIZE = "size"
     MEDIA_TYPE = "media_type"

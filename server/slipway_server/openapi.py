@@ -222,7 +222,7 @@ def _refusals() -> Json:
     return {
         **{
             code: {"$ref": "#/components/responses/Refused"}
-            for code in ("400", "404", "408", "411", "413", "415")
+            for code in ("400", "404", "408", "411", "413", "415", "422")
         },
         "503": {"$ref": "#/components/responses/NotNow"},
     }

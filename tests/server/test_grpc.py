@@ -242,6 +242,13 @@ def test_a_request_that_does_not_fit_is_refused_with_what_to_mend(
     assert words in details
 
 
+def test_values_that_the_model_itself_refuses_are_the_clients_to_mend(servers: Servers) -> None:
+    inputs = [given("index", "INT64", [1], [5]), given("shapeless", "FP32", [], [0])]
+    code, words = refused(servers("gather"), *inputs)
+    assert code is INVALID
+    assert "the model refuses these values" in words
+
+
 def test_the_wrong_contents_field_and_numbers_out_of_range_are_named(servers: Servers) -> None:
     server = servers("every_datatype")
     wrong = given("in_INT8", "INT8", [1, 1])

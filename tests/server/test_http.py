@@ -187,20 +187,6 @@ def test_a_client_may_shorten_its_deadline(servers: Servers) -> None:
     assert server.infer(*work, parameters={"timeout": "1"}).status_code == 400
 
 
-def test_many_idle_connections_hold_up_nobody(servers: Servers) -> None:
-    server = servers("identity")
-    idle = [socket.create_connection(("127.0.0.1", server.http_port)) for _ in range(400)]
-    try:
-        for connection in idle[:200]:
-            connection.sendall(b"POST /v2/models/fraud/infer HTTP/1.1\r\nhost:")
-        began = time.monotonic()
-        assert server.infer(tensor("x", "FP32", [1, 3], [1, 2, 3])).status_code == 200
-        assert time.monotonic() - began < 1
-    finally:
-        for connection in idle:
-            connection.close()
-
-
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()

@@ -188,7 +188,7 @@ def test_a_binary_boolean_must_be_zero_or_one(servers: Servers) -> None:
 def test_values_that_the_model_itself_refuses_are_the_clients_to_mend(servers: Servers) -> None:
     server = servers("gather")
     response = server.infer(tensor("index", "INT64", [1], [5]), tensor("shapeless", "FP32", [], [0]))
-    assert response.status_code == 400
+    assert response.status_code == 422
     assert "the model refuses these values" in response.json()["error"]
     assert "/onnxruntime_src" not in response.text
 

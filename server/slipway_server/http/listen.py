@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
+import sys
 
 from slipway_server.settings import TlsFiles
 
@@ -21,6 +23,14 @@ def bind(host: str | None, port: int, shared: bool = False) -> socket.socket:
             ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048, reuse_port=shared
         )
     return socket.create_server((host or "", port), backlog=2048, reuse_port=shared)
+
+
+def most_files() -> int:
+    """How many files and connections this process may have, after it asked for all that it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 class Tls:

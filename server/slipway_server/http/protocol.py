@@ -18,7 +18,7 @@ from slipway_server.errors import Reason, RequestError
 from slipway_server.http.body import Body, too_slow
 from slipway_server.http.exchange import Exchange
 from slipway_server.http.head import Head
-from slipway_server.http.responses import CONTINUE, Response
+from slipway_server.http.responses import CONTINUE, refusal
 from slipway_server.http.site import Inference, RouteError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ MAX_PIPELINED = 64
 LINGER_SECONDS = 5.0
 _LINGER_BYTES = 64 * 1024 * 1024
 _MAX_KEPT_HEAD = 2048
+_TOO_MUCH = f"the head of this request has more than {MAX_HEAD_BYTES // 1024} KiB or {MAX_HEADERS} headers"
 _END = b"\r\n\r\n"
 
 
@@ -69,7 +70,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self.server.connections.add(self)
+        self.server.admit(self)
 
     def data_received(self, data: bytes) -> None:
         self.active = True
@@ -179,7 +180,7 @@ class HttpProtocol(asyncio.Protocol):
         if self.in_head and not self.idle:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._malformed()
+                self._malformed(_TOO_MUCH)
 
     def _decline(self, rest: bytes) -> None:
         """Answer as if no other protocol had been asked for, which HTTP allows; Java's client always asks."""
@@ -199,7 +200,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._parser is None:
-            return
+            return  # the one that reads a body alone, see _decline
         self._url = b""
         self._headers = []
         self.in_head = True
@@ -222,15 +223,13 @@ class HttpProtocol(asyncio.Protocol):
         head = Head(method, self._url, self._headers)
         head.is_http_1_0 = parser.get_http_version() == "1.0"
         if size > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
-            self._malformed()
-            return
-        if not head.is_http_1_0 and b"host" not in head.headers:
-            self._malformed()
-            return
-        head.keep_alive = parser.should_keep_alive()
-        if parser.should_upgrade() and head.has_body:
-            self._declined = head
-        self._open(head)
+            self._malformed(_TOO_MUCH)
+        elif not head.is_http_1_0 and b"host" not in head.headers:
+            self._malformed("a request needs the header Host")
+        else:
+            head.keep_alive = parser.should_keep_alive()
+            self._declined = head if parser.should_upgrade() and head.has_body else None
+            self._open(head)
 
     def _open(self, head: Head) -> None:
         server = self.server
@@ -325,20 +324,22 @@ class HttpProtocol(asyncio.Protocol):
             exchange.let_go()
             exchange.refuse(too_slow())
         elif exchange is None:
-            self._end_with(b'{"error":"the head of the request took too long to arrive"}', 408)
+            self.end_with(RequestError(408, Reason.SLOW_CLIENT, "the head took too long to arrive"))
         elif self._transport is not None:
             self._transport.abort()
 
-    def shut_if_idle(self) -> None:
-        """Close the connection if no request is under way on it."""
-        if self.idle and not self._queue and self._transport is not None:
-            self._transport.close()
+    def shut_if_idle(self) -> bool:
+        """Close the connection if no request is under way on it; whether that is so."""
+        if not self.idle or self._queue or self._transport is None:
+            return False
+        self._transport.close()
+        return True
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
-    def _malformed(self) -> None:
+    def _malformed(self, words: str = "this request is not well-formed HTTP") -> None:
         """Refuse what is not HTTP; what was asked before it is answered first."""
         if self._last:
             return
@@ -347,12 +348,12 @@ class HttpProtocol(asyncio.Protocol):
             exchange.let_go()
             if exchange.counted:
                 exchange.counted = False
-                self.server.counters.refused(Reason.SCHEMA)
                 self.server.counters.answered(400, perf_counter() - exchange.began)
-        self._end_with(b'{"error":"this request is not well-formed HTTP"}', 400)
+        self.end_with(RequestError(400, Reason.MALFORMED, words))
 
-    def _end_with(self, body: bytes, status: int) -> None:
+    def end_with(self, error: RequestError) -> None:
         """Answer what is arriving, or nothing in particular, and close when all before it is answered."""
+        self.server.counters.refused(error.reason)
         exchange = self._current
         self._current = None
         self._last = True
@@ -366,8 +367,8 @@ class HttpProtocol(asyncio.Protocol):
                 self._transport.close()
             return
         exchange.complete = True
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        exchange.respond(Response(status, body, headers))
+        error.headers["connection"] = "close"
+        exchange.respond(refusal(error))
 
     def _shut(self, last: Exchange) -> None:
         """The last answer is written: close, but not into the face of a client that is still sending."""

@@ -7,9 +7,10 @@ import logging
 import socket
 from time import perf_counter
 
+from slipway_server.errors import Reason, not_now
 from slipway_server.http import body as body_module
 from slipway_server.http.head import Head
-from slipway_server.http.listen import Tls
+from slipway_server.http.listen import Tls, most_files
 from slipway_server.http.protocol import HttpProtocol
 from slipway_server.http.responses import Response, Writer
 from slipway_server.http.site import Site
@@ -24,6 +25,10 @@ WRITE_SECONDS = 60.0
 #: closes: the other way round, a request can cross the closing on its way and be lost.
 KEEP_ALIVE_SECONDS = 620.0
 SWEEP_SECONDS = 0.5
+#: Connections at once, each of which takes some KiB; fewer where the process may not have as many files.
+MAX_CONNECTIONS = 20_000
+#: Files that are no connections: libraries, sockets of the other ports.
+_OTHER_FILES = 256
 _MAX_KEPT = 512
 
 
@@ -49,6 +54,8 @@ class HttpServer:
         self._tls: Tls | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._idle_since = perf_counter()
+        self._most = min(MAX_CONNECTIONS, max(1, most_files() - _OTHER_FILES))
+        self._crowded_out = 0
 
     async def start(self, sock: socket.socket, tls: Tls | None = None) -> None:
         """Accept connections; the socket listens already."""
@@ -58,6 +65,18 @@ class HttpServer:
         )
         self._tls = tls
         self._sweep()
+
+    def admit(self, connection: HttpProtocol) -> None:
+        """Take a new connection: beyond the limit in an idle one's place; where none is idle, refuse it."""
+        if len(self.connections) >= self._most:
+            idle = next((each for each in self.connections if each.shut_if_idle()), None)
+            if idle is None:
+                self.connections.add(connection)
+                connection.end_with(not_now(Reason.OVERLOAD, "the server has no room for more connections"))
+                return
+            self.connections.discard(idle)
+            self._crowded_out += 1
+        self.connections.add(connection)
 
     def keep(self, text: bytes, head: Head) -> None:
         """Remember a head that passed all checks; these bytes need no parsing again."""
@@ -97,6 +116,9 @@ class HttpServer:
                 self._tls.follow()
             except OSError as error:
                 log.error("the renewed certificate cannot be read", extra={"error": str(error)})
+        if self._crowded_out:
+            log.warning("idle connections made room for others", extra={"closed": self._crowded_out})
+            self._crowded_out = 0
         if now - self._idle_since > KEEP_ALIVE_SECONDS:
             self._idle_since = now
             for connection in list(self.connections):
