@@ -95,11 +95,13 @@ def _scenario(results: Results, scenario: Scenario) -> _Grid:
         if rate is None:
             continue
         rounds = results.rates[scenario.name][server].values()
+        cpu = results.cpu.get(scenario.name, {}).get(server, {}).values()
         row = (
             TITLES[server],
             _number(rate),
             f"{median(each.p50 for each in rounds):.2f}",
             f"{median(each.p99 for each in rounds):.2f}",
+            _number(median(cpu)) if cpu else "",
             "" if raw is None else f"{100 * rate * scenario.rows / raw / scenario.raw_rows:.1f}",
             "" if ours is None or server == SLIPWAY else f"{ours / rate:.1f}×",
             _figure(results.cold, server, 2) if scenario.model == "gbt" else "",
@@ -107,9 +109,9 @@ def _scenario(results: Results, scenario: Scenario) -> _Grid:
         )
         rows.append(row)
     if raw is not None:
-        rows.append((f"onnxruntime alone, calls of {scenario.raw_rows}", _number(raw), *[""] * 6))
+        rows.append((f"onnxruntime alone, calls of {scenario.raw_rows}", _number(raw), *[""] * 7))
     clients = "1 client" if scenario.clients == 1 else f"{scenario.clients} clients"
-    columns = ("requests/s", "p50 ms", "p99 ms", "% of onnxruntime", "Slipway is", "start s", "MB")
+    columns = ("requests/s", "p50 ms", "p99 ms", "CPU µs", "% of onnxruntime", "Slipway is", "start s", "MB")
     return _Grid(f"{scenario.title}, {scenario.protocol}, {clients}", ("server", *columns), rows)
 
 

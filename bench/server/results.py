@@ -18,6 +18,10 @@ class Results:
     rates: dict[str, dict[str, dict[int, Figures]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(dict))
     )
+    #: Microseconds of the server's CPU time a request, in the same order.
+    cpu: dict[str, dict[str, dict[int, float]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(dict))
+    )
     #: Calls a second of onnxruntime alone, by model and rows, and by round.
     raw: dict[tuple[str, int], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     #: Seconds from start to first right answer, and megabytes after load, by server.
@@ -51,6 +55,7 @@ def as_json(results: Results) -> Mapping[str, object]:
                     "rates": [round(each.rate, 1) for each in rounds.values()],
                     "p50_ms": [round(each.p50, 3) for each in rounds.values()],
                     "p99_ms": [round(each.p99, 3) for each in rounds.values()],
+                    "cpu_us": [round(each, 1) for each in results.cpu[scenario][server].values()],
                 }
                 for server, rounds in servers.items()
             }

@@ -99,12 +99,15 @@ def _bear(
                 port = server.grpc_port if case.protocol is Protocol.GRPC else server.port
                 load = (case, port, scenario.clients)
                 drive(*load, plan.warm_up, LOAD_CORE, plan.scratch)
+                before = server.cpu_seconds()
                 figures = drive(*load, plan.seconds, LOAD_CORE, plan.scratch)
+                spent = server.cpu_seconds() - before
                 server.ask(case)
             except (ServerError, LoadError) as error:
                 results.failures.append(f"{scenario.name}, {name}, round {turn + 1}: {error}")
                 continue
             results.rates[scenario.name][name][turn] = figures
+            results.cpu[scenario.name][name][turn] = spent / (figures.rate * plan.seconds) * 1e6
             answered = True
         if server is not None and answered and scenario.model == "gbt":
             results.memory[name].append(server.memory())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -142,6 +144,15 @@ class Running:
             total += int(found[1]) if found else 0
         return total / 1024
 
+    def cpu_seconds(self) -> float:
+        """CPU time of all processes since they began."""
+        ticks = 0
+        for pid in self.pids():
+            with suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def pids(self) -> list[int]:
         """The server's processes, known by their environment: some leave their parent's session."""
         found = []
@@ -246,8 +257,10 @@ def _environment(given: Mapping[str, str], scratch: Path) -> dict[str, str]:
 
 
 def _free_ports(count: int) -> tuple[int, ...]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = tuple(int(each.getsockname()[1]) for each in sockets)
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that no one else gets by chance: outside of the range from which the kernel deals them out."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20000, 30000)
+        with suppress(OSError), socket.create_server(("", port)):
+            found.append(port)
+    return tuple(found)

@@ -51,10 +51,10 @@ def test_answers_stay_the_same_bits_when_a_model_is_measured_by_its_clients(star
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(check, list(range(40)) * 5))) == 200
         mixed = pool.map(
-            lambda turn: ask(server, server.client, "rot" if turn % 4 == 0 else "blau", 3).status_code,
+            lambda turn: ask(server, server.client, "rot" if turn % 4 == 0 else "blau", 3).status_code // 100,
             range(80),
         )
-        assert list(mixed) == [400, 200, 200, 200] * 20
+        assert list(mixed) == [4, 2, 2, 2] * 20
 
 
 def test_one_row_again_and_again_does_not_do_for_a_model_without_floats(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_one_row_again_and_again_does_not_do_for_a_model_without_floats(tmp_path
     }"""
     path = onnx_models.save(parsed(text), tmp_path / "model") / "model.onnx"
     model = Model(path, 1)
-    assert measure(model, path) == Profile(untried=True)
+    assert measure(model, path).untried
     found: list[Profile] = []
     told = Event()
 

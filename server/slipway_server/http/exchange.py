@@ -23,29 +23,39 @@ log = logging.getLogger(__name__)
 class Exchange(Call):
     """A request, its answer as bytes, and whether the connection ends with it."""
 
-    #: The answer as it goes over the wire, once there is one.
-    out: bytes | None = None
-    closes = False
-    #: The body has arrived to its end.
-    complete = False
-    #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
-    counted = False
-    minded = False
-    wants_continue = False
-    page: Page | None = None
-    #: The protocol in whose words to refuse.
-    shape: RestCodec | None = None
-    incoming: Body | None = None
+    __slots__ = (
+        "closes",
+        "complete",
+        "connection",
+        "counted",
+        "head",
+        "incoming",
+        "minded",
+        "out",
+        "page",
+        "shape",
+        "wants_continue",
+    )
 
     def __init__(
         self, connection: HttpProtocol, head: Head, body: bytes, began: float, deadline: float
     ) -> None:
-        self.body = body
-        self.header_length = head.header_length
-        self.began = began
-        self.deadline = deadline
+        super().__init__(body, head.header_length, began, deadline)
         self.connection = connection
         self.head = head
+        #: The answer as it goes over the wire, once there is one.
+        self.out: bytes | None = None
+        self.closes = False
+        #: The body has arrived to its end.
+        self.complete = False
+        #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
+        self.counted = False
+        self.minded = False
+        self.wants_continue = False
+        self.page: Page | None = None
+        #: The protocol in whose words to refuse.
+        self.shape: RestCodec | None = None
+        self.incoming: Body | None = None
 
     def settled(self) -> None:
         """The model has spoken, or will not."""

@@ -33,26 +33,6 @@ _OK = literal(b"grpc-status", b"0")
 class Rpc(Call):
     """A request, then its answer; settled by the engine, or here where no model is needed."""
 
-    method: Method | None = None
-    #: The client has sent all it had.
-    complete = False
-    #: The last word is said; it may still wait for the client's window.
-    finished = False
-    begun = False
-    #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
-    counted = False
-    minded = False
-    incoming: Body | None = None
-    #: The status of HTTP by which a request is refused that is not of gRPC at all.
-    http_status: bytes | None = None
-    #: What is to be sent, and the trailers after it.
-    out = memoryview(b"")
-    trailers: bytes | None = None
-    blocked_since = 0.0
-    #: A watcher's question, and what it was told last.
-    watched: bytes | None = None
-    told: bytes | None = None
-
     def __init__(self, connection: Connection, stream: int, head: Head, window: int, credit: int) -> None:
         now = perf_counter()
         super().__init__(b"", None, now, now + connection.server.frontend.timeout)
@@ -64,6 +44,25 @@ class Rpc(Call):
         self.credit = credit
         self.received = 0
         self._buffer = bytearray()
+        self.method: Method | None = None
+        #: The client has sent all it had.
+        self.complete = False
+        #: The last word is said; it may still wait for the client's window.
+        self.finished = False
+        self.begun = False
+        #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
+        self.counted = False
+        self.minded = False
+        self.incoming: Body | None = None
+        #: The status of HTTP by which a request is refused that is not of gRPC at all.
+        self.http_status: bytes | None = None
+        #: What is to be sent, and the trailers after it.
+        self.out = memoryview(b"")
+        self.trailers: bytes | None = None
+        self.blocked_since = 0.0
+        #: A watcher's question, and what it was told last.
+        self.watched: bytes | None = None
+        self.told: bytes | None = None
 
     @property
     def is_said(self) -> bool:

@@ -24,33 +24,53 @@ class Codec(Protocol):
 class Call:
     """What is asked, then what is answered: either ``content`` or ``error`` is set when it is settled.
 
-    Whoever makes one overrides :meth:`settled`. What most calls leave alone is kept in the class, which makes
-    a call cheap to make.
+    Whoever makes one overrides :meth:`settled`.
     """
 
-    #: The body is compressed; unpacked it may have ``limit`` bytes.
-    gzip = False
-    limit = 0
-    codec: Codec | None = None
-    #: One for each of the model's inputs in its order: bytes of numbers, or an array.
-    inputs: Sequence[bytes | memoryview | Array] | None = None
-    rows = 0
-    id: str | None = None
-    outputs: Outputs | None = None
-    #: As the ordinary decoder read it, where it had to.
-    request: InferRequest | None = None
-    content: bytes | None = None
-    error: Exception | None = None
-    #: Nobody waits for the answer any more.
-    gone = False
-    run: Run | None = None
-    timer: asyncio.TimerHandle | None = None
+    # Not for their own sake: an attribute that the first instances of a class leave alone costs every later
+    # one that sets it a dict of its own, some thousand instructions.
+    __slots__ = (
+        "began",
+        "body",
+        "codec",
+        "content",
+        "deadline",
+        "error",
+        "gone",
+        "gzip",
+        "header_length",
+        "id",
+        "inputs",
+        "limit",
+        "outputs",
+        "request",
+        "rows",
+        "run",
+        "timer",
+    )
 
     def __init__(self, body: bytes, header_length: int | None, began: float, deadline: float) -> None:
         self.body = body
         self.header_length = header_length
         self.began = began
         self.deadline = deadline
+        #: The body is compressed; unpacked it may have ``limit`` bytes.
+        self.gzip = False
+        self.limit = 0
+        self.codec: Codec | None = None
+        #: One for each of the model's inputs in its order: bytes of numbers, or an array.
+        self.inputs: Sequence[bytes | memoryview | Array] | None = None
+        self.rows = 0
+        self.id: str | None = None
+        self.outputs: Outputs | None = None
+        #: As the ordinary decoder read it, where it had to.
+        self.request: InferRequest | None = None
+        self.content: bytes | None = None
+        self.error: Exception | None = None
+        #: Nobody waits for the answer any more.
+        self.gone = False
+        self.run: Run | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     def settled(self) -> None:
         """The answer or the error is there. Called on the event loop, once for each call."""
