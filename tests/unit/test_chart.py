@@ -195,7 +195,6 @@ def test_the_operator_is_told_what_the_values_say() -> None:
     ) == {
         "POD_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
         "POD_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
-        "USER": "slipway",
         "SLIPWAY_SERVER_IMAGE": "slipway.dev/server:dev",
         "SLIPWAY_SERVER_IMAGE_PULL_POLICY": "Never",
         "SLIPWAY_ROUTER_IMAGE": "slipway.dev/router:dev",

@@ -67,6 +67,7 @@ class Writer:
         for child in children:
             log.info("deleting", extra={"object": _place(child)})
             await self._kube.delete(child)
+            self._rewritten.pop(_place(child), None)
             if child["kind"] != Kind.POD:
                 self._store.remove(child)
 
@@ -158,6 +159,8 @@ class Writer:
         if not contains(written, wanted):
             log.warning("the API server rewrote a manifest", extra={"object": place})
             self._rewritten[place] = _essence(written)
+        else:
+            self._rewritten.pop(place, None)
 
     async def _refuse_if_taken(self, manifest: dict[str, Any], is_own: Callable[[Manifest], bool]) -> None:
         """A forced apply would take over a namesake; so look before the first one.

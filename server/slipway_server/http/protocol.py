@@ -58,8 +58,7 @@ class HttpProtocol(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._kept: bytes | None = None
-        #: Asks for another protocol; its body is still to come.
-        self._declined: Head | None = None
+        self._declined: Head | None = None  # asks for another protocol; its body is still to come
         self._current: Exchange | None = None
         self._discarded = 0
         #: No further request is read.
