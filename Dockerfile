@@ -1,5 +1,5 @@
 # The images of Slipway: `docker build --target operator .`, `--target server`, `--target router`; buildah builds
-# them too.
+# them too. `--target server-cuda` is the server for NVIDIA GPUs, some gigabytes in size.
 #
 # BASE is any Debian-like image with Python 3.11 or newer. BUILD_BASE also needs python3's venv and ensurepip;
 # the default has them. A machine with a certificate authority of its own passes it as the build secret `ca`
@@ -23,7 +23,9 @@ COPY pyproject.toml uv.lock ./
 RUN for target in operator server router; do \
         uv export --quiet --frozen --no-dev --extra $target --no-emit-project --no-header \
             --output-file /lists/$target.txt || exit 1; \
-    done
+    done; \
+    uv export --quiet --frozen --no-dev --extra server --group cuda --no-emit-package onnxruntime \
+        --no-emit-project --no-header --output-file /lists/server-cuda.txt
 
 FROM uv AS operator-packages
 COPY --from=lists /lists/operator.txt /lists/
@@ -37,6 +39,13 @@ COPY --from=lists /lists/server.txt /lists/
 RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
     [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
     uv pip install --quiet --python /opt/slipway --no-deps --require-hashes -r /lists/server.txt && \
+    find /opt/slipway -type d -name tests -prune -exec rm -r {} +
+
+FROM uv AS server-cuda-packages
+COPY --from=lists /lists/server-cuda.txt /lists/
+RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
+    [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
+    uv pip install --quiet --python /opt/slipway --no-deps --require-hashes -r /lists/server-cuda.txt && \
     find /opt/slipway -type d -name tests -prune -exec rm -r {} +
 
 # Slipway's own code, in a tree of its own, laid over the packages: a change here rebuilds nothing else.
@@ -72,6 +81,16 @@ COPY --from=server-packages /opt/slipway /opt/slipway
 COPY --from=code /code /opt/slipway
 ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     ORT_DISABLE_TELEMETRY=1
+USER 65532:65532
+EXPOSE 8080 8081 9000
+ENTRYPOINT ["slipway-server"]
+
+# The same on an NVIDIA GPU, where the node has one and its driver; else on the CPU.
+FROM ${BASE} AS server-cuda
+COPY --from=server-cuda-packages /opt/slipway /opt/slipway
+COPY --from=code /code /opt/slipway
+ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 65532:65532
 EXPOSE 8080 8081 9000
 ENTRYPOINT ["slipway-server"]
