@@ -103,7 +103,8 @@ class Resolution(Message):
 
     ``uri`` is pinned: it names the same bytes whenever it is asked (``mlflow://fraud@champion`` becomes
     ``mlflow://fraud/3``). ``digest`` is the SHA-256 of the model's one file or, where it has several, of the
-    lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them.
+    lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them. A
+    profile beside the model does not count.
     """
 
     uri: str

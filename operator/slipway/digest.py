@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from slipway.names import PROFILE_FILE
+
 
 class DigestError(ValueError):
     """The files cannot be given a digest; the message says which one and why."""
@@ -15,12 +17,15 @@ class DigestError(ValueError):
 def digest_of(directory: Path) -> str:
     """The digest ``sha256:<64 hex>`` of all files below a directory, as the contract defines it.
 
-    Files are read one after another in pieces, so memory stays flat. Empty directories do not count. Raises
+    Files are read one after another in pieces, so memory stays flat. Empty directories do not count, nor does
+    a profile at the top, which names the digest itself. Raises
     :class:`DigestError` for no file at all, for anything but regular files and directories (a symbolic link
     could point outside of what was verified), and for names that ``sha256sum`` would have to escape;
     ``OSError`` where a file cannot be read.
     """
-    return digest_of_sums({name: sha256_of(directory / name) for name in sorted(_names(directory))})
+    return digest_of_sums(
+        {name: sha256_of(directory / name) for name in sorted(_names(directory)) if name != PROFILE_FILE}
+    )
 
 
 def digest_of_sums(sums: Mapping[str, str]) -> str:

@@ -21,6 +21,10 @@ DRAIN_PATH = "/drain"
 
 #: Where ``slipway-model fetch`` puts the model's files and the server reads them.
 MODEL_DIR = "/var/run/slipway/model"
+#: What is known of the training data, beside the model; no part of the model, nor of its digest.
+PROFILE_FILE = "profile.json"
+#: A larger profile is not read, in bytes: one of 200 features has 91 kB.
+LARGEST_PROFILE = 4 * 1024 * 1024
 #: Scratch space of a pod whose root file system is read-only.
 TMP_DIR = "/tmp"
 #: Kubernetes reads a container's last words from here; they are a :class:`Outcome` as JSON.
@@ -65,3 +69,49 @@ class Metric(StrEnum):
     REJECTED = "slipway_inference_rejected_total"
     MODEL_INFO = "slipway_model_info"
     LOAD_SECONDS = "slipway_model_load_seconds"
+    FEATURE_VALUES = "slipway_feature_values_total"
+    FEATURE_REFERENCE_RATIO = "slipway_feature_reference_ratio"
+    FEATURE_REFERENCE_ROWS = "slipway_feature_reference_rows"
+    VIOLATIONS = "slipway_input_violations_total"
+    PREDICTION_VALUES = "slipway_prediction_values_total"
+    CONFIDENCE = "slipway_prediction_confidence_total"
+    REFERENCE_ACCURACY = "slipway_reference_confidence_accuracy_ratio"
+    GROUP_PREDICTIONS = "slipway_group_predictions_total"
+    GROUP_FEEDBACK = "slipway_group_feedback_total"
+    FEEDBACK = "slipway_feedback_total"
+    FEEDBACK_LABELS = "slipway_feedback_labels_total"
+    FEEDBACK_ERROR = "slipway_feedback_absolute_error"
+    FEEDBACK_DELAY = "slipway_feedback_delay_seconds"
+    MONITORING_DROPPED = "slipway_monitoring_dropped_rows_total"
+
+
+class OperatorMetric(StrEnum):
+    """Names of the operator's own metrics about ModelDeployments, their limits and their rollouts.
+
+    Labels ``model`` and ``model_version`` are the model servers', so that their series can be joined; others
+    carry ``namespace`` and ``name``.
+    """
+
+    INFO = "slipway_modeldeployment_info"
+    READY = "slipway_modeldeployment_ready"
+    REPLICAS = "slipway_modeldeployment_replicas"
+    REVISION_READY_REPLICAS = "slipway_modeldeployment_revision_ready_replicas"
+    LEADER = "leader_election_master_status"
+    #: ``namespace``, ``model``, ``limit``: of the spec; see :class:`slipway.core.monitoring.limits.Limit`.
+    LIMIT = "slipway_monitoring_limit"
+    #: ``namespace``, ``model``, ``model_version``, ``feature``: chi-square value that chance does not exceed.
+    DRIFT_CRITICAL = "slipway_drift_critical_chi_square"
+    #: ``namespace``, ``model``, ``with``: 1 for what windows are compared with.
+    DRIFT_COMPARED_WITH = "slipway_drift_compared_with"
+    #: ``namespace``, ``model``, ``attribute``, ``group``: 1 for the group that ratios are to.
+    FAIRNESS_REFERENCE = "slipway_fairness_reference_group"
+    #: ``namespace``, ``model``, ``le``: 1 for the bound of the latency histogram that is fast enough.
+    LATENCY_BOUND = "slipway_slo_latency_bound"
+    #: ``namespace``, ``name``, ``condition``, ``status``: 1 for what monitoring says.
+    VERDICT = "slipway_monitoring_verdict"
+    ROLLOUT_WEIGHT = "slipway_rollout_weight"
+    ROLLOUT_STEP = "slipway_rollout_step"
+    ROLLOUT_PHASE = "slipway_rollout_phase"
+    ROLLOUT_LOOKS = "slipway_rollout_looks"
+    ROLLOUT_GATE_EVIDENCE = "slipway_rollout_gate_evidence"
+    ROLLOUT_TRANSITIONS = "slipway_rollout_transitions_total"

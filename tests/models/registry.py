@@ -13,8 +13,11 @@ import mlflow
 import mlflow.onnx
 import mlflow.sklearn
 import onnx
+from mlflow.models.model import ModelInfo
 from mlflow.tracking import MlflowClient
 
+from slipway.profile import Profile
+from slipway.profiling import log_profile
 from tests.models.examples import classifier, onnx_classifier, wide_model
 from tests.models.servers import Mlflow
 
@@ -83,9 +86,15 @@ def move_alias(server: Mlflow, name: str, alias: str, version: str) -> None:
         MlflowClient().set_registered_model_alias(name, alias, version)
 
 
-def _log(model: onnx.ModelProto, name: str) -> None:
+def log_with_profile(server: Mlflow, model: onnx.ModelProto, name: str, profile: Profile) -> Profile:
+    """Log a model and a profile beside it; gives the profile as it was kept."""
+    with _tracking(server.url, *ADMIN):
+        return log_profile(profile, _log(model, name))
+
+
+def _log(model: onnx.ModelProto, name: str) -> ModelInfo:
     # Given requirements spare MLflow from finding them out, which takes a process and half a minute.
-    mlflow.onnx.log_model(
+    return mlflow.onnx.log_model(
         model, name="model", registered_model_name=name, pip_requirements=["onnx", "onnxruntime"]
     )
 

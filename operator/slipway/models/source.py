@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from slipway.digest import DigestError, digest_of, digest_of_sums
 from slipway.models.faults import ModelError
 from slipway.models.onnx_file import Tape, external_data
 from slipway.models.target import Folder, Target
+from slipway.names import LARGEST_PROFILE, PROFILE_FILE
+from slipway.profile import ProfileError, read_profile
+
+_log = logging.getLogger("slipway.models")
 
 #: Hexadecimal digits of the digest that make the version where the source has no versions of its own.
 SHORT_DIGEST = 12
@@ -77,7 +82,8 @@ def fetch(task: FetchTask, source: Source, directory: Path) -> int:
     if _holds(directory, task.digest):
         return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     folder.clear()
-    _bring(source.locate(task.uri).files, folder)
+    located = source.locate(task.uri)
+    _bring(located.files, folder)
     digest = _digest(folder)
     if digest != task.digest:
         folder.clear()
@@ -86,8 +92,16 @@ def fetch(task: FetchTask, source: Source, directory: Path) -> int:
             f"{task.uri} now has the digest {digest}, but {task.digest} was resolved: somebody replaced the "
             "files of a version that was in use; restore them, or publish the new model as a new version",
         )
+    _bring_profile(located.files, folder, digest)
     folder.publish()
     return folder.size
+
+
+def digest_of_files(files: Files) -> str:
+    """The digest of a model's files, which are read once and kept nowhere. Raises :class:`ModelError`."""
+    target = Target()
+    _bring(files, target)
+    return _digest(target)
 
 
 def _bring(files: Files, target: Target) -> None:
@@ -96,9 +110,39 @@ def _bring(files: Files, target: Target) -> None:
     for path in beside:
         if path == files.main:
             continue
+        if path == PROFILE_FILE:
+            raise ModelError(
+                ModelFault.MODEL_LOAD_FAILED,
+                f"{files.describe(files.main)} keeps weights in {PROFILE_FILE}, which is the name of the "
+                "model's profile: save its weights under another name",
+            )
         with files.open(path) as pieces, target.file(path) as write:
             for piece in pieces:
                 write(piece)
+
+
+def _bring_profile(files: Files, folder: Folder, digest: str) -> None:
+    """Store the profile beside the model, if there is one and it is of this model; else serve without."""
+    text = bytearray()
+    try:
+        with files.open(PROFILE_FILE) as pieces:
+            for piece in pieces:
+                text += piece
+                if len(text) > LARGEST_PROFILE:
+                    break
+        read_profile(bytes(text), digest)
+    except ProfileError as error:
+        _log.warning("%s is not used: %s", files.describe(PROFILE_FILE), error)
+        return
+    except ModelError as error:
+        # Stores that may not be listed deny what does not exist.
+        if error.reason not in (ModelFault.MODEL_NOT_FOUND, ModelFault.MODEL_ACCESS_DENIED):
+            raise
+        _log.info("there is no %s beside the model: its inputs are not watched", PROFILE_FILE)
+        return
+    with folder.file(PROFILE_FILE) as write:
+        write(bytes(text))
+    _log.info("%s is used", files.describe(PROFILE_FILE))
 
 
 def _digest(target: Target) -> str:
