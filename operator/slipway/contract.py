@@ -13,6 +13,7 @@ from slipway.names import (
     ADMIN_PORT,
     CREDENTIAL_ENV_PREFIX,
     DRAIN_PATH,
+    FEEDBACK_KEYS_DIR,
     HTTP_PORT,
     LIVE_PATH,
     METRICS_PATH,
@@ -32,6 +33,7 @@ __all__ = [
     "ADMIN_PORT",
     "CREDENTIAL_ENV_PREFIX",
     "DRAIN_PATH",
+    "FEEDBACK_KEYS_DIR",
     "HTTP_PORT",
     "LIVE_PATH",
     "METRICS_PATH",
@@ -55,6 +57,7 @@ __all__ = [
     "Resolution",
     "ResolveTask",
     "Resolved",
+    "SensitiveAttribute",
     "ServingConfig",
 ]
 
@@ -65,6 +68,21 @@ class Message(BaseModel):
     """Base of what crosses between operator and server; unknown fields are a bug on either side."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SensitiveAttribute(Message):
+    """Rows are told apart by the value in a column of an input, or by a parameter of the request.
+
+    A value that is none of ``groups`` counts as the group ``other``.
+    """
+
+    name: str = Field(min_length=1, max_length=63)
+    groups: tuple[Annotated[str, Field(min_length=1, max_length=63)], ...] = Field(
+        min_length=1, max_length=10
+    )
+    tensor: str = ""
+    column: int = Field(default=0, ge=0)
+    parameter: str = ""
 
 
 class ServingConfig(Message):
@@ -80,6 +98,14 @@ class ServingConfig(Message):
     processes: int = Field(
         default=1, ge=0, le=64, description="server processes on one port; 0: one for each CPU of the limit"
     )
+    feedbackMaxAgeDays: int = Field(
+        default=0,
+        ge=0,
+        le=3650,
+        description="how long labels are taken for an answer; 0: answers have no tokens",
+    )
+    sensitiveAttributes: tuple[SensitiveAttribute, ...] = Field(default=(), max_length=3)
+    favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
 
 
 class ResolveTask(Message):

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from slipway.names import ADMIN_PORT, HTTP_PORT, MODEL_DIR, SERVING_CONFIG_ENV, TERMINATION_PATH
+from slipway.names import (
+    ADMIN_PORT,
+    FEEDBACK_KEYS_DIR,
+    HTTP_PORT,
+    MODEL_DIR,
+    SERVING_CONFIG_ENV,
+    TERMINATION_PATH,
+)
 
 
 class SettingsError(Exception):
@@ -25,6 +32,17 @@ class SettingsError(Exception):
 def _bounded(low: int, high: int | None = None, default: int | None = None) -> Any:
     bounds = {"low": low, "high": high}
     return field(metadata=bounds) if default is None else field(default=default, metadata=bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class SensitiveAttribute:
+    """``slipway.contract.SensitiveAttribute``: rows are told apart by an input's column or a parameter."""
+
+    name: str
+    groups: tuple[str, ...]
+    tensor: str = ""
+    column: int = 0
+    parameter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,9 @@ class Serving:
     maxBodyBytes: int = _bounded(1024, None, 64 * 1024 * 1024)
     drainSeconds: int = _bounded(0, 600, 15)
     processes: int = _bounded(0, 64, 1)
+    feedbackMaxAgeDays: int = _bounded(0, 3650, 0)
+    sensitiveAttributes: tuple[SensitiveAttribute, ...] = ()
+    favorableOutcomes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +78,7 @@ class Settings:
     serving: Serving
     model_dir: Path
     termination_path: Path
+    feedback_keys: Path
     host: str | None
     http_port: int
     admin_port: int
@@ -78,6 +100,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         serving=parse_serving(text),
         model_dir=Path(environment.get("SLIPWAY_MODEL_DIR", MODEL_DIR)),
         termination_path=Path(environment.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)),
+        feedback_keys=Path(environment.get("SLIPWAY_FEEDBACK_KEYS_DIR", FEEDBACK_KEYS_DIR)),
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
         admin_port=_port(environment, "SLIPWAY_ADMIN_PORT", ADMIN_PORT),
@@ -99,6 +122,9 @@ def parse_serving(text: str) -> Serving:
     for name, value in given.items():
         if name not in known:
             raise _wrong(f"there is no field {name!r}")
+        if name in _LISTS:
+            given[name] = _list(name, value, _LISTS[name])
+            continue
         if known[name].type == "str":
             if type(value) is not str:
                 raise _wrong(f"{name} must be a string")
@@ -112,6 +138,37 @@ def parse_serving(text: str) -> Serving:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", given["digest"]):
         raise _wrong("digest must be 'sha256:' and 64 hexadecimal digits")
     return Serving(**given)
+
+
+def _attribute(given: Any) -> SensitiveAttribute:
+    kinds = {"name": str, "groups": list, "tensor": str, "column": int, "parameter": str}
+    if (
+        not isinstance(given, dict)
+        or not kinds.keys() >= given.keys()
+        or not {"name", "groups"} <= given.keys()
+    ):
+        raise ValueError("needs name and groups, and tensor and column or parameter")
+    if any(type(value) is not kinds[name] for name, value in given.items()):
+        raise ValueError("has a member of the wrong type")
+    return SensitiveAttribute(**{**given, "groups": tuple(map(_text, given["groups"]))})
+
+
+def _text(given: Any) -> str:
+    if type(given) is not str:
+        raise ValueError("must hold strings")
+    return given
+
+
+_LISTS: dict[str, Callable[[Any], Any]] = {"sensitiveAttributes": _attribute, "favorableOutcomes": _text}
+
+
+def _list(name: str, given: Any, read: Callable[[Any], Any]) -> tuple[Any, ...]:
+    if not isinstance(given, list):
+        raise _wrong(f"{name} must be a list")
+    try:
+        return tuple(map(read, given))
+    except ValueError as error:
+        raise _wrong(f"{name}: {error}") from None
 
 
 def _wrong(message: str) -> SettingsError:

@@ -125,7 +125,18 @@ class _Worker:
             message = f"loading failed: {type(error).__name__}: {error}"
             say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
             return 1
-        self.frontend.engine.start(Served(model, config.modelName, config.modelVersion, profile))
+        served = Served(model, config.modelName, config.modelVersion, profile)
+        if config.feedbackMaxAgeDays or config.sensitiveAttributes:
+            from slipway_server.feedback.opening import FeedbackKeyError, open_feedback
+
+            try:
+                board = self._place.board
+                feedback = open_feedback(self._settings, model, board.page(self._place.position), board.seen)
+            except FeedbackKeyError as error:
+                say_last_words(path, ModelFault.MODEL_LOAD_FAILED, str(error))
+                return 1
+            served.witness, self.frontend.desk = feedback
+        self.frontend.engine.start(served)
         seconds = time.perf_counter() - began
         # What is there now stays for good; the collector need not look at it again.
         gc.collect()

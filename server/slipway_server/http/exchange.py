@@ -14,7 +14,7 @@ from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
     from slipway_server.http.protocol import HttpProtocol
-    from slipway_server.http.site import Page
+    from slipway_server.http.site import Page, Upload
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Exchange(Call):
     minded = False
     wants_continue = False
     page: Page | None = None
+    upload: Upload | None = None
     incoming: Body | None = None
 
     def __init__(

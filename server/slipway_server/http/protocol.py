@@ -16,11 +16,11 @@ import httptools
 
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError
-from slipway_server.http.body import Body, too_slow
+from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.exchange import Exchange
 from slipway_server.http.head import Head
 from slipway_server.http.responses import CONTINUE, Response
-from slipway_server.http.site import Inference, RouteError
+from slipway_server.http.site import Inference, RouteError, Upload
 
 if TYPE_CHECKING:
     from slipway_server.http.server import HttpServer
@@ -225,6 +225,10 @@ class HttpProtocol(asyncio.Protocol):
             server.lifecycle.began()
         try:
             found = self._site.find(head)
+            if isinstance(found, Upload):
+                exchange.upload = found
+                self._expect(exchange)
+                return
             if not isinstance(found, Inference):
                 exchange.page = found
                 return
@@ -240,6 +244,11 @@ class HttpProtocol(asyncio.Protocol):
         exchange.codec = found.codec
         exchange.header_length = head.header_length
         exchange.deadline = self._site.deadline(head, began)
+        self._expect(exchange)
+
+    def _expect(self, exchange: Exchange) -> None:
+        """Take the body from now on."""
+        head = exchange.head
         exchange.incoming = Body(head.limit, self._site.budget)
         if head.expects and head.has_body:
             if self._queue[0] is exchange and self._transport is not None:
@@ -274,6 +283,8 @@ class HttpProtocol(asyncio.Protocol):
                 self._transport.close()
         elif exchange.page is not None:
             self._show(exchange)
+        elif exchange.upload is not None:
+            self._take(exchange)
         elif exchange.incoming is not None:
             self._submit(exchange, kept)
         if len(self._queue) >= MAX_PIPELINED:
@@ -302,6 +313,21 @@ class HttpProtocol(asyncio.Protocol):
         else:
             log.error("a page failed", exc_info=error)
             exchange.refuse(RuntimeError())
+
+    def _take(self, exchange: Exchange) -> None:
+        upload, incoming = exchange.upload, exchange.incoming
+        if upload is None or incoming is None:
+            return
+        try:
+            body = incoming.whole()
+            exchange.respond(upload.answer(inflate(body, upload.limit) if exchange.head.gzip else body))
+        except RequestError as error:
+            exchange.refuse(error)
+        except Exception as error:
+            log.error("an upload failed", exc_info=error)
+            exchange.refuse(error)
+        finally:
+            exchange.let_go()
 
     def _submit(self, exchange: Exchange, kept: bytes | None) -> None:
         head = exchange.head

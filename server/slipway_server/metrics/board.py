@@ -11,6 +11,8 @@ import os
 from bisect import bisect_left
 
 from slipway_server.errors import Reason
+from slipway_server.feedback.seen import TABLE_BYTES, Seen
+from slipway_server.metrics.ledger import PAGE_BYTES, Page
 
 #: The status codes that are counted, each as a label of its own; any other counts as 500.
 CODES = (200, 400, 404, 408, 411, 413, 415, 422, 429, 499, 500, 503)
@@ -25,21 +27,36 @@ WIDTH = FIRST_BUCKET + len(SECONDS) + 1
 
 
 class Board:
-    """The shared array, one row a process; rows are added up by whoever answers ``/metrics``."""
+    """The shared array, one row a process; rows are added up by whoever answers ``/metrics``.
+
+    Behind it each process has a page for series that are known only later, and all share a table of tokens.
+    """
 
     def __init__(self, rows: int, descriptor: int | None = None) -> None:
         """A new array, or with ``descriptor`` the one that a parent process made."""
         if descriptor is None:
             descriptor = os.memfd_create("slipway-metrics")
             os.set_inheritable(descriptor, True)
-            os.ftruncate(descriptor, rows * WIDTH * 8)
+            os.ftruncate(descriptor, _size(rows))
         self.descriptor = descriptor
         self.rows = rows
-        self._memory = memoryview(mmap.mmap(descriptor, rows * WIDTH * 8)).cast("d")
+        memory = memoryview(mmap.mmap(descriptor, _size(rows)))
+        doubles = rows * WIDTH * 8
+        self._memory = memory[:doubles].cast("d")
+        self._later = memory[doubles:]
 
     def row(self, position: int) -> memoryview[float]:
         """One process's doubles, to be written by it alone."""
         return self._memory[position * WIDTH : (position + 1) * WIDTH]
+
+    def page(self, position: int) -> Page:
+        """One process's series by name, to be written by it alone."""
+        return Page(self._later[position * PAGE_BYTES : (position + 1) * PAGE_BYTES])
+
+    @property
+    def seen(self) -> Seen:
+        """The tokens that came back, to whichever process."""
+        return Seen(self._later[self.rows * PAGE_BYTES :])
 
     def total(self, slot: int) -> float:
         """One slot, added up over all processes."""
@@ -48,6 +65,10 @@ class Board:
     def all(self, slot: int) -> list[float]:
         """One slot of each process."""
         return list(self._memory[slot::WIDTH])
+
+
+def _size(rows: int) -> int:
+    return rows * (WIDTH * 8 + PAGE_BYTES) + TABLE_BYTES
 
 
 class Counters:

@@ -55,7 +55,8 @@ def decode(
     binary.finish()
     choices = decode_outputs(document, outputs)
     name = _optional(document, "id", str, "request")
-    return InferRequest(name, arrays, choices, _rows(arrays, inputs), _timeout(document))
+    parameters = document.get("parameters") or {}
+    return InferRequest(name, arrays, choices, _rows(arrays, inputs), _timeout(document), parameters)
 
 
 def parse(text: bytes) -> dict[str, Any]:

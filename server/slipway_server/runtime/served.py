@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from slipway_server.protocol.tensors import Array, InferRequest
 from slipway_server.runtime.call import Call
 from slipway_server.runtime.model import Model, ModelInputError, Run, StoppedError, plain
 from slipway_server.runtime.profile import Profile
+
+if TYPE_CHECKING:
+    from slipway_server.feedback.witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,8 @@ class Served:
         self._book = OutputBook(model, name, version)
         self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
         self._specs = list(model.inputs.values())
+        #: Shown every batch once its answers are written.
+        self.witness: Witness | None = None
         #: Told of a call whose own wishes brought its deadline forward; on the thread that reads it.
         self.on_deadline: Callable[[Call], None] = lambda _: None
 
@@ -90,7 +96,8 @@ class Served:
             self._hurry(call, request.timeout_microseconds / 1e6)
         if self.profile.batches and call.codec is None and all(len(a) == request.rows for a in arrays):
             call.outputs = self._book.of(request.outputs)
-            self._light.remember(call, request)
+            if self.witness is None or not self.witness.is_told_by(request.parameters):
+                self._light.remember(call, request)
 
     def _hurry(self, call: Call, seconds: float) -> None:
         deadline = call.began + seconds
@@ -102,8 +109,11 @@ class Served:
 
     def _run_together(self, outputs: Outputs, calls: list[Call], run: Run) -> None:
         try:
-            answers = self.model.run_raw(self._join(calls), outputs.names, run)
+            inputs = self._join(calls)
+            answers = self.model.run_raw(inputs, outputs.names, run)
             outputs.write(calls, answers)
+            if self.witness is not None:
+                self.witness.see(calls, inputs, outputs.names, answers)
         except Exception as error:
             if len(calls) == 1 or isinstance(error, StoppedError):
                 for call in calls:
@@ -142,11 +152,14 @@ class Served:
             if sum(array.nbytes for array in request.inputs.values()) >= _SHRINK_BYTES:
                 run.shrink_after()
             names = [choice.name for choice in request.outputs]
-            tensors = self.model.run(request.inputs, names, run)
+            answers = self.model.run_raw(request.inputs, names, run)
+            tensors = [self.model.tensor(*pair) for pair in zip(names, answers, strict=True)]
             if call.codec is not None:
                 call.content, call.header_length = call.codec.encode(request, tensors)
             else:
                 call.content, call.header_length = encode(request, self.name, self.version, tensors)
+            if self.witness is not None:
+                self.witness.see([call], request.inputs, names, answers)
         except Exception as error:
             fail(call, error)
 
