@@ -83,6 +83,7 @@ class Metric(StrEnum):
     FEEDBACK_ERROR = "slipway_feedback_absolute_error"
     FEEDBACK_DELAY = "slipway_feedback_delay_seconds"
     MONITORING_DROPPED = "slipway_monitoring_dropped_rows_total"
+    MONITORED_FEATURES = "slipway_monitored_features"
 
 
 class OperatorMetric(StrEnum):

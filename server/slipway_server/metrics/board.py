@@ -25,21 +25,38 @@ WIDTH = FIRST_BUCKET + len(SECONDS) + 1
 
 
 class Board:
-    """The shared array, one row a process; rows are added up by whoever answers ``/metrics``."""
+    """The shared array, one row a process; rows are added up by whoever answers ``/metrics``.
 
-    def __init__(self, rows: int, descriptor: int | None = None) -> None:
+    Beside the doubles each process has ``counts`` whole numbers, for what the profile wants counted.
+    """
+
+    def __init__(self, rows: int, descriptor: int | None = None, counts: int = 0) -> None:
         """A new array, or with ``descriptor`` the one that a parent process made."""
+        size, doubles = rows * (WIDTH + counts) * 8, rows * WIDTH * 8
         if descriptor is None:
             descriptor = os.memfd_create("slipway-metrics")
             os.set_inheritable(descriptor, True)
-            os.ftruncate(descriptor, rows * WIDTH * 8)
+            os.ftruncate(descriptor, size)
+        elif os.fstat(descriptor).st_size != size:
+            raise ValueError("the profile changed while the server ran: start the server again")
         self.descriptor = descriptor
         self.rows = rows
-        self._memory = memoryview(mmap.mmap(descriptor, rows * WIDTH * 8)).cast("d")
+        self._width = counts
+        memory = memoryview(mmap.mmap(descriptor, size))
+        self._memory = memory[:doubles].cast("d")
+        self._counts = memory[doubles:].cast("q")
 
     def row(self, position: int) -> memoryview[float]:
         """One process's doubles, to be written by it alone."""
         return self._memory[position * WIDTH : (position + 1) * WIDTH]
+
+    def counts(self, position: int) -> memoryview[int]:
+        """One process's whole numbers, to be written by it alone."""
+        return self._counts[position * self._width : (position + 1) * self._width]
+
+    def count(self, slot: int) -> int:
+        """One whole number, added up over all processes."""
+        return sum(self._counts[slot :: self._width])
 
     def total(self, slot: int) -> float:
         """One slot, added up over all processes."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from slipway_server.protocol.tensors import Array, InferRequest
 from slipway_server.runtime.call import Call
 from slipway_server.runtime.model import Model, ModelInputError, Run, StoppedError, plain
 from slipway_server.runtime.profile import Profile
+
+if TYPE_CHECKING:
+    from slipway_server.monitoring.counting import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,8 @@ class Served:
         self._book = OutputBook(model, name, version)
         self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
         self._specs = list(model.inputs.values())
+        #: Told of what was asked and answered.
+        self.monitor: Monitor | None = None
         #: Told of a call whose own wishes brought its deadline forward; on the thread that reads it.
         self.on_deadline: Callable[[Call], None] = lambda _: None
 
@@ -102,7 +108,8 @@ class Served:
 
     def _run_together(self, outputs: Outputs, calls: list[Call], run: Run) -> None:
         try:
-            answers = self.model.run_raw(self._join(calls), outputs.names, run)
+            inputs = self._join(calls)
+            answers = self.model.run_raw(inputs, outputs.names, run)
             outputs.write(calls, answers)
         except Exception as error:
             if len(calls) == 1 or isinstance(error, StoppedError):
@@ -112,6 +119,9 @@ class Served:
             # One request's values may be what the model refuses; the others must not suffer for it.
             for call in calls:
                 self._run_together(outputs, [call], run)
+            return
+        if self.monitor is not None:
+            self.monitor.add(inputs, outputs.names, answers, sum(call.rows for call in calls))
 
     def _join(self, calls: list[Call]) -> dict[str, Array]:
         total = sum(call.rows for call in calls)
@@ -147,6 +157,8 @@ class Served:
                 call.content, call.header_length = call.codec.encode(request, tensors)
             else:
                 call.content, call.header_length = encode(request, self.name, self.version, tensors)
+            if self.monitor is not None:
+                self.monitor.add(request.inputs, names, [tensor.array for tensor in tensors], request.rows)
         except Exception as error:
             fail(call, error)
 
