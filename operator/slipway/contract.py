@@ -98,6 +98,9 @@ class ServingConfig(Message):
     processes: int = Field(
         default=1, ge=0, le=64, description="server processes on one port; 0: one for each CPU of the limit"
     )
+    monitoredFeatures: int = Field(
+        default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
+    )
     feedbackMaxAgeDays: int = Field(
         default=0,
         ge=0,

@@ -57,6 +57,7 @@ class Serving:
     maxBodyBytes: int = _bounded(1024, None, 64 * 1024 * 1024)
     drainSeconds: int = _bounded(0, 600, 15)
     processes: int = _bounded(0, 64, 1)
+    monitoredFeatures: int = _bounded(0, 200, 20)
     feedbackMaxAgeDays: int = _bounded(0, 3650, 0)
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = ()
     favorableOutcomes: tuple[str, ...] = ()

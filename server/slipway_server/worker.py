@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.names import ModelFault
@@ -24,6 +24,8 @@ from slipway_server.last_words import say_last_words
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import LAST, LOADED, Board, Counters
 from slipway_server.metrics.tracing import make_tracing
+from slipway_server.monitoring.counting import BinCounter
+from slipway_server.monitoring.reference import Reference
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.runtime.load import LoadError, load_profiled
 from slipway_server.runtime.served import Served
@@ -43,6 +45,7 @@ class Place:
     board: Board
     position: int = 0
     replaces: bool = False
+    reference: Reference = field(default_factory=Reference)
 
 
 async def serve(
@@ -71,7 +74,9 @@ class _Worker:
         threads = usable_cpus() // config.threads // place.board.rows
         self.frontend = Frontend(config, self.lifecycle, self.counters, threads)
         self.frontend.tracing = make_tracing(config)
-        self.admin = HttpServer(Admin(place.board, config, self._drain))
+        admin = Admin(place.board, config, place.reference, self._drain)
+        admin.before_reading = self._count
+        self.admin = HttpServer(admin)
         self._http: _Door | None = None
         self._grace = config.requestTimeoutMilliseconds / 1000 + _GRACE_SECONDS
         self._ends: list[asyncio.Task[Any]] = []
@@ -100,6 +105,7 @@ class _Worker:
         pulse.cancel()
         if self._http is not None:
             await self._http.stop(self._grace)
+        self._count()
         # The admin port goes last, so that the final figures can still be read.
         await self.admin.stop(1.0)
         self.frontend.engine.close()
@@ -111,7 +117,9 @@ class _Worker:
         """Load the model and take requests; the exit code, 1 for a model that cannot be served."""
         config, path = self._settings.serving, self._settings.termination_path
         began = time.perf_counter()
-        loading = _in_a_daemon_thread(lambda: load_profiled(self._settings.model_dir, config))
+        reference = self._place.reference
+        example = reference.example
+        loading = _in_a_daemon_thread(lambda: load_profiled(self._settings.model_dir, config, example))
         await asyncio.wait([loading, *self._ends], return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             return 0
@@ -126,12 +134,16 @@ class _Worker:
             say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
             return 1
         served = Served(model, config.modelName, config.modelVersion, profile)
+        if not reference.is_empty:
+            counts = self._place.board.counts(self._place.position)
+            served.monitor = BinCounter(reference, model.inputs, counts)
         if config.feedbackMaxAgeDays or config.sensitiveAttributes:
             from slipway_server.feedback.opening import FeedbackKeyError, open_feedback
 
             try:
                 board = self._place.board
-                feedback = open_feedback(self._settings, model, board.page(self._place.position), board.seen)
+                page = board.page(self._place.position)
+                feedback = open_feedback(self._settings, model, reference, page, board.seen)
             except FeedbackKeyError as error:
                 say_last_words(path, ModelFault.MODEL_LOAD_FAILED, str(error))
                 return 1
@@ -153,9 +165,16 @@ class _Worker:
                 "seconds": round(seconds, 3),
                 "batches": profile.batches,
                 "inline": profile.inline,
+                "monitored": len(reference.features),
+                "beyond_budget": len(reference.left_out),
             },
         )
         return 0
+
+    def _count(self) -> None:
+        served = self.frontend.engine.served
+        if served is not None and served.monitor is not None:
+            served.monitor.flush()
 
     async def _drain(self) -> dict[str, object]:
         seconds = await self.lifecycle.drain()
@@ -172,6 +191,7 @@ class _Worker:
         """Tell the supervisor when the last request came, and end with it."""
         while True:
             self._row[LAST] = self.lifecycle.last
+            self._count()
             if os.getppid() != parent:
                 terminated.set()
             await asyncio.sleep(_PULSE_SECONDS)

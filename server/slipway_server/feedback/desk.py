@@ -1,4 +1,4 @@
-"""``POST /v2/models/NAME/feedback``: labels for what was predicted, one or many, on any replica at any time."""
+"""``POST /v2/models/NAME/feedback``: labels for what was predicted, on any replica and at any time."""
 
 from __future__ import annotations
 
@@ -74,11 +74,8 @@ class Desk:
         if age < -_SKEW_SECONDS or not self._account.knows(said.version):
             return Result.INVALID, f"{where}: 'token' is of another time, or of a version long gone"
         label = given["label"]
-        if not said.is_class and (isinstance(label, bool) or not isinstance(label, int | float)):
-            return (
-                Result.INVALID,
-                f"{where}: 'label' must be a number, as the prediction is; not {show(label)}",
-            )
+        if not said.is_class and type(label) not in (int, float):
+            return Result.INVALID, f"{where}: 'label' must be a number, as was predicted; not {show(label)}"
         if not isinstance(label, str | int | float) or label == "":
             return Result.INVALID, f"{where}: 'label' must be the true class or number, not {show(label)}"
         if not self._seen.add(said.identity):

@@ -1,7 +1,7 @@
 """The keys of feedback tokens: files of a mounted Secret, of which the last by name is used for new tokens.
 
-To rotate, add a key whose name sorts after the others, ``2026-12`` after ``2026-11``, and keep the old ones for
-as long as their tokens are to be taken. Names are not part of tokens, so they may be anything.
+To rotate, add a key whose name sorts after the others, ``2026-12`` after ``2026-11``, and keep the old ones
+for as long as their tokens are to be taken. Names are not part of tokens, so they may be anything.
 """
 
 from __future__ import annotations

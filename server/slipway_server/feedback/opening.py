@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-
-import orjson
-
-from slipway.names import PROFILE_FILE
 from slipway_server.feedback.account import Account
 from slipway_server.feedback.desk import Desk
 from slipway_server.feedback.groups import GroupReader
@@ -17,15 +11,16 @@ from slipway_server.feedback.seen import Seen
 from slipway_server.feedback.tokens import Tokens
 from slipway_server.feedback.witness import Witness
 from slipway_server.metrics.ledger import Page
+from slipway_server.monitoring.reference import Reference
 from slipway_server.runtime.model import Model
 from slipway_server.settings import Settings
 
 __all__ = ["FeedbackKeyError", "open_feedback"]
 
-log = logging.getLogger(__name__)
 
-
-def open_feedback(settings: Settings, model: Model, page: Page, seen: Seen) -> tuple[Witness, Desk | None]:
+def open_feedback(
+    settings: Settings, model: Model, reference: Reference, page: Page, seen: Seen
+) -> tuple[Witness, Desk | None]:
     """Who counts groups and gives tokens, and who takes labels, if the configuration wants it.
 
     Raises :class:`FeedbackKeyError` where tokens are wanted and there is no key for them.
@@ -37,27 +32,23 @@ def open_feedback(settings: Settings, model: Model, page: Page, seen: Seen) -> t
         page,
         config.modelName,
         config.modelVersion,
-        _classes(settings.model_dir, config.digest),
+        _classes(reference),
         attributes,
         config.favorableOutcomes,
     )
     tokens, desk = None, None
     if days:
-        account.offer_feedback(attributes, outcomes.tells_classes)
+        # First, so that a missing key is said before anything is counted.
         tokens = Tokens(Keyring(settings.feedback_keys), config.modelName)
+        account.offer_feedback(attributes, outcomes.tells_classes)
         desk = Desk(tokens, account, seen, days)
     groups = GroupReader(attributes) if attributes else None
     return Witness(config.modelVersion, outcomes, account, groups, tokens), desk
 
 
-def _classes(directory: Path, digest: str) -> list[str]:
+def _classes(reference: Reference) -> list[str]:
     """The classes that the profile knows; none without one."""
-    try:
-        profile = orjson.loads((directory / PROFILE_FILE).read_bytes())
-        if profile["modelDigest"] != digest:
-            return []
-        found = [each["bins"] for each in profile["predictions"] if each["bins"]["kind"] == "Categories"]
-        return [text_of(name) for name in found[0]["categories"]] if found else []
-    except (OSError, ValueError, KeyError, TypeError):
-        log.info("without a profile the classes of labels count as other")
-        return []
+    for prediction in reference.predictions:
+        if prediction.bins.edges is None:
+            return [text_of(name) for name in prediction.bins.categories]
+    return []

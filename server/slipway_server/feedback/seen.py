@@ -9,7 +9,7 @@ TABLE_BYTES = _BUCKETS * _WAYS * 8
 
 
 class Seen:
-    """A table of random 64-bit numbers in buckets of eight, of which each newest one drives out the oldest."""
+    """A table of random 64-bit numbers in buckets of eight, of which the newest one drives out the oldest."""
 
     def __init__(self, memory: memoryview) -> None:
         """``memory`` has :data:`TABLE_BYTES` bytes, all zero at first."""

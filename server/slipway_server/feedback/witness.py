@@ -1,4 +1,4 @@
-"""What is done with each answer: its groups are counted, and it gets a token that a label can come back with."""
+"""What is done with each answer: its groups are counted, and it gets a token for its label to come with."""
 
 from __future__ import annotations
 
@@ -46,13 +46,19 @@ class Witness:
     def see(
         self, calls: Sequence[Call], inputs: Mapping[str, Any], names: Sequence[str], answers: Sequence[Any]
     ) -> None:
-        """Count and mark; ``inputs`` and ``answers`` are of all calls together, in their order."""
-        rows = sum(call.rows for call in calls)
+        """Count and mark; ``inputs`` and ``answers`` are of all calls together, in their order.
+
+        What fails here is logged: the client gets its answer all the same.
+        """
         try:
-            found = self._outcomes.read(names, answers, rows)
+            self._see(calls, inputs, names, answers)
         except Exception:
-            log.exception("an answer could not be read for feedback")
-            return
+            log.exception("an answer could not be marked for feedback")
+
+    def _see(
+        self, calls: Sequence[Call], inputs: Mapping[str, Any], names: Sequence[str], answers: Sequence[Any]
+    ) -> None:
+        found = self._outcomes.read(names, answers, sum(call.rows for call in calls))
         if found is None:
             return
         now, start = stamp(time.time()), 0

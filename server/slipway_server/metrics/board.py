@@ -29,25 +29,39 @@ WIDTH = FIRST_BUCKET + len(SECONDS) + 1
 class Board:
     """The shared array, one row a process; rows are added up by whoever answers ``/metrics``.
 
-    Behind it each process has a page for series that are known only later, and all share a table of tokens.
+    Beside the doubles each process has ``counts`` whole numbers, for what the profile wants counted,
+    and a page for series that are known only later. All share a table of the tokens that came back.
     """
 
-    def __init__(self, rows: int, descriptor: int | None = None) -> None:
+    def __init__(self, rows: int, descriptor: int | None = None, counts: int = 0) -> None:
         """A new array, or with ``descriptor`` the one that a parent process made."""
+        doubles, pages = rows * WIDTH * 8, rows * (WIDTH + counts) * 8
+        size = pages + rows * PAGE_BYTES + TABLE_BYTES
         if descriptor is None:
             descriptor = os.memfd_create("slipway-metrics")
             os.set_inheritable(descriptor, True)
-            os.ftruncate(descriptor, _size(rows))
+            os.ftruncate(descriptor, size)
+        elif os.fstat(descriptor).st_size != size:
+            raise ValueError("the profile changed while the server ran: start the server again")
         self.descriptor = descriptor
         self.rows = rows
-        memory = memoryview(mmap.mmap(descriptor, _size(rows)))
-        doubles = rows * WIDTH * 8
+        self._width = counts
+        memory = memoryview(mmap.mmap(descriptor, size))
         self._memory = memory[:doubles].cast("d")
-        self._later = memory[doubles:]
+        self._counts = memory[doubles:pages].cast("q")
+        self._later = memory[pages:]
 
     def row(self, position: int) -> memoryview[float]:
         """One process's doubles, to be written by it alone."""
         return self._memory[position * WIDTH : (position + 1) * WIDTH]
+
+    def counts(self, position: int) -> memoryview[int]:
+        """One process's whole numbers, to be written by it alone."""
+        return self._counts[position * self._width : (position + 1) * self._width]
+
+    def count(self, slot: int) -> int:
+        """One whole number, added up over all processes."""
+        return sum(self._counts[slot :: self._width])
 
     def page(self, position: int) -> Page:
         """One process's series by name, to be written by it alone."""
@@ -65,10 +79,6 @@ class Board:
     def all(self, slot: int) -> list[float]:
         """One slot of each process."""
         return list(self._memory[slot::WIDTH])
-
-
-def _size(rows: int) -> int:
-    return rows * (WIDTH * 8 + PAGE_BYTES) + TABLE_BYTES
 
 
 class Counters:

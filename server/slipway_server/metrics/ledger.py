@@ -1,8 +1,8 @@
 """Counters whose names are known only once a model is: series with labels, in memory that processes share.
 
-Each process has a page of its own: lines of names, and one double for each. It alone writes there, so counting
-takes no lock; whoever answers ``/metrics`` adds up what has the same name. A page outlives its process, and
-the one that replaces it goes on counting in it.
+Each process has a page of its own: lines of names, and one double for each. It alone writes there, so
+counting takes no lock; whoever answers ``/metrics`` adds up what has the same name. A page outlives its
+process, and the one that replaces it goes on counting in it.
 """
 
 from __future__ import annotations

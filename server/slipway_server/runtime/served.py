@@ -23,6 +23,7 @@ from slipway_server.runtime.profile import Profile
 
 if TYPE_CHECKING:
     from slipway_server.feedback.witness import Witness
+    from slipway_server.monitoring.counting import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Served:
         self._book = OutputBook(model, name, version)
         self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
         self._specs = list(model.inputs.values())
+        #: Told of what was asked and answered.
+        self.monitor: Monitor | None = None
         #: Shown every batch once its answers are written.
         self.witness: Witness | None = None
         #: Told of a call whose own wishes brought its deadline forward; on the thread that reads it.
@@ -122,6 +125,9 @@ class Served:
             # One request's values may be what the model refuses; the others must not suffer for it.
             for call in calls:
                 self._run_together(outputs, [call], run)
+            return
+        if self.monitor is not None:
+            self.monitor.add(inputs, outputs.names, answers, sum(call.rows for call in calls))
 
     def _join(self, calls: list[Call]) -> dict[str, Array]:
         total = sum(call.rows for call in calls)
@@ -158,6 +164,8 @@ class Served:
                 call.content, call.header_length = call.codec.encode(request, tensors)
             else:
                 call.content, call.header_length = encode(request, self.name, self.version, tensors)
+            if self.monitor is not None:
+                self.monitor.add(request.inputs, names, [tensor.array for tensor in tensors], request.rows)
             if self.witness is not None:
                 self.witness.see([call], request.inputs, names, answers)
         except Exception as error:

@@ -124,7 +124,8 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         "imagePullPolicy": image_pull_policy,
         "command": ["slipway-server"],
         "env": [
-            {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json()},
+            # Only what was decided here: a server that knows fewer fields can read it.
+            {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json(exclude_unset=True)},
             # An empty value is left out, as the API server does.
             *({"name": var.name, **({"value": var.value} if var.value else {})} for var in runtime.env),
         ],
