@@ -48,6 +48,8 @@ __all__ = [
     "Failure",
     "FetchTask",
     "Fetched",
+    "InputColumn",
+    "Inputs",
     "Message",
     "Metric",
     "ModelFault",
@@ -67,6 +69,26 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class InputColumn(Message):
+    """What one column of one input may hold; ``column`` is its place in a row, from 0."""
+
+    name: str = Field(min_length=1, max_length=200)
+    tensor: str
+    column: int = Field(ge=0)
+    type: Literal["Number", "Integer", "String"] = "Number"
+    minimum: float | None = None
+    maximum: float | None = None
+    nullable: bool = True
+    enum: tuple[str, ...] = ()
+
+
+class Inputs(Message):
+    """What requests may hold, and what is done where one does not keep to it."""
+
+    columns: tuple[InputColumn, ...]
+    onViolation: Literal["Reject", "Report"] = "Reject"
+
+
 class ServingConfig(Message):
     """What one model server serves, and within which limits."""
 
@@ -82,6 +104,9 @@ class ServingConfig(Message):
     )
     monitoredFeatures: int = Field(
         default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
+    )
+    inputs: Inputs | None = Field(
+        default=None, description="without it, what the profile beside the model has seen is reported"
     )
 
 
