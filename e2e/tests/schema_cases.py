@@ -43,6 +43,24 @@ EXAMPLE: dict[str, Any] = {
             "affinity": {"nodeAffinity": {}, "podAffinity": {}, "podAntiAffinity": {}},
             "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
         },
+        "inputs": {
+            "tensors": [
+                {
+                    "name": "input",
+                    "columns": [
+                        {
+                            "name": "age",
+                            "type": "Integer",
+                            "minimum": "-999999999999999.5",
+                            "maximum": 110,
+                            "nullable": False,
+                            "enum": ["18", "19"],
+                        }
+                    ],
+                }
+            ],
+            "onViolation": "Report",
+        },
         "rollout": {
             "strategy": "Canary",
             "paused": True,

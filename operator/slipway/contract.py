@@ -50,6 +50,8 @@ __all__ = [
     "Failure",
     "FetchTask",
     "Fetched",
+    "InputColumn",
+    "Inputs",
     "Message",
     "Metric",
     "ModelFault",
@@ -68,6 +70,26 @@ class Message(BaseModel):
     """Base of what crosses between operator and server; unknown fields are a bug on either side."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputColumn(Message):
+    """What one column of one input may hold; ``column`` is its place in a row, from 0."""
+
+    name: str = Field(min_length=1, max_length=200)
+    tensor: str
+    column: int = Field(ge=0)
+    type: Literal["Number", "Integer", "String"] = "Number"
+    minimum: float | None = None
+    maximum: float | None = None
+    nullable: bool = True
+    enum: tuple[str, ...] = ()
+
+
+class Inputs(Message):
+    """What requests may hold, and what is done where one does not keep to it."""
+
+    columns: tuple[InputColumn, ...]
+    onViolation: Literal["Reject", "Report"] = "Reject"
 
 
 class SensitiveAttribute(Message):
@@ -100,6 +122,9 @@ class ServingConfig(Message):
     )
     monitoredFeatures: int = Field(
         default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
+    )
+    inputs: Inputs | None = Field(
+        default=None, description="without it, what the profile beside the model has seen is reported"
     )
     feedbackMaxAgeDays: int = Field(
         default=0,

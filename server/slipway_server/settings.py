@@ -24,6 +24,8 @@ from slipway.names import (
     TERMINATION_PATH,
 )
 
+_INPUTS = {"columns", "onViolation"}
+
 
 class SettingsError(Exception):
     """The environment does not say what to serve; the message names the variable."""
@@ -32,6 +34,28 @@ class SettingsError(Exception):
 def _bounded(low: int, high: int | None = None, default: int | None = None) -> Any:
     bounds = {"low": low, "high": high}
     return field(metadata=bounds) if default is None else field(default=default, metadata=bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumn:
+    """``slipway.contract.InputColumn``; the names are the contract's."""
+
+    name: str
+    tensor: str
+    column: int
+    type: str = "Number"
+    minimum: float | None = None
+    maximum: float | None = None
+    nullable: bool = True
+    enum: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """``slipway.contract.Inputs``."""
+
+    columns: tuple[InputColumn, ...]
+    onViolation: str = "Reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +82,7 @@ class Serving:
     drainSeconds: int = _bounded(0, 600, 15)
     processes: int = _bounded(0, 64, 1)
     monitoredFeatures: int = _bounded(0, 200, 20)
+    inputs: Inputs | None = None
     feedbackMaxAgeDays: int = _bounded(0, 3650, 0)
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = ()
     favorableOutcomes: tuple[str, ...] = ()
@@ -123,6 +148,9 @@ def parse_serving(text: str) -> Serving:
     for name, value in given.items():
         if name not in known:
             raise _wrong(f"there is no field {name!r}")
+        if name == "inputs":
+            given[name] = None if value is None else _inputs(value)
+            continue
         if name in _LISTS:
             given[name] = _list(name, value, _LISTS[name])
             continue
@@ -139,6 +167,41 @@ def parse_serving(text: str) -> Serving:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", given["digest"]):
         raise _wrong("digest must be 'sha256:' and 64 hexadecimal digits")
     return Serving(**given)
+
+
+_COLUMN_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "tensor": (str,),
+    "column": (int,),
+    "type": (str,),
+    "minimum": (int, float, type(None)),
+    "maximum": (int, float, type(None)),
+    "nullable": (bool,),
+    "enum": (list,),
+}
+
+
+def _inputs(given: Any) -> Inputs:
+    if not isinstance(given, dict) or not isinstance(given.get("columns"), list) or given.keys() - _INPUTS:
+        raise _wrong("inputs must be an object with a list 'columns'")
+    reaction = given.get("onViolation", "Reject")
+    if reaction not in ("Reject", "Report"):
+        raise _wrong(f"inputs.onViolation must be Reject or Report, not {reaction!r}")
+    return Inputs(tuple(_column(each) for each in given["columns"]), reaction)
+
+
+def _column(given: Any) -> InputColumn:
+    if (
+        not isinstance(given, dict)
+        or not {"name", "tensor", "column"} <= given.keys() <= _COLUMN_TYPES.keys()
+    ):
+        raise _wrong(f"inputs.columns must hold objects with name, tensor and column, not {given!r}"[:300])
+    for name, value in given.items():
+        if type(value) not in _COLUMN_TYPES[name]:
+            raise _wrong(f"{name} of a column in inputs must not be {value!r}"[:300])
+    if given.get("type", "Number") not in ("Number", "Integer", "String") or given["column"] < 0:
+        raise _wrong(f"a column in inputs has a wrong type or place: {given!r}"[:300])
+    return InputColumn(**{**given, "enum": tuple(map(str, given.get("enum", ())))})
 
 
 def _attribute(given: Any) -> SensitiveAttribute:

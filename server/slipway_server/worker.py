@@ -26,6 +26,7 @@ from slipway_server.metrics.board import LAST, LOADED, Board, Counters
 from slipway_server.metrics.tracing import make_tracing
 from slipway_server.monitoring.counting import BinCounter
 from slipway_server.monitoring.reference import Reference
+from slipway_server.monitoring.rules import RulesError
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.runtime.load import LoadError, load_profiled
 from slipway_server.runtime.served import Served
@@ -136,7 +137,12 @@ class _Worker:
         served = Served(model, config.modelName, config.modelVersion, profile)
         if not reference.is_empty:
             counts = self._place.board.counts(self._place.position)
-            served.monitor = BinCounter(reference, model.inputs, counts)
+            try:
+                served.monitor = BinCounter(reference, model.inputs, counts)
+            except RulesError as error:
+                message = f"spec.inputs does not fit the model: {error}"
+                say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
+                return 1
         if config.feedbackMaxAgeDays or config.sensitiveAttributes:
             from slipway_server.feedback.opening import FeedbackKeyError, open_feedback
 

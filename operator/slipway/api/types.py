@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import MESSAGE_KEY, Block, rule, string
+from slipway.api.inputs import Inputs
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
 from slipway.contract import Digest
 
@@ -345,6 +346,13 @@ class ModelDeploymentSpec(Block):
     )
     scaling: Scaling = Field(
         default=Scaling(), description="How many pods serve a revision. kubectl scale sets minReplicas."
+    )
+    inputs: Inputs | None = Field(
+        default=None,
+        description=(
+            "What requests may hold. Without it, values that the profile beside the model has not seen are "
+            "counted. A change here makes a new revision."
+        ),
     )
     rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
 

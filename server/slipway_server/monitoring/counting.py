@@ -10,13 +10,17 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from slipway.bins import MISSING, OTHER
 from slipway_server.monitoring.reference import DROPPED, Bins, Reference, Watched
+from slipway_server.monitoring.rules import Checker, refusal
 from slipway_server.protocol.tensors import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from slipway_server.errors import RequestError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,10 @@ class Monitor(Protocol):
 
     def flush(self) -> None: ...
 
+    def refusals(self, inputs: Mapping[str, Array]) -> bool: ...
+
+    def refuse(self, inputs: Mapping[str, Array]) -> RequestError | None: ...
+
 
 class BinCounter:
     """A :class:`Monitor` that counts into ``counts``, one whole number for each slot of the reference."""
@@ -51,6 +59,9 @@ class BinCounter:
         self._outputs = [(each.tensor, _column(each.bins)) for each in reference.predictions]
         sure = reference.confidence
         self._confidence = None if sure is None else (sure.tensor, _Intervals([sure], np.dtype("<f4")))
+        self._checker = Checker(reference.rules, specs) if reference.rules else None
+        ruled = {each.column.tensor for each in reference.rules}
+        self._inputs = sorted(ruled | {name for name, _ in self._tables})
         self._pending: deque[_Batch] = deque()
         self._rows = 0
         self._lock = threading.Lock()
@@ -80,16 +91,36 @@ class BinCounter:
                 return
             self._counts += found
 
+    def refusals(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether values break a rule, and requests that do are to be refused."""
+        return self._reference.reject and self._checker is not None and bool(self._checker.broken(inputs))
+
+    def refuse(self, inputs: Mapping[str, Array]) -> RequestError | None:
+        """What the client is told whose inputs break a rule, which is counted; None where they do not."""
+        found = [] if self._checker is None else self._checker.broken(inputs)
+        if not found or not self._reference.reject:
+            return None
+        with self._lock:
+            for each in found:
+                self._counts[each.of.slots[each.rule]] += int(each.rows.sum())
+        return refusal(found, inputs)
+
     def _drop(self, reason: str, rows: int) -> None:
         self._counts[self._reference.dropped + DROPPED.index(reason)] += rows
 
     def _count(self, batches: Sequence[_Batch]) -> Array:
         found = np.zeros(len(self._counts), np.int64)
-        for name, table in self._tables:
+        wholes: dict[str, Array] = {}
+        for name in self._inputs:
             parts = [np.asarray(batch[0][name]) for batch in batches]
-            whole = _joined([part.reshape(len(part), -1) for part in parts])
+            wholes[name] = _joined([part.reshape(len(part), -1) for part in parts])
+        for name, table in self._tables:
+            whole = wholes[name]
             for start in range(0, len(whole), _PIECE_ROWS):
                 table.count(whole[start : start + _PIECE_ROWS], found)
+        if self._checker is not None and not self._reference.reject:
+            for each in self._checker.broken(wholes):
+                found[each.of.slots[each.rule]] += int(each.rows.sum())
         unasked = 0
         for name, column in self._outputs:
             answers, lost = _answers(name, batches)

@@ -16,7 +16,7 @@ import orjson
 
 from slipway.bins import MISSING, OTHER, category_names, interval_names
 from slipway.names import LARGEST_PROFILE, PROFILE_FILE, Metric
-from slipway_server.settings import Serving
+from slipway_server.settings import InputColumn, Serving
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,14 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """What a column may hold, and the slot of each rule that it has."""
+
+    column: InputColumn
+    slots: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """All that is watched of one model.
 
@@ -66,6 +74,7 @@ class Reference:
         series: a counter for each slot, in order: the metric and its labels beyond the model's.
         gauges: figures of the reference itself.
         left_out: features beyond the budget.
+        rules: of columns; ``reject`` says whether a request that breaks one is refused.
         example: a recorded row and its answer, as documents.
     """
 
@@ -76,6 +85,8 @@ class Reference:
     series: tuple[tuple[Metric, Labels], ...] = ()
     gauges: tuple[tuple[Metric, Labels, float], ...] = ()
     left_out: tuple[str, ...] = ()
+    rules: tuple[Rules, ...] = ()
+    reject: bool = False
     example: Mapping[str, Any] | None = None
 
     @property
@@ -84,7 +95,10 @@ class Reference:
 
 
 def read_reference(directory: Path, config: Serving) -> Reference:
-    """The profile in a model's directory; empty where there is none. One that is no use is logged."""
+    """What to watch by the profile in a model's directory and by the configuration.
+
+    Without a profile, or with one that cannot be used, which is logged, that is what the configuration says.
+    """
     path = directory / PROFILE_FILE
     try:
         if path.stat().st_size > LARGEST_PROFILE:
@@ -98,34 +112,40 @@ def read_reference(directory: Path, config: Serving) -> Reference:
             raise ValueError(
                 f"it was made for the model {document['modelDigest']}, and this is {config.digest}"
             )
-        return _Plan(config.monitoredFeatures).reference(document)
+        return _Plan(config).reference(document)
     except FileNotFoundError:
-        return Reference()
+        return _Plan(config).reference(None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("the profile is not used", extra={"file": PROFILE_FILE, "error": f"{error}"[:300]})
-        return Reference()
+        return _Plan(config).reference(None)
 
 
 class _Plan:
     """Gives each count its slot."""
 
-    def __init__(self, most_features: int) -> None:
-        self._most = most_features
+    def __init__(self, config: Serving) -> None:
+        self._most = config.monitoredFeatures
+        self._inputs = config.inputs
         self._series: list[tuple[Metric, Labels]] = []
         self._gauges: list[tuple[Metric, Labels, float]] = []
 
-    def reference(self, document: Mapping[str, Any]) -> Reference:
+    def reference(self, document: Mapping[str, Any] | None) -> Reference:
+        if document is None:
+            document = {"features": (), "predictions": ()}
         ranked = sorted(document["features"], key=lambda each: (-each["importance"], each["name"]))
         kept = {each["name"] for each in ranked[: self._most]}
         features = [each for each in document["features"] if each["name"] in kept]
-        if not features:
+        columns = [_usual(each) for each in features] if self._inputs is None else self._inputs.columns
+        rules = tuple(self._rules(column) for column in columns)
+        if not features and not rules:
             return Reference(example=document.get("example"))
         watched = tuple(self._feature(each) for each in features)
+        outputs = document["predictions"] if features else ()
         predictions = tuple(
             self._output(each, Metric.PREDICTION_VALUES, (("output", each["output"]),), with_missing=True)
-            for each in document["predictions"]
+            for each in outputs
         )
-        confidence = document.get("confidence")
+        confidence = document.get("confidence") if features else None
         sure = (
             None
             if confidence is None
@@ -147,8 +167,26 @@ class _Plan:
             series=tuple(self._series),
             gauges=tuple(self._gauges),
             left_out=tuple(each["name"] for each in ranked[self._most :]),
+            rules=rules,
+            reject=self._inputs is not None and self._inputs.onViolation == "Reject",
             example=document.get("example"),
         )
+
+    def _rules(self, column: InputColumn) -> Rules:
+        slots: dict[str, int] = {}
+        for rule, there in (
+            ("missing", not column.nullable),
+            ("range", column.minimum is not None or column.maximum is not None),
+            ("integer", column.type == "Integer"),
+            ("enum", bool(column.enum)),
+        ):
+            if there:
+                series = (Metric.VIOLATIONS, (("feature", column.name), ("rule", rule)))
+                # Two inputs may have a column of the same name, which then count as one.
+                if series not in self._series:
+                    self._series.append(series)
+                slots[rule] = self._series.index(series)
+        return Rules(column, slots)
 
     def _feature(self, feature: Mapping[str, Any]) -> Watched:
         bins = feature["bins"]
@@ -179,6 +217,21 @@ class _Plan:
             names = (*names, MISSING)
         self._series += [(metric, (*labels, ("bin", name))) for name in names]
         return Bins(first, names, edges, categories)
+
+
+def _usual(feature: Mapping[str, Any]) -> InputColumn:
+    """What the profile has seen of a column, as rules. Unknown categories have a bin of their own."""
+    span = feature.get("range") or {}
+    kind = "String" if feature["datatype"] == "BYTES" else "Integer" if span.get("integral") else "Number"
+    return InputColumn(
+        feature["name"],
+        feature["tensor"],
+        feature["column"],
+        kind,
+        span.get("minimum"),
+        span.get("maximum"),
+        nullable=feature["missing"] > 0,
+    )
 
 
 def _shares(feature: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, float]]:

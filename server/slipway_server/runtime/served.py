@@ -113,6 +113,11 @@ class Served:
     def _run_together(self, outputs: Outputs, calls: list[Call], run: Run) -> None:
         try:
             inputs = self._join(calls)
+            if self.monitor is not None and self.monitor.refusals(inputs):
+                calls = self._refuse(calls)
+                if not calls:
+                    return
+                inputs = self._join(calls)
             answers = self.model.run_raw(inputs, outputs.names, run)
             outputs.write(calls, answers)
             if self.witness is not None:
@@ -128,6 +133,17 @@ class Served:
             return
         if self.monitor is not None:
             self.monitor.add(inputs, outputs.names, answers, sum(call.rows for call in calls))
+
+    def _refuse(self, calls: list[Call]) -> list[Call]:
+        """The calls that keep the rules of the inputs; the others are told what is wrong."""
+        good = []
+        for call in calls:
+            error = self.monitor.refuse(self._join([call])) if self.monitor is not None else None
+            if error is None:
+                good.append(call)
+            else:
+                fail(call, error)
+        return good
 
     def _join(self, calls: list[Call]) -> dict[str, Array]:
         total = sum(call.rows for call in calls)
@@ -157,6 +173,9 @@ class Served:
                 raise RuntimeError("a call that was not read")
             if sum(array.nbytes for array in request.inputs.values()) >= _SHRINK_BYTES:
                 run.shrink_after()
+            refused = self.monitor.refuse(request.inputs) if self.monitor is not None else None
+            if refused is not None:
+                raise refused
             names = [choice.name for choice in request.outputs]
             answers = self.model.run_raw(request.inputs, names, run)
             tensors = [self.model.tensor(*pair) for pair in zip(names, answers, strict=True)]

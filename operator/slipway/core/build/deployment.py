@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from slipway import contract
+from slipway.api.inputs import Inputs
 from slipway.api.types import ResourceList, Resources
 from slipway.core import names
 from slipway.core.build import pod
@@ -108,6 +109,25 @@ def _fetch(revision: Revision, image_pull_policy: str) -> dict[str, Any]:
     return container
 
 
+def _inputs(inputs: Inputs) -> contract.Inputs:
+    """As the server reads them: each column with its place in a row."""
+    columns = tuple(
+        contract.InputColumn(
+            name=column.name,
+            tensor=tensor.name,
+            column=place,
+            type=column.type,
+            minimum=None if column.minimum is None else float(column.minimum),
+            maximum=None if column.maximum is None else float(column.maximum),
+            nullable=column.nullable,
+            enum=column.enum,
+        )
+        for tensor in inputs.tensors
+        for place, column in enumerate(tensor.columns)
+    )
+    return contract.Inputs(columns=columns, onViolation=inputs.onViolation)
+
+
 def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[str, Any]:
     runtime = revision.runtime
     config = contract.ServingConfig(
@@ -117,6 +137,7 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         threads=runtime.threads,
         requestTimeoutMilliseconds=runtime.requestTimeoutMilliseconds,
         drainSeconds=DRAIN_SECONDS,
+        **({} if revision.inputs is None else {"inputs": _inputs(revision.inputs)}),
     )
     return {
         "name": names.SERVER_CONTAINER,
