@@ -61,6 +61,14 @@ EXAMPLE: dict[str, Any] = {
             ],
             "onViolation": "Report",
         },
+        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "fairness": {
+            "sensitiveAttributes": [
+                {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
+                {"name": "young", "tensor": "x", "column": 1, "groups": ["1"]},
+            ],
+            "favorableOutcomes": ["1"],
+        },
         "rollout": {
             "strategy": "Canary",
             "paused": True,

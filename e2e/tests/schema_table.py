@@ -8,6 +8,7 @@ from typing import Any
 
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_inputs_table import INPUTS
+from e2e.tests.schema_monitoring_table import MONITORING
 from e2e.tests.schema_rollout_table import ROLLOUT
 from e2e.tests.schema_shapes import INT32, bounds, required, text
 
@@ -394,4 +395,4 @@ STATUS = [
     text("status.url", 1024),
 ]
 
-CASES = [*METADATA, *MODEL, *POD, *SCALING, *INPUTS, *ROLLOUT, *STATUS]
+CASES = [*METADATA, *MODEL, *POD, *SCALING, *INPUTS, *MONITORING, *ROLLOUT, *STATUS]

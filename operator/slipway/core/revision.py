@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slipway.api.inputs import Inputs
+from slipway.api.monitoring import Fairness, Feedback
 from slipway.api.types import ModelDeploymentSpec, ModelStatus, Runtime
 from slipway.core import names
 
@@ -31,6 +32,8 @@ class Revision:
     mlflow_tracking_uri: str
     credentials: str | None
     inputs: Inputs | None = None
+    feedback: Feedback | None = None
+    fairness: Fairness | None = None
 
     @property
     def name(self) -> str:
@@ -64,12 +67,17 @@ class Revision:
         }
         if self.inputs is not None:
             content["inputs"] = self.inputs.model_dump(mode="json", exclude_defaults=True)
+        if self.feedback is not None:
+            content["feedback"] = self.feedback.model_dump(mode="json", exclude_defaults=True)
+        if self.fairness is not None:
+            content["fairness"] = self.fairness.model_dump(mode="json", exclude_defaults=True)
         return content
 
 
 def revision_of(spec: ModelDeploymentSpec, model: ModelStatus, settings: Settings) -> Revision:
     """The revision that a spec asks for once its model is resolved."""
     credentials = spec.model.credentials
+    performance = spec.monitoring.performance if spec.monitoring else None
     return Revision(
         model=model,
         runtime=spec.runtime,
@@ -78,6 +86,8 @@ def revision_of(spec: ModelDeploymentSpec, model: ModelStatus, settings: Setting
         mlflow_tracking_uri=settings.mlflow_tracking_uri if model.uri.startswith("mlflow:") else "",
         credentials=credentials.secretRef.name if credentials else None,
         inputs=spec.inputs,
+        feedback=performance.feedback if performance else None,
+        fairness=spec.fairness,
     )
 
 
@@ -104,4 +114,6 @@ def revision_from(content: dict[str, Any]) -> Revision:
         mlflow_tracking_uri=content["mlflowTrackingURI"],
         credentials=content.get("credentials"),
         inputs=Inputs.model_validate(content["inputs"]) if "inputs" in content else None,
+        feedback=Feedback.model_validate(content["feedback"]) if "feedback" in content else None,
+        fairness=Fairness.model_validate(content["fairness"]) if "fairness" in content else None,
     )

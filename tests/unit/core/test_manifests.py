@@ -66,6 +66,14 @@ LARGEST = ModelDeploymentSpec.model_validate(
             ],
             "onViolation": "Report",
         },
+        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "fairness": {
+            "sensitiveAttributes": [
+                {"name": "sex", "parameter": "sex", "groups": ["female", "male"]},
+                {"name": "young", "tensor": "x", "column": 1, "groups": ["0", "1"]},
+            ],
+            "favorableOutcomes": ["1"],
+        },
         "scaling": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "CPU", "targetPercent": 50}]},
     }
 )
@@ -251,6 +259,12 @@ def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
             ),
             onViolation="Report",
         ),
+        feedbackMaxAgeDays=30,
+        sensitiveAttributes=(
+            contract.SensitiveAttribute(name="sex", groups=("female", "male"), parameter="sex"),
+            contract.SensitiveAttribute(name="young", groups=("0", "1"), tensor="x", column=1),
+        ),
+        favorableOutcomes=("1",),
     )
     task = contract.FetchTask.model_validate_json(_env(fetch)[contract.MODEL_TASK_ENV])
     assert (task.uri, task.digest) == ("pvc://models/fraud/model.onnx", digest(7))
