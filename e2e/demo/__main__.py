@@ -13,13 +13,14 @@ from e2e.cluster.command import step, tell
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.provider import choose_provider
 from e2e.cluster.settings import Settings, read_settings
-from e2e.demo import training
+from e2e.demo import rollout, training
 from e2e.demo.serving import CALL_SECONDS, input_name, predict, read_figures
 from e2e.helm import NAMESPACE as OPERATOR_NAMESPACE
 from e2e.helm import RELEASE, Helm, image_values
 from e2e.images.archives import build, load
 from e2e.images.catalog import IMAGES
 from e2e.kube import Kube, Object
+from e2e.load import loading
 from e2e.services import start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,8 @@ SERVICE_PORT = 80
 READY_SECONDS = 240.0
 REQUESTS = 200
 TOLERANCE = 1e-5
+#: Share of rows that the broken version fails for.
+BROKEN_SHARE = 0.1
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -78,7 +81,7 @@ def run_demo(settings: Settings) -> None:
     quickstart = ROOT / "examples" / "quickstart.yaml"
     out.print(quickstart.read_text().rstrip(), style="cyan")
     kube.ensure_namespace(NAMESPACE)
-    _forget_other_version(kube, registered.version)
+    rollout.go_at_once(kube, NAMESPACE)
     kube.apply_file(quickstart, NAMESPACE)
     _wait_until_ready(kube, registered.version, references["server"])
 
@@ -94,16 +97,37 @@ def run_demo(settings: Settings) -> None:
     out.print(f"  requests answered   {figures.answered:.0f}")
     out.print(f"  p99 latency         {figures.p99_seconds * 1000:.1f} ms in the server")
     out.print(f"  ready pods          {figures.ready_pods:.0f}")
+    _roll_out(kube, trained, references["server"])
     _say_what_next(settings)
 
 
-def _forget_other_version(kube: Kube, version: str) -> None:
-    """A resolved alias stays resolved: where the champion is another version by now, begin anew."""
-    resource = kube.get("modeldeployment", training.NAME, NAMESPACE) or {}
-    resolved = resource.get("status", {}).get("model", {}).get("version", version)
-    if resolved != version:
-        out.print(f"  version {resolved} was served until now; beginning anew with version {version}")
-        kube.kubectl("delete", "mdep", training.NAME, f"--namespace={NAMESPACE}")
+def _roll_out(kube: Kube, trained: training.Trained, image: str) -> None:
+    """A broken version, then a good one, each by nothing but the alias."""
+    with ExitStack() as stack:
+        url = stack.enter_context(kube.port_forward("service/mlflow", "mlflow", 5000))
+        _title("A canary that is judged: from now on, new versions go by steps")
+        rollout.go_by_steps(kube, NAMESPACE)
+        plan = rollout.traffic(trained, NAMESPACE, _tensor(kube))
+        requests = stack.enter_context(loading(kube, NAMESPACE, image, plan))
+        requests.wait_for(500, 60)
+
+        _title("A broken version is registered, and the alias moves to it")
+        bad = rollout.register(rollout.broken(trained.onnx, trained.rows, BROKEN_SHARE), url)
+        out.print(
+            f"  version {bad} fails for one row in {1 / BROKEN_SHARE:.0f}; nobody does anything about it"
+        )
+        verdict = rollout.wait_for_rollback(kube, NAMESPACE, bad)
+        out.print(f"  [bold]rolled back by itself[/bold] after {verdict.seconds:.0f} s: {verdict.words}")
+
+        _title("A good version is registered, and the alias moves to it")
+        good = rollout.register(rollout.renewed(trained.onnx), url)
+        verdict = rollout.wait_for_promotion(kube, NAMESPACE, good)
+        out.print(f"  [bold]version {good} took over[/bold] after {verdict.seconds:.0f} s: {verdict.words}")
+        account = requests.stop()
+        failed = account["failed"]
+        out.print(f"  {account['sent']} requests meanwhile, {failed} failed: what the broken version got")
+        if failed > account["sent"] * BROKEN_SHARE * 0.25:
+            raise ClusterError(f"more failed than a broken canary can explain: {account['failures'][:3]}")
 
 
 def _wait_until_ready(kube: Kube, version: str, server_image: str) -> None:
@@ -164,6 +188,14 @@ def _compare(kube: Kube, trained: training.Trained, version: str) -> None:
             for number in range(REQUESTS):
                 start_row = number % (len(trained.rows) - 4)
                 predict(client, training.NAME, tensor, trained.rows[start_row : start_row + 4])
+
+
+def _tensor(kube: Kube) -> str:
+    with (
+        kube.port_forward(f"service/{training.NAME}", NAMESPACE, SERVICE_PORT) as url,
+        _client(url) as client,
+    ):
+        return input_name(client, training.NAME)
 
 
 def _client(url: str) -> httpx.Client:

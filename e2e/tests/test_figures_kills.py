@@ -18,9 +18,19 @@ KILLS = 20
 #: Words that occur in no manifest, so that they can be replaced there.
 DISTURBED = ("kill-one", "kill-two", "kill-three")
 TWIN = "kill-twin"
+#: These go by steps, through routers; the others at once.
+BY_STEPS = frozenset({"kill-two", "kill-three", "kill-steps-twin"})
+STEPS_TWIN = "kill-steps-twin"
 CHILDREN = (
     "controllerrevisions,deployments,services,serviceaccounts,horizontalpodautoscalers,poddisruptionbudgets"
 )
+STEPS = {
+    "strategy": "Canary",
+    "scaleDownDelaySeconds": 10,
+    # Going to and fro is no going back to what was good.
+    "rollbackWindowRevisions": 0,
+    "steps": [{"setWeight": 10}, {"pause": {"seconds": 1}}, {"setWeight": 50}, {"pause": {"seconds": 1}}],
+}
 #: What differs between two objects although they are the same: who made them when, and where they are.
 OWN = frozenset({"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "namespace"})
 
@@ -30,12 +40,14 @@ def test_killed_20_times_during_rollouts_it_ends_where_an_undisturbed_one_does(
 ) -> None:
     kube, namespace, model = installed.kube, restricted_namespace, f"kills-{token}"
     old, new = (f"mlflow://{model}/{mlflow.register(model, models.iris(c))}" for c in (1.0, 0.5))
-    kube.apply(*(resource(name, namespace, old) for name in (*DISTURBED, TWIN)))
-    for name in (*DISTURBED, TWIN):
+    kube.apply(*(resource(name, namespace, old) for name in (*DISTURBED, TWIN, STEPS_TWIN)))
+    for name in (*DISTURBED, TWIN, STEPS_TWIN):
         wait_until_ready(kube, name, namespace)
-    patch(kube, TWIN, namespace, new)
-    wait_until_ready(kube, TWIN, namespace)
-    wait_until_settled(kube, TWIN, namespace)
+    for twin in (TWIN, STEPS_TWIN):
+        patch(kube, twin, namespace, new)
+    for twin in (TWIN, STEPS_TWIN):
+        wait_until_ready(kube, twin, namespace)
+        wait_until_settled(kube, twin, namespace)
 
     seed = random.randrange(10**6)
     print(f"seed: {seed}")
@@ -57,7 +69,8 @@ def test_killed_20_times_during_rollouts_it_ends_where_an_undisturbed_one_does(
 
     for name in (*DISTURBED, "kill-late", "kill-late-twin"):
         wait_until_ready(kube, name, namespace)
-    for name, twin in (*((name, TWIN) for name in DISTURBED), ("kill-late", "kill-late-twin")):
+    twins = [(name, STEPS_TWIN if name in BY_STEPS else TWIN) for name in DISTURBED]
+    for name, twin in (*twins, ("kill-late", "kill-late-twin")):
         wait_until_settled(kube, name, namespace)
         assert end_state(kube, name, namespace) == end_state(kube, twin, namespace)
     report(
@@ -78,6 +91,7 @@ def resource(name: str, namespace: str, uri: str) -> dict[str, Any]:
             "model": {"uri": uri},
             "runtime": {"resources": {"requests": {"cpu": "5m", "memory": "32Mi"}}},
             "scaling": {"maxReplicas": 1},
+            "rollout": STEPS if name in BY_STEPS else {},
         },
     }
 
@@ -153,6 +167,10 @@ def essence(child: Object) -> dict[str, Any]:
     body = {key: value for key, value in child.items() if key not in ("metadata", "status", "spec")}
     addresses = ("clusterIP", "clusterIPs")
     spec = {key: value for key, value in child.get("spec", {}).items() if key not in addresses}
+    if child["kind"] == "Service":
+        # Each has a port of its own on the routers.
+        ports = [{**port, "targetPort": str(port["targetPort"])} for port in spec["ports"]]
+        spec["ports"] = [{**port, "targetPort": port["targetPort"].strip("0123456789")} for port in ports]
     status = child.get("status", {})
     counts = {key: status[key] for key in ("replicas", "readyReplicas", "currentHealthy") if key in status}
     return {**body, "metadata": meta, "spec": spec, "counts": counts}
@@ -160,7 +178,10 @@ def essence(child: Object) -> dict[str, Any]:
 
 def status_of(found: Object) -> dict[str, Any]:
     """A status without its times, and without the count of changes to the spec."""
-    status = {**found["status"], "promotedAt": "promotedAt" in found["status"]}
+    times = ("promotedAt", "routerPort")
+    status = {**found["status"], **{name: name in found["status"] for name in times}}
+    # Who was stable in between depends on how far each came.
+    status.pop("previous", None)
     assert status.pop("observedGeneration") == found["metadata"]["generation"]
     status["conditions"] = [
         {key: value for key, value in one.items() if key not in ("lastTransitionTime", "observedGeneration")}

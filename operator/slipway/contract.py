@@ -13,6 +13,7 @@ from slipway.names import (
     ADMIN_PORT,
     CREDENTIAL_ENV_PREFIX,
     DRAIN_PATH,
+    GRPC_PORT,
     HTTP_PORT,
     LIVE_PATH,
     METRICS_PATH,
@@ -32,6 +33,7 @@ __all__ = [
     "ADMIN_PORT",
     "CREDENTIAL_ENV_PREFIX",
     "DRAIN_PATH",
+    "GRPC_PORT",
     "HTTP_PORT",
     "LIVE_PATH",
     "METRICS_PATH",
@@ -102,6 +104,10 @@ class ServingConfig(Message):
     processes: int = Field(
         default=1, ge=0, le=64, description="server processes on one port; 0: one for each CPU of the limit"
     )
+    batching: Literal["Auto", "Off"] = Field(
+        default="Auto", description="whether requests may share a call of the model, where it gains by that"
+    )
+    maxBatchRows: int = Field(default=128, ge=1, le=128, description="rows that requests share a call for")
     monitoredFeatures: int = Field(
         default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
     )

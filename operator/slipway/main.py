@@ -21,7 +21,7 @@ from slipway.core.router.build import RouterSettings
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
-from slipway.engine.metrics import Metrics, ModelDeploymentCollector
+from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
@@ -103,6 +103,7 @@ async def run(environment: Environment) -> None:
     metrics.max_workers.set(environment.workers)
     store = Store()
     registry.register(ModelDeploymentCollector(store))
+    registry.register(RolloutCollector(store))
     ProcessCollector(registry=registry)
     queue: WorkQueue[Key] = WorkQueue(metrics)
     synced, asked_to_stop = asyncio.Event(), asyncio.Event()
@@ -127,7 +128,7 @@ async def run(environment: Environment) -> None:
             environment.port,
             webhook if environment.webhook_token else None,
         )
-        routers = Routers(store, writer, environment.routers, reader, queue.add, _now)
+        routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
         reconciler = Reconciler(store, writer, routers, aliases, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []

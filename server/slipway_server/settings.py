@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from slipway.names import ADMIN_PORT, HTTP_PORT, MODEL_DIR, SERVING_CONFIG_ENV, TERMINATION_PATH
+from slipway.names import ADMIN_PORT, GRPC_PORT, HTTP_PORT, MODEL_DIR, SERVING_CONFIG_ENV, TERMINATION_PATH
 
 _INPUTS = {"columns", "onViolation"}
 
@@ -63,6 +63,8 @@ class Serving:
     maxBodyBytes: int = _bounded(1024, None, 64 * 1024 * 1024)
     drainSeconds: int = _bounded(0, 600, 15)
     processes: int = _bounded(0, 64, 1)
+    batching: str = field(default="Auto", metadata={"words": ("Auto", "Off")})
+    maxBatchRows: int = _bounded(1, 128, 128)
     monitoredFeatures: int = _bounded(0, 200, 20)
     inputs: Inputs | None = None
 
@@ -85,6 +87,7 @@ class Settings:
     termination_path: Path
     host: str | None
     http_port: int
+    grpc_port: int
     admin_port: int
     log_level: str
     tls: TlsFiles | None
@@ -106,6 +109,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         termination_path=Path(environment.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)),
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
+        grpc_port=_port(environment, "SLIPWAY_GRPC_PORT", GRPC_PORT),
         admin_port=_port(environment, "SLIPWAY_ADMIN_PORT", ADMIN_PORT),
         log_level=environment.get("SLIPWAY_LOG_LEVEL", "info"),
         tls=tls,
@@ -129,8 +133,9 @@ def parse_serving(text: str) -> Serving:
             given[name] = None if value is None else _inputs(value)
             continue
         if known[name].type == "str":
-            if type(value) is not str:
-                raise _wrong(f"{name} must be a string")
+            words = known[name].metadata.get("words")
+            if type(value) is not str or (words and value not in words):
+                raise _wrong(f"{name} must be {' or '.join(words) if words else 'a string'}, not {value!r}")
             continue
         low, high = known[name].metadata["low"], known[name].metadata["high"]
         if type(value) is not int or value < low or (high is not None and value > high):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from slipway.core import names
-from slipway.core.observed import Kind, Manifest
+from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
 from slipway.core.router.build import ROUTES_MAP, is_router, told
 from slipway.core.router.config import version
 from slipway.core.router.readback import ArmCounters, ArmState, RouterState, RouteState
@@ -48,6 +48,8 @@ class RouterPods:
             arms={
                 (route.name, arm.revision): ArmState(
                     counters=ArmCounters(*map(int, self._counted[name, route.name, arm.revision])),
+                    pods=self._ready(arm.revision),
+                    healthy_pods=self._ready(arm.revision),
                     shadow=ArmCounters(*map(int, self._copied[name, route.name, arm.revision])),
                 )
                 for route in routes
@@ -93,6 +95,10 @@ class RouterPods:
             for pod in self._kube.all(Kind.POD)
             if is_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
         ]
+
+    def _ready(self, revision: str) -> int:
+        pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
+        return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods)
 
     def _told(self) -> tuple[Route, ...]:
         maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == ROUTES_MAP]

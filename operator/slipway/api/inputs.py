@@ -54,8 +54,8 @@ class Column(Block):
     nullable: bool = Field(
         default=True, description="Whether it may be missing: NaN among numbers, an empty string among text."
     )
-    enum: tuple[Annotated[str, Field(max_length=100, description="A value, numbers too as text.")], ...] = Field(
-        default=(), max_length=50, description="The only values that are taken; none means any."
+    enum: tuple[Annotated[str, Field(max_length=100, description="A value, numbers too as text.")], ...] = (
+        Field(default=(), max_length=50, description="The only values that are taken; none means any.")
     )
 
 

@@ -63,6 +63,7 @@ class Traffic:
         knowing: of these, that were seen to have the route.
         weights: percent to the canary, as seen on each.
         reached: revisions that any of them sends anything to, copies included.
+        canary_pods: pods of the canary that every router knows and finds well.
         canary: what the canary answered since the last look; None where it could not be had.
         stable: likewise of the stable revision.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
@@ -72,6 +73,7 @@ class Traffic:
     knowing: int = 0
     weights: frozenset[int] = frozenset()
     reached: frozenset[str] = frozenset()
+    canary_pods: int = 0
     canary: ArmCount | None = None
     stable: ArmCount | None = None
     fault: Fault | None = None

@@ -78,6 +78,8 @@ def assign_roles(
         )
     if wanted.name == roles.stable:
         return roles
+    if rejection_of(wanted, roles.rejected) is not None and roles.stable is not None:
+        return roles
     if spec.rollout.strategy == "Recreate" and roles.stable is not None:
         return replace(_promoted(roles, None, now), candidate=wanted.name, promoted_at=None)
     if roles.stable is not None and is_routed(spec):
@@ -128,8 +130,6 @@ def _by_steps(
     now: datetime,
 ) -> Roles:
     """Ask the rollout's state machine."""
-    if rejection_of(wanted, roles.rejected) is not None:
-        return roles
     before = resource.status.rollout
     if before is not None and before.revision != wanted.name:
         before = None
@@ -157,6 +157,7 @@ def _situation(
     return Situation(
         canary=wanted.name,
         canary_ready=ready_replicas(observed, resource.owner, wanted.name),
+        canary_routed=traffic.canary_pods if traffic is not None else 0,
         stable_ready=carrying(roles.stable, observed) if roles.stable else 0,
         max_replicas=spec.scaling.maxReplicas,
         fault=diagnose_pods(observed.pods(wanted.name), now),

@@ -7,7 +7,7 @@ killed at any point decides the same afterwards.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -53,6 +53,8 @@ class Situation:
     Attributes:
         canary: name of the canary's revision.
         canary_ready: its ready pods.
+        canary_routed: of these, those that every router knows and finds well; traffic for any other one
+            would go to the stable revision instead, and count against the canary.
         stable_ready: ready pods of the stable revision.
         max_replicas: that a revision may have.
         fault: what keeps the canary's pods from being ready, or None.
@@ -63,6 +65,7 @@ class Situation:
 
     canary: str
     canary_ready: int
+    canary_routed: int
     stable_ready: int
     max_replicas: int
     fault: Fault | None = None
@@ -96,6 +99,15 @@ def decide(rollout: Rollout, before: RolloutStatus | None, seen: Situation, now:
         now: the time, with a time zone.
     """
     state = before if before is not None and before.revision == seen.canary else _begin(seen, now)
+    decision = _decide(rollout, state, seen, now)
+    if decision.outcome is Outcome.CONTINUE and (decision.state.weight or decision.state.mirrorPercent):
+        # Wherever it stands: while it gets requests, they are looked at.
+        look = _until_look(decision.state, rollout.analysis, now) or float(rollout.analysis.intervalSeconds)
+        return replace(decision, wait=look if decision.wait is None else min(decision.wait, look))
+    return decision
+
+
+def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     if Command.ABORT in seen.commands:
         return _abort(state, "aborted by a person", seen)
     if state.phase == "Aborting":
@@ -177,9 +189,9 @@ def _enter(
         return _reach_weight(state, step.setWeight, seen)
     if step.setMirror is not None and step.setMirror.percent:
         pods = needed_pods(step.setMirror.percent, seen)
-        if seen.canary_ready < pods:
+        if (lacking := _lacking(pods, seen)) is not None:
             grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
-            return _wait(grown, f"{seen.canary_ready} of {pods} canary pods are ready for copies")
+            return _wait(grown, f"{lacking} for copies")
     if step.setCanaryScale is not None and seen.canary_ready < min(target.canaryReplicas, seen.max_replicas):
         return _wait(target, f"{seen.canary_ready} of {target.canaryReplicas} canary pods are ready")
     if step.pause is not None:
@@ -193,11 +205,20 @@ def _reach_weight(state: RolloutStatus, weight: int, seen: Situation) -> Decisio
     """Capacity first, then weight, then proof that every router does as it was told."""
     pods = needed_pods(weight, seen)
     grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
-    if weight > state.weight and seen.canary_ready < pods:
-        return _wait(grown, f"{seen.canary_ready} of {pods} canary pods are ready for {weight}%")
+    if weight > state.weight and (lacking := _lacking(pods, seen)) is not None:
+        return _wait(grown, f"{lacking} for {weight}%")
     reached = _changed(grown, weight=weight)
     if seen.seen_weights != frozenset({weight}):
         return _wait(reached, f"not every router sends {weight}% yet")
+    return None
+
+
+def _lacking(pods: int, seen: Situation) -> str | None:
+    """What keeps a canary from carrying anything, or None."""
+    if seen.canary_ready < pods:
+        return f"{seen.canary_ready} of {pods} canary pods are ready"
+    if seen.canary_routed < pods:
+        return f"routers know {seen.canary_routed} of {pods} canary pods"
     return None
 
 
@@ -214,8 +235,9 @@ def _pause(step: Step, state: RolloutStatus, seen: Situation, now: datetime) -> 
 
 def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> Decision | None:
     acting = [gate for gate in state.gates if _acts(gate, analysis)]
-    looked = state.lookedAt is not None and _time(state.lookedAt) > _time(state.stepStartedAt)
-    if looked and state.looks and all(gate.verdict == "Pass" for gate in acting):
+    # What was seen before this step began says nothing of it.
+    counted = state.countedAt is not None and _time(state.countedAt) > _time(state.stepStartedAt)
+    if counted and all(gate.verdict == "Pass" for gate in acting):
         return None
     if Command.PROMOTE in seen.commands:
         return None
@@ -263,12 +285,12 @@ def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dateti
     """Take in counts when a look is due. Counts of two different weights are never one look's."""
     if seen.counts is None or _until_look(state, analysis, now) > 0:
         return state
-    looks = (*state.looks, seen.counts)
     if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
         # Nothing can be compared: no evidence, neither for nor against.
-        looks = state.looks
+        return _changed(state, lookedAt=_text(now), gates=judge(analysis, state.looks))
+    looks = (*state.looks, seen.counts)[-MAX_LOOKS:]
     return _changed(
-        state, lookedAt=_text(now), looks=looks[-MAX_LOOKS:], gates=judge(analysis, looks[-MAX_LOOKS:])
+        state, lookedAt=_text(now), countedAt=_text(now), looks=looks, gates=judge(analysis, looks)
     )
 
 

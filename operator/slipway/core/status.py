@@ -398,10 +398,30 @@ def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdi
         },
     )
     before = resource.status.stable.revision if resource.status.stable else None
+    step = _step_taken(resource, plan)
+    if step is not None:
+        told = (*told, step)
     if before is not None and plan.roles.stable not in (None, before):
         message = f"revision {plan.roles.stable} took over from {before}"
         return (*told, Notice(normal=True, reason=Reason.SERVING, message=message))
     return told
+
+
+def _step_taken(resource: Resource, plan: Plan) -> Notice | None:
+    """A rollout that began, moved traffic, or came to wait for somebody."""
+    before, now = resource.status.rollout, plan.roles.rollout
+    if now is None:
+        return None
+    what = f"{now.weight}% of traffic is for revision {now.revision}"
+    if now.mirrorPercent:
+        what = f"copies of {now.mirrorPercent}% of requests are for revision {now.revision}"
+    if before is None or before.id != now.id:
+        return Notice(True, Reason.ROLLING_OUT, f"revision {now.revision} is to take over step by step")
+    if (before.weight, before.mirrorPercent) != (now.weight, now.mirrorPercent):
+        return Notice(now.phase != "Aborting", Reason.ROLLING_OUT, what)
+    if now.phase == "Paused" != before.phase:
+        return Notice(True, Reason.ROLLING_OUT, f"{what}; {now.message}")
+    return None
 
 
 def _changed(resource: Resource, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from slipway.api.rollout import Gate, LookStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.contract import HTTP_PORT
+from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import names
 from slipway.core.observed import ArmCount, Fault, Traffic
 from slipway.core.resource import Resource
@@ -74,11 +74,14 @@ def traffic_of(
     if told is not None and routers and not found:
         # None could be read: they are taken at what they were told.
         reached |= _meant(told)
+    canary = told.canary.revision if told is not None and told.canary is not None else ""
+    arms = [state.arms.get((name, canary)) for state in living]
     return Traffic(
         routers=routers,
         knowing=sum(state.does(told) for state in living) if told is not None and not told.closed else 0,
         weights=frozenset(route.weight for route in found),
         reached=reached,
+        canary_pods=min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=0),
     )
 
 
@@ -117,4 +120,5 @@ def _events(gate: Gate, count: ArmCount) -> int:
 
 def _arm(resource: Resource, revision: str) -> Arm:
     service = names.revision_object(resource.owner.name, revision)
-    return Arm(revision=revision, host=f"{service}.{resource.owner.namespace}.svc", port=HTTP_PORT)
+    host = f"{service}.{resource.owner.namespace}.svc"
+    return Arm(revision=revision, host=host, port=HTTP_PORT, grpc_port=GRPC_PORT)

@@ -17,6 +17,9 @@ _RESULTS = ("success", "error", "requeue", "requeue_after")
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
+_TRAFFIC_BUCKETS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
 class Metrics:
     """Counters of the work queue, of reconciles, of requests and of leadership."""
 
@@ -49,6 +52,12 @@ class Metrics:
         ).labels(_CONTROLLER)
         queue = ("name",)
         self._depth = Gauge("workqueue_depth", "Keys waiting", queue, registry=registry).labels(_CONTROLLER)
+        self._traffic = Histogram(
+            "slipway_rollout_traffic_seconds",
+            "From a change of a route until every router of the namespace was seen to do it",
+            buckets=_TRAFFIC_BUCKETS,
+            registry=registry,
+        )
         self._adds = Counter("workqueue_adds", "Keys added", queue, registry=registry).labels(_CONTROLLER)
         self._waited = Histogram(
             "workqueue_queue_duration_seconds", "Wait of a key", queue, buckets=_BUCKETS, registry=registry
@@ -92,9 +101,17 @@ class Metrics:
         """The API server answered a request with this HTTP status, or 0 for no answer."""
         self._requests.labels(str(code) if code else "<error>", method).inc()
 
+    def moved_traffic(self, seconds: float) -> None:
+        """Every router was seen to do what it was told so many seconds ago."""
+        self._traffic.observe(seconds)
+
     def lead(self, leading: bool) -> None:
         """Whether this replica leads."""
         self._leader.set(1 if leading else 0)
+
+
+PHASES = ("Progressing", "Paused", "Promoting", "Aborting")
+VERDICTS = ("Pass", "Fail", "Inconclusive")
 
 
 class ModelDeploymentCollector(Collector):
@@ -136,3 +153,51 @@ class ModelDeploymentCollector(Collector):
                 stable = status.stable
                 info.add_metric((*where, stable.revision, stable.version, stable.digest), 1.0)
         return (info, ready, replicas, revision)
+
+
+class RolloutCollector(Collector):
+    """How far rollouts are, read from the store when asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[Metric]:
+        """Series of rollouts that are under way, and of rejections that are remembered."""
+        place = ("namespace", "name")
+        weight = GaugeMetricFamily(
+            "slipway_rollout_weight", "Percent of traffic meant for the canary", labels=place
+        )
+        mirror = GaugeMetricFamily(
+            "slipway_rollout_mirror_percent", "Percent of requests copied to the canary", labels=place
+        )
+        step = GaugeMetricFamily("slipway_rollout_step", "Steps that are done", labels=place)
+        phase = GaugeMetricFamily(
+            "slipway_rollout_phase", "1 for the phase that a rollout is in", labels=(*place, "phase")
+        )
+        gate = GaugeMetricFamily(
+            "slipway_rollout_gate_verdict",
+            "1 for what a gate says",
+            labels=(*place, "gate", "verdict"),
+        )
+        rejected = GaugeMetricFamily(
+            "slipway_rollout_rejected_revisions", "Revisions that are not tried again", labels=place
+        )
+        for key in self._store.resources():
+            manifest = self._store.resource(key)
+            if manifest is None:
+                continue
+            where = (key.namespace, key.name)
+            status = read(manifest).status
+            rejected.add_metric(where, float(len(status.rejected)))
+            rollout = status.rollout
+            if rollout is None:
+                continue
+            weight.add_metric(where, float(rollout.weight))
+            mirror.add_metric(where, float(rollout.mirrorPercent))
+            step.add_metric(where, float(rollout.step))
+            for name in PHASES:
+                phase.add_metric((*where, name), 1.0 if rollout.phase == name else 0.0)
+            for found in rollout.gates:
+                for verdict in VERDICTS:
+                    gate.add_metric((*where, found.name, verdict), 1.0 if found.verdict == verdict else 0.0)
+        return (weight, mirror, step, phase, gate, rejected)

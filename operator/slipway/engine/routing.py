@@ -27,7 +27,9 @@ from slipway.engine.tally import Tally
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the routers: while they follow, while a rollout goes on, and at rest.
-FOLLOWING, ROLLING, RESTING = 0.2, 2.0, 30.0
+FOLLOWING, ROLLING, RESTING = 0.05, 2.0, 30.0
+#: A router that does not follow by then will not do so within moments.
+SOON = timedelta(seconds=5)
 #: How long a route outlives the Service that led to it: every node has to learn the new endpoints first.
 LEAVING = timedelta(seconds=15)
 
@@ -45,6 +47,8 @@ class _Namespace:
     told: dict[str, Route] = field(default_factory=dict)
     #: Everything that a router may still do, by name: what was told since all were last seen to follow.
     possible: dict[str, tuple[Route, ...]] = field(default_factory=dict)
+    #: When the routers were told something that not all were seen to do yet.
+    asked: dict[str, datetime] = field(default_factory=dict)
     #: When a route was first found to be wanted no more.
     left: dict[str, datetime] = field(default_factory=dict)
     #: What each router pod was last made to read.
@@ -67,6 +71,7 @@ class Routers:
         read_router: Callable[[str], Awaitable[RouterState | None]],
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
+        moved: Callable[[float], None] = lambda _: None,
     ) -> None:
         """
         Args:
@@ -76,7 +81,9 @@ class Routers:
             read_router: reads the router at ``host:port``; None where it cannot be read.
             changed: has a key worked on.
             clock: tells the time, with a time zone.
+            moved: is told how many seconds every router took to do something new.
         """
+        self._moved = moved
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -196,15 +203,20 @@ class Routers:
             possible = here.possible.get(name, ())
             if before is not None and self._all_do(here, before):
                 possible = (before,)
+                if (asked := here.asked.pop(name, None)) is not None and here.routers:
+                    self._moved((self._clock() - asked).total_seconds())
             elif before is not None and before not in possible:
                 possible = (*possible, before)
             found = next_state(possible, wanted[name])
+            if found != before:
+                here.asked.setdefault(name, self._clock())
             here.possible[name] = possible if found in possible else (*possible, found)
             routes.append(found)
         gone = set(here.possible) - {route.name for route in routes}
         for name in gone:
             del here.possible[name]
             here.left.pop(name, None)
+            here.asked.pop(name, None)
             here.tallies.pop(name, None)
         return routes
 
@@ -237,8 +249,11 @@ class Routers:
     def _patience(self, here: _Namespace, routes: list[Route], wanted: list[Route]) -> float | None:
         if not routes:
             return None
-        if routes != wanted or not all(self._all_do(here, route) for route in routes) or not here.routers:
-            return FOLLOWING if here.routers else ROLLING
+        if not here.routers:
+            return ROLLING
+        if routes != wanted or not all(self._all_do(here, route) for route in routes):
+            lately = bool(here.asked) and self._clock() - min(here.asked.values()) < SOON
+            return FOLLOWING if lately else ROLLING
         return ROLLING if any(route.canary is not None for route in routes) else RESTING
 
 

@@ -60,21 +60,23 @@ class AsgiApp:
                 self._site.lifecycle.ended()
 
     async def _respond(self, head: Head, receive: Receive) -> Response:
+        codec = None
         try:
             found = self._site.find(head)
             if isinstance(found, Inference):
+                codec = found.codec
                 return await self._infer(found, head, receive)
             answer = found(head)
             return answer if isinstance(answer, Response) else await answer
         except RouteError as error:
             return error.response
         except RequestError as error:
-            return refusal(error)
+            return refusal(error, codec)
         except _ClientGoneError:
             raise
         except Exception:
             log.exception("a request failed")
-            return failure()
+            return failure(codec)
 
     async def _infer(self, inference: Inference, head: Head, receive: Receive) -> Response:
         counters, began = self._site.counters, perf_counter()

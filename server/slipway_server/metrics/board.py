@@ -13,7 +13,7 @@ from bisect import bisect_left
 from slipway_server.errors import Reason
 
 #: The status codes that are counted, each as a label of its own; any other counts as 500.
-CODES = (200, 400, 404, 408, 411, 413, 415, 429, 499, 500, 503)
+CODES = (200, 400, 404, 408, 411, 413, 415, 422, 429, 499, 500, 503)
 #: Upper bounds of the latency histogram in seconds. Rollout analysis compares them across revisions: fixed.
 SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 

@@ -33,7 +33,8 @@ def rollout(*steps: Step, **fields: Any) -> Rollout:
 
 
 def seen(**fields: Any) -> Situation:
-    return Situation(**{"canary": "b", "canary_ready": 1, "stable_ready": 4, "max_replicas": 10, **fields})
+    usual = {"canary": "b", "canary_ready": 1, "canary_routed": 10, "stable_ready": 4, "max_replicas": 10}
+    return Situation(**usual | fields)
 
 
 def after(spec: Rollout, *situations: tuple[int, Situation]) -> Decision:
@@ -188,3 +189,10 @@ def test_another_canary_begins_at_the_beginning() -> None:
     running = after(spec, (0, seen()), (1, seen(seen_weights=at(10))))
     other = decide(spec, running.state, seen(canary="c", canary_ready=0), START + timedelta(seconds=9))
     assert (other.state.revision, other.state.weight, other.state.step) == ("c", 0, 0)
+
+
+def test_a_canary_gets_nothing_before_every_router_knows_its_pods() -> None:
+    waiting = after(rollout(), (0, seen(canary_routed=0)))
+    assert waiting.state.weight == 0
+    assert waiting.state.message == "routers know 0 of 1 canary pods for 10%"
+    assert after(rollout(), (0, seen(canary_routed=0)), (5, seen(canary_routed=1))).state.weight == 10

@@ -41,7 +41,7 @@ def roll_out(world: World, random: np.random.Generator) -> str:
     for minute in range(4 * MINUTES):
         weight = state.weight if state else 0
         counts = _minute(world, weight / 100, minute, random)
-        seen = Situation("b", 4, 4, 10, seen_weights=frozenset({weight}), counts=counts)
+        seen = Situation("b", 4, 4, 4, 10, seen_weights=frozenset({weight}), counts=counts)
         decision = decide(spec, state, seen, now)
         state = decision.state
         if decision.outcome is not Outcome.CONTINUE:

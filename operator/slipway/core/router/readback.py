@@ -21,7 +21,7 @@ COUNTERS_QUERY = (
     "/stats?format=json&histogram_buckets=cumulative&filter=%5Ecluster%5C.%5B%5E.%5D%2B%5C.%28"
     # Unknown, deadline exceeded, unimplemented, internal, unavailable, data loss: the server's faults.
     "grpc%5C.2%7Cgrpc%5C.4%7Cgrpc%5C.12%7Cgrpc%5C.13%7Cgrpc%5C.14%7Cgrpc%5C.15%7C"
-    "upstream_rq_completed%7Cupstream_rq_5xx%7Cupstream_rq_retry_success%7Cupstream_rq_timeout%7C"
+    "upstream_rq_completed%7Cupstream_rq_5xx%7Cupstream_rq_422%7Cupstream_rq_retry_success%7Cupstream_rq_timeout%7C"
     "upstream_rq_total%7Cupstream_rq_pending_failure_eject%7C"
     "membership_healthy%7Cmembership_total%7Cupstream_rq_time%29%24"
 )
@@ -37,9 +37,9 @@ class ArmCounters:
     """What came of the requests meant for one arm, since the router's pod or the arm's cluster began.
 
     Attributes:
-        requests: that were answered, by this arm or in its stead.
-        errors: of these, answered with 5xx or a like status of gRPC, not at all, or by the other arm since
-            this one could not.
+        requests: that this arm answered, or was asked in vain.
+        errors: of these, answered with 5xx, 422 or a like status of gRPC, not at all, or by the other arm
+            since this one could not.
         slow: milliseconds → requests that took longer, or were given up.
     """
 
@@ -150,7 +150,7 @@ def read_arms(stats: Mapping[str, Any]) -> dict[tuple[str, str], ArmState]:
     for match, value in _stats(stats):
         arm = (match["name"], match["revision"], match["shadow"] is not None)
         what = "grpc_error" if match["status"] else match["what"]
-        if what == "upstream_rq_5xx" and match["grpc"]:
+        if what in ("upstream_rq_5xx", "upstream_rq_422") and match["grpc"]:
             continue  # which has a status of gRPC as well
         sums.setdefault(arm, _Sums()).take(what, match["other"] is not None, value)
     return {
@@ -178,7 +178,8 @@ class _Sums:
         match what:
             case "upstream_rq_completed":
                 self._completed += value
-            case "upstream_rq_5xx" | "grpc_error":
+            # 422: the model failed at what its own signature allows.
+            case "upstream_rq_5xx" | "upstream_rq_422" | "grpc_error":
                 self._failed += value
             case "upstream_rq_timeout":
                 self._given_up += value
@@ -199,12 +200,12 @@ class _Sums:
 
     def counters(self) -> ArmCounters:
         """What they amount to."""
-        # Health checks keep requests from a dead arm: those were meant for it, and never tried there. Envoy
-        # tells what was completed before what was tried, so that none under way is mistaken for one of them.
-        diverted = max(0, self._completed - self._tried)
-        errors = min(self._completed, self._failed + self._rescued + diverted)
-        slow = {bound: min(self._completed, count + self._given_up) for bound, count in self._slow.items()}
-        return ArmCounters(self._completed, errors, slow)
+        # While no pod of an arm is known to be well, the other arm gets its requests: they say nothing of it.
+        # That begins and ends some moments later than the counts of pods tell, so it has to be counted.
+        requests = min(self._completed, self._tried)
+        errors = min(requests, self._failed + self._rescued)
+        slow = {bound: min(requests, count + self._given_up) for bound, count in self._slow.items()}
+        return ArmCounters(requests, errors, slow)
 
 
 def _stats(stats: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], Any]]:
