@@ -73,7 +73,7 @@ COPY --from=code /code /opt/slipway
 ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     ORT_DISABLE_TELEMETRY=1
 USER 65532:65532
-EXPOSE 8080 8081
+EXPOSE 8080 8081 9000
 ENTRYPOINT ["slipway-server"]
 
 # What a namespace's router runs; any other image that has `envoy` on its PATH does as well.

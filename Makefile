@@ -10,7 +10,8 @@ CACHE := $(or $(SLIPWAY_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slipway)
 # uv from PATH where there is one, else the pinned one in the cache.
 UV := $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
 RUN := .venv/bin/python -m
-GENERATORS := slipway.api.crd slipway.api.rbac slipway.api.docs
+GENERATORS := slipway.api.crd slipway.api.rbac slipway.api.protos slipway.observability.rules \
+	slipway.observability.dashboards slipway.api.docs
 
 # Makes the targets $(1), one after the other, and says what each took, also when a later one fails.
 stages = took=""; trap 'printf "\n%s" "$$took"' EXIT; for stage in $(1); do \
@@ -42,7 +43,7 @@ lint: .venv/synced ## formatting, lint, and which module may import which
 
 .PHONY: types
 types: .venv/synced ## mypy, strict
-	@.venv/bin/mypy -p slipway -p slipway_server -p e2e
+	@.venv/bin/mypy -p slipway -p slipway_server -p e2e -p bench
 
 .PHONY: generated
 generated: .venv/synced ## fail if a generated file or the lock is not up to date
@@ -53,6 +54,10 @@ generated: .venv/synced ## fail if a generated file or the lock is not up to dat
 unit: .venv/synced ## the tests that need no cluster, with coverage
 	@.venv/bin/coverage run -m pytest tests
 	@.venv/bin/coverage report
+
+.PHONY: fuzz
+fuzz: .venv/synced ## look for bytes that make the model server fail: 240,000 cases, some minutes
+	@$(RUN) tests.fuzz
 
 .PHONY: chart
 chart: .venv/synced ## helm lint, and the rendered chart against the schemas of Kubernetes
@@ -82,6 +87,11 @@ images: prerequisites-cluster .venv/synced ## build the images that changed and 
 .PHONY: e2e
 e2e: .venv/synced ## the end-to-end tests, on the cluster that is up
 	@$(RUN) pytest e2e/tests
+
+# BENCH="--rounds 1" takes about five minutes; BENCH=--help says what else there is.
+.PHONY: bench-server
+bench-server: .venv/synced ## the model server beside others, a quarter of an hour; on a quiet machine
+	@PATH="$(dir $(UV)):$$PATH" $(RUN) bench.server $(BENCH)
 
 .PHONY: prerequisites
 prerequisites:

@@ -38,6 +38,8 @@ def find_missing(cluster):  # type: (bool) -> list[str]
         missing.append("git (apt-get install git)")
     if go_is_missing():
         missing.append("Go {}.{} or newer (https://go.dev/dl/)".format(*GO_MINIMUM))
+    if not shutil.which("chromium") and not (os.geteuid() == 0 and shutil.which("apt-get")):
+        missing.append("Chromium (apt-get install chromium), to look at pages in tests")
     if cluster and not docker_answers():
         if os.geteuid() != 0:
             missing.append(

@@ -42,6 +42,16 @@ HELM = GoProgram("helm", "helm.sh/helm/v3/cmd/helm", "v3.22.0")
 KUBECONFORM = GoProgram("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0")
 COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.13.2")
 METRICS_SERVER = GoProgram("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", "v0.9.0")
+PROMETHEUS_VERSION = "v0.316.0"
+PROMETHEUS, PROMTOOL = (
+    GoProgram(
+        name,
+        f"github.com/prometheus/prometheus/cmd/{name}",
+        PROMETHEUS_VERSION,
+        tags="remove_all_sd,enable_kubernetes_sd",
+    )
+    for name in ("prometheus", "promtool")
+)
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
 
 

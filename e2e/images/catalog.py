@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster.tools import GoProgram
+from e2e.cluster.tools import PROMETHEUS, GoProgram
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,13 +29,6 @@ class Image:
 
 _PACKAGE_LISTS = ("pyproject.toml", "uv.lock")
 _CODE = ("README.md", "LICENSE", "operator", "server")
-
-PROMETHEUS = GoProgram(
-    "prometheus",
-    "github.com/prometheus/prometheus/cmd/prometheus",
-    "v0.316.0",
-    tags="remove_all_sd,enable_kubernetes_sd",
-)
 
 IMAGES = (
     Image("operator", "slipway.dev/operator:dev", Path("Dockerfile"), "operator", _PACKAGE_LISTS + _CODE),

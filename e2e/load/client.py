@@ -64,6 +64,7 @@ class Account:
 
     def fail(self, kind: str, error: str, began: float) -> None:
         self.failed += 1
+        self.last["failed"] = round(began, 3)
         if len(self.failures) < TOLD:
             after = round(time.time() - began, 3)
             self.failures.append({"kind": kind, "at": round(began, 3), "after": after, "error": error[:500]})

@@ -29,6 +29,8 @@ EXAMPLE: dict[str, Any] = {
                 "limits": {"cpu": 2, "memory": "1Gi"},
             },
             "threads": 2,
+            "processes": 2,
+            "batching": {"mode": "Off", "maxRows": 32},
             "requestTimeoutMilliseconds": 1000,
             "nodeSelector": {"disktype": "ssd"},
             "tolerations": [
@@ -144,6 +146,7 @@ EXAMPLE: dict[str, Any] = {
             "canaryReplicas": 1,
             "stableReplicas": 1,
             "lookedAt": "2026-01-02T03:04:05Z",
+            "countedAt": "2026-01-02T03:04:05Z",
             "looks": [
                 {"canaryRequests": 1, "canaryEvents": [0], "stableRequests": 9, "stableEvents": [0]},
             ],

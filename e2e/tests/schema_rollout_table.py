@@ -123,6 +123,7 @@ ROLLOUT = [
     *moment(f"{STATUS}.startedAt"),
     *moment(f"{STATUS}.stepStartedAt"),
     *moment(f"{STATUS}.lookedAt"),
+    *moment(f"{STATUS}.countedAt"),
     *bounds(f"{STATUS}.weight", 0, 100),
     *bounds(f"{STATUS}.mirrorPercent", 0, 100),
     *bounds(f"{STATUS}.canaryReplicas", 0, 1000),

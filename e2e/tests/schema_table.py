@@ -10,7 +10,7 @@ from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_inputs_table import INPUTS
 from e2e.tests.schema_monitoring_table import MONITORING
 from e2e.tests.schema_rollout_table import ROLLOUT
-from e2e.tests.schema_shapes import INT32, bounds, required, text
+from e2e.tests.schema_shapes import INT32, bounds, choice, required, text
 
 URI = "spec.model.uri"
 RUNTIME = "spec.runtime"
@@ -188,6 +188,9 @@ POD = [
         "requests.memory (256Mi where it is not given) must not be above limits.memory (1Gi where",
     ),
     *bounds(f"{RUNTIME}.threads", 1, 256),
+    *bounds(f"{RUNTIME}.processes", 0, 64),
+    *choice(f"{RUNTIME}.batching.mode", "Auto", "Off"),
+    *bounds(f"{RUNTIME}.batching.maxRows", 1, 128),
     *bounds(f"{RUNTIME}.requestTimeoutMilliseconds", 1, 3_600_000),
     Case(
         f"{RUNTIME}.nodeSelector",

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
 from onnx import ModelProto, parser
 
+from e2e.cluster.command import run
 from e2e.kube import Kube, Object
 from e2e.load import Load, loading
 from e2e.load.client import Plan
@@ -20,6 +25,8 @@ from e2e.tests.figures import report
 from e2e.tests.installation import SYSTEM_NAMESPACE, Installation
 from e2e.tests.registry import Registry
 from e2e.tests.test_figures_rolling import FACTORS, times
+from slipway.contract import GRPC_PORT
+from slipway_server.rpc import open_inference_pb2 as oip
 
 NAME = "steps"
 REQUESTS = 100_000
@@ -54,6 +61,7 @@ def test_no_request_of_100000_fails_through_all_that_moves_traffic(
         for step, weight in enumerate(WEIGHTS):
             wait_for_step(kube, namespace, weight)
             shares.append(share(load, two, weight))
+            shares.append(grpc_share(kube, namespace, two, weight))
             if weight == WEIGHTS[-1]:
                 kill_a_pod(kube, namespace, status(kube, namespace)["canary"]["revision"])
                 load.wait_for(load.so_far()["sent"] + 2000, 60)
@@ -77,8 +85,10 @@ def test_no_request_of_100000_fails_through_all_that_moves_traffic(
         operators(kube, 2)
         promote(kube, namespace, 1)
         wait_for_step(kube, namespace, WEIGHTS[1])
+        drawn = command(kube, namespace, "status")
+        assert "  → wait for approval" in drawn, drawn
+        command(kube, namespace, "abort")
         aborted = time.time()
-        command(kube, namespace, "abort", rollout(kube, namespace)["id"])
         wait_for(lambda: bool(status(kube, namespace).get("rejected")), 60, "it is not aborted")
         load.wait_for(REQUESTS, 400)
         account = load.stop()
@@ -90,7 +100,7 @@ def test_no_request_of_100000_fails_through_all_that_moves_traffic(
     assert account["failed"] == 0, account["failures"]
     assert account["sent"] >= REQUESTS
     assert stable(kube, namespace) == two
-    assert account["last"][three] - aborted < 2
+    assert account["last"][three] - aborted < 3
 
 
 def test_a_bad_version_is_back_at_nothing_within_two_looks(
@@ -110,11 +120,12 @@ def test_a_bad_version_is_back_at_nothing_within_two_looks(
         change(kube, namespace, bad)
         wait_for(lambda: bool(status(kube, namespace).get("rejected")), 180, "it is not rejected")
         account = load.stop()
-    first, last = account["failures"][0]["at"], max(found["at"] for found in account["failures"])
+    first, last = account["failures"][0]["at"], account["last"]["failed"]
     message = status(kube, namespace)["rejected"][0]["message"]
     failed = f"{account['failed']} of {account['sent']} requests failed"
     report(f"bad canary: {failed} within {last - first:.1f} s; {message}")
-    assert last - first <= 10
+    # Two looks, and the time that a busy machine takes to look and to move traffic.
+    assert last - first <= 2 * 5 + 3
     assert "evidence" in message
     # As Argo CD would, again and again: it stays out.
     for _ in range(3):
@@ -202,10 +213,34 @@ def share(load: Load, version: str, weight: int) -> str:
             break
         assert time.monotonic() < end, f"only {answers}"
         time.sleep(0.5)
+    return judged("REST", answers, version, weight)
+
+
+def grpc_share(kube: Kube, namespace: str, version: str, weight: int) -> str:
+    """Judge the share of a version in answers over one connection of gRPC; in words."""
+    tensor = oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
+    tensor.contents.fp32_contents.extend([1.0, 2.0, 3.0])
+    asked = oip.ModelInferRequest(model_name=NAME, inputs=[tensor])
+    with (
+        kube.port_forward(f"service/{NAME}", namespace, GRPC_PORT) as url,
+        grpc.insecure_channel(url.removeprefix("http://")) as channel,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            oip.ModelInferRequest.SerializeToString,
+            oip.ModelInferResponse.FromString,
+        )
+        found = threads.map(lambda _: infer(asked, timeout=20).model_version, range(SAMPLE))
+        return judged("gRPC", Counter(found), version, weight)
+
+
+def judged(protocol: str, answers: Mapping[str, int], version: str, weight: int) -> str:
+    """Whether a version's share is within binomial error of its weight; in words."""
     total, part = sum(answers.values()), weight / 100
     z = (answers.get(version, 0) - total * part) / math.sqrt(total * part * (1 - part))
-    assert abs(z) < MOST_Z, f"{answers} at {weight}%"
-    return f"{weight}%: {answers.get(version, 0)} of {total} (z = {z:+.1f})"
+    assert abs(z) < MOST_Z, f"{protocol}: {answers} at {weight}%"
+    return f"{protocol} {weight}%: {answers.get(version, 0)} of {total} (z = {z:+.1f})"
 
 
 def status(kube: Kube, namespace: str) -> Object:
@@ -244,19 +279,14 @@ def wait_for_step(kube: Kube, namespace: str, weight: int) -> None:
 def promote(kube: Kube, namespace: str, step: int) -> None:
     found = rollout(kube, namespace)
     assert found["step"] == step, found
-    command(kube, namespace, "promote", f"{found['id']}/{step}")
+    said = command(kube, namespace, "promote")
+    assert said.strip() == f"rollout {found['id']} goes on from step {step + 1}"
 
 
-def command(kube: Kube, namespace: str, name: str, value: str) -> None:
-    """What kubectl slipway does."""
-    kube.kubectl(
-        "annotate",
-        "modeldeployment",
-        NAME,
-        f"slipway.dev/{name}={value}",
-        "--overwrite",
-        f"--namespace={namespace}",
-    )
+def command(kube: Kube, namespace: str, name: str) -> str:
+    """What `kubectl slipway` says."""
+    words = (name, NAME, f"--namespace={namespace}", f"--kubeconfig={kube.kubeconfig}")
+    return run([sys.executable, "-m", "slipway.cli.main", *words], timeout=30)
 
 
 def change(kube: Kube, namespace: str, uri: str) -> None:

@@ -14,6 +14,7 @@ from slipway.names import (
     CREDENTIAL_ENV_PREFIX,
     DRAIN_PATH,
     FEEDBACK_KEYS_DIR,
+    GRPC_PORT,
     HTTP_PORT,
     LIVE_PATH,
     METRICS_PATH,
@@ -34,6 +35,7 @@ __all__ = [
     "CREDENTIAL_ENV_PREFIX",
     "DRAIN_PATH",
     "FEEDBACK_KEYS_DIR",
+    "GRPC_PORT",
     "HTTP_PORT",
     "LIVE_PATH",
     "METRICS_PATH",
@@ -120,6 +122,10 @@ class ServingConfig(Message):
     processes: int = Field(
         default=1, ge=0, le=64, description="server processes on one port; 0: one for each CPU of the limit"
     )
+    batching: Literal["Auto", "Off"] = Field(
+        default="Auto", description="whether requests may share a call of the model, where it gains by that"
+    )
+    maxBatchRows: int = Field(default=128, ge=1, le=128, description="rows that requests share a call for")
     monitoredFeatures: int = Field(
         default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
     )

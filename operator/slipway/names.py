@@ -10,6 +10,8 @@ from enum import StrEnum
 
 #: The port of the Open Inference Protocol, on pods and Services alike.
 HTTP_PORT = 8080
+#: The port of the same protocol over gRPC.
+GRPC_PORT = 9000
 #: The port of ``/metrics`` and ``/drain``; never behind a client's Service.
 ADMIN_PORT = 8081
 

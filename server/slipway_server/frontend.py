@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Bytes of one request with labels.
 MOST_FEEDBACK_BYTES = 512 * 1024
 _READ = ("GET", "HEAD")
+_TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
+PLATFORM = "onnxruntime_onnx"
 
 
 class Frontend(Site):
@@ -41,6 +43,11 @@ class Frontend(Site):
             LIVE_PATH: self._live,
             READY_PATH: self._ready,
             "/v2": self._server_metadata,
+            "/": self._alive,
+            "/v1/models": self._models,
+            "/ping": self._ping,
+            "/health": self._ping,
+            "/version": self._version,
         }
 
     @property
@@ -66,13 +73,27 @@ class Frontend(Site):
                 return self._posted(head, Inference(model, version))
             case ["", "v2", "models", model, "feedback"] if model:
                 return self._upload(head, model)
+            case ["", "v2", "models", model, "openapi.json"] if model:
+                return self._allowed(head, self._openapi_page(model, None))
+            case ["", "v2", "models", model, "versions", version, "openapi.json"] if model and version:
+                return self._allowed(head, self._openapi_page(model, version))
+            case ["", "v1", "models", named] if named.endswith(":predict"):
+                from slipway_server.adapters.predict import PredictCodec
+
+                return self._posted(head, Inference(named.removesuffix(":predict"), None, PredictCodec()))
+            case ["", "v1", "models", model] if model and ":" not in model:
+                return self._allowed(head, self._ready_page(model, None))
+            case ["", "invocations"]:
+                from slipway_server.adapters.invocations import InvocationsCodec
+
+                return self._posted(head, Inference(self.config.modelName, None, InvocationsCodec()))
         raise RouteError(
             json_response({"error": f"there is nothing at {show(head.path)}; see GET /v2/models/<name>"}, 404)
         )
 
     def check_infer(self, inference: Inference, head: Head) -> None:
         try:
-            self._check_name(inference.model, inference.version)
+            self.check_name(inference.model, inference.version)
             if self.served is None:
                 raise not_now(Reason.NOT_READY, "the model is still being loaded")
             head.check_infer(self.config.maxBodyBytes)
@@ -95,7 +116,7 @@ class Frontend(Site):
     def _upload(self, head: Head, model: str) -> Upload:
         if head.method != "POST":
             raise RouteError(not_allowed(head, "POST"))
-        self._check_name(model, None)
+        self.check_name(model, None)
         if not self.config.feedbackMaxAgeDays:
             raise RequestError(
                 404,
@@ -116,6 +137,29 @@ class Frontend(Site):
         ready = self.lifecycle.ready
         return json_response({"ready": ready}, 200 if ready else 503)
 
+    def _alive(self, _: Head) -> Response:
+        return json_response({"status": "alive"})
+
+    def _models(self, _: Head) -> Response:
+        return json_response({"models": [self.config.modelName]})
+
+    def _ping(self, _: Head) -> Response:
+        return Response(200 if self.lifecycle.ready else 503, b"\n", _TEXT)
+
+    def _version(self, _: Head) -> Response:
+        from importlib.metadata import version
+
+        return Response(200, version("slipway").encode(), _TEXT)
+
+    def _openapi_page(self, model: str, version: str | None) -> Page:
+        def page(_: Head) -> Response:
+            from slipway_server.openapi import document
+
+            served = self.find_served(model, version)
+            return json_response(document(served.name, served.version, served.model))
+
+        return page
+
     def _server_metadata(self, _: Head) -> Response:
         from importlib.metadata import version
 
@@ -125,15 +169,12 @@ class Frontend(Site):
 
     def _model_page(self, model: str, version: str | None) -> Page:
         def page(_: Head) -> Response:
-            self._check_name(model, version)
-            served = self.served
-            if served is None:
-                raise not_now(Reason.NOT_READY, "the model is still being loaded")
+            served = self.find_served(model, version)
             return json_response(
                 {
                     "name": served.name,
                     "versions": [served.version],
-                    "platform": "onnxruntime_onnx",
+                    "platform": PLATFORM,
                     "inputs": [_described(spec) for spec in served.model.inputs.values()],
                     "outputs": [_described(spec) for spec in served.model.outputs.values()],
                 }
@@ -143,13 +184,21 @@ class Frontend(Site):
 
     def _ready_page(self, model: str, version: str | None) -> Page:
         def page(_: Head) -> Response:
-            self._check_name(model, version)
+            self.check_name(model, version)
             ready = self.lifecycle.ready
             return json_response({"name": self.config.modelName, "ready": ready}, 200 if ready else 503)
 
         return page
 
-    def _check_name(self, model: str, version: str | None) -> None:
+    def find_served(self, model: str, version: str | None) -> Served:
+        """The model by its name and version; raises :class:`RequestError` for others, and while it loads."""
+        self.check_name(model, version)
+        if self.served is None:
+            raise not_now(Reason.NOT_READY, "the model is still being loaded")
+        return self.served
+
+    def check_name(self, model: str, version: str | None) -> None:
+        """Raises :class:`RequestError` (404) for a model or version that is not served here."""
         name, current = self.config.modelName, self.config.modelVersion
         if model != name:
             raise RequestError(

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import uvloop
 
-from slipway_server.http.listen import bind
+from slipway_server.http.listen import Sockets, bind
 from slipway_server.logs import set_up
 from slipway_server.metrics.board import Board
 from slipway_server.monitoring.reference import Reference, read_reference
@@ -28,7 +28,8 @@ def main() -> None:
     except (SettingsError, ValueError) as error:
         _give_up(f"{error}")
     except OSError as error:
-        _give_up(f"cannot listen on ports {settings.http_port} and {settings.admin_port}: {error}")
+        ports = f"{settings.http_port}, {settings.grpc_port} and {settings.admin_port}"
+        _give_up(f"cannot listen on ports {ports}: {error}")
     logging.shutdown()
     # Not sys.exit: a thread deep in native code, past its deadline, must not hold up the pod's end.
     os._exit(code)
@@ -57,8 +58,11 @@ def _serve(
     position: int = 0,
     replaces: bool = False,
 ) -> int:
-    def listen() -> socket.socket:
-        return bind(settings.host, settings.http_port, shared=board.rows > 1)
+    def listen() -> Sockets:
+        shared = board.rows > 1
+        return bind(settings.host, settings.http_port, shared), bind(
+            settings.host, settings.grpc_port, shared
+        )
 
     first = None if replaces else listen()
     # Only now: these bring numpy and onnxruntime, and a port that is taken should be said at once.

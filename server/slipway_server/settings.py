@@ -18,6 +18,7 @@ import orjson
 from slipway.names import (
     ADMIN_PORT,
     FEEDBACK_KEYS_DIR,
+    GRPC_PORT,
     HTTP_PORT,
     MODEL_DIR,
     SERVING_CONFIG_ENV,
@@ -81,6 +82,8 @@ class Serving:
     maxBodyBytes: int = _bounded(1024, None, 64 * 1024 * 1024)
     drainSeconds: int = _bounded(0, 600, 15)
     processes: int = _bounded(0, 64, 1)
+    batching: str = field(default="Auto", metadata={"words": ("Auto", "Off")})
+    maxBatchRows: int = _bounded(1, 128, 128)
     monitoredFeatures: int = _bounded(0, 200, 20)
     inputs: Inputs | None = None
     feedbackMaxAgeDays: int = _bounded(0, 3650, 0)
@@ -107,6 +110,7 @@ class Settings:
     feedback_keys: Path
     host: str | None
     http_port: int
+    grpc_port: int
     admin_port: int
     log_level: str
     tls: TlsFiles | None
@@ -129,6 +133,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         feedback_keys=Path(environment.get("SLIPWAY_FEEDBACK_KEYS_DIR", FEEDBACK_KEYS_DIR)),
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
+        grpc_port=_port(environment, "SLIPWAY_GRPC_PORT", GRPC_PORT),
         admin_port=_port(environment, "SLIPWAY_ADMIN_PORT", ADMIN_PORT),
         log_level=environment.get("SLIPWAY_LOG_LEVEL", "info"),
         tls=tls,
@@ -155,8 +160,9 @@ def parse_serving(text: str) -> Serving:
             given[name] = _list(name, value, _LISTS[name])
             continue
         if known[name].type == "str":
-            if type(value) is not str:
-                raise _wrong(f"{name} must be a string")
+            words = known[name].metadata.get("words")
+            if type(value) is not str or (words and value not in words):
+                raise _wrong(f"{name} must be {' or '.join(words) if words else 'a string'}, not {value!r}")
             continue
         low, high = known[name].metadata["low"], known[name].metadata["high"]
         if type(value) is not int or value < low or (high is not None and value > high):

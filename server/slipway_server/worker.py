@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.names import ModelFault
 from slipway_server.admin import Admin
 from slipway_server.frontend import Frontend
-from slipway_server.http.listen import Tls
+from slipway_server.http.listen import Sockets, Tls
 from slipway_server.http.server import HttpServer
 from slipway_server.last_words import say_last_words
 from slipway_server.lifecycle import Lifecycle
@@ -29,8 +29,12 @@ from slipway_server.monitoring.reference import Reference
 from slipway_server.monitoring.rules import RulesError
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.runtime.load import LoadError, load_profiled
+from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Settings
+
+if TYPE_CHECKING:
+    from slipway_server.rpc.server import RpcServer
 
 log = logging.getLogger("slipway_server")
 
@@ -50,7 +54,7 @@ class Place:
 
 
 async def serve(
-    settings: Settings, listen: Callable[[], socket.socket], admin: socket.socket | None, place: Place
+    settings: Settings, listen: Callable[[], Sockets], admin: socket.socket | None, place: Place
 ) -> int:
     """Answer probes at once, load the model, serve until told to stop; returns the exit code.
 
@@ -60,7 +64,7 @@ async def serve(
     if admin is not None:
         await worker.admin.start(admin)
     if not place.replaces:
-        await worker.open(listen())
+        await worker.open(*listen())
     return await worker.live(listen)
 
 
@@ -79,15 +83,19 @@ class _Worker:
         admin.before_reading = self._count
         self.admin = HttpServer(admin)
         self._http: _Door | None = None
+        self._load_seconds = 0.0
+        self._grpc: RpcServer | None = None
+        self._grpc_socket: socket.socket | None = None
         self._grace = config.requestTimeoutMilliseconds / 1000 + _GRACE_SECONDS
         self._ends: list[asyncio.Task[Any]] = []
 
-    async def open(self, sock: socket.socket) -> None:
-        """Listen to clients."""
+    async def open(self, http: socket.socket, grpc: socket.socket) -> None:
+        """Listen to clients; those of gRPC are answered when the model is loaded, and wait until then."""
         self._http = (_AsgiDoor if self._settings.twin else _OwnDoor)(self.frontend, self._settings)
-        await self._http.start(sock)
+        self._grpc_socket = grpc
+        await self._http.start(http)
 
-    async def live(self, listen: Callable[[], socket.socket]) -> int:
+    async def live(self, listen: Callable[[], Sockets]) -> int:
         terminated, interrupted = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, terminated.set)
@@ -96,16 +104,16 @@ class _Worker:
         self._ends = [asyncio.create_task(terminated.wait()), asyncio.create_task(interrupted.wait())]
         pulse = asyncio.create_task(self._pulse(os.getppid(), terminated))
         code = await self._load()
-        if code == 0 and self.lifecycle.loaded:
-            if self._http is None:
-                await self.open(listen())
+        if code == 0 and self.frontend.served is not None:
+            await self._begin(listen)
             await asyncio.wait(self._ends, return_when=asyncio.FIRST_COMPLETED)
             if terminated.is_set():
                 log.info("drained", extra={"seconds": round(await self.lifecycle.drain(), 3)})
         self.lifecycle.draining = True
         pulse.cancel()
-        if self._http is not None:
-            await self._http.stop(self._grace)
+        await asyncio.gather(
+            *(door.stop(self._grace) for door in (self._http, self._grpc) if door is not None)
+        )
         self._count()
         # The admin port goes last, so that the final figures can still be read.
         await self.admin.stop(1.0)
@@ -155,27 +163,46 @@ class _Worker:
                 return 1
             served.witness, self.frontend.desk = feedback
         self.frontend.engine.start(served)
-        seconds = time.perf_counter() - began
+        self._load_seconds = time.perf_counter() - began
+        return 0
+
+    async def _begin(self, listen: Callable[[], Sockets]) -> None:
+        """Answer gRPC as well, and say that all is ready."""
+        # Only now, since its imports would keep the first REST client waiting.
+        self._grpc = await _in_a_daemon_thread(lambda: _rpc_server(self.frontend))
+        tls = None if self._settings.tls is None else Tls(self._settings.tls, "h2")
+        if self._grpc_socket is not None:
+            await self._grpc.start(self._grpc_socket, tls)
+            self._ready()
+            return
+        http, grpc = listen()
+        await self._grpc.start(grpc, tls)
+        self._ready()
+        await self.open(http, grpc)
+
+    def _ready(self) -> None:
+        config, served = self._settings.serving, self.frontend.served
+        reference = self._place.reference
         # What is there now stays for good; the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self.counters.loaded(seconds)
+        self.counters.loaded(self._load_seconds)
         self.lifecycle.loaded = True
+        profile = Profile() if served is None else served.profile
         log.info(
             "ready",
             extra={
                 "model": config.modelName,
                 "version": config.modelVersion,
                 "digest": config.digest,
-                "seconds": round(seconds, 3),
+                "seconds": round(self._load_seconds, 3),
                 "batches": profile.batches,
                 "inline": profile.inline,
                 "monitored": len(reference.features),
                 "beyond_budget": len(reference.left_out),
             },
         )
-        return 0
 
     def _count(self) -> None:
         served = self.frontend.engine.served
@@ -237,6 +264,12 @@ class _AsgiDoor:
 
 
 _Door = _OwnDoor | _AsgiDoor
+
+
+def _rpc_server(frontend: Frontend) -> RpcServer:
+    from slipway_server.rpc.server import RpcServer
+
+    return RpcServer(frontend)
 
 
 def _in_a_daemon_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:

@@ -54,18 +54,23 @@ def classifier() -> Any:
     return to_onnx(model, features[:1].astype(np.float32))
 
 
-def pipeline() -> Any:
+def pipeline(unknown: str = "ignore") -> Any:
     """Inputs ``colour`` (string) and ``size`` (float), each [N, 1]; a ZipMap with string labels."""
     features, target = load_iris(return_X_y=True, as_frame=True)
     table = features[["petal length (cm)"]].rename(columns={"petal length (cm)": "size"})
     table["colour"] = np.where(features["sepal width (cm)"] > 3, "blau", "weiß")
     columns = ColumnTransformer(
-        [("colour", OneHotEncoder(handle_unknown="ignore"), ["colour"]), ("size", StandardScaler(), ["size"])]
+        [("colour", OneHotEncoder(handle_unknown=unknown), ["colour"]), ("size", StandardScaler(), ["size"])]
     )
     names = np.array(["setosa", "versicolor", "virginica"])[target]
     model = make_pipeline(columns, LogisticRegression(max_iter=500)).fit(table[["colour", "size"]], names)
     types = [("colour", StringTensorType([None, 1])), ("size", FloatTensorType([None, 1]))]
     return to_onnx(model, initial_types=types)
+
+
+def strict_pipeline() -> Any:
+    """As :func:`pipeline`, but only for colours that it knows."""
+    return pipeline("error")
 
 
 def two_inputs() -> Any:
@@ -80,10 +85,15 @@ def two_inputs() -> Any:
     )
 
 
-def every_datatype() -> Any:
+def typed_datatypes() -> Any:
+    """As :func:`every_datatype` without FP16, which has no typed contents in gRPC."""
+    return every_datatype({name: kind for name, kind in ONNX_TYPES.items() if name != "FP16"})
+
+
+def every_datatype(kinds: dict[str, Any] = ONNX_TYPES) -> Any:
     """``in_X`` [A, B] → ``out_X``, for each datatype X."""
     nodes, inputs, outputs = [], [], []
-    for name, kind in ONNX_TYPES.items():
+    for name, kind in kinds.items():
         nodes.append(helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]))
         inputs.append(helper.make_tensor_value_info(f"in_{name}", kind, ["A", "B"]))
         outputs.append(helper.make_tensor_value_info(f"out_{name}", kind, ["A", "B"]))

@@ -46,7 +46,7 @@ class Server:
             config["digest"] = digest_of(directory)
         config.setdefault("drainSeconds", 1)
         self.config = ServingConfig(**config)
-        self.http_port, self.admin_port = free_port(), free_port()
+        self.http_port, self.grpc_port, self.admin_port = free_port(), free_port(), free_port()
         self.termination = directory.parent / f"termination-{self.http_port}"
         self.log = directory.parent / f"log-{self.http_port}"
         self.home = directory.parent / f"home-{self.http_port}"
@@ -61,6 +61,7 @@ class Server:
             "SLIPWAY_TERMINATION_PATH": str(self.termination),
             "SLIPWAY_HOST": "127.0.0.1",
             "SLIPWAY_HTTP_PORT": str(self.http_port),
+            "SLIPWAY_GRPC_PORT": str(self.grpc_port),
             "SLIPWAY_ADMIN_PORT": str(self.admin_port),
             "SLIPWAY_HTTP_STACK": stack,
         }

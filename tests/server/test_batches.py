@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import httpx
 import numpy as np
@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from onnx import parser
 
 from slipway.contract import ServingConfig
+from slipway.digest import digest_of
 from slipway_server.errors import RequestError
 from slipway_server.protocol.decode import decode
 from slipway_server.protocol.encode import encode
 from slipway_server.runtime.call import Call
+from slipway_server.runtime.load import load_profiled
 from slipway_server.runtime.model import Model, Run
 from slipway_server.runtime.profile import Profile, measure
 from slipway_server.runtime.served import Served
@@ -52,6 +54,29 @@ def test_a_model_whose_rows_are_independent_batches(tmp_path: Path) -> None:
     assert profile.batches
     assert profile.curve is not None
     assert set(profile.curve) == {1, 8, 32}
+
+
+@pytest.mark.parametrize("most", [4, 100])
+def test_a_model_shares_calls_of_no_more_rows_than_it_may(
+    model_dirs: Callable[[str], Path], most: int
+) -> None:
+    config = Serving("fraud", "3", digest_of(model_dirs("regressor")), maxBatchRows=most)
+    _, profile = load_profiled(model_dirs("regressor"), config)
+    assert profile.curve is not None
+    assert (profile.batches, profile.max_rows, max(profile.curve)) == (True, most, min(most, 32))
+
+
+def test_with_batching_off_no_call_is_shared(model_dirs: Callable[[str], Path]) -> None:
+    config = Serving("fraud", "3", digest_of(model_dirs("regressor")), batching="Off")
+    model, profile = load_profiled(model_dirs("regressor"), config)
+    assert (profile.batches, profile.inline) == (False, True)
+    runs: list[int] = []
+    run_raw = model.run_raw
+    model.run_raw = lambda *given: (runs.append(1), run_raw(*given))[1]  # type: ignore[method-assign]
+    row = {"inputs": [tensor("X", "FP32", [1, 10], [0.0] * 10)]}
+    calls = [asked(json.dumps(row).encode()) for _ in range(3)]
+    Served(model, "fraud", "3", profile).answer(calls, Run())
+    assert ([call.error for call in calls], len(runs)) == ([None] * 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +230,58 @@ def test_the_quick_way_says_the_same_as_the_plain_way_byte_for_byte(
         assert (None if call.error is None else str(call.error)) == message
 
 
+#: Written where a number should be; some leave the whole a document of JSON, and a few a right one.
+WORDS = [
+    *("0.5", "-7", "1e2", "[1]", "true", "false", "null", '"1"', "1e39", "1e999", "{}", "NaN"),
+    *("1, 2", "1 2", "1]", "", "é", '1], "shape": [2, 30], "x": ["'),
+    f'1], "data": [{", ".join("3" * 30)}], "data": [{", ".join("7" * 30)}], "data": [1',
+    f'1], "data": [{", ".join("3" * 30)}], "y": [7',
+]
+
+
+@pytest.mark.parametrize("data_last", [True, False])
+@pytest.mark.parametrize("word", WORDS)
+def test_a_body_that_differs_from_an_earlier_one_in_its_numbers_only_is_read_as_the_plain_way_reads_it(
+    served: Served, word: str, data_last: bool
+) -> None:
+    rest = '"name": "X", "datatype": "FP32", "shape": [1, 30]'
+    tensor_text = rest + ', "data":%s' if data_last else '"data": %s, ' + rest
+    template = '{"inputs": [{' + tensor_text + "}]}"
+    words = ["2.5"] * 30
+    texts = [f"[{', '.join(words)}]"]
+    for place in (0, 29):
+        wrong = [*words[:place], word, *words[place + 1 :]]
+        texts += [f"[{', '.join(wrong)}]", f"[[{', '.join(wrong)}]]"]
+    for text in texts:
+        _assert_read_as_the_plain_way_does(served, template % text)
+
+
+def test_what_stands_around_the_numbers_is_read_though_the_numbers_came_before(served: Served) -> None:
+    ones, twos = (f"[{', '.join([number] * 30)}]" for number in ("1.5", "2.5"))
+    for before, numbers, after in [
+        ("", ones, '"shape": [1, 30], "datatype": "FP32"'),
+        ("", twos, '"shape": [1, 30], "datatype": "FP64"'),
+        ("", twos, '"shape": [1, 31], "datatype": "FP32"'),
+        ("", twos, '"shape": [2, 15], "datatype": "FP32"'),
+        # Of two members with one name the last one counts.
+        ('"shape": [1, 30], ', ones, f'"data": {twos}, "datatype": "FP32"'),
+        ('"shape": [1, 30], ', ones, f'"data": {twos}, "datatype": "FP32"'),
+        ('"shape": [1, 30], ', ones, f'"data": {ones}, "datatype": "FP32"'),
+    ]:
+        _assert_read_as_the_plain_way_does(
+            served, f'{{"inputs": [{{"name": "X", {before}"data": {numbers}, {after}}}]}}'
+        )
+
+
+def _assert_read_as_the_plain_way_does(served: Served, text: str) -> None:
+    body = text.encode()
+    call = asked(body)
+    served.answer([call], Run())
+    content, message = alone(served, body)
+    assert call.content == content
+    assert (None if call.error is None else str(call.error)) == message
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     values=st.lists(numbers, min_size=30, max_size=30),
@@ -265,6 +342,10 @@ def test_the_server_reads_the_configuration_as_the_contract_writes_it() -> None:
         **{name: getattr(ServingConfig(**required), name) for name in own}
     )
     for name, given_field in contract.items():
+        if get_origin(given_field.annotation) is Literal:
+            assert own[name].metadata["words"] == get_args(given_field.annotation)
+            with pytest.raises(SettingsError, match=f"{name} must be Auto or Off"):
+                parse_serving(json.dumps(required | {name: "auto"}))
         if given_field.annotation is not int:
             continue
         bounds = {type(bound): bound for bound in given_field.metadata}

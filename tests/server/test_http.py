@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import socket
 import ssl
 import time
@@ -125,6 +126,27 @@ def test_each_request_on_a_connection_is_echoed_its_own_id_and_trace(servers: Se
         assert "x-request-id" not in plain.headers
     wrong = {"traceparent": "00-zz", "content-type": "application/json"}
     assert "traceparent" not in server.client.post(server.infer_path, content=BODY, headers=wrong).headers
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_a_client_that_offers_http_2_is_answered_by_http_1(
+    model_dirs: Callable[[str], Path], size: int
+) -> None:
+    first = b"POST /v2/models/fraud/infer HTTP/1.1\r\nhost: a\r\n"
+    offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\n"
+    whole = first + offer + b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    chunked = first + offer + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    wrong = whole.replace(b"fraud", b"spam")
+    sent = whole + chunked + wrong + b"GET /v2 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    async with inside(model_dirs("identity") / "model.onnx") as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for start in range(0, len(sent), size):
+            writer.write(sent[start : start + size])
+            await asyncio.sleep(0)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"200", b"404", b"200"]
+    assert answer.count(b"[1.0,2.0,3.0]") == 2
 
 
 def test_a_gzip_body_is_unpacked_within_the_limit(start: Start) -> None:

@@ -201,7 +201,7 @@ def test_missing_inputs_are_all_named(servers: Servers) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
-        ("GET", "/", 404, "there is nothing at '/'"),
+        ("GET", "/nothing", 404, "there is nothing at '/nothing'"),
         ("GET", "/v2/", 404, "there is nothing at '/v2/'"),
         ("GET", "/v2/models/spam", 404, "there is no model 'spam' here; this server has 'fraud'"),
         ("POST", "/v2/models/spam/infer", 404, "there is no model 'spam'"),

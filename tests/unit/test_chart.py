@@ -17,6 +17,7 @@ import yaml
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
+from slipway.core.names import labels
 
 CHART = Path(__file__).parents[2] / "charts/slipway"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -32,6 +33,10 @@ def helm_program() -> str:
     return found or str(tools.install(HELM))
 
 
+#: What the API server says where the Prometheus operator's CRDs are installed.
+PROMETHEUS_OPERATOR = "--api-versions=monitoring.coreos.com/v1"
+
+
 def helm(*words: str, values: Any = None) -> subprocess.CompletedProcess[str]:
     command = [helm_program(), words[0], *words[1:], "--values=-", "--kube-version=v1.34.4"]
     return subprocess.run(
@@ -40,15 +45,23 @@ def helm(*words: str, values: Any = None) -> subprocess.CompletedProcess[str]:
 
 
 @functools.cache
-def _rendered(values: str) -> str:
-    words = ("template", "slipway", str(CHART), "--namespace=slipway-system")
+def _rendered(values: str, *more: str) -> str:
+    words = ("template", "slipway", str(CHART), "--namespace=slipway-system", *more)
     done = helm(*words, values=json.loads(values))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+def _manifests(text: str) -> list[Manifest]:
+    return [found for found in yaml.load_all(text, Loader=yaml.CSafeLoader) if found]
+
+
 def render(**values: Any) -> list[Manifest]:
-    return [found for found in yaml.safe_load_all(_rendered(json.dumps(values))) if found]
+    return _manifests(_rendered(json.dumps(values)))
+
+
+def render_beside_prometheus(**values: Any) -> list[Manifest]:
+    return _manifests(_rendered(json.dumps(values), PROMETHEUS_OPERATOR))
 
 
 def find(manifests: list[Manifest], kind: str, name: str = "slipway") -> Manifest:
@@ -81,6 +94,10 @@ def test_an_installation_is_these_objects() -> None:
         ("ClusterRole", "slipway-edit"),
         ("ClusterRole", "slipway-view"),
         ("ClusterRoleBinding", "slipway"),
+        ("ConfigMap", "slipway-dashboard-fleet"),
+        ("ConfigMap", "slipway-dashboard-model"),
+        ("ConfigMap", "slipway-dashboard-rollout"),
+        ("ConfigMap", "slipway-rules"),
         ("CustomResourceDefinition", "modeldeployments.slipway.dev"),
         ("Deployment", "slipway"),
         ("NetworkPolicy", "slipway"),
@@ -135,7 +152,7 @@ def test_two_replicas_are_replaced_one_by_one_and_spread_where_they_can() -> Non
 
 
 def test_everything_that_selects_operator_pods_selects_them() -> None:
-    manifests = render(metrics={"serviceMonitor": {"enabled": True}})
+    manifests = render_beside_prometheus()
     labels = find(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
     service = find(manifests, "Service", "slipway-metrics")
     selectors = [
@@ -254,6 +271,36 @@ def test_the_crd_can_be_left_out_or_be_deleted_with_the_release() -> None:
     assert "annotations" not in loose["metadata"]
     assert loose["spec"] == kept["spec"]
     assert "CustomResourceDefinition" not in kinds(render(crds={"enabled": False}))
+
+
+def test_prometheus_and_its_operator_get_the_generated_rules() -> None:
+    rules = (CHART / "rules/slipway.yaml").read_text()
+    plain = find(render(), "ConfigMap", "slipway-rules")
+    assert yaml.safe_load(plain["data"]["slipway.yaml"]) == yaml.safe_load(rules)
+    beside = render_beside_prometheus(metrics={"rules": {"labels": {"release": "kube-prometheus"}}})
+    operated = find(beside, "PrometheusRule")
+    assert operated["spec"] == yaml.safe_load(rules)
+    assert operated["metadata"]["labels"]["release"] == "kube-prometheus"
+    assert not [one for one in beside if one["metadata"]["name"] == "slipway-rules"]
+    kinds_of_prometheus = {"PrometheusRule", "ServiceMonitor", "PodMonitor"}
+    assert kinds(beside) >= kinds_of_prometheus
+    assert kinds(render()).isdisjoint(kinds_of_prometheus)
+
+
+def test_grafanas_sidecar_finds_every_dashboard() -> None:
+    found = [one for one in render() if "dashboard" in one["metadata"]["name"]]
+    files = {path.name: path.read_text() for path in (CHART / "dashboards").iterdir()}
+    assert {name: text for one in found for name, text in one["data"].items()} == files
+    assert all(one["metadata"]["labels"]["grafana_dashboard"] == "1" for one in found)
+
+
+def test_model_servers_are_scraped_where_they_are_watched() -> None:
+    monitor = find(render_beside_prometheus(), "PodMonitor", "slipway-models")["spec"]
+    assert monitor["namespaceSelector"] == {"any": True}
+    assert monitor["selector"]["matchLabels"].items() <= labels("fraud", "model-server").items()
+    some = render_beside_prometheus(watchNamespaces=["payments"])
+    narrow = find(some, "PodMonitor", "slipway-models")["spec"]
+    assert narrow["namespaceSelector"] == {"matchNames": ["payments"]}
 
 
 @pytest.mark.parametrize(
@@ -388,9 +435,14 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "networkPolicy.apiServer.cidrs": (["10.0.0.1/32"], {}),
     "networkPolicy.apiServer.ports": ([6443], {}),
     "metrics.scrapeAnnotations": (False, {}),
-    "metrics.serviceMonitor.enabled": (True, {}),
-    "metrics.serviceMonitor.interval": ("1m", {"metrics": {"serviceMonitor": {"enabled": True}}}),
-    "metrics.serviceMonitor.labels": ({"a": "b"}, {"metrics": {"serviceMonitor": {"enabled": True}}}),
+    "metrics.serviceMonitor.enabled": (False, {}),
+    "metrics.serviceMonitor.interval": ("1m", {}),
+    "metrics.serviceMonitor.labels": ({"a": "b"}, {}),
+    "metrics.rules.enabled": (False, {}),
+    "metrics.rules.labels": ({"a": "b"}, {}),
+    "metrics.dashboards.enabled": (False, {}),
+    "metrics.dashboards.labels": ({"a": "b"}, {}),
+    "metrics.dashboards.annotations": ({"a": "b"}, {}),
     "nameOverride": ("other", {}),
     "fullnameOverride": ("other", {}),
 }
@@ -409,7 +461,7 @@ def test_no_value_is_accepted_and_ignored(path: str) -> None:
     for name in parents:
         node = node.setdefault(name, {})
     node[last] = value
-    assert render(**changed) != render(**more)
+    assert render_beside_prometheus(**changed) != render_beside_prometheus(**more)
 
 
 def test_every_value_is_described_in_the_schema() -> None:

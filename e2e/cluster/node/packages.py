@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.cluster.command import run, step
@@ -48,9 +49,14 @@ def install_packages() -> None:
         raise ClusterError(
             f"the node provider needs Debian or Ubuntu, for apt-get: elsewhere install {', '.join(missing)}"
         )
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
+    apt_install(missing)
+
+
+def apt_install(packages: Sequence[str]) -> None:
+    """Install packages of Debian's or Ubuntu's; needs root."""
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    with step(f"installing {' '.join(missing)}"):
+    with step(f"installing {' '.join(packages)}"):
         try:
             run(install, env=quiet)
         except ClusterError:

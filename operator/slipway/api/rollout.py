@@ -254,6 +254,12 @@ class RolloutStatus(Block):
         description="When counts were last taken.",
         json_schema_extra={"format": "date-time"},
     )
+    countedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When both revisions were last seen to answer requests.",
+        json_schema_extra={"format": "date-time"},
+    )
     looks: tuple[LookStatus, ...] = Field(
         default=(), max_length=MAX_LOOKS, description="Counts, oldest first."
     )

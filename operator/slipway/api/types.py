@@ -249,6 +249,18 @@ _IMAGE = (
 _AFFINITY: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
+class Batching(Block):
+    """Whether requests share calls of the model."""
+
+    mode: Literal["Auto", "Off"] = Field(
+        default="Auto",
+        description="Auto: where batches were found at load to gain time and give the same bits. Off: never.",
+    )
+    maxRows: int = Field(
+        default=128, ge=1, le=128, description="Rows that requests share a call for at most."
+    )
+
+
 class Runtime(Block):
     """What runs the model. A change here makes a new revision."""
 
@@ -261,6 +273,16 @@ class Runtime(Block):
     )
     resources: Resources = Field(default=Resources(), description="What a pod asks for and may use at most.")
     threads: int = Field(default=1, ge=1, le=256, description="onnxruntime threads per request.")
+    processes: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="Server processes in a pod, each with the model in its memory; 0 means one for each CPU "
+        "of the limit.",
+    )
+    batching: Batching = Field(
+        default=Batching(), description="How requests that arrive together share calls of the model."
+    )
     requestTimeoutMilliseconds: int = Field(
         default=2000, ge=1, le=3_600_000, description="A request that takes longer is answered 503."
     )

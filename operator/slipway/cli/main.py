@@ -7,16 +7,26 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from slipway.cli.errors import CommandError
+
 #: Subcommand → its module, which has ``add_arguments(parser)`` and ``run(arguments)``, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "profile": ("slipway.cli.profile", "what a model's training data looks like, to watch live data against"),
+    "status": ("slipway.cli.status", "what serves, and how far a rollout is"),
+    "plan": ("slipway.cli.plan", "what a change would do"),
+    "promote": ("slipway.cli.command", "take the step that a rollout waits at"),
+    "promote-full": ("slipway.cli.command", "give a canary all traffic, as soon as it can carry it"),
+    "abort": ("slipway.cli.command", "take all traffic from a canary, and keep it out"),
+    "retry": ("slipway.cli.command", "let the revision that was rejected last in again"),
+    "pause": ("slipway.cli.command", "hold a rollout where it is"),
+    "resume": ("slipway.cli.command", "let a rollout that was paused go on"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; gives the exit code: 0, 1 for what did not work, 2 for wrong arguments."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="slipway", description="Model serving on Kubernetes.")
+    parser = argparse.ArgumentParser(prog=_program(), description="Model serving on Kubernetes.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
         subparser = commands.add_parser(
@@ -25,7 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given and given[0] == name:
             importlib.import_module(module).add_arguments(subparser)
     parsed = parser.parse_args(given)
-    return int(importlib.import_module(COMMANDS[parsed.command][0]).run(parsed))
+    try:
+        return int(importlib.import_module(COMMANDS[parsed.command][0]).run(parsed))
+    except CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _program() -> str:
+    """By what name it was called: kubectl calls its plugins ``kubectl-NAME``."""
+    return "kubectl slipway" if sys.argv and sys.argv[0].endswith("kubectl-slipway") else "slipway"
 
 
 if __name__ == "__main__":

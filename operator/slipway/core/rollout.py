@@ -7,7 +7,7 @@ killed at any point decides the same afterwards.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -99,6 +99,15 @@ def decide(rollout: Rollout, before: RolloutStatus | None, seen: Situation, now:
         now: the time, with a time zone.
     """
     state = before if before is not None and before.revision == seen.canary else _begin(seen, now)
+    decision = _decide(rollout, state, seen, now)
+    if decision.outcome is Outcome.CONTINUE and (decision.state.weight or decision.state.mirrorPercent):
+        # Wherever it stands: while it gets requests, they are looked at.
+        look = _until_look(decision.state, rollout.analysis, now) or float(rollout.analysis.intervalSeconds)
+        return replace(decision, wait=look if decision.wait is None else min(decision.wait, look))
+    return decision
+
+
+def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     if Command.ABORT in seen.commands:
         return _abort(state, "aborted by a person", seen)
     if state.phase == "Aborting":
@@ -226,8 +235,9 @@ def _pause(step: Step, state: RolloutStatus, seen: Situation, now: datetime) -> 
 
 def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> Decision | None:
     acting = [gate for gate in state.gates if _acts(gate, analysis)]
-    looked = state.lookedAt is not None and _time(state.lookedAt) > _time(state.stepStartedAt)
-    if looked and state.looks and all(gate.verdict == "Pass" for gate in acting):
+    # What was seen before this step began says nothing of it.
+    counted = state.countedAt is not None and _time(state.countedAt) > _time(state.stepStartedAt)
+    if counted and all(gate.verdict == "Pass" for gate in acting):
         return None
     if Command.PROMOTE in seen.commands:
         return None
@@ -275,12 +285,12 @@ def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dateti
     """Take in counts when a look is due. Counts of two different weights are never one look's."""
     if seen.counts is None or _until_look(state, analysis, now) > 0:
         return state
-    looks = (*state.looks, seen.counts)
     if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
         # Nothing can be compared: no evidence, neither for nor against.
-        looks = state.looks
+        return _changed(state, lookedAt=_text(now), gates=judge(analysis, state.looks))
+    looks = (*state.looks, seen.counts)[-MAX_LOOKS:]
     return _changed(
-        state, lookedAt=_text(now), looks=looks[-MAX_LOOKS:], gates=judge(analysis, looks[-MAX_LOOKS:])
+        state, lookedAt=_text(now), countedAt=_text(now), looks=looks, gates=judge(analysis, looks)
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from slipway.api.rollout import Gate, LookStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.contract import HTTP_PORT
+from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import names
 from slipway.core.observed import ArmCount, Fault, Traffic
 from slipway.core.resource import Resource
@@ -120,4 +120,5 @@ def _events(gate: Gate, count: ArmCount) -> int:
 
 def _arm(resource: Resource, revision: str) -> Arm:
     service = names.revision_object(resource.owner.name, revision)
-    return Arm(revision=revision, host=f"{service}.{resource.owner.namespace}.svc", port=HTTP_PORT)
+    host = f"{service}.{resource.owner.namespace}.svc"
+    return Arm(revision=revision, host=host, port=HTTP_PORT, grpc_port=GRPC_PORT)

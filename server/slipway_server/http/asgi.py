@@ -60,9 +60,11 @@ class AsgiApp:
                 self._site.lifecycle.ended()
 
     async def _respond(self, head: Head, receive: Receive) -> Response:
+        codec = None
         try:
             found = self._site.find(head)
             if isinstance(found, Inference):
+                codec = found.codec
                 return await self._infer(found, head, receive)
             if isinstance(found, Upload):
                 return await self._take(found, head, receive)
@@ -71,12 +73,12 @@ class AsgiApp:
         except RouteError as error:
             return error.response
         except RequestError as error:
-            return refusal(error)
+            return refusal(error, codec)
         except _ClientGoneError:
             raise
         except Exception:
             log.exception("a request failed")
-            return failure()
+            return failure(codec)
 
     async def _take(self, upload: Upload, head: Head, receive: Receive) -> Response:
         body = Body(head.limit, self._site.budget)

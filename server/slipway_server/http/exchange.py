@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
     from slipway_server.http.protocol import HttpProtocol
-    from slipway_server.http.site import Page, Upload
+    from slipway_server.http.site import Page, RestCodec, Upload
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Exchange(Call):
     wants_continue = False
     page: Page | None = None
     upload: Upload | None = None
+    #: The protocol in whose words to refuse.
+    shape: RestCodec | None = None
     incoming: Body | None = None
 
     def __init__(
@@ -74,11 +77,11 @@ class Exchange(Call):
             if self.counted:
                 self.connection.server.counters.refused(error.reason)
                 self._count(error.status)
-            self.respond(refusal(error))
+            self.respond(refusal(error, self.shape))
             return
         if self.counted:
             self._count(500)
-        self.respond(failure())
+        self.respond(failure(self.shape))
 
     def respond(self, response: Response) -> None:
         """Answer, in turn."""
@@ -96,6 +99,19 @@ class Exchange(Call):
         body = b"" if head.method == "HEAD" else response.body
         self.out = connection.server.writer.head(response, extra) + body
         connection.advance(self)
+
+    def show(self, page: Page) -> None:
+        """Answer with a page, now or when it is made."""
+        try:
+            answer = page(self.head)
+            if isinstance(answer, Response):
+                self.respond(answer)
+            else:
+                task = asyncio.ensure_future(answer)
+                self.connection.server.tasks.add(task)
+                task.add_done_callback(self._shown)
+        except Exception as error:
+            self._page_failed(error)
 
     def abandon(self) -> None:
         """The client has left."""
@@ -118,6 +134,20 @@ class Exchange(Call):
     def let_go(self) -> None:
         if self.incoming is not None:
             self.incoming.let_go()
+
+    def _shown(self, done: asyncio.Future[Response]) -> None:
+        self.connection.server.tasks.discard(done)
+        error = done.exception()
+        if error is None:
+            self.respond(done.result())
+        else:
+            self._page_failed(error)
+
+    def _page_failed(self, error: BaseException) -> None:
+        if not isinstance(error, RequestError):
+            log.error("a page failed", exc_info=error)
+            error = RuntimeError()
+        self.refuse(error)
 
     def _count(self, code: int) -> None:
         self.counted = False

@@ -63,6 +63,15 @@ class Head:
         return self.chunked or bool(self.content_length)
 
     @property
+    def framing(self) -> bytes:
+        """The header that says how the body comes."""
+        return (
+            b"transfer-encoding: chunked"
+            if self.chunked
+            else b"content-length: %d" % (self.content_length or 0)
+        )
+
+    @property
     def expects(self) -> bool:
         """Whether the client waits for a word before it sends the body."""
         return self.headers.get(b"expect", b"").lower() == b"100-continue"

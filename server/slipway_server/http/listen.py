@@ -7,6 +7,9 @@ import ssl
 
 from slipway_server.settings import TlsFiles
 
+#: Where clients come in: by REST and by gRPC.
+Sockets = tuple[socket.socket, socket.socket]
+
 
 def bind(host: str | None, port: int, shared: bool = False) -> socket.socket:
     """A listening socket; without a host on every address, IPv6 and IPv4 alike. Raises ``OSError``.
@@ -23,12 +26,12 @@ def bind(host: str | None, port: int, shared: bool = False) -> socket.socket:
 class Tls:
     """A server's TLS context, which follows its files."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, protocol: str = "http/1.1") -> None:
         """Raises ``OSError`` for a file that cannot be read or does not hold what it should."""
         self._files = files
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
+        self.context.set_alpn_protocols([protocol])
         if files.client_ca is not None:
             self.context.verify_mode = ssl.CERT_REQUIRED
             self.context.load_verify_locations(files.client_ca)

@@ -60,6 +60,8 @@ class HttpProtocol(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._kept: bytes | None = None
+        #: Asks for another protocol; its body is still to come.
+        self._declined: Head | None = None
         self._current: Exchange | None = None
         self._discarded = 0
         #: No further request is read.
@@ -171,11 +173,9 @@ class HttpProtocol(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request was read to its end and is answered as if it had not asked; HTTP allows that.
-            self._last = True
-            if self._queue:
-                self._queue[-1].closes = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError:
             self._malformed()
             return
@@ -184,7 +184,25 @@ class HttpProtocol(asyncio.Protocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._malformed()
 
+    def _decline(self, rest: bytes) -> None:
+        """Answer as if no other protocol had been asked for, which HTTP allows; Java's client always asks."""
+        head, self._declined = self._declined, None
+        if head is None:
+            self._last = True
+            if self._queue:
+                self._queue[-1].closes = True
+            return
+        # llhttp stops before the body. Another parser, told of nothing but its length, reads it.
+        self._parser = None
+        parser = httptools.HttpRequestParser(self)
+        parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % head.framing)
+        self._parser = parser
+        if rest:
+            self._feed(rest)
+
     def on_message_begin(self) -> None:
+        if self._parser is None:
+            return
         self._url = b""
         self._headers = []
         self.in_head = True
@@ -213,6 +231,8 @@ class HttpProtocol(asyncio.Protocol):
             self._malformed()
             return
         head.keep_alive = parser.should_keep_alive()
+        if parser.should_upgrade() and head.has_body:
+            self._declined = head
         self._open(head)
 
     def _open(self, head: Head) -> None:
@@ -232,6 +252,7 @@ class HttpProtocol(asyncio.Protocol):
             if not isinstance(found, Inference):
                 exchange.page = found
                 return
+            exchange.codec = exchange.shape = found.codec
             exchange.counted = True
             server.counters.began()
             self._site.check_infer(found, head)
@@ -241,7 +262,6 @@ class HttpProtocol(asyncio.Protocol):
         except RequestError as error:
             exchange.refuse(error)
             return
-        exchange.codec = found.codec
         exchange.header_length = head.header_length
         exchange.deadline = self._site.deadline(head, began)
         self._expect(exchange)
@@ -269,6 +289,8 @@ class HttpProtocol(asyncio.Protocol):
             exchange.refuse(error)
 
     def on_message_complete(self) -> None:
+        if self._declined is not None:
+            return
         exchange, self._current = self._current, None
         self.idle = True
         self.server.reading.discard(self)
@@ -282,37 +304,13 @@ class HttpProtocol(asyncio.Protocol):
             if exchange.closes and self._transport is not None and not self._queue:
                 self._transport.close()
         elif exchange.page is not None:
-            self._show(exchange)
+            exchange.show(exchange.page)
         elif exchange.upload is not None:
             self._take(exchange)
         elif exchange.incoming is not None:
             self._submit(exchange, kept)
         if len(self._queue) >= MAX_PIPELINED:
             self._pause()
-
-    def _show(self, exchange: Exchange) -> None:
-        try:
-            answer = exchange.page(exchange.head)  # type: ignore[misc]
-            if isinstance(answer, Response):
-                exchange.respond(answer)
-            else:
-                task = asyncio.ensure_future(answer)
-                self.server.tasks.add(task)
-                task.add_done_callback(lambda done: self._shown(exchange, done))
-        except RequestError as error:
-            exchange.refuse(error)
-        except Exception as error:
-            log.error("a page failed", exc_info=error)
-            exchange.refuse(error)
-
-    def _shown(self, exchange: Exchange, done: asyncio.Future[Response]) -> None:
-        self.server.tasks.discard(done)
-        error = done.exception()
-        if error is None:
-            exchange.respond(done.result())
-        else:
-            log.error("a page failed", exc_info=error)
-            exchange.refuse(RuntimeError())
 
     def _take(self, exchange: Exchange) -> None:
         upload, incoming = exchange.upload, exchange.incoming
@@ -321,10 +319,9 @@ class HttpProtocol(asyncio.Protocol):
         try:
             body = incoming.whole()
             exchange.respond(upload.answer(inflate(body, upload.limit) if exchange.head.gzip else body))
-        except RequestError as error:
-            exchange.refuse(error)
         except Exception as error:
-            log.error("an upload failed", exc_info=error)
+            if not isinstance(error, RequestError):
+                log.exception("an upload failed")
             exchange.refuse(error)
         finally:
             exchange.let_go()

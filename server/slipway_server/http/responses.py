@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -14,9 +15,12 @@ from slipway_server.errors import RequestError
 from slipway_server.http.head import Head
 from slipway_server.protocol.header import HEADER_LENGTH
 
+if TYPE_CHECKING:
+    from slipway_server.http.site import RestCodec
+
 _PHRASES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _JSON_HEADER = (b"content-type", b"application/json")
-FAILED = {"error": "the server failed; its log says why"}
+FAILED = "the server failed; its log says why"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Headers = list[tuple[bytes, bytes]]
@@ -39,15 +43,19 @@ def json_response(content: object, status: int = 200, headers: Headers | None = 
     return Response(status, orjson.dumps(content), [_JSON_HEADER, *(headers or [])])
 
 
-def refusal(error: RequestError) -> Response:
+def refusal(error: RequestError, codec: RestCodec | None = None) -> Response:
     """The protocol's error object."""
     headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
-    return json_response({"error": error.message}, error.status, headers)
+    return json_response(_words(error.status, error.message, codec), error.status, headers)
 
 
-def failure() -> Response:
+def failure(codec: RestCodec | None = None) -> Response:
     # The traceback goes to the log; it is no client's business.
-    return json_response(FAILED, 500)
+    return json_response(_words(500, FAILED, codec), 500)
+
+
+def _words(status: int, message: str, codec: RestCodec | None) -> dict[str, str]:
+    return {"error": message} if codec is None else codec.error(status, message)
 
 
 def inference_response(body: bytes, header_length: int | None) -> Response:

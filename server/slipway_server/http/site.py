@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from slipway_server.errors import show
 from slipway_server.http.body import BodyBudget
@@ -29,13 +29,19 @@ class RouteError(Exception):
         self.response = response
 
 
+class RestCodec(Codec, Protocol):
+    """Another protocol over REST, which has a way of its own to say what went wrong."""
+
+    def error(self, status: int, message: str) -> dict[str, str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Inference:
     """A path that takes inference requests: of which model and version, and in which protocol."""
 
     model: str
     version: str | None = None
-    codec: Codec | None = None
+    codec: RestCodec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,15 @@ def decode(
     choices = decode_outputs(document, outputs)
     name = _optional(document, "id", str, "request")
     parameters = document.get("parameters") or {}
-    return InferRequest(name, arrays, choices, _rows(arrays, inputs), _timeout(document), parameters)
+    rows, timeout = count_rows(arrays, inputs), decode_timeout(document)
+    return InferRequest(name, arrays, choices, rows, timeout, parameters)
 
 
-def parse(text: bytes) -> dict[str, Any]:
-    """The JSON object; a large one has arrays of numbers in place of lists under ``data``."""
+def parse(text: bytes, members: str = "'inputs'") -> dict[str, Any]:
+    """The JSON object, which should have ``members``.
+
+    A large one has arrays of numbers in place of lists under ``data``.
+    """
     if len(text) >= LARGE_JSON_BYTES:
         document = parse_numbers(text)
         if document is not None:
@@ -73,7 +77,7 @@ def parse(text: bytes) -> dict[str, Any]:
             hint = "; JSON has no NaN, Infinity or numbers beyond 1.8e308: send such a tensor as binary data"
         raise schema_error(f"the body is not JSON: {error}{hint}") from None
     if not isinstance(document, dict):
-        raise schema_error(f"the body must be a JSON object with 'inputs', not {show(document)}")
+        raise schema_error(f"the body must be a JSON object with {members}, not {show(document)}")
     return document
 
 
@@ -111,21 +115,21 @@ def _decode_tensor(tensor: dict[str, Any], spec: TensorSpec, binary: _BinaryPart
     if datatype != spec.datatype:
         found = "is missing" if datatype is None else f"is {show(datatype)}"
         raise schema_error(f"{where}: 'datatype' {found}; the model takes {spec.datatype}")
-    shape = _decode_shape(tensor.get("shape"), spec, where)
+    shape = decode_shape(tensor.get("shape"), spec, where)
     parameters = _optional(tensor, "parameters", dict, where) or {}
     size = parameters.get("binary_data_size")
     if size is None:
         if tensor.get("data") is None:
             raise schema_error(f"{where}: 'data' is missing (or 'binary_data_size' in its parameters)")
-        return _from_json(tensor["data"], spec.datatype, shape, where)
+        return from_json(tensor["data"], spec.datatype, shape, where)
     if tensor.get("data") is not None:
         raise schema_error(f"{where}: has both 'data' and 'binary_data_size'; send one of them")
     if type(size) is not int or size < 0:
         raise schema_error(f"{where}: 'binary_data_size' must be a count of bytes, not {show(size)}")
-    return _from_bytes(binary.take(size, where), spec.datatype, shape, where)
+    return from_bytes(binary.take(size, where), spec.datatype, shape, where)
 
 
-def _decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...]:
+def decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...]:
     if type(given) is not list:
         found = "is missing" if given is None else f"is {show(given)}"
         raise schema_error(f"{where}: 'shape' {found}; send a list of whole numbers")
@@ -148,7 +152,7 @@ def _decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...
     return shape
 
 
-def _from_json(data: object, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+def from_json(data: object, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
     if isinstance(data, np.ndarray):
         return _from_numbers(data, datatype, shape, where)
     flat = _flatten(data, shape, where)
@@ -191,7 +195,7 @@ def _from_json(data: object, datatype: Datatype, shape: tuple[int, ...], where: 
 
 
 def _from_numbers(data: Array, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
-    """As :func:`_from_json` for numbers of the right kind, but of 64 bits."""
+    """As :func:`from_json` for numbers of the right kind, but of 64 bits."""
     if data.size != prod(shape):
         raise schema_error(
             f"{where}: 'data' has {data.size} values; shape {list(shape)} needs {prod(shape)}"[:500]
@@ -201,7 +205,7 @@ def _from_numbers(data: Array, datatype: Datatype, shape: tuple[int, ...], where
     bad = ~np.isfinite(array) if datatype.is_float else array != data
     if bad.any():
         # Rare enough to say it slowly, by the words of the one place that has them.
-        return _from_json(data.tolist(), datatype, shape, where)
+        return from_json(data.tolist(), datatype, shape, where)
     return array.reshape(shape)
 
 
@@ -228,15 +232,20 @@ def _flatten(data: object, shape: tuple[int, ...], where: str) -> list[Any]:
     return level
 
 
-def _from_bytes(data: memoryview, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+def from_bytes(
+    data: bytes | memoryview,
+    datatype: Datatype,
+    shape: tuple[int, ...],
+    where: str,
+    said: str = "'binary_data_size' is",
+) -> Array:
+    """A tensor from its values in row-major order, little-endian; strings have their length before them."""
     count = prod(shape)
     if datatype is Datatype.BYTES:
         return _strings(data, count, where).reshape(shape)
     need = count * datatype.dtype.itemsize
     if len(data) != need:
-        raise schema_error(
-            f"{where}: 'binary_data_size' is {len(data)}; {datatype} of shape {list(shape)} has {need} bytes"
-        )
+        raise schema_error(f"{where}: {said} {len(data)}; {datatype} of shape {list(shape)} has {need} bytes")
     if datatype is Datatype.BOOL and np.frombuffer(data, np.uint8).max() > 1:
         raise schema_error(f"{where}: a BOOL is one byte, 0 or 1")
     # onnxruntime reads the memory in place, so it has to be aligned, which a slice of a body may not be.
@@ -244,7 +253,7 @@ def _from_bytes(data: memoryview, datatype: Datatype, shape: tuple[int, ...], wh
     return np.require(array, requirements=["A"])
 
 
-def _strings(data: memoryview, count: int, where: str) -> Array:
+def _strings(data: bytes | memoryview, count: int, where: str) -> Array:
     values: list[str] = []
     position = 0
     while position < len(data):
@@ -284,14 +293,14 @@ def decode_outputs(document: Mapping[str, Any], names: Sequence[str]) -> tuple[O
     return tuple(choices.values())
 
 
-def _timeout(document: Mapping[str, Any]) -> int | None:
+def decode_timeout(document: Mapping[str, Any]) -> int | None:
     value = (document.get("parameters") or {}).get("timeout")
     if value is None or (type(value) is int and value >= 0):
         return value or None  # 0 means no limit of the client's own
     raise schema_error(f"request parameters: 'timeout' must be whole microseconds, not {show(value)}")
 
 
-def _rows(arrays: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> int:
+def count_rows(arrays: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> int:
     """How many rows the request holds: the first batched input counts; a model without one takes one row."""
     return next((array.shape[0] for name, array in arrays.items() if specs[name].is_batched), 1)
 

@@ -36,7 +36,7 @@ def encode(
         }
         parameters = dict(tensor.parameters)
         if choice.binary:
-            blobs.append(_to_bytes(tensor))
+            blobs.append(to_bytes(tensor))
             parameters["binary_data_size"] = len(blobs[-1])
         else:
             output["data"] = _to_json(tensor.array, tensor.datatype)
@@ -58,7 +58,8 @@ def _to_json(array: Array, datatype: Datatype) -> object:
     return flat.tolist() if datatype is Datatype.BYTES else flat
 
 
-def _to_bytes(tensor: Tensor) -> bytes:
+def to_bytes(tensor: Tensor) -> bytes:
+    """A tensor's values in row-major order, little-endian; strings have their length before them."""
     if tensor.datatype is not Datatype.BYTES:
         return tensor.array.astype(tensor.datatype.dtype, copy=False).tobytes()
     values = [value.encode() for value in tensor.array.reshape(-1).tolist()]

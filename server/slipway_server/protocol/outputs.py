@@ -75,9 +75,10 @@ class Outputs:
 
     def write(self, calls: Sequence[Call], answers: Sequence[Any]) -> None:
         """Set each call's content from the answers to all of them, whose rows come in the calls' order."""
-        if self._plain and self._write_rows(calls, answers):
+        quick = all(call.codec is None for call in calls)
+        if quick and self._plain and self._write_rows(calls, answers):
             return
-        if self._blobs and self._write_blobs(calls, answers):
+        if quick and self._blobs and self._write_blobs(calls, answers):
             return
         tensors = [self._model.tensor(*pair) for pair in zip(self.names, answers, strict=True)]
         start = 0
@@ -85,18 +86,36 @@ class Outputs:
             stop = start + call.rows
             mine = tensors if len(calls) == 1 else [_rows_of(tensor, start, stop) for tensor in tensors]
             request = InferRequest(call.id, {}, self.choices, call.rows)
-            call.content, call.header_length = encode(request, *self._of, mine)
+            if call.codec is not None:
+                call.content, call.header_length = call.codec.encode(call.request or request, mine)
+            else:
+                call.content, call.header_length = encode(request, *self._of, mine)
             start = stop
+
+    def _write_row(self, call: Call, answer: Array) -> bool:
+        """As :meth:`_write_rows`, for one call and one output."""
+        shape = answer.shape
+        if not shape or shape[0] != 1 or not answer.size:
+            return False
+        text = orjson.dumps(answer.reshape(-1), option=_NUMPY)
+        if text.find(b"null") >= 0:
+            return False
+        template = self._templates.get((shape[1:],)) or self._template((shape[1:],))
+        call.content = template % (b"" if call.id is None else _id(call), text[1:-1])
+        call.header_length = None
+        return True
 
     def _write_rows(self, calls: Sequence[Call], answers: Sequence[Array]) -> bool:
         """The quick way, where every call has one row; ``False`` for what it cannot do."""
+        if len(calls) == len(answers) == 1:
+            return self._write_row(calls[0], answers[0])
         total = len(calls)
         columns: list[list[bytes]] = []
         for answer in answers:
             if answer.ndim == 0 or len(answer) != total or not answer.size:
                 return False
             text = orjson.dumps(answer.reshape(total, -1), option=_NUMPY)
-            if b"null" in text:
+            if text.find(b"null") >= 0:
                 return False
             columns.append(text[2:-2].split(b"],["))
         template = self._template(tuple(answer.shape[1:] for answer in answers))

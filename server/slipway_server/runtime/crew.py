@@ -82,10 +82,9 @@ class Crew:
             call.timer = self._loop.call_later(seconds, self._late, call)
 
     def _work(self, served: Served) -> None:
-        most = _MAX_TAKEN if served.profile.batches else 1
         loop = self._loop
         while loop is not None:
-            calls = self._take(most)
+            calls = self._take(served)
             if not calls:
                 return
             run = Run(len(calls))
@@ -97,13 +96,14 @@ class Crew:
             except RuntimeError:
                 return  # the loop is closed, and the process about to end
 
-    def _take(self, most: int) -> list[Call]:
+    def _take(self, served: Served) -> list[Call]:
         """Wait for calls; none means that the crew is closed."""
         with self._wake:
             while not self.waiting:
                 if self._closed:
                     return []
                 self._wake.wait()
+            most = _MAX_TAKEN if served.profile.batches else 1
             return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
 
     def _deliver(self, calls: Sequence[Call]) -> None:

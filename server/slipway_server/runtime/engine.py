@@ -10,13 +10,16 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from slipway_server.errors import Reason, not_now
 from slipway_server.runtime.call import Call
 from slipway_server.runtime.crew import MAX_WAITING, Crew, deadline_error
 from slipway_server.runtime.model import Run
-from slipway_server.runtime.profile import INLINE_BATCH_SECONDS
+from slipway_server.runtime.profile import INLINE_BATCH_SECONDS, Profile
 from slipway_server.runtime.served import Served
+from slipway_server.runtime.tryout import Tryout
 
 log = logging.getLogger(__name__)
 
@@ -39,22 +42,35 @@ class Engine:
         self._inline_rows = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch = _Watch(timeout_seconds)
+        #: The clock on the wall said that a tick took too long: now its CPU time is looked at as well.
+        self._suspicious = False
 
     def start(self, served: Served) -> None:
         """Take calls from now on; called on the event loop."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self.served = served
-        profile = served.profile
-        self._inline = profile.inline
+        if served.profile.untried:
+            most = served.profile.max_rows
+            served.tryout = Tryout(served.model, most, lambda found: _tell(loop, self._adopt, found))
+        self.crew.start(served)
+        self._follow(served.profile)
+
+    def _adopt(self, profile: Profile) -> None:
+        log.info("measured by requests", extra={"batches": profile.batches, "inline": profile.inline})
+        if self.served is not None:
+            self.served.adopt(profile)
+            self._follow(profile)
+
+    def _follow(self, profile: Profile) -> None:
         row = max(profile.row_seconds, 1e-7)
         self._inline_rows = max(1, int(INLINE_BATCH_SECONDS / row))
-        self.crew.start(served)
+        self._inline = profile.inline
         if self._inline:
             self._watch.start()
 
     def submit(self, call: Call) -> None:
         """Run a call soon; raises :class:`RequestError` where there is no room or no model."""
-        if not self._inline or len(call.body) > _INLINE_BYTES or call.gzip or call.codec is not None:
+        if not self._inline or len(call.body) > _INLINE_BYTES or call.gzip:
             self.crew.submit(call)
             return
         pending = self._pending
@@ -78,11 +94,11 @@ class Engine:
             return
         run = self._watch.enter(began)
         # Of this thread, not of the clock: a container that is throttled stands still for as long.
-        spent = time.thread_time()
+        spent = time.thread_time() if self._suspicious else 0.0
         later = served.answer(calls, run, self._inline_rows)
         self._watch.leave()
-        if time.thread_time() - spent > _SURPRISE_SECONDS:
-            self._demote()
+        if time.perf_counter() - began > _SURPRISE_SECONDS:
+            self._surprised(spent)
         if later:
             calls = [call for call in calls if call not in later]
             for call in later:
@@ -108,8 +124,12 @@ class Engine:
                 call.settled()
         return [call for call in calls if call.deadline > now]
 
-    def _demote(self) -> None:
-        if self._inline:
+    def _surprised(self, spent: float) -> None:
+        """A tick took too long by the wall's clock: the model moves away if it does by its CPU time too."""
+        if not self._suspicious:
+            # Reading a thread's CPU time is a system call, too much for every tick.
+            self._suspicious = True
+        elif self._inline and time.thread_time() - spent > _SURPRISE_SECONDS:
             log.warning("a run took longer than measured, so the model moves off the event loop")
             self._inline = False
             self._watch.close()
@@ -144,3 +164,8 @@ class _Watch:
             began, run = self._began, self._run
             if began and time.perf_counter() - began > self._seconds:
                 run.stop()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, who: Callable[[Profile], None], found: Profile) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and the process about to end
+        loop.call_soon_threadsafe(who, found)

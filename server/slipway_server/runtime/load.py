@@ -68,7 +68,8 @@ def load_profiled(
 ) -> tuple[Model, Profile]:
     """As :func:`load`, and how the model is best run."""
     model = load(directory, config, example)
-    return model, measure(model, find_model(directory))
+    most = config.maxBatchRows if config.batching == "Auto" else 1
+    return model, measure(model, find_model(directory), most)
 
 
 def check_example(model: Model, example: Mapping[str, Any], name: str) -> None:

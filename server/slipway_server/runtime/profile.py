@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from slipway_server.protocol.tensors import Array, Datatype, TensorSpec
-from slipway_server.runtime.model import Model, Run
+from slipway_server.runtime.model import Model, ModelInputError, Run
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +43,15 @@ class Profile:
     """How to run a model.
 
     ``batches``: rows of several requests may share one call of ``max_rows`` at most. ``inline``: a call is so
-    short that it may run on the event loop. ``curve`` has the seconds of one call by its rows.
+    short that it may run on the event loop. ``curve`` has the seconds of one call by its rows. ``untried``:
+    the model refuses made-up rows, so that it has to be measured with a client's.
     """
 
     batches: bool = False
     inline: bool = False
     max_rows: int = 1
     curve: Mapping[int, float] | None = None
+    untried: bool = False
 
     @property
     def row_seconds(self) -> float:
@@ -57,35 +59,50 @@ class Profile:
         return 0.0 if not self.curve else min(seconds / rows for rows, seconds in self.curve.items())
 
 
-def measure(model: Model, path: Path) -> Profile:
-    """The profile of a model that is warm; runs it for two seconds or so at most."""
+def measure(model: Model, path: Path, max_rows: int = MAX_ROWS) -> Profile:
+    """The profile of a model that is warm; runs it for two seconds or so at most.
+
+    Requests share calls of ``max_rows`` rows at most; with 1 they share none, and batches are not tried.
+    """
     began = time.perf_counter()
+    open_ended = _has_open_ended_operators(path)
     try:
-        found = _measure(model, path)
+        found = _measure(model, open_ended, {}, max_rows)
     except Exception as error:
         # It may rightly refuse values that nobody ever sends; then each request runs alone, on a thread.
         log.debug("the model could not be measured", extra={"error": str(error)[:300]})
-        found = Profile()
+        refused = isinstance(error, ModelInputError) and _takes_rows(model.inputs.values())
+        found = Profile(max_rows=max_rows, untried=refused and not open_ended and max_rows > 1)
     log.debug("measured", extra={"profile": found, "seconds": time.perf_counter() - began})
     return found
 
 
-def _measure(model: Model, path: Path) -> Profile:
-    open_ended = _has_open_ended_operators(path)
+def measure_with(model: Model, rows: Mapping[str, Array], max_rows: int = MAX_ROWS) -> Profile:
+    """As :func:`measure` for an ``untried`` model: ``rows`` are some that it takes, of some of its inputs."""
+    try:
+        return _measure(model, False, rows, max_rows)
+    except Exception as error:
+        log.debug("the model could not be measured", extra={"error": str(error)[:300]})
+        return Profile()
+
+
+def _measure(model: Model, open_ended: bool, given: Mapping[str, Array], max_rows: int) -> Profile:
     if not _takes_rows(model.inputs.values()):
         alone = _seconds(model, model.zeros())
         return Profile(inline=alone < INLINE_SECONDS and not open_ended, curve={1: alone})
     rows = _random_rows(model.inputs.values())
+    for name, values in given.items():
+        rows[name] = values[np.arange(MAX_ROWS) % len(values)]
     curve = {1: _seconds(model, _cut(rows, 0, 1))}
     deadline = time.perf_counter() + _PATIENCE_SECONDS
-    for size in _CURVE[1:]:
+    for size in sorted({min(size, max_rows) for size in _CURVE[1:]}):
         if size * curve[1] < _PATIENCE_SECONDS / 4:
             curve[size] = _seconds(model, _cut(rows, 0, size))
     last = max(curve)
     gains = last > 1 and curve[last] / last < _GAIN * curve[1]
-    if open_ended or not gains or not _same_bits(model, rows, deadline):
+    if open_ended or not gains or not _same_bits(model, rows, max_rows, deadline):
         return Profile(inline=curve[1] < INLINE_SECONDS and not open_ended, curve=curve)
-    return Profile(True, curve[last] < INLINE_BATCH_SECONDS, MAX_ROWS, curve)
+    return Profile(True, curve[last] < INLINE_BATCH_SECONDS, max_rows, curve)
 
 
 def _takes_rows(specs: Iterable[TensorSpec]) -> bool:
@@ -139,11 +156,11 @@ def _seconds(model: Model, inputs: Mapping[str, Array]) -> float:
     return least
 
 
-def _same_bits(model: Model, rows: Mapping[str, Array], deadline: float) -> bool:
+def _same_bits(model: Model, rows: Mapping[str, Array], max_rows: int, deadline: float) -> bool:
     """Whether each row gets the same bits in batches of all sizes as alone."""
     names = list(model.output_names)
     single = [_answers(model, _cut(rows, row, row + 1), names) for row in range(MAX_ROWS)]
-    for size in _SIZES:
+    for size in (*(size for size in _SIZES if size < max_rows), max_rows):
         if time.perf_counter() > deadline:
             return False
         start = (size * 7) % (MAX_ROWS - size + 1)

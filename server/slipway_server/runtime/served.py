@@ -20,6 +20,7 @@ from slipway_server.protocol.tensors import Array, InferRequest
 from slipway_server.runtime.call import Call
 from slipway_server.runtime.model import Model, ModelInputError, Run, StoppedError, plain
 from slipway_server.runtime.profile import Profile
+from slipway_server.runtime.tryout import Tryout
 
 if TYPE_CHECKING:
     from slipway_server.feedback.witness import Witness
@@ -44,25 +45,40 @@ class Served:
         self._large = threading.Lock()
         self._book = OutputBook(model, name, version)
         self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
+        #: Where the model has yet to be measured, with what clients send.
+        self.tryout: Tryout | None = None
         self._specs = list(model.inputs.values())
         #: Told of what was asked and answered.
         self.monitor: Monitor | None = None
         #: Shown every batch once its answers are written.
         self.witness: Witness | None = None
+        #: For joining, in the model's order: name, data type, shape of a row, and whether rows are objects.
+        self._columns = [
+            (spec.name, spec.datatype.dtype, (spec.shape or ())[1:], spec.datatype.dtype.hasobject)
+            for spec in self._specs
+        ]
         #: Told of a call whose own wishes brought its deadline forward; on the thread that reads it.
         self.on_deadline: Callable[[Call], None] = lambda _: None
+
+    def adopt(self, profile: Profile) -> None:
+        """Run the model as its new profile says."""
+        self._light = LightDecoder(self.model.inputs if profile.batches else {}, self._book)
+        self.profile = profile
+        self.tryout = None
 
     def answer(self, calls: Sequence[Call], run: Run, inline_rows: int | None = None) -> list[Call]:
         """Set ``content`` or ``error`` of each call, running those together that may be.
 
         With ``inline_rows``, calls of more rows are read, but left to be run elsewhere, and returned.
         """
+        if len(calls) == 1:
+            return self._answer_one(calls[0], run, inline_rows)
         groups: dict[Outputs, list[Call]] = {}
         alone: list[Call] = []
         later: list[Call] = []
         for call in calls:
             try:
-                if call.inputs is None and not self._light.read(call):
+                if call.inputs is None and (call.codec is not None or not self._light.read(call)):
                     self._read(call)
             except Exception as error:
                 fail(call, error)
@@ -79,6 +95,21 @@ class Served:
         for call in alone:
             self._run_alone(call, run)
         return later
+
+    def _answer_one(self, call: Call, run: Run, inline_rows: int | None) -> list[Call]:
+        try:
+            if call.inputs is None and (call.codec is not None or not self._light.read(call)):
+                self._read(call)
+        except Exception as error:
+            fail(call, error)
+            return []
+        if inline_rows is not None and call.rows > inline_rows:
+            return [call]
+        if call.outputs is None:
+            self._run_alone(call, run)
+        else:
+            self._run_together(call.outputs, [call], run)
+        return []
 
     def _read(self, call: Call) -> None:
         """The ordinary way: every check, with words for what is wrong."""
@@ -97,9 +128,10 @@ class Served:
         call.inputs = arrays
         if request.timeout_microseconds is not None:
             self._hurry(call, request.timeout_microseconds / 1e6)
-        if self.profile.batches and call.codec is None and all(len(a) == request.rows for a in arrays):
+        if self.profile.batches and all(len(a) == request.rows for a in arrays):
             call.outputs = self._book.of(request.outputs)
-            if self.witness is None or not self.witness.is_told_by(request.parameters):
+            told = self.witness is not None and self.witness.is_told_by(request.parameters)
+            if call.codec is None and not told:
                 self._light.remember(call, request)
 
     def _hurry(self, call: Call, seconds: float) -> None:
@@ -146,24 +178,30 @@ class Served:
         return good
 
     def _join(self, calls: list[Call]) -> dict[str, Array]:
+        if len(calls) == 1:
+            return self._own_memory(calls[0])
         total = sum(call.rows for call in calls)
         joined: dict[str, Array] = {}
-        for position, spec in enumerate(self._specs):
+        for position, (name, dtype, row, objects) in enumerate(self._columns):
             parts = [call.inputs[position] for call in calls if call.inputs is not None]
-            shape = (total, *(spec.shape or ())[1:])
-            if spec.datatype.dtype.hasobject:
-                joined[spec.name] = np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0])
-                continue
-            if len(parts) > 1:
-                data: bytes | memoryview | Array = b"".join(parts)  # type: ignore[arg-type]
+            if objects:
+                joined[name] = np.concatenate(parts)
             else:
-                data = parts[0]
+                data = b"".join(parts)  # type: ignore[arg-type]
+                joined[name] = np.frombuffer(data, dtype).reshape((total, *row))
+        return joined
+
+    def _own_memory(self, call: Call) -> dict[str, Array]:
+        """The inputs of one call as arrays over the memory that it came in, where that can be."""
+        joined: dict[str, Array] = {}
+        for data, (name, dtype, row, _) in zip(call.inputs or (), self._columns, strict=True):
             if isinstance(data, np.ndarray):
-                joined[spec.name] = data
+                joined[name] = data
                 continue
-            array = np.frombuffer(data, spec.datatype.dtype).reshape(shape)
-            # onnxruntime reads the memory in place: it has to be aligned, which a slice of a body may not be.
-            joined[spec.name] = array if array.flags.aligned else array.copy()
+            array = np.frombuffer(data, dtype).reshape((call.rows, *row))
+            # onnxruntime reads the memory in place: it has to be aligned, which a slice of a body may not be,
+            # while bytes of their own always are.
+            joined[name] = array if type(data) is bytes or array.flags.aligned else array.copy()
         return joined
 
     def _run_alone(self, call: Call, run: Run) -> None:
@@ -179,6 +217,8 @@ class Served:
             names = [choice.name for choice in request.outputs]
             answers = self.model.run_raw(request.inputs, names, run)
             tensors = [self.model.tensor(*pair) for pair in zip(names, answers, strict=True)]
+            if self.tryout is not None:
+                self.tryout.add(request.inputs)
             if call.codec is not None:
                 call.content, call.header_length = call.codec.encode(request, tensors)
             else:

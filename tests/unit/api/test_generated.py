@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from slipway.api import crd, docs, generated, rbac
+from slipway.api import crd, docs, generated, protos, rbac
 from slipway.api.generated import ROOT, write_or_check
 
 
-@pytest.mark.parametrize("module", [crd, rbac, docs], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [crd, rbac, docs, protos], ids=lambda module: module.__name__)
 def test_the_committed_files_are_what_the_generator_makes(module: object) -> None:
     for name, text in module.files().items():  # type: ignore[attr-defined]
         assert (ROOT / name).read_text() == text, f"{name}: run `python -m {module.__name__}`"  # type: ignore[attr-defined]

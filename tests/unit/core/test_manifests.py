@@ -190,7 +190,7 @@ def test_pods_have_no_token_a_read_only_root_and_room_to_write_in_memory_of_thei
 def test_probes_and_the_drain_hook_ask_what_the_contract_names(name: str) -> None:
     (server,) = POD_SPECS[name]["containers"]
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
-    assert ports == {"http": contract.HTTP_PORT, "admin": contract.ADMIN_PORT}
+    assert ports == {"http": contract.HTTP_PORT, "grpc": contract.GRPC_PORT, "admin": contract.ADMIN_PORT}
     assert server["readinessProbe"]["httpGet"]["path"] == contract.READY_PATH
     assert server["livenessProbe"]["httpGet"]["path"] == contract.LIVE_PATH
     drain = server["lifecycle"]["preStop"]["httpGet"]
@@ -271,6 +271,21 @@ def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
     (resolve,) = POD_SPECS["largest-resolver"]["containers"]
     asked = contract.ResolveTask.model_validate_json(_env(resolve)[contract.MODEL_TASK_ENV])
     assert (asked.uri, asked.digest) == ("pvc://models/fraud/model.onnx", digest(7))
+
+
+def test_processes_and_batching_reach_the_server_and_defaults_are_left_unsaid() -> None:
+    runtime = {"processes": 2, "batching": {"mode": "Off", "maxRows": 16}}
+    spec = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud/3"}, "runtime": runtime})
+    revision = revision_of(spec, MODELS["smallest"], SETTINGS)
+    manifest = deployment(OWNER, revision, SETTINGS.image_pull_policy)
+    config = _serving_config(manifest["spec"]["template"]["spec"]["containers"][0])
+    assert (config.processes, config.batching, config.maxBatchRows) == (2, "Off", 16)
+    (server,) = POD_SPECS["smallest-deployment"]["containers"]
+    assert set(json.loads(_env(server)[contract.SERVING_CONFIG_ENV])) == {
+        "modelName",
+        "modelVersion",
+        "digest",
+    }
 
 
 def test_every_pod_fetches_the_pinned_uri_never_the_moving_one() -> None:

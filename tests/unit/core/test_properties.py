@@ -58,6 +58,8 @@ _runtimes = _optional(
     image=st.sampled_from(["", "example.com/server:2"]),
     resources=_optional(requests=_amounts, limits=_amounts),
     threads=st.integers(1, 256),
+    processes=st.integers(0, 64),
+    batching=_optional(mode=st.sampled_from(["Auto", "Off"]), maxRows=st.integers(1, 128)),
     requestTimeoutMilliseconds=st.integers(1, 3_600_000),
     nodeSelector=st.dictionaries(st.sampled_from(["disktype", "zone"]), st.sampled_from(["ssd", ""])),
     tolerations=st.lists(
@@ -337,14 +339,14 @@ def test_a_field_that_a_newer_operator_adds_changes_no_revision() -> None:
     class NewerRuntime(Runtime):
         """With a field that this operator does not know."""
 
-        batching: bool = True
+        precise: bool = True
 
     old = ModelDeploymentSpec.model_validate(
         {"model": {"uri": "mlflow://fraud/1"}, "runtime": {"threads": 3}}
     )
     new = old.model_copy(update={"runtime": NewerRuntime(threads=3)})
     assert revision_of(new, model(1), SETTINGS).name == revision_of(old, model(1), SETTINGS).name
-    changed = old.model_copy(update={"runtime": NewerRuntime(threads=3, batching=False)})
+    changed = old.model_copy(update={"runtime": NewerRuntime(threads=3, precise=False)})
     assert revision_of(changed, model(1), SETTINGS).name != revision_of(old, model(1), SETTINGS).name
 
 

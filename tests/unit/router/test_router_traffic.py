@@ -123,6 +123,7 @@ async def test_a_clients_request_id_is_kept(route: Route, stable: Pods, tmp_path
 
 
 async def test_a_ramp_keeps_the_users_of_the_canary(route: Route, tmp_path: Path) -> None:
+    """fluxcd/flagger#1647: the cookie led all users to the canary for good."""
     """fluxcd/flagger#1647: stickiness must not leak users from one arm to the other."""
     users = [request(f"x-user-id: user-{number}\r\n") for number in range(300)]
     before = replace(route, weight=10, affinity_header="x-user-id")

@@ -172,6 +172,9 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         threads=runtime.threads,
         requestTimeoutMilliseconds=runtime.requestTimeoutMilliseconds,
         drainSeconds=DRAIN_SECONDS,
+        processes=runtime.processes,
+        batching=runtime.batching.mode,
+        maxBatchRows=runtime.batching.maxRows,
         **({} if revision.inputs is None else {"inputs": _inputs(revision.inputs)}),
         **_watched(revision),
     )
@@ -181,13 +184,14 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         "imagePullPolicy": image_pull_policy,
         "command": ["slipway-server"],
         "env": [
-            # Only what was decided here: a server that knows fewer fields can read it.
-            {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json(exclude_unset=True)},
+            # Defaults are left out: a server of its own version in spec.runtime.image may not know them all.
+            {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json(exclude_defaults=True)},
             # An empty value is left out, as the API server does.
             *({"name": var.name, **({"value": var.value} if var.value else {})} for var in runtime.env),
         ],
         "ports": [
             {"name": "http", "containerPort": contract.HTTP_PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": contract.GRPC_PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": contract.ADMIN_PORT, "protocol": "TCP"},
         ],
         "readinessProbe": {

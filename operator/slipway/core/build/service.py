@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipway.contract import HTTP_PORT
+from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import names
 from slipway.core.build.metadata import Owner, metadata
+
+#: HTTP/2 without TLS, by the name that Kubernetes gives it; "grpc" is known to some meshes alone.
+_GRPC = "kubernetes.io/h2c"
 
 
 def stable_service(owner: Owner, revision: str) -> dict[str, Any]:
     """The Service that carries the ModelDeployment's name and leads to the pods of one revision."""
-    return _client_service(owner, names.pod_selector(owner.name, revision), "http")
+    return _client_service(owner, names.pod_selector(owner.name, revision), "http", "grpc")
 
 
 def routed_service(owner: Owner, port: int) -> dict[str, Any]:
-    """The same Service, leading to the ModelDeployment's listener on the routers of the namespace."""
-    return _client_service(owner, names.router_selector(), port)
+    """The same Service, leading to the ModelDeployment's listener on the routers of the namespace.
+
+    The listener tells gRPC and REST apart by itself.
+    """
+    return _client_service(owner, names.router_selector(), port, port)
 
 
 def revision_service(owner: Owner, revision: str) -> dict[str, Any]:
@@ -36,12 +42,14 @@ def revision_service(owner: Owner, revision: str) -> dict[str, Any]:
             "type": "ClusterIP",
             "clusterIP": "None",
             "selector": names.pod_selector(owner.name, revision),
-            "ports": [_port("http", HTTP_PORT, "http")],
+            "ports": [_port("http", HTTP_PORT, "http"), _port("grpc", GRPC_PORT, "grpc", _GRPC)],
         },
     }
 
 
-def _client_service(owner: Owner, selector: dict[str, str], target: str | int) -> dict[str, Any]:
+def _client_service(
+    owner: Owner, selector: dict[str, str], http: str | int, grpc: str | int
+) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -50,10 +58,14 @@ def _client_service(owner: Owner, selector: dict[str, str], target: str | int) -
             "type": "ClusterIP",
             "selector": selector,
             # Port 80 needs no number in a URL; the pods' own port is there for clients that know it.
-            "ports": [_port("http", 80, target), _port("http-oip", HTTP_PORT, target)],
+            "ports": [
+                _port("http", 80, http),
+                _port("http-oip", HTTP_PORT, http),
+                _port("grpc", GRPC_PORT, grpc, _GRPC),
+            ],
         },
     }
 
 
-def _port(name: str, port: int, target: str | int) -> dict[str, Any]:
-    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP", "appProtocol": "http"}
+def _port(name: str, port: int, target: str | int, protocol: str = "http") -> dict[str, Any]:
+    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP", "appProtocol": protocol}

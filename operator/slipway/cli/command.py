@@ -1,0 +1,68 @@
+"""``kubectl slipway promote``, ``abort`` and the rest: what a person asks of a rollout.
+
+Each writes an annotation that names the rollout, so that it can hit no later one.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from slipway.cli import cluster
+from slipway.cli.cluster import Cluster
+from slipway.cli.errors import CommandError
+from slipway.core import commands
+from slipway.core.resource import Resource, read
+from slipway.core.rollout import Command
+
+#: Takes the annotation of ``pause`` away again.
+RESUME = "resume"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of every command."""
+    cluster.add_arguments(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Carry a command out, and say what it will do."""
+    found = Cluster(arguments)
+    manifest = found.get(arguments.name)
+    annotation, value, words = asked(arguments.command, read(manifest))
+    found.annotate(manifest, annotation, value)
+    print(words)
+    return 0
+
+
+def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:
+    """The annotation that a command sets, its value (None takes it away), and what is said of it.
+
+    Raises:
+        CommandError: where there is nothing to command.
+    """
+    status, name = resource.status, resource.owner.name
+    if command == Command.RETRY:
+        if not status.rejected:
+            raise CommandError(f"{name} has no rejected revision that could be tried again")
+        rejection = status.rejected[-1]
+        words = f"revision {rejection.revision} may be tried again; it was rejected: {rejection.message}"
+        return commands.annotation(Command.RETRY), rejection.id, words
+    if status.rollout is None:
+        raise CommandError(
+            f"{name} has no rollout under way; kubectl slipway status {name} shows what serves"
+        )
+    rollout = status.rollout
+    if command == RESUME:
+        if commands.annotation(Command.PAUSE) not in resource.annotations:
+            raise CommandError(
+                f"{name} was not paused by kubectl slipway pause; spec.rollout.paused is changed in the spec"
+            )
+        return commands.annotation(Command.PAUSE), None, f"rollout {rollout.id} goes on"
+    if rollout.phase == "Aborting":
+        raise CommandError(f"rollout {rollout.id} is being aborted: {rollout.message}")
+    words = {
+        Command.PROMOTE: f"rollout {rollout.id} goes on from step {rollout.step + 1}",
+        Command.PROMOTE_FULL: f"rollout {rollout.id} skips what is left of its steps",
+        Command.ABORT: f"rollout {rollout.id} is aborted; its revision stays out until retry",
+        Command.PAUSE: f"rollout {rollout.id} holds at {rollout.weight}%; its gates can still abort it",
+    }[Command(command)]
+    return commands.annotation(Command(command)), commands.value(Command(command), rollout), words

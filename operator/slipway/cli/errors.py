@@ -1,0 +1,5 @@
+"""What a command says when it cannot do what it was asked."""
+
+
+class CommandError(Exception):
+    """A command that cannot be carried out; its message says why, and what to do."""

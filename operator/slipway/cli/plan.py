@@ -1,0 +1,148 @@
+"""``kubectl slipway plan -f``: what a change would do, by the code that would do it. Nothing is written."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slipway.api.types import API_VERSION, KIND, ModelStatus
+from slipway.cli import cluster
+from slipway.cli.cluster import Cluster
+from slipway.cli.drawing import told_step
+from slipway.cli.errors import CommandError
+from slipway.core import plan as planning
+from slipway.core.observed import Fault, Manifest, observe
+from slipway.core.resource import Resource, read
+from slipway.core.revision import Settings, revision_of
+from slipway.core.roles import rejection_of
+from slipway.core.rollout import steps_of
+
+#: Stands for what only a resolver pod can find out.
+UNKNOWN = "sha256:" + "0" * 64
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of ``plan``."""
+    parser.add_argument("-f", "--filename", required=True, type=Path, help="a file with ModelDeployments")
+    parser.add_argument("--offline", action="store_true", help="compare with nothing: ask no cluster")
+    parser.add_argument("--server-image", default="slipway.dev/server", help="image of the installed chart")
+    cluster.add_connection(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Print the plan of each ModelDeployment in a file; 1 if one of them could not be read."""
+    settings = Settings(arguments.server_image)
+    good = True
+    for manifest in _manifests(arguments.filename):
+        live = None
+        if not arguments.offline:
+            there = Cluster(arguments)
+            manifest["metadata"].setdefault("namespace", there.namespace)
+            live = there.find(manifest["metadata"]["name"])
+        lines = list(describe(manifest, live, settings, datetime.now(UTC)))
+        good &= not lines[-1].startswith("  invalid")
+        print("\n".join(lines))
+    return 0 if good else 1
+
+
+def describe(
+    manifest: dict[str, Any], live: Manifest | None, settings: Settings, now: datetime
+) -> Iterator[str]:
+    """What would follow if a manifest were applied now, line by line.
+
+    Args:
+        manifest: to be applied.
+        live: the same ModelDeployment as it is, or None where there is none.
+        settings: of the installation.
+        now: the time, with a time zone.
+    """
+    wanted = read(_merged(manifest, live))
+    yield f"{wanted.owner.namespace}/{wanted.owner.name}"
+    if isinstance(wanted.spec, Fault):
+        yield f"  invalid: {wanted.spec.message}"
+        return
+    model = wanted.status.model
+    if model is None or model.uri != wanted.spec.model.uri:
+        uri = wanted.spec.model.uri
+        model = ModelStatus(uri=uri, resolvedURI=uri, version="?", digest=UNKNOWN, bytes=0)
+        yield f"  model     {uri} is looked up first; its version and digest are not known yet"
+    else:
+        yield f"  model     {model.uri} is version {model.version}, {model.digest}"
+    revision = revision_of(wanted.spec, model, settings)
+    stable = wanted.status.stable
+    if stable is None:
+        yield "  revision  the first one; it serves as soon as one of its pods is ready"
+        yield from _objects(wanted, model, settings, now)
+        return
+    before = read(live) if live is not None else wanted
+    same = not isinstance(before.spec, Fault) and before.status.model == model
+    unchanged = same and not isinstance(before.spec, Fault) and _same_pods(before, wanted)
+    if unchanged:
+        yield f"  revision  {stable.revision} stays: no pod is restarted"
+        return
+    rejection = rejection_of(revision, wanted.status.rejected)
+    if rejection is not None:
+        yield f"  revision  rejected before, and not tried again: {rejection.message}"
+        return
+    yield f"  revision  a new one, beside {stable.revision} with version {stable.version}"
+    yield f"  strategy  {wanted.spec.rollout.strategy}"
+    for number, step in enumerate(steps_of(wanted.spec.rollout), 1):
+        yield f"    {number}. {told_step(step)}"
+    yield from _objects(wanted, model, settings, now)
+
+
+def _objects(resource: Resource, model: ModelStatus, settings: Settings, now: datetime) -> Iterator[str]:
+    """Names of the objects that the plan itself would apply."""
+    if isinstance(resource.spec, Fault):
+        return
+    resolved = resource.status.model_copy(update={"model": model})
+    planned = planning.plan(
+        Resource(resource.owner, resource.generation, resource.spec, resolved, deleting=False),
+        resource.spec,
+        observe(()),
+        settings,
+        now,
+    )
+    for found in planned.apply:
+        name = str(found["metadata"]["name"])
+        if model.digest == UNKNOWN and planned.roles.wanted is not None:
+            name = name.replace(planned.roles.wanted.name, "REVISION")
+        yield f"  apply     {found['kind']} {name}"
+
+
+def _same_pods(before: Resource, wanted: Resource) -> bool:
+    if isinstance(before.spec, Fault) or isinstance(wanted.spec, Fault):
+        return False
+    parts = [(spec.runtime, spec.model.credentials) for spec in (before.spec, wanted.spec)]
+    return parts[0] == parts[1]
+
+
+def _merged(manifest: dict[str, Any], live: Manifest | None) -> Manifest:
+    meta = {"namespace": "default", "uid": "", **manifest["metadata"]}
+    if live is None:
+        return {**manifest, "metadata": meta}
+    return {**manifest, "metadata": {**live["metadata"], **meta}, "status": live.get("status", {})}
+
+
+def _manifests(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = [document for document in yaml.safe_load_all(path.read_text()) if document]
+    except (OSError, yaml.YAMLError) as error:
+        raise CommandError(f"{path} cannot be read: {error}") from error
+    ours = [
+        document
+        for document in found
+        if isinstance(document, dict)
+        and (document.get("apiVersion"), document.get("kind")) == (API_VERSION, KIND)
+    ]
+    if not ours:
+        raise CommandError(f"{path} holds no {KIND} of {API_VERSION}")
+    for document in ours:
+        if not (document.get("metadata") or {}).get("name"):
+            raise CommandError(f"{path}: a {KIND} without metadata.name")
+    return ours

@@ -1,0 +1,103 @@
+"""Counters of many pods as one: exact over replicas, and through restarts of any of them.
+
+A *run* is one life of a pod's counters, from 0 on. A restart of the container begins another: it shows as a
+new name of the run where the caller has one (uid and restart count), and else by a counter that fell. All
+counters of a pod fall together, so one that fell tells of those that have overtaken what they were.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+S = TypeVar("S", bound=Hashable)
+Counts = Mapping[S, float]
+
+
+@dataclass(frozen=True)
+class Tally(Generic[S]):
+    """What was counted since one began to look.
+
+    Attributes:
+        totals: increase of each series, over all runs.
+        last: what each run showed when it was last seen.
+    """
+
+    totals: Counts[S]
+    last: Mapping[str, Counts[S]] = field(default_factory=dict)
+
+    def add(self, scrapes: Mapping[str, Counts[S]], gone: Collection[str] = ()) -> Tally[S]:
+        """With what the runs show now.
+
+        A run that is not among them (its pod did not answer) keeps its place until it is named in ``gone``.
+        One that was not there before counts from 0.
+        """
+        totals = dict(self.totals)
+        for run, values in scrapes.items():
+            before = self.last.get(run, {})
+            if any(value < before.get(series, 0.0) for series, value in values.items()):
+                before = {}
+            for series, value in values.items():
+                totals[series] = totals.get(series, 0.0) + value - before.get(series, 0.0)
+        last = {run: values for run, values in {**self.last, **scrapes}.items() if run not in gone}
+        return Tally(totals, last)
+
+
+def begin(scrapes: Mapping[str, Counts[S]]) -> Tally[S]:
+    """A tally that starts now: what the runs counted before is not known to belong to any window."""
+    series = {name: 0.0 for values in scrapes.values() for name in values}
+    return Tally(series, dict(scrapes))
+
+
+@dataclass(frozen=True)
+class Mark(Generic[S]):
+    """Totals of a tally at a time, in seconds since the epoch."""
+
+    at: float
+    totals: Counts[S]
+
+
+@dataclass(frozen=True)
+class Increase(Generic[S]):
+    """What was counted between two marks, and how many seconds lie between them."""
+
+    counts: Counts[S]
+    seconds: float
+
+
+def remember(
+    marks: Sequence[Mark[S]], mark: Mark[S], span: float, spacing: float = 0.0
+) -> tuple[Mark[S], ...]:
+    """The marks with one more, oldest first.
+
+    The latest mark always stays; of the others those closer than ``spacing`` seconds are left out, and those
+    that no window of ``span`` seconds reaches back to.
+
+    Raises:
+        ValueError: if the mark is older than the last one.
+    """
+    if marks and mark.at < marks[-1].at:
+        raise ValueError(f"mark at {mark.at} comes after one at {marks[-1].at}")
+    kept = list(marks)
+    if len(kept) >= 2 and kept[-1].at - kept[-2].at < spacing:
+        kept.pop()
+    kept.append(mark)
+    first = bisect_right([one.at for one in kept], mark.at - span) - 1
+    return tuple(kept[max(0, first) :])
+
+
+def increase(marks: Sequence[Mark[S]], start: float, end: float) -> Increase[S] | None:
+    """What was counted from ``start`` to ``end``, between the last marks at or before each.
+
+    Returns:
+        None where the marks do not reach back to ``start``, or nothing lies between.
+    """
+    times = [mark.at for mark in marks]
+    first, last = bisect_right(times, start) - 1, bisect_right(times, end) - 1
+    if first < 0 or last <= first:
+        return None
+    older, newer = marks[first], marks[last]
+    counts = {series: total - older.totals.get(series, 0.0) for series, total in newer.totals.items()}
+    return Increase(counts, newer.at - older.at)

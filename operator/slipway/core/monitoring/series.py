@@ -1,0 +1,130 @@
+"""From a model server's series to what is judged.
+
+A series is its metric's name and its labels. Counts are of one window and one version of a model, added up
+over its pods; gauges, which say what the reference was, are the same on every pod.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from slipway.bins import MISSING, OTHER
+from slipway.core.monitoring.drift import Reference
+from slipway.core.monitoring.fairness import Attribute, GroupCounts
+from slipway.core.monitoring.performance import Feedback
+from slipway.core.monitoring.quality import FeatureQuality
+from slipway.names import Metric
+
+Labels = tuple[tuple[str, str], ...]
+Series = tuple[str, Labels]
+Values = Mapping[Series, float]
+
+FAVORABLE = "favorable"
+#: Labels that tell where a series comes from, not what it counts.
+_ORIGINS = frozenset({"model", "model_version", "namespace", "pod"})
+
+
+def series(metric: str, labels: Mapping[str, str]) -> Series:
+    """The key of a series; labels that only say where it comes from are left out."""
+    return metric, tuple(sorted((name, value) for name, value in labels.items() if name not in _ORIGINS))
+
+
+def add_up(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Values:
+    """One pod's samples by series; of several with the same key the sum."""
+    total: dict[Series, float] = defaultdict(float)
+    for metric, labels, value in samples:
+        total[series(metric, labels)] += value
+    return dict(total)
+
+
+def feature_windows(counts: Values) -> dict[str, dict[str, float]]:
+    """Counts of each feature by bin, without what lies in none."""
+    return {
+        feature: {bin_: count for bin_, count in values.items() if bin_ not in (MISSING, OTHER)}
+        for feature, values in _by_feature(counts).items()
+    }
+
+
+def references(gauges: Values) -> dict[str, Reference]:
+    """What each feature's window is compared with; features whose rows are not told are left out."""
+    rows = {labels["feature"]: value for labels, value in _of(gauges, Metric.FEATURE_REFERENCE_ROWS)}
+    shares: dict[str, dict[str, float]] = defaultdict(dict)
+    for labels, value in _of(gauges, Metric.FEATURE_REFERENCE_RATIO):
+        if labels["bin"] not in (MISSING, OTHER):
+            shares[labels["feature"]][labels["bin"]] = value
+    return {feature: Reference(found, rows[feature]) for feature, found in shares.items() if feature in rows}
+
+
+def feature_quality(counts: Values, gauges: Values) -> tuple[FeatureQuality, ...]:
+    """What arrived of each feature, in the order of their names."""
+    values = _by_feature(counts)
+    violations: dict[str, dict[str, float]] = defaultdict(dict)
+    for labels, count in _of(counts, Metric.VIOLATIONS):
+        violations[labels["feature"]][labels["rule"]] = count
+    usual = {
+        labels["feature"]: value
+        for labels, value in _of(gauges, Metric.FEATURE_REFERENCE_RATIO)
+        if labels["bin"] == OTHER
+    }
+    return tuple(
+        FeatureQuality(
+            feature,
+            sum(values[feature].values()),
+            values[feature].get(MISSING, 0.0),
+            values[feature].get(OTHER, 0.0),
+            usual.get(feature, 0.0),
+            violations.get(feature, {}),
+        )
+        for feature in sorted(values)
+    )
+
+
+def feedback(counts: Values) -> Feedback:
+    """The labels that came in the window, and the rows that were predicted in it."""
+    confusion = {
+        (labels["outcome"], labels["label"]): count for labels, count in _of(counts, Metric.FEEDBACK_LABELS)
+    }
+    delays = {float(labels["le"]): count for labels, count in _of(counts, f"{Metric.FEEDBACK_DELAY}_bucket")}
+    return Feedback(confusion, sum(count for _, count in _of(counts, Metric.ROWS)), delays)
+
+
+def confidences(counts: Values) -> dict[str, float]:
+    """Rows by bin of the likeliest class's probability."""
+    return {labels["bin"]: count for labels, count in _of(counts, Metric.CONFIDENCE)}
+
+
+def held_out_accuracy(gauges: Values) -> dict[str, float]:
+    """Share of held-out rows that were right, by the same bins."""
+    return {labels["bin"]: value for labels, value in _of(gauges, Metric.REFERENCE_ACCURACY)}
+
+
+def attribute(counts: Values, name: str, reference: str, groups: Iterable[str]) -> Attribute:
+    """What each declared group of a sensitive attribute got; one that nobody belonged to got nothing."""
+    outcomes: dict[str, dict[bool, float]] = defaultdict(dict)
+    for labels, count in _of(counts, Metric.GROUP_PREDICTIONS):
+        if labels["attribute"] == name:
+            outcomes[labels["group"]][labels["outcome"] == FAVORABLE] = count
+    labelled: dict[str, dict[tuple[bool, bool], float]] = defaultdict(dict)
+    for labels, count in _of(counts, Metric.GROUP_FEEDBACK):
+        if labels["attribute"] == name:
+            pair = (labels["outcome"] == FAVORABLE, labels["label"] == FAVORABLE)
+            labelled[labels["group"]][pair] = count
+    found = {
+        group: GroupCounts(
+            outcomes[group].get(True, 0.0), outcomes[group].get(False, 0.0), dict(labelled[group])
+        )
+        for group in groups
+    }
+    return Attribute(name, reference, found)
+
+
+def _by_feature(counts: Values) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for labels, count in _of(counts, Metric.FEATURE_VALUES):
+        found[labels["feature"]][labels["bin"]] = count
+    return found
+
+
+def _of(values: Values, metric: str) -> Iterator[tuple[dict[str, str], float]]:
+    return ((dict(labels), value) for (name, labels), value in values.items() if name == metric)

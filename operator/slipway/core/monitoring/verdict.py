@@ -1,0 +1,88 @@
+"""What monitoring says of a model: one verdict a condition, with its reason and its numbers in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+#: Conditions of ``metav1`` hold longer messages, but nobody reads them.
+MOST_CHARACTERS = 1024
+
+
+class Condition(StrEnum):
+    """What is judged. ``Drift`` is True when something is wrong; the others are True when all is well."""
+
+    DRIFT = "Drift"
+    DATA_QUALITY = "DataQuality"
+    PERFORMANCE = "Performance"
+    FAIRNESS = "Fairness"
+
+
+class Status(StrEnum):
+    """As in ``metav1.Condition``."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Why(StrEnum):
+    """The reason of a verdict."""
+
+    FEATURES_DRIFTED = "FeaturesDrifted"
+    NO_DRIFT = "NoDrift"
+    DATA_IS_GOOD = "DataIsGood"
+    TOO_MUCH_MISSING = "TooMuchMissing"
+    TOO_MANY_VIOLATIONS = "TooManyViolations"
+    DATA_IS_STALE = "DataIsStale"
+    MODEL_IS_STALE = "ModelIsStale"
+    OBJECTIVES_MET = "ObjectivesMet"
+    OBJECTIVE_MISSED = "ObjectiveMissed"
+    FAIR = "WithinLimits"
+    UNFAIR = "LimitExceeded"
+    NO_REFERENCE = "NoReference"
+    TOO_FEW_ROWS = "TooFewRows"
+    TOO_FEW_LABELS = "TooFewLabels"
+    TOO_SMALL_GROUPS = "TooSmallGroups"
+    INCONCLUSIVE = "Inconclusive"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A condition's status, why, and the numbers behind it in words."""
+
+    condition: Condition
+    status: Status
+    reason: Why
+    message: str
+
+    @property
+    def is_breach(self) -> bool:
+        """Whether something is known to be wrong, which is what alerts, gates and ``onBreach`` act on."""
+        bad = Status.TRUE if self.condition is Condition.DRIFT else Status.FALSE
+        return self.status is bad
+
+
+def say(condition: Condition, status: Status, reason: Why, parts: list[str]) -> Verdict:
+    """A verdict whose message is as many of the parts as fit, the most important first."""
+    kept: list[str] = []
+    for position, part in enumerate(parts):
+        left = len(parts) - position
+        tail = f"; and {left} more"
+        if len("; ".join([*kept, part])) > MOST_CHARACTERS - len(tail):
+            return Verdict(condition, status, reason, ("; ".join(kept) + tail).removeprefix("; "))
+        kept.append(part)
+    return Verdict(condition, status, reason, "; ".join(kept))
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands separated; the same for the same value."""
+    value = float(value)
+    if abs(value) >= 1000 or value.is_integer():
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def percent(value: float) -> str:
+    """A share as a percentage of three significant digits."""
+    return f"{100.0 * value:.3g}%"

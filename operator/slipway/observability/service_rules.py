@@ -1,0 +1,109 @@
+"""Rules on the service itself: error budgets, rollouts, and the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from slipway.core.monitoring.limits import Limit
+from slipway.core.rollout import Outcome
+from slipway.names import Metric, OperatorMetric
+from slipway.observability.promql import aggregate, increase, names_of
+from slipway.observability.rule import MODEL_WORDS, SHARE_WORDS, Alert, Record, Rule
+
+#: Burn rates of an error budget: factor, long window, short window, severity.
+#: Source: "The Site Reliability Workbook", chapter 5, table 5-8.
+BURNS = (
+    (14.4, "1h", "5m", "critical"),
+    (6.0, "6h", "30m", "critical"),
+    (1.0, "3d", "6h", "warning"),
+)
+#: A burn rate of fewer requests, or of fewer bad ones, is chance.
+LEAST_REQUESTS = 100
+LEAST_BAD_REQUESTS = 10
+
+
+def slo_rules() -> Iterator[Rule]:
+    """How fast each model uses up its error budgets: failed requests, and slow ones where a bound is set."""
+    windows = sorted({window for burn in BURNS for window in burn[1:3]})
+    place = "namespace, model"
+    bound = f"on (namespace, model, le) group_left () {OperatorMetric.LATENCY_BOUND}"
+    for window in windows:
+        total = f"sum by ({place}) ({increase(Metric.REQUESTS, window)})"
+        wrong_codes = 'code=~"5.."'
+        wrong = f"sum by ({place}) ({increase(Metric.REQUESTS, window, wrong_codes)})"
+        timed = f"sum by ({place}) ({increase(f'{Metric.DURATION}_count', window)})"
+        fast = f"sum by ({place}) ({increase(f'{Metric.DURATION}_bucket', window)} * {bound})"
+        yield Record(f"slipway:requests:increase{window}", total, {"slo": "availability"})
+        yield Record(f"slipway:bad_requests:increase{window}", wrong, {"slo": "availability"})
+        yield Record(f"slipway:requests:increase{window}", f"{timed} and {fast}", {"slo": "latency"})
+        yield Record(f"slipway:bad_requests:increase{window}", f"{timed} - {fast}", {"slo": "latency"})
+        yield Record(
+            f"slipway:bad_requests:ratio{window}",
+            f"slipway:bad_requests:increase{window} / slipway:requests:increase{window}",
+        )
+    for slo, limit in (("availability", Limit.AVAILABILITY), ("latency", Limit.LATENCY)):
+        for factor, long, short, severity in BURNS:
+            budget = f'({factor} * (1 - slipway:limit{{limit="{limit}"}}))'
+            of = f'{{slo="{slo}"}}'
+            conditions = (
+                f"slipway:bad_requests:ratio{long}{of} > on (namespace, model) group_left () {budget}",
+                f"slipway:bad_requests:ratio{short}{of} > on (namespace, model) group_left () {budget}",
+                f"slipway:requests:increase{long}{of} >= {LEAST_REQUESTS}",
+                f"slipway:bad_requests:increase{long}{of} >= {LEAST_BAD_REQUESTS}",
+            )
+            yield Alert(
+                "SlipwayErrorBudgetBurn",
+                "\nand ".join(conditions),
+                severity,
+                "2m",
+                f"{{{{ $labels.model }}}} in {{{{ $labels.namespace }}}} burns its {slo} budget "
+                f"at {factor:g} times the pace that it allows",
+                f"{SHARE_WORDS} of the requests of the last {long} were bad.",
+                {"slo": slo, "window": long},
+            )
+
+
+def operator_rules() -> Iterator[Rule]:
+    """What the operator itself says of models, rollouts and its own state."""
+    place = "{{ $labels.name }} in {{ $labels.namespace }}"
+    rejected = f'outcome="{Outcome.REJECT}"'
+    yield Alert(
+        "SlipwayModelNotReady",
+        f"max by (namespace, name) ({OperatorMetric.READY}) == 0",
+        "critical",
+        "15m",
+        f"{place} is not Ready",
+        "kubectl describe mdep says why, and what to do.",
+    )
+    yield Alert(
+        "SlipwayRolloutRejected",
+        f"sum by (namespace, name) ({increase(OperatorMetric.ROLLOUT_TRANSITIONS, '15m', rejected)}) > 0",
+        "warning",
+        "0m",
+        f"a new revision of {place} was rejected",
+        "The stable revision serves on. kubectl describe mdep names the gate and its evidence.",
+    )
+    yield Alert(
+        "SlipwayRolloutWaits",
+        f'max by (namespace, name) ({OperatorMetric.ROLLOUT_PHASE}{{phase="Paused"}}) == 1',
+        "info",
+        "24h",
+        f"the rollout of {place} has been waiting for a day",
+    )
+    dropped = aggregate("sum", increase(Metric.MONITORING_DROPPED, "1h"), "reason")
+    asked = aggregate("sum", increase(Metric.ROWS, "1h"))
+    yield Alert(
+        "SlipwayMonitoringBlind",
+        f"{dropped}\n/ on ({names_of()}) group_left () {asked} > 0.01",
+        "warning",
+        "15m",
+        f"more than 1% of the rows of {MODEL_WORDS} were not monitored: {{{{ $labels.reason }}}}",
+    )
+    yield Alert(
+        "SlipwayOperatorWithoutLeader",
+        f'absent({OperatorMetric.LEADER}{{name="slipway-operator"}} == 1)',
+        "critical",
+        "5m",
+        "no operator of Slipway leads",
+        "Models serve on, but nothing is rolled out, repaired or judged.",
+    )

@@ -1,0 +1,103 @@
+"""A model's report: one HTML page that needs nothing from outside, and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from slipway.core.monitoring.drift import FeatureDrift
+from slipway.core.monitoring.fairness import Gap
+from slipway.core.monitoring.performance import Estimate, Measurement
+from slipway.core.monitoring.verdict import Verdict, number, percent
+from slipway.report.charts import Bar, Whisker, bars, whisker
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Shares of a window's rows and of the reference's by bin; both in the same order."""
+
+    bins: tuple[str, ...]
+    window: tuple[float, ...]
+    reference: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FeatureReport:
+    """How far a feature moved, and from where to where."""
+
+    drift: FeatureDrift
+    distribution: Distribution
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Rows by how sure the model was, and how often that was right on held-out data."""
+
+    bin: str
+    rows: float
+    held_out_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to the model's rollouts; ``at`` as text."""
+
+    at: str
+    what: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page shows.
+
+    Attributes:
+        name: of the ModelDeployment.
+        made_at: when the counts were read.
+        window: what they are of, in words.
+        facts: version, digest, revision and whatever else names the model.
+        card: of the spec: owner, intended use, links.
+    """
+
+    namespace: str
+    name: str
+    made_at: str
+    window: str
+    facts: Mapping[str, str]
+    card: Mapping[str, str]
+    verdicts: tuple[Verdict, ...]
+    features: tuple[FeatureReport, ...] = ()
+    calibration: tuple[CalibrationBin, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    estimate: Estimate | None = None
+    gaps: tuple[Gap, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+def render(report: Report) -> str:
+    """The page as HTML; what comes from users is escaped."""
+    environment = Environment(
+        loader=PackageLoader("slipway.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, percent=percent)
+    environment.globals.update(bars=_bars, gap_whisker=_gap_whisker, measured_whisker=_measured_whisker)
+    return environment.get_template("page.html.j2").render(report=report) + "\n"
+
+
+def _bars(distribution: Distribution) -> tuple[Bar, ...]:
+    return bars(distribution.bins, distribution.window, distribution.reference)
+
+
+def _gap_whisker(gap: Gap) -> Whisker:
+    most = max(gap.interval.high, gap.value, gap.limit, 1.0) if gap.is_ratio else 1.0
+    return whisker(gap.value, gap.interval.low, gap.interval.high, gap.limit, most)
+
+
+def _measured_whisker(one: Measurement) -> Whisker:
+    return whisker(one.share.value, one.interval.low, one.interval.high, one.objective.minimum, 1.0)

@@ -1,0 +1,128 @@
+"""MLflow's scoring protocol: ``POST /invocations``.
+
+A table (``dataframe_split``, ``dataframe_records``) is answered with a list of records, tensors
+(``instances``, ``inputs``) with an object of the outputs: as MLflow itself serves an ONNX model. In a table
+``null`` is a missing number, NaN, as pandas has it. The columns of a table are the model's inputs by name or,
+where it has one input, the columns of that in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from slipway_server.adapters.nested import (
+    columns_of,
+    document_of,
+    each_row,
+    plain,
+    request_of,
+    rows_of,
+    tensor_of,
+)
+from slipway_server.errors import listing, schema_error, show
+from slipway_server.protocol.tensors import Array, InferRequest, Tensor, TensorSpec
+from slipway_server.runtime.model import Model
+
+_KINDS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_CODES = {404: "RESOURCE_DOES_NOT_EXIST", 429: "REQUEST_LIMIT_EXCEEDED", 500: "INTERNAL_ERROR"}
+_CODES |= {503: "TEMPORARILY_UNAVAILABLE"}
+
+
+class InvocationsCodec:
+    """One request's way in and out."""
+
+    def __init__(self) -> None:
+        self._as_table = False
+
+    def decode(self, body: bytes, header_length: int | None, model: Model) -> InferRequest:
+        """Raises :class:`RequestError` (400)."""
+        document = document_of(body, header_length, "one of " + listing(_KINDS))
+        kinds = [kind for kind in _KINDS if kind in document]
+        if len(kinds) != 1:
+            raise schema_error(f"send exactly one of {listing(_KINDS)}, not {listing(kinds) or 'none'}")
+        kind, value = kinds[0], document[kinds[0]]
+        self._as_table = kind.startswith("dataframe")
+        what = f"'{kind}'"
+        if kind == "dataframe_split":
+            arrays = _table(*_split(value, what), model.inputs)
+        elif kind == "dataframe_records":
+            arrays = _table(*_records(value, what), model.inputs)
+        elif kind == "instances":
+            arrays = rows_of(value, model.inputs, what)
+        else:
+            arrays = columns_of(value, model.inputs, what)
+        return request_of(arrays, model)
+
+    def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, None]:
+        """Raises :class:`RequestError` (400) for a table where the model does not answer by rows."""
+        answer: Any
+        if self._as_table:
+            columns = each_row([_narrow(tensor) for tensor in tensors], request.rows, "send 'inputs' instead")
+            names = [tensor.name for tensor in tensors]
+            answer = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        else:
+            answer = {tensor.name: plain(tensor) for tensor in tensors}
+        return orjson.dumps({"predictions": answer}, option=orjson.OPT_SERIALIZE_NUMPY), None
+
+    def error(self, status: int, message: str) -> dict[str, str]:
+        """What the protocol answers in place of an inference."""
+        return {"error_code": _CODES.get(status, "BAD_REQUEST"), "message": message}
+
+
+def _narrow(tensor: Tensor) -> Tensor:
+    """A column of a table is flat: ``[N, 1]`` becomes ``[N]``."""
+    if tensor.array.ndim != 2 or tensor.array.shape[1] != 1:
+        return tensor
+    return Tensor(tensor.name, tensor.datatype, tensor.array[:, 0], tensor.parameters)
+
+
+def _split(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
+    """The names of the columns, and the rows."""
+    if not isinstance(value, dict) or type(value.get("columns")) is not list:
+        raise schema_error(f"{what} must be an object with the lists 'columns' and 'data'")
+    columns, data = value["columns"], value.get("data")
+    if not all(isinstance(name, str | int) for name in columns) or len(set(map(str, columns))) != len(
+        columns
+    ):
+        raise schema_error(f"{what}: 'columns' must be names, each of them once")
+    if type(data) is not list or not data:
+        raise schema_error(f"{what}: 'data' must be a list with at least one row, not {show(data)}")
+    for position, row in enumerate(data):
+        if type(row) is not list or len(row) != len(columns):
+            raise schema_error(
+                f"{what}: row {position} is {show(row)}; it must be a list of {len(columns)} values, "
+                "one for each of the columns"
+            )
+    return [str(name) for name in columns], data
+
+
+def _records(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
+    if type(value) is not list or not value or not isinstance(value[0], dict):
+        raise schema_error(f"{what} must be a list with at least one object, not {show(value)}")
+    columns = list(value[0])
+    for position, row in enumerate(value):
+        if not isinstance(row, dict) or row.keys() != value[0].keys():
+            raise schema_error(
+                f"{what}: row {position} does not have the columns of row 0, {listing(columns)}"
+            )
+    return columns, [[row[name] for name in columns] for row in value]
+
+
+def _table(columns: list[str], rows: list[list[Any]], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    if len(specs) == 1 and not set(specs) <= set(columns):
+        (name, spec), *_ = specs.items()
+        width = None if spec.shape is None or len(spec.shape) != 2 else spec.shape[1]
+        if width not in (None, -1, len(columns)):
+            raise schema_error(f"there are {len(columns)} columns; input {show(name)} has {width}")
+        return {name: tensor_of(rows, spec, f"input {show(name)}", gaps=True)}
+    missing = [name for name in specs if name not in columns]
+    if missing:
+        raise schema_error(f"missing column {listing(missing)}; the model needs {listing(list(specs))}")
+    places = {name: columns.index(name) for name in specs}
+    return {
+        name: tensor_of([row[places[name]] for row in rows], spec, f"column {show(name)}", gaps=True)
+        for name, spec in specs.items()
+    }

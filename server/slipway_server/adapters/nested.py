@@ -1,0 +1,149 @@
+"""Tensors from nested lists, whose shape is told by nothing but the lists, and such lists from answers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from slipway_server.errors import listing, schema_error, show
+from slipway_server.protocol.decode import count_rows, decode_shape, from_json, parse
+from slipway_server.protocol.header import HEADER_LENGTH
+from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
+from slipway_server.runtime.model import Model
+
+_MAX_RANK = 32
+
+
+def document_of(body: bytes, header_length: int | None, members: str) -> dict[str, Any]:
+    """The JSON object in a body; ``members`` are what it should hold. Raises :class:`RequestError`."""
+    if header_length is not None:
+        raise schema_error(f"binary tensors go to /v2/models/<name>/infer: leave {HEADER_LENGTH} out here")
+    return parse(body, members)
+
+
+def request_of(arrays: Mapping[str, Array], model: Model) -> InferRequest:
+    """A request for all outputs."""
+    choices = tuple(OutputChoice(name, False) for name in model.output_names)
+    return InferRequest(None, arrays, choices, count_rows(arrays, model.inputs))
+
+
+def tensor_of(value: object, spec: TensorSpec, where: str, gaps: bool = False) -> Array:
+    """The tensor in nested lists; a last dimension of 1 may be left out. Raises :class:`RequestError`.
+
+    With ``gaps``, ``null`` stands for a number that is missing, NaN.
+    """
+    flat, shape = _flatten(value, where)
+    missing = [i for i, each in enumerate(flat) if each is None] if gaps and spec.datatype.is_float else []
+    for position in missing:
+        flat[position] = 0
+    wanted = spec.shape
+    if wanted is not None and len(shape) == len(wanted) - 1 and wanted[-1] == 1:
+        shape = [*shape, 1]
+    if spec.datatype is Datatype.BYTES:
+        flat = [_text(each, where) for each in flat]
+    array = from_json(flat, spec.datatype, decode_shape(shape, spec, where), where)
+    if missing:
+        array.reshape(-1)[missing] = np.nan
+    return array
+
+
+def columns_of(value: object, specs: Mapping[str, TensorSpec], what: str) -> dict[str, Array]:
+    """Tensors by their names or, where the model has one input, just that."""
+    if isinstance(value, dict):
+        given: Mapping[str, Any] = value
+    elif len(specs) == 1:
+        given = {next(iter(specs)): value}
+    else:
+        raise schema_error(f"{what} is {show(value)}; the model needs an object with {listing(list(specs))}")
+    return {
+        name: tensor_of(given[name], specs[name], f"input {show(name)}")
+        for name in _names(given, specs, what)
+    }
+
+
+def rows_of(value: object, specs: Mapping[str, TensorSpec], what: str) -> dict[str, Array]:
+    """Tensors from a list with one item for each row: an object of all inputs or, of one input, its value."""
+    if type(value) is not list or not value:
+        raise schema_error(f"{what} must be a list with at least one item, not {show(value)}")
+    if not isinstance(value[0], dict) or set(value[0]) == {"b64"}:
+        if len(specs) != 1:
+            raise schema_error(
+                f"{what}[0] must be an object with {listing(list(specs))}, not {show(value[0])}"
+            )
+        name = next(iter(specs))
+        return {name: tensor_of(value, specs[name], f"input {show(name)}")}
+    columns: dict[str, list[Any]] = {name: [] for name in specs}
+    for position, row in enumerate(value):
+        if not isinstance(row, dict):
+            raise schema_error(f"{what}[{position}] must be an object as {what}[0] is, not {show(row)}")
+        for name in _names(row, specs, f"{what}[{position}]"):
+            columns[name].append(row[name])
+    return {name: tensor_of(column, specs[name], f"input {show(name)}") for name, column in columns.items()}
+
+
+def plain(tensor: Tensor) -> Any:
+    """An answer for orjson, which writes floats in the fewest digits, and NaN and infinity as ``null``."""
+    if not tensor.datatype.is_float:
+        return tensor.array.tolist()
+    return np.ascontiguousarray(tensor.array) if tensor.array.ndim else tensor.array[()]
+
+
+def each_row(tensors: Sequence[Tensor], rows: int, instead: str) -> list[list[Any]]:
+    """For each tensor its rows; raises :class:`RequestError` where they are not those of the request."""
+    for tensor in tensors:
+        if tensor.array.ndim == 0 or len(tensor.array) != rows:
+            raise schema_error(
+                f"output {show(tensor.name)} has no value for each of the {rows} rows; {instead}"
+            )
+    return [list(plain(tensor)) for tensor in tensors]
+
+
+def _names(given: Mapping[str, Any], specs: Mapping[str, TensorSpec], what: str) -> list[str]:
+    for name in given:
+        if name not in specs:
+            raise schema_error(
+                f"{what}: the model has no input {show(name)}; its inputs are {listing(list(specs))}"
+            )
+    missing = [name for name in specs if name not in given]
+    if missing:
+        raise schema_error(
+            f"{what}: missing input {listing(missing)}; the model needs {listing(list(specs))}"
+        )
+    return list(specs)
+
+
+def _flatten(value: object, where: str) -> tuple[list[Any], list[int]]:
+    if type(value) is not list:
+        raise schema_error(f"{where}: must be a list, not {show(value)}")
+    level: list[Any] = list(value)
+    shape = [len(value)]
+    while level and type(level[0]) is list:
+        size = len(level[0])
+        for position, item in enumerate(level):
+            if type(item) is not list or len(item) != size:
+                raise schema_error(
+                    f"{where}: the lists of dimension {len(shape)} differ: the first has {size} values, "
+                    f"number {position} is {show(item)}; all rows need the same shape"
+                )
+        shape.append(size)
+        if len(shape) > _MAX_RANK:
+            raise schema_error(f"{where}: has more than {_MAX_RANK} dimensions")
+        level = list(chain.from_iterable(level))
+    assert len(level) == prod(shape)
+    return level, shape
+
+
+def _text(value: object, where: str) -> object:
+    """A string, or the object by which TensorFlow's protocol writes bytes."""
+    if not isinstance(value, dict) or set(value) != {"b64"} or not isinstance(value["b64"], str):
+        return value
+    try:
+        return base64.b64decode(value["b64"], validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise schema_error(f"{where}: {show(value['b64'])} is not base64 of UTF-8") from None

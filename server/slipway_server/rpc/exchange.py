@@ -1,0 +1,270 @@
+"""One call of a gRPC method: a stream of HTTP/2 from its headers to its trailers."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from slipway_server.errors import Reason, RequestError, schema_error, show
+from slipway_server.http.body import Body, too_slow
+from slipway_server.http.head import Head, too_large
+from slipway_server.http.responses import FAILED
+from slipway_server.rpc.headers import block, literal, percent
+from slipway_server.rpc.service import Infer, Method, Status, Talk, Watch, status_of
+from slipway_server.runtime.call import Call
+
+if TYPE_CHECKING:
+    from slipway_server.rpc.connection import Connection
+
+log = logging.getLogger(__name__)
+
+#: Before each message: whether it is compressed, and its size.
+_PREFIX_BYTES = 5
+#: A message of any method but ``ModelInfer``.
+_MAX_SMALL_BYTES = 64 * 1024
+_MAX_UNSENT_BYTES = 256 * 1024
+_CONTENT_TYPE = (b"content-type", b"application/grpc")
+NOT_REST = b'{"error":"this port speaks gRPC; REST has one of its own"}'
+_START = block([_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip")])
+_OK = literal(b"grpc-status", b"0")
+
+
+class Rpc(Call):
+    """A request, then its answer; settled by the engine, or here where no model is needed."""
+
+    method: Method | None = None
+    #: The client has sent all it had.
+    complete = False
+    #: The last word is said; it may still wait for the client's window.
+    finished = False
+    begun = False
+    #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
+    counted = False
+    minded = False
+    incoming: Body | None = None
+    #: The status of HTTP by which a request is refused that is not of gRPC at all.
+    http_status: bytes | None = None
+    #: What is to be sent, and the trailers after it.
+    out = memoryview(b"")
+    trailers: bytes | None = None
+    blocked_since = 0.0
+    #: A watcher's question, and what it was told last.
+    watched: bytes | None = None
+    told: bytes | None = None
+
+    def __init__(self, connection: Connection, stream: int, head: Head, window: int, credit: int) -> None:
+        now = perf_counter()
+        super().__init__(b"", None, now, now + connection.server.frontend.timeout)
+        self.connection = connection
+        self.stream = stream
+        self.head = head
+        #: Bytes that the client takes, and that it may send.
+        self.window = window
+        self.credit = credit
+        self.received = 0
+        self._buffer = bytearray()
+
+    def take(self, data: bytes) -> None:
+        """A piece of the request arrived."""
+        self.received += len(data)
+        if self.finished or self.http_status is not None:
+            return
+        try:
+            if self.incoming is not None:
+                self._add(self.incoming, data)
+                return
+            self._buffer += data
+            if not isinstance(self.method, Infer):
+                self._read_messages()
+        except RequestError as error:
+            self.refuse(error)
+
+    def end(self) -> None:
+        """The request is complete."""
+        self.complete = True
+        if self.finished:
+            return
+        if self.http_status is not None:
+            self.begun = True
+            self.out = memoryview(NOT_REST)
+            self._finish(b"")
+            self.connection.push(self, block([(b"content-type", b"application/json")], self.http_status))
+            return
+        try:
+            if self.incoming is not None:
+                self._submit(self.incoming)
+            elif isinstance(self.method, Talk):
+                self.finish(Status.OK)
+            elif self._buffer or self.watched is None:
+                raise schema_error("the request must be one whole message")
+        except RequestError as error:
+            self.refuse(error)
+
+    def settled(self) -> None:
+        """The model has spoken, or will not."""
+        if self.content is None:
+            self.refuse(self.error)
+        elif self.counted:
+            self._count(200)
+            self.connection.server.frontend.counters.add_rows(self.rows)
+            self.say(self.content, last=True)
+
+    def refuse(self, error: Exception | None) -> None:
+        """Answer with an error; anything but a :class:`RequestError` is the server's own fault."""
+        if self.finished:
+            return
+        if not isinstance(error, RequestError):
+            if self.counted:
+                self._count(500)
+            self.finish(Status.INTERNAL, FAILED)
+            return
+        if self.counted:
+            self.connection.server.frontend.counters.refused(error.reason)
+            self._count(error.status)
+        extra = b""
+        if "retry-after" in error.headers:
+            pause = int(error.headers["retry-after"]) * 1000
+            extra = literal(b"grpc-retry-pushback-ms", b"%d" % pause)
+        self.finish(status_of(error), error.message, extra)
+
+    def late(self) -> None:
+        """The request takes too long to arrive."""
+        self.refuse(too_slow())
+
+    def say(self, message: bytes, last: bool = False) -> None:
+        """Send one message, and with ``last`` that all is well."""
+        if self.finished:
+            return
+        framed = b"\0" + len(message).to_bytes(4, "big") + message
+        self.out = memoryview(bytes(self.out) + framed if self.out else framed)
+        start = None
+        if not self.begun:
+            self.begun = True
+            start = _START + self._echoes()
+        if last:
+            self._finish(_OK)
+        self.connection.push(self, start)
+
+    def finish(self, status: Status, message: str = "", extra: bytes = b"") -> None:
+        """End with a status; by itself where nothing was said yet."""
+        if self.finished:
+            return
+        words = literal(b"grpc-message", percent(message)) if message else b""
+        trailers = literal(b"grpc-status", b"%d" % status) + words + extra
+        if not self.begun:
+            self.begun = True
+            trailers = _START + self._echoes() + trailers
+        self._finish(trailers)
+        self.connection.push(self, None)
+
+    def abandon(self) -> None:
+        """The client has left, or wants no answer any more."""
+        self.finished = True
+        if self.counted:
+            self.connection.server.frontend.counters.refused(Reason.CLIENT_GONE)
+            self._count(499)  # nobody will see it; nginx made the number known
+        self.gone = True
+        if self.run is not None:
+            self.run.leave()
+        if self.incoming is not None and not self.complete:
+            self.let_go()
+        self.forget()
+
+    def forget(self) -> None:
+        """The answer is written, or never will be: a drain need not wait for it."""
+        if self.minded:
+            self.minded = False
+            self.connection.server.frontend.lifecycle.ended()
+
+    def let_go(self) -> None:
+        if self.incoming is not None:
+            self.incoming.let_go()
+
+    def look_again(self) -> None:
+        """Tell a watcher what changed."""
+        if isinstance(self.method, Watch) and self.watched is not None:
+            answer = self.method.answer(self.watched)
+            if answer != self.told:
+                self.told = answer
+                self.say(answer)
+
+    def _finish(self, trailers: bytes) -> None:
+        self.finished = True
+        self.trailers = trailers
+        if self.incoming is not None and not self.complete:
+            self.let_go()
+
+    def _echoes(self) -> bytes:
+        pairs = ((b"x-request-id", self.head.request_id), (b"traceparent", self.head.traceparent))
+        return b"".join(literal(name, value) for name, value in pairs if value is not None)
+
+    def _add(self, body: Body, data: bytes) -> None:
+        limit = self.connection.server.frontend.config.maxBodyBytes
+        if len(self._buffer) < _PREFIX_BYTES:
+            self._buffer += data[: _PREFIX_BYTES - len(self._buffer)]
+            if len(self._buffer) == _PREFIX_BYTES and int.from_bytes(self._buffer[1:5], "big") > limit:
+                raise too_large(limit)
+        body.add(data)
+
+    def _submit(self, body: Body) -> None:
+        frontend = self.connection.server.frontend
+        whole = body.whole()
+        try:
+            if len(whole) < _PREFIX_BYTES or int.from_bytes(whole[1:5], "big") != len(whole) - _PREFIX_BYTES:
+                raise schema_error("the request must be one whole message")
+            self.gzip = self._is_compressed(whole[0])
+            self.limit = frontend.config.maxBodyBytes
+            self.body = whole[_PREFIX_BYTES:]
+            frontend.submit(self)
+        except RequestError:
+            self.let_go()
+            raise
+
+    def _is_compressed(self, flag: int) -> bool:
+        if flag == 0:
+            return False
+        encoding = self.head.text(b"grpc-encoding", "identity")
+        if flag != 1 or encoding != "gzip":
+            raise schema_error(f"messages compressed by {show(encoding)} are not taken; send it with gzip")
+        return True
+
+    def _read_messages(self) -> None:
+        buffer = self._buffer
+        while len(buffer) >= _PREFIX_BYTES and not self.finished:
+            size = int.from_bytes(buffer[1:5], "big")
+            if size > _MAX_SMALL_BYTES:
+                raise too_large(_MAX_SMALL_BYTES)
+            if self._is_compressed(buffer[0]):
+                raise schema_error("only ModelInfer takes a compressed message")
+            if len(buffer) < _PREFIX_BYTES + size:
+                return
+            message = bytes(buffer[_PREFIX_BYTES : _PREFIX_BYTES + size])
+            del buffer[: _PREFIX_BYTES + size]
+            self._answer(message)
+
+    def _answer(self, message: bytes) -> None:
+        method = self.method
+        try:
+            if isinstance(method, Watch):
+                self.watched = message
+                self.look_again()
+            elif isinstance(method, Talk):
+                self.say(method.answer(message))
+                if len(self.out) > _MAX_UNSENT_BYTES:
+                    self.connection.drop_blocked(self)  # it asks on and on, and reads nothing
+            elif method is not None and not isinstance(method, Infer):
+                self.say(method.answer(message), last=True)
+        except RequestError:
+            raise
+        except Exception as error:
+            log.error("a method failed", exc_info=error)
+            self.refuse(error)
+
+    def _count(self, code: int) -> None:
+        self.counted = False
+        frontend = self.connection.server.frontend
+        seconds = perf_counter() - self.began
+        frontend.counters.answered(code, seconds)
+        if frontend.tracing is not None:
+            frontend.tracing.record(self.head, seconds, code)

@@ -1,0 +1,130 @@
+"""Headers of gRPC over HTTP/2: read by the hpack library, written without any state.
+
+A client sends the same headers again and again, and then HPACK (RFC 7541) makes each of them one byte that
+refers to a table. Such a block means the same as long as the table does not change, so it is read but once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import hpack
+
+from slipway_server.errors import schema_error
+from slipway_server.http.head import Head
+from slipway_server.rpc.frames import Code, ConnectionFaultError
+
+#: Bytes of all headers of a request, counted as HTTP/2 does.
+MAX_HEADER_BYTES = 32 * 1024
+#: What a client that shrinks its table below the usual size has to be told first: that none is used.
+NO_TABLE = b"\x20"
+_MAX_KEPT = 256
+_MAX_KEPT_BLOCK = 64
+_FORBIDDEN = {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+_PSEUDO = (b":method", b":scheme", b":path", b":authority")
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class MalformedError(Exception):
+    """Headers that HTTP/2 forbids; the stream has to be reset."""
+
+
+class HeaderReader:
+    """One connection's header blocks, in their order."""
+
+    def __init__(self) -> None:
+        self._decoder = hpack.Decoder(max_header_list_size=MAX_HEADER_BYTES)
+        self._kept: dict[bytes, Head] = {}
+
+    def read(self, block: bytes) -> Head:
+        """The head of a request; raises :class:`ConnectionFaultError`, or :class:`MalformedError`."""
+        head = self._kept.get(block)
+        if head is not None:
+            return head
+        headers, stays = self._decode(block)
+        head = _head(headers)
+        if stays and len(self._kept) < _MAX_KEPT:
+            self._kept[block] = head
+        return head
+
+    def skip(self, block: bytes) -> bool:
+        """Read headers that nobody wants, for what they do to the table; whether they may be trailers."""
+        headers, _ = self._decode(block)
+        return not any(name.startswith(b":") for name, _ in headers)
+
+    def _decode(self, block: bytes) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
+        """The headers, and whether all of them came from a table that is as before."""
+        try:
+            headers: Any = self._decoder.decode(block, raw=True)
+        except hpack.OversizedHeaderListError:
+            raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "the headers are too large") from None
+        except (hpack.HPACKError, UnicodeDecodeError, IndexError):
+            raise ConnectionFaultError(Code.COMPRESSION_ERROR, "the headers are not HPACK") from None
+        stays = len(block) <= _MAX_KEPT_BLOCK and all(0x80 < byte < 0xFF for byte in block)
+        if not stays:
+            self._kept.clear()
+        return headers, stays
+
+
+def _head(headers: Sequence[tuple[bytes, bytes]]) -> Head:
+    pseudo: dict[bytes, bytes] = {}
+    rest: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        if name.startswith(b":"):
+            if name not in _PSEUDO or name in pseudo or rest:
+                raise MalformedError
+            pseudo[name] = value
+            continue
+        if name in _FORBIDDEN or name != name.lower() or (name == b"te" and value != b"trailers"):
+            raise MalformedError
+        if name == b"content-length" and not (value.isdigit() and len(value) < 16):
+            raise MalformedError
+        rest.append((name, value))
+    if not all(pseudo.get(name) for name in _PSEUDO[:3]):
+        raise MalformedError
+    return Head(pseudo[b":method"].decode("latin-1"), pseudo[b":path"], rest)
+
+
+def seconds_of(head: Head) -> float | None:
+    """The client's own limit, from ``grpc-timeout``; raises :class:`RequestError` (400)."""
+    value = head.headers.get(b"grpc-timeout")
+    if value is None:
+        return None
+    text = value.decode("latin-1")
+    if not re.fullmatch(r"[0-9]{1,8}[HMSmun]", text):
+        raise schema_error("the header 'grpc-timeout' must be up to 8 digits and a unit, such as 500m")
+    return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A header as HPACK writes it when nobody is to remember it."""
+    return b"\x00" + _length(len(name)) + name + _length(len(value)) + value
+
+
+def block(pairs: Iterable[tuple[bytes, bytes]], status: bytes = b"200") -> bytes:
+    """The headers of a response."""
+    first = b"\x88" if status == b"200" else literal(b":status", status)
+    return first + b"".join(literal(*pair) for pair in pairs)
+
+
+def _length(size: int) -> bytes:
+    # RFC 7541, 5.1, with a prefix of 7 bits.
+    if size < 127:
+        return bytes((size,))
+    size -= 127
+    out = bytearray((127,))
+    while size >= 128:
+        out.append(size % 128 + 128)
+        size //= 128
+    out.append(size)
+    return bytes(out)
+
+
+def percent(text: str) -> bytes:
+    """A ``grpc-message``: what is not printable ASCII, percent-encoded."""
+    return b"".join(
+        bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
+        for byte in text.encode()
+    )

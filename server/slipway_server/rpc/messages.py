@@ -1,0 +1,202 @@
+"""``ModelInfer`` from the bytes of its request to those of its response.
+
+Follows the gRPC half of the Open Inference Protocol. Contents may be typed or raw, one way for all tensors of
+a message; the answer comes the way the request did, and raw where a tensor is FP16, which has no typed
+contents. Unlike JSON both hold NaN and infinity exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+
+from slipway_server.errors import listing, schema_error, show
+from slipway_server.protocol.decode import (
+    count_rows,
+    decode_outputs,
+    decode_shape,
+    decode_timeout,
+    from_bytes,
+    from_json,
+)
+from slipway_server.protocol.encode import to_bytes
+from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
+from slipway_server.rpc.layout import Layout, field_head, layout_of
+from slipway_server.rpc.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from slipway_server.runtime.model import Model
+
+_RAW_OUTPUT = ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
+_MAX_REMEMBERED = 256
+M = TypeVar("M", bound=Message)
+
+_CONTENTS = {
+    Datatype.BOOL: "bool_contents",
+    Datatype.UINT8: "uint_contents",
+    Datatype.UINT16: "uint_contents",
+    Datatype.UINT32: "uint_contents",
+    Datatype.UINT64: "uint64_contents",
+    Datatype.INT8: "int_contents",
+    Datatype.INT16: "int_contents",
+    Datatype.INT32: "int_contents",
+    Datatype.INT64: "int64_contents",
+    Datatype.FP32: "fp32_contents",
+    Datatype.FP64: "fp64_contents",
+    Datatype.BYTES: "bytes_contents",
+}
+
+
+def parse_message(kind: type[M], body: bytes) -> M:
+    """A protobuf message; raises :class:`RequestError` (400)."""
+    try:
+        return kind.FromString(body)
+    except DecodeError:
+        raise schema_error(f"the message is not an {kind.DESCRIPTOR.full_name}") from None
+
+
+class InferCodec:
+    """Reads requests for one model and version, and writes their answers."""
+
+    def __init__(self, name: str, version: str, check_name: Callable[[str, str | None], None]) -> None:
+        self._of = (name, version)
+        self._check_name = check_name
+        self._layouts: dict[int, Layout] = {}
+        self._heads: dict[tuple[object, ...], bytes] = {}
+
+    def decode(self, body: bytes, header_length: int | None, model: Model) -> InferRequest:  # noqa: ARG002
+        """Raises :class:`RequestError` (404 for another model, 400 for what does not fit this one)."""
+        layout = self._layouts.get(len(body))
+        if layout is not None and layout.fits(body):
+            return layout.request(body)
+        message = parse_message(ModelInferRequest, body)
+        self._check_name(message.model_name, message.model_version or None)
+        raw = len(message.raw_input_contents) > 0
+        arrays = _inputs(message, raw, model.inputs)
+        parameters = {name: _value(given) for name, given in message.parameters.items()}
+        timeout = decode_timeout({"parameters": parameters})
+        choices = decode_outputs(
+            {"outputs": [{"name": each.name} for each in message.outputs]}, model.output_names
+        )
+        raw = raw or any(model.outputs[choice.name].datatype is Datatype.FP16 for choice in choices)
+        if raw:
+            choices = tuple(OutputChoice(choice.name, True) for choice in choices)
+        request = InferRequest(message.id or None, arrays, choices, count_rows(arrays, model.inputs), timeout)
+        layout = layout_of(body, message.raw_input_contents, request)
+        if layout is not None:
+            if len(self._layouts) >= _MAX_REMEMBERED:
+                self._layouts.clear()
+            self._layouts[len(body)] = layout
+        return request
+
+    def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, None]:
+        """The response's bytes for the outputs that the request chose, in its order."""
+        if request.id is not None or not all(choice.binary for choice in request.outputs):
+            return self._message(request, tensors).SerializeToString(), None
+        # All but the numbers is the same for all answers of one shape; and the numbers come last.
+        key = tuple((tensor.name, tensor.array.shape, *tensor.parameters.values()) for tensor in tensors)
+        head = self._heads.get(key)
+        if head is None:
+            message = self._message(request, tensors)
+            del message.raw_output_contents[:]
+            if len(self._heads) >= _MAX_REMEMBERED:
+                self._heads.clear()
+            head = self._heads[key] = message.SerializeToString()
+        parts = [head]
+        for tensor in tensors:
+            blob = to_bytes(tensor)
+            parts += (field_head(_RAW_OUTPUT, len(blob)), blob)
+        return b"".join(parts), None
+
+    def _message(self, request: InferRequest, tensors: Sequence[Tensor]) -> ModelInferResponse:
+        name, version = self._of
+        message = ModelInferResponse(model_name=name, model_version=version, id=request.id or "")
+        for choice, tensor in zip(request.outputs, tensors, strict=True):
+            output = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
+            for key, value in tensor.parameters.items():
+                output.parameters[key].CopyFrom(_parameter(value))
+            if choice.binary:
+                message.raw_output_contents.append(to_bytes(tensor))
+                continue
+            values = tensor.array.reshape(-1).tolist()
+            if tensor.datatype is Datatype.BYTES:
+                values = [value.encode() for value in values]
+            getattr(output.contents, _CONTENTS[tensor.datatype]).extend(values)
+        return message
+
+
+def _inputs(message: ModelInferRequest, raw: bool, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    blobs = message.raw_input_contents
+    if raw and len(blobs) != len(message.inputs):
+        raise schema_error(
+            f"'raw_input_contents' has {len(blobs)} items for {len(message.inputs)} inputs; send one for each"
+        )
+    arrays: dict[str, Array] = {}
+    for position, tensor in enumerate(message.inputs):
+        name = tensor.name
+        spec = specs.get(name)
+        if spec is None:
+            raise schema_error(f"the model has no input {show(name)}; its inputs are {listing(list(specs))}")
+        if name in arrays:
+            raise schema_error(f"input {show(name)} is given twice; send each input once")
+        where = f"input {show(name)}"
+        if tensor.datatype != spec.datatype:
+            found = f"is {show(tensor.datatype)}" if tensor.datatype else "is missing"
+            raise schema_error(f"{where}: 'datatype' {found}; the model takes {spec.datatype}")
+        shape = decode_shape(list(tensor.shape), spec, where)
+        if not raw:
+            arrays[name] = _typed(tensor.contents, spec.datatype, shape, where)
+            continue
+        if tensor.HasField("contents"):
+            raise schema_error(f"{where}: has both 'contents' and 'raw_input_contents'; send one of them")
+        arrays[name] = from_bytes(
+            blobs[position], spec.datatype, shape, where, "the length of 'raw_input_contents' is"
+        )
+    missing = [name for name in specs if name not in arrays]
+    if missing:
+        raise schema_error(f"missing input {listing(missing)}; the model needs {listing(list(specs))}")
+    return arrays
+
+
+def _typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+    wanted = _CONTENTS.get(datatype)
+    if wanted is None:
+        raise schema_error(f"{where}: {datatype} has no typed contents; send it in 'raw_input_contents'")
+    others = [field.name for field, _ in contents.ListFields() if field.name != wanted]
+    if others:
+        raise schema_error(f"{where}: the contents are in {listing(others)}; {datatype} goes into '{wanted}'")
+    values: Sequence[Any] = getattr(contents, wanted)
+    if len(values) != prod(shape):
+        raise schema_error(
+            f"{where}: 'contents' has {len(values)} values; shape {list(shape)} needs {prod(shape)}"[:500]
+        )
+    if datatype is Datatype.BYTES:
+        return np.array(list(_texts(values, where)), dtype=object).reshape(shape)
+    if datatype.is_float:
+        return np.array(values, dtype=datatype.dtype).reshape(shape)
+    return from_json(list(values), datatype, shape, where)
+
+
+def _texts(values: Iterable[bytes], where: str) -> Iterable[str]:
+    for position, value in enumerate(values):
+        try:
+            yield value.decode()
+        except UnicodeDecodeError:
+            raise schema_error(f"{where}: string {position} is not UTF-8, which the model needs") from None
+
+
+def _value(parameter: InferParameter) -> object:
+    choice = parameter.WhichOneof("parameter_choice")
+    return None if choice is None else getattr(parameter, choice)
+
+
+def _parameter(value: str | int | float | bool) -> InferParameter:
+    if isinstance(value, bool):
+        return InferParameter(bool_param=value)
+    if isinstance(value, int):
+        return InferParameter(int64_param=value)
+    return (
+        InferParameter(string_param=value) if isinstance(value, str) else InferParameter(double_param=value)
+    )

@@ -1,0 +1,212 @@
+"""The serving ports without sockets: bytes go in as the event loop would hand them over, and are judged.
+
+Each case has connections of its own; what it must leave behind is nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from slipway_server.errors import Reason
+from slipway_server.frontend import Frontend
+from slipway_server.http import protocol
+from slipway_server.http.protocol import HttpProtocol
+from slipway_server.http.responses import Response, Writer
+from slipway_server.http.server import HttpServer
+from slipway_server.lifecycle import Lifecycle
+from slipway_server.metrics.board import CODE_SLOTS, REASON_SLOTS, Board, Counters
+from slipway_server.rpc.connection import Connection
+from slipway_server.rpc.server import RpcServer
+from slipway_server.runtime.model import Model
+from slipway_server.runtime.profile import Profile
+from slipway_server.runtime.served import Served
+from slipway_server.settings import Serving
+
+#: A case that takes longer hangs.
+PATIENCE_SECONDS = 10.0
+#: The two models, by how they are run: requests share calls, or each runs alone.
+MODELS = {"identity": Profile(True, True, 128), "every_datatype": Profile(inline=True)}
+
+
+class FaultError(Exception):
+    """The server did what it must not do, whatever it is sent."""
+
+
+class Port:
+    """One model behind both of its ports."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: Path, profile: Profile) -> None:
+        self.loop = loop
+        self.board = Board(1)
+        self._log = _Log()
+        self.frontend = Frontend(
+            Serving("fraud", "3", "sha256:" + "0" * 64), Lifecycle(0), Counters(self.board.row(0))
+        )
+        self.served = Served(Model(path, 1), "fraud", "3", profile)
+        loop.run_until_complete(self._start())
+        # What is left to linger would only pile up: thousands of cases fit into the time.
+        protocol.LINGER_SECONDS = 0.0
+        self.http = HttpServer(self.frontend)
+        self._seen = _Judge()
+        self.http.writer = self._seen
+        self.rpc = RpcServer(self.frontend)
+
+    async def _start(self) -> None:
+        self.frontend.engine.start(self.served)
+        self.frontend.lifecycle.loaded = True
+
+    def close(self) -> None:
+        self._log.close()
+        self.frontend.engine.close()
+
+    def speak_http(self, pieces: Iterable[bytes]) -> bytes:
+        """Everything that is answered on a connection of HTTP/1.1 to these pieces."""
+        self.http.heads.clear()
+        connection = HttpProtocol(self.http)
+        return self._speak(
+            connection,
+            pieces,
+            lambda: any(each.complete and each.out is None for each in connection._queue),
+        )
+
+    def speak_grpc(self, pieces: Iterable[bytes]) -> bytes:
+        """The same on a connection of gRPC."""
+        connection = Connection(self.rpc)
+        return self._speak(
+            connection,
+            pieces,
+            lambda: any(
+                each.complete and not each.finished and each.watched is None
+                for each in connection.streams.values()
+            ),
+        )
+
+    def _speak(
+        self, connection: HttpProtocol | Connection, pieces: Iterable[bytes], waits: Callable[[], bool]
+    ) -> bytes:
+        wire = Wire(self.loop, connection)
+        connection.connection_made(wire)
+        for piece in pieces:
+            self._run_while(lambda: wire.paused and not wire.closed and waits())
+            if wire.closed:
+                break
+            connection.data_received(piece)
+        self._run_while(lambda: not wire.closed and waits())
+        if not wire.closed and not connection.eof_received():
+            wire.close()
+        self._run_while(lambda: not wire.closed and waits())
+        wire.close()
+        self._run_while(lambda: not wire.lost or self.frontend.budget.used > 0)
+        self._judge()
+        return bytes(wire.sent)
+
+    def _run_while(self, condition: Callable[[], bool]) -> None:
+        began = time.perf_counter()
+        while condition():
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+            if time.perf_counter() - began > PATIENCE_SECONDS:
+                raise FaultError("it hangs")
+
+    def _judge(self) -> None:
+        if self._seen.faults:
+            raise FaultError(self._seen.faults.pop())
+        if self._log.errors:
+            raise FaultError(f"an error was logged: {self._log.errors.pop()}")
+        total, frontend, http = self.board.total, self.frontend, self.http
+        left = {
+            "requests in flight": frontend.counters.in_flight,
+            "requests kept in mind": frontend.lifecycle.in_flight,
+            "bytes of bodies": frontend.budget.used,
+            "connections": len(http.connections) + len(http.reading) + len(http.stalled) + len(http.tasks),
+            "gRPC connections": len(self.rpc.connections),
+            "answers with 500": total(CODE_SLOTS[500]),
+            "requests turned away": total(REASON_SLOTS[Reason.OVERLOAD])
+            + total(REASON_SLOTS[Reason.NOT_READY]),
+            "503 without a deadline": total(CODE_SLOTS[503]) - total(REASON_SLOTS[Reason.DEADLINE]),
+        }
+        wrong = {name: count for name, count in left.items() if count}
+        if wrong:
+            raise FaultError(f"there are {wrong}")
+
+
+class Wire(asyncio.Transport):
+    """A connection whose client reads everything."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: asyncio.Protocol) -> None:
+        super().__init__()
+        self.sent = bytearray()
+        self.closed = self.lost = self.paused = False
+        self._loop = loop
+        self._connection = connection
+
+    def write(self, data: Any) -> None:
+        if not self.closed:
+            self.sent += data
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._loop.call_soon(self._lose)
+
+    def abort(self) -> None:
+        self.close()
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def _lose(self) -> None:
+        self._connection.connection_lost(None)
+        self.lost = True
+
+
+class _Judge(Writer):
+    """Looks at each response on its way out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+
+    def head(self, response: Response, extra: Iterable[tuple[bytes, bytes]]) -> bytes:
+        late = response.status == 503 and (b"retry-after", b"1") in response.headers
+        if response.status >= 500 and not late:
+            self.faults.append(f"{response.status}: {response.body[:500]!r}")
+        elif response.status >= 400:
+            words = orjson.loads(response.body)
+            if not all(type(word) is str and 2 < len(word) < 2000 for word in words.values()):
+                self.faults.append(f"an error in no words: {response.body[:500]!r}")
+        return super().head(response, extra)
+
+
+class _Log(logging.Handler):
+    """Keeps what the server says of its own faults, its loop's included."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[str] = []
+        for name in ("slipway_server", "asyncio"):
+            logging.getLogger(name).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.errors.append(self.format(record))
+
+    def close(self) -> None:
+        for name in ("slipway_server", "asyncio"):
+            logging.getLogger(name).removeHandler(self)
+        super().close()

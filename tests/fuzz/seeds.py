@@ -1,0 +1,161 @@
+"""Cases from which a fuzzer starts: one of each kind of request, whole and well-formed or nearly so."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+from slipway_server.rpc import health_pb2, reflection_pb2
+from slipway_server.rpc import open_inference_pb2 as oip
+from slipway_server.rpc.frames import END_HEADERS, END_STREAM, Kind, frame, settings, window_update
+from tests.fuzz.targets import GZIP, METHODS, ROUTES, TWICE, call_headers
+
+_X = {"name": "x", "datatype": "FP32", "shape": [1, 3]}
+_VALUES = {"BOOL": True, "BYTES": "é"}
+_DATATYPES = (
+    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "FP32", "FP64", "BYTES"),
+)
+_RAW = {"BOOL": b"\1", "UINT8": b"\1", "INT8": b"\1", "BYTES": b"\2\0\0\0ab"}
+_RAW |= dict.fromkeys(("UINT16", "INT16", "FP16"), b"\0\x3c")
+_RAW |= dict.fromkeys(("UINT32", "INT32", "FP32"), b"\0\0\x80\x3f")
+_RAW |= dict.fromkeys(("UINT64", "INT64", "FP64"), b"\0" * 8)
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Cases by target."""
+    return {"http": _http(), "body": _body(), "http2": _http2(), "message": _message()}
+
+
+def _json(**members: Any) -> bytes:
+    return json.dumps(members).encode()
+
+
+def _infer(**members: Any) -> bytes:
+    return _json(inputs=[_X | {"data": [1, 2.5, -3e4]}], **members)
+
+
+def _every(binary: bool) -> tuple[bytes, bytes]:
+    """A document for the model of all datatypes, and its binary part."""
+    inputs: list[dict[str, Any]] = []
+    for name in _DATATYPES:
+        made: dict[str, Any] = {"name": f"in_{name}", "datatype": name, "shape": [1, 1]}
+        if binary:
+            made["parameters"] = {"binary_data_size": len(_RAW[name])}
+        else:
+            made["data"] = [_VALUES.get(name, 1)]
+        inputs.append(made)
+    text = _json(inputs=inputs, parameters={"binary_data_output": binary})
+    return text, b"".join(_RAW[name] for name in _DATATYPES) if binary else b""
+
+
+def _request(line: bytes, *fields: bytes, content: bytes = b"") -> bytes:
+    return b"\r\n".join([line + b" HTTP/1.1", b"host: a", *fields, b"", content])
+
+
+def _http() -> list[bytes]:
+    infer, text = b"POST /v2/models/fraud/infer", _infer(id="a")
+    length = b"content-length: %d" % len(text)
+    trace = b"a" * 32 + b"-" + b"b" * 16
+    plain = _request(infer, length, content=text)
+    chunks = b"5\r\n%b\r\n%x;a=b\r\n%b\r\n0\r\nt: u\r\n\r\n" % (text[:5], len(text) - 5, text[5:])
+    cases = [
+        plain,
+        plain * 3,
+        _request(b"GET /v2/models/fraud/versions/3"),
+        _request(b"HEAD /v2/health/ready", b"connection: close"),
+        _request(b"GET /v2/models/fraud/openapi.json", b"x-request-id: 7"),
+        _request(b"GET /v1/models/fraud") + _request(b"GET /version"),
+        _request(b"GET http://a/v2?b=c%20d"),
+        b"GET /v2/health/live HTTP/1.0\r\n\r\n",
+        _request(infer, b"transfer-encoding: chunked", content=chunks),
+        _request(infer, length, b"expect: 100-continue", content=text),
+        _request(infer, length, b"upgrade: h2c", b"connection: upgrade", content=text),
+        _request(infer, length, b"timeout: 1.5", b"traceparent: 00-" + trace + b"-01", content=text),
+        _request(infer, length, b"content-length: 3", content=text),
+        _request(infer, b"content-length: 9999", content=text),
+    ]
+    return [bytes([choice]) + case for case in cases for choice in (0, 2, 5)]
+
+
+def _body() -> list[bytes]:
+    def case(route: int, content: bytes, split: int = 0, every: int = 0, how: int = 0) -> bytes:
+        return bytes([how | route << 1 | every]) + split.to_bytes(2, "big") + content
+
+    assert len(ROUTES) == 4
+    all_text, _ = _every(False)
+    head, blobs = _every(True)
+    own = _json(inputs=[_X | {"parameters": {"binary_data_size": 12}}], outputs=[{"name": "y"}])
+    rows = [[1, 2, 3], [4, 5, 6]]
+    return [
+        case(0, _infer()),
+        case(0, _infer(id="a", parameters={"timeout": 10**6, "binary_data_output": True}), how=TWICE),
+        case(0, _json(inputs=[_X | {"shape": [2, 3], "data": rows}], outputs=[]), how=GZIP),
+        case(0, all_text, every=1),
+        case(1, own + struct.pack("<3f", 1, float("nan"), 3), len(own), how=TWICE),
+        case(1, head + blobs, len(head), every=1),
+        case(2, _json(instances=rows)),
+        case(2, _json(inputs={"x": rows})),
+        case(2, _json(instances=[{f"in_{name}": [_VALUES.get(name, 1)] for name in _DATATYPES}]), every=1),
+        case(3, _json(inputs=rows, params={"a": 1})),
+        case(3, _json(dataframe_split={"columns": ["a", "b", "c"], "index": [0, 1], "data": rows})),
+        case(3, _json(dataframe_records=[{f"in_{n}": [_VALUES.get(n, 1)] for n in _DATATYPES}]), every=1),
+    ]
+
+
+def _infer_message() -> oip.ModelInferRequest:
+    tensor = oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
+    tensor.contents.fp32_contents.extend([1, 2, 3])
+    asked = oip.ModelInferRequest(model_name="fraud", model_version="3", id="a", inputs=[tensor])
+    asked.parameters["timeout"].int64_param = 10**6
+    asked.outputs.add(name="y")
+    return asked
+
+
+def _every_message() -> oip.ModelInferRequest:
+    asked = oip.ModelInferRequest(model_name="fraud", raw_input_contents=[_RAW[n] for n in _DATATYPES])
+    for name in _DATATYPES:
+        asked.inputs.add(name=f"in_{name}", datatype=name, shape=[1, 1])
+    return asked
+
+
+def _message() -> list[bytes]:
+    raw = oip.ModelInferRequest(model_name="fraud", raw_input_contents=[b"\0" * 12])
+    raw.inputs.add(name="x", datatype="FP32", shape=[1, 3])
+    asked = reflection_pb2.ServerReflectionRequest
+    cases = [
+        (0, _infer_message()),
+        (0, raw),
+        (1, _every_message()),
+        (2, oip.ModelMetadataRequest(name="fraud", version="3")),
+        (4, oip.ModelReadyRequest(name="fraud")),
+        (6, health_pb2.HealthCheckRequest(service="grpc.health.v1.Health")),
+        (8, asked(list_services="*")),
+        (8, asked(file_containing_symbol="inference.GRPCInferenceService")),
+        (8, asked(file_by_filename="health.proto")),
+    ]
+    return [bytes([choice]) + made.SerializeToString() for choice, made in cases]
+
+
+def _http2() -> list[bytes]:
+    text = _infer_message().SerializeToString()
+    content = b"\0" + len(text).to_bytes(4, "big") + text
+    headers = call_headers(METHODS[0])
+
+    def call(stream: int) -> bytes:
+        return frame(Kind.HEADERS, END_HEADERS, stream, headers) + frame(
+            Kind.DATA, END_STREAM, stream, content
+        )
+
+    watch = call_headers(b"/grpc.health.v1.Health/Watch")
+    cases = [
+        call(1) + call(3),
+        frame(Kind.HEADERS, 0, 1, headers[:20]) + frame(Kind.CONTINUATION, END_HEADERS, 1, headers[20:]),
+        frame(Kind.HEADERS, END_HEADERS, 1, watch) + frame(Kind.DATA, END_STREAM, 1, b"\0" * 5),
+        settings({4: 5, 1: 0, 5: 20000}) + call(1) + window_update(1, 900) + window_update(0, 900),
+        frame(Kind.PING, 0, 0, b"12345678") + call(1) + frame(Kind.RST_STREAM, 0, 1, b"\0\0\0\x08"),
+        frame(Kind.PRIORITY, 0, 1, b"\0\0\0\3\7") + frame(Kind.GOAWAY, 0, 0, b"\0" * 8),
+        call(1)[: -len(content) - 9] + frame(Kind.DATA, 8, 1, b"\2" + content + b"\0\0"),
+    ]
+    return [bytes([choice]) + case for case in cases for choice in (0, 2, 5)]

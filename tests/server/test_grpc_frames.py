@@ -1,0 +1,279 @@
+"""Frames of HTTP/2 that no client of good will sends, against one connection without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import hpack
+import pytest
+
+from slipway_server.frontend import Frontend
+from slipway_server.lifecycle import Lifecycle
+from slipway_server.metrics.board import Board, Counters
+from slipway_server.rpc.connection import Connection
+from slipway_server.rpc.frames import PREFACE, Code, Kind, frame, settings
+from slipway_server.rpc.open_inference_pb2 import ModelInferRequest
+from slipway_server.rpc.reflection_pb2 import ServerReflectionRequest
+from slipway_server.rpc.server import RpcServer
+from slipway_server.runtime.model import Model
+from slipway_server.runtime.profile import Profile
+from slipway_server.runtime.served import Served
+from slipway_server.settings import Serving
+from tests.server import onnx_models
+
+INFER = b"/inference.GRPCInferenceService/ModelInfer"
+PATHS = [INFER] * 4 + [
+    b"/inference.GRPCInferenceService/ModelMetadata",
+    b"/grpc.health.v1.Health/Watch",
+    b"/grpc.health.v1.Health/Check",
+    b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    b"/nothing",
+]
+ODD = [
+    (b"grpc-timeout", b"1S"),
+    (b"grpc-timeout", b"99999999999"),
+    (b"content-length", b"100"),
+    (b"grpc-encoding", b"gzip"),
+    (b"traceparent", b"\xff\xfe"),
+    (b"Upper", b"case"),
+    (b"connection", b"close"),
+]
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+def good_body() -> bytes:
+    tensor = ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
+    tensor.contents.fp32_contents.extend([1, 2, 3])
+    message = ModelInferRequest(model_name="fraud", inputs=[tensor]).SerializeToString()
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RpcServer]:
+    onnx_models.save(onnx_models.identity(), tmp_path)
+    model = Model(tmp_path / "model.onnx", 1)
+    config = Serving("fraud", "3", "sha256:" + "0" * 64, maxBodyBytes=200_000)
+    frontend = Frontend(config, Lifecycle(0), Counters(Board(1).row(0)))
+    frontend.engine.start(Served(model, "fraud", "3", Profile(True, True, 128, {1: 1e-6})))
+    frontend.lifecycle.loaded = True
+    yield RpcServer(frontend)
+    frontend.engine.close()
+
+
+def opened(server: RpcServer) -> tuple[Connection, Transport]:
+    connection, transport = Connection(server), Transport()
+    connection.connection_made(transport)
+    connection.data_received(PREFACE + settings({}))
+    return connection, transport
+
+
+def frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Kind, flags, stream and payload of each frame, all of them whole."""
+    position = 0
+    while position < len(data):
+        size = int.from_bytes(data[position : position + 3], "big")
+        stream = int.from_bytes(data[position + 5 : position + 9], "big")
+        payload = bytes(data[position + 9 : position + 9 + size])
+        assert len(payload) == size
+        yield data[position + 3], data[position + 4], stream, payload
+        position += 9 + size
+
+
+def statuses(data: bytes) -> Counter[str]:
+    """How often each status of gRPC and each reason to end the connection was given."""
+    found: Counter[str] = Counter()
+    decoder = hpack.Decoder()
+    for kind, _, _, payload in frames(data):
+        if kind == Kind.HEADERS:
+            found.update(str(value) for name, value in decoder.decode(payload) if name == "grpc-status")
+        elif kind == Kind.GOAWAY:
+            found[Code(int.from_bytes(payload[4:8], "big")).name] += 1
+    return found
+
+
+def damaged(dice: random.Random, data: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(dice.randint(1, 6)):
+        if changed:
+            changed[dice.randrange(len(changed))] = dice.randrange(256)
+    return bytes(changed)
+
+
+def request(dice: random.Random, encoder: hpack.Encoder, stream: int) -> bytes:
+    headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", dice.choice(PATHS))]
+    headers += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+    if dice.random() < 0.3:
+        headers.append(dice.choice(ODD))
+    if dice.random() < 0.1:
+        dice.shuffle(headers)
+    block = encoder.encode(headers)
+    if dice.random() < 0.1:
+        block = damaged(dice, block)
+    body = good_body() if dice.random() < 0.7 else dice.randbytes(dice.randint(0, 60))
+    if dice.random() < 0.4:
+        body = damaged(dice, body)
+    cut = dice.randint(0, len(body))
+    return b"".join(
+        [
+            frame(Kind.HEADERS, 0x5 if dice.random() < 0.1 else 0x4, stream, block),
+            frame(Kind.DATA, 0, stream, body[:cut]),
+            frame(Kind.DATA, int(dice.random() < 0.9), stream, body[cut:]),
+        ]
+    )
+
+
+def noise(dice: random.Random, stream: int) -> bytes:
+    size = dice.choice([0, 4, 5, 6, 8, 8, dice.randint(0, 40)])
+    flags = dice.choice([0, 1, 4, 5, 8, 0x20, dice.randrange(256)])
+    where = dice.choice([0, 1, 3, stream, max(1, stream - 2), dice.randrange(2**31)])
+    return frame(dice.randrange(11), flags, where, dice.randbytes(size))
+
+
+async def test_no_series_of_frames_breaks_a_connection_or_leaves_anything_behind(server: RpcServer) -> None:
+    dice, found = random.Random(7), Counter[str]()
+    for _ in range(1500):
+        connection, transport = opened(server)
+        encoder, stream = hpack.Encoder(), 1
+        for _ in range(dice.randint(1, 12)):
+            if dice.random() < 0.6:
+                data, stream = request(dice, encoder, stream), stream + 2
+            else:
+                data = noise(dice, stream)
+            while data and not transport.closed:
+                cut = len(data) if dice.random() < 0.7 else dice.randint(1, len(data))
+                connection.data_received(data[:cut])
+                data = data[cut:]
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        found += statuses(transport.written)
+        connection.connection_lost(None)
+    frontend = server.frontend
+    assert (frontend.lifecycle.in_flight, frontend.counters.in_flight, frontend.budget.used) == (0, 0, 0)
+    assert not server.connections
+    assert "13" not in found
+    # It did get to each of the places.
+    assert {"0", "3", "5", "8", "12", "PROTOCOL_ERROR", "FRAME_SIZE_ERROR", "COMPRESSION_ERROR"} <= set(found)
+
+
+async def test_an_answer_waits_for_the_clients_window_and_goes_on_with_it(server: RpcServer) -> None:
+    connection, transport = opened(server)
+    connection.data_received(settings({4: 7}))  # type: ignore[dict-item]
+    headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", INFER)]
+    block = hpack.Encoder().encode([*headers, (b"content-type", b"application/grpc")])
+    connection.data_received(frame(1, 4, 1, block) + frame(0, 1, 1, good_body()))
+    await asyncio.sleep(0.01)
+
+    def sent() -> bytes:
+        return b"".join(
+            payload for kind, _, stream, payload in frames(transport.written) if (kind, stream) == (0, 1)
+        )
+
+    assert len(sent()) == 7
+    assert statuses(transport.written)["0"] == 0
+    connection.data_received(frame(8, 0, 1, (5).to_bytes(4, "big")))
+    assert len(sent()) == 12
+    connection.data_received(settings({4: 1000}))  # type: ignore[dict-item]
+    assert len(sent()) == 5 + int.from_bytes(sent()[1:5], "big")
+    assert statuses(transport.written)["0"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [(Kind.PING, bytes(8)), (Kind.SETTINGS, b""), (Kind.RST_STREAM, bytes(4)), (Kind.PRIORITY, bytes(5))],
+)
+async def test_frames_without_end_that_ask_for_nothing_end_the_connection(
+    server: RpcServer, kind: Kind, payload: bytes
+) -> None:
+    connection, transport = opened(server)
+    block = hpack.Encoder().encode([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/x")])
+    connection.data_received(frame(Kind.HEADERS, 0x5, 1, block))
+    stream = 1 if kind in (Kind.RST_STREAM, Kind.PRIORITY) else 0
+    for _ in range(3000):
+        connection.data_received(frame(kind, 0, stream, payload))
+    assert transport.closed
+    assert statuses(transport.written)["ENHANCE_YOUR_CALM"] == 1
+
+
+async def test_a_client_that_asks_on_and_reads_nothing_is_dropped(server: RpcServer) -> None:
+    connection, transport = opened(server)
+    headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", PATHS[-2])]
+    block = hpack.Encoder().encode([*headers, (b"content-type", b"application/grpc")])
+    connection.data_received(frame(Kind.HEADERS, 0x4, 1, block))
+    asked = ServerReflectionRequest(
+        file_containing_symbol="inference.GRPCInferenceService"
+    ).SerializeToString()
+    message = b"\0" + len(asked).to_bytes(4, "big") + asked
+    for _ in range(400):
+        connection.data_received(frame(Kind.DATA, 0, 1, message))
+    ends = [
+        Code(int.from_bytes(rest, "big"))
+        for kind, *_, rest in frames(transport.written)
+        if kind == Kind.RST_STREAM
+    ]
+    assert ends == [Code.CANCEL]
+    assert not connection.streams
+    assert server.frontend.lifecycle.in_flight == 0
+
+
+async def test_a_large_frame_has_its_own_time_to_arrive_and_half_a_frame_no_more(server: RpcServer) -> None:
+    connection, _ = opened(server)
+    assert connection.reading_since == 0.0
+    ping = frame(Kind.PING, 0, 0, bytes(8))
+    connection.data_received(ping[:5])
+    began = connection.reading_since
+    assert began > 0
+    connection.data_received(ping[5:7])
+    assert connection.reading_since == began
+    connection.data_received(ping[7:] + ping[:3])
+    assert connection.reading_since > began
+
+
+async def test_headers_that_go_on_without_end_are_cut_off(server: RpcServer) -> None:
+    connection, transport = opened(server)
+    connection.data_received(frame(Kind.HEADERS, 0, 1, b""))
+    for _ in range(100):
+        connection.data_received(frame(Kind.CONTINUATION, 0, 1, bytes(1000)))
+    assert transport.closed
+    assert statuses(transport.written)["ENHANCE_YOUR_CALM"] == 1
+
+
+async def test_calls_beyond_the_limit_are_refused_and_may_be_sent_again(server: RpcServer) -> None:
+    connection, transport = opened(server)
+    encoder = hpack.Encoder()
+    headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", INFER)]
+    for number in range(258):
+        block = encoder.encode([*headers, (b"content-type", b"application/grpc")])
+        connection.data_received(frame(Kind.HEADERS, 0x4, 2 * number + 1, block))
+    refused = [stream for kind, _, stream, payload in frames(transport.written) if kind == Kind.RST_STREAM]
+    assert refused == [513, 515]
+    connection.connection_lost(None)
+    assert server.frontend.counters.in_flight == 0

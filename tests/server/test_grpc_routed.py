@@ -1,0 +1,81 @@
+"""The real model server behind the real router: gRPC and REST on one port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import httpx
+import pytest
+
+from slipway.core.router.routes import Arm, Route
+from slipway.infra.routers import read_router
+from slipway_server.rpc import open_inference_pb2 as oip
+from tests.server.conftest import Start
+from tests.server.running import Server, tensor
+from tests.unit.router.running import free_port, running_router
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+@pytest.fixture(scope="session")
+def stack() -> str:
+    return "own"
+
+
+def arm(server: Server, revision: str) -> Arm:
+    return Arm(revision, "127.0.0.1", server.http_port, server.grpc_port)
+
+
+async def load(port: int, answers: Counter[str], until: asyncio.Event) -> None:
+    """Calls over one connection, 16 at a time; how often each version answered, or each status came."""
+    given = oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
+    given.contents.fp32_contents.extend([1, 2, 3])
+    message = oip.ModelInferRequest(model_name="fraud", inputs=[given]).SerializeToString()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        infer = channel.unary_unary(INFER, None, oip.ModelInferResponse.FromString)
+
+        async def one() -> None:
+            while not until.is_set():
+                try:
+                    answer = await infer(message, timeout=10)
+                    answers[answer.model_version] += 1
+                except grpc.aio.AioRpcError as error:
+                    answers[error.code().name] += 1
+
+        await asyncio.gather(*(one() for _ in range(16)))
+
+
+async def test_grpc_is_split_among_revisions_and_one_that_leaves_costs_no_call(
+    start: Start, tmp_path: Path
+) -> None:
+    stable = start("identity", modelVersion="3", drainSeconds=3)
+    canary = start("identity", modelVersion="4", drainSeconds=3)
+    for server in (stable, canary):
+        server.wait_until_ready()
+    route = Route("fraud", free_port(), arm(stable, "aaaaaaaaaa"), arm(canary, "bbbbbbbbbb"), weight=50)
+    answers: Counter[str] = Counter()
+    until = asyncio.Event()
+    async with running_router(tmp_path, [route]) as router:
+        calls = asyncio.create_task(load(route.listener, answers, until))
+        await asyncio.sleep(1)
+        assert answers["3"] > 20
+        assert answers["4"] > 20
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{route.listener}") as client:
+            document = {"inputs": [tensor("x", "FP32", [1, 3], [1, 2, 3])]}
+            versions = [
+                (await client.post(canary.infer_path, json=document)).json()["model_version"]
+                for _ in range(50)
+            ]
+        assert set(versions) == {"3", "4"}
+        canary.terminate()
+        assert await asyncio.to_thread(canary.wait) == 0
+        await asyncio.sleep(0.5)
+        until.set()
+        await calls
+        counted = (await read_router(router.address)).arms
+    assert set(answers) == {"3", "4"}, "a call failed"
+    assert counted["fraud", "aaaaaaaaaa"].counters.errors == 0

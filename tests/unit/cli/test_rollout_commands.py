@@ -1,0 +1,182 @@
+"""``kubectl slipway``: what it draws, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.cli.command import asked
+from slipway.cli.drawing import draw
+from slipway.cli.errors import CommandError
+from slipway.cli.main import main
+from slipway.cli.plan import describe
+from slipway.core.resource import Resource, read
+from slipway.core.revision import Settings
+
+NOW = datetime(2026, 11, 24, 12, 5, tzinfo=UTC)
+DIGEST = "sha256:" + "1" * 64
+STABLE = {"revision": "aaaaaaaaaa", "version": "1", "digest": DIGEST, "replicas": 2, "readyReplicas": 2}
+CANARY = {"revision": "bbbbbbbbbb", "version": "2", "digest": DIGEST, "replicas": 1, "readyReplicas": 1}
+ROLLOUT = {
+    "phase": "Progressing",
+    "revision": "bbbbbbbbbb",
+    "id": "bbbbbbbbbb.1",
+    "step": 1,
+    "startedAt": "2026-11-24T12:00:00Z",
+    "stepStartedAt": "2026-11-24T12:04:00Z",
+    "weight": 10,
+    "canaryReplicas": 1,
+    "lookedAt": "2026-11-24T12:04:50Z",
+    "gates": [{"name": "error-rate", "verdict": "Inconclusive", "message": "canary 1 errors in 120"}],
+    "message": "gathers evidence",
+}
+REJECTED = {
+    "revision": "cccccccccc",
+    "digest": DIGEST,
+    "id": "cccccccccc.1",
+    "rejectedAt": "2026-11-24T11:00:00Z",
+    "message": "gate error-rate: canary 14 errors in 1,210",
+}
+MODEL = {
+    "uri": "mlflow://fraud/1",
+    "resolvedURI": "mlflow://fraud/1",
+    "version": "1",
+    "digest": DIGEST,
+    "bytes": 1,
+}
+
+
+def resource(annotations: dict[str, str] | None = None, **status: Any) -> Resource:
+    return read(manifest(annotations, **status))
+
+
+def manifest(annotations: dict[str, str] | None = None, **status: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "slipway.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "fraud", "namespace": "payments", "uid": "u", "annotations": annotations or {}},
+        "spec": {"model": {"uri": "mlflow://fraud/1"}, "rollout": {"strategy": "Canary"}},
+        "status": status,
+    }
+
+
+def test_a_canary_in_analysis_is_drawn_with_steps_evidence_and_time_to_go() -> None:
+    text = draw(resource(stable=STABLE, canary=CANARY, canaryWeight=10, rollout=ROLLOUT), NOW)
+    assert text.splitlines() == [
+        "payments/fraud",
+        "  stable  ██████████████████░░  90%  version 1, revision aaaaaaaaaa, 2/2 pods ready",
+        "  canary  ██░░░░░░░░░░░░░░░░░░  10%  version 2, revision bbbbbbbbbb, 1/1 pods ready",
+        "",
+        "rollout bbbbbbbbbb.1: Progressing since 5 min",
+        "  ✓ 10% of the traffic",
+        "  → wait for evidence",
+        "    50% of the traffic",
+        "    wait for evidence",
+        "  gathers evidence",
+        "  gate error-rate: Inconclusive; canary 1 errors in 120",
+        "  next look in 20 s",
+        "  without a verdict in 59 min: Pause",
+    ]
+
+
+def test_routers_that_lag_behind_are_told() -> None:
+    text = draw(resource(stable=STABLE, canary=CANARY, canaryWeight=0, rollout=ROLLOUT), NOW)
+    assert "  routers send 0%, 10% is asked for" in text.splitlines()
+
+
+def test_what_was_rejected_is_told_with_its_reason() -> None:
+    lines = draw(resource(stable=STABLE, rejected=[REJECTED]), NOW).splitlines()
+    assert "rejected; kubectl slipway retry lets the newest in again" in lines
+    assert "  cccccccccc  2026-11-24T11:00:00Z  gate error-rate: canary 14 errors in 1,210" in lines
+
+
+def test_before_anything_serves_that_is_said() -> None:
+    assert "  nothing serves yet" in draw(resource(), NOW).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("command", "annotation", "value"),
+    [
+        ("promote", "slipway.dev/promote", "bbbbbbbbbb.1/1"),
+        ("promote-full", "slipway.dev/promote-full", "bbbbbbbbbb.1"),
+        ("abort", "slipway.dev/abort", "bbbbbbbbbb.1"),
+        ("pause", "slipway.dev/pause", "bbbbbbbbbb.1"),
+    ],
+)
+def test_a_command_names_the_rollout_that_it_is_for(command: str, annotation: str, value: str) -> None:
+    found = asked(command, resource(stable=STABLE, canary=CANARY, rollout=ROLLOUT))
+    assert found[:2] == (annotation, value)
+
+
+def test_resume_takes_the_pause_away() -> None:
+    paused = {"slipway.dev/pause": "bbbbbbbbbb.1"}
+    assert asked("resume", resource(paused, rollout=ROLLOUT))[:2] == ("slipway.dev/pause", None)
+
+
+def test_retry_names_the_newest_rejection() -> None:
+    found = asked(
+        "retry", resource(stable=STABLE, rejected=[{**REJECTED, "id": "old.1", "revision": "old"}, REJECTED])
+    )
+    assert found[:2] == ("slipway.dev/retry", "cccccccccc.1")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        ("promote", {"stable": STABLE}, "fraud has no rollout under way; kubectl slipway status fraud"),
+        ("retry", {"stable": STABLE}, "fraud has no rejected revision that could be tried again"),
+        ("resume", {"rollout": ROLLOUT}, "fraud was not paused by kubectl slipway pause"),
+        ("promote", {"rollout": {**ROLLOUT, "phase": "Aborting"}}, "is being aborted"),
+    ],
+)
+def test_a_command_for_nothing_is_refused_with_words(command: str, status: dict[str, Any], says: str) -> None:
+    with pytest.raises(CommandError, match=says):
+        asked(command, resource(**status))
+
+
+def planned(change: dict[str, Any], live: dict[str, Any] | None) -> list[str]:
+    wanted = manifest()
+    wanted.pop("status")
+    wanted["spec"] |= change
+    return list(describe(wanted, live, Settings("slipway.dev/server:dev"), NOW))
+
+
+def test_the_plan_of_a_new_resource_names_its_objects() -> None:
+    lines = planned({}, None)
+    assert "  revision  the first one; it serves as soon as one of its pods is ready" in lines
+    assert "  apply     Deployment fraud-REVISION" in lines
+
+
+def test_the_plan_of_a_change_that_restarts_no_pod_says_so() -> None:
+    live = manifest(model=MODEL, stable=STABLE)
+    lines = planned({"scaling": {"minReplicas": 4}}, live)
+    assert lines[-1] == "  revision  aaaaaaaaaa stays: no pod is restarted"
+
+
+def test_the_plan_of_a_new_version_has_the_steps_it_will_go_through() -> None:
+    lines = planned({"model": {"uri": "mlflow://fraud/2"}}, manifest(model=MODEL, stable=STABLE))
+    assert "  revision  a new one, beside aaaaaaaaaa with version 1" in lines
+    assert "    1. 10% of the traffic" in lines
+    assert "    4. wait for evidence" in lines
+
+
+def test_a_spec_that_cannot_be_is_told_by_its_field() -> None:
+    lines = planned({"scaling": {"minReplicas": 0}}, None)
+    assert lines[-1].startswith("  invalid: spec.scaling.minReplicas: ")
+
+
+def test_a_file_without_a_model_deployment_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "service.yaml"
+    path.write_text("kind: Service")
+    assert main(["plan", "--offline", "-f", str(path)]) == 1
+    assert "holds no ModelDeployment of slipway.dev/v1alpha1" in capsys.readouterr().err
+
+
+def test_without_a_cluster_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "fraud", "--kubeconfig", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.startswith("error: no cluster to ask: ")
