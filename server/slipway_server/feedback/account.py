@@ -60,6 +60,7 @@ class Account:
         self._favorable = frozenset(favorable)
         self._versions = {version}
         self._lock = threading.Lock()
+        self._histograms: set[tuple[str, str]] = set()
         self._group_slots: dict[tuple[str, str, bool], int | None] = {}
         for attribute in attributes:
             for group in (*attribute.groups, OTHER):
@@ -148,12 +149,14 @@ class Account:
         return self._group_slots[key]
 
     def _histogram(self, metric: str, version: str, bounds: Sequence[float]) -> None:
+        self._histograms.add((metric, version))
         for bound in (*bounds, math.inf):
             self._slot(f"{metric}_bucket", version, le=_bound(bound))
         self._slot(f"{metric}_sum", version)
 
     def _observe(self, metric: str, version: str, bounds: Sequence[float], value: float) -> None:
-        self._histogram(metric, version, bounds)
+        if (metric, version) not in self._histograms:
+            self._histogram(metric, version, bounds)
         position = bisect_left(bounds, value)
         bound = bounds[position] if position < len(bounds) else math.inf
         # Not cumulative here: whoever reads adds them up.
