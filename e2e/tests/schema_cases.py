@@ -45,6 +45,32 @@ EXAMPLE: dict[str, Any] = {
             "affinity": {"nodeAffinity": {}, "podAffinity": {}, "podAntiAffinity": {}},
             "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
         },
+        "inputs": {
+            "tensors": [
+                {
+                    "name": "input",
+                    "columns": [
+                        {
+                            "name": "age",
+                            "type": "Integer",
+                            "minimum": "-999999999999999.5",
+                            "maximum": 110,
+                            "nullable": False,
+                            "enum": ["18", "19"],
+                        }
+                    ],
+                }
+            ],
+            "onViolation": "Report",
+        },
+        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "fairness": {
+            "sensitiveAttributes": [
+                {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
+                {"name": "young", "tensor": "x", "column": 1, "groups": ["1"]},
+            ],
+            "favorableOutcomes": ["1"],
+        },
         "rollout": {
             "strategy": "Canary",
             "paused": True,

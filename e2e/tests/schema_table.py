@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
+from e2e.tests.schema_inputs_table import INPUTS
+from e2e.tests.schema_monitoring_table import MONITORING
 from e2e.tests.schema_rollout_table import ROLLOUT
 from e2e.tests.schema_shapes import INT32, bounds, choice, required, text
 
@@ -396,4 +398,4 @@ STATUS = [
     text("status.url", 1024),
 ]
 
-CASES = [*METADATA, *MODEL, *POD, *SCALING, *ROLLOUT, *STATUS]
+CASES = [*METADATA, *MODEL, *POD, *SCALING, *INPUTS, *MONITORING, *ROLLOUT, *STATUS]

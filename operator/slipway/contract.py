@@ -13,6 +13,7 @@ from slipway.names import (
     ADMIN_PORT,
     CREDENTIAL_ENV_PREFIX,
     DRAIN_PATH,
+    FEEDBACK_KEYS_DIR,
     GRPC_PORT,
     HTTP_PORT,
     LIVE_PATH,
@@ -33,6 +34,7 @@ __all__ = [
     "ADMIN_PORT",
     "CREDENTIAL_ENV_PREFIX",
     "DRAIN_PATH",
+    "FEEDBACK_KEYS_DIR",
     "GRPC_PORT",
     "HTTP_PORT",
     "LIVE_PATH",
@@ -50,6 +52,8 @@ __all__ = [
     "Failure",
     "FetchTask",
     "Fetched",
+    "InputColumn",
+    "Inputs",
     "Message",
     "Metric",
     "ModelFault",
@@ -57,6 +61,7 @@ __all__ = [
     "Resolution",
     "ResolveTask",
     "Resolved",
+    "SensitiveAttribute",
     "ServingConfig",
 ]
 
@@ -67,6 +72,41 @@ class Message(BaseModel):
     """Base of what crosses between operator and server; unknown fields are a bug on either side."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputColumn(Message):
+    """What one column of one input may hold; ``column`` is its place in a row, from 0."""
+
+    name: str = Field(min_length=1, max_length=200)
+    tensor: str
+    column: int = Field(ge=0)
+    type: Literal["Number", "Integer", "String"] = "Number"
+    minimum: float | None = None
+    maximum: float | None = None
+    nullable: bool = True
+    enum: tuple[str, ...] = ()
+
+
+class Inputs(Message):
+    """What requests may hold, and what is done where one does not keep to it."""
+
+    columns: tuple[InputColumn, ...]
+    onViolation: Literal["Reject", "Report"] = "Reject"
+
+
+class SensitiveAttribute(Message):
+    """Rows are told apart by the value in a column of an input, or by a parameter of the request.
+
+    A value that is none of ``groups`` counts as the group ``other``.
+    """
+
+    name: str = Field(min_length=1, max_length=63)
+    groups: tuple[Annotated[str, Field(min_length=1, max_length=63)], ...] = Field(
+        min_length=1, max_length=10
+    )
+    tensor: str = ""
+    column: int = Field(default=0, ge=0)
+    parameter: str = ""
 
 
 class ServingConfig(Message):
@@ -86,6 +126,20 @@ class ServingConfig(Message):
         default="Auto", description="whether requests may share a call of the model, where it gains by that"
     )
     maxBatchRows: int = Field(default=128, ge=1, le=128, description="rows that requests share a call for")
+    monitoredFeatures: int = Field(
+        default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
+    )
+    inputs: Inputs | None = Field(
+        default=None, description="without it, what the profile beside the model has seen is reported"
+    )
+    feedbackMaxAgeDays: int = Field(
+        default=0,
+        ge=0,
+        le=3650,
+        description="how long labels are taken for an answer; 0: answers have no tokens",
+    )
+    sensitiveAttributes: tuple[SensitiveAttribute, ...] = Field(default=(), max_length=3)
+    favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
 
 
 class ResolveTask(Message):

@@ -27,6 +27,8 @@ MODEL_DIR = "/var/run/slipway/model"
 PROFILE_FILE = "profile.json"
 #: A larger profile is not read, in bytes: one of 200 features has 91 kB.
 LARGEST_PROFILE = 4 * 1024 * 1024
+#: Where the Secret with the keys of feedback tokens is mounted: a file a key, the newest last by name.
+FEEDBACK_KEYS_DIR = "/var/run/slipway/feedback-keys"
 #: Scratch space of a pod whose root file system is read-only.
 TMP_DIR = "/tmp"
 #: Kubernetes reads a container's last words from here; they are a :class:`Outcome` as JSON.
@@ -85,6 +87,7 @@ class Metric(StrEnum):
     FEEDBACK_ERROR = "slipway_feedback_absolute_error"
     FEEDBACK_DELAY = "slipway_feedback_delay_seconds"
     MONITORING_DROPPED = "slipway_monitoring_dropped_rows_total"
+    MONITORED_FEATURES = "slipway_monitored_features"
 
 
 class OperatorMetric(StrEnum):

@@ -13,6 +13,7 @@ from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Page, RouteError, Site, not_allowed
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import WIDTH, Board, Counters
+from slipway_server.monitoring.reference import Reference
 from slipway_server.settings import Serving
 
 if TYPE_CHECKING:
@@ -25,11 +26,18 @@ class Admin(Site):
     """The pages of the admin port; its own requests are counted nowhere and wait for no drain."""
 
     def __init__(
-        self, board: Board, serving: Serving, drain: Callable[[], Awaitable[dict[str, object]]]
+        self,
+        board: Board,
+        serving: Serving,
+        reference: Reference,
+        drain: Callable[[], Awaitable[dict[str, object]]],
     ) -> None:
         super().__init__(Lifecycle(0), Counters(memoryview(bytearray(WIDTH * 8)).cast("d")))
         self._board = board
         self._serving = serving
+        self._reference = reference
+        #: Called before the figures are read: counts that wait are to be in them.
+        self.before_reading: Callable[[], None] = lambda: None
         self._drain = drain
         self._exposition: Exposition | None = None
 
@@ -52,7 +60,8 @@ class Admin(Site):
         if self._exposition is None:
             from slipway_server.metrics.exposition import Exposition
 
-            self._exposition = Exposition(self._board, self._serving)
+            self._exposition = Exposition(self._board, self._serving, self._reference)
+        self.before_reading()
         return self._exposition.text()
 
     async def _drained(self, _: Head) -> Response:

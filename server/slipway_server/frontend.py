@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError, not_now, show
 from slipway_server.http.body import BODIES_AT_ONCE, BodyBudget
 from slipway_server.http.head import Head
 from slipway_server.http.responses import Response, json_response
-from slipway_server.http.site import Inference, Page, RouteError, Site, not_allowed
+from slipway_server.http.site import Inference, Page, RouteError, Site, Upload, not_allowed
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Counters
 from slipway_server.protocol.tensors import TensorSpec
@@ -15,6 +17,11 @@ from slipway_server.runtime.engine import Engine
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
 
+if TYPE_CHECKING:
+    from slipway_server.feedback.desk import Desk
+
+#: Bytes of one request with labels.
+MOST_FEEDBACK_BYTES = 512 * 1024
 _READ = ("GET", "HEAD")
 _TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 PLATFORM = "onnxruntime_onnx"
@@ -29,6 +36,8 @@ class Frontend(Site):
         self.timeout = config.requestTimeoutMilliseconds / 1000
         self.engine = Engine(threads, self.timeout)
         self.submit = self.engine.submit  # type: ignore[method-assign]
+        #: Takes labels back, where they are wanted, once the model is there.
+        self.desk: Desk | None = None
         self.budget = BodyBudget(BODIES_AT_ONCE * config.maxBodyBytes)
         self._pages: dict[str, Page] = {
             LIVE_PATH: self._live,
@@ -45,7 +54,7 @@ class Frontend(Site):
     def served(self) -> Served | None:
         return self.engine.served
 
-    def find(self, head: Head) -> Page | Inference:
+    def find(self, head: Head) -> Page | Inference | Upload:
         page = self._pages.get(head.path)
         if page is not None:
             return self._allowed(head, page)
@@ -62,6 +71,8 @@ class Frontend(Site):
                 return self._posted(head, Inference(model))
             case ["", "v2", "models", model, "versions", version, "infer"] if model and version:
                 return self._posted(head, Inference(model, version))
+            case ["", "v2", "models", model, "feedback"] if model:
+                return self._upload(head, model)
             case ["", "v2", "models", model, "openapi.json"] if model:
                 return self._allowed(head, self._openapi_page(model, None))
             case ["", "v2", "models", model, "versions", version, "openapi.json"] if model and version:
@@ -101,6 +112,23 @@ class Frontend(Site):
         if head.method == "POST":
             return inference
         raise RouteError(not_allowed(head, "POST"))
+
+    def _upload(self, head: Head, model: str) -> Upload:
+        if head.method != "POST":
+            raise RouteError(not_allowed(head, "POST"))
+        self.check_name(model, None)
+        if not self.config.feedbackMaxAgeDays:
+            raise RequestError(
+                404,
+                Reason.NOT_FOUND,
+                "this model's answers have no feedback tokens: name a Secret with a key in "
+                "spec.monitoring.performance.feedback",
+            )
+        desk = self.desk
+        if desk is None:
+            raise not_now(Reason.NOT_READY, "the model is still being loaded")
+        head.check_infer(MOST_FEEDBACK_BYTES)
+        return Upload(desk.answer, head.limit)
 
     def _live(self, _: Head) -> Response:
         return json_response({"live": True})

@@ -13,6 +13,7 @@ import uvloop
 from slipway_server.http.listen import Sockets, bind
 from slipway_server.logs import set_up
 from slipway_server.metrics.board import Board
+from slipway_server.monitoring.reference import Reference, read_reference
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.settings import Settings, SettingsError, read_settings
 from slipway_server.supervisor import WORKER_ENV, supervise
@@ -35,19 +36,23 @@ def main() -> None:
 
 
 def _run(settings: Settings) -> int:
+    reference = read_reference(settings.model_dir, settings.serving)
+    counts = len(reference.series)
     place = os.environ.pop(WORKER_ENV, None)
     if place is not None:
         position, rows, descriptor, replaces = (int(part) for part in place.split(","))
-        return _serve(settings, Board(rows, descriptor), None, position, bool(replaces))
+        board = Board(rows, descriptor, counts)
+        return _serve(settings, reference, board, None, position, bool(replaces))
     processes = settings.serving.processes or max(1, usable_cpus() // settings.serving.threads)
     admin = bind(settings.host, settings.admin_port)
     if processes == 1:
-        return _serve(settings, Board(1), admin)
-    return uvloop.run(supervise(settings, admin, processes))
+        return _serve(settings, reference, Board(1, None, counts), admin)
+    return uvloop.run(supervise(settings, reference, admin, processes))
 
 
 def _serve(
     settings: Settings,
+    reference: Reference,
     board: Board,
     admin: socket.socket | None,
     position: int = 0,
@@ -64,7 +69,12 @@ def _serve(
     from slipway_server.worker import Place, serve
 
     return uvloop.run(
-        serve(settings, listen if first is None else lambda: first, admin, Place(board, position, replaces))
+        serve(
+            settings,
+            listen if first is None else lambda: first,
+            admin,
+            Place(board, position, replaces, reference),
+        )
     )
 
 

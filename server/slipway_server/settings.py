@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from slipway.names import ADMIN_PORT, GRPC_PORT, HTTP_PORT, MODEL_DIR, SERVING_CONFIG_ENV, TERMINATION_PATH
+from slipway.names import (
+    ADMIN_PORT,
+    FEEDBACK_KEYS_DIR,
+    GRPC_PORT,
+    HTTP_PORT,
+    MODEL_DIR,
+    SERVING_CONFIG_ENV,
+    TERMINATION_PATH,
+)
+
+_INPUTS = {"columns", "onViolation"}
 
 
 class SettingsError(Exception):
@@ -25,6 +35,39 @@ class SettingsError(Exception):
 def _bounded(low: int, high: int | None = None, default: int | None = None) -> Any:
     bounds = {"low": low, "high": high}
     return field(metadata=bounds) if default is None else field(default=default, metadata=bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumn:
+    """``slipway.contract.InputColumn``; the names are the contract's."""
+
+    name: str
+    tensor: str
+    column: int
+    type: str = "Number"
+    minimum: float | None = None
+    maximum: float | None = None
+    nullable: bool = True
+    enum: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """``slipway.contract.Inputs``."""
+
+    columns: tuple[InputColumn, ...]
+    onViolation: str = "Reject"
+
+
+@dataclass(frozen=True, slots=True)
+class SensitiveAttribute:
+    """``slipway.contract.SensitiveAttribute``: rows are told apart by an input's column or a parameter."""
+
+    name: str
+    groups: tuple[str, ...]
+    tensor: str = ""
+    column: int = 0
+    parameter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +84,11 @@ class Serving:
     processes: int = _bounded(0, 64, 1)
     batching: str = field(default="Auto", metadata={"words": ("Auto", "Off")})
     maxBatchRows: int = _bounded(1, 128, 128)
+    monitoredFeatures: int = _bounded(0, 200, 20)
+    inputs: Inputs | None = None
+    feedbackMaxAgeDays: int = _bounded(0, 3650, 0)
+    sensitiveAttributes: tuple[SensitiveAttribute, ...] = ()
+    favorableOutcomes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +107,7 @@ class Settings:
     serving: Serving
     model_dir: Path
     termination_path: Path
+    feedback_keys: Path
     host: str | None
     http_port: int
     grpc_port: int
@@ -81,6 +130,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         serving=parse_serving(text),
         model_dir=Path(environment.get("SLIPWAY_MODEL_DIR", MODEL_DIR)),
         termination_path=Path(environment.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)),
+        feedback_keys=Path(environment.get("SLIPWAY_FEEDBACK_KEYS_DIR", FEEDBACK_KEYS_DIR)),
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
         grpc_port=_port(environment, "SLIPWAY_GRPC_PORT", GRPC_PORT),
@@ -103,6 +153,12 @@ def parse_serving(text: str) -> Serving:
     for name, value in given.items():
         if name not in known:
             raise _wrong(f"there is no field {name!r}")
+        if name == "inputs":
+            given[name] = None if value is None else _inputs(value)
+            continue
+        if name in _LISTS:
+            given[name] = _list(name, value, _LISTS[name])
+            continue
         if known[name].type == "str":
             words = known[name].metadata.get("words")
             if type(value) is not str or (words and value not in words):
@@ -117,6 +173,72 @@ def parse_serving(text: str) -> Serving:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", given["digest"]):
         raise _wrong("digest must be 'sha256:' and 64 hexadecimal digits")
     return Serving(**given)
+
+
+_COLUMN_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "tensor": (str,),
+    "column": (int,),
+    "type": (str,),
+    "minimum": (int, float, type(None)),
+    "maximum": (int, float, type(None)),
+    "nullable": (bool,),
+    "enum": (list,),
+}
+
+
+def _inputs(given: Any) -> Inputs:
+    if not isinstance(given, dict) or not isinstance(given.get("columns"), list) or given.keys() - _INPUTS:
+        raise _wrong("inputs must be an object with a list 'columns'")
+    reaction = given.get("onViolation", "Reject")
+    if reaction not in ("Reject", "Report"):
+        raise _wrong(f"inputs.onViolation must be Reject or Report, not {reaction!r}")
+    return Inputs(tuple(_column(each) for each in given["columns"]), reaction)
+
+
+def _column(given: Any) -> InputColumn:
+    if (
+        not isinstance(given, dict)
+        or not {"name", "tensor", "column"} <= given.keys() <= _COLUMN_TYPES.keys()
+    ):
+        raise _wrong(f"inputs.columns must hold objects with name, tensor and column, not {given!r}"[:300])
+    for name, value in given.items():
+        if type(value) not in _COLUMN_TYPES[name]:
+            raise _wrong(f"{name} of a column in inputs must not be {value!r}"[:300])
+    if given.get("type", "Number") not in ("Number", "Integer", "String") or given["column"] < 0:
+        raise _wrong(f"a column in inputs has a wrong type or place: {given!r}"[:300])
+    return InputColumn(**{**given, "enum": tuple(map(str, given.get("enum", ())))})
+
+
+def _attribute(given: Any) -> SensitiveAttribute:
+    kinds = {"name": str, "groups": list, "tensor": str, "column": int, "parameter": str}
+    if (
+        not isinstance(given, dict)
+        or not kinds.keys() >= given.keys()
+        or not {"name", "groups"} <= given.keys()
+    ):
+        raise ValueError("needs name and groups, and tensor and column or parameter")
+    if any(type(value) is not kinds[name] for name, value in given.items()):
+        raise ValueError("has a member of the wrong type")
+    return SensitiveAttribute(**{**given, "groups": tuple(map(_text, given["groups"]))})
+
+
+def _text(given: Any) -> str:
+    if type(given) is not str:
+        raise ValueError("must hold strings")
+    return given
+
+
+_LISTS: dict[str, Callable[[Any], Any]] = {"sensitiveAttributes": _attribute, "favorableOutcomes": _text}
+
+
+def _list(name: str, given: Any, read: Callable[[Any], Any]) -> tuple[Any, ...]:
+    if not isinstance(given, list):
+        raise _wrong(f"{name} must be a list")
+    try:
+        return tuple(map(read, given))
+    except ValueError as error:
+        raise _wrong(f"{name}: {error}") from None
 
 
 def _wrong(message: str) -> SettingsError:

@@ -18,6 +18,7 @@ from slipway_server.admin import Admin
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import IN_FLIGHT, LAST, PID, Board
+from slipway_server.monitoring.reference import Reference
 from slipway_server.settings import Settings
 
 log = logging.getLogger("slipway_server")
@@ -29,9 +30,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SOUND_SECONDS = 30.0
 
 
-async def supervise(settings: Settings, admin: socket.socket, processes: int) -> int:
+async def supervise(settings: Settings, reference: Reference, admin: socket.socket, processes: int) -> int:
     """Run the workers until told to stop; the exit code is 1 if the model cannot be served."""
-    return await _Supervisor(settings, processes).run(admin)
+    return await _Supervisor(settings, reference, processes).run(admin)
 
 
 class _Drain(Lifecycle):
@@ -46,10 +47,10 @@ class _Drain(Lifecycle):
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, processes: int) -> None:
-        self._board = Board(processes)
+    def __init__(self, settings: Settings, reference: Reference, processes: int) -> None:
+        self._board = Board(processes, None, len(reference.series))
         self._drain_all = _Drain(self._board, settings.serving.drainSeconds)
-        self._admin = HttpServer(Admin(self._board, settings.serving, self._drain))
+        self._admin = HttpServer(Admin(self._board, settings.serving, reference, self._drain))
         self._workers: dict[int, asyncio.subprocess.Process] = {}
         self._leaving = False
         self._code = 0

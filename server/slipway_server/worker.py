@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slipway.names import ModelFault
@@ -24,6 +24,9 @@ from slipway_server.last_words import say_last_words
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import LAST, LOADED, Board, Counters
 from slipway_server.metrics.tracing import make_tracing
+from slipway_server.monitoring.counting import BinCounter
+from slipway_server.monitoring.reference import Reference
+from slipway_server.monitoring.rules import RulesError
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.runtime.load import LoadError, load_profiled
 from slipway_server.runtime.profile import Profile
@@ -47,6 +50,7 @@ class Place:
     board: Board
     position: int = 0
     replaces: bool = False
+    reference: Reference = field(default_factory=Reference)
 
 
 async def serve(
@@ -75,7 +79,9 @@ class _Worker:
         threads = usable_cpus() // config.threads // place.board.rows
         self.frontend = Frontend(config, self.lifecycle, self.counters, threads)
         self.frontend.tracing = make_tracing(config)
-        self.admin = HttpServer(Admin(place.board, config, self._drain))
+        admin = Admin(place.board, config, place.reference, self._drain)
+        admin.before_reading = self._count
+        self.admin = HttpServer(admin)
         self._http: _Door | None = None
         self._load_seconds = 0.0
         self._grpc: RpcServer | None = None
@@ -108,6 +114,7 @@ class _Worker:
         await asyncio.gather(
             *(door.stop(self._grace) for door in (self._http, self._grpc) if door is not None)
         )
+        self._count()
         # The admin port goes last, so that the final figures can still be read.
         await self.admin.stop(1.0)
         self.frontend.engine.close()
@@ -119,7 +126,9 @@ class _Worker:
         """Load the model and take requests; the exit code, 1 for a model that cannot be served."""
         config, path = self._settings.serving, self._settings.termination_path
         began = time.perf_counter()
-        loading = _in_a_daemon_thread(lambda: load_profiled(self._settings.model_dir, config))
+        reference = self._place.reference
+        example = reference.example
+        loading = _in_a_daemon_thread(lambda: load_profiled(self._settings.model_dir, config, example))
         await asyncio.wait([loading, *self._ends], return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             return 0
@@ -133,7 +142,27 @@ class _Worker:
             message = f"loading failed: {type(error).__name__}: {error}"
             say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
             return 1
-        self.frontend.engine.start(Served(model, config.modelName, config.modelVersion, profile))
+        served = Served(model, config.modelName, config.modelVersion, profile)
+        if not reference.is_empty:
+            counts = self._place.board.counts(self._place.position)
+            try:
+                served.monitor = BinCounter(reference, model.inputs, counts)
+            except RulesError as error:
+                message = f"spec.inputs does not fit the model: {error}"
+                say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
+                return 1
+        if config.feedbackMaxAgeDays or config.sensitiveAttributes:
+            from slipway_server.feedback.opening import FeedbackKeyError, open_feedback
+
+            try:
+                board = self._place.board
+                page = board.page(self._place.position)
+                feedback = open_feedback(self._settings, model, reference, page, board.seen)
+            except FeedbackKeyError as error:
+                say_last_words(path, ModelFault.MODEL_LOAD_FAILED, str(error))
+                return 1
+            served.witness, self.frontend.desk = feedback
+        self.frontend.engine.start(served)
         self._load_seconds = time.perf_counter() - began
         return 0
 
@@ -153,6 +182,7 @@ class _Worker:
 
     def _ready(self) -> None:
         config, served = self._settings.serving, self.frontend.served
+        reference = self._place.reference
         # What is there now stays for good; the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -169,8 +199,15 @@ class _Worker:
                 "seconds": round(self._load_seconds, 3),
                 "batches": profile.batches,
                 "inline": profile.inline,
+                "monitored": len(reference.features),
+                "beyond_budget": len(reference.left_out),
             },
         )
+
+    def _count(self) -> None:
+        served = self.frontend.engine.served
+        if served is not None and served.monitor is not None:
+            served.monitor.flush()
 
     async def _drain(self) -> dict[str, object]:
         seconds = await self.lifecycle.drain()
@@ -187,6 +224,7 @@ class _Worker:
         """Tell the supervisor when the last request came, and end with it."""
         while True:
             self._row[LAST] = self.lifecycle.last
+            self._count()
             if os.getppid() != parent:
                 terminated.set()
             await asyncio.sleep(_PULSE_SECONDS)

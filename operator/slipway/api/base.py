@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,3 +24,19 @@ class Block(BaseModel):
     """Base of every part of the resource."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+DnsSubdomain = Annotated[
+    str,
+    string(
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        "must be a name of lower case letters, digits, '-' and '.', such as store or store.v2",
+        max_length=253,
+    ),
+]
+
+
+class SecretRef(Block):
+    """A Secret in the namespace of the ModelDeployment."""
+
+    name: DnsSubdomain = Field(description="Name of the Secret.")

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import MESSAGE_KEY, Block, rule, string
+from slipway.api.base import MESSAGE_KEY, Block, SecretRef, rule, string
+from slipway.api.inputs import Inputs
+from slipway.api.monitoring import Fairness, Monitoring
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
 from slipway.contract import Digest
 
@@ -26,14 +28,6 @@ MAX_NAME_LENGTH = 45
 _INT32 = 2**31 - 1
 
 
-DnsSubdomain = Annotated[
-    str,
-    string(
-        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-        "must be a name of lower case letters, digits, '-' and '.', such as store or store.v2",
-        max_length=253,
-    ),
-]
 _LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 LabelKey = Annotated[
     str,
@@ -59,12 +53,6 @@ Quantity = Annotated[
     ],
     Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
-
-
-class SecretRef(Block):
-    """A Secret in the namespace of the ModelDeployment."""
-
-    name: DnsSubdomain = Field(description="Name of the Secret.")
 
 
 class Credentials(Block):
@@ -367,6 +355,19 @@ class ModelDeploymentSpec(Block):
     )
     scaling: Scaling = Field(
         default=Scaling(), description="How many pods serve a revision. kubectl scale sets minReplicas."
+    )
+    inputs: Inputs | None = Field(
+        default=None,
+        description=(
+            "What requests may hold. Without it, values that the profile beside the model has not seen are "
+            "counted. A change here makes a new revision."
+        ),
+    )
+    monitoring: Monitoring | None = Field(
+        default=None, description="What is watched. A change here makes a new revision."
+    )
+    fairness: Fairness | None = Field(
+        default=None, description="Whose outcomes are compared. A change here makes a new revision."
     )
     rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
 

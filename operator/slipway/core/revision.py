@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from slipway.api.inputs import Inputs
+from slipway.api.monitoring import Fairness, Feedback
 from slipway.api.types import ModelDeploymentSpec, ModelStatus, Runtime
 from slipway.core import names
 
@@ -29,6 +31,9 @@ class Revision:
     fetch_image: str
     mlflow_tracking_uri: str
     credentials: str | None
+    inputs: Inputs | None = None
+    feedback: Feedback | None = None
+    fairness: Fairness | None = None
 
     @property
     def name(self) -> str:
@@ -47,7 +52,7 @@ class Revision:
 
         Defaults are left out, so that a field which a newer operator adds changes no revision's name.
         """
-        return {
+        content: dict[str, Any] = {
             "model": {
                 "uri": self.model.resolvedURI,
                 "version": self.model.version,
@@ -60,11 +65,19 @@ class Revision:
             "mlflowTrackingURI": self.mlflow_tracking_uri,
             "credentials": self.credentials,
         }
+        if self.inputs is not None:
+            content["inputs"] = self.inputs.model_dump(mode="json", exclude_defaults=True)
+        if self.feedback is not None:
+            content["feedback"] = self.feedback.model_dump(mode="json", exclude_defaults=True)
+        if self.fairness is not None:
+            content["fairness"] = self.fairness.model_dump(mode="json", exclude_defaults=True)
+        return content
 
 
 def revision_of(spec: ModelDeploymentSpec, model: ModelStatus, settings: Settings) -> Revision:
     """The revision that a spec asks for once its model is resolved."""
     credentials = spec.model.credentials
+    performance = spec.monitoring.performance if spec.monitoring else None
     return Revision(
         model=model,
         runtime=spec.runtime,
@@ -72,6 +85,9 @@ def revision_of(spec: ModelDeploymentSpec, model: ModelStatus, settings: Setting
         fetch_image=settings.server_image,
         mlflow_tracking_uri=settings.mlflow_tracking_uri if model.uri.startswith("mlflow:") else "",
         credentials=credentials.secretRef.name if credentials else None,
+        inputs=spec.inputs,
+        feedback=performance.feedback if performance else None,
+        fairness=spec.fairness,
     )
 
 
@@ -97,4 +113,7 @@ def revision_from(content: dict[str, Any]) -> Revision:
         fetch_image=content["fetchImage"],
         mlflow_tracking_uri=content["mlflowTrackingURI"],
         credentials=content.get("credentials"),
+        inputs=Inputs.model_validate(content["inputs"]) if "inputs" in content else None,
+        feedback=Feedback.model_validate(content["feedback"]) if "feedback" in content else None,
+        fairness=Fairness.model_validate(content["fairness"]) if "fairness" in content else None,
     )

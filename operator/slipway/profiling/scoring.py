@@ -153,7 +153,7 @@ class Scorer:
         whole = Answers()
         for name in parts[0].values:
             whole.values[name] = np.concatenate([part.values[name] for part in parts])
-        for name in parts[0].confidence:
+        for name in [name for name in parts[0].confidence if all(name in part.confidence for part in parts)]:
             whole.confidence[name] = np.concatenate([part.confidence[name] for part in parts])
         return whole
 
@@ -228,14 +228,17 @@ def _input(node: Any) -> Input:
 
 
 def _are_probabilities(table: Array) -> bool:
+    # A row of which nothing is known says nothing of the output.
+    table = table[~np.isnan(table).any(axis=1)]
     inside = bool((table >= 0).all() and (table <= 1 + _PROBABILITY_SLACK).all())
     return inside and bool((np.abs(table.sum(axis=1) - 1) <= _PROBABILITY_SLACK).all())
 
 
 def _change(before: Answers, after: Answers) -> float:
     changes = [0.0]
-    for name, confidence in before.confidence.items():
-        changes.append(float(np.nanmean(np.abs(after.confidence[name] - confidence))))
+    for name in before.confidence.keys() & after.confidence.keys():
+        confidence = before.confidence[name]
+        changes.append(float(np.mean(np.nan_to_num(np.abs(after.confidence[name] - confidence)))))
     for name, values in before.values.items():
         if values.dtype.kind == "f":
             changes.append(float(np.mean(np.nan_to_num(np.abs(after.values[name] - values)))))

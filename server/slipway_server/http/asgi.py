@@ -19,11 +19,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http import body as body_module
-from slipway_server.http.body import Body, too_slow
+from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.head import Head
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
 from slipway_server.http.server import KEEP_ALIVE_SECONDS
-from slipway_server.http.site import Inference, RouteError, Site
+from slipway_server.http.site import Inference, RouteError, Site, Upload
 from slipway_server.runtime.call import Call
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ class AsgiApp:
             if isinstance(found, Inference):
                 codec = found.codec
                 return await self._infer(found, head, receive)
+            if isinstance(found, Upload):
+                return await self._take(found, head, receive)
             answer = found(head)
             return answer if isinstance(answer, Response) else await answer
         except RouteError as error:
@@ -77,6 +79,14 @@ class AsgiApp:
         except Exception:
             log.exception("a request failed")
             return failure(codec)
+
+    async def _take(self, upload: Upload, head: Head, receive: Receive) -> Response:
+        body = Body(head.limit, self._site.budget)
+        try:
+            content = await _read(body, receive)
+            return upload.answer(inflate(content, upload.limit) if head.gzip else content)
+        finally:
+            body.let_go()
 
     async def _infer(self, inference: Inference, head: Head, receive: Receive) -> Response:
         counters, began = self._site.counters, perf_counter()

@@ -15,7 +15,7 @@ from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
     from slipway_server.http.protocol import HttpProtocol
-    from slipway_server.http.site import Page, RestCodec
+    from slipway_server.http.site import Page, RestCodec, Upload
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Exchange(Call):
         "out",
         "page",
         "shape",
+        "upload",
         "wants_continue",
     )
 
@@ -53,6 +54,7 @@ class Exchange(Call):
         self.minded = False
         self.wants_continue = False
         self.page: Page | None = None
+        self.upload: Upload | None = None
         #: The protocol in whose words to refuse.
         self.shape: RestCodec | None = None
         self.incoming: Body | None = None

@@ -7,6 +7,7 @@ by its bytes; when the same bytes come again, with the body in the same piece, n
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -15,14 +16,16 @@ import httptools
 
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError
-from slipway_server.http.body import Body, too_slow
+from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.exchange import Exchange
 from slipway_server.http.head import Head
 from slipway_server.http.responses import CONTINUE, refusal
-from slipway_server.http.site import Inference, RouteError
+from slipway_server.http.site import Inference, RouteError, Upload
 
 if TYPE_CHECKING:
     from slipway_server.http.server import HttpServer
+
+log = logging.getLogger(__name__)
 
 #: A larger head is not read.
 MAX_HEAD_BYTES = 64 * 1024
@@ -240,6 +243,10 @@ class HttpProtocol(asyncio.Protocol):
             server.lifecycle.began()
         try:
             found = self._site.find(head)
+            if isinstance(found, Upload):
+                exchange.upload = found
+                self._expect(exchange)
+                return
             if not isinstance(found, Inference):
                 exchange.page = found
                 return
@@ -255,6 +262,11 @@ class HttpProtocol(asyncio.Protocol):
             return
         exchange.header_length = head.header_length
         exchange.deadline = self._site.deadline(head, began)
+        self._expect(exchange)
+
+    def _expect(self, exchange: Exchange) -> None:
+        """Take the body from now on."""
+        head = exchange.head
         exchange.incoming = Body(head.limit, self._site.budget)
         if head.expects and head.has_body:
             if self._queue[0] is exchange and self._transport is not None:
@@ -291,10 +303,26 @@ class HttpProtocol(asyncio.Protocol):
                 self._transport.close()
         elif exchange.page is not None:
             exchange.show(exchange.page)
+        elif exchange.upload is not None:
+            self._take(exchange)
         elif exchange.incoming is not None:
             self._submit(exchange, kept)
         if len(self._queue) >= MAX_PIPELINED:
             self._pause()
+
+    def _take(self, exchange: Exchange) -> None:
+        upload, incoming = exchange.upload, exchange.incoming
+        if upload is None or incoming is None:
+            return
+        try:
+            body = incoming.whole()
+            exchange.respond(upload.answer(inflate(body, upload.limit) if exchange.head.gzip else body))
+        except Exception as error:
+            if not isinstance(error, RequestError):
+                log.exception("an upload failed")
+            exchange.refuse(error)
+        finally:
+            exchange.let_go()
 
     def _submit(self, exchange: Exchange, kept: bytes | None) -> None:
         head = exchange.head

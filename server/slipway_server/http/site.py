@@ -44,6 +44,14 @@ class Inference:
     codec: RestCodec | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A path that takes a body of ``limit`` bytes at most and answers at once, without the model."""
+
+    answer: Callable[[bytes], Response]
+    limit: int
+
+
 class Site:
     """One port's paths; this one has none, and takes no inference."""
 
@@ -56,7 +64,7 @@ class Site:
         #: Seconds that an inference may take.
         self.timeout = 0.0
 
-    def find(self, head: Head) -> Page | Inference:
+    def find(self, head: Head) -> Page | Inference | Upload:
         """What answers a request; raises :class:`RouteError`, or :class:`RequestError` for another model."""
         raise NotImplementedError
 

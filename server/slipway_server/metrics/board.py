@@ -11,6 +11,8 @@ import os
 from bisect import bisect_left
 
 from slipway_server.errors import Reason
+from slipway_server.feedback.seen import TABLE_BYTES, Seen
+from slipway_server.metrics.ledger import PAGE_BYTES, Page
 
 #: The status codes that are counted, each as a label of its own; any other counts as 500.
 CODES = (200, 400, 404, 408, 411, 413, 415, 422, 429, 499, 500, 503)
@@ -25,21 +27,50 @@ WIDTH = FIRST_BUCKET + len(SECONDS) + 1
 
 
 class Board:
-    """The shared array, one row a process; rows are added up by whoever answers ``/metrics``."""
+    """The shared array, one row a process; rows are added up by whoever answers ``/metrics``.
 
-    def __init__(self, rows: int, descriptor: int | None = None) -> None:
+    Beside the doubles each process has ``counts`` whole numbers, for what the profile wants counted,
+    and a page for series that are known only later. All share a table of the tokens that came back.
+    """
+
+    def __init__(self, rows: int, descriptor: int | None = None, counts: int = 0) -> None:
         """A new array, or with ``descriptor`` the one that a parent process made."""
+        doubles, pages = rows * WIDTH * 8, rows * (WIDTH + counts) * 8
+        size = pages + rows * PAGE_BYTES + TABLE_BYTES
         if descriptor is None:
             descriptor = os.memfd_create("slipway-metrics")
             os.set_inheritable(descriptor, True)
-            os.ftruncate(descriptor, rows * WIDTH * 8)
+            os.ftruncate(descriptor, size)
+        elif os.fstat(descriptor).st_size != size:
+            raise ValueError("the profile changed while the server ran: start the server again")
         self.descriptor = descriptor
         self.rows = rows
-        self._memory = memoryview(mmap.mmap(descriptor, rows * WIDTH * 8)).cast("d")
+        self._width = counts
+        memory = memoryview(mmap.mmap(descriptor, size))
+        self._memory = memory[:doubles].cast("d")
+        self._counts = memory[doubles:pages].cast("q")
+        self._later = memory[pages:]
 
     def row(self, position: int) -> memoryview[float]:
         """One process's doubles, to be written by it alone."""
         return self._memory[position * WIDTH : (position + 1) * WIDTH]
+
+    def counts(self, position: int) -> memoryview[int]:
+        """One process's whole numbers, to be written by it alone."""
+        return self._counts[position * self._width : (position + 1) * self._width]
+
+    def count(self, slot: int) -> int:
+        """One whole number, added up over all processes."""
+        return sum(self._counts[slot :: self._width])
+
+    def page(self, position: int) -> Page:
+        """One process's series by name, to be written by it alone."""
+        return Page(self._later[position * PAGE_BYTES : (position + 1) * PAGE_BYTES])
+
+    @property
+    def seen(self) -> Seen:
+        """The tokens that came back, to whichever process."""
+        return Seen(self._later[self.rows * PAGE_BYTES :])
 
     def total(self, slot: int) -> float:
         """One slot, added up over all processes."""

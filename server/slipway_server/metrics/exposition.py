@@ -5,7 +5,7 @@ No label comes from a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -29,17 +29,42 @@ from slipway_server.metrics.board import (
     WIDTH,
     Board,
 )
+from slipway_server.metrics.ledger import read_name, totals
+from slipway_server.monitoring.reference import Reference
 from slipway_server.settings import Serving
 
 _LABELS = ("model", "model_version")
+_HELP = {
+    names.Metric.FEATURE_VALUES: "Values of a feature, by bin of the profile.",
+    names.Metric.FEATURE_REFERENCE_RATIO: "Share of a bin in the profile, never 0.",
+    names.Metric.FEATURE_REFERENCE_ROWS: "Values of a feature in the profile's bins.",
+    names.Metric.PREDICTION_VALUES: "Answers of an output, by bin of the profile.",
+    names.Metric.CONFIDENCE: "Answers by the probability of the likeliest class.",
+    names.Metric.REFERENCE_ACCURACY: "Share of held-out rows of a confidence that were right.",
+    names.Metric.MONITORING_DROPPED: "Rows that are missing from the counts, by why.",
+    names.Metric.MONITORED_FEATURES: "Features of the profile that are counted, and those beyond the budget.",
+    names.Metric.VIOLATIONS: "Values that broke a rule of the inputs.",
+}
+#: Metrics of :mod:`slipway_server.metrics.ledger`.
+_LATER = {
+    names.Metric.GROUP_PREDICTIONS: "Rows by group of a sensitive attribute and kind of outcome.",
+    names.Metric.GROUP_FEEDBACK: "Labels that came back, by group, kind of outcome and kind of label.",
+    names.Metric.FEEDBACK: "Labels that came back, by what became of them.",
+    names.Metric.FEEDBACK_LABELS: "Labels that were taken, by predicted class and true one.",
+    names.Metric.FEEDBACK_ERROR: "How far predicted numbers were from the true ones.",
+    names.Metric.FEEDBACK_DELAY: "Seconds from a prediction to its label.",
+}
 
 
 class Exposition:
     """Renders a board; import it late, since the library takes longer to import than a model to load."""
 
-    def __init__(self, board: Board, serving: Serving) -> None:
+    def __init__(self, board: Board, serving: Serving, reference: Reference) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Inference(board, serving))
+        if not reference.is_empty:
+            self._registry.register(_Monitoring(board, serving, reference))
+        self._registry.register(_Later(board))
         self._registry.register(_Processes(board))
         PlatformCollector(registry=self._registry)
 
@@ -101,6 +126,80 @@ class _Inference(Collector):
         family = GaugeMetricFamily(name, text, labels=_LABELS)
         family.add_metric(self._names, value)
         return family
+
+
+class _Monitoring(Collector):
+    """What the profile wants counted, and the figures of the profile itself."""
+
+    def __init__(self, board: Board, serving: Serving, reference: Reference) -> None:
+        self._board = board
+        self._names = (serving.modelName, serving.modelVersion)
+        self._reference = reference
+
+    def collect(self) -> Iterator[Metric]:
+        counters: dict[names.Metric, CounterMetricFamily] = {}
+        for slot, (metric, labels) in enumerate(self._reference.series):
+            if metric not in counters:
+                of = (*_LABELS, *(name for name, _ in labels))
+                counters[metric] = CounterMetricFamily(metric, _HELP[metric], labels=of)
+            counters[metric].add_metric(
+                (*self._names, *(value for _, value in labels)), self._board.count(slot)
+            )
+        yield from counters.values()
+        gauges: dict[names.Metric, GaugeMetricFamily] = {}
+        for metric, labels, value in self._reference.gauges:
+            if metric not in gauges:
+                of = (*_LABELS, *(name for name, _ in labels))
+                gauges[metric] = GaugeMetricFamily(metric, _HELP[metric], labels=of)
+            gauges[metric].add_metric((*self._names, *(text for _, text in labels)), value)
+        yield from gauges.values()
+        features = GaugeMetricFamily(
+            names.Metric.MONITORED_FEATURES,
+            _HELP[names.Metric.MONITORED_FEATURES],
+            labels=(*_LABELS, "state"),
+        )
+        features.add_metric((*self._names, "watched"), len(self._reference.features))
+        features.add_metric((*self._names, "over_budget"), len(self._reference.left_out))
+        yield features
+
+
+class _Later(Collector):
+    """The series that a model, its profile and its feedback bring, by name."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        metrics: dict[str, list[tuple[dict[str, str], float]]] = {}
+        pages = [self._board.page(position) for position in range(self._board.rows)]
+        for name, value in totals(pages).items():
+            metric, labels = read_name(name)
+            metrics.setdefault(metric, []).append((labels, value))
+        for metric, help_text in _LATER.items():
+            if f"{metric}_bucket" in metrics:
+                yield _histogram(metric, help_text, metrics)
+            elif metric in metrics:
+                family = CounterMetricFamily(metric, help_text, labels=list(metrics[metric][0][0]))
+                for labels, value in metrics[metric]:
+                    family.add_metric(list(labels.values()), value)
+                yield family
+
+
+def _histogram(
+    metric: str, help_text: str, metrics: Mapping[str, list[tuple[dict[str, str], float]]]
+) -> Metric:
+    family = HistogramMetricFamily(metric, help_text, labels=_LABELS)
+    for labels, total_sum in metrics[f"{metric}_sum"]:
+        own = [
+            (found["le"], value)
+            for found, value in metrics[f"{metric}_bucket"]
+            if all(found[name] == labels[name] for name in _LABELS)
+        ]
+        own.sort(key=lambda pair: float(pair[0]))
+        counts = accumulate(value for _, value in own)
+        buckets = [(bound, count) for (bound, _), count in zip(own, counts, strict=True)]
+        family.add_metric([labels[name] for name in _LABELS], buckets, total_sum)
+    return family
 
 
 class _Processes(Collector):

@@ -55,7 +55,9 @@ def decode(
     binary.finish()
     choices = decode_outputs(document, outputs)
     name = _optional(document, "id", str, "request")
-    return InferRequest(name, arrays, choices, count_rows(arrays, inputs), decode_timeout(document))
+    parameters = document.get("parameters") or {}
+    rows, timeout = count_rows(arrays, inputs), decode_timeout(document)
+    return InferRequest(name, arrays, choices, rows, timeout, parameters)
 
 
 def parse(text: bytes, members: str = "'inputs'") -> dict[str, Any]:

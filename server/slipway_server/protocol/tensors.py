@@ -105,3 +105,5 @@ class InferRequest:
     rows: int
     #: The client's own limit, from the request parameter ``timeout``.
     timeout_microseconds: int | None = None
+    #: Of the request, as it came.
+    parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnxruntime as ort
 
 from slipway.digest import DigestError, digest_of
-from slipway.names import ModelFault
-from slipway_server.runtime.model import Model, UnsupportedTensorError, plain
+from slipway.names import PROFILE_FILE, ModelFault
+from slipway.recorded import first_difference
+from slipway_server.runtime.model import Model, ModelInputError, Run, UnsupportedTensorError, plain
 from slipway_server.runtime.onnx_bytes import Shape, look_at
 from slipway_server.runtime.profile import Profile, measure
 from slipway_server.settings import Serving
@@ -34,14 +37,21 @@ class LoadError(Exception):
         return Failure(reason=self.fault, message=self.message)
 
 
-def load(directory: Path, config: Serving) -> Model:
-    """The model in a directory, verified, loaded and warmed up. Raises :class:`LoadError`."""
+def load(directory: Path, config: Serving, example: Mapping[str, Any] | None = None) -> Model:
+    """The model in a directory, verified, loaded and warmed up. Raises :class:`LoadError`.
+
+    With ``example``, a profile's recorded row and answer, the model has to give that answer.
+    """
     _verify(directory, config.digest)
     path = find_model(directory)
     try:
         model = Model(path, config.threads)
         model.warm_up()
+        if example is not None:
+            check_example(model, example, path.name)
         return model
+    except LoadError:
+        raise
     except UnsupportedTensorError as error:
         raise LoadError(ModelFault.MODEL_LOAD_FAILED, f"{path.name}: {error}") from error
     except MemoryError as error:
@@ -53,16 +63,48 @@ def load(directory: Path, config: Serving) -> Model:
         raise _diagnosed(path, str(error)) from error
 
 
-def load_profiled(directory: Path, config: Serving) -> tuple[Model, Profile]:
+def load_profiled(
+    directory: Path, config: Serving, example: Mapping[str, Any] | None = None
+) -> tuple[Model, Profile]:
     """As :func:`load`, and how the model is best run."""
-    model = load(directory, config)
+    model = load(directory, config, example)
     most = config.maxBatchRows if config.batching == "Auto" else 1
     return model, measure(model, find_model(directory), most)
+
+
+def check_example(model: Model, example: Mapping[str, Any], name: str) -> None:
+    """Run a profile's recorded row. Raises :class:`LoadError` where the answer is not the recorded one."""
+    difference: str | None = None
+    try:
+        inputs = {
+            tensor["name"]: np.array(
+                [np.nan if value is None else value for value in tensor["data"]],
+                model.inputs[tensor["name"]].datatype.dtype,
+            ).reshape(tensor["shape"])
+            for tensor in example["inputs"]
+        }
+        tensors = model.run(inputs, [tensor["name"] for tensor in example["outputs"]], Run())
+    except (ModelInputError, KeyError, TypeError, ValueError) as error:
+        difference = f"it does not take it: {plain(str(error))}"
+    else:
+        for recorded, tensor in zip(example["outputs"], tensors, strict=True):
+            found = first_difference(recorded["data"], tensor.array.reshape(-1).tolist())
+            if found:
+                difference = f"output {recorded['name']!r}: {found}"
+                break
+    if difference:
+        raise LoadError(
+            ModelFault.MODEL_LOAD_FAILED,
+            f"{name} does not answer the profile's recorded row as it did when the profile was made "
+            f"({difference}): under onnxruntime {ort.__version__} it is another model; export it again, "
+            "or make its profile again with 'slipway profile'",
+        )
 
 
 def find_model(directory: Path) -> Path:
     """The file to load: the one ``*.onnx``, else ``model.onnx`` at the top, else the only file there is."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
+    files = [path for path in files if path != directory / PROFILE_FILE]
     models = [path for path in files if path.suffix.lower() == ".onnx"]
     top = directory / "model.onnx"
     if len(models) == 1:

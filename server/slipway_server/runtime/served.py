@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,10 @@ from slipway_server.runtime.call import Call
 from slipway_server.runtime.model import Model, ModelInputError, Run, StoppedError, plain
 from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.tryout import Tryout
+
+if TYPE_CHECKING:
+    from slipway_server.feedback.witness import Witness
+    from slipway_server.monitoring.counting import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,10 @@ class Served:
         #: Where the model has yet to be measured, with what clients send.
         self.tryout: Tryout | None = None
         self._specs = list(model.inputs.values())
+        #: Told of what was asked and answered.
+        self.monitor: Monitor | None = None
+        #: Shown every batch once its answers are written.
+        self.witness: Witness | None = None
         #: For joining, in the model's order: name, data type, shape of a row, and whether rows are objects.
         self._columns = [
             (spec.name, spec.datatype.dtype, (spec.shape or ())[1:], spec.datatype.dtype.hasobject)
@@ -121,7 +130,8 @@ class Served:
             self._hurry(call, request.timeout_microseconds / 1e6)
         if self.profile.batches and all(len(a) == request.rows for a in arrays):
             call.outputs = self._book.of(request.outputs)
-            if call.codec is None:
+            told = self.witness is not None and self.witness.is_told_by(request.parameters)
+            if call.codec is None and not told:
                 self._light.remember(call, request)
 
     def _hurry(self, call: Call, seconds: float) -> None:
@@ -134,8 +144,16 @@ class Served:
 
     def _run_together(self, outputs: Outputs, calls: list[Call], run: Run) -> None:
         try:
-            answers = self.model.run_raw(self._join(calls), outputs.names, run)
+            inputs = self._join(calls)
+            if self.monitor is not None and self.monitor.refusals(inputs):
+                calls = self._refuse(calls)
+                if not calls:
+                    return
+                inputs = self._join(calls)
+            answers = self.model.run_raw(inputs, outputs.names, run)
             outputs.write(calls, answers)
+            if self.witness is not None:
+                self.witness.see(calls, inputs, outputs.names, answers)
         except Exception as error:
             if len(calls) == 1 or isinstance(error, StoppedError):
                 for call in calls:
@@ -144,6 +162,20 @@ class Served:
             # One request's values may be what the model refuses; the others must not suffer for it.
             for call in calls:
                 self._run_together(outputs, [call], run)
+            return
+        if self.monitor is not None:
+            self.monitor.add(inputs, outputs.names, answers, sum(call.rows for call in calls))
+
+    def _refuse(self, calls: list[Call]) -> list[Call]:
+        """The calls that keep the rules of the inputs; the others are told what is wrong."""
+        good = []
+        for call in calls:
+            error = self.monitor.refuse(self._join([call])) if self.monitor is not None else None
+            if error is None:
+                good.append(call)
+            else:
+                fail(call, error)
+        return good
 
     def _join(self, calls: list[Call]) -> dict[str, Array]:
         if len(calls) == 1:
@@ -179,14 +211,22 @@ class Served:
                 raise RuntimeError("a call that was not read")
             if sum(array.nbytes for array in request.inputs.values()) >= _SHRINK_BYTES:
                 run.shrink_after()
+            refused = self.monitor.refuse(request.inputs) if self.monitor is not None else None
+            if refused is not None:
+                raise refused
             names = [choice.name for choice in request.outputs]
-            tensors = self.model.run(request.inputs, names, run)
+            answers = self.model.run_raw(request.inputs, names, run)
+            tensors = [self.model.tensor(*pair) for pair in zip(names, answers, strict=True)]
             if self.tryout is not None:
                 self.tryout.add(request.inputs)
             if call.codec is not None:
                 call.content, call.header_length = call.codec.encode(request, tensors)
             else:
                 call.content, call.header_length = encode(request, self.name, self.version, tensors)
+            if self.monitor is not None:
+                self.monitor.add(request.inputs, names, [tensor.array for tensor in tensors], request.rows)
+            if self.witness is not None:
+                self.witness.see([call], request.inputs, names, answers)
         except Exception as error:
             fail(call, error)
 

@@ -47,6 +47,33 @@ LARGEST = ModelDeploymentSpec.model_validate(
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
             "env": [{"name": "OMP_NUM_THREADS", "value": "4"}, {"name": "EMPTY"}],
         },
+        "inputs": {
+            "tensors": [
+                {
+                    "name": "x",
+                    "columns": [
+                        {
+                            "name": "age",
+                            "type": "Integer",
+                            "minimum": 18,
+                            "maximum": "110.5",
+                            "nullable": False,
+                        },
+                        {"name": "channel", "enum": ["0", "1"]},
+                    ],
+                },
+                {"name": "colour", "columns": [{"name": "colour", "type": "String"}]},
+            ],
+            "onViolation": "Report",
+        },
+        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "fairness": {
+            "sensitiveAttributes": [
+                {"name": "sex", "parameter": "sex", "groups": ["female", "male"]},
+                {"name": "young", "tensor": "x", "column": 1, "groups": ["0", "1"]},
+            ],
+            "favorableOutcomes": ["1"],
+        },
         "scaling": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "CPU", "targetPercent": 50}]},
     }
 )
@@ -216,6 +243,28 @@ def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
         digest=digest(7),
         threads=4,
         requestTimeoutMilliseconds=500,
+        inputs=contract.Inputs(
+            columns=(
+                contract.InputColumn(
+                    name="age",
+                    tensor="x",
+                    column=0,
+                    type="Integer",
+                    minimum=18,
+                    maximum=110.5,
+                    nullable=False,
+                ),
+                contract.InputColumn(name="channel", tensor="x", column=1, enum=("0", "1")),
+                contract.InputColumn(name="colour", tensor="colour", column=0, type="String"),
+            ),
+            onViolation="Report",
+        ),
+        feedbackMaxAgeDays=30,
+        sensitiveAttributes=(
+            contract.SensitiveAttribute(name="sex", groups=("female", "male"), parameter="sex"),
+            contract.SensitiveAttribute(name="young", groups=("0", "1"), tensor="x", column=1),
+        ),
+        favorableOutcomes=("1",),
     )
     task = contract.FetchTask.model_validate_json(_env(fetch)[contract.MODEL_TASK_ENV])
     assert (task.uri, task.digest) == ("pvc://models/fraud/model.onnx", digest(7))

@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 from slipway import contract
+from slipway.api.inputs import Inputs
+from slipway.api.monitoring import Feedback
 from slipway.api.types import ResourceList, Resources
 from slipway.core import names
 from slipway.core.build import pod
@@ -71,6 +73,7 @@ def _pod_spec(
             {"name": "model", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
             *pod.claim_volume(uri),
+            *_keys_volume(revision.feedback),
         ],
         "topologySpreadConstraints": [
             {
@@ -108,6 +111,58 @@ def _fetch(revision: Revision, image_pull_policy: str) -> dict[str, Any]:
     return container
 
 
+def _inputs(inputs: Inputs) -> contract.Inputs:
+    """As the server reads them: each column with its place in a row."""
+    columns = tuple(
+        contract.InputColumn(
+            name=column.name,
+            tensor=tensor.name,
+            column=place,
+            type=column.type,
+            minimum=None if column.minimum is None else float(column.minimum),
+            maximum=None if column.maximum is None else float(column.maximum),
+            nullable=column.nullable,
+            enum=column.enum,
+        )
+        for tensor in inputs.tensors
+        for place, column in enumerate(tensor.columns)
+    )
+    return contract.Inputs(columns=columns, onViolation=inputs.onViolation)
+
+
+def _watched(revision: Revision) -> dict[str, Any]:
+    """What the server is told of feedback and groups; nothing where there is neither."""
+    told: dict[str, Any] = {}
+    if revision.feedback is not None:
+        told["feedbackMaxAgeDays"] = revision.feedback.maxAgeDays
+    if revision.fairness is not None:
+        told["sensitiveAttributes"] = tuple(
+            contract.SensitiveAttribute(
+                name=each.name,
+                groups=each.groups,
+                tensor=each.tensor or "",
+                column=each.column,
+                parameter=each.parameter or "",
+            )
+            for each in revision.fairness.sensitiveAttributes
+        )
+        told["favorableOutcomes"] = revision.fairness.favorableOutcomes
+    return told
+
+
+def _keys_volume(feedback: Feedback | None) -> list[dict[str, Any]]:
+    """The keys of feedback tokens, which only the server sees."""
+    if feedback is None:
+        return []
+    return [{"name": "feedback-keys", "secret": {"secretName": feedback.secretRef.name}}]
+
+
+def _keys_mount(feedback: Feedback | None) -> list[dict[str, Any]]:
+    if feedback is None:
+        return []
+    return [{"name": "feedback-keys", "mountPath": contract.FEEDBACK_KEYS_DIR, "readOnly": True}]
+
+
 def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[str, Any]:
     runtime = revision.runtime
     config = contract.ServingConfig(
@@ -120,6 +175,8 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         processes=runtime.processes,
         batching=runtime.batching.mode,
         maxBatchRows=runtime.batching.maxRows,
+        **({} if revision.inputs is None else {"inputs": _inputs(revision.inputs)}),
+        **_watched(revision),
     )
     return {
         "name": names.SERVER_CONTAINER,
@@ -160,6 +217,7 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         "volumeMounts": [
             {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": contract.TMP_DIR},
+            *_keys_mount(revision.feedback),
         ],
     }
 
