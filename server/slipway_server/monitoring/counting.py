@@ -112,8 +112,8 @@ class BinCounter:
         found = np.zeros(len(self._counts), np.int64)
         wholes: dict[str, Array] = {}
         for name in self._inputs:
-            parts = [np.asarray(batch[0][name]) for batch in batches]
-            wholes[name] = _joined([part.reshape(len(part), -1) for part in parts])
+            whole = _joined([batch[0][name] for batch in batches])
+            wholes[name] = whole.reshape(len(whole), -1)
         for name, table in self._tables:
             whole = wholes[name]
             for start in range(0, len(whole), _PIECE_ROWS):
@@ -126,13 +126,13 @@ class BinCounter:
             answers, lost = _answers(name, batches)
             unasked = max(unasked, lost)
             if answers:
-                column.count(_joined([np.asarray(each).reshape(-1) for each in answers])[:, None], found)
+                column.count(_joined(answers).reshape(-1, 1), found)
         if self._confidence is not None:
             name, sure = self._confidence
             answers, lost = _answers(name, batches)
             unasked = max(unasked, lost)
             if answers:
-                values = _joined([_highest(each) for each in answers])
+                values = _highest(answers)
                 there = ~np.isnan(values)
                 sure.count(values[there][:, None], found)
                 found[self._reference.dropped + DROPPED.index("not_a_number")] += len(values) - int(
@@ -222,15 +222,22 @@ def _answers(name: str, batches: Sequence[_Batch]) -> tuple[list[Any], int]:
     answers, lost = [], 0
     for _, names, given, rows in batches:
         if name in names:
-            answers.append(given[list(names).index(name)])
+            answers.append(given[names.index(name)])
         else:
             lost += rows
     return answers, lost
 
 
-def _highest(answer: Any) -> Array:
-    """The highest probability of each row, from a table or from what onnxruntime gives for a ZipMap."""
+def _highest_of(answer: Any) -> Array:
     if isinstance(answer, list):
         return np.array([max(row.values()) for row in answer], np.float32)
-    table = np.asarray(answer)
+    return np.asarray(answer.reshape(len(answer), -1).max(axis=1))
+
+
+def _highest(answers: Sequence[Any]) -> Array:
+    """The highest probability of each row, from tables or from what onnxruntime gives for a ZipMap."""
+    if any(isinstance(answer, list) for answer in answers):
+        # A request that ran alone has its table already.
+        return np.concatenate([_highest_of(answer) for answer in answers])
+    table = _joined(answers)
     return np.asarray(table.reshape(len(table), -1).max(axis=1))

@@ -164,7 +164,7 @@ class Served:
                 self._run_together(outputs, [call], run)
             return
         if self.monitor is not None:
-            self.monitor.add(inputs, outputs.names, answers, sum(call.rows for call in calls))
+            self.monitor.add(inputs, outputs.names, answers, len(next(iter(inputs.values()))))
 
     def _refuse(self, calls: list[Call]) -> list[Call]:
         """The calls that keep the rules of the inputs; the others are told what is wrong."""
