@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,10 +48,11 @@ class Server:
         config.setdefault("drainSeconds", 1)
         self.config = ServingConfig(**config)
         self.http_port, self.grpc_port, self.admin_port = free_port(), free_port(), free_port()
-        self.termination = directory.parent / f"termination-{self.http_port}"
-        self.log = directory.parent / f"log-{self.http_port}"
-        self.home = directory.parent / f"home-{self.http_port}"
-        self.home.mkdir(parents=True)
+        # Not named by the port, which the system may give out again.
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        own = Path(tempfile.mkdtemp(prefix="server-", dir=directory.parent))
+        self.termination, self.log, self.home = own / "termination", own / "log", own / "home"
+        self.home.mkdir()
         environment = {
             **(environment or {}),
             "PATH": os.environ["PATH"],
