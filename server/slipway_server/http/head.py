@@ -103,6 +103,10 @@ class Head:
             and self.headers.keys().isdisjoint(_OWN)
         )
 
+    def is_all_of(self, text: bytes) -> bool:
+        """Whether it was read from the beginning of this text, which is no second half of a head."""
+        return text.startswith(b"%b %b HTTP/1.1\r\n" % (self.method.encode(), self.target))
+
     def check_infer(self, max_bytes: int) -> None:
         """All checks of an inference request that need no body; sets what the body has to be.
 

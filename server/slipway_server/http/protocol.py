@@ -58,6 +58,7 @@ class HttpProtocol(asyncio.Protocol):
         self.write_paused_since = 0.0
         self.in_head = False
         self._head_bytes = 0
+        self._piece = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._kept: bytes | None = None
@@ -95,7 +96,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that only stops sending still gets its answers."""
-        if not self.idle or not self._queue:
+        if self._current is not None or not self._queue:
             return False
         self._last = True
         self._queue[-1].closes = True
@@ -162,13 +163,9 @@ class HttpProtocol(asyncio.Protocol):
             self._linger(len(data))
             return
         if self.idle:
-            self.idle = False
-            self.in_head = True
-            self._head_bytes = 0
-            self.reading_since = perf_counter()
-            self.server.reading.add(self)
             end = data.find(_END) + 4
-            self._kept = data[:end] if 4 <= end <= _MAX_KEPT_HEAD else None
+            self._begin(data[:end] if 4 <= end <= _MAX_KEPT_HEAD else None)
+        self._piece = len(data)
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
         try:
@@ -200,9 +197,22 @@ class HttpProtocol(asyncio.Protocol):
         if rest:
             self._feed(rest)
 
+    def _begin(self, kept: bytes | None) -> None:
+        """Something of a request arrived: perhaps its whole head, which is worth to be kept."""
+        self.idle = False
+        self.in_head = True
+        self._head_bytes = 0
+        self._kept = kept
+        self.reading_since = perf_counter()
+        self.server.reading.add(self)
+
     def on_message_begin(self) -> None:
         if self._parser is None:
             return  # the one that reads a body alone, see _decline
+        if self.idle and not self._last:
+            # It follows another one in the same piece, of which most is not its own.
+            self._begin(None)
+            self._head_bytes = -self._piece
         self._url = b""
         self._headers = []
         self.in_head = True
@@ -330,7 +340,7 @@ class HttpProtocol(asyncio.Protocol):
             exchange.body = exchange.incoming.whole()
         exchange.gzip = head.gzip
         exchange.limit = head.limit
-        if kept is not None and head.is_plain and exchange.codec is None:
+        if kept is not None and head.is_plain and head.is_all_of(kept) and exchange.codec is None:
             self.server.keep(kept, head)
         try:
             self.server.submit(exchange)

@@ -51,7 +51,11 @@ class OutputBook:
         known = self._by_text.get(text)
         if known is None:
             known = self.of(decode_outputs({"outputs": given}, self._model.output_names))
-            self._by_text[text] = known
+            # The same wishes can be written in any number of ways.
+            if len(self._by_text) >= _MAX_REMEMBERED:
+                self._by_text.clear()
+            if len(text) <= 1024:
+                self._by_text[text] = known
         return known
 
 
