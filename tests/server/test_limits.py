@@ -19,6 +19,7 @@ from slipway_server.http.asgi import AsgiApp
 from slipway_server.http.body import Body, BodyBudget
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Board, Counters
+from slipway_server.monitoring.reference import Reference
 from slipway_server.runtime.call import Call
 from slipway_server.runtime.crew import Crew
 from slipway_server.runtime.model import Model, Run
@@ -320,7 +321,7 @@ async def test_a_fault_of_the_servers_own_is_a_counted_500_that_tells_nothing(
     frontend.engine.close()
     assert response.status_code == 500
     assert response.json() == {"error": "the server failed; its log says why"}
-    metrics = Admin(board, config, lambda: asyncio.sleep(0, {})).text()
+    metrics = Admin(board, config, Reference(), lambda: asyncio.sleep(0, {})).text()
     assert b'requests_total{code="500",model="fraud",model_version="3"} 1.0' in metrics
     assert b'in_flight{model="fraud",model_version="3"} 0.0' in metrics
     assert lifecycle.in_flight == 0
