@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 FOLLOWING, ROLLING, RESTING = 0.05, 2.0, 30.0
 #: A router that does not follow by then will not do so within moments.
 SOON = timedelta(seconds=5)
+#: How long a router that was made to look may take before it is made to look again; then twice as long.
+AGAIN = timedelta(seconds=1)
 #: How long a route outlives the Service that led to it: every node has to learn the new endpoints first.
 LEAVING = timedelta(seconds=15)
 
@@ -51,8 +53,8 @@ class _Namespace:
     asked: dict[str, datetime] = field(default_factory=dict)
     #: When a route was first found to be wanted no more.
     left: dict[str, datetime] = field(default_factory=dict)
-    #: What each router pod was last made to read.
-    touched: dict[str, str] = field(default_factory=dict)
+    #: What each router pod was last made to read, how often, and when.
+    touched: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
     #: Ports given out, by name, until status remembers them.
     ports: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -224,16 +226,23 @@ class Routers:
         return all(name in here.states and here.states[name].does(route) for name in here.routers)
 
     async def _touch(self, here: _Namespace, children: Iterable[Manifest]) -> None:
-        """Make the kubelets of routers that lag behind bring the files now rather than within a minute."""
+        """Make the kubelets of routers that lag behind bring the files now rather than within a minute.
+
+        Again, later and later, where that did not help: a kubelet may look before it has heard of the change.
+        """
         content = names.content_hash(sorted(repr(route) for route in here.told.values()))
         for pod in children:
             name = str(pod["metadata"]["name"])
-            if pod["kind"] != Kind.POD or name not in here.routers or here.touched.get(name) == content:
+            if pod["kind"] != Kind.POD or name not in here.routers:
+                continue
+            before, times, at = here.touched.get(name, ("", 0, self._clock()))
+            times = times if before == content else 0
+            if times and self._clock() - at < AGAIN * 2.0 ** (times - 1):
                 continue
             state = here.states.get(name)
             if state is None or not all(state.does(route) for route in here.told.values()):
-                await self._writer.touch(pod, content)
-                here.touched[name] = content
+                await self._writer.touch(pod, f"{content}.{times}")
+                here.touched[name] = (content, times + 1, self._clock())
 
     def _tell(self, here: _Namespace, resources: Iterable[Resource]) -> None:
         """Have every ModelDeployment looked at for which the routers now do something else."""
