@@ -127,7 +127,6 @@ def test_the_operator_may_do_everything_in_its_table(account: Account) -> None:
         ("list", "", "secrets", SYSTEM_NAMESPACE),
         ("create", "", "namespaces", ""),
         ("list", "", "namespaces", ""),
-        ("get", "", "configmaps", "default"),
         ("list", "", "nodes", ""),
         ("create", "", "pods/exec", "default"),
         ("create", "", "serviceaccounts/token", "default"),

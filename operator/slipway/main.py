@@ -135,6 +135,8 @@ async def run(environment: Environment) -> None:
 
         async def act() -> None:
             metrics.lead(leading=True)
+            # What the leader before deleted while the watches here began, no watch has told.
+            await _fill(kube, store, environment.namespaces)
             for key in store.everything():
                 queue.add(key)
             workers.extend(
