@@ -162,8 +162,8 @@ async def test_a_dead_canary_costs_no_client_an_error_and_is_seen(
         arms = (await read_router(router.address)).arms
         seen = arms["fraud", "bbbbbbbbbb"].counters.since(before)
         assert seen.errors == seen.requests > 0
-        # What went to the other arm at once is no evidence: it says nothing of this one. So the first thousand
-        # count at most, of which Envoy tried what came before it knew, and none of the second.
+        # What went to the other arm at once is no evidence: it says nothing of this one. Of the second
+        # thousand nothing counts.
         assert seen.requests < 150
         assert arms["fraud", "aaaaaaaaaa"].counters.errors == 0
 
