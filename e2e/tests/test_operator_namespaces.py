@@ -102,7 +102,7 @@ def test_a_namespace_that_is_being_deleted_is_left_in_peace_and_goes(
     time.sleep(QUIET_SECONDS)
     tried = writes_to(kube, installed.leader(), protected, since)
     # Each object is tried again now and then, later each time; a loop would make hundreds of these.
-    assert max(tried.values(), default=0) <= 5, (tried, time.monotonic() - began)
+    assert max(tried.values(), default=0) <= 12, (tried, time.monotonic() - began)
     assert not [place for place in tried if "held" in place], tried
     assert installed.pods() == operators
 

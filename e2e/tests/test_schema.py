@@ -189,6 +189,8 @@ def test_what_is_left_out_is_filled_in_as_the_operator_reads_it(api: Api) -> Non
         "runtime": {
             "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
             "threads": 1,
+            "processes": 1,
+            "batching": {"mode": "Auto", "maxRows": 128},
             "requestTimeoutMilliseconds": 2000,
         },
         "scaling": {"minReplicas": 1, "maxReplicas": 10, "metrics": [{"type": "CPU", "targetPercent": 70}]},
