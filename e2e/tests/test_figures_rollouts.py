@@ -34,8 +34,8 @@ REQUESTS = 100_000
 SAMPLE = 10_000
 RATE = 400.0
 WEIGHTS = (1, 10, 50)
-#: A share of binomial noise goes beyond this once in a thousand samples.
-MOST_Z = 3.3
+#: A share of binomial noise goes beyond this once in fifteen thousand samples.
+MOST_Z = 4.0
 #: Model server pods of any version.
 SERVING = f"slipway.dev/modeldeployment={NAME},app.kubernetes.io/component=model-server"
 
