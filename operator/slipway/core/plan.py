@@ -5,7 +5,6 @@ Pure: the same inputs give the same plan, so that an operator killed at any poin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +20,7 @@ from slipway.core.build.resolver import resolver_pod
 from slipway.core.build.service import revision_service, routed_service, stable_service
 from slipway.core.build.service_account import service_account
 from slipway.core.diagnosis import probe_deadline
-from slipway.core.observed import Kind, Manifest, Observed, Reference, revision_of_object
+from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
 from slipway.core.resolution import Resolution, resolve
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT, kept_until, retired_children
@@ -197,8 +196,3 @@ def _spent_resolvers(
 def _earliest(now: datetime, *moments: datetime | None) -> datetime | None:
     """The first moment that is still to come."""
     return min((moment for moment in moments if moment is not None and moment > now), default=None)
-
-
-def references(manifests: Iterable[Manifest]) -> tuple[Reference, ...]:
-    """Kind and name of each manifest."""
-    return tuple(Reference(Kind(found["kind"]), str(found["metadata"]["name"])) for found in manifests)

@@ -100,7 +100,7 @@ class Routers:
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
-        here = self._namespaces.setdefault(key.namespace, _Namespace())
+        here = self._here(key.namespace)
         resources = self._resources(key.namespace)
         children = self._store.children(key)
         wanted, here.refused = admit(routes_of(resources))
@@ -130,24 +130,19 @@ class Routers:
 
         None where they have nothing to do for it.
         """
-        here = self._namespaces.setdefault(resource.owner.namespace, _Namespace())
-        name = resource.owner.name
-        if name not in here.told and (isinstance(resource.spec, Fault) or not is_routed(resource.spec)):
+        here = self._here(resource.owner.namespace)
+        traffic = self._done(here, resource)
+        if traffic is None:
             return None
-        tally = here.tallies.setdefault(name, Tally())
-        living = [state for pod, state in here.states.items() if pod in here.routers]
-        leaving = [state for pod, state in here.states.items() if pod not in here.routers]
-        traffic = traffic_of(name, here.told.get(name), len(here.routers), living, leaving)
-        counts = tally.count(resource, here.states, here.routers, traffic)
-        refused = here.refused.get(name)
-        fault = Fault(Reason.ROUTER_FULL, refused) if refused else here.fault
-        return replace(traffic, canary=counts[0], stable=counts[1], fault=fault)
+        tally = here.tallies.setdefault(resource.owner.name, Tally())
+        canary, stable = tally.count(resource, here.states, here.routers, traffic)
+        return replace(traffic, canary=canary, stable=stable)
 
     def free_port(self, resource: Resource) -> int | None:
         """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left."""
         if isinstance(resource.spec, Fault) or not is_routed(resource.spec) or resource.status.routerPort:
             return None
-        here = self._namespaces.setdefault(resource.owner.namespace, _Namespace())
+        here = self._here(resource.owner.namespace)
         name = resource.owner.name
         others = [found for found in self._resources(resource.owner.namespace) if found.owner.name != name]
         taken = {found.status.routerPort for found in others if found.status.routerPort is not None}
@@ -168,6 +163,20 @@ class Routers:
         known = here.told.get(key.name) if here is not None else None
         if (wanted[0] if wanted else None) != known:
             self._changed(Key(key.namespace, ""))
+
+    def _here(self, namespace: str) -> _Namespace:
+        return self._namespaces.setdefault(namespace, _Namespace())
+
+    def _done(self, here: _Namespace, resource: Resource) -> Traffic | None:
+        """What the routers were seen to do for a ModelDeployment, without what they counted."""
+        name = resource.owner.name
+        if name not in here.told and (isinstance(resource.spec, Fault) or not is_routed(resource.spec)):
+            return None
+        living = [state for pod, state in here.states.items() if pod in here.routers]
+        leaving = [state for pod, state in here.states.items() if pod not in here.routers]
+        traffic = traffic_of(name, here.told.get(name), len(here.routers), living, leaving)
+        refused = here.refused.get(name)
+        return replace(traffic, fault=Fault(Reason.ROUTER_FULL, refused) if refused else here.fault)
 
     def _resources(self, namespace: str) -> list[Resource]:
         keys = (key for key in self._store.resources() if key.namespace == namespace)
@@ -249,8 +258,7 @@ class Routers:
         for resource in resources:
             name = resource.owner.name
             if name in here.told or name in here.seen:
-                traffic = self.traffic(resource)
-                found = replace(traffic, canary=None, stable=None) if traffic is not None else None
+                found = self._done(here, resource)
                 if here.seen.get(name) != found:
                     here.seen[name] = found
                     self._changed(Key(resource.owner.namespace, name))

@@ -23,7 +23,7 @@ from slipway.core.build.controller_revision import controller_revision
 from slipway.core.build.metadata import Owner, metadata
 from slipway.core.build.resolver import resolver_pod
 from slipway.core.observed import Fault, Kind, Observed, Reference, observe
-from slipway.core.plan import Plan, plan, references
+from slipway.core.plan import Plan, plan
 from slipway.core.resource import read
 from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.status import Report, report, report_unreadable
@@ -227,7 +227,7 @@ def _faults(given: Mapping[str, Any], resolver: str) -> dict[Reference, Fault]:
 
 def _after(planned: Plan, observed: Observed, refused: Mapping[Reference, Fault]) -> Observed:
     """What is there once the plan's writes were done, but for those that met with a fault."""
-    gone = set(references(planned.delete))
+    gone = {Reference(Kind(found["kind"]), str(found["metadata"]["name"])) for found in planned.delete}
     there = {
         Reference(kind, child["metadata"]["name"]): child for kind in Kind for child in observed.of(kind)
     }
