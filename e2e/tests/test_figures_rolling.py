@@ -101,7 +101,7 @@ def resource(namespace: str, uri: str) -> dict[str, Any]:
     }
 
 
-def plan(namespace: str, versions: list[str]) -> Plan:
+def plan(namespace: str, versions: list[str], name: str = NAME, rate: float = RATE) -> Plan:
     """Sixteen inputs in turn, and what each version makes of them."""
     rows = [[float(index), float(index + 1), float(-index)] for index in range(16)]
 
@@ -109,29 +109,29 @@ def plan(namespace: str, versions: list[str]) -> Plan:
         return {"name": name, "datatype": "FP32", "shape": [1, 3], "data": row}
 
     return Plan(
-        url=f"http://{NAME}.{namespace}.svc/v2/models/{NAME}/infer",
+        url=f"http://{name}.{namespace}.svc/v2/models/{name}/infer",
         inputs=[[tensor("x", row)] for row in rows],
         answers={
             version: [[tensor("y", [value * factor for value in row])] for row in rows]
-            for version, factor in zip(versions, FACTORS, strict=True)
+            for version, factor in zip(versions, FACTORS[: len(versions)], strict=True)
         },
-        rate=RATE,
+        rate=rate,
         kept=8,
         patient=3,
         fresh=2,
     )
 
 
-def change(kube: Kube, namespace: str, uri: str) -> None:
+def change(kube: Kube, namespace: str, uri: str, name: str = NAME) -> None:
     """Ask for another model."""
     patch = json.dumps({"spec": {"model": {"uri": uri}}})
     kube.kubectl(
-        "patch", "modeldeployment", NAME, f"--namespace={namespace}", "--type=merge", f"--patch={patch}"
+        "patch", "modeldeployment", name, f"--namespace={namespace}", "--type=merge", f"--patch={patch}"
     )
 
 
-def scale(kube: Kube, namespace: str, replicas: int) -> None:
-    kube.kubectl("scale", f"modeldeployment/{NAME}", f"--namespace={namespace}", f"--replicas={replicas}")
+def scale(kube: Kube, namespace: str, replicas: int, name: str = NAME) -> None:
+    kube.kubectl("scale", f"modeldeployment/{name}", f"--namespace={namespace}", f"--replicas={replicas}")
 
 
 def replaced_by(kube: Kube, namespace: str, load: Load, version: str) -> float:

@@ -18,13 +18,12 @@ from onnx import ModelProto, parser
 from e2e.cluster.command import run
 from e2e.kube import Kube, Object
 from e2e.load import Load, loading
-from e2e.load.client import Plan
 from e2e.tests import figures
 from e2e.tests.conditions import wait_for, wait_until_ready
 from e2e.tests.figures import report
 from e2e.tests.installation import SYSTEM_NAMESPACE, Installation
 from e2e.tests.registry import Registry
-from e2e.tests.test_figures_rolling import FACTORS, times
+from e2e.tests.test_figures_rolling import FACTORS, change, plan, scale, times
 from slipway.contract import GRPC_PORT
 from slipway_server.rpc import open_inference_pb2 as oip
 
@@ -56,8 +55,10 @@ def test_no_request_of_100000_fails_through_all_that_moves_traffic(
     wait_until_ready(kube, NAME, namespace)
     wait_for(lambda: synced(kube, namespace), 120, "the Service does not lead to routers")
     shares: list[str] = []
-    with loading(kube, namespace, installed.server_image, plan(namespace, [one, two, three])) as load:
-        change(kube, namespace, versions[1])
+    with loading(
+        kube, namespace, installed.server_image, plan(namespace, [one, two, three], NAME, RATE)
+    ) as load:
+        change(kube, namespace, versions[1], NAME)
         for step, weight in enumerate(WEIGHTS):
             wait_for_step(kube, namespace, weight)
             shares.append(share(load, two, weight))
@@ -68,16 +69,16 @@ def test_no_request_of_100000_fails_through_all_that_moves_traffic(
             promote(kube, namespace, 2 * step + 1)
         wait_for(lambda: stable(kube, namespace) == two, 120, "version 2 does not take over")
 
-        scale(kube, namespace, 3)
+        scale(kube, namespace, 3, NAME)
         wait_for(lambda: len(ready(kube, namespace)) == 3, 120, "there are not three pods")
-        scale(kube, namespace, 2)
+        scale(kube, namespace, 2, NAME)
 
         kube.kubectl("rollout", "restart", "deployment/slipway-router", f"--namespace={namespace}")
         kube.kubectl(
             "rollout", "status", "deployment/slipway-router", f"--namespace={namespace}", seconds=180
         )
 
-        change(kube, namespace, versions[2])
+        change(kube, namespace, versions[2], NAME)
         wait_for_step(kube, namespace, WEIGHTS[0])
         # Nobody decides anything meanwhile, and everything goes on.
         operators(kube, 0)
@@ -115,9 +116,9 @@ def test_a_bad_version_is_back_at_nothing_within_two_looks(
     wait_until_ready(kube, NAME, namespace)
     wait_for(lambda: synced(kube, namespace), 120, "the Service does not lead to routers")
     number = versions[0].rsplit("/", 1)[1]
-    with loading(kube, namespace, installed.server_image, plan(namespace, [number])) as load:
+    with loading(kube, namespace, installed.server_image, plan(namespace, [number], NAME, RATE)) as load:
         load.wait_for(500, 60)
-        change(kube, namespace, bad)
+        change(kube, namespace, bad, NAME)
         wait_for(lambda: bool(status(kube, namespace).get("rejected")), 180, "it is not rejected")
         account = load.stop()
     first, last = account["failures"][0]["at"], account["last"]["failed"]
@@ -160,27 +161,6 @@ def resource(namespace: str, uri: str) -> dict[str, Any]:
             "rollout": {"strategy": "Canary", "steps": steps},
         },
     }
-
-
-def plan(namespace: str, versions: list[str]) -> Plan:
-    """Sixteen inputs in turn, and what each version makes of them."""
-    rows = [[float(index), float(index + 1), float(-index)] for index in range(16)]
-
-    def tensor(name: str, row: list[float]) -> dict[str, Any]:
-        return {"name": name, "datatype": "FP32", "shape": [1, 3], "data": row}
-
-    return Plan(
-        url=f"http://{NAME}.{namespace}.svc/v2/models/{NAME}/infer",
-        inputs=[[tensor("x", row)] for row in rows],
-        answers={
-            version: [[tensor("y", [value * factor for value in row])] for row in rows]
-            for version, factor in zip(versions, FACTORS, strict=False)
-        },
-        rate=RATE,
-        kept=8,
-        patient=3,
-        fresh=2,
-    )
 
 
 def failing(factor: int) -> ModelProto:
@@ -287,17 +267,6 @@ def command(kube: Kube, namespace: str, name: str) -> str:
     """What `kubectl slipway` says."""
     words = (name, NAME, f"--namespace={namespace}", f"--kubeconfig={kube.kubeconfig}")
     return run([sys.executable, "-m", "slipway.cli.main", *words], timeout=30)
-
-
-def change(kube: Kube, namespace: str, uri: str) -> None:
-    patch = json.dumps({"spec": {"model": {"uri": uri}}})
-    kube.kubectl(
-        "patch", "modeldeployment", NAME, f"--namespace={namespace}", "--type=merge", f"--patch={patch}"
-    )
-
-
-def scale(kube: Kube, namespace: str, replicas: int) -> None:
-    kube.kubectl("scale", f"modeldeployment/{NAME}", f"--namespace={namespace}", f"--replicas={replicas}")
 
 
 def operators(kube: Kube, replicas: int) -> None:
