@@ -127,15 +127,21 @@ class Killer:
     kube: Kube
     namespace: str
 
-    def kill(self, pod: Object, *, for_good: bool) -> None:
-        """Kill the operator in a pod; for good means that the pod goes as well and another one is made."""
+    def kill(self, pod: Object, *, for_good: bool) -> bool:
+        """Kill the operator in a pod; for good means that the pod goes as well and another one is made.
+
+        False where no process is there to be killed: a pod's status says so only some time after its end.
+        """
         meta = pod["metadata"]
         words = ("exec", "killer", f"--namespace={self.namespace}", "--", "python", "-c", _KILL, meta["uid"])
         killed = self.kube.kubectl(*words).strip()
+        if killed == "0":
+            return False
         assert killed == "1", f"{killed} processes killed in {meta['name']}"
         if for_good:
             gone = ("--grace-period=0", "--force", "--wait=false")
             self.kube.kubectl("delete", "pod", meta["name"], f"--namespace={meta['namespace']}", *gone)
+        return True
 
 
 @contextmanager

@@ -224,7 +224,7 @@ def test_a_leader_that_is_gone_is_replaced(
     if how == "killed":
         with figures.killer(installed, f"killer-{token}") as killer:
             began = time.monotonic()
-            killer.kill(leader, for_good=True)
+            assert killer.kill(leader, for_good=True)
             kube.apply(fleet.one(name))
             took = seconds_until(acted_upon, began, 60)
     else:

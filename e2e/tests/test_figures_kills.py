@@ -110,14 +110,23 @@ def kill_one(installed: Installation, killer: figures.Killer, dice: random.Rando
     The first time it starts again where it is. After that its pod is deleted as well: the kubelet makes a
     container wait longer and longer from the second restart on.
     """
+    killed: str = wait_for(lambda: try_to_kill(installed, killer, dice), 90, "no operator runs")
+    return killed
+
+
+def try_to_kill(installed: Installation, killer: figures.Killer, dice: random.Random) -> str | None:
+    """Kill one of the replicas that are said to run; None where none was there."""
     kube = installed.kube
-    pods = wait_for(lambda: running(kube), 60, "no operator runs")
+    pods = running(kube)
+    if not pods:
+        return None
     holder = figures.leader(kube)
     leaders = [pod for pod in pods if pod["metadata"]["name"] == holder]
     victim = leaders[0] if leaders and dice.random() < 0.7 else dice.choice(pods)
     name = victim["metadata"]["name"]
     restarted = victim["status"]["containerStatuses"][0]["restartCount"] > 0
-    killer.kill(victim, for_good=restarted)
+    if not killer.kill(victim, for_good=restarted):
+        return None
     if restarted:
         figures.release_lease(kube, name)
     return "leader" if name == holder else "follower"
