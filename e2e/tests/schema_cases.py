@@ -104,6 +104,7 @@ EXAMPLE: dict[str, Any] = {
                 ],
             },
         },
+        "traffic": {"router": "Dedicated", "sessionAffinity": {"header": "x-user-id"}},
         "scaling": {
             "minReplicas": 2,
             "maxReplicas": 4,

@@ -15,6 +15,11 @@ LOOK = f"{STATUS}.looks.*"
 REJECTED = "status.rejected.*"
 
 
+def _spec(rollout: dict[str, Any]) -> dict[str, Any]:
+    """No more than that: the example's traffic goes with Canary alone."""
+    return {"model": EXAMPLE["spec"]["model"], "rollout": rollout}
+
+
 def _gate(index: int) -> dict[str, Any]:
     return {"name": f"gate-{index}", "type": "ErrorRate"}
 
@@ -34,9 +39,10 @@ ROLLOUT = [
         Case(
             SPEC,
             "rule",
-            {"strategy": right, "steps": [{"analysis": {}}]},
-            {"strategy": wrong, "steps": [{"analysis": {}}]},
+            _spec({"strategy": right, "steps": [{"analysis": {}}]}),
+            _spec({"strategy": wrong, "steps": [{"analysis": {}}]}),
             "steps go with strategy Canary, BlueGreen or Shadow",
+            at="spec",
         )
         for right, wrong in (("Canary", "RollingUpdate"), ("BlueGreen", "Recreate"), ("Shadow", "Recreate"))
     ),
@@ -44,9 +50,10 @@ ROLLOUT = [
         Case(
             SPEC,
             "rule",
-            {"strategy": strategy, "steps": [{"setWeight": 0}]},
-            {"strategy": strategy, "steps": [{"setWeight": 1}]},
+            _spec({"strategy": strategy, "steps": [{"setWeight": 0}]}),
+            _spec({"strategy": strategy, "steps": [{"setWeight": 1}]}),
             "setWeight goes with strategy Canary; BlueGreen and Shadow move all traffic at once",
+            at="spec",
         )
         for strategy in ("BlueGreen", "Shadow")
     ),

@@ -14,6 +14,7 @@ from slipway.api.base import MESSAGE_KEY, Block, SecretRef, rule, string
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Fairness, Monitoring
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
+from slipway.api.traffic import RULES, Traffic
 from slipway.contract import Digest
 
 GROUP = "slipway.dev"
@@ -349,6 +350,8 @@ class Scaling(Block):
 class ModelDeploymentSpec(Block):
     """What should be served, and how."""
 
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": RULES})
+
     model: Model = Field(description="Which model is served.")
     runtime: Runtime = Field(
         default=Runtime(), description="What runs the model. A change here makes a new revision."
@@ -370,6 +373,7 @@ class ModelDeploymentSpec(Block):
         default=None, description="Whose outcomes are compared. A change here makes a new revision."
     )
     rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
+    traffic: Traffic = Field(default=Traffic(), description="How requests reach the revisions.")
 
 
 class Condition(Block):

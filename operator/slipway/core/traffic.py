@@ -49,6 +49,7 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
                 canary=_arm(resource, canary) if canary else None,
                 weight=rollout.weight if rollout and canary else 0,
                 mirror_percent=rollout.mirrorPercent if rollout and canary else 0,
+                affinity_header=spec.traffic.sessionAffinity.header if spec.traffic.sessionAffinity else None,
                 # The pod answers 503 first, with the reason.
                 timeout_milliseconds=spec.runtime.requestTimeoutMilliseconds + 1000,
             )
