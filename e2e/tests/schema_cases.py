@@ -152,6 +152,7 @@ EXAMPLE: dict[str, Any] = {
                 {"canaryRequests": 1, "canaryEvents": [0], "stableRequests": 9, "stableEvents": [0]},
             ],
             "gates": [{"name": "slow", "verdict": "Inconclusive", "message": ""}],
+            "mismatch": "",
             "message": "",
         },
         "rejected": [

@@ -135,6 +135,7 @@ ROLLOUT = [
     *bounds(f"{STATUS}.mirrorPercent", 0, 100),
     *bounds(f"{STATUS}.canaryReplicas", 0, 1000),
     *bounds(f"{STATUS}.stableReplicas", 0, 1000),
+    text(f"{STATUS}.mismatch", 1024),
     text(f"{STATUS}.message", 1024),
     *items(f"{STATUS}.looks", 60, lambda _: EXAMPLE["status"]["rollout"]["looks"][0]),
     *required(LOOK, "canaryRequests", "canaryEvents", "stableRequests", "stableEvents"),

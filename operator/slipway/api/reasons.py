@@ -67,6 +67,7 @@ class Reason(StrEnum):
     REJECTED = "Rejected"
     ROUTER_FULL = "RouterFull"
     ROUTER_UNAVAILABLE = "RouterUnavailable"
+    SPLIT_MISMATCH = "SplitMismatch"
     # The resource and its children
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
@@ -174,6 +175,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.ROUTER_UNAVAILABLE: Explanation(
         "No router is ready, so that no step can be taken; the stable revision is reached without them.",
         "Look at the pods of Deployment slipway-router.",
+    ),
+    Reason.SPLIT_MISMATCH: Explanation(
+        "The canary gets another share of the requests than its weight says; they are no evidence.",
+        "Look for whoever else writes the routers' ConfigMaps or sends requests to their pods.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

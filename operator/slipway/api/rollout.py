@@ -269,4 +269,9 @@ class RolloutStatus(Block):
         description="What each gate says.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    mismatch: str = Field(
+        default="",
+        max_length=1024,
+        description="How the split was seen to differ from the weight at the last look.",
+    )
     message: str = Field(default="", max_length=1024, description="What it waits for, or why it was aborted.")

@@ -47,11 +47,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class ArmCount:
-    """What one revision answered: requests, errors, and how many took longer than each bound in ms."""
+    """What one revision answered: requests, errors, and how many took longer than each bound in ms.
+
+    ``meant`` is how many requests the split gave it, whoever answered them.
+    """
 
     requests: int = 0
     errors: int = 0
     slow: Mapping[int, int] = field(default_factory=dict)
+    meant: int = 0
 
 
 @dataclass(frozen=True)

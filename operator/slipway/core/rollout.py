@@ -60,6 +60,7 @@ class Situation:
         fault: what keeps the canary's pods from being ready, or None.
         seen_weights: percent of traffic that each router sends to the canary; None while that is not known.
         counts: what both arms answered since the last look; None where it could not be had.
+        doubt: why the counts are of another split than was asked for, or None.
         commands: of a person, for this canary.
     """
 
@@ -71,6 +72,7 @@ class Situation:
     fault: Fault | None = None
     seen_weights: frozenset[int] | None = None
     counts: LookStatus | None = None
+    doubt: str | None = None
     commands: frozenset[Command] = frozenset()
 
 
@@ -239,14 +241,14 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
     acting = [gate for gate in state.gates if _acts(gate, analysis)]
     # What was seen before this step began says nothing of it.
     counted = state.countedAt is not None and _time(state.countedAt) > _time(state.stepStartedAt)
-    if counted and all(gate.verdict == "Pass" for gate in acting):
+    if counted and not state.mismatch and all(gate.verdict == "Pass" for gate in acting):
         return None
     if Command.PROMOTE in seen.commands:
         return None
     left = analysis.maxDurationSeconds - (now - _time(state.stepStartedAt)).total_seconds()
     if left > 0:
         return Decision(
-            _changed(state, phase="Progressing", message="gathers evidence"),
+            _changed(state, phase="Progressing", message=state.mismatch or "gathers evidence"),
             wait=min(left, _until_look(state, analysis, now)),
         )
     if analysis.onInconclusive == "Promote":
@@ -279,7 +281,8 @@ def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
     if state.weight and seen.canary_ready and not seen.stable_ready:
         held = f"{_HOLDS}{message}"
         return Decision(_changed(state, phase="Aborting", mirrorPercent=0, message=held[:1024]))
-    aborting = _changed(state, phase="Aborting", weight=0, mirrorPercent=0, message=message[:1024])
+    fields = {"weight": 0, "mirrorPercent": 0, "mismatch": "", "message": message[:1024]}
+    aborting = _changed(state, phase="Aborting", **fields)
     return Decision(aborting, Outcome.REJECT)
 
 
@@ -287,6 +290,10 @@ def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dateti
     """Take in counts when a look is due. Counts of two different weights are never one look's."""
     if seen.counts is None or _until_look(state, analysis, now) > 0:
         return state
+    if seen.doubt is not None:
+        # Other requests than was meant: what they show is no evidence.
+        return _changed(state, lookedAt=_text(now), mismatch=seen.doubt, gates=judge(analysis, state.looks))
+    state = _changed(state, mismatch="")
     if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
         # Nothing can be compared: no evidence, neither for nor against.
         return _changed(state, lookedAt=_text(now), gates=judge(analysis, state.looks))

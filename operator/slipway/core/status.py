@@ -236,6 +236,9 @@ def _traffic_synced(plan: Plan, observed: Observed) -> dict[ConditionType, Verdi
     traffic = observed.traffic
     if traffic is None or plan.router_port is None or plan.roles.stable is None:
         return {}
+    rollout = plan.roles.rollout
+    if traffic.complete and rollout is not None and rollout.mismatch:
+        return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.SPLIT_MISMATCH, rollout.mismatch)}
     if traffic.complete:
         weight = max(traffic.weights, default=0)
         to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
@@ -419,6 +422,8 @@ def _step_taken(resource: Resource, plan: Plan) -> Notice | None:
         return Notice(True, Reason.ROLLING_OUT, f"revision {now.revision} is to take over step by step")
     if (before.weight, before.mirrorPercent) != (now.weight, now.mirrorPercent):
         return Notice(now.phase != "Aborting", Reason.ROLLING_OUT, what)
+    if now.mismatch and not before.mismatch:
+        return Notice(False, Reason.SPLIT_MISMATCH, now.mismatch)
     if now.phase == "Paused" != before.phase:
         return Notice(True, Reason.ROLLING_OUT, f"{what}; {now.message}")
     return None

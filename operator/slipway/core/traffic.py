@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from slipway.api.rollout import Gate, LookStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
-from slipway.core import names
+from slipway.core import names, split
 from slipway.core.observed import ArmCount, Fault, Traffic
 from slipway.core.resource import Resource
 from slipway.core.router.readback import RouterState, RouteState
@@ -111,6 +111,17 @@ def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
         stableRequests=traffic.stable.requests,
         stableEvents=tuple(_events(gate, traffic.stable) for gate in listed),
     )
+
+
+def doubt(spec: ModelDeploymentSpec, traffic: Traffic) -> str | None:
+    """What is wrong with the split since the last look, or None where nothing is, or nothing can be said."""
+    if traffic.canary is None or traffic.stable is None or len(traffic.weights) != 1:
+        return None
+    if spec.traffic.sessionAffinity is not None:
+        # Weights are shares of clients then, of which some ask more than others.
+        return None
+    (weight,) = traffic.weights
+    return split.doubt(weight, traffic.canary.meant, traffic.stable.meant)
 
 
 def _events(gate: Gate, count: ArmCount) -> int:
