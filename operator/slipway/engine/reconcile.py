@@ -15,6 +15,7 @@ from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.outcome import Outcome
 from slipway.engine.routing import Routers
+from slipway.engine.served import Served
 from slipway.engine.store import Key, Store, is_owned
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,14 @@ class Reconciler:
         store: Store,
         writer: Writer,
         routers: Routers,
+        served: Served,
         aliases: Aliases,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
+        self._served = served
         self._aliases = aliases
         self._store = store
         self._writer = writer
@@ -70,6 +73,7 @@ class Reconciler:
         if self._routers.is_blind(key.namespace):
             return Outcome(requeue_after=1.0)
         traffic, port = self._routers.traffic(resource), self._routers.free_port(resource)
+        traffic = await self._served.count(resource, traffic)
         moved = self._aliases.moved(resource)
         observed = observe(self._store.children(key), traffic=traffic, free_port=port, moved=moved)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
