@@ -164,13 +164,15 @@ class Resolution(Message):
     ``uri`` is pinned: it names the same bytes whenever it is asked (``mlflow://fraud@champion`` becomes
     ``mlflow://fraud/3``). ``digest`` is the SHA-256 of the model's one file or, where it has several, of the
     lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them. A
-    profile beside the model does not count.
+    profile beside the model does not count. ``createdAt`` (RFC 3339) is when the source registered the
+    version, where it knows that.
     """
 
     uri: str
     version: str
     digest: Digest
     bytes: int = Field(ge=0)
+    createdAt: str | None = Field(default=None, max_length=64)
 
 
 class Failure(Message):

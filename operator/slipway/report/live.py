@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from slipway.api.card import Card
 from slipway.api.monitoring import SensitiveAttribute
 from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, RevisionStatus
 from slipway.core.monitoring import series
@@ -95,7 +96,13 @@ def report_of(
         if feature in references and bins.keys() <= references[feature].shares.keys()
     }
     drift, features = judge_drift(windows, references, DriftLimits())
-    quality, ratios = judge_quality(series.feature_quality(counts, gauges), Ages(), QualityLimits())
+    card = None if isinstance(spec, Fault) else spec.card
+    age, most = _model_days(arm, now), card.maxAgeDays if card is not None else None
+    quality, ratios = judge_quality(
+        series.feature_quality(counts, gauges),
+        Ages(model_days=age),
+        QualityLimits(model_age_days=most),
+    )
     labels = series.feedback(counts)
     confidences, held_out = series.confidences(counts), series.held_out_accuracy(gauges)
     said = _said(status)
@@ -105,8 +112,8 @@ def report_of(
         name=resource.owner.name,
         made_at=_time(now),
         window=_window(own),
-        facts=dict(_facts(resource, arm, own, counts)),
-        card={},
+        facts=dict(_facts(resource, arm, own, counts, now)),
+        card=dict(_card(card)),
         verdicts=said or ((drift, quality) if references else ()),
         judged="by the operator" if said else "here, of the counts below, with the usual limits",
         warnings=tuple(f"{pod} did not answer and is not counted: {why}" for pod, why in silent.items()),
@@ -168,12 +175,16 @@ def _window(pods: Sequence[Counted]) -> str:
 
 
 def _facts(
-    resource: Resource, arm: RevisionStatus, pods: Sequence[Counted], counts: Values
+    resource: Resource, arm: RevisionStatus, pods: Sequence[Counted], counts: Values, now: datetime
 ) -> Iterator[tuple[str, str]]:
     status = resource.status
     if status.model is not None and status.model.digest == arm.digest:
         yield "URI", status.model.uri
     yield "Version", arm.version
+    made = timestamp(arm.modelCreatedAt)
+    if made is not None:
+        age = f"{number((now - made).days)} days before this page"
+        yield "Model made", f"{_time(made)}, {age}{_allowed(resource)}"
     yield "Digest", arm.digest
     yield "Revision", arm.revision
     canary = status.canary
@@ -192,6 +203,31 @@ def _facts(
     for one in status.conditions:
         if one.type not in kinds:
             yield one.type, f"{one.status}, {one.reason}: {one.message}"
+
+
+def _allowed(resource: Resource) -> str:
+    spec = resource.spec
+    if isinstance(spec, Fault) or spec.card is None or spec.card.maxAgeDays is None:
+        return ""
+    return f"; {spec.card.maxAgeDays} are allowed"
+
+
+def _model_days(arm: RevisionStatus, now: datetime) -> float | None:
+    made = timestamp(arm.modelCreatedAt)
+    return None if made is None else (now - made).total_seconds() / 86_400.0
+
+
+def _card(card: Card | None) -> Iterator[tuple[str, str]]:
+    if card is None:
+        return
+    for name, value in (
+        ("Owner", card.owner),
+        ("Intended use", card.intendedUse),
+        ("Limitations", card.limitations),
+        ("More", " ".join(card.links)),
+    ):
+        if value:
+            yield name, value
 
 
 def _measurements(labels: Feedback) -> Iterator[Measurement]:

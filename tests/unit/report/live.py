@@ -148,7 +148,14 @@ def pod_of(name: str) -> dict[str, Any]:
 
 def model_deployment(**status: Any) -> dict[str, Any]:
     """As the API server has it, with the spec that :func:`serve` serves."""
-    stable = {"revision": "aaaaaaaaaa", "version": "3", "digest": DIGEST, "replicas": 2, "readyReplicas": 2}
+    stable: dict[str, Any] = {
+        "revision": "aaaaaaaaaa",
+        "version": "3",
+        "digest": DIGEST,
+        "replicas": 2,
+        "readyReplicas": 2,
+    }
+    stable["modelCreatedAt"] = "2026-01-02T03:04:05Z"
     rejected = {
         "revision": "cccccccccc",
         "digest": DIGEST,
@@ -160,7 +167,16 @@ def model_deployment(**status: Any) -> dict[str, Any]:
         "apiVersion": "slipway.dev/v1alpha1",
         "kind": "ModelDeployment",
         "metadata": {"name": "fraud", "namespace": "payments", "uid": "u"},
-        "spec": {"model": {"uri": "mlflow://fraud@champion"}, "fairness": FAIRNESS},
+        "spec": {
+            "model": {"uri": "mlflow://fraud@champion"},
+            "fairness": FAIRNESS,
+            "card": {
+                "owner": "risk-team",
+                "limitations": "no transfers",
+                "links": ["https://wiki.example.com/fraud"],
+                "maxAgeDays": 90,
+            },
+        },
         "status": {
             "stable": stable,
             "promotedAt": "2026-11-20T09:00:00Z",

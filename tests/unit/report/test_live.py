@@ -52,6 +52,10 @@ def test_a_page_of_two_pods_shows_what_they_counted_and_what_became_of_rollouts(
         "sex male favorable, of those whose label is not",
         "1 group of fewer than 100 rows is not shown",
         "2026-11-21 11:00 UTC Rejected cccccccccc: gate error-rate: <b>canary 14 errors</b> in 1,210",
+        "Owner risk-team Limitations no transfers More https://wiki.example.com/fraud",
+        "Model made 2026-01-02 03:04 UTC, ",
+        " days before this page; 90 are allowed",
+        "days old, 90 allowed",
         "2026-11-20 09:00 UTC Promoted aaaaaaaaaa: version 3",
         "2026-11-20 08:00 UTC New revision aaaaaaaaaa: version 3",
     ):
