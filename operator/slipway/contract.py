@@ -95,7 +95,7 @@ class Inputs(Message):
 
 
 class SensitiveAttribute(Message):
-    """Rows are told apart by the value in a column of an input, or by a parameter of the request.
+    """Rows are told apart by the value in a column of an input, or by a parameter or a header of the request.
 
     A value that is none of ``groups`` counts as the group ``other``.
     """
@@ -107,6 +107,7 @@ class SensitiveAttribute(Message):
     tensor: str = ""
     column: int = Field(default=0, ge=0)
     parameter: str = ""
+    header: str = ""
 
 
 class ServingConfig(Message):
