@@ -367,7 +367,7 @@ def _revision_status(
 ) -> RevisionStatus | None:
     if revision is None:
         return None
-    version, digest = _identity(resource, revision, plan, observed)
+    version, digest, created = _identity(resource, revision, plan, observed)
     deployment = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, revision))
     status = (deployment.get("status") if deployment else None) or {}
     return RevisionStatus(
@@ -376,19 +376,22 @@ def _revision_status(
         digest=digest,
         replicas=int(status.get("replicas", 0)),
         readyReplicas=int(status.get("readyReplicas", 0)),
+        modelCreatedAt=created,
     )
 
 
-def _identity(resource: Resource, revision: str, plan: Plan, observed: Observed) -> tuple[str, str]:
-    """Version and digest of a revision, from whoever knows them."""
+def _identity(
+    resource: Resource, revision: str, plan: Plan, observed: Observed
+) -> tuple[str, str, str | None]:
+    """Version and digest of a revision and when its model was made, from whoever knows them."""
     wanted = plan.roles.wanted
     if wanted is not None and wanted.name == revision:
-        return wanted.model.version, wanted.model.digest
+        return wanted.model.version, wanted.model.digest, wanted.model.createdAt
     for before in (resource.status.stable, resource.status.canary):
         if before is not None and before.revision == revision:
-            return before.version, before.digest
+            return before.version, before.digest, before.modelCreatedAt
     content = remembered(revision, observed)
-    return (content.model.version, content.model.digest) if content else ("", "")
+    return (content.model.version, content.model.digest, None) if content else ("", "", None)
 
 
 def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:
