@@ -67,6 +67,8 @@ class Traffic:
         canary: what the canary answered since the last look; None where it could not be had.
         stable: likewise of the stable revision.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
+        approximate: whether shares come from numbers of pods, and with connections rather than requests.
+        obstacle: what keeps the canary from being sent more than it is, or None.
     """
 
     routers: int = 0
@@ -77,6 +79,8 @@ class Traffic:
     canary: ArmCount | None = None
     stable: ArmCount | None = None
     fault: Fault | None = None
+    approximate: bool = False
+    obstacle: str | None = None
 
     @property
     def complete(self) -> bool:
