@@ -329,7 +329,7 @@ def _is_overdue(state: RolloutStatus, rollout: Rollout, seen: Situation, now: da
 
 
 def _acts(gate: GateStatus, analysis: Analysis) -> bool:
-    return any(found.name == gate.name and not found.dryRun for found in analysis.gates)
+    return any(found.name == gate.name and found.acts for found in analysis.gates)
 
 
 def _begin(seen: Situation, now: datetime) -> RolloutStatus:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from slipway.api.rollout import Gate, LookStatus
+from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import names
-from slipway.core.observed import ArmCount, Fault, Traffic
+from slipway.core.observed import ArmCount, Fault, ServedCount, Traffic
+from slipway.core.prediction_shift import common_bins
 from slipway.core.resource import Resource
 from slipway.core.router.readback import RouterState, RouteState
 from slipway.core.router.routes import Arm, Route
@@ -115,18 +116,40 @@ def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
     if traffic.canary is None or traffic.stable is None:
         return None
     listed = tuple(gates)
+    canary, stable = traffic.canary_served, traffic.stable_served
+    served = canary is not None and stable is not None
+    shifts = served and any(gate.type == "PredictionShift" for gate in listed)
     return LookStatus(
         canaryRequests=traffic.canary.requests,
-        canaryEvents=tuple(_events(gate, traffic.canary) for gate in listed),
+        canaryEvents=tuple(_events(gate, traffic.canary, canary) for gate in listed),
         stableRequests=traffic.stable.requests,
-        stableEvents=tuple(_events(gate, traffic.stable) for gate in listed),
+        stableEvents=tuple(_events(gate, traffic.stable, stable) for gate in listed),
+        canaryServed=canary.requests if canary is not None and served else None,
+        stableServed=stable.requests if stable is not None and served else None,
+        predictions=_predictions(canary, stable) if canary and stable and shifts else None,
     )
 
 
-def _events(gate: Gate, count: ArmCount) -> int:
-    slow = count.slow.get(gate.thresholdMilliseconds or 0, 0)
+def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:
     # Counters are read one after the other while requests go on.
-    return min(count.errors if gate.type == "ErrorRate" else slow, count.requests)
+    match gate.type:
+        case "ErrorRate":
+            return min(count.errors, count.requests)
+        case "SlowRequests":
+            return min(count.slow.get(gate.thresholdMilliseconds or 0, 0), count.requests)
+        case "Violations":
+            return min(served.violations, served.requests) if served is not None else 0
+        case _:
+            return 0
+
+
+def _predictions(canary: ServedCount, stable: ServedCount) -> tuple[PredictionStatus, ...]:
+    found: list[PredictionStatus] = []
+    for output in sorted(canary.predictions.keys() & stable.predictions.keys()):
+        bins = common_bins(canary.predictions[output], stable.predictions[output])
+        if bins is not None and len(found) < MAX_OUTPUTS:
+            found.append(PredictionStatus(output=output[:253], canary=bins[0], stable=bins[1]))
+    return tuple(found)
 
 
 def _arm(resource: Resource, revision: str) -> Arm:

@@ -17,6 +17,7 @@ from slipway.engine.apply import Writer
 from slipway.engine.outcome import Outcome
 from slipway.engine.providers import Providers
 from slipway.engine.routing import Routers
+from slipway.engine.served import Served
 from slipway.engine.store import Key, Store, is_owned
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Reconciler:
         store: Store,
         writer: Writer,
         routers: Routers,
+        served: Served,
         aliases: Aliases,
         settings: Settings,
         clock: Callable[[], datetime],
@@ -37,6 +39,7 @@ class Reconciler:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
         self._providers = Providers(routers)
+        self._served = served
         self._aliases = aliases
         self._store = store
         self._writer = writer
@@ -74,7 +77,7 @@ class Reconciler:
             return Outcome(requeue_after=1.0)
         port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
         observed = observe(self._store.children(key), free_port=port, moved=moved)
-        traffic = await self._providers.apply(resource, observed)
+        traffic = await self._served.count(resource, await self._providers.apply(resource, observed))
         observed = replace(observed, traffic=traffic)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid
