@@ -113,7 +113,11 @@ EXAMPLE: dict[str, Any] = {
                 ],
             },
         },
-        "traffic": {"router": "Dedicated", "sessionAffinity": {"header": "x-user-id"}},
+        "traffic": {
+            "provider": "Router",
+            "router": "Dedicated",
+            "sessionAffinity": {"header": "x-user-id"},
+        },
         "scaling": {
             "minReplicas": 2,
             "maxReplicas": 4,

@@ -83,6 +83,8 @@ class Traffic:
         canary_served: what its own pods counted meanwhile; None where it could not be had, or nobody asks.
         stable_served: likewise of the stable revision.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
+        approximate: whether shares come from numbers of pods, and with connections rather than requests.
+        obstacle: what keeps the canary from being sent more than it is, or None.
     """
 
     routers: int = 0
@@ -95,6 +97,8 @@ class Traffic:
     canary_served: ServedCount | None = None
     stable_served: ServedCount | None = None
     fault: Fault | None = None
+    approximate: bool = False
+    obstacle: str | None = None
 
     @property
     def complete(self) -> bool:

@@ -21,8 +21,18 @@ MOST_PORTS = 5000
 
 
 def is_routed(spec: ModelDeploymentSpec) -> bool:
-    """Whether a ModelDeployment needs a router in front."""
+    """Whether a new revision takes over step by step, by traffic."""
     return spec.rollout.strategy in ("Canary", "BlueGreen", "Shadow")
+
+
+def has_routers(spec: ModelDeploymentSpec) -> bool:
+    """Whether a ModelDeployment needs a router in front."""
+    return is_routed(spec) and spec.traffic.provider == "Router"
+
+
+def by_replicas(spec: ModelDeploymentSpec) -> bool:
+    """Whether traffic is split by numbers of pods."""
+    return is_routed(spec) and spec.traffic.provider == "ReplicaRatio"
 
 
 def free_port(taken: Iterable[int]) -> int | None:
@@ -36,7 +46,7 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
     routes = []
     for resource in sorted(resources, key=lambda found: found.owner.name):
         spec, status = resource.spec, resource.status
-        if isinstance(spec, Fault) or resource.deleting or not is_routed(spec):
+        if isinstance(spec, Fault) or resource.deleting or not has_routers(spec):
             continue
         if status.routerPort is None or status.stable is None:
             continue
