@@ -110,8 +110,8 @@ ROWS: list[tuple[str, Any, str]] = [
     ("identity", {}, "send either 'instances', a list of rows, or 'inputs'"),
     ("identity", {"instances": [[1, 2, 3]], "inputs": [[1, 2, 3]]}, "send either 'instances'"),
     ("identity", [], "must be a JSON object with 'instances' or 'inputs'"),
-    ("identity", {"instances": []}, "'instances' must be a list with at least one item"),
-    ("identity", {"instances": {"x": 1}}, "'instances' must be a list with at least one item, not an object"),
+    ("identity", {"instances": {"x": 1}}, "'instances' must be a list, not an object"),
+    ("two_inputs", {"instances": []}, "'w': an empty list does not tell its shape; the model takes [2, -1]"),
     ("identity", {"instances": [[1, 2]]}, "input 'x': has shape [1, 2], the model takes [-1, 3]"),
     ("identity", {"instances": [[1, 2, 3], [1, 2]]}, "the first has 3 values, number 1 is a list of 2"),
     (
@@ -151,7 +151,9 @@ TABLES: list[tuple[str, Any, str]] = [
     ("identity", {"inputs": [[1, 2, 3]], "instances": []}, "not 'instances', 'inputs'"),
     ("identity", {"dataframe_split": [1]}, "must be an object with the lists 'columns' and 'data'"),
     ("identity", {"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "names, each of them once"),
-    ("identity", {"dataframe_split": {"columns": ["a"], "data": []}}, "at least one row, not a list of 0"),
+    ("identity", {"dataframe_split": {"columns": ["a"], "data": 0}}, "'data' must be a list of rows, not 0"),
+    ("identity", {"dataframe_split": {"columns": ["a"], "data": []}}, "there are 1 columns; input 'x' has 3"),
+    ("identity", {"dataframe_records": []}, "only 'dataframe_split' has columns without rows"),
     (
         "identity",
         {"dataframe_split": {"columns": ["a", "b", "c"], "data": [[1, 2, 3], [1, 2]]}},

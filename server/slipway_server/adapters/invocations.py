@@ -23,6 +23,7 @@ from slipway_server.adapters.nested import (
     tensor_of,
 )
 from slipway_server.errors import listing, schema_error, show
+from slipway_server.protocol.decode import decode_shape, from_json
 from slipway_server.protocol.tensors import Array, InferRequest, Tensor, TensorSpec
 from slipway_server.runtime.model import Model
 
@@ -88,8 +89,8 @@ def _split(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
         columns
     ):
         raise schema_error(f"{what}: 'columns' must be names, each of them once")
-    if type(data) is not list or not data:
-        raise schema_error(f"{what}: 'data' must be a list with at least one row, not {show(data)}")
+    if type(data) is not list:
+        raise schema_error(f"{what}: 'data' must be a list of rows, not {show(data)}")
     for position, row in enumerate(data):
         if type(row) is not list or len(row) != len(columns):
             raise schema_error(
@@ -101,7 +102,10 @@ def _split(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
 
 def _records(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
     if type(value) is not list or not value or not isinstance(value[0], dict):
-        raise schema_error(f"{what} must be a list with at least one object, not {show(value)}")
+        raise schema_error(
+            f"{what} must be a list with at least one object, not {show(value)}; "
+            "only 'dataframe_split' has columns without rows"
+        )
     columns = list(value[0])
     for position, row in enumerate(value):
         if not isinstance(row, dict) or row.keys() != value[0].keys():
@@ -117,7 +121,10 @@ def _table(columns: list[str], rows: list[list[Any]], specs: Mapping[str, Tensor
         width = None if spec.shape is None or len(spec.shape) != 2 else spec.shape[1]
         if width not in (None, -1, len(columns)):
             raise schema_error(f"there are {len(columns)} columns; input {show(name)} has {width}")
-        return {name: tensor_of(rows, spec, f"input {show(name)}", gaps=True)}
+        where = f"input {show(name)}"
+        if width is not None and not rows:
+            return {name: from_json([], spec.datatype, decode_shape([0, len(columns)], spec, where), where)}
+        return {name: tensor_of(rows, spec, where, gaps=True)}
     missing = [name for name in specs if name not in columns]
     if missing:
         raise schema_error(f"missing column {listing(missing)}; the model needs {listing(list(specs))}")
