@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from onnx import parser
 
 from slipway_server.errors import RequestError
 from slipway_server.protocol.tensors import Datatype
@@ -189,6 +190,17 @@ def test_a_model_that_never_ends_without_rows_still_loads(tmp_path: Path) -> Non
         empties.check({"x": np.empty(0, np.float32)})
     assert caught.value.status == 422
     empties.check({"x": np.ones(1, np.float32)})
+
+
+def test_of_many_free_dimensions_a_few_combinations_are_tried_and_all_rows_first(tmp_path: Path) -> None:
+    names = [f"x{number}" for number in range(40)]
+    inputs = ", ".join(f"float[N{number},M{number}] {name}" for number, name in enumerate(names))
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g ({inputs}) => (float[N0,M0] y) {{ y = Identity(x0) }}'
+    onnx_models.save(parser.parse_model(text), tmp_path)
+    empties = Trial(Model(tmp_path / "model.onnx", 1)).result()
+    empties.check({name: np.empty((0, 1), np.float32) for name in names})
+    with pytest.raises(RequestError, match="not known to survive input 'x38'"):
+        empties.check({name: np.empty((int(name < "x38"), 1), np.float32) for name in names})
 
 
 def test_what_the_model_itself_refuses_is_the_clients_to_mend(servers: Servers) -> None:

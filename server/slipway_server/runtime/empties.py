@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, combinations, islice
+from itertools import combinations, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,9 +114,12 @@ def _cases(model: Model) -> Iterator[dict[str, Array]]:
             if not isinstance(size, int):
                 groups.setdefault(size or ("rows" if axis == 0 else (name, axis)), []).append((name, axis))
     rows = tuple(key for key, places in groups.items() if any(axis == 0 for _, axis in places))
-    sizes = range(1, len(groups) + 1)
-    for keys in dict.fromkeys(chain([rows] if rows else [], *(combinations(groups, size) for size in sizes))):
-        yield _emptied(model, [place for key in keys for place in groups[key]])
+    if rows:
+        yield _emptied(model, [place for key in rows for place in groups[key]])
+    for size in range(1, len(groups) + 1):
+        for keys in combinations(groups, size):
+            if keys != rows:
+                yield _emptied(model, [place for key in keys for place in groups[key]])
 
 
 def _emptied(model: Model, places: Sequence[tuple[str, int]]) -> dict[str, Array]:
