@@ -199,14 +199,17 @@ def test_invocations_refuses_what_does_not_fit_in_its_own_words(
 
 def test_each_protocol_refuses_before_the_body_in_its_own_shape(servers: Servers) -> None:
     client = servers("identity").client
-    csv = {"content-type": "text/csv"}
+    other = {"content-type": "text/tab-separated-values"}
     for path, member in ((PREDICT, "error"), ("/invocations", "message")):
-        answer = client.post(path, content="a,b\n1,2\n", headers=csv)
+        answer = client.post(path, content="a\tb\n1\t2\n", headers=other)
         assert answer.status_code == 415
-        assert "the content type is 'text/csv'" in answer.json()[member]
+        assert "the content type is 'text/tab-separated-values'" in answer.json()[member]
         answer = client.post(path, content=b"{}", headers={"Inference-Header-Content-Length": "2"})
         assert "binary tensors go to /v2/models/<name>/infer" in answer.json()[member]
         assert client.get(path).status_code == 405
+    csv = client.post(PREDICT, content="a,b,c\n1,2,3\n", headers={"content-type": "text/csv"})
+    assert csv.status_code == 415
+    assert "send application/json, or application/octet-stream with" in csv.json()["error"]
     other = client.post("/v1/models/other:predict", json={"instances": [[1]]})
     assert other.status_code == 404
     assert "there is no model 'other' here" in other.json()["error"]

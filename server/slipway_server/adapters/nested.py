@@ -22,9 +22,14 @@ _MAX_RANK = 32
 
 def document_of(body: bytes, header_length: int | None, members: str) -> dict[str, Any]:
     """The JSON object in a body; ``members`` are what it should hold. Raises :class:`RequestError`."""
+    refuse_binary(header_length)
+    return parse(body, members)
+
+
+def refuse_binary(header_length: int | None) -> None:
+    """Raises :class:`RequestError` (400) where binary tensors follow a JSON part."""
     if header_length is not None:
         raise schema_error(f"binary tensors go to /v2/models/<name>/infer: leave {HEADER_LENGTH} out here")
-    return parse(body, members)
 
 
 def request_of(arrays: Mapping[str, Array], model: Model) -> InferRequest:
