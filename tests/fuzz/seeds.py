@@ -83,7 +83,7 @@ def _body() -> list[bytes]:
     def case(route: int, content: bytes, split: int = 0, every: int = 0, how: int = 0) -> bytes:
         return bytes([how | route << 1 | every]) + split.to_bytes(2, "big") + content
 
-    assert len(ROUTES) == 4
+    assert len(ROUTES) == 5
     all_text, _ = _every(False)
     head, blobs = _every(True)
     own = _json(inputs=[_X | {"parameters": {"binary_data_size": 12}}], outputs=[{"name": "y"}])
@@ -111,6 +111,8 @@ def _body() -> list[bytes]:
         case(2, _json(instances=[{f"in_{name}": [_VALUES.get(name, 1)] for name in _DATATYPES}]), every=1),
         case(3, _json(inputs=rows, params={"a": 1})),
         case(3, _json(dataframe_split={"columns": ["a", "b", "c"], "index": [0, 1], "data": rows})),
+        case(4, b'a,"b ""c""",d\r\n1,,-2.5e3\r\n\r\nNaN,0,1\r\n'),
+        case(4, b"a,b,c\n"),
         case(3, _json(dataframe_records=[{f"in_{n}": [_VALUES.get(n, 1)] for n in _DATATYPES}]), every=1),
     ]
 
