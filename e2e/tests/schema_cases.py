@@ -68,7 +68,7 @@ EXAMPLE: dict[str, Any] = {
             "sensitiveAttributes": [
                 {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
                 {"name": "young", "tensor": "x", "column": 1, "groups": ["1"]},
-                {"name": "region", "header": "x-region", "groups": ["north"]},
+                {"name": "region", "header": "x-region", "column": 0, "groups": ["north"]},
             ],
             "favorableOutcomes": ["1"],
         },
