@@ -18,6 +18,7 @@ from slipway.core.monitoring.drift import DriftLimits, critical_value
 from slipway.core.monitoring.limits import DEFAULTS, USUAL_FEATURES, Limit
 from slipway.names import Metric, OperatorMetric
 from slipway.observability.drift_rules import drift_rules, quality_rules
+from slipway.observability.freshness_rules import freshness_rules
 from slipway.observability.outcome_rules import fairness_rules, performance_rules
 from slipway.observability.rule import Alert, Record, Rule
 from slipway.observability.service_rules import operator_rules, slo_rules
@@ -62,6 +63,7 @@ def groups() -> dict[str, list[Rule]]:
         "slipway-chi-square": list(quantile_rules()),
         "slipway-drift": list(drift_rules()),
         "slipway-data-quality": list(quality_rules()),
+        "slipway-freshness": list(freshness_rules()),
         "slipway-performance": list(performance_rules()),
         "slipway-fairness": list(fairness_rules()),
         "slipway-slo": list(slo_rules()),
