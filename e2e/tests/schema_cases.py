@@ -111,9 +111,15 @@ EXAMPLE: dict[str, Any] = {
                         "toleratedRatio": "1.5",
                         "ruledOutRatio": "3",
                         "dryRun": True,
-                    }
+                    },
+                    {"name": "answers", "type": "PredictionShift", "maxPSI": "0.1", "dryRun": False},
                 ],
             },
+        },
+        "traffic": {
+            "provider": "Router",
+            "router": "Dedicated",
+            "sessionAffinity": {"header": "x-user-id"},
         },
         "scaling": {
             "minReplicas": 2,
@@ -174,9 +180,18 @@ EXAMPLE: dict[str, Any] = {
             "lookedAt": "2026-01-02T03:04:05Z",
             "countedAt": "2026-01-02T03:04:05Z",
             "looks": [
-                {"canaryRequests": 1, "canaryEvents": [0], "stableRequests": 9, "stableEvents": [0]},
+                {
+                    "canaryRequests": 1,
+                    "canaryEvents": [0],
+                    "stableRequests": 9,
+                    "stableEvents": [0],
+                    "canaryServed": 1,
+                    "stableServed": 9,
+                    "predictions": [{"output": "label", "canary": [1, 0], "stable": [5, 4]}],
+                },
             ],
             "gates": [{"name": "slow", "verdict": "Inconclusive", "message": ""}],
+            "mismatch": "",
             "message": "",
         },
         "rejected": [

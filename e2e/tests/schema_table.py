@@ -12,6 +12,7 @@ from e2e.tests.schema_inputs_table import INPUTS
 from e2e.tests.schema_monitoring_table import MONITORING
 from e2e.tests.schema_rollout_table import ROLLOUT
 from e2e.tests.schema_shapes import INT32, bounds, choice, moment, required, text
+from e2e.tests.schema_traffic_table import TRAFFIC
 
 URI = "spec.model.uri"
 RUNTIME = "spec.runtime"
@@ -401,4 +402,16 @@ STATUS = [
     text("status.url", 1024),
 ]
 
-CASES = [*METADATA, *MODEL, *POD, *SCALING, *INPUTS, *MONITORING, *CARD, *FRESHNESS, *ROLLOUT, *STATUS]
+CASES = [
+    *METADATA,
+    *MODEL,
+    *POD,
+    *SCALING,
+    *INPUTS,
+    *MONITORING,
+    *CARD,
+    *FRESHNESS,
+    *ROLLOUT,
+    *TRAFFIC,
+    *STATUS,
+]

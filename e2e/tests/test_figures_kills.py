@@ -153,7 +153,7 @@ def wait_until_settled(kube: Kube, name: str, namespace: str) -> None:
 
 
 def wait_until_alike(kube: Kube, name: str, twin: str, namespace: str) -> None:
-    """Wait until two ModelDeployments are in the same end state; the last words of a status come after its pods."""
+    """Wait until two ModelDeployments are in the same end state: status has its last words after the pods."""
     end = time.monotonic() + 30
     while (found := end_state(kube, name, namespace)) != (other := end_state(kube, twin, namespace)):
         if time.monotonic() > end:

@@ -77,6 +77,7 @@ class Metric(StrEnum):
     FEATURE_REFERENCE_RATIO = "slipway_feature_reference_ratio"
     FEATURE_REFERENCE_ROWS = "slipway_feature_reference_rows"
     VIOLATIONS = "slipway_input_violations_total"
+    REPORTED = "slipway_reported_requests_total"
     PREDICTION_VALUES = "slipway_prediction_values_total"
     CONFIDENCE = "slipway_prediction_confidence_total"
     REFERENCE_ACCURACY = "slipway_reference_confidence_accuracy_ratio"

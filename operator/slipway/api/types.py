@@ -15,6 +15,7 @@ from slipway.api.card import Card
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Fairness, Monitoring
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
+from slipway.api.traffic import RULES, Traffic
 from slipway.contract import Digest
 
 GROUP = "slipway.dev"
@@ -350,6 +351,8 @@ class Scaling(Block):
 class ModelDeploymentSpec(Block):
     """What should be served, and how."""
 
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": RULES})
+
     model: Model = Field(description="Which model is served.")
     runtime: Runtime = Field(
         default=Runtime(), description="What runs the model. A change here makes a new revision."
@@ -371,6 +374,7 @@ class ModelDeploymentSpec(Block):
         default=None, description="Whose outcomes are compared. A change here makes a new revision."
     )
     rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
+    traffic: Traffic = Field(default=Traffic(), description="How requests reach the revisions.")
     card: Card | None = Field(
         default=None,
         description="What people have to know of the model; it is shown in the report. Restarts no pod.",
