@@ -63,7 +63,10 @@ EXAMPLE: dict[str, Any] = {
             ],
             "onViolation": "Report",
         },
-        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "monitoring": {
+            "performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}},
+            "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+        },
         "fairness": {
             "sensitiveAttributes": [
                 {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
