@@ -21,6 +21,8 @@ from slipway.core.router.build import RouterSettings
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.judging import WANTED, Judge
+from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
@@ -28,6 +30,7 @@ from slipway.engine.routing import Routers
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill, sweep, work
 from slipway.infra import http, leader, logs
+from slipway.infra.counters import counter_reader
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.routers import router_reader
@@ -113,7 +116,12 @@ async def run(environment: Environment) -> None:
 
     await _load_kube_config()
     tracking_uri = environment.settings.mlflow_tracking_uri
-    async with ApiClient() as client, router_reader() as reader, alias_reader(tracking_uri) as ask:
+    async with (
+        ApiClient() as client,
+        router_reader() as reader,
+        counter_reader(WANTED) as read_pod,
+        alias_reader(tracking_uri) as ask,
+    ):
         alias_version = ask if tracking_uri else None
         kube = KubeClient(client, metrics.requested)
         writer = Writer(kube, store, environment.identity)
@@ -130,7 +138,9 @@ async def run(environment: Environment) -> None:
         )
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
-        reconciler = Reconciler(store, writer, routers, aliases, environment.settings, _now)
+        judge = Judge(store, read_pod, queue.add, _now)
+        registry.register(MonitoringCollector(store, judge))
+        reconciler = Reconciler(store, writer, routers, aliases, judge, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:
@@ -143,7 +153,9 @@ async def run(environment: Environment) -> None:
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
                 for _ in range(environment.workers)
             )
-            await asyncio.gather(sweep(kube, store, queue, environment.namespaces), aliases.watch())
+            await asyncio.gather(
+                sweep(kube, store, queue, environment.namespaces), aliases.watch(), judge.watch()
+            )
 
         await _fill(kube, store, environment.namespaces)
         synced.set()

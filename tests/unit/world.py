@@ -11,6 +11,7 @@ from typing import Any
 from slipway.api.types import API_VERSION, KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
 from slipway.core import names
+from slipway.core.monitoring.series import Values
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
@@ -18,11 +19,13 @@ from slipway.core.router.readback import RouterState
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.judging import Judge
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
+from tests.unit.fake_pods import ModelPods
 from tests.unit.fake_routers import RouterPods
 
 NAMESPACE = "payments"
@@ -47,6 +50,7 @@ class Operator:
         clock: Callable[[], datetime],
         read_router: Callable[[str], Awaitable[RouterState | None]],
         ask: Callable[[Alias], Awaitable[str | None]],
+        read_pod: Callable[[str], Awaitable[Mapping[str, Values] | None]],
     ) -> None:
         self.kube = kube
         self.store = Store()
@@ -54,7 +58,8 @@ class Operator:
         writer = Writer(kube, self.store, "operator-0")
         routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
-        self.reconciler = Reconciler(self.store, writer, routers, self.aliases, SETTINGS, clock)
+        self.judge = Judge(self.store, read_pod, self.dirty.add, clock, spread=lambda: 0.0)
+        self.reconciler = Reconciler(self.store, writer, routers, self.aliases, self.judge, SETTINGS, clock)
         self.clock = clock
         self.due: dict[Key, datetime] = {}
         self.failed: set[Key] = set()
@@ -109,6 +114,7 @@ class World:
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.pods_refused: str | None = None
         self.routers = RouterPods(self.kube)
+        self.pods = ModelPods(self.kube)
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -150,7 +156,7 @@ class World:
         return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
 
     def _operator(self) -> Operator:
-        return Operator(self.kube, lambda: self.now, self.routers.read, self._version)
+        return Operator(self.kube, lambda: self.now, self.routers.read, self._version, self.pods.read)
 
     async def _version(self, alias: Alias) -> str | None:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")
@@ -195,6 +201,7 @@ class World:
                 self.now = moment
                 operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
                 await operator.aliases.round()
+                await operator.judge.round()
                 if moment == until and not operator.dirty:
                     return
 
@@ -374,7 +381,10 @@ class World:
         since = pod.get("status", {}).get("startTime", stamp(self.now))
         ready = [_condition("Ready", True)]
         # Names do for addresses here.
-        return {"phase": "Running", "startTime": since, "conditions": ready, "podIP": pod["metadata"]["name"]}
+        containers = pod.get("status", {}).get("containerStatuses")
+        lives = {"containerStatuses": containers} if containers else {}
+        address = pod["metadata"]["name"]
+        return {"phase": "Running", "startTime": since, "conditions": ready, "podIP": address, **lives}
 
     def _publish(self, service: Manifest) -> bool:
         meta = service["metadata"]

@@ -13,6 +13,7 @@ from slipway.core.revision import Settings
 from slipway.core.status import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
+from slipway.engine.judging import Judge
 from slipway.engine.outcome import Outcome
 from slipway.engine.routing import Routers
 from slipway.engine.store import Key, Store, is_owned
@@ -29,12 +30,14 @@ class Reconciler:
         writer: Writer,
         routers: Routers,
         aliases: Aliases,
+        judge: Judge,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
         self._aliases = aliases
+        self._judge = judge
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -70,15 +73,16 @@ class Reconciler:
         if self._routers.is_blind(key.namespace):
             return Outcome(requeue_after=1.0)
         traffic, port = self._routers.traffic(resource), self._routers.free_port(resource)
-        moved = self._aliases.moved(resource)
-        observed = observe(self._store.children(key), traffic=traffic, free_port=port, moved=moved)
+        moved, monitoring = self._aliases.moved(resource), self._judge.monitoring(resource)
+        observed = observe(
+            self._store.children(key), traffic=traffic, free_port=port, moved=moved, monitoring=monitoring
+        )
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid
         faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))
         await self._writer.delete(planned.delete)
-        told = report(
-            resource, resource.spec, planned, observe(self._store.children(key), faults, traffic), now
-        )
+        after = observe(self._store.children(key), faults, traffic, monitoring=monitoring)
+        told = report(resource, resource.spec, planned, after, now)
         await self._writer.write_status(manifest, told.status)
         self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
