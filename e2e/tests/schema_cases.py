@@ -75,8 +75,8 @@ EXAMPLE: dict[str, Any] = {
             "performance": {
                 "feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30},
                 "objectives": [
-                    {"metric": "Accuracy", "minimum": "82%", "minimumLabels": 500},
                     {"metric": "Recall", "outcome": "1", "minimum": "70%", "minimumLabels": 100},
+                    {"metric": "Accuracy", "minimum": "82%", "minimumLabels": 500},
                 ],
             },
             "slos": {
@@ -90,8 +90,8 @@ EXAMPLE: dict[str, Any] = {
                     "name": "sex",
                     "parameter": "sex",
                     "column": 0,
-                    "groups": ["female", "male"],
-                    "referenceGroup": "male",
+                    "groups": ["a", "b"],
+                    "referenceGroup": "b",
                 },
                 {
                     "name": "young",
@@ -103,8 +103,8 @@ EXAMPLE: dict[str, Any] = {
             ],
             "favorableOutcomes": ["1"],
             "metrics": [
-                {"name": "DisparateImpactRatio", "minimum": "80%"},
                 {"name": "EqualizedOddsDifference", "maximum": "10%"},
+                {"name": "DisparateImpactRatio", "minimum": "80%"},
             ],
             "windowSeconds": 3600,
             "confidence": "99%",

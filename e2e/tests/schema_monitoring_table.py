@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from e2e.tests.schema_cases import REMOVED, Case
@@ -24,13 +25,24 @@ def _attribute(index: int) -> dict[str, Any]:
     return {"name": f"a{index}", "parameter": "p", "groups": ["0", "1"], "referenceGroup": "0"}
 
 
+def _of_group(name: str) -> dict[str, Any]:
+    return {"name": "a", "parameter": "p", "groups": ["0", "a" * 63], "referenceGroup": name}
+
+
+def _one_attribute(groups: list[str], **more: Any) -> dict[str, Any]:
+    attribute = {"name": "a", "parameter": "p", "groups": groups}
+    return {"sensitiveAttributes": [attribute], "favorableOutcomes": ["1"], **more}
+
+
 def _objective(index: int) -> dict[str, Any]:
     return {"metric": "Recall", "outcome": f"{index}", "minimum": "70%"}
 
 
 def _limit(index: int) -> dict[str, Any]:
+    """The last one is the first again: there are no more names."""
     names = ("DemographicParityDifference", "EqualOpportunityDifference", "EqualizedOddsDifference")
-    return {"name": names[index], "maximum": "10%"}
+    ratio = {"name": "DisparateImpactRatio", "minimum": "80%"}
+    return ratio if index % 4 == 3 else {"name": names[index % 4], "maximum": "10%"}
 
 
 def _verdict(index: int) -> dict[str, Any]:
@@ -58,7 +70,8 @@ def _share(path: str) -> Iterator[Case]:
 
 def _fraction(path: str, right: str) -> Iterator[Case]:
     for wrong in ("0", "0.0", "1", "1.5", ".5", "5%"):
-        yield Case(path, "rule", right, wrong, "must be a number between 0 and 1, such as 0.05")
+        says = "must be a number between 0 and 1, such as 0.05"
+        yield Case(path, "rule", right, wrong, says, also="must not be above critical")
     longest = f"{right:0<8}"
     yield Case(path, "maxLength", longest, f"{longest}0", "Too long: may not be more than 8 bytes")
 
@@ -109,7 +122,7 @@ MONITORING = [
         also="need monitoring.performance.feedback",
     ),
     *required(OBJECTIVE, "metric", "minimum"),
-    *choice(f"{OBJECTIVE}.metric", "Precision", "Recall", "Accuracy"),
+    *choice(f"{OBJECTIVE}.metric", "Accuracy", "Precision", "Recall"),
     *_minimum(f"{OBJECTIVE}.minimum"),
     *bounds(f"{OBJECTIVE}.minimumLabels", 1, 10_000_000),
     *(
@@ -130,15 +143,15 @@ MONITORING = [
     *required(f"{SLOS}.latency", "thresholdMilliseconds"),
     Case(f"{SLOS}.latency.thresholdMilliseconds", "enum", 10000, 200, "supported values: "),
     *_minimum(f"{SLOS}.latency.objective"),
-    *items(f"{FAIRNESS}.metrics", 4, lambda index: _limit(index % 3)),
+    replace(next(items(f"{FAIRNESS}.metrics", 4, _limit)), also="Duplicate value"),
     *twins(f"{FAIRNESS}.metrics", _limit),
     *required(f"{FAIRNESS}.metrics.*", "name"),
     *choice(
         f"{FAIRNESS}.metrics.*.name",
+        "DisparateImpactRatio",
         "DemographicParityDifference",
         "EqualOpportunityDifference",
         "EqualizedOddsDifference",
-        "DisparateImpactRatio",
     ),
     *_minimum(f"{FAIRNESS}.metrics.*.minimum"),
     *_share(f"{FAIRNESS}.metrics.*.maximum"),
@@ -149,23 +162,25 @@ MONITORING = [
         Case(
             f"{FAIRNESS}.metrics.*",
             "rule",
-            {"name": "DisparateImpactRatio", "minimum": "80%"},
-            wrong,
+            [{"name": "DisparateImpactRatio", "minimum": "80%"}],
+            [wrong],
             "DisparateImpactRatio needs a minimum, and the differences have none",
-            also=also,
+            at=f"{FAIRNESS}.metrics",
+            also="DisparateImpactRatio",
         )
-        for wrong, also in (
-            ({"name": "DisparateImpactRatio", "maximum": "80%"}, "differences need a maximum"),
-            ({"name": "EqualizedOddsDifference", "minimum": "80%"}, "differences need a maximum"),
+        for wrong in (
+            {"name": "DisparateImpactRatio"},
+            {"name": "DemographicParityDifference", "maximum": "10%", "minimum": "80%"},
         )
     ),
     *(
         Case(
             f"{FAIRNESS}.metrics.*",
             "rule",
-            {"name": "DemographicParityDifference", "maximum": "10%"},
-            wrong,
+            [{"name": "DemographicParityDifference", "maximum": "10%"}],
+            [wrong],
             "the differences need a maximum, and DisparateImpactRatio has none",
+            at=f"{FAIRNESS}.metrics",
         )
         for wrong in (
             {"name": "DisparateImpactRatio", "minimum": "80%", "maximum": "80%"},
@@ -180,28 +195,34 @@ MONITORING = [
             "favorableOutcomes": ["1"],
             "metrics": [{"name": "DisparateImpactRatio", "minimum": "80%"}],
         },
-        {
-            "sensitiveAttributes": [{"name": "a", "parameter": "p", "groups": ["0", "1"]}],
-            "favorableOutcomes": ["1"],
-            "metrics": [{"name": "DisparateImpactRatio", "minimum": "80%"}],
-        },
+        _one_attribute(["0", "1"], metrics=[{"name": "DisparateImpactRatio", "minimum": "80%"}]),
         "DisparateImpactRatio is to a reference group: give each sensitive attribute one",
     ),
     Case(
         FAIRNESS,
         "rule",
-        {
-            "sensitiveAttributes": [{"name": "a", "parameter": "p", "groups": ["0"]}],
-            "favorableOutcomes": ["1"],
-        },
-        {
-            "sensitiveAttributes": [{"name": "a", "parameter": "p", "groups": ["0"]}],
-            "favorableOutcomes": ["1"],
-            "metrics": [_limit(0)],
-        },
+        _one_attribute(["0"]),
+        _one_attribute(["0"], metrics=[_limit(0)]),
         "metrics compare groups: give each sensitive attribute two groups at least",
     ),
-    *_name(f"{ATTRIBUTE}.referenceGroup", 63),
+    Case(
+        f"{ATTRIBUTE}.referenceGroup",
+        "maxLength",
+        _of_group("a" * 63),
+        _of_group("a" * 64),
+        "Too long: may not be more than 63 bytes",
+        at=ATTRIBUTE,
+        also="must be one of the groups",
+    ),
+    Case(
+        f"{ATTRIBUTE}.referenceGroup",
+        "minLength",
+        _of_group("0"),
+        _of_group(""),
+        "should be at least 1 chars long",
+        at=ATTRIBUTE,
+        also="must be one of the groups",
+    ),
     Case(
         ATTRIBUTE,
         "rule",
@@ -221,11 +242,11 @@ MONITORING = [
     *required(STATUS, "version"),
     text(f"{STATUS}.version", 256),
     *bounds(f"{STATUS}.observedGeneration", 0, None),
-    *items(f"{STATUS}.verdicts", 4, _verdict),
+    replace(next(items(f"{STATUS}.verdicts", 4, _verdict)), also="Duplicate value"),
     *twins(f"{STATUS}.verdicts", _verdict),
     *required(VERDICT, "type", "status", "reason", "message", "judgedAt", "countedSince"),
-    *choice(f"{VERDICT}.type", "DataQuality", "Performance", "Fairness", "Drift"),
-    *choice(f"{VERDICT}.status", "False", "Unknown", "True"),
+    *choice(f"{VERDICT}.type", "Drift", "DataQuality", "Performance", "Fairness"),
+    *choice(f"{VERDICT}.status", "True", "False", "Unknown"),
     text(f"{VERDICT}.reason", 64),
     text(f"{VERDICT}.message", 1024),
     *moment(f"{VERDICT}.judgedAt"),
@@ -235,7 +256,7 @@ MONITORING = [
     *twins(f"{VERDICT}.features", _feature),
     *required(f"{VERDICT}.features.*", "name", "severity", "psi", "rows"),
     text(f"{VERDICT}.features.*.name", 253),
-    *choice(f"{VERDICT}.features.*.severity", "Critical", "Warning"),
+    *choice(f"{VERDICT}.features.*.severity", "Warning", "Critical"),
     text(f"{VERDICT}.features.*.psi", 32),
     *bounds(f"{VERDICT}.features.*.rows", 0, None),
     *required(FEEDBACK, "secretRef"),
@@ -265,16 +286,23 @@ MONITORING = [
     *_name(f"{ATTRIBUTE}.parameter", 63),
     *_name(f"{ATTRIBUTE}.tensor", 200),
     *bounds(f"{ATTRIBUTE}.column", 0, 9999),
-    *items(f"{ATTRIBUTE}.groups", 10, str),
-    _some(f"{ATTRIBUTE}.groups", "1"),
-    _set(f"{ATTRIBUTE}.groups"),
+    *items(f"{ATTRIBUTE}.groups", 10, lambda index: "abcdefghijk"[index]),
+    Case(
+        f"{ATTRIBUTE}.groups",
+        "minItems",
+        _one_attribute(["1"]),
+        _one_attribute([]),
+        "should have at least 1 items",
+        at=FAIRNESS,
+    ),
+    replace(_set(f"{ATTRIBUTE}.groups"), also="must be one of the groups"),
     *_name(f"{ATTRIBUTE}.groups.*", 63),
     *(
         Case(
             ATTRIBUTE,
             "rule",
-            {"name": "a", "tensor": "x", "groups": ["1"]},
-            {"name": "a", "groups": ["1"], **wrong},
+            {"name": "a", "tensor": "x", "groups": ["0", "1"], "referenceGroup": "0"},
+            {"name": "a", "groups": ["0", "1"], "referenceGroup": "0", **wrong},
             "name either a parameter of the request or a tensor that holds the attribute",
         )
         for wrong in ({}, {"tensor": "x", "parameter": "p"})
