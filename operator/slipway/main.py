@@ -27,12 +27,14 @@ from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCol
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
+from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill, sweep, work
 from slipway.infra import http, leader, logs
 from slipway.infra.counters import counter_reader
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
+from slipway.infra.pods import pod_reader
 from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
 
@@ -119,7 +121,8 @@ async def run(environment: Environment) -> None:
     async with (
         ApiClient() as client,
         router_reader() as reader,
-        counter_reader(WANTED) as read_pod,
+        pod_reader() as read_pod,
+        counter_reader(WANTED) as read_counters,
         alias_reader(tracking_uri) as ask,
     ):
         alias_version = ask if tracking_uri else None
@@ -138,9 +141,10 @@ async def run(environment: Environment) -> None:
         )
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
-        judge = Judge(store, read_pod, queue.add, _now)
+        judge = Judge(store, read_counters, queue.add, _now)
         registry.register(MonitoringCollector(store, judge))
-        reconciler = Reconciler(store, writer, routers, aliases, judge, environment.settings, _now)
+        served = Served(store, read_pod, _now)
+        reconciler = Reconciler(store, writer, routers, served, aliases, judge, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:

@@ -125,6 +125,11 @@ def test_report_answers_and_counts(tmp_path: Path) -> None:
             ("rate", "range"): 0,
             ("channel", "enum"): 1,
         }
+        for _ in range(3):
+            assert server.infer(rows([20, 0.2, 1], [20, 0.2, 2])).status_code == 200
+        assert server.infer(rows([20, 0.2, 1])).status_code == 200
+        (reported,) = (value for (name, _), value in server.metrics().items() if name == Metric.REPORTED)
+        assert reported == 4, "requests, however many of their rows and rules"
 
 
 def test_text_is_held_to_its_values(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from slipway.engine.errors import ApiError
 from slipway.engine.judging import Judge
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
+from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
@@ -49,8 +50,9 @@ class Operator:
         kube: FakeKube,
         clock: Callable[[], datetime],
         read_router: Callable[[str], Awaitable[RouterState | None]],
+        read_pod: Callable[[str], Awaitable[Values | None]],
+        read_counters: Callable[[str], Awaitable[Mapping[str, Values] | None]],
         ask: Callable[[Alias], Awaitable[str | None]],
-        read_pod: Callable[[str], Awaitable[Mapping[str, Values] | None]],
     ) -> None:
         self.kube = kube
         self.store = Store()
@@ -58,8 +60,11 @@ class Operator:
         writer = Writer(kube, self.store, "operator-0")
         routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
-        self.judge = Judge(self.store, read_pod, self.dirty.add, clock, spread=lambda: 0.0)
-        self.reconciler = Reconciler(self.store, writer, routers, self.aliases, self.judge, SETTINGS, clock)
+        self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
+        served = Served(self.store, read_pod, clock)
+        self.reconciler = Reconciler(
+            self.store, writer, routers, served, self.aliases, self.judge, SETTINGS, clock
+        )
         self.clock = clock
         self.due: dict[Key, datetime] = {}
         self.failed: set[Key] = set()
@@ -156,7 +161,8 @@ class World:
         return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
 
     def _operator(self) -> Operator:
-        return Operator(self.kube, lambda: self.now, self.routers.read, self._version, self.pods.read)
+        readers = (self.routers.read, self.routers.read_pod, self.pods.read)
+        return Operator(self.kube, lambda: self.now, *readers, self._version)
 
     async def _version(self, alias: Alias) -> str | None:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")

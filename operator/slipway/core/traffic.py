@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from slipway.api.rollout import Gate, LookStatus
+from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
-from slipway.core import names
-from slipway.core.observed import ArmCount, Fault, Traffic
+from slipway.core import names, split
+from slipway.core.observed import ArmCount, Fault, ServedCount, Traffic
+from slipway.core.prediction_shift import common_bins
 from slipway.core.resource import Resource
 from slipway.core.router.readback import RouterState, RouteState
 from slipway.core.router.routes import Arm, Route
@@ -20,8 +21,18 @@ MOST_PORTS = 5000
 
 
 def is_routed(spec: ModelDeploymentSpec) -> bool:
-    """Whether a ModelDeployment needs a router in front."""
+    """Whether a new revision takes over step by step, by traffic."""
     return spec.rollout.strategy in ("Canary", "BlueGreen", "Shadow")
+
+
+def has_routers(spec: ModelDeploymentSpec) -> bool:
+    """Whether a ModelDeployment needs a router in front."""
+    return is_routed(spec) and spec.traffic.provider == "Router"
+
+
+def by_replicas(spec: ModelDeploymentSpec) -> bool:
+    """Whether traffic is split by numbers of pods."""
+    return is_routed(spec) and spec.traffic.provider == "ReplicaRatio"
 
 
 def free_port(taken: Iterable[int]) -> int | None:
@@ -35,7 +46,7 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
     routes = []
     for resource in sorted(resources, key=lambda found: found.owner.name):
         spec, status = resource.spec, resource.status
-        if isinstance(spec, Fault) or resource.deleting or not is_routed(spec):
+        if isinstance(spec, Fault) or resource.deleting or not has_routers(spec):
             continue
         if status.routerPort is None or status.stable is None:
             continue
@@ -49,6 +60,7 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
                 canary=_arm(resource, canary) if canary else None,
                 weight=rollout.weight if rollout and canary else 0,
                 mirror_percent=rollout.mirrorPercent if rollout and canary else 0,
+                affinity_header=spec.traffic.sessionAffinity.header if spec.traffic.sessionAffinity else None,
                 # The pod answers 503 first, with the reason.
                 timeout_milliseconds=spec.runtime.requestTimeoutMilliseconds + 1000,
             )
@@ -104,18 +116,51 @@ def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
     if traffic.canary is None or traffic.stable is None:
         return None
     listed = tuple(gates)
+    canary, stable = traffic.canary_served, traffic.stable_served
+    served = canary is not None and stable is not None
+    shifts = served and any(gate.type == "PredictionShift" for gate in listed)
     return LookStatus(
         canaryRequests=traffic.canary.requests,
-        canaryEvents=tuple(_events(gate, traffic.canary) for gate in listed),
+        canaryEvents=tuple(_events(gate, traffic.canary, canary) for gate in listed),
         stableRequests=traffic.stable.requests,
-        stableEvents=tuple(_events(gate, traffic.stable) for gate in listed),
+        stableEvents=tuple(_events(gate, traffic.stable, stable) for gate in listed),
+        canaryServed=canary.requests if canary is not None and served else None,
+        stableServed=stable.requests if stable is not None and served else None,
+        predictions=_predictions(canary, stable) if canary and stable and shifts else None,
     )
 
 
-def _events(gate: Gate, count: ArmCount) -> int:
-    slow = count.slow.get(gate.thresholdMilliseconds or 0, 0)
+def doubt(spec: ModelDeploymentSpec, traffic: Traffic) -> str | None:
+    """What is wrong with the split since the last look, or None where nothing is, or nothing can be said."""
+    if traffic.canary is None or traffic.stable is None or len(traffic.weights) != 1:
+        return None
+    if spec.traffic.sessionAffinity is not None:
+        # Weights are shares of clients then, of which some ask more than others.
+        return None
+    (weight,) = traffic.weights
+    return split.doubt(weight, traffic.canary.meant, traffic.stable.meant)
+
+
+def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:
     # Counters are read one after the other while requests go on.
-    return min(count.errors if gate.type == "ErrorRate" else slow, count.requests)
+    match gate.type:
+        case "ErrorRate":
+            return min(count.errors, count.requests)
+        case "SlowRequests":
+            return min(count.slow.get(gate.thresholdMilliseconds or 0, 0), count.requests)
+        case "Violations":
+            return min(served.violations, served.requests) if served is not None else 0
+        case _:
+            return 0
+
+
+def _predictions(canary: ServedCount, stable: ServedCount) -> tuple[PredictionStatus, ...]:
+    found: list[PredictionStatus] = []
+    for output in sorted(canary.predictions.keys() & stable.predictions.keys()):
+        bins = common_bins(canary.predictions[output], stable.predictions[output])
+        if bins is not None and len(found) < MAX_OUTPUTS:
+            found.append(PredictionStatus(output=output[:253], canary=bins[0], stable=bins[1]))
+    return tuple(found)
 
 
 def _arm(resource: Resource, revision: str) -> Arm:

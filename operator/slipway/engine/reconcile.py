@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from slipway.core import plan as planning
@@ -15,7 +16,9 @@ from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.judging import Judge
 from slipway.engine.outcome import Outcome
+from slipway.engine.providers import Providers
 from slipway.engine.routing import Routers
+from slipway.engine.served import Served
 from slipway.engine.store import Key, Store, is_owned
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ class Reconciler:
         store: Store,
         writer: Writer,
         routers: Routers,
+        served: Served,
         aliases: Aliases,
         judge: Judge,
         settings: Settings,
@@ -36,6 +40,8 @@ class Reconciler:
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
+        self._providers = Providers(routers)
+        self._served = served
         self._aliases = aliases
         self._judge = judge
         self._store = store
@@ -72,11 +78,11 @@ class Reconciler:
 
         if self._routers.is_blind(key.namespace):
             return Outcome(requeue_after=1.0)
-        traffic, port = self._routers.traffic(resource), self._routers.free_port(resource)
-        moved, monitoring = self._aliases.moved(resource), self._judge.monitoring(resource)
-        observed = observe(
-            self._store.children(key), traffic=traffic, free_port=port, moved=moved, monitoring=monitoring
-        )
+        port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
+        monitoring = self._judge.monitoring(resource)
+        observed = observe(self._store.children(key), free_port=port, moved=moved, monitoring=monitoring)
+        traffic = await self._served.count(resource, await self._providers.apply(resource, observed))
+        observed = replace(observed, traffic=traffic)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid
         faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))

@@ -44,6 +44,7 @@ _HELP = {
     names.Metric.MONITORING_DROPPED: "Rows that are missing from the counts, by why.",
     names.Metric.MONITORED_FEATURES: "Features of the profile that are counted, and those beyond the budget.",
     names.Metric.VIOLATIONS: "Values that broke a rule of the inputs.",
+    names.Metric.REPORTED: "Inference requests that were answered although they broke a rule of the inputs.",
 }
 #: Metrics of :mod:`slipway_server.metrics.ledger`.
 _LATER = {

@@ -164,7 +164,7 @@ class Served:
                 self._run_together(outputs, [call], run)
             return
         if self.monitor is not None:
-            self.monitor.add(inputs, outputs.names, answers, len(next(iter(inputs.values()))))
+            self.monitor.add(inputs, outputs.names, answers, [call.rows for call in calls])
 
     def _refuse(self, calls: list[Call]) -> list[Call]:
         """The calls that keep the rules of the inputs; the others are told what is wrong."""
@@ -224,7 +224,7 @@ class Served:
             else:
                 call.content, call.header_length = encode(request, self.name, self.version, tensors)
             if self.monitor is not None:
-                self.monitor.add(request.inputs, names, [tensor.array for tensor in tensors], request.rows)
+                self.monitor.add(request.inputs, names, [tensor.array for tensor in tensors], [request.rows])
             if self.witness is not None:
                 self.witness.see([call], request.inputs, names, answers)
         except Exception as error:
