@@ -64,16 +64,59 @@ EXAMPLE: dict[str, Any] = {
             "onViolation": "Report",
         },
         "monitoring": {
-            "performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}},
+            "drift": {
+                "windowSeconds": 1800,
+                "minimumRows": 500,
+                "compareWith": "SameHourYesterday",
+                "psi": {"warning": "0.1", "critical": "0.3"},
+                "significance": "0.01",
+            },
+            "dataQuality": {"maxMissingRatio": "2%", "maxViolationRatio": "0.5%"},
+            "performance": {
+                "feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30},
+                "objectives": [
+                    {"metric": "Recall", "outcome": "1", "minimum": "70%", "minimumLabels": 100},
+                    {"metric": "Accuracy", "minimum": "82%", "minimumLabels": 500},
+                ],
+            },
             "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+            "slos": {
+                "availability": "99.5%",
+                "latency": {"thresholdMilliseconds": 250, "objective": "95%"},
+            },
         },
         "fairness": {
             "sensitiveAttributes": [
-                {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
-                {"name": "young", "tensor": "x", "column": 1, "groups": ["1"]},
-                {"name": "region", "header": "x-region", "column": 0, "groups": ["north"]},
+                {
+                    "name": "sex",
+                    "parameter": "sex",
+                    "column": 0,
+                    "groups": ["a", "b"],
+                    "referenceGroup": "b",
+                },
+                {
+                    "name": "young",
+                    "tensor": "x",
+                    "column": 1,
+                    "groups": ["0", "1"],
+                    "referenceGroup": "0",
+                },
+                {
+                    "name": "region",
+                    "header": "x-region",
+                    "column": 0,
+                    "groups": ["north", "south"],
+                    "referenceGroup": "north",
+                },
             ],
             "favorableOutcomes": ["1"],
+            "metrics": [
+                {"name": "EqualizedOddsDifference", "maximum": "10%"},
+                {"name": "DisparateImpactRatio", "minimum": "80%"},
+            ],
+            "windowSeconds": 3600,
+            "confidence": "99%",
+            "minimumGroupRows": 50,
         },
         "card": {
             "owner": "risk-team",
@@ -205,6 +248,22 @@ EXAMPLE: dict[str, Any] = {
             }
         ],
         "previous": ["e5"],
+        "monitoring": {
+            "version": "3",
+            "observedGeneration": 1,
+            "verdicts": [
+                {
+                    "type": "Drift",
+                    "status": "True",
+                    "reason": "FeaturesDrifted",
+                    "message": "",
+                    "judgedAt": "2026-01-02T03:04:05Z",
+                    "countedSince": "2026-01-02T03:04:05Z",
+                    "percentOfLimit": 120,
+                    "features": [{"name": "age", "severity": "Warning", "psi": "0.06", "rows": 1000}],
+                }
+            ],
+        },
         "routerPort": 10000,
         "replicas": 2,
         "selector": "slipway.dev/name=example",

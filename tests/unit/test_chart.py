@@ -320,12 +320,12 @@ def test_the_network_policy_lets_in_metrics_and_out_dns_and_the_api_server() -> 
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["ingress"] == [{"ports": [{"port": 8082, "protocol": "TCP"}]}]
     ports = [[port["port"] for port in rule["ports"]] for rule in policy["egress"]]
-    assert ports == [[53, 53], [9902], [443, 6443]]
+    assert ports == [[53, 53], [9902], [8081], [443, 6443]]
     peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     values = {"metricsFrom": [peer], "apiServer": {"cidrs": ["10.0.0.1/32"], "ports": [6443]}}
     narrow = find(render(networkPolicy=values), "NetworkPolicy")["spec"]
     assert narrow["ingress"][0]["from"] == [peer]
-    assert narrow["egress"][2] == {
+    assert narrow["egress"][3] == {
         "ports": [{"port": 6443, "protocol": "TCP"}],
         "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
     }

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from slipway.api.reasons import Reason
+from slipway.api.verdicts import MonitoringStatus
 from slipway.core import names
 
 #: An object as the API server sends it; never changed in place.
@@ -119,6 +120,8 @@ class Observed:
     free_port: int | None = None
     #: Why the model's name is to be looked up again, another word each time; None where it is not.
     moved: str | None = None
+    #: What monitoring says of the stable version; None where nothing is judged.
+    monitoring: MonitoringStatus | None = None
 
     def of(self, kind: Kind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""
@@ -154,6 +157,7 @@ def observe(
     traffic: Traffic | None = None,
     free_port: int | None = None,
     moved: str | None = None,
+    monitoring: MonitoringStatus | None = None,
 ) -> Observed:
     """Sort children by kind; those being deleted are as good as gone, but pods, which drain."""
     by_kind: dict[Kind, list[Manifest]] = {}
@@ -170,6 +174,7 @@ def observe(
         traffic=traffic,
         free_port=free_port,
         moved=moved,
+        monitoring=monitoring,
     )
 
 

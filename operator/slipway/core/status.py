@@ -14,6 +14,7 @@ from slipway.api.types import (
     ModelDeploymentStatus,
     RevisionStatus,
 )
+from slipway.api.verdicts import MonitoringStatus
 from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
@@ -37,6 +38,14 @@ _UNDER_WAY = frozenset(
         Reason.NAMESPACE_TERMINATING,
     }
 )
+
+#: Of the conditions of monitoring, the status that is bad.
+_BAD = {
+    ConditionType.DRIFT: "True",
+    ConditionType.DATA_QUALITY: "False",
+    ConditionType.PERFORMANCE: "False",
+    ConditionType.FAIRNESS: "False",
+}
 
 
 @dataclass(frozen=True)
@@ -90,18 +99,25 @@ def report(
         **_progress(plan, (resolved, revision_ready, route_ready)),
     }
     roles = plan.roles
+    stable = _revision_status(resource, roles.stable, plan, observed)
+    # Another version's is none of the one that has just taken over.
+    monitoring = observed.monitoring
+    if monitoring is not None and (stable is None or stable.version != monitoring.version):
+        monitoring = None
+    verdicts |= _monitored(monitoring)
     status = ModelDeploymentStatus(
         observedGeneration=resource.generation,
         conditions=_conditions(resource, verdicts, now),
         model=plan.resolution.model or resource.status.model,
         refreshRequestedAt=resource.status.refreshRequestedAt,
-        stable=_revision_status(resource, roles.stable, plan, observed),
+        stable=stable,
         canary=_revision_status(resource, roles.candidate, plan, observed),
         canaryWeight=_canary_weight(plan, observed),
         promotedAt=_text(roles.promoted_at),
         rollout=roles.rollout,
         rejected=roles.rejected,
         previous=roles.previous,
+        monitoring=monitoring,
         routerPort=plan.router_port,
         replicas=sum(
             int((found.get("status") or {}).get("replicas", 0)) for found in observed.of(Kind.DEPLOYMENT)
@@ -270,6 +286,15 @@ def _approximate(owner: Owner, plan: Plan, observed: Observed, traffic: Traffic)
     return Verdict("True", Reason.APPROXIMATE, f"{words}; {rollout.weight}% are asked for")
 
 
+def _monitored(monitoring: MonitoringStatus | None) -> dict[ConditionType, Verdict]:
+    """What monitoring says of the stable version; Ready is not touched by it."""
+    return {
+        ConditionType(found.type): Verdict(found.status, Reason(found.reason), found.message)
+        for found in (monitoring.verdicts if monitoring is not None else ())
+        if found.reason in set(Reason)
+    }
+
+
 def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:
     """Whether a ready pod of a revision stands behind the Service, or behind the routers behind it."""
     service = observed.find(Kind.SERVICE, resource.owner.name)
@@ -422,6 +447,7 @@ def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdi
             for type_ in (ConditionType.READY, ConditionType.MODEL_RESOLVED, ConditionType.REVISION_READY)
         },
     )
+    told = (*told, *_breaches(resource, verdicts))
     before = resource.status.stable.revision if resource.status.stable else None
     step = _step_taken(resource, plan)
     if step is not None:
@@ -430,6 +456,20 @@ def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdi
         message = f"revision {plan.roles.stable} took over from {before}"
         return (*told, Notice(normal=True, reason=Reason.SERVING, message=message))
     return told
+
+
+def _breaches(resource: Resource, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:
+    """What monitoring found to be bad, and what is known to be good again."""
+    told = []
+    for type_, bad in _BAD.items():
+        before, now = _condition(resource, type_), verdicts.get(type_)
+        if now is None or now.status == "Unknown":
+            continue
+        if now.status == bad and (before is None or before.status != bad):
+            told.append(Notice(False, now.reason, now.message))
+        if now.status != bad and before is not None and before.status == bad:
+            told.append(Notice(True, now.reason, now.message))
+    return tuple(told)
 
 
 def _step_taken(resource: Resource, plan: Plan) -> Notice | None:

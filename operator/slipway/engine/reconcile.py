@@ -14,6 +14,7 @@ from slipway.core.revision import Settings
 from slipway.core.status import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
+from slipway.engine.judging import Judge
 from slipway.engine.outcome import Outcome
 from slipway.engine.providers import Providers
 from slipway.engine.routing import Routers
@@ -33,6 +34,7 @@ class Reconciler:
         routers: Routers,
         served: Served,
         aliases: Aliases,
+        judge: Judge,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
@@ -41,6 +43,7 @@ class Reconciler:
         self._providers = Providers(routers)
         self._served = served
         self._aliases = aliases
+        self._judge = judge
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -76,16 +79,16 @@ class Reconciler:
         if self._routers.is_blind(key.namespace):
             return Outcome(requeue_after=1.0)
         port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
-        observed = observe(self._store.children(key), free_port=port, moved=moved)
+        monitoring = self._judge.monitoring(resource)
+        observed = observe(self._store.children(key), free_port=port, moved=moved, monitoring=monitoring)
         traffic = await self._served.count(resource, await self._providers.apply(resource, observed))
         observed = replace(observed, traffic=traffic)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid
         faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))
         await self._writer.delete(planned.delete)
-        told = report(
-            resource, resource.spec, planned, observe(self._store.children(key), faults, traffic), now
-        )
+        after = observe(self._store.children(key), faults, traffic, monitoring=monitoring)
+        told = report(resource, resource.spec, planned, after, now)
         await self._writer.write_status(manifest, told.status)
         self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
