@@ -22,6 +22,7 @@ from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.provider import Provider
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
@@ -32,6 +33,7 @@ from slipway.infra import http, leader, logs
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.pods import pod_reader
+from slipway.infra.prometheus import prometheus_reader
 from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
 
@@ -119,6 +121,7 @@ async def run(environment: Environment) -> None:
         ApiClient() as client,
         router_reader() as reader,
         pod_reader() as read_pod,
+        prometheus_reader() as ask_prometheus,
         alias_reader(tracking_uri) as ask,
     ):
         alias_version = ask if tracking_uri else None
@@ -138,7 +141,8 @@ async def run(environment: Environment) -> None:
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
         served = Served(store, read_pod, _now)
-        reconciler = Reconciler(store, writer, routers, served, aliases, environment.settings, _now)
+        provider = Provider(ask_prometheus, _now)
+        reconciler = Reconciler(store, writer, routers, served, provider, aliases, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:

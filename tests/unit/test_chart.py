@@ -433,6 +433,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "networkPolicy.metricsFrom": ([{"podSelector": {}}], {}),
     "networkPolicy.apiServer.cidrs": (["10.0.0.1/32"], {}),
     "networkPolicy.apiServer.ports": ([6443], {}),
+    "networkPolicy.prometheusPorts": ([9090], {}),
     "metrics.scrapeAnnotations": (False, {}),
     "metrics.serviceMonitor.enabled": (False, {}),
     "metrics.serviceMonitor.interval": ("1m", {}),

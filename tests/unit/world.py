@@ -15,16 +15,19 @@ from slipway.core.monitoring.series import Values
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
+from slipway.core.router.prometheus import Samples
 from slipway.core.router.readback import RouterState
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.provider import Provider
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
+from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.fake_routers import RouterPods
 
 NAMESPACE = "payments"
@@ -49,6 +52,7 @@ class Operator:
         clock: Callable[[], datetime],
         read_router: Callable[[str], Awaitable[RouterState | None]],
         read_pod: Callable[[str], Awaitable[Values | None]],
+        prometheus: Callable[[str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
         self.kube = kube
@@ -58,7 +62,9 @@ class Operator:
         routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
         served = Served(self.store, read_pod, clock)
-        self.reconciler = Reconciler(self.store, writer, routers, served, self.aliases, SETTINGS, clock)
+        self.reconciler = Reconciler(
+            self.store, writer, routers, served, Provider(prometheus, clock), self.aliases, SETTINGS, clock
+        )
         self.clock = clock
         self.due: dict[Key, datetime] = {}
         self.failed: set[Key] = set()
@@ -113,6 +119,7 @@ class World:
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.pods_refused: str | None = None
         self.routers = RouterPods(self.kube)
+        self.prometheus = FakePrometheus(self.routers, lambda: self.now)
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -154,7 +161,8 @@ class World:
         return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
 
     def _operator(self) -> Operator:
-        return Operator(self.kube, lambda: self.now, self.routers.read, self.routers.read_pod, self._version)
+        readers = (self.routers.read, self.routers.read_pod, self.prometheus.ask)
+        return Operator(self.kube, lambda: self.now, *readers, self._version)
 
     async def _version(self, alias: Alias) -> str | None:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")
@@ -197,6 +205,7 @@ class World:
                 moment = max(self.now, min([until, soon, *operator.due.values()]))
                 self.routers.serve((moment - self.now).total_seconds())
                 self.now = moment
+                self.prometheus.scrape()
                 operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
                 await operator.aliases.round()
                 if moment == until and not operator.dirty:

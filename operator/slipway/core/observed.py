@@ -78,6 +78,7 @@ class Traffic:
         stable: likewise of the stable revision.
         canary_served: what its own pods counted meanwhile; None where it could not be had, or nobody asks.
         stable_served: likewise of the stable revision.
+        provider_error: why the provider that the resource names could not be asked for a due look, or None.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
     """
 
@@ -90,6 +91,7 @@ class Traffic:
     stable: ArmCount | None = None
     canary_served: ServedCount | None = None
     stable_served: ServedCount | None = None
+    provider_error: str | None = None
     fault: Fault | None = None
 
     @property

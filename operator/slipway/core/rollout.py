@@ -60,6 +60,7 @@ class Situation:
         fault: what keeps the canary's pods from being ready, or None.
         seen_weights: percent of traffic that each router sends to the canary; None while that is not known.
         counts: what both arms answered since the last look; None where it could not be had.
+        provider_error: why the provider of counts could not be asked for a due look, or None.
         commands: of a person, for this canary.
     """
 
@@ -71,6 +72,7 @@ class Situation:
     fault: Fault | None = None
     seen_weights: frozenset[int] | None = None
     counts: LookStatus | None = None
+    provider_error: str | None = None
     commands: frozenset[Command] = frozenset()
 
 
@@ -129,6 +131,9 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
         return Decision(_changed(state, phase="Paused", message="spec.rollout.paused is true"))
     if Command.PAUSE in seen.commands:
         return Decision(_changed(state, phase="Paused", message="paused; kubectl slipway resume goes on"))
+    source = rollout.analysis.prometheus
+    if source is not None and state.providerErrors >= source.consecutiveErrorLimit:
+        return _hold(state, rollout.analysis, seen, now)
     if seen.stable_ready == 0:
         return _wait(state, "holds while the stable revision has no ready pod to compare with or go back to")
     return _walk(rollout, state, seen, now)
@@ -259,6 +264,16 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
     )
 
 
+def _hold(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> Decision:
+    """Whatever traffic there is stays as it is until the provider of counts answers again."""
+    why = seen.provider_error or state.message.removeprefix(_BLIND)
+    message = f"{_BLIND}{why}"[:1024]
+    return Decision(_changed(state, phase="Paused", message=message), wait=_until_look(state, analysis, now))
+
+
+_BLIND = "holds, since there is no evidence to be had: "
+
+
 def _promote(state: RolloutStatus, seen: Situation) -> Decision:
     """All traffic, once the canary has the capacity for it; then the roles are swapped."""
     promoting = _changed(state, phase="Promoting", mirrorPercent=0, message="takes over")
@@ -285,8 +300,13 @@ def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
 
 def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> RolloutStatus:
     """Take in counts when a look is due. Counts of two different weights are never one look's."""
-    if seen.counts is None or _until_look(state, analysis, now) > 0:
+    if _until_look(state, analysis, now) > 0:
         return state
+    if seen.provider_error is not None:
+        return _changed(state, lookedAt=_text(now), providerErrors=state.providerErrors + 1)
+    if seen.counts is None:
+        return state
+    state = _changed(state, providerErrors=0)
     if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
         # Nothing can be compared: no evidence, neither for nor against.
         return _changed(state, lookedAt=_text(now), gates=judge(analysis, state.looks))

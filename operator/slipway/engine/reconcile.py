@@ -14,6 +14,7 @@ from slipway.core.status import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.outcome import Outcome
+from slipway.engine.provider import Provider
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store, is_owned
@@ -30,6 +31,7 @@ class Reconciler:
         writer: Writer,
         routers: Routers,
         served: Served,
+        provider: Provider,
         aliases: Aliases,
         settings: Settings,
         clock: Callable[[], datetime],
@@ -37,6 +39,7 @@ class Reconciler:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
         self._served = served
+        self._provider = provider
         self._aliases = aliases
         self._store = store
         self._writer = writer
@@ -73,6 +76,7 @@ class Reconciler:
         if self._routers.is_blind(key.namespace):
             return Outcome(requeue_after=1.0)
         traffic, port = self._routers.traffic(resource), self._routers.free_port(resource)
+        traffic = await self._provider.count(resource, traffic, self._routers.names(key.namespace))
         traffic = await self._served.count(resource, traffic)
         moved = self._aliases.moved(resource)
         observed = observe(self._store.children(key), traffic=traffic, free_port=port, moved=moved)
@@ -86,5 +90,7 @@ class Reconciler:
         await self._writer.write_status(manifest, told.status)
         self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
-        requeue_after = (planned.requeue_at - now).total_seconds() if planned.requeue_at else None
-        return Outcome(requeue_after=requeue_after, failed=bool(faults))
+        waits = [(planned.requeue_at - now).total_seconds()] if planned.requeue_at else []
+        if (patience := self._provider.patience(key)) is not None:
+            waits.append(patience)
+        return Outcome(requeue_after=min(waits, default=None), failed=bool(faults))

@@ -138,6 +138,10 @@ class Routers:
         canary, stable = tally.count(resource, here.states, here.routers, traffic)
         return replace(traffic, canary=canary, stable=stable)
 
+    def names(self, namespace: str) -> tuple[str, ...]:
+        """Router pods of a namespace that are ready and stay."""
+        return self._here(namespace).routers
+
     def free_port(self, resource: Resource) -> int | None:
         """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left."""
         if isinstance(resource.spec, Fault) or not is_routed(resource.spec) or resource.status.routerPort:
