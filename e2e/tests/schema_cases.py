@@ -68,8 +68,16 @@ EXAMPLE: dict[str, Any] = {
             "sensitiveAttributes": [
                 {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
                 {"name": "young", "tensor": "x", "column": 1, "groups": ["1"]},
+                {"name": "region", "header": "x-region", "groups": ["north"]},
             ],
             "favorableOutcomes": ["1"],
+        },
+        "card": {
+            "owner": "risk-team",
+            "intendedUse": "card payments",
+            "limitations": "no transfers",
+            "links": ["https://wiki.example.com/fraud"],
+            "maxAgeDays": 90,
         },
         "rollout": {
             "strategy": "Canary",
@@ -106,6 +114,11 @@ EXAMPLE: dict[str, Any] = {
                 "prometheus": {"address": "http://prometheus.monitoring:9090", "consecutiveErrorLimit": 2},
             },
         },
+        "traffic": {
+            "provider": "Router",
+            "router": "Dedicated",
+            "sessionAffinity": {"header": "x-user-id"},
+        },
         "scaling": {
             "minReplicas": 2,
             "maxReplicas": 4,
@@ -130,9 +143,24 @@ EXAMPLE: dict[str, Any] = {
             "version": "3",
             "digest": DIGEST,
             "bytes": 1234,
+            "createdAt": "2026-01-02T03:04:05Z",
         },
-        "stable": {"revision": "a1", "version": "3", "digest": DIGEST, "replicas": 1, "readyReplicas": 1},
-        "canary": {"revision": "b2", "version": "4", "digest": DIGEST, "replicas": 1, "readyReplicas": 0},
+        "stable": {
+            "revision": "a1",
+            "version": "3",
+            "digest": DIGEST,
+            "replicas": 1,
+            "readyReplicas": 1,
+            "modelCreatedAt": "2026-01-02T03:04:05Z",
+        },
+        "canary": {
+            "revision": "b2",
+            "version": "4",
+            "digest": DIGEST,
+            "replicas": 1,
+            "readyReplicas": 0,
+            "modelCreatedAt": "2026-01-03T03:04:05Z",
+        },
         "canaryWeight": 10,
         "promotedAt": "2026-01-02T03:04:05Z",
         "refreshRequestedAt": "2026-01-02T03:04:05Z",
@@ -149,7 +177,7 @@ EXAMPLE: dict[str, Any] = {
             "stableReplicas": 1,
             "lookedAt": "2026-01-02T03:04:05Z",
             "countedAt": "2026-01-02T03:04:05Z",
-            "providerErrors": 0,
+            "evidenceErrors": 0,
             "looks": [
                 {
                     "canaryRequests": 1,
@@ -162,6 +190,7 @@ EXAMPLE: dict[str, Any] = {
                 },
             ],
             "gates": [{"name": "slow", "verdict": "Inconclusive", "message": ""}],
+            "mismatch": "",
             "message": "",
         },
         "rejected": [

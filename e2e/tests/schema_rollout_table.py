@@ -15,6 +15,11 @@ LOOK = f"{STATUS}.looks.*"
 REJECTED = "status.rejected.*"
 
 
+def _spec(rollout: dict[str, Any]) -> dict[str, Any]:
+    """No more than that: the example's traffic goes with Canary alone."""
+    return {"model": EXAMPLE["spec"]["model"], "rollout": rollout}
+
+
 def _gate(index: int) -> dict[str, Any]:
     return {"name": f"gate-{index}", "type": "ErrorRate"}
 
@@ -37,9 +42,10 @@ ROLLOUT = [
         Case(
             SPEC,
             "rule",
-            {"strategy": right, "steps": [{"analysis": {}}]},
-            {"strategy": wrong, "steps": [{"analysis": {}}]},
+            _spec({"strategy": right, "steps": [{"analysis": {}}]}),
+            _spec({"strategy": wrong, "steps": [{"analysis": {}}]}),
             "steps go with strategy Canary, BlueGreen or Shadow",
+            at="spec",
         )
         for right, wrong in (("Canary", "RollingUpdate"), ("BlueGreen", "Recreate"), ("Shadow", "Recreate"))
     ),
@@ -47,9 +53,10 @@ ROLLOUT = [
         Case(
             SPEC,
             "rule",
-            {"strategy": strategy, "steps": [{"setWeight": 0}]},
-            {"strategy": strategy, "steps": [{"setWeight": 1}]},
+            _spec({"strategy": strategy, "steps": [{"setWeight": 0}]}),
+            _spec({"strategy": strategy, "steps": [{"setWeight": 1}]}),
             "setWeight goes with strategy Canary; BlueGreen and Shadow move all traffic at once",
+            at="spec",
         )
         for strategy in ("BlueGreen", "Shadow")
     ),
@@ -153,7 +160,7 @@ ROLLOUT = [
         )
     ),
     *bounds(f"{SPEC}.analysis.prometheus.consecutiveErrorLimit", 1, 100),
-    *bounds(f"{STATUS}.providerErrors", 0, 1_000_000),
+    *bounds(f"{STATUS}.evidenceErrors", 0, 1_000_000),
     *required(STATUS, "phase", "revision", "id", "startedAt", "stepStartedAt"),
     *choice(f"{STATUS}.phase", "Progressing", "Paused", "Promoting", "Aborting"),
     text(f"{STATUS}.revision", 63),
@@ -167,6 +174,7 @@ ROLLOUT = [
     *bounds(f"{STATUS}.mirrorPercent", 0, 100),
     *bounds(f"{STATUS}.canaryReplicas", 0, 1000),
     *bounds(f"{STATUS}.stableReplicas", 0, 1000),
+    text(f"{STATUS}.mismatch", 1024),
     text(f"{STATUS}.message", 1024),
     *items(f"{STATUS}.looks", 60, lambda _: EXAMPLE["status"]["rollout"]["looks"][0]),
     *required(LOOK, "canaryRequests", "canaryEvents", "stableRequests", "stableEvents"),

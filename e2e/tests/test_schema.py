@@ -211,6 +211,7 @@ def test_what_is_left_out_is_filled_in_as_the_operator_reads_it(api: Api) -> Non
                 ],
             },
         },
+        "traffic": {"provider": "Router", "router": "Shared"},
     }
     assert ModelDeploymentSpec.model_validate(answer["spec"]) == ModelDeploymentSpec.model_validate(
         MINIMAL["spec"]

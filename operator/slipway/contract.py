@@ -95,7 +95,7 @@ class Inputs(Message):
 
 
 class SensitiveAttribute(Message):
-    """Rows are told apart by the value in a column of an input, or by a parameter of the request.
+    """Rows are told apart by the value in a column of an input, or by a parameter or a header of the request.
 
     A value that is none of ``groups`` counts as the group ``other``.
     """
@@ -107,6 +107,7 @@ class SensitiveAttribute(Message):
     tensor: str = ""
     column: int = Field(default=0, ge=0)
     parameter: str = ""
+    header: str = ""
 
 
 class ServingConfig(Message):
@@ -164,13 +165,15 @@ class Resolution(Message):
     ``uri`` is pinned: it names the same bytes whenever it is asked (``mlflow://fraud@champion`` becomes
     ``mlflow://fraud/3``). ``digest`` is the SHA-256 of the model's one file or, where it has several, of the
     lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them. A
-    profile beside the model does not count.
+    profile beside the model does not count. ``createdAt`` (RFC 3339) is when the source registered the
+    version, where it knows that.
     """
 
     uri: str
     version: str
     digest: Digest
     bytes: int = Field(ge=0)
+    createdAt: str | None = Field(default=None, max_length=64)
 
 
 class Failure(Message):

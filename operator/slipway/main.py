@@ -22,7 +22,7 @@ from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
-from slipway.engine.provider import Provider
+from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
@@ -141,8 +141,10 @@ async def run(environment: Environment) -> None:
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
         served = Served(store, read_pod, _now)
-        provider = Provider(ask_prometheus, _now)
-        reconciler = Reconciler(store, writer, routers, served, provider, aliases, environment.settings, _now)
+        prometheus = PrometheusCounts(ask_prometheus, _now)
+        reconciler = Reconciler(
+            store, writer, routers, served, prometheus, aliases, environment.settings, _now
+        )
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:

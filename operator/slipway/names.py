@@ -111,6 +111,10 @@ class OperatorMetric(StrEnum):
     DRIFT_COMPARED_WITH = "slipway_drift_compared_with"
     #: ``namespace``, ``model``, ``attribute``, ``group``: 1 for the group that ratios are to.
     FAIRNESS_REFERENCE = "slipway_fairness_reference_group"
+    #: ``namespace``, ``model``, ``model_version``: when the model that serves was made, since the epoch.
+    MODEL_CREATED = "slipway_model_created_timestamp_seconds"
+    #: ``namespace``, ``model``: of ``spec.card.maxAgeDays``.
+    MODEL_MAX_AGE = "slipway_model_max_age_seconds"
     #: ``namespace``, ``model``, ``le``: 1 for the bound of the latency histogram that is fast enough.
     LATENCY_BOUND = "slipway_slo_latency_bound"
     #: ``namespace``, ``name``, ``condition``, ``status``: 1 for what monitoring says.

@@ -61,13 +61,14 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class SensitiveAttribute:
-    """``slipway.contract.SensitiveAttribute``: rows are told apart by an input's column or a parameter."""
+    """``slipway.contract.SensitiveAttribute``: rows are told apart by a column, a parameter or a header."""
 
     name: str
     groups: tuple[str, ...]
     tensor: str = ""
     column: int = 0
     parameter: str = ""
+    header: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +212,13 @@ def _column(given: Any) -> InputColumn:
 
 
 def _attribute(given: Any) -> SensitiveAttribute:
-    kinds = {"name": str, "groups": list, "tensor": str, "column": int, "parameter": str}
+    kinds = {"name": str, "groups": list, "tensor": str, "column": int, "parameter": str, "header": str}
     if (
         not isinstance(given, dict)
         or not kinds.keys() >= given.keys()
         or not {"name", "groups"} <= given.keys()
     ):
-        raise ValueError("needs name and groups, and tensor and column or parameter")
+        raise ValueError("needs name and groups, and tensor and column, parameter or header")
     if any(type(value) is not kinds[name] for name, value in given.items()):
         raise ValueError("has a member of the wrong type")
     return SensitiveAttribute(**{**given, "groups": tuple(map(_text, given["groups"]))})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from slipway.core.router.prometheus import WINDOW_SECONDS, Samples
-from slipway.engine.provider import ProviderError
+from slipway.engine.prometheus import PrometheusError
 from tests.unit.fake_routers import RouterPods
 
 Series = tuple[tuple[str, str], ...]
@@ -54,7 +54,7 @@ class FakePrometheus:
         """As :func:`slipway.infra.prometheus.ask` does."""
         self.asked.append((address, query))
         if self.down:
-            raise ProviderError(self.down)
+            raise PrometheusError(self.down)
         since = self._clock().timestamp() - WINDOW_SECONDS
         return [
             Samples(dict(labels), [point for point in points if point[0] >= since])

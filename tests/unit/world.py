@@ -20,7 +20,7 @@ from slipway.core.router.readback import RouterState
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
-from slipway.engine.provider import Provider
+from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
@@ -61,9 +61,16 @@ class Operator:
         writer = Writer(kube, self.store, "operator-0")
         routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
-        served = Served(self.store, read_pod, clock)
+        served, counts = Served(self.store, read_pod, clock), PrometheusCounts(prometheus, clock)
         self.reconciler = Reconciler(
-            self.store, writer, routers, served, Provider(prometheus, clock), self.aliases, SETTINGS, clock
+            self.store,
+            writer,
+            routers,
+            served,
+            counts,
+            self.aliases,
+            SETTINGS,
+            clock,
         )
         self.clock = clock
         self.due: dict[Key, datetime] = {}

@@ -36,6 +36,16 @@ DnsSubdomain = Annotated[
 ]
 
 
+HeaderName = Annotated[
+    str,
+    string(
+        r"^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$",
+        "must be the name of a header: letters, digits and '-', such as x-data-time",
+        max_length=63,
+    ),
+]
+
+
 class SecretRef(Block):
     """A Secret in the namespace of the ModelDeployment."""
 

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     RESOLVED = "Resolved"
     AVAILABLE = "Available"
     ROUTED = "Routed"
+    APPROXIMATE = "ApproximateSplit"
     # Under way
     RESOLVING = "Resolving"
     STARTING = "Starting"
@@ -67,6 +68,7 @@ class Reason(StrEnum):
     REJECTED = "Rejected"
     ROUTER_FULL = "RouterFull"
     ROUTER_UNAVAILABLE = "RouterUnavailable"
+    SPLIT_MISMATCH = "SplitMismatch"
     # The resource and its children
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
@@ -86,6 +88,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.RESOLVED: Explanation("The model URI was resolved to a version and a digest.", "None."),
     Reason.AVAILABLE: Explanation("The wanted revision's pods are ready.", "None."),
     Reason.ROUTED: Explanation("The Service leads to ready pods of the stable revision.", "None."),
+    Reason.APPROXIMATE: Explanation(
+        "Traffic is split by numbers of pods, one new connection at a time; shares come in steps of one pod.",
+        "None; spec.traffic.provider Router splits requests exactly.",
+    ),
     Reason.RESOLVING: Explanation("A pod is finding the model's version and digest.", "Wait."),
     Reason.STARTING: Explanation("The revision's pods are starting.", "Wait."),
     Reason.ROLLING_OUT: Explanation(
@@ -174,6 +180,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.ROUTER_UNAVAILABLE: Explanation(
         "No router is ready, so that no step can be taken; the stable revision is reached without them.",
         "Look at the pods of Deployment slipway-router.",
+    ),
+    Reason.SPLIT_MISMATCH: Explanation(
+        "The canary gets another share of the requests than its weight says; they are no evidence.",
+        "Look for whoever else writes the routers' ConfigMaps or sends requests to their pods.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

@@ -346,7 +346,7 @@ class RolloutStatus(Block):
         description="When both revisions were last seen to answer requests.",
         json_schema_extra={"format": "date-time"},
     )
-    providerErrors: int = Field(
+    evidenceErrors: int = Field(
         default=0, ge=0, le=1_000_000, description="Looks in a row for which the Prometheus had no answer."
     )
     looks: tuple[LookStatus, ...] = Field(
@@ -357,5 +357,10 @@ class RolloutStatus(Block):
         max_length=MAX_GATES,
         description="What each gate says.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    mismatch: str = Field(
+        default="",
+        max_length=1024,
+        description="How the split was seen to differ from the weight at the last look.",
     )
     message: str = Field(default="", max_length=1024, description="What it waits for, or why it was aborted.")

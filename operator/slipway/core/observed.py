@@ -47,11 +47,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class ArmCount:
-    """What one revision answered: requests, errors, and how many took longer than each bound in ms."""
+    """What one revision answered: requests, errors, and how many took longer than each bound in ms.
+
+    ``meant`` is how many requests the split gave it, whoever answered them.
+    """
 
     requests: int = 0
     errors: int = 0
     slow: Mapping[int, int] = field(default_factory=dict)
+    meant: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,10 @@ class Traffic:
         stable: likewise of the stable revision.
         canary_served: what its own pods counted meanwhile; None where it could not be had, or nobody asks.
         stable_served: likewise of the stable revision.
-        provider_error: why the provider that the resource names could not be asked for a due look, or None.
+        evidence_error: why the Prometheus that the resource names could not be asked for a due look, or None.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
+        approximate: whether shares come from numbers of pods, and with connections rather than requests.
+        obstacle: what keeps the canary from being sent more than it is, or None.
     """
 
     routers: int = 0
@@ -91,8 +97,10 @@ class Traffic:
     stable: ArmCount | None = None
     canary_served: ServedCount | None = None
     stable_served: ServedCount | None = None
-    provider_error: str | None = None
+    evidence_error: str | None = None
     fault: Fault | None = None
+    approximate: bool = False
+    obstacle: str | None = None
 
     @property
     def complete(self) -> bool:

@@ -24,6 +24,7 @@ from slipway.api.rollout import (
     SetMirror,
     Step,
 )
+from slipway.core import ratio
 from slipway.core.gates import judge
 from slipway.core.observed import Fault
 
@@ -60,8 +61,11 @@ class Situation:
         fault: what keeps the canary's pods from being ready, or None.
         seen_weights: percent of traffic that each router sends to the canary; None while that is not known.
         counts: what both arms answered since the last look; None where it could not be had.
-        provider_error: why the provider of counts could not be asked for a due look, or None.
+        evidence_error: why the Prometheus that is named could not be asked for a due look, or None.
+        doubt: why the counts are of another split than was asked for, or None.
         commands: of a person, for this canary.
+        by_replicas: whether weights come about by numbers of pods; see :mod:`slipway.core.ratio`.
+        obstacle: what keeps the canary from being sent more than it is, beside its pods, or None.
     """
 
     canary: str
@@ -72,8 +76,11 @@ class Situation:
     fault: Fault | None = None
     seen_weights: frozenset[int] | None = None
     counts: LookStatus | None = None
-    provider_error: str | None = None
+    evidence_error: str | None = None
+    doubt: str | None = None
     commands: frozenset[Command] = frozenset()
+    by_replicas: bool = False
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,14 +133,15 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
     if _is_overdue(state, rollout, seen, now):
         return _abort(state, f"not ready within {rollout.progressDeadlineSeconds} s", seen)
     if Command.PROMOTE_FULL in seen.commands or state.phase == "Promoting":
-        return _promote(state, seen)
+        return _promote(state, seen, now)
     if rollout.paused:
-        return Decision(_changed(state, phase="Paused", message="spec.rollout.paused is true"))
+        return _hold(state, "spec.rollout.paused is true", seen)
     if Command.PAUSE in seen.commands:
-        return Decision(_changed(state, phase="Paused", message="paused; kubectl slipway resume goes on"))
+        return _hold(state, "paused; kubectl slipway resume goes on", seen)
     source = rollout.analysis.prometheus
-    if source is not None and state.providerErrors >= source.consecutiveErrorLimit:
-        return _hold(state, rollout.analysis, seen, now)
+    if source is not None and state.evidenceErrors >= source.consecutiveErrorLimit:
+        why = seen.evidence_error or state.message.removeprefix(_BLIND)
+        return _hold(state, f"{_BLIND}{why}"[:1024], seen)
     if seen.stable_ready == 0:
         return _wait(state, "holds while the stable revision has no ready pod to compare with or go back to")
     return _walk(rollout, state, seen, now)
@@ -157,6 +165,8 @@ _STEPS: dict[str, tuple[Step, ...]] = {
 
 def needed_pods(weight: int, seen: Situation) -> int:
     """Ready pods that a canary needs before it may carry this percent of what the stable revision carries."""
+    if seen.by_replicas:
+        return ratio.canary_pods(weight, seen.stable_ready, seen.max_replicas)
     return min(seen.max_replicas, max(1, math.ceil(seen.stable_ready * weight / 100)))
 
 
@@ -173,7 +183,7 @@ def _walk(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime
         )
         # A promotion takes one step: the analysis after an approved pause is not skipped with it.
         seen = replace(seen, commands=seen.commands - {Command.PROMOTE})
-    return _promote(state, seen)
+    return _promote(state, seen, now)
 
 
 def _target(step: Step, state: RolloutStatus) -> RolloutStatus:
@@ -211,11 +221,17 @@ def _enter(
 def _reach_weight(state: RolloutStatus, weight: int, seen: Situation) -> Decision | None:
     """Capacity first, then weight, then proof that every router does as it was told."""
     pods = needed_pods(weight, seen)
-    grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
+    grown = _changed(state, canaryReplicas=pods if seen.by_replicas else max(state.canaryReplicas, pods))
+    if weight > state.weight and seen.obstacle is not None:
+        return _wait(grown, seen.obstacle)
     if weight > state.weight and (lacking := _lacking(pods, seen)) is not None:
         return _wait(grown, f"{lacking} for {weight}%")
     reached = _changed(grown, weight=weight)
-    if seen.seen_weights != frozenset({weight}):
+    if seen.by_replicas:
+        share = ratio.reachable_share(weight, seen.stable_ready, seen.max_replicas)
+        if seen.seen_weights != frozenset({share}):
+            return _wait(reached, f"ready pods behind the Service do not make {share}% yet")
+    elif seen.seen_weights != frozenset({weight}):
         return _wait(reached, f"not every router sends {weight}% yet")
     return None
 
@@ -236,22 +252,22 @@ def _pause(step: Step, state: RolloutStatus, seen: Situation, now: datetime) -> 
         left = step.pause.seconds - (now - _time(state.stepStartedAt)).total_seconds()
         if left <= 0:
             return None
-        return Decision(_changed(state, phase="Paused", message="pause"), wait=left)
-    return Decision(_changed(state, phase="Paused", message="waits for approval: kubectl slipway promote"))
+        return replace(_hold(state, "pause", seen), wait=left)
+    return _hold(state, "waits for approval: kubectl slipway promote", seen)
 
 
 def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> Decision | None:
     acting = [gate for gate in state.gates if _acts(gate, analysis)]
     # What was seen before this step began says nothing of it.
     counted = state.countedAt is not None and _time(state.countedAt) > _time(state.stepStartedAt)
-    if counted and all(gate.verdict == "Pass" for gate in acting):
+    if counted and not state.mismatch and all(gate.verdict == "Pass" for gate in acting):
         return None
     if Command.PROMOTE in seen.commands:
         return None
     left = analysis.maxDurationSeconds - (now - _time(state.stepStartedAt)).total_seconds()
     if left > 0:
         return Decision(
-            _changed(state, phase="Progressing", message="gathers evidence"),
+            _changed(state, phase="Progressing", message=state.mismatch or "gathers evidence"),
             wait=min(left, _until_look(state, analysis, now)),
         )
     if analysis.onInconclusive == "Promote":
@@ -264,18 +280,14 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
     )
 
 
-def _hold(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> Decision:
-    """Whatever traffic there is stays as it is until the provider of counts answers again."""
-    why = seen.provider_error or state.message.removeprefix(_BLIND)
-    message = f"{_BLIND}{why}"[:1024]
-    return Decision(_changed(state, phase="Paused", message=message), wait=_until_look(state, analysis, now))
-
-
 _BLIND = "holds, since there is no evidence to be had: "
 
 
-def _promote(state: RolloutStatus, seen: Situation) -> Decision:
+def _promote(state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     """All traffic, once the canary has the capacity for it; then the roles are swapped."""
+    if state.phase != "Promoting":
+        # Pods that are still to come have their time from now on, however long it was paused before.
+        state = _changed(state, stepStartedAt=_text(now))
     promoting = _changed(state, phase="Promoting", mirrorPercent=0, message="takes over")
     waiting = _reach_weight(promoting, 100, seen)
     if waiting is not None:
@@ -294,7 +306,8 @@ def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
     if state.weight and seen.canary_ready and not seen.stable_ready:
         held = f"{_HOLDS}{message}"
         return Decision(_changed(state, phase="Aborting", mirrorPercent=0, message=held[:1024]))
-    aborting = _changed(state, phase="Aborting", weight=0, mirrorPercent=0, message=message[:1024])
+    fields = {"weight": 0, "mirrorPercent": 0, "mismatch": "", "message": message[:1024]}
+    aborting = _changed(state, phase="Aborting", **fields)
     return Decision(aborting, Outcome.REJECT)
 
 
@@ -302,11 +315,15 @@ def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dateti
     """Take in counts when a look is due. Counts of two different weights are never one look's."""
     if _until_look(state, analysis, now) > 0:
         return state
-    if seen.provider_error is not None:
-        return _changed(state, lookedAt=_text(now), providerErrors=state.providerErrors + 1)
+    if seen.evidence_error is not None:
+        return _changed(state, lookedAt=_text(now), evidenceErrors=state.evidenceErrors + 1)
     if seen.counts is None:
         return state
-    state = _changed(state, providerErrors=0)
+    state = _changed(state, evidenceErrors=0)
+    if seen.doubt is not None:
+        # Other requests than was meant: what they show is no evidence.
+        return _changed(state, lookedAt=_text(now), mismatch=seen.doubt, gates=judge(analysis, state.looks))
+    state = _changed(state, mismatch="")
     if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
         # Nothing can be compared: no evidence, neither for nor against.
         return _changed(state, lookedAt=_text(now), gates=judge(analysis, state.looks))
@@ -323,7 +340,11 @@ def _until_look(state: RolloutStatus, analysis: Analysis, now: datetime) -> floa
 
 def _is_overdue(state: RolloutStatus, rollout: Rollout, seen: Situation, now: datetime) -> bool:
     """Whether the canary lacks the pods it was given, and has lacked them for too long."""
-    if seen.canary_ready >= min(state.canaryReplicas, seen.max_replicas):
+    needed = min(state.canaryReplicas, seen.max_replicas)
+    if seen.by_replicas and state.phase == "Paused":
+        # Its number follows the stable revision's meanwhile.
+        needed = min(needed, 1)
+    if seen.canary_ready >= needed:
         return False
     return now - _time(state.stepStartedAt) >= timedelta(seconds=rollout.progressDeadlineSeconds)
 
@@ -341,6 +362,13 @@ def _begin(seen: Situation, now: datetime) -> RolloutStatus:
         stepStartedAt=_text(now),
         stableReplicas=seen.stable_ready,
     )
+
+
+def _hold(state: RolloutStatus, message: str, seen: Situation) -> Decision:
+    """Stay where it is; where pods make the share, the canary's follow the stable revision's."""
+    if seen.by_replicas and state.weight and seen.stable_ready:
+        state = _changed(state, canaryReplicas=needed_pods(state.weight, seen))
+    return Decision(_changed(state, phase="Paused", message=message))
 
 
 def _wait(state: RolloutStatus, message: str) -> Decision:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
-from slipway.core import names
+from slipway.core import names, split
 from slipway.core.observed import ArmCount, Fault, ServedCount, Traffic
 from slipway.core.prediction_shift import common_bins
 from slipway.core.resource import Resource
@@ -21,8 +21,18 @@ MOST_PORTS = 5000
 
 
 def is_routed(spec: ModelDeploymentSpec) -> bool:
-    """Whether a ModelDeployment needs a router in front."""
+    """Whether a new revision takes over step by step, by traffic."""
     return spec.rollout.strategy in ("Canary", "BlueGreen", "Shadow")
+
+
+def has_routers(spec: ModelDeploymentSpec) -> bool:
+    """Whether a ModelDeployment needs a router in front."""
+    return is_routed(spec) and spec.traffic.provider == "Router"
+
+
+def by_replicas(spec: ModelDeploymentSpec) -> bool:
+    """Whether traffic is split by numbers of pods."""
+    return is_routed(spec) and spec.traffic.provider == "ReplicaRatio"
 
 
 def free_port(taken: Iterable[int]) -> int | None:
@@ -36,7 +46,7 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
     routes = []
     for resource in sorted(resources, key=lambda found: found.owner.name):
         spec, status = resource.spec, resource.status
-        if isinstance(spec, Fault) or resource.deleting or not is_routed(spec):
+        if isinstance(spec, Fault) or resource.deleting or not has_routers(spec):
             continue
         if status.routerPort is None or status.stable is None:
             continue
@@ -50,6 +60,7 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
                 canary=_arm(resource, canary) if canary else None,
                 weight=rollout.weight if rollout and canary else 0,
                 mirror_percent=rollout.mirrorPercent if rollout and canary else 0,
+                affinity_header=spec.traffic.sessionAffinity.header if spec.traffic.sessionAffinity else None,
                 # The pod answers 503 first, with the reason.
                 timeout_milliseconds=spec.runtime.requestTimeoutMilliseconds + 1000,
             )
@@ -117,6 +128,17 @@ def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
         stableServed=stable.requests if stable is not None and served else None,
         predictions=_predictions(canary, stable) if canary and stable and shifts else None,
     )
+
+
+def doubt(spec: ModelDeploymentSpec, traffic: Traffic) -> str | None:
+    """What is wrong with the split since the last look, or None where nothing is, or nothing can be said."""
+    if traffic.canary is None or traffic.stable is None or len(traffic.weights) != 1:
+        return None
+    if spec.traffic.sessionAffinity is not None:
+        # Weights are shares of clients then, of which some ask more than others.
+        return None
+    (weight,) = traffic.weights
+    return split.doubt(weight, traffic.canary.meant, traffic.stable.meant)
 
 
 def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from slipway.core import plan as planning
@@ -14,7 +15,8 @@ from slipway.core.status import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.outcome import Outcome
-from slipway.engine.provider import Provider
+from slipway.engine.prometheus import PrometheusCounts
+from slipway.engine.providers import Providers
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store, is_owned
@@ -31,15 +33,16 @@ class Reconciler:
         writer: Writer,
         routers: Routers,
         served: Served,
-        provider: Provider,
+        prometheus: PrometheusCounts,
         aliases: Aliases,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
+        self._providers = Providers(routers)
         self._served = served
-        self._provider = provider
+        self._prometheus = prometheus
         self._aliases = aliases
         self._store = store
         self._writer = writer
@@ -75,11 +78,12 @@ class Reconciler:
 
         if self._routers.is_blind(key.namespace):
             return Outcome(requeue_after=1.0)
-        traffic, port = self._routers.traffic(resource), self._routers.free_port(resource)
-        traffic = await self._provider.count(resource, traffic, self._routers.names(key.namespace))
+        port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
+        observed = observe(self._store.children(key), free_port=port, moved=moved)
+        traffic = await self._providers.apply(resource, observed)
+        traffic = await self._prometheus.count(resource, traffic, self._routers.names(resource))
         traffic = await self._served.count(resource, traffic)
-        moved = self._aliases.moved(resource)
-        observed = observe(self._store.children(key), traffic=traffic, free_port=port, moved=moved)
+        observed = replace(observed, traffic=traffic)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid
         faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))
@@ -91,6 +95,6 @@ class Reconciler:
         self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
         waits = [(planned.requeue_at - now).total_seconds()] if planned.requeue_at else []
-        if (patience := self._provider.patience(key)) is not None:
+        if (patience := self._prometheus.patience(key)) is not None:
             waits.append(patience)
         return Outcome(requeue_after=min(waits, default=None), failed=bool(faults))

@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from slipway.api.reasons import Reason
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_pods
-from slipway.core.observed import Fault, Kind, Manifest, Traffic, is_ready
+from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready
 from slipway.core.resource import Resource, read
 from slipway.core.router.build import ROUTES_MAP, RouterSettings, is_router, router_objects, told
 from slipway.core.router.config import admit
 from slipway.core.router.envoy import ROUTER_ADMIN_PORT
 from slipway.core.router.readback import RouterState
 from slipway.core.router.routes import Route, next_state
-from slipway.core.traffic import free_port, is_routed, routes_of, traffic_of
+from slipway.core.traffic import free_port, has_routers, routes_of, traffic_of
 from slipway.engine.apply import Writer
 from slipway.engine.outcome import Outcome
 from slipway.engine.store import Key, Store
@@ -125,6 +125,10 @@ class Routers:
         here = self._namespaces.get(namespace)
         return (here is None or not here.looked) and bool(self._store.children(Key(namespace, "")))
 
+    async def apply(self, desired: Resource, _: Observed, /) -> Traffic | None:
+        """See :class:`slipway.engine.providers.Provider`; :meth:`follow` has the routers told."""
+        return self.traffic(desired)
+
     def traffic(self, resource: Resource) -> Traffic | None:
         """What the routers were seen to do for a ModelDeployment, and to count since its last look.
 
@@ -138,13 +142,13 @@ class Routers:
         canary, stable = tally.count(resource, here.states, here.routers, traffic)
         return replace(traffic, canary=canary, stable=stable)
 
-    def names(self, namespace: str) -> tuple[str, ...]:
-        """Router pods of a namespace that are ready and stay."""
-        return self._here(namespace).routers
+    def names(self, resource: Resource) -> tuple[str, ...]:
+        """Pods of a ModelDeployment's routers that are ready and stay."""
+        return self._here(resource.owner.namespace).routers
 
     def free_port(self, resource: Resource) -> int | None:
         """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left."""
-        if isinstance(resource.spec, Fault) or not is_routed(resource.spec) or resource.status.routerPort:
+        if isinstance(resource.spec, Fault) or not has_routers(resource.spec) or resource.status.routerPort:
             return None
         here = self._here(resource.owner.namespace)
         name = resource.owner.name
@@ -174,7 +178,7 @@ class Routers:
     def _done(self, here: _Namespace, resource: Resource) -> Traffic | None:
         """What the routers were seen to do for a ModelDeployment, without what they counted."""
         name = resource.owner.name
-        if name not in here.told and (isinstance(resource.spec, Fault) or not is_routed(resource.spec)):
+        if name not in here.told and (isinstance(resource.spec, Fault) or not has_routers(resource.spec)):
             return None
         living = [state for pod, state in here.states.items() if pod in here.routers]
         leaving = [state for pod, state in here.states.items() if pod not in here.routers]

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from slipway.core.router.prometheus import Samples
-from slipway.engine.provider import ProviderError
+from slipway.engine.prometheus import PrometheusError
 
 #: Seconds until a Prometheus that does not answer is left alone until the next look.
 TIMEOUT = 5.0
@@ -29,15 +29,15 @@ async def ask(address: str, query: str, session: aiohttp.ClientSession) -> list[
         session: to ask with.
 
     Raises:
-        ProviderError: if it cannot be reached, refuses the query, or does not answer as Prometheus does.
+        PrometheusError: if it cannot be reached, refuses the query, or does not answer as Prometheus does.
     """
     try:
         async with asyncio.timeout(TIMEOUT):
             return await _ask(address, query, session)
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise ProviderError(f"{address} does not answer: {type(error).__name__}") from error
+        raise PrometheusError(f"{address} does not answer: {type(error).__name__}") from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise ProviderError(f"{address} answers as no Prometheus does: {type(error).__name__}") from error
+        raise PrometheusError(f"{address} answers as no Prometheus does: {type(error).__name__}") from error
 
 
 @asynccontextmanager
@@ -58,12 +58,12 @@ async def _ask(address: str, query: str, session: aiohttp.ClientSession) -> list
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > MOST_BYTES:
-                raise ProviderError(f"{address} answers with more than {MOST_BYTES} bytes")
+                raise PrometheusError(f"{address} answers with more than {MOST_BYTES} bytes")
         if response.status in (400, 422):
             document = _document(body)
-            raise ProviderError(f"{address} refuses the query: {str(document.get('error', ''))[:300]}")
+            raise PrometheusError(f"{address} refuses the query: {str(document.get('error', ''))[:300]}")
         if response.status != 200:
-            raise ProviderError(f"{address} answers with status {response.status}")
+            raise PrometheusError(f"{address} answers with status {response.status}")
     found = _document(body)["data"]
     if found["resultType"] != "matrix":
         raise ValueError(found["resultType"])

@@ -79,7 +79,7 @@ class Witness:
         if self.groups is None:
             return []
         parameters = {} if call.request is None else call.request.parameters
-        return self.groups.read(inputs, parameters, start, call.rows)
+        return self.groups.read(inputs, parameters, call.header, start, call.rows)
 
     def _content(self, outcome: str, is_class: bool, groups: Groups) -> bytes:
         if not is_class:

@@ -71,6 +71,7 @@ LARGEST = ModelDeploymentSpec.model_validate(
             "sensitiveAttributes": [
                 {"name": "sex", "parameter": "sex", "groups": ["female", "male"]},
                 {"name": "young", "tensor": "x", "column": 1, "groups": ["0", "1"]},
+                {"name": "region", "header": "X-Region", "groups": ["north"]},
             ],
             "favorableOutcomes": ["1"],
         },
@@ -263,6 +264,7 @@ def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
         sensitiveAttributes=(
             contract.SensitiveAttribute(name="sex", groups=("female", "male"), parameter="sex"),
             contract.SensitiveAttribute(name="young", groups=("0", "1"), tensor="x", column=1),
+            contract.SensitiveAttribute(name="region", groups=("north",), header="X-Region"),
         ),
         favorableOutcomes=("1",),
     )

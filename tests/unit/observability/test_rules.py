@@ -171,6 +171,22 @@ def test_what_the_operator_says_of_models_and_rollouts_alerts(tmp_path: Path) ->
     assert check.run(tmp_path) == ""
 
 
+def test_a_model_alerts_once_it_is_older_than_its_card_allows(tmp_path: Path) -> None:
+    check = Check(("freshness",))
+    for name, most in (("fraud", 3600.0), ("churn", 86_400.0), ("unbound", None)):
+        place = {"namespace": "risk", "model": name}
+        made = {**place, "model_version": "7", "pod": "a"}
+        check.add(OperatorMetric.MODEL_CREATED, made, [0.0] * 30)
+        if most is not None:
+            check.add(OperatorMetric.MODEL_MAX_AGE, {**place, "pod": "a"}, [most] * 30)
+    check.expect('slipway:model_age:seconds{model="unbound"}', 7200, 120)
+    check.expect_nothing(firing("SlipwayModelStale"), 60)
+    check.expect(firing("SlipwayModelStale", model="fraud", severity="warning"), 1, 75)
+    check.expect_nothing(firing("SlipwayModelStale", model="churn"), 140)
+    check.expect_nothing(firing("SlipwayModelStale", model="unbound"), 140)
+    assert check.run(tmp_path) == ""
+
+
 @pytest.mark.parametrize(("dropped", "fires"), [(0, False), (1, False), (5, True)])
 def test_rows_that_monitoring_did_not_see_alert(dropped: int, fires: bool, tmp_path: Path) -> None:
     check = Check(("operator",))

@@ -13,7 +13,7 @@ import pytest
 from slipway.core.router.prometheus import Scraped, query, scraped
 from slipway.core.router.readback import ArmCounters, ArmState
 from slipway.core.router.routes import Route
-from slipway.engine.provider import ProviderError
+from slipway.engine.prometheus import PrometheusError
 from slipway.infra.prometheus import ask, prometheus_reader
 from slipway.infra.routers import read_router
 from tests.unit.infra.test_pods import answering
@@ -71,14 +71,14 @@ async def test_counts_are_equal_and_so_are_their_differences(tmp_path: Path) -> 
                 assert since == own_later[arm].since(own[arm])
                 assert since.requests > 100
             assert scraped(await read(address, query("payments", "other"))) == {}
-            with pytest.raises(ProviderError, match=r"refuses the query: .*parse error"):
+            with pytest.raises(PrometheusError, match=r"refuses the query: .*parse error"):
                 await read(address, "{")
 
 
 async def test_what_is_no_prometheus_is_an_error_that_says_what_is_wrong() -> None:
     async with prometheus_reader() as read:
         nobody = f"http://127.0.0.1:{free_port()}"
-        with pytest.raises(ProviderError, match=f"{nobody} does not answer: ClientConnectorError"):
+        with pytest.raises(PrometheusError, match=f"{nobody} does not answer: ClientConnectorError"):
             await read(nobody, "up[1m]")
     async with aiohttp.ClientSession() as session:
         for text, status, said in (
@@ -90,5 +90,5 @@ async def test_what_is_no_prometheus_is_an_error_that_says_what_is_wrong() -> No
             (" " * 40_000_000, 200, "more than"),
         ):
             async with answering(text, status) as address:
-                with pytest.raises(ProviderError, match=said):
+                with pytest.raises(PrometheusError, match=said):
                     await ask(f"http://{address}", "up[1m]", session)

@@ -143,6 +143,7 @@ def _watched(revision: Revision) -> dict[str, Any]:
                 tensor=each.tensor or "",
                 column=each.column,
                 parameter=each.parameter or "",
+                header=each.header or "",
             )
             for each in revision.fairness.sensitiveAttributes
         )

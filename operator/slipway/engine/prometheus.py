@@ -17,8 +17,8 @@ from slipway.engine.tally import Tally
 AGAIN = timedelta(seconds=2)
 
 
-class ProviderError(Exception):
-    """A provider of evidence that cannot be read; its message says why."""
+class PrometheusError(Exception):
+    """A Prometheus that cannot be read; its message says why."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class _Count:
     tally: Tally = field(default_factory=Tally)
 
 
-class Provider:
+class PrometheusCounts:
     """Asks for counts where a look is due. All that it remembers can be had again."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Provider:
     ) -> None:
         """
         Args:
-            ask: the Prometheus at an address for the answer to a query; raises :class:`ProviderError`.
+            ask: the Prometheus at an address for the answer to a query; raises :class:`PrometheusError`.
             clock: tells the time, with a time zone; about that of the Prometheus.
         """
         self._ask = ask
@@ -58,7 +58,7 @@ class Provider:
         key = Key(resource.owner.namespace, resource.owner.name)
         spec, rollout = resource.spec, resource.status.rollout
         source = None if isinstance(spec, Fault) else spec.rollout.analysis.prometheus
-        if traffic is None or isinstance(spec, Fault) or source is None:
+        if traffic is None or traffic.approximate or isinstance(spec, Fault) or source is None:
             self._counts.pop(key, None)
             return traffic
         traffic = replace(traffic, canary=None, stable=None)
@@ -66,7 +66,9 @@ class Provider:
         if rollout is None or canary is None or stable is None or len(traffic.weights) != 1:
             self._counts.pop(key, None)
             return traffic
-        now = self._clock()
+        names, now = tuple(routers), self._clock()
+        if not names:
+            return traffic
         split = (rollout.id, traffic.weights, traffic.reached, canary.revision, stable.revision)
         count = self._counts.get(key)
         if count is None or count.split != split:
@@ -77,12 +79,11 @@ class Provider:
         if (count.began and not due) or waits:
             return traffic
         count.asked_at = now
-        names = tuple(routers)
         try:
             found = scraped(await self._ask(source.address, query(key.namespace, key.name)))
             _check(found, names)
-        except ProviderError as error:
-            return replace(traffic, provider_error=str(error)) if due else traffic
+        except PrometheusError as error:
+            return replace(traffic, evidence_error=str(error)) if due else traffic
         if not all(_scrapes(found[name], count.since) >= 2 for name in names):
             return traffic
         count.began = True
@@ -99,7 +100,7 @@ class Provider:
 def _check(found: Mapping[str, Scraped], routers: tuple[str, ...]) -> None:
     missing = sorted(set(routers) - found.keys())
     if missing:
-        raise ProviderError(
+        raise PrometheusError(
             f"there are no samples of router pod {missing[0]} within {WINDOW_SECONDS} s: let Prometheus "
             "scrape routers, with the labels namespace and pod"
         )

@@ -73,7 +73,7 @@ async def test_a_prometheus_that_does_not_answer_holds_the_weights_and_pauses(wo
     assert world.status()["rollout"]["weight"] == 10
     world.prometheus.down = f"{ADDRESS} does not answer: TimeoutError"
     await world.run(95)
-    assert world.status()["rollout"]["providerErrors"] == 3
+    assert world.status()["rollout"]["evidenceErrors"] == 3
     assert world.status()["rollout"]["phase"] == "Progressing"
     await world.restart()
     await world.run(300)
