@@ -157,6 +157,7 @@ EXAMPLE: dict[str, Any] = {
                     },
                     {"name": "answers", "type": "PredictionShift", "maxPSI": "0.1", "dryRun": False},
                 ],
+                "prometheus": {"address": "http://prometheus.monitoring:9090", "consecutiveErrorLimit": 2},
             },
         },
         "traffic": {
@@ -222,6 +223,7 @@ EXAMPLE: dict[str, Any] = {
             "stableReplicas": 1,
             "lookedAt": "2026-01-02T03:04:05Z",
             "countedAt": "2026-01-02T03:04:05Z",
+            "evidenceErrors": 0,
             "looks": [
                 {
                     "canaryRequests": 1,

@@ -24,6 +24,7 @@ from slipway.engine.errors import ApiError
 from slipway.engine.judging import WANTED, Judge
 from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
@@ -35,6 +36,7 @@ from slipway.infra.counters import counter_reader
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.pods import pod_reader
+from slipway.infra.prometheus import prometheus_reader
 from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
 
@@ -123,6 +125,7 @@ async def run(environment: Environment) -> None:
         router_reader() as reader,
         pod_reader() as read_pod,
         counter_reader(WANTED) as read_counters,
+        prometheus_reader() as ask_prometheus,
         alias_reader(tracking_uri) as ask,
     ):
         alias_version = ask if tracking_uri else None
@@ -144,7 +147,10 @@ async def run(environment: Environment) -> None:
         judge = Judge(store, read_counters, queue.add, _now)
         registry.register(MonitoringCollector(store, judge))
         served = Served(store, read_pod, _now)
-        reconciler = Reconciler(store, writer, routers, served, aliases, judge, environment.settings, _now)
+        prometheus = PrometheusCounts(ask_prometheus, _now)
+        reconciler = Reconciler(
+            store, writer, routers, served, prometheus, aliases, judge, environment.settings, _now
+        )
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:

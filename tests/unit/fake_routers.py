@@ -121,6 +121,14 @@ class RouterPods:
                     self._serve(route.canary.revision, copies)
                     copied[1] += copies * self.error_rate(route.canary.revision)
 
+    def counted(self) -> dict[tuple[str, str, str], tuple[float, float]]:
+        """Requests and errors by router pod, ModelDeployment and revision, copies left out."""
+        return {
+            (pod, name, revision): (requests, errors)
+            for (pod, name, revision), (requests, errors) in self._counted.items()
+            if pod in self._taken_up
+        }
+
     def _pods(self) -> list[Manifest]:
         return [
             pod
