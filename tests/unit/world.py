@@ -25,6 +25,7 @@ from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
+from tests.unit.fake_gateways import Gateways
 from tests.unit.fake_routers import RouterPods
 
 NAMESPACE = "payments"
@@ -113,6 +114,7 @@ class World:
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.pods_refused: str | None = None
         self.routers = RouterPods(self.kube)
+        self.gateways = Gateways(self.kube, self.routers)
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -196,6 +198,7 @@ class World:
                 soon = self.now + timedelta(seconds=10)
                 moment = max(self.now, min([until, soon, *operator.due.values()]))
                 self.routers.serve((moment - self.now).total_seconds())
+                self.gateways.serve((moment - self.now).total_seconds())
                 self.now = moment
                 operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
                 await operator.aliases.round()
@@ -242,6 +245,7 @@ class World:
                 *[self._run(deployment) for deployment in self.kube.all(Kind.DEPLOYMENT)],
                 self._drain(),
                 *[self._publish(service) for service in self.kube.all(Kind.SERVICE)],
+                self.gateways.act(),
             ]
         )
 

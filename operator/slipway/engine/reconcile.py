@@ -38,7 +38,7 @@ class Reconciler:
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
-        self._providers = Providers(routers)
+        self._providers = Providers(routers, store, clock)
         self._served = served
         self._aliases = aliases
         self._store = store
@@ -89,5 +89,8 @@ class Reconciler:
         await self._writer.write_status(manifest, told.status)
         self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
-        requeue_after = (planned.requeue_at - now).total_seconds() if planned.requeue_at else None
+        waits = [(planned.requeue_at - now).total_seconds()] if planned.requeue_at else []
+        if traffic is not None and traffic.wait is not None:
+            waits.append(traffic.wait)
+        requeue_after = min(waits, default=None)
         return Outcome(requeue_after=requeue_after, failed=bool(faults))
