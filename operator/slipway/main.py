@@ -30,7 +30,7 @@ from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
-from slipway.engine.workers import fill, sweep, work
+from slipway.engine.workers import await_kinds, fill, sweep, work
 from slipway.infra import http, leader, logs
 from slipway.infra.counters import counter_reader
 from slipway.infra.kube import KubeClient
@@ -171,6 +171,9 @@ async def run(environment: Environment) -> None:
         synced.set()
         leading = asyncio.create_task(leader.lead(client, environment.namespace, environment.identity, act))
         leading.add_done_callback(lambda task: _ended(task, asked_to_stop))
+        # Watches are set up once: a replica that is to see another kind has to start anew.
+        growing = asyncio.create_task(await_kinds(kube, store.unknown, environment.namespaces))
+        growing.add_done_callback(lambda _: asked_to_stop.set())
         watching = asyncio.create_task(
             watch(store, queue.add, environment.namespaces, watch_stop, watch_ready)
         )
@@ -185,9 +188,9 @@ async def run(environment: Environment) -> None:
         queue.close()
         if workers:
             await asyncio.wait(workers, timeout=DRAIN_SECONDS)
-        for task in [leading, *workers]:
+        for task in [leading, growing, *workers]:
             task.cancel()
-        await asyncio.gather(leading, *workers, return_exceptions=True)
+        await asyncio.gather(leading, growing, *workers, return_exceptions=True)
         await leader.release(client, environment.namespace, environment.identity)
         watch_stop.set()
         await watching

@@ -28,6 +28,7 @@ from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
+from tests.unit.fake_gateways import Gateways
 from tests.unit.fake_pods import ModelPods
 from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.fake_routers import RouterPods
@@ -133,6 +134,7 @@ class World:
         self.routers = RouterPods(self.kube)
         self.pods = ModelPods(self.kube)
         self.prometheus = FakePrometheus(self.routers, lambda: self.now)
+        self.gateways = Gateways(self.kube, self.routers)
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -217,6 +219,7 @@ class World:
                 soon = self.now + timedelta(seconds=10)
                 moment = max(self.now, min([until, soon, *operator.due.values()]))
                 self.routers.serve((moment - self.now).total_seconds())
+                self.gateways.serve((moment - self.now).total_seconds())
                 self.now = moment
                 self.prometheus.scrape()
                 operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
@@ -265,6 +268,7 @@ class World:
                 *[self._run(deployment) for deployment in self.kube.all(Kind.DEPLOYMENT)],
                 self._drain(),
                 *[self._publish(service) for service in self.kube.all(Kind.SERVICE)],
+                self.gateways.act(),
             ]
         )
 

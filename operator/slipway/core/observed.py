@@ -28,6 +28,7 @@ class Kind(StrEnum):
     POD = "Pod"
     ENDPOINT_SLICE = "EndpointSlice"
     CONFIG_MAP = "ConfigMap"
+    HTTP_ROUTE = "HTTPRoute"
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Traffic:
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
         approximate: whether shares come from numbers of pods, and with connections rather than requests.
         obstacle: what keeps the canary from being sent more than it is, or None.
+        wait: seconds until time alone may change any of it, or None.
     """
 
     routers: int = 0
@@ -102,6 +104,7 @@ class Traffic:
     fault: Fault | None = None
     approximate: bool = False
     obstacle: str | None = None
+    wait: float | None = None
 
     @property
     def complete(self) -> bool:

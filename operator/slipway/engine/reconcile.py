@@ -42,7 +42,7 @@ class Reconciler:
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
-        self._providers = Providers(routers)
+        self._providers = Providers(routers, store, clock)
         self._served = served
         self._prometheus = prometheus
         self._aliases = aliases
@@ -98,6 +98,8 @@ class Reconciler:
         self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
         waits = [(planned.requeue_at - now).total_seconds()] if planned.requeue_at else []
+        if traffic is not None and traffic.wait is not None:
+            waits.append(traffic.wait)
         if (patience := self._prometheus.patience(key)) is not None:
             waits.append(patience)
         return Outcome(requeue_after=min(waits, default=None), failed=bool(faults))
