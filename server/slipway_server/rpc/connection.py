@@ -8,6 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from slipway_server.errors import Reason
 from slipway_server.rpc.exchange import NOT_REST, Rpc
 from slipway_server.rpc.frames import (
     ACK,
@@ -142,6 +143,7 @@ class Connection(asyncio.Protocol):
         position, size = 0, len(data)
         if not self._greeted:
             if not PREFACE.startswith(data[: len(PREFACE)]):
+                self._count_fault(Reason.MALFORMED)
                 if data.startswith(_METHODS):
                     self._send(_HTTP_1)
                 self._close()
@@ -176,6 +178,10 @@ class Connection(asyncio.Protocol):
         try:
             handler(flags, stream, payload)
         except StreamFaultError as fault:
+            self._count_fault(Reason.OVERLOAD if fault.code == Code.REFUSED_STREAM else Reason.MALFORMED)
+            rpc = self.streams.get(fault.stream)
+            if rpc is not None and rpc.counted:
+                rpc.count(400)
             self._send(reset(fault.stream, fault.code))
             self._drop(fault.stream)
             self._count_idle()
@@ -399,7 +405,8 @@ class Connection(asyncio.Protocol):
 
     def late(self) -> None:
         """Something begun does not go on."""
-        self._fail(ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "a frame took too long to arrive"))
+        fault = ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
+        self._fail(fault, Reason.SLOW_CLIENT)
 
     def drop_blocked(self, rpc: Rpc) -> None:
         """A client does not take its answer."""
@@ -426,7 +433,8 @@ class Connection(asyncio.Protocol):
         if rpc is not None:
             rpc.abandon()
 
-    def _fail(self, fault: ConnectionFaultError) -> None:
+    def _fail(self, fault: ConnectionFaultError, reason: Reason = Reason.MALFORMED) -> None:
+        self._count_fault(reason)
         self._send(goaway(self._last, fault.code, str(fault)))
         self._close()
 
@@ -434,6 +442,11 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         if self._transport is not None:
             self._transport.close()
+
+    def _count_fault(self, reason: Reason) -> None:
+        """As HTTP's side counts what it refuses; not what comes in after the connection's end."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.server.frontend.counters.refused(reason)
 
     def _count_idle(self) -> None:
         self.idle_frames += 1
