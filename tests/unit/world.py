@@ -52,9 +52,9 @@ class Operator:
         self.store = Store()
         self.dirty: set[Key] = set()
         writer = Writer(kube, self.store, "operator-0")
-        routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
+        self.routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
-        self.reconciler = Reconciler(self.store, writer, routers, self.aliases, SETTINGS, clock)
+        self.reconciler = Reconciler(self.store, writer, self.routers, self.aliases, SETTINGS, clock)
         self.clock = clock
         self.due: dict[Key, datetime] = {}
         self.failed: set[Key] = set()
@@ -147,7 +147,7 @@ class World:
     def _dues(self) -> list[datetime]:
         """What time alone brings about; looking at routers that are at rest goes on for ever."""
         at_rest = self.now + timedelta(seconds=1)
-        return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
+        return [due for key, due in self.operator.due.items() if not key.routers or due < at_rest]
 
     def _operator(self) -> Operator:
         return Operator(self.kube, lambda: self.now, self.routers.read, self._version)

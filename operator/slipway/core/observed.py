@@ -62,6 +62,8 @@ class ArmCount:
 class Traffic:
     """What the routers do for one ModelDeployment, as each of them says itself.
 
+    Those of both groups while it moves between the namespace's and its own.
+
     Attributes:
         routers: router pods that are there.
         knowing: of these, that were seen to have the route.
@@ -71,6 +73,7 @@ class Traffic:
         canary: what the canary answered since the last look; None where it could not be had.
         stable: likewise of the stable revision.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
+        arrived: whether every router of the group that it should have has the route.
     """
 
     routers: int = 0
@@ -81,6 +84,7 @@ class Traffic:
     canary: ArmCount | None = None
     stable: ArmCount | None = None
     fault: Fault | None = None
+    arrived: bool = False
 
     @property
     def complete(self) -> bool:

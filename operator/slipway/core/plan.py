@@ -26,7 +26,7 @@ from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_from, revision_of
 from slipway.core.roles import Roles, assign_roles, floor
-from slipway.core.traffic import is_routed
+from slipway.core.traffic import is_routed, led_to, router_group
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def plan(
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
     router_port = (resource.status.routerPort or observed.free_port) if is_routed(spec) else None
     if roles.routed is not None:
-        apply.append(_client_service(owner, roles, router_port, observed))
+        apply.append(_client_service(owner, spec, roles, router_port, observed))
 
     retired = retired_children(owner, spec.rollout, roles, observed, now)
     return Plan(
@@ -154,15 +154,16 @@ def _revision_objects(
 
 
 def _client_service(
-    owner: Owner, roles: Roles, router_port: int | None, observed: Observed
+    owner: Owner, spec: ModelDeploymentSpec, roles: Roles, router_port: int | None, observed: Observed
 ) -> dict[str, Any]:
     """Through the routers once every one of them has the route, and for as long as one of them is ready."""
     traffic = observed.traffic
     if router_port is not None and roles.stable is not None and traffic is not None:
-        live = observed.find(Kind.SERVICE, owner.name)
-        there = live is not None and live["spec"].get("selector") == names.router_selector()
-        if traffic.complete or (there and observed.ready_pods_behind(owner.name)):
-            return routed_service(owner, router_port)
+        if traffic.arrived:
+            return routed_service(owner, router_port, router_group(spec, owner.name))
+        there = led_to(observed.find(Kind.SERVICE, owner.name))
+        if there is not None and observed.ready_pods_behind(owner.name):
+            return routed_service(owner, router_port, there)
     return stable_service(owner, roles.routed or "")
 
 

@@ -15,7 +15,7 @@ from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision
 from slipway.core.rollout import Decision, Outcome, Situation, decide
-from slipway.core.traffic import doubt, is_routed, look
+from slipway.core.traffic import doubt, is_routed, led_to, look
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _served(owner: Owner, wanted: Revision | None, observed: Observed) -> str | 
     if service is None:
         return None
     selector = service["spec"].get("selector") or {}
-    if selector == names.router_selector():
+    if led_to(service) is not None:
         others = (observed.traffic.reached if observed.traffic else frozenset()) - {
             wanted.name if wanted else ""
         }
