@@ -58,7 +58,7 @@ class RouterPods:
                 for arm in arms(route)
             },
             clusters=frozenset(cluster for route in routes for cluster in defined(route)),
-            listeners=frozenset(route.name for route in routes),
+            listeners=frozenset(route.name for route in routes if not route.leaving),
         )
 
     def follow(self) -> None:

@@ -42,8 +42,10 @@ FOLLOWING, ROLLING, RESTING = 0.05, 2.0, 30.0
 SOON = timedelta(seconds=5)
 #: How long a router that was made to look may take before it is made to look again; then twice as long.
 AGAIN = timedelta(seconds=1)
-#: How long a route outlives the Service that led to it: every node has to learn the new endpoints first.
+#: How long a listener outlives the Service that led to it: every node has to learn the new endpoints first.
 LEAVING = timedelta(seconds=15)
+#: How long a route outlives the last connection of its listener: a router may take up its files late.
+LATE = timedelta(seconds=5)
 
 
 @dataclass
@@ -274,15 +276,20 @@ class Routers:
         Args:
             here: what is known of the routers.
             targets: what each route has to come to.
-            kept: names of those that are here to stay; others do until every node has heard of it.
+            kept: names of those that are here to stay; others do until every client has left.
         """
+        last = LEAVING + timedelta(seconds=self._settings.drain_seconds) + LATE
         routes = []
-        for name, target in sorted(targets.items()):
+        for name, wanted in sorted(targets.items()):
+            target = replace(wanted, leaving=False)
             before = here.told.get(name)
             if name in kept:
                 here.left.pop(name, None)
-            elif before is None or self._clock() - here.left.setdefault(name, self._clock()) >= LEAVING:
-                continue
+            else:
+                since = self._clock() - here.left.setdefault(name, self._clock())
+                if before is None or since >= last:
+                    continue
+                target = replace(target, leaving=before.leaving or since >= LEAVING)
             possible = here.possible.get(name, ())
             if before is not None and self._all_do(here, before):
                 possible = (before,)

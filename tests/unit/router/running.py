@@ -37,6 +37,7 @@ class Router:
         self.folder = folder
         self.port, self._admin_port = free_port(), free_port()
         self._writes = 0
+        self._drain_seconds = drain_seconds
         self.log = folder / "envoy.log"
         self._bootstrap = bootstrap(
             str(folder / "files"),
@@ -89,6 +90,10 @@ class Router:
                     "--concurrency",
                     "1",
                     "--disable-hot-restart",
+                    "--drain-strategy",
+                    "immediate",
+                    "--drain-time-s",
+                    str(self._drain_seconds),
                     "-l",
                     "warning",
                 ],

@@ -247,6 +247,11 @@ class _Builder:
                 "--concurrency",
                 "2",
                 "--disable-hot-restart",
+                # A listener that goes closes each connection after the next answer, and all in the end.
+                "--drain-strategy",
+                "immediate",
+                "--drain-time-s",
+                str(settings.drain_seconds),
                 "--log-level",
                 "warning",
             ],
