@@ -7,16 +7,17 @@ those of the seeded simulation, run anew each time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.rollouts.machine import mermaid
-from bench.rollouts.simulation import RUNS, World, ends
+from bench.rollouts.simulation import RUNS, SHIFT_LOOKS, SHIFT_RUNS, World, ends, false_shifts, moved
 from slipway.api.generated import write_or_check
 from slipway.api.rollout import Rollout
 from slipway.cli.drawing import told_step
 from slipway.cli.main import COMMANDS
 from slipway.core.gates import FALSE_ABORT, PASS_EVIDENCE
+from slipway.core.prediction_shift import MINIMUM_ANSWERS
 from slipway.core.rollout import steps_of
 
 PATH = "docs/rollouts.md"
@@ -31,6 +32,19 @@ WORLDS = {
     "healthy, 0.1% of requests fail": World(50, 0.001, 0.001),
     "no traffic": World(0, 0.01, 0.01),
 }
+#: A limit at which only the chi-square quantile keeps noise from alarming.
+SMALL_SHIFT = 0.001
+SERVED = {
+    "as many requests against the contract as stable, 3%": World(50, 0.03, 0.03, gate="Violations"),
+    "three times as many, 50 requests a second": World(50, 0.01, 0.03, gate="Violations"),
+    "the same answers, 50 a second": World(50, 0, 0, gate="PredictionShift"),
+    "the same answers, traffic rises and falls": World(50, 0, 0, ramp=True, gate="PredictionShift"),
+    "a tenth of the answers moved (PSI 0.04)": World(50, 0, 0, gate="PredictionShift", answers=moved(0.1)),
+    "three tenths of the answers moved (PSI 0.37)": World(
+        50, 0, 0, gate="PredictionShift", answers=moved(0.3)
+    ),
+    "the same answers, one a minute": World(1 / 60, 0, 0, gate="PredictionShift"),
+}
 
 
 def page() -> str:
@@ -40,7 +54,13 @@ def page() -> str:
         "MACHINE": mermaid(),
         "COMMANDS": "\n".join(_commands()),
         "STEPS": "\n".join(_steps()),
-        "SIMULATION": "\n".join(_simulation()),
+        "SIMULATION": "\n".join(_simulation(WORLDS)),
+        "SERVED": "\n".join(_simulation(SERVED)),
+        "FALSE_SHIFTS": str(false_shifts(SMALL_SHIFT)),
+        "SMALL_SHIFT": str(SMALL_SHIFT),
+        "SHIFT_RUNS": f"{SHIFT_RUNS:,}",
+        "SHIFT_LOOKS": str(SHIFT_LOOKS),
+        "MINIMUM_ANSWERS": f"{MINIMUM_ANSWERS:,}",
         "FALSE_ABORT": f"{FALSE_ABORT:.0%}",
         "ABORT_EVIDENCE": f"{1 / FALSE_ABORT:.0f}",
         "PASS_EVIDENCE": f"{PASS_EVIDENCE:.0f}",
@@ -64,8 +84,8 @@ def _steps() -> Iterator[str]:
         yield f"| {strategy} | {', then '.join(told_step(step) for step in steps)} |"
 
 
-def _simulation() -> Iterator[str]:
-    for words, world in WORLDS.items():
+def _simulation(worlds: Mapping[str, World]) -> Iterator[str]:
+    for words, world in worlds.items():
         ended = ends(world)
         shares = " | ".join(f"{ended[end] / RUNS:.1%}" for end in ("Promote", "Reject", "Paused"))
         yield f"| {words} | {shares} |"

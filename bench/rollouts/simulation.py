@@ -12,11 +12,15 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from slipway.api.rollout import Analysis, LookStatus, Rollout, RolloutStatus
+from slipway.api.rollout import Analysis, Gate, LookStatus, PredictionStatus, Rollout, RolloutStatus
+from slipway.core.prediction_shift import shifts
 from slipway.core.rollout import Outcome, Situation, decide
 
 RUNS = 200
 MINUTES = 30
+#: Of rollouts whose answers do not shift.
+SHIFT_RUNS, SHIFT_LOOKS = 2000, 15
+_EVEN = (0.05,) * 20
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,17 @@ class World:
     outages: float = 0.0
     #: Whether the rate of requests falls to nothing and comes back within the rollout.
     ramp: bool = False
+    #: What the one gate compares.
+    gate: str = "ErrorRate"
+    #: Shares of the canary's answers by bin; stable's are even.
+    answers: tuple[float, ...] = _EVEN
 
 
 def roll_out(world: World, random: np.random.Generator) -> str:
     """One rollout to its end: Promote, Reject, or Paused where it could not tell."""
-    spec = Rollout(strategy="Canary", analysis=Analysis(intervalSeconds=60, maxDurationSeconds=60 * MINUTES))
+    gate = Gate.model_validate({"name": "gate", "type": world.gate, "dryRun": False})
+    analysis = Analysis(intervalSeconds=60, maxDurationSeconds=60 * MINUTES, gates=(gate,))
+    spec = Rollout(strategy="Canary", analysis=analysis)
     now = datetime(2026, 11, 24, tzinfo=UTC)
     state: RolloutStatus | None = None
     for minute in range(4 * MINUTES):
@@ -62,7 +72,39 @@ def _minute(world: World, share: float, minute: int, random: np.random.Generator
         canaryEvents=(int(random.binomial(canary, min(1.0, world.canary * trouble))),),
         stableRequests=stable,
         stableEvents=(int(random.binomial(stable, min(1.0, world.stable * trouble))),),
+        canaryServed=canary,
+        stableServed=stable,
+        predictions=_answers(world, canary, stable, random) if world.gate == "PredictionShift" else None,
     )
+
+
+def _answers(
+    world: World, canary: int, stable: int, random: np.random.Generator
+) -> tuple[PredictionStatus, ...]:
+    arms = (random.multinomial(canary, world.answers), random.multinomial(stable, _EVEN))
+    counts = [tuple(map(int, arm)) for arm in arms]
+    return (PredictionStatus(output="score", canary=counts[0], stable=counts[1]),)
+
+
+def moved(share: float) -> tuple[float, ...]:
+    """Answers of which so large a share moved from the lower half of the bins to the upper one."""
+    return tuple(0.05 + (share if place >= 10 else -share) / 10 for place in range(20))
+
+
+def false_shifts(limit: float) -> int:
+    """In how many of :data:`SHIFT_RUNS` rollouts answers that do not shift ever seem to, at any look."""
+    random = np.random.default_rng(20261124)
+    alarms = 0
+    for _ in range(SHIFT_RUNS):
+        looks = []
+        for look in range(SHIFT_LOOKS):
+            requests = 3000 if look % 3 else 300
+            canary = int(random.binomial(requests, (0.1, 0.25, 0.5)[look * 3 // SHIFT_LOOKS]))
+            looks.append(_answers(World(0, 0, 0), canary, requests - canary, random))
+            if any(one.is_beyond for one in shifts(looks, limit)):
+                alarms += 1
+                break
+    return alarms
 
 
 def ends(world: World) -> Counter[str]:

@@ -52,6 +52,12 @@ PROMETHEUS, PROMTOOL = (
     )
     for name in ("prometheus", "promtool")
 )
+#: The newest whose module has its own pages in it, without which newer ones do not build.
+ALERTMANAGER_VERSION = "v0.31.1"
+ALERTMANAGER, AMTOOL = (
+    GoProgram(name, f"github.com/prometheus/alertmanager/cmd/{name}", ALERTMANAGER_VERSION)
+    for name in ("alertmanager", "amtool")
+)
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
 
 

@@ -57,6 +57,17 @@ MONITORING = [
     *_name(f"{ATTRIBUTE}.name", 63),
     *_name(f"{ATTRIBUTE}.parameter", 63),
     *_name(f"{ATTRIBUTE}.tensor", 200),
+    text(f"{ATTRIBUTE}.header", 63),
+    *(
+        Case(
+            f"{ATTRIBUTE}.header",
+            "rule",
+            "X-Region",
+            wrong,
+            "must be the name of a header: letters, digits and '-', such as x-data-time",
+        )
+        for wrong in ("", "x region", "-x", "x_region", "x:")
+    ),
     *bounds(f"{ATTRIBUTE}.column", 0, 9999),
     *items(f"{ATTRIBUTE}.groups", 10, str),
     _some(f"{ATTRIBUTE}.groups", "1"),
@@ -66,10 +77,16 @@ MONITORING = [
         Case(
             ATTRIBUTE,
             "rule",
-            {"name": "a", "tensor": "x", "groups": ["1"]},
+            {"name": "a", "header": "x", "groups": ["1"]},
             {"name": "a", "groups": ["1"], **wrong},
-            "name either a parameter of the request or a tensor that holds the attribute",
+            "name exactly one of parameter, tensor and header, which holds the attribute",
         )
-        for wrong in ({}, {"tensor": "x", "parameter": "p"})
+        for wrong in (
+            {},
+            {"tensor": "x", "parameter": "p"},
+            {"tensor": "x", "header": "h"},
+            {"parameter": "p", "header": "h"},
+            {"tensor": "x", "parameter": "p", "header": "h"},
+        )
     ),
 ]

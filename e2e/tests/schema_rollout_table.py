@@ -24,6 +24,9 @@ def _gate(index: int) -> dict[str, Any]:
     return {"name": f"gate-{index}", "type": "ErrorRate"}
 
 
+SHIFT = {"name": "gate-0", "type": "PredictionShift"}
+
+
 def _verdict(index: int) -> dict[str, Any]:
     return {"name": f"gate-{index}", "verdict": "Pass", "message": ""}
 
@@ -96,7 +99,8 @@ ROLLOUT = [
     text(f"{GATE}.name", 63),
     Case(f"{GATE}.name", "minLength", "a", "", "should be at least 1 chars long", also="should match"),
     Case(f"{GATE}.name", "pattern", "a-1", "A", "should match '^[a-z0-9]"),
-    *choice(f"{GATE}.type", "ErrorRate", "SlowRequests"),
+    # The others go with other fields.
+    Case(f"{GATE}.type", "enum", "SlowRequests", "never", 'supported values: "ErrorRate", "SlowRequests", '),
     *(
         Case(GATE, "rule", right, wrong, "thresholdMilliseconds goes with type SlowRequests, and with no")
         for right, wrong in (
@@ -122,6 +126,24 @@ ROLLOUT = [
             Case(f"{GATE}.{field}", "rule", "1.25", "1,25", "must be a ratio of 1 or more, such as 1.25"),
         )
     ),
+    *(
+        Case(
+            GATE,
+            "rule",
+            _gate(0) | {field: value},
+            SHIFT | {field: value},
+            f"{field} goes with type ErrorRate,",
+        )
+        for field, value in (("objective", "1%"), ("toleratedRatio", "1.25"), ("ruledOutRatio", "2"))
+    ),
+    Case(GATE, "rule", SHIFT | {"maxPSI": "0.2"}, _gate(0) | {"maxPSI": "0.2"}, "maxPSI goes with type Pred"),
+    Case(
+        f"{GATE}.maxPSI", "maxLength", "1.999", "10.999", "Too long: may not be more than 5", also="must be"
+    ),
+    *(
+        Case(f"{GATE}.maxPSI", "rule", right, wrong, "must be a number such as 0.2")
+        for right, wrong in (("0.25", "0"), ("1", "10"), ("0.001", ".1"))
+    ),
     *required(STATUS, "phase", "revision", "id", "startedAt", "stepStartedAt"),
     *choice(f"{STATUS}.phase", "Progressing", "Paused", "Promoting", "Aborting"),
     text(f"{STATUS}.revision", 63),
@@ -146,6 +168,19 @@ ROLLOUT = [
             *bounds(f"{LOOK}.{arm}Requests", 0, None),
             *bounds(f"{LOOK}.{arm}Events.*", 0, None),
             *items(f"{LOOK}.{arm}Events", 8, lambda _: 0),
+        )
+    ),
+    *bounds(f"{LOOK}.canaryServed", 0, None),
+    *bounds(f"{LOOK}.stableServed", 0, None),
+    *items(f"{LOOK}.predictions", 4, lambda _: EXAMPLE["status"]["rollout"]["looks"][0]["predictions"][0]),
+    *required(f"{LOOK}.predictions.*", "output", "canary", "stable"),
+    text(f"{LOOK}.predictions.*.output", 253),
+    *(
+        case
+        for arm in ("canary", "stable")
+        for case in (
+            *bounds(f"{LOOK}.predictions.*.{arm}.*", 0, None),
+            *items(f"{LOOK}.predictions.*.{arm}", 32, lambda _: 0),
         )
     ),
     *items(f"{STATUS}.gates", 8, _verdict),

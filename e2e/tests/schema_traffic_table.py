@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from e2e.tests.schema_cases import EXAMPLE, Case
+from e2e.tests.schema_cases import EXAMPLE, REMOVED, Case
 from e2e.tests.schema_shapes import choice, required, text
 
 SPEC = "spec.traffic"
@@ -23,7 +23,57 @@ def _strategies(
     return [Case("spec", "rule", _spec(one, traffic), _spec(other, traffic), says) for one, other in pairs]
 
 
+def _ratio(**rollout: Any) -> dict[str, Any]:
+    plain = {"strategy": "Canary", "steps": [{"setWeight": 10}, {"pause": {"seconds": 1}}]}
+    return {
+        "model": EXAMPLE["spec"]["model"],
+        "rollout": {name: value for name, value in (plain | rollout).items() if value is not REMOVED},
+        "traffic": {"provider": "ReplicaRatio"},
+    }
+
+
+_ALONE = (
+    "traffic.provider ReplicaRatio goes with rollout.strategy Canary and with rollout.steps of setWeight and"
+)
+_GATE: dict[str, Any] = {"name": "error-rate", "type": "ErrorRate"}
+
+_OF_THE_ROUTER: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"router": "Dedicated"}, "router: Dedicated goes with provider Router; no other has routers"),
+    ({"sessionAffinity": {"header": "x-user"}}, "sessionAffinity goes with provider Router; no other"),
+)
+_NO_ANALYSIS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    ({}, {"intervalSeconds": 10}),
+    ({"gates": [_GATE]}, {"gates": [_GATE | {"dryRun": True}]}),
+    ({"onInconclusive": "Pause"}, {"gates": [_GATE, _GATE | {"name": "more"}]}),
+)
+
+_OTHER_STEPS: tuple[dict[str, Any], ...] = (
+    {"strategy": "RollingUpdate", "steps": REMOVED},
+    {"steps": REMOVED},
+    {"strategy": "Shadow", "steps": [{"pause": {"untilApproved": True}}]},
+    {"steps": [{"analysis": {}}]},
+    {"steps": [{"setWeight": 10}, {"setMirror": {"percent": 100}}]},
+    {"steps": [{"setCanaryScale": {"replicas": 2}}]},
+)
+
 TRAFFIC = [
+    Case(f"{SPEC}.provider", "enum", "Router", "router", 'supported values: "Router", "ReplicaRatio"'),
+    *(
+        Case(
+            SPEC,
+            "rule",
+            _ratio(),
+            _ratio() | {"traffic": {"provider": "ReplicaRatio", **wrong}},
+            says,
+            at="spec",
+        )
+        for wrong, says in _OF_THE_ROUTER
+    ),
+    *(Case("spec", "rule", _ratio(), _ratio(**wrong), _ALONE) for wrong in _OTHER_STEPS),
+    *(
+        Case("spec", "rule", _ratio(analysis=right), _ratio(analysis=wrong), "gives no evidence; leave")
+        for right, wrong in _NO_ANALYSIS
+    ),
     *choice(f"{SPEC}.router", "Shared", "Dedicated"),
     *_strategies(
         {"router": "Dedicated"},

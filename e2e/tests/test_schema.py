@@ -207,18 +207,11 @@ def test_what_is_left_out_is_filled_in_as_the_operator_reads_it(api: Api) -> Non
                 "maxDurationSeconds": 3600,
                 "onInconclusive": "Pause",
                 "gates": [
-                    {
-                        "name": "error-rate",
-                        "type": "ErrorRate",
-                        "objective": "1%",
-                        "toleratedRatio": "1.25",
-                        "ruledOutRatio": "2",
-                        "dryRun": False,
-                    }
+                    {"name": "error-rate", "type": "ErrorRate"},
                 ],
             },
         },
-        "traffic": {"router": "Shared"},
+        "traffic": {"provider": "Router", "router": "Shared"},
     }
     assert ModelDeploymentSpec.model_validate(answer["spec"]) == ModelDeploymentSpec.model_validate(
         MINIMAL["spec"]

@@ -25,11 +25,13 @@ from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCol
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
+from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill, sweep, work
 from slipway.infra import http, leader, logs
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
+from slipway.infra.pods import pod_reader
 from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
 
@@ -113,7 +115,12 @@ async def run(environment: Environment) -> None:
 
     await _load_kube_config()
     tracking_uri = environment.settings.mlflow_tracking_uri
-    async with ApiClient() as client, router_reader() as reader, alias_reader(tracking_uri) as ask:
+    async with (
+        ApiClient() as client,
+        router_reader() as reader,
+        pod_reader() as read_pod,
+        alias_reader(tracking_uri) as ask,
+    ):
         alias_version = ask if tracking_uri else None
         kube = KubeClient(client, metrics.requested)
         writer = Writer(kube, store, environment.identity)
@@ -130,7 +137,8 @@ async def run(environment: Environment) -> None:
         )
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
-        reconciler = Reconciler(store, writer, routers, aliases, environment.settings, _now)
+        served = Served(store, read_pod, _now)
+        reconciler = Reconciler(store, writer, routers, served, aliases, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:

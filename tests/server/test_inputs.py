@@ -99,6 +99,13 @@ def test_bounds_themselves_are_inside_in_the_served_datatype(server: Server) -> 
     assert server.infer(rows([18, 0.1, 0], [110, 0.3, 2.5])).status_code == 200
 
 
+def test_without_rows_no_rule_is_broken(server: Server) -> None:
+    before = violations(server)
+    answer = server.infer(tensor("x", "FP32", [0, 3], []))
+    assert (answer.status_code, answer.json()["outputs"][0]["shape"]) == (200, [0, 3])
+    assert violations(server) == before
+
+
 def test_others_in_the_same_moment_are_answered(server: Server) -> None:
     import asyncio
 
@@ -125,6 +132,11 @@ def test_report_answers_and_counts(tmp_path: Path) -> None:
             ("rate", "range"): 0,
             ("channel", "enum"): 1,
         }
+        for _ in range(3):
+            assert server.infer(rows([20, 0.2, 1], [20, 0.2, 2])).status_code == 200
+        assert server.infer(rows([20, 0.2, 1])).status_code == 200
+        (reported,) = (value for (name, _), value in server.metrics().items() if name == Metric.REPORTED)
+        assert reported == 4, "requests, however many of their rows and rules"
 
 
 def test_text_is_held_to_its_values(tmp_path: Path) -> None:

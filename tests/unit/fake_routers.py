@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
+from slipway.contract import Metric
 from slipway.core import names
+from slipway.core.monitoring.series import Series, Values, series
 from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
 from slipway.core.router.build import routes_map, told
 from slipway.core.router.config import version
@@ -23,6 +25,9 @@ class RouterPods:
         share: percent that goes to canaries whatever their weight, or None.
         deaf: names of pods that take up nothing new.
         mute: names of pods that cannot be read.
+        violation_rate: share of a revision's requests that break its contract, by its name.
+        answers: shares of a revision's answers by class, by its name.
+        silent: whether model-server pods cannot be read.
         weights: every weight that any router was ever in, in order, without repeats.
     """
 
@@ -31,11 +36,15 @@ class RouterPods:
         self.requests_per_second = 0.0
         self.error_rate: Callable[[str], float] = lambda _: 0.0
         self.share: int | None = None
+        self.violation_rate: Callable[[str], float] = lambda _: 0.0
+        self.answers: Callable[[str], dict[str, float]] = lambda _: {"0": 0.9, "1": 0.1}
+        self.silent = False
         self.deaf: set[str] = set()
         self.mute: set[str] = set()
         self.weights: list[int] = []
         self._taken_up: dict[str, tuple[str | None, tuple[Route, ...]]] = {}
         self._counted: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._served: dict[str, dict[Series, float]] = defaultdict(lambda: defaultdict(float))
         self._copied: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
 
     async def read(self, address: str) -> RouterState | None:
@@ -60,6 +69,25 @@ class RouterPods:
             clusters=frozenset(cluster for route in routes for cluster in defined(route)),
             listeners=frozenset(route.name for route in routes if not route.leaving),
         )
+
+    async def read_pod(self, address: str) -> Values | None:
+        """As :func:`slipway.infra.pods.read_pod` does."""
+        name = address.rpartition(":")[0]
+        return None if self.silent else {key: float(int(value)) for key, value in self._served[name].items()}
+
+    def _serve(self, revision: str, requests: float) -> None:
+        """Each ready pod of a revision gets as much, and counts it."""
+        pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
+        ready = [str(pod["metadata"]["name"]) for pod in pods if is_ready(pod)]
+        for name in ready:
+            part, broken = requests / len(ready), self.violation_rate(revision)
+            counted = self._served[name]
+            counted[series(Metric.REQUESTS, {"code": "200"})] += part * (1 - broken)
+            counted[series(Metric.REQUESTS, {"code": "400"})] += part * broken
+            counted[series(Metric.REJECTED, {"reason": "schema"})] += part * broken
+            for class_, share in self.answers(revision).items():
+                labels = {"output": "label", "bin": class_}
+                counted[series(Metric.PREDICTION_VALUES, labels)] += part * (1 - broken) * share
 
     def follow(self) -> None:
         """Each pod takes up the routes when it starts, and when its kubelet is made to look."""
@@ -87,10 +115,12 @@ class RouterPods:
                     counted = self._counted[name, route.name, arm.revision]
                     counted[0] += share * part
                     counted[1] += share * part * self.error_rate(arm.revision)
+                    self._serve(arm.revision, share * part)
                 if route.canary is not None:
                     copied = self._copied[name, route.name, route.canary.revision]
                     copies = share * route.mirror_percent / 100
                     copied[0] += copies
+                    self._serve(route.canary.revision, copies)
                     copied[1] += copies * self.error_rate(route.canary.revision)
 
     def doing(self, pod: str) -> tuple[Route, ...]:

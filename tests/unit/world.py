@@ -11,6 +11,7 @@ from typing import Any
 from slipway.api.types import API_VERSION, KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
 from slipway.core import names
+from slipway.core.monitoring.series import Values
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
@@ -20,6 +21,7 @@ from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
+from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
@@ -46,6 +48,7 @@ class Operator:
         kube: FakeKube,
         clock: Callable[[], datetime],
         read_router: Callable[[str], Awaitable[RouterState | None]],
+        read_pod: Callable[[str], Awaitable[Values | None]],
         ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
         self.kube = kube
@@ -54,7 +57,8 @@ class Operator:
         writer = Writer(kube, self.store, "operator-0")
         self.routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
-        self.reconciler = Reconciler(self.store, writer, self.routers, self.aliases, SETTINGS, clock)
+        served = Served(self.store, read_pod, clock)
+        self.reconciler = Reconciler(self.store, writer, self.routers, served, self.aliases, SETTINGS, clock)
         self.clock = clock
         self.due: dict[Key, datetime] = {}
         self.failed: set[Key] = set()
@@ -150,7 +154,7 @@ class World:
         return [due for key, due in self.operator.due.items() if not key.routers or due < at_rest]
 
     def _operator(self) -> Operator:
-        return Operator(self.kube, lambda: self.now, self.routers.read, self._version)
+        return Operator(self.kube, lambda: self.now, self.routers.read, self.routers.read_pod, self._version)
 
     async def _version(self, alias: Alias) -> str | None:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import Block, SecretRef, rule
+from slipway.api.base import Block, HeaderName, SecretRef, rule
+from slipway.api.freshness import Freshness
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 Value = Annotated[str, Field(min_length=1, max_length=63, description="A value, numbers too as text.")]
@@ -39,6 +40,10 @@ class Monitoring(Block):
     """What is watched. A change here makes a new revision."""
 
     performance: Performance | None = Field(default=None, description="How often the model is right.")
+    freshness: Freshness | None = Field(
+        default=None,
+        description="How old the data of a request may be. A change here makes a new revision.",
+    )
 
 
 class SensitiveAttribute(Block):
@@ -48,8 +53,9 @@ class SensitiveAttribute(Block):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
-                    "has(self.parameter) != has(self.tensor)",
-                    "name either a parameter of the request or a tensor that holds the attribute",
+                    "(has(self.parameter) ? 1 : 0) + (has(self.tensor) ? 1 : 0) + "
+                    "(has(self.header) ? 1 : 0) == 1",
+                    "name exactly one of parameter, tensor and header, which holds the attribute",
                 )
             ]
         }
@@ -59,6 +65,13 @@ class SensitiveAttribute(Block):
     parameter: Name | None = Field(
         default=None,
         description="Parameter of the request that holds it: one value for all rows, or a list of one a row.",
+    )
+    header: HeaderName | None = Field(
+        default=None,
+        description=(
+            "Header of the request that holds it, or metadata of a gRPC call: one value for all rows. It "
+            "leaves the server as the name of a group only."
+        ),
     )
     tensor: str | None = Field(
         default=None, min_length=1, max_length=200, description="Input of the model that holds it."

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     RESOLVED = "Resolved"
     AVAILABLE = "Available"
     ROUTED = "Routed"
+    APPROXIMATE = "ApproximateSplit"
     # Under way
     RESOLVING = "Resolving"
     STARTING = "Starting"
@@ -87,6 +88,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.RESOLVED: Explanation("The model URI was resolved to a version and a digest.", "None."),
     Reason.AVAILABLE: Explanation("The wanted revision's pods are ready.", "None."),
     Reason.ROUTED: Explanation("The Service leads to ready pods of the stable revision.", "None."),
+    Reason.APPROXIMATE: Explanation(
+        "Traffic is split by numbers of pods, one new connection at a time; shares come in steps of one pod.",
+        "None; spec.traffic.provider Router splits requests exactly.",
+    ),
     Reason.RESOLVING: Explanation("A pod is finding the model's version and digest.", "Wait."),
     Reason.STARTING: Explanation("The revision's pods are starting.", "Wait."),
     Reason.ROLLING_OUT: Explanation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -13,6 +13,9 @@ MAX_STEPS = 32
 MAX_GATES = 8
 MAX_REJECTED = 20
 MAX_LOOKS = 60
+#: Outputs whose answers a look counts, and bins of each; further bins count as one.
+MAX_OUTPUTS = 4
+MAX_BINS = 32
 #: Earlier stable revisions that status remembers.
 MAX_PREVIOUS = 50
 
@@ -25,6 +28,12 @@ Share = Annotated[
 Ratio = Annotated[
     str,
     string(r"^[1-9][0-9]{0,2}([.][0-9]{1,3})?$", "must be a ratio of 1 or more, such as 1.25", max_length=7),
+]
+
+
+Psi = Annotated[
+    str,
+    string(r"^(0[.][0-9]{1,3}|[1-9]([.][0-9]{1,3})?)$", "must be a number such as 0.2", max_length=5),
 ]
 
 
@@ -84,6 +93,16 @@ class Step(Block):
     analysis: AnalysisStep | None = Field(default=None, description="Wait for the gates' evidence.")
 
 
+def _goes_with(field: str, types: tuple[str, ...]) -> dict[str, Any]:
+    listed = ", ".join(f"'{type_}'" for type_ in types)
+    words = " or ".join([", ".join(types[:-1]), types[-1]] if len(types) > 1 else types)
+    return rule(f"!has(self.{field}) || self.type in [{listed}]", f"{field} goes with type {words}")
+
+
+#: Gates that compare how many of each revision's requests something counts against.
+_COUNTING = ("ErrorRate", "SlowRequests", "Violations")
+
+
 class Gate(Block):
     """One question that the evidence has to answer."""
 
@@ -93,7 +112,9 @@ class Gate(Block):
                 rule(
                     "(self.type == 'SlowRequests') == has(self.thresholdMilliseconds)",
                     "thresholdMilliseconds goes with type SlowRequests, and with no other",
-                )
+                ),
+                *(_goes_with(field, _COUNTING) for field in ("objective", "toleratedRatio", "ruledOutRatio")),
+                _goes_with("maxPSI", ("PredictionShift",)),
             ]
         }
     )
@@ -101,18 +122,49 @@ class Gate(Block):
     name: str = Field(
         min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Names the gate."
     )
-    type: Literal["ErrorRate", "SlowRequests"] = Field(description="What counts against the canary.")
+    type: Literal["ErrorRate", "SlowRequests", "Violations", "PredictionShift"] = Field(
+        description=(
+            "What counts against the canary. ErrorRate: errors. SlowRequests: answers that took too long. "
+            "Violations: requests that break the input contract, as its own pods count them. "
+            "PredictionShift: answers that are spread over the bins of the profile otherwise than stable's "
+            "at the same time."
+        )
+    )
     thresholdMilliseconds: Literal[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000] | None = Field(
         default=None, description="A request that takes longer is slow; a bound of the latency histogram."
     )
-    objective: Share = Field(default="1%", description="Share that is good enough whatever stable does.")
-    toleratedRatio: Ratio = Field(
-        default="1.25", description="Times stable's rate that the canary may have; evidence of more aborts."
+    objective: Share | None = Field(
+        default=None, description="Share that is good enough whatever stable does; 1% unless given."
     )
-    ruledOutRatio: Ratio = Field(
-        default="2", description="Times stable's rate that must be ruled out before the gate passes."
+    toleratedRatio: Ratio | None = Field(
+        default=None,
+        description="Times stable's rate that the canary may have, 1.25 unless given; more aborts.",
     )
-    dryRun: bool = Field(default=False, description="Report the verdict, but do not act on it.")
+    ruledOutRatio: Ratio | None = Field(
+        default=None,
+        description="Times stable's rate that must be ruled out before the gate passes; 2 unless given.",
+    )
+    maxPSI: Psi | None = Field(
+        default=None,
+        description="Population stability index beyond its noise that is too much; 0.2 unless given.",
+    )
+    dryRun: bool | None = Field(
+        default=None,
+        description=(
+            "Report the verdict, but do not act on it. Unless given, true for PredictionShift, since another "
+            "answer need not be a worse one, and false for every other type."
+        ),
+    )
+
+    @property
+    def acts(self) -> bool:
+        """Whether its verdict decides."""
+        return not (self.type == "PredictionShift" if self.dryRun is None else self.dryRun)
+
+    @property
+    def is_counted_by_pods(self) -> bool:
+        """Whether it needs what the model servers count, which routers do not see."""
+        return self.type in ("Violations", "PredictionShift")
 
 
 class Analysis(Block):
@@ -193,6 +245,15 @@ class Rollout(Block):
 
 
 _Count = Annotated[int, Field(ge=0, description="Requests.")]
+_Answers = Annotated[int, Field(ge=0, description="Answers.")]
+
+
+class PredictionStatus(Block):
+    """How both revisions' answers were spread over the bins that their profiles share."""
+
+    output: str = Field(max_length=253, description="Of the model.")
+    canary: tuple[_Answers, ...] = Field(max_length=MAX_BINS, description="The canary's answers, by bin.")
+    stable: tuple[_Answers, ...] = Field(max_length=MAX_BINS, description="Stable's, in the same bins.")
 
 
 class LookStatus(Block):
@@ -205,6 +266,13 @@ class LookStatus(Block):
     stableRequests: int = Field(ge=0, description="Requests that the stable revision answered.")
     stableEvents: tuple[_Count, ...] = Field(
         max_length=MAX_GATES, description="Of these, what counts against each gate."
+    )
+    canaryServed: int | None = Field(
+        default=None, ge=0, description="Requests that the canary's pods counted, where gates ask for that."
+    )
+    stableServed: int | None = Field(default=None, ge=0, description="Requests that stable's pods counted.")
+    predictions: tuple[PredictionStatus, ...] | None = Field(
+        default=None, max_length=MAX_OUTPUTS, description="Answers, where a gate asks for them."
     )
 
 

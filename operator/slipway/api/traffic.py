@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from slipway.api.base import MESSAGE_KEY, Block, rule
+from slipway.api.rollout import Analysis
 
 
 class SessionAffinity(Block):
@@ -31,6 +33,29 @@ class SessionAffinity(Block):
 class Traffic(Block):
     """How requests reach the revisions."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.provider == 'Router' || self.router == 'Shared'",
+                    "router: Dedicated goes with provider Router; no other has routers of Slipway's",
+                ),
+                rule(
+                    "self.provider == 'Router' || !has(self.sessionAffinity)",
+                    "sessionAffinity goes with provider Router; no other keeps a client on its revision",
+                ),
+            ]
+        }
+    )
+
+    provider: Literal["Router", "ReplicaRatio"] = Field(
+        default="Router",
+        description=(
+            "What splits traffic between revisions. Router: Envoy, run by Slipway; exact, with copies and "
+            "counts. ReplicaRatio: the numbers of ready pods behind one Service; approximate, one connection "
+            "at a time, without copies and without evidence."
+        ),
+    )
     router: Literal["Shared", "Dedicated"] = Field(
         default="Shared",
         description=(
@@ -47,6 +72,20 @@ class Traffic(Block):
     )
 
 
+def _is_default(path: str, value: Any) -> str:
+    """CEL that holds while a block is as its defaults have it."""
+    if isinstance(value, Block):
+        parts = [_is_default(f"{path}.{name}", getattr(value, name)) for name in type(value).model_fields]
+    elif isinstance(value, tuple):
+        parts = [f"{path}.size() == {len(value)}"]
+        parts += [_is_default(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    elif value is None:
+        parts = [f"!has({path})"]
+    else:
+        parts = [f"{path} == {json.dumps(value)}"]
+    return " && ".join(parts)
+
+
 #: What goes with which strategy; rules of the whole spec.
 RULES: list[Any] = [
     rule(
@@ -56,5 +95,15 @@ RULES: list[Any] = [
     rule(
         "!has(self.traffic.sessionAffinity) || self.rollout.strategy == 'Canary'",
         "traffic.sessionAffinity goes with rollout.strategy Canary; no other splits traffic",
+    ),
+    rule(
+        "self.traffic.provider != 'ReplicaRatio' || (self.rollout.strategy == 'Canary' && "
+        "has(self.rollout.steps) && self.rollout.steps.all(step, has(step.setWeight) || has(step.pause)))",
+        "traffic.provider ReplicaRatio goes with rollout.strategy Canary and with rollout.steps of setWeight "
+        "and pause alone, since nothing copies or counts requests",
+    ),
+    rule(
+        f"self.traffic.provider != 'ReplicaRatio' || ({_is_default('self.rollout.analysis', Analysis())})",
+        "traffic.provider ReplicaRatio gives no evidence; leave rollout.analysis out",
     ),
 ]

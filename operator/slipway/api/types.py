@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import MESSAGE_KEY, Block, SecretRef, rule, string
+from slipway.api.card import Card
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Fairness, Monitoring
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
@@ -374,6 +375,10 @@ class ModelDeploymentSpec(Block):
     )
     rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
     traffic: Traffic = Field(default=Traffic(), description="How requests reach the revisions.")
+    card: Card | None = Field(
+        default=None,
+        description="What people have to know of the model; it is shown in the report. Restarts no pod.",
+    )
 
 
 class Condition(Block):
@@ -402,6 +407,12 @@ class ModelStatus(Block):
     version: str = Field(max_length=256, description="The store's own name of the version.")
     digest: str = Field(max_length=71, description="SHA-256 of the model's files.")
     bytes: int = Field(ge=0, description="Size of the model's files.")
+    createdAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When MLflow registered the version; elsewhere, when these files were first seen.",
+        json_schema_extra={"format": "date-time"},
+    )
 
 
 class RevisionStatus(Block):
@@ -412,6 +423,12 @@ class RevisionStatus(Block):
     digest: str = Field(max_length=71, description="SHA-256 of the model's files.")
     replicas: int = Field(default=0, ge=0, le=_INT32, description="Pods.")
     readyReplicas: int = Field(default=0, ge=0, le=_INT32, description="Pods that are ready.")
+    modelCreatedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When its model was made, as far as is known.",
+        json_schema_extra={"format": "date-time"},
+    )
 
 
 class ModelDeploymentStatus(Block):

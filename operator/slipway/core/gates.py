@@ -7,11 +7,16 @@ from collections.abc import Sequence
 
 from slipway.api.rollout import Analysis, Gate, GateStatus, LookStatus
 from slipway.core.evidence import Look, below_objective_evidence, harm_evidence, no_harm_evidence
+from slipway.core.monitoring.verdict import number
+from slipway.core.prediction_shift import MINIMUM_ANSWERS, Shift, shifts
 
 #: Chance of aborting a canary that is as good as stable, shared by all gates that can abort.
 FALSE_ABORT = 0.01
 #: Evidence that a gate needs to pass.
 PASS_EVIDENCE = 40.0
+_OBJECTIVE, _TOLERATED, _RULED_OUT, _MOST_SHIFT = "1%", "1.25", "2", "0.2"
+_WHAT = {"ErrorRate": "errors", "Violations": "requests against the input contract"}
+_UNREAD = "the pods' own counters could not be read yet"
 
 
 def judge(analysis: Analysis, looks: Sequence[LookStatus]) -> tuple[GateStatus, ...]:
@@ -19,7 +24,7 @@ def judge(analysis: Analysis, looks: Sequence[LookStatus]) -> tuple[GateStatus, 
 
     A gate that takes part shares the false-abort probability with the others (Bonferroni).
     """
-    acting = sum(not gate.dryRun for gate in analysis.gates) or 1
+    acting = sum(gate.acts for gate in analysis.gates) or 1
     needed = acting / FALSE_ABORT
     return tuple(_judge(gate, index, looks, needed) for index, gate in enumerate(analysis.gates))
 
@@ -30,40 +35,59 @@ def share(text: str) -> float:
 
 
 def _judge(gate: Gate, index: int, looks: Sequence[LookStatus], needed: float) -> GateStatus:
-    counted = [
-        Look(look.canaryRequests, look.canaryEvents[index], look.stableRequests, look.stableEvents[index])
-        for look in looks
-        if index < len(look.canaryEvents) and index < len(look.stableEvents)
-    ]
+    if gate.is_counted_by_pods and looks and all(look.canaryServed is None for look in looks):
+        return GateStatus(name=gate.name, verdict="Inconclusive", message=_UNREAD)
+    if gate.type == "PredictionShift":
+        return _judge_shift(gate, looks)
+    return _judge_events(gate, _counted(gate, index, looks), needed)
+
+
+def _counted(gate: Gate, index: int, looks: Sequence[LookStatus]) -> list[Look]:
+    """What each look says of a gate; looks that say nothing of it are left out."""
+    found = []
+    for look in looks:
+        canary, stable = look.canaryRequests, look.stableRequests
+        if gate.is_counted_by_pods:
+            if look.canaryServed is None or look.stableServed is None:
+                continue
+            canary, stable = look.canaryServed, look.stableServed
+        if index < len(look.canaryEvents) and index < len(look.stableEvents):
+            found.append(Look(canary, look.canaryEvents[index], stable, look.stableEvents[index]))
+    return found
+
+
+def _judge_events(gate: Gate, counted: Sequence[Look], needed: float) -> GateStatus:
     requests = sum(look.canary_requests for look in counted)
     events = sum(look.canary_events for look in counted)
     stable_requests = sum(look.stable_requests for look in counted)
     stable_events = sum(look.stable_events for look in counted)
-    what = "errors" if gate.type == "ErrorRate" else f"requests over {gate.thresholdMilliseconds} ms"
+    what = _WHAT.get(gate.type, f"requests over {gate.thresholdMilliseconds} ms")
     fact = f"canary {events} {what} in {requests}, stable {stable_events} in {stable_requests}"
+    tolerated, ruled_out = gate.toleratedRatio or _TOLERATED, gate.ruledOutRatio or _RULED_OUT
+    objective = gate.objective or _OBJECTIVE
 
-    harm = harm_evidence(counted, float(gate.toleratedRatio))
+    harm = harm_evidence(counted, float(tolerated))
     if harm >= needed:
         return GateStatus(
             name=gate.name,
             verdict="Fail",
             message=f"{fact}: evidence {_number(harm)} ≥ {_number(needed)} of more than "
-            f"{gate.toleratedRatio} times stable's rate",
+            f"{tolerated} times stable's rate",
         )
-    good = below_objective_evidence(requests, events, share(gate.objective)) if share(gate.objective) else 0.0
+    good = below_objective_evidence(requests, events, share(objective)) if share(objective) else 0.0
     if good >= PASS_EVIDENCE:
         return GateStatus(
             name=gate.name,
             verdict="Pass",
-            message=f"{fact}: evidence {_number(good)} ≥ {PASS_EVIDENCE:.0f} of less than {gate.objective}",
+            message=f"{fact}: evidence {_number(good)} ≥ {PASS_EVIDENCE:.0f} of less than {objective}",
         )
-    no_worse = no_harm_evidence(counted, float(gate.ruledOutRatio))
+    no_worse = no_harm_evidence(counted, float(ruled_out))
     if no_worse >= PASS_EVIDENCE:
         return GateStatus(
             name=gate.name,
             verdict="Pass",
             message=f"{fact}: evidence {_number(no_worse)} ≥ {PASS_EVIDENCE:.0f} of less than "
-            f"{gate.ruledOutRatio} times stable's rate",
+            f"{ruled_out} times stable's rate",
         )
     best = max(good, no_worse)
     return GateStatus(
@@ -72,6 +96,38 @@ def _judge(gate: Gate, index: int, looks: Sequence[LookStatus], needed: float) -
         message=f"{fact}: evidence {_number(harm)} of {_number(needed)} against, "
         f"{_number(best)} of {PASS_EVIDENCE:.0f} for",
     )
+
+
+def _judge_shift(gate: Gate, looks: Sequence[LookStatus]) -> GateStatus:
+    limit = gate.maxPSI or _MOST_SHIFT
+    found = shifts([look.predictions for look in looks if look.predictions is not None], float(limit))
+    if not found:
+        message = "no output is counted in the same bins by both revisions"
+        return GateStatus(name=gate.name, verdict="Inconclusive", message=message)
+    if found[0].is_beyond:
+        moved = "; ".join(_shift(one) for one in found if one.is_beyond)
+        return GateStatus(name=gate.name, verdict="Fail", message=f"{moved}; more than {limit}"[:1024])
+    if all(one.is_ruled_out for one in found):
+        return GateStatus(
+            name=gate.name, verdict="Pass", message=f"{_shift(found[0])}; less than {limit}"[:1024]
+        )
+    few = next((one for one in found if not one.is_known), None)
+    if few is None:
+        undecided = next(one for one in found if not one.is_ruled_out)
+        message = f"{_shift(undecided)}; too few to tell it from {limit}"
+    else:
+        message = f"{_answers(few)}; {MINIMUM_ANSWERS:,} of each are needed"
+    return GateStatus(name=gate.name, verdict="Inconclusive", message=message[:1024])
+
+
+def _shift(one: Shift) -> str:
+    return f"PSI {number(one.drift.excess)} beyond noise, {_answers(one)}"
+
+
+def _answers(one: Shift) -> str:
+    drift = one.drift
+    stable = f"{drift.reference_rows:,.0f}"
+    return f"output {one.output}: {drift.rows:,.0f} answers of the canary, of stable as good as {stable}"
 
 
 def _number(value: float) -> str:

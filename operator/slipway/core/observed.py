@@ -59,6 +59,16 @@ class ArmCount:
 
 
 @dataclass(frozen=True)
+class ServedCount:
+    """What one revision's pods counted: requests, those that broke its contract, and answers by output and
+    bin."""
+
+    requests: int = 0
+    violations: int = 0
+    predictions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Traffic:
     """What the routers do for one ModelDeployment, as each of them says itself.
 
@@ -72,8 +82,12 @@ class Traffic:
         canary_pods: pods of the canary that every router knows and finds well.
         canary: what the canary answered since the last look; None where it could not be had.
         stable: likewise of the stable revision.
+        canary_served: what its own pods counted meanwhile; None where it could not be had, or nobody asks.
+        stable_served: likewise of the stable revision.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
         arrived: whether every router of the group that it should have has the route.
+        approximate: whether shares come from numbers of pods, and with connections rather than requests.
+        obstacle: what keeps the canary from being sent more than it is, or None.
     """
 
     routers: int = 0
@@ -83,8 +97,12 @@ class Traffic:
     canary_pods: int = 0
     canary: ArmCount | None = None
     stable: ArmCount | None = None
+    canary_served: ServedCount | None = None
+    stable_served: ServedCount | None = None
     fault: Fault | None = None
     arrived: bool = False
+    approximate: bool = False
+    obstacle: str | None = None
 
     @property
     def complete(self) -> bool:

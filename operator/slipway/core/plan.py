@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core import names
+from slipway.core import names, ratio
 from slipway.core.build.autoscaler import autoscaler
 from slipway.core.build.controller_revision import controller_revision
 from slipway.core.build.deployment import deployment
 from slipway.core.build.disruption_budget import disruption_budget
 from slipway.core.build.metadata import Owner
 from slipway.core.build.resolver import resolver_pod
-from slipway.core.build.service import revision_service, routed_service, stable_service
+from slipway.core.build.service import revision_service, routed_service, shared_service, stable_service
 from slipway.core.build.service_account import service_account
 from slipway.core.diagnosis import probe_deadline
 from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
@@ -26,7 +26,7 @@ from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_from, revision_of
 from slipway.core.roles import Roles, assign_roles, floor
-from slipway.core.traffic import is_routed, led_to, router_group
+from slipway.core.traffic import by_replicas, has_routers, led_to, router_group
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,13 @@ def plan(
     apply: list[dict[str, Any]] = [service_account(owner)]
     if resolution.asking and observed.find(Kind.POD, resolver_name) is None:
         apply.append(resolver)
+    router_port = (resource.status.routerPort or observed.free_port) if has_routers(spec) else None
+    if by_replicas(spec) and roles.routed is not None:
+        # First: pods of a third revision must never come behind a Service that selects those of two.
+        apply.append(shared_service(owner, _shared_selector(resource, roles)))
     for revision in _kept_revisions(spec, roles, observed):
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
-    router_port = (resource.status.routerPort or observed.free_port) if is_routed(spec) else None
-    if roles.routed is not None:
+    if not by_replicas(spec) and roles.routed is not None:
         apply.append(_client_service(owner, spec, roles, router_port, observed))
 
     retired = retired_children(owner, spec.rollout, roles, observed, now)
@@ -137,18 +140,25 @@ def _revision_objects(
     observed: Observed,
     settings: Settings,
 ) -> list[dict[str, Any]]:
-    least = 0
+    least, fixed = 0, None
     if revision.name == roles.candidate and roles.stable is not None:
         least = roles.rollout.canaryReplicas if roles.rollout else floor(spec, roles.stable, observed)
     elif revision.name == roles.stable and roles.rollout is not None:
         # What the canary carries may come back at any moment.
         least = roles.rollout.stableReplicas
+    if (
+        by_replicas(spec)
+        and revision.name == roles.candidate
+        and roles.rollout
+        and roles.rollout.weight < 100
+    ):
+        fixed = roles.rollout.canaryReplicas
     number = _number(revision.name, roles, observed)
     return [
         controller_revision(owner, revision, number),
         deployment(owner, revision, settings.image_pull_policy),
         revision_service(owner, revision.name),
-        autoscaler(owner, revision.name, spec.scaling, least),
+        autoscaler(owner, revision.name, spec.scaling, least, fixed),
         disruption_budget(owner, revision.name),
     ]
 
@@ -165,6 +175,15 @@ def _client_service(
         if there is not None and observed.ready_pods_behind(owner.name):
             return routed_service(owner, router_port, there)
     return stable_service(owner, roles.routed or "")
+
+
+def _shared_selector(resource: Resource, roles: Roles) -> dict[str, str]:
+    """Whose pods the Service selects: the canary's only once status says so, and no longer than it is one."""
+    remembered, decided = resource.status.rollout, roles.rollout
+    canary, weight = None, 0
+    if remembered and decided and remembered.id == decided.id and roles.stable is not None:
+        canary, weight = decided.revision, min(remembered.weight, decided.weight)
+    return ratio.selector(resource.owner, roles.routed or "", canary, weight)
 
 
 def _number(revision: str, roles: Roles, observed: Observed) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from slipway.core.build.metadata import Owner
 from slipway.core.commands import commands_for, is_retried
 from slipway.core.diagnosis import diagnose_pods
 from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
+from slipway.core.ratio import pods_behind
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision
 from slipway.core.rollout import Decision, Outcome, Situation, decide
@@ -165,6 +167,8 @@ def _situation(
         counts=look(spec.rollout.analysis.gates, traffic) if traffic is not None else None,
         doubt=doubt(spec, traffic) if traffic is not None else None,
         commands=commands_for(resource.annotations, resource.status.rollout),
+        by_replicas=traffic is not None and traffic.approximate,
+        obstacle=traffic.obstacle if traffic is not None else None,
     )
 
 
@@ -212,10 +216,15 @@ def _served(owner: Owner, wanted: Revision | None, observed: Observed) -> str | 
         return None
     selector = service["spec"].get("selector") or {}
     if led_to(service) is not None:
-        others = (observed.traffic.reached if observed.traffic else frozenset()) - {
-            wanted.name if wanted else ""
-        }
-        return next(iter(others)) if len(others) == 1 else None
+        return _other_than(wanted, observed.traffic.reached if observed.traffic else ())
+    if selector == names.pod_selector(owner.name):
+        return _other_than(wanted, pods_behind(owner, observed))
     revision = selector.get(names.REVISION_LABEL)
     pods = {pod["metadata"]["name"] for pod in observed.pods(revision)} if revision else set()
     return revision if pods & observed.ready_pods_behind(owner.name) else None
+
+
+def _other_than(wanted: Revision | None, reached: Iterable[str]) -> str | None:
+    """The one revision that clients reach beside the wanted one, or None."""
+    others = set(reached) - {wanted.name if wanted else ""}
+    return others.pop() if len(others) == 1 else None

@@ -24,6 +24,7 @@ from slipway.api.rollout import (
     SetMirror,
     Step,
 )
+from slipway.core import ratio
 from slipway.core.gates import judge
 from slipway.core.observed import Fault
 
@@ -62,6 +63,8 @@ class Situation:
         counts: what both arms answered since the last look; None where it could not be had.
         doubt: why the counts are of another split than was asked for, or None.
         commands: of a person, for this canary.
+        by_replicas: whether weights come about by numbers of pods; see :mod:`slipway.core.ratio`.
+        obstacle: what keeps the canary from being sent more than it is, beside its pods, or None.
     """
 
     canary: str
@@ -74,6 +77,8 @@ class Situation:
     counts: LookStatus | None = None
     doubt: str | None = None
     commands: frozenset[Command] = frozenset()
+    by_replicas: bool = False
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,11 +131,11 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
     if _is_overdue(state, rollout, seen, now):
         return _abort(state, f"not ready within {rollout.progressDeadlineSeconds} s", seen)
     if Command.PROMOTE_FULL in seen.commands or state.phase == "Promoting":
-        return _promote(state, seen)
+        return _promote(state, seen, now)
     if rollout.paused:
-        return Decision(_changed(state, phase="Paused", message="spec.rollout.paused is true"))
+        return _hold(state, "spec.rollout.paused is true", seen)
     if Command.PAUSE in seen.commands:
-        return Decision(_changed(state, phase="Paused", message="paused; kubectl slipway resume goes on"))
+        return _hold(state, "paused; kubectl slipway resume goes on", seen)
     if seen.stable_ready == 0:
         return _wait(state, "holds while the stable revision has no ready pod to compare with or go back to")
     return _walk(rollout, state, seen, now)
@@ -154,6 +159,8 @@ _STEPS: dict[str, tuple[Step, ...]] = {
 
 def needed_pods(weight: int, seen: Situation) -> int:
     """Ready pods that a canary needs before it may carry this percent of what the stable revision carries."""
+    if seen.by_replicas:
+        return ratio.canary_pods(weight, seen.stable_ready, seen.max_replicas)
     return min(seen.max_replicas, max(1, math.ceil(seen.stable_ready * weight / 100)))
 
 
@@ -170,7 +177,7 @@ def _walk(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime
         )
         # A promotion takes one step: the analysis after an approved pause is not skipped with it.
         seen = replace(seen, commands=seen.commands - {Command.PROMOTE})
-    return _promote(state, seen)
+    return _promote(state, seen, now)
 
 
 def _target(step: Step, state: RolloutStatus) -> RolloutStatus:
@@ -208,11 +215,17 @@ def _enter(
 def _reach_weight(state: RolloutStatus, weight: int, seen: Situation) -> Decision | None:
     """Capacity first, then weight, then proof that every router does as it was told."""
     pods = needed_pods(weight, seen)
-    grown = _changed(state, canaryReplicas=max(state.canaryReplicas, pods))
+    grown = _changed(state, canaryReplicas=pods if seen.by_replicas else max(state.canaryReplicas, pods))
+    if weight > state.weight and seen.obstacle is not None:
+        return _wait(grown, seen.obstacle)
     if weight > state.weight and (lacking := _lacking(pods, seen)) is not None:
         return _wait(grown, f"{lacking} for {weight}%")
     reached = _changed(grown, weight=weight)
-    if seen.seen_weights != frozenset({weight}):
+    if seen.by_replicas:
+        share = ratio.reachable_share(weight, seen.stable_ready, seen.max_replicas)
+        if seen.seen_weights != frozenset({share}):
+            return _wait(reached, f"ready pods behind the Service do not make {share}% yet")
+    elif seen.seen_weights != frozenset({weight}):
         return _wait(reached, f"not every router sends {weight}% yet")
     return None
 
@@ -233,8 +246,8 @@ def _pause(step: Step, state: RolloutStatus, seen: Situation, now: datetime) -> 
         left = step.pause.seconds - (now - _time(state.stepStartedAt)).total_seconds()
         if left <= 0:
             return None
-        return Decision(_changed(state, phase="Paused", message="pause"), wait=left)
-    return Decision(_changed(state, phase="Paused", message="waits for approval: kubectl slipway promote"))
+        return replace(_hold(state, "pause", seen), wait=left)
+    return _hold(state, "waits for approval: kubectl slipway promote", seen)
 
 
 def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> Decision | None:
@@ -261,8 +274,11 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
     )
 
 
-def _promote(state: RolloutStatus, seen: Situation) -> Decision:
+def _promote(state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     """All traffic, once the canary has the capacity for it; then the roles are swapped."""
+    if state.phase != "Promoting":
+        # Pods that are still to come have their time from now on, however long it was paused before.
+        state = _changed(state, stepStartedAt=_text(now))
     promoting = _changed(state, phase="Promoting", mirrorPercent=0, message="takes over")
     waiting = _reach_weight(promoting, 100, seen)
     if waiting is not None:
@@ -310,13 +326,17 @@ def _until_look(state: RolloutStatus, analysis: Analysis, now: datetime) -> floa
 
 def _is_overdue(state: RolloutStatus, rollout: Rollout, seen: Situation, now: datetime) -> bool:
     """Whether the canary lacks the pods it was given, and has lacked them for too long."""
-    if seen.canary_ready >= min(state.canaryReplicas, seen.max_replicas):
+    needed = min(state.canaryReplicas, seen.max_replicas)
+    if seen.by_replicas and state.phase == "Paused":
+        # Its number follows the stable revision's meanwhile.
+        needed = min(needed, 1)
+    if seen.canary_ready >= needed:
         return False
     return now - _time(state.stepStartedAt) >= timedelta(seconds=rollout.progressDeadlineSeconds)
 
 
 def _acts(gate: GateStatus, analysis: Analysis) -> bool:
-    return any(found.name == gate.name and not found.dryRun for found in analysis.gates)
+    return any(found.name == gate.name and found.acts for found in analysis.gates)
 
 
 def _begin(seen: Situation, now: datetime) -> RolloutStatus:
@@ -328,6 +348,13 @@ def _begin(seen: Situation, now: datetime) -> RolloutStatus:
         stepStartedAt=_text(now),
         stableReplicas=seen.stable_ready,
     )
+
+
+def _hold(state: RolloutStatus, message: str, seen: Situation) -> Decision:
+    """Stay where it is; where pods make the share, the canary's follow the stable revision's."""
+    if seen.by_replicas and state.weight and seen.stable_ready:
+        state = _changed(state, canaryReplicas=needed_pods(state.weight, seen))
+    return Decision(_changed(state, phase="Paused", message=message))
 
 
 def _wait(state: RolloutStatus, message: str) -> Decision:

@@ -15,8 +15,9 @@ from slipway.api.types import (
     RevisionStatus,
 )
 from slipway.core import names
+from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
-from slipway.core.observed import Fault, Kind, Observed, Reference, is_ready, revision_of_object
+from slipway.core.observed import Fault, Kind, Observed, Reference, Traffic, is_ready, revision_of_object
 from slipway.core.plan import Plan, remembered
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT
@@ -86,7 +87,7 @@ def report(
         ConditionType.MODEL_RESOLVED: resolved,
         ConditionType.REVISION_READY: revision_ready,
         ConditionType.ROUTE_READY: route_ready,
-        **_traffic_synced(plan, observed),
+        **_traffic_synced(resource, plan, observed),
         **_progress(plan, (resolved, revision_ready, route_ready)),
     }
     roles = plan.roles
@@ -232,10 +233,14 @@ def _is_served_by_any(resource: Resource, observed: Observed) -> bool:
     return bool(pods & observed.ready_pods_behind(resource.owner.name))
 
 
-def _traffic_synced(plan: Plan, observed: Observed) -> dict[ConditionType, Verdict]:
+def _traffic_synced(resource: Resource, plan: Plan, observed: Observed) -> dict[ConditionType, Verdict]:
     """Whether every router does what it was told; there only where there is a router to be told."""
     traffic = observed.traffic
-    if traffic is None or plan.router_port is None or plan.roles.stable is None:
+    if traffic is None or plan.roles.stable is None:
+        return {}
+    if traffic.approximate:
+        return {ConditionType.TRAFFIC_SYNCED: _approximate(resource.owner, plan, observed, traffic)}
+    if plan.router_port is None:
         return {}
     rollout = plan.roles.rollout
     synced = traffic.complete and traffic.arrived
@@ -256,6 +261,19 @@ def _traffic_synced(plan: Plan, observed: Observed) -> dict[ConditionType, Verdi
     return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.ROLLING_OUT, words)}
 
 
+def _approximate(owner: Owner, plan: Plan, observed: Observed, traffic: Traffic) -> Verdict:
+    """The share that ready pods make, beside the one that was asked for."""
+    if not traffic.complete:
+        return Verdict("False", Reason.ROLLING_OUT, "the endpoints of the Service follow its selector")
+    rollout = plan.roles.rollout
+    if rollout is None or plan.roles.candidate is None:
+        return Verdict("True", Reason.APPROXIMATE, f"all connections are for revision {plan.roles.stable}")
+    share = max(traffic.weights, default=0)
+    behind = len(observed.ready_pods_behind(owner.name))
+    words = f"about {share}% of new connections are for the canary, by its pods among {behind}"
+    return Verdict("True", Reason.APPROXIMATE, f"{words}; {rollout.weight}% are asked for")
+
+
 def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:
     """Whether a ready pod of a revision stands behind the Service, or behind the routers behind it."""
     service = observed.find(Kind.SERVICE, resource.owner.name)
@@ -269,7 +287,8 @@ def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:
             and revision in traffic.reached
             and any(is_ready(pod) for pod in observed.pods(revision))
         )
-    if selector != names.pod_selector(resource.owner.name, revision):
+    one = names.pod_selector(resource.owner.name, revision)
+    if selector not in (one, names.pod_selector(resource.owner.name)):
         return False
     return bool(behind & {pod["metadata"]["name"] for pod in observed.pods(revision)})
 
@@ -371,7 +390,7 @@ def _revision_status(
 ) -> RevisionStatus | None:
     if revision is None:
         return None
-    version, digest = _identity(resource, revision, plan, observed)
+    version, digest, created = _identity(resource, revision, plan, observed)
     deployment = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, revision))
     status = (deployment.get("status") if deployment else None) or {}
     return RevisionStatus(
@@ -380,19 +399,22 @@ def _revision_status(
         digest=digest,
         replicas=int(status.get("replicas", 0)),
         readyReplicas=int(status.get("readyReplicas", 0)),
+        modelCreatedAt=created,
     )
 
 
-def _identity(resource: Resource, revision: str, plan: Plan, observed: Observed) -> tuple[str, str]:
-    """Version and digest of a revision, from whoever knows them."""
+def _identity(
+    resource: Resource, revision: str, plan: Plan, observed: Observed
+) -> tuple[str, str, str | None]:
+    """Version and digest of a revision and when its model was made, from whoever knows them."""
     wanted = plan.roles.wanted
     if wanted is not None and wanted.name == revision:
-        return wanted.model.version, wanted.model.digest
+        return wanted.model.version, wanted.model.digest, wanted.model.createdAt
     for before in (resource.status.stable, resource.status.canary):
         if before is not None and before.revision == revision:
-            return before.version, before.digest
+            return before.version, before.digest, before.modelCreatedAt
     content = remembered(revision, observed)
-    return (content.model.version, content.model.digest) if content else ("", "")
+    return (content.model.version, content.model.digest, None) if content else ("", "", None)
 
 
 def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from slipway.api.rollout import Gate, LookStatus
+from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import names, split
-from slipway.core.observed import ArmCount, Fault, Manifest, Traffic
+from slipway.core.observed import ArmCount, Fault, Manifest, ServedCount, Traffic
+from slipway.core.prediction_shift import common_bins
 from slipway.core.resource import Resource
 from slipway.core.router.readback import RouterState, RouteState
 from slipway.core.router.routes import Arm, Route
@@ -21,8 +22,18 @@ MOST_PORTS = 5000
 
 
 def is_routed(spec: ModelDeploymentSpec) -> bool:
-    """Whether a ModelDeployment needs a router in front."""
+    """Whether a new revision takes over step by step, by traffic."""
     return spec.rollout.strategy in ("Canary", "BlueGreen", "Shadow")
+
+
+def has_routers(spec: ModelDeploymentSpec) -> bool:
+    """Whether a ModelDeployment needs a router in front."""
+    return is_routed(spec) and spec.traffic.provider == "Router"
+
+
+def by_replicas(spec: ModelDeploymentSpec) -> bool:
+    """Whether traffic is split by numbers of pods."""
+    return is_routed(spec) and spec.traffic.provider == "ReplicaRatio"
 
 
 def router_group(spec: ModelDeploymentSpec, name: str) -> str:
@@ -49,7 +60,7 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
     routes = []
     for resource in sorted(resources, key=lambda found: found.owner.name):
         spec, status = resource.spec, resource.status
-        if isinstance(spec, Fault) or resource.deleting or not is_routed(spec):
+        if isinstance(spec, Fault) or resource.deleting or not has_routers(spec):
             continue
         if status.routerPort is None or status.stable is None:
             continue
@@ -139,11 +150,17 @@ def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
     if traffic.canary is None or traffic.stable is None:
         return None
     listed = tuple(gates)
+    canary, stable = traffic.canary_served, traffic.stable_served
+    served = canary is not None and stable is not None
+    shifts = served and any(gate.type == "PredictionShift" for gate in listed)
     return LookStatus(
         canaryRequests=traffic.canary.requests,
-        canaryEvents=tuple(_events(gate, traffic.canary) for gate in listed),
+        canaryEvents=tuple(_events(gate, traffic.canary, canary) for gate in listed),
         stableRequests=traffic.stable.requests,
-        stableEvents=tuple(_events(gate, traffic.stable) for gate in listed),
+        stableEvents=tuple(_events(gate, traffic.stable, stable) for gate in listed),
+        canaryServed=canary.requests if canary is not None and served else None,
+        stableServed=stable.requests if stable is not None and served else None,
+        predictions=_predictions(canary, stable) if canary and stable and shifts else None,
     )
 
 
@@ -158,10 +175,26 @@ def doubt(spec: ModelDeploymentSpec, traffic: Traffic) -> str | None:
     return split.doubt(weight, traffic.canary.meant, traffic.stable.meant)
 
 
-def _events(gate: Gate, count: ArmCount) -> int:
-    slow = count.slow.get(gate.thresholdMilliseconds or 0, 0)
+def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:
     # Counters are read one after the other while requests go on.
-    return min(count.errors if gate.type == "ErrorRate" else slow, count.requests)
+    match gate.type:
+        case "ErrorRate":
+            return min(count.errors, count.requests)
+        case "SlowRequests":
+            return min(count.slow.get(gate.thresholdMilliseconds or 0, 0), count.requests)
+        case "Violations":
+            return min(served.violations, served.requests) if served is not None else 0
+        case _:
+            return 0
+
+
+def _predictions(canary: ServedCount, stable: ServedCount) -> tuple[PredictionStatus, ...]:
+    found: list[PredictionStatus] = []
+    for output in sorted(canary.predictions.keys() & stable.predictions.keys()):
+        bins = common_bins(canary.predictions[output], stable.predictions[output])
+        if bins is not None and len(found) < MAX_OUTPUTS:
+            found.append(PredictionStatus(output=output[:253], canary=bins[0], stable=bins[1]))
+    return tuple(found)
 
 
 def _arm(resource: Resource, revision: str) -> Arm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from slipway.core import plan as planning
@@ -14,7 +15,9 @@ from slipway.core.status import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.outcome import Outcome
+from slipway.engine.providers import Providers
 from slipway.engine.routing import Routers
+from slipway.engine.served import Served
 from slipway.engine.store import Key, Store, is_owned
 
 log = logging.getLogger(__name__)
@@ -28,12 +31,15 @@ class Reconciler:
         store: Store,
         writer: Writer,
         routers: Routers,
+        served: Served,
         aliases: Aliases,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
+        self._providers = Providers(routers)
+        self._served = served
         self._aliases = aliases
         self._store = store
         self._writer = writer
@@ -69,9 +75,10 @@ class Reconciler:
 
         if self._routers.is_blind(key):
             return Outcome(requeue_after=1.0)
-        traffic, port = self._routers.traffic(resource), self._routers.free_port(resource)
-        moved = self._aliases.moved(resource)
-        observed = observe(self._store.children(key), traffic=traffic, free_port=port, moved=moved)
+        port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
+        observed = observe(self._store.children(key), free_port=port, moved=moved)
+        traffic = await self._served.count(resource, await self._providers.apply(resource, observed))
+        observed = replace(observed, traffic=traffic)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid
         faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))

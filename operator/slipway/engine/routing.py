@@ -13,7 +13,7 @@ from slipway.api.reasons import Reason
 from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_pods
-from slipway.core.observed import Fault, Kind, Manifest, Traffic, is_ready
+from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready
 from slipway.core.resource import Resource, read
 from slipway.core.router.build import RouterSettings, is_router, router_objects, routes_map, told
 from slipway.core.router.config import admit
@@ -22,7 +22,7 @@ from slipway.core.router.readback import RouterState
 from slipway.core.router.routes import Route, next_state
 from slipway.core.traffic import (
     free_port,
-    is_routed,
+    has_routers,
     led_to,
     router_group,
     routes_of,
@@ -159,6 +159,10 @@ class Routers:
             for group in _groups_of(key)
         )
 
+    async def apply(self, desired: Resource, _: Observed, /) -> Traffic | None:
+        """See :class:`slipway.engine.providers.Provider`; :meth:`follow` has the routers told."""
+        return self.traffic(desired)
+
     def traffic(self, resource: Resource) -> Traffic | None:
         """What the routers were seen to do for a ModelDeployment, and to count since its last look.
 
@@ -179,7 +183,7 @@ class Routers:
         No two ModelDeployments of a namespace have the same, so that each can move to the shared routers.
         """
         model = self._model(resource.owner)
-        if isinstance(resource.spec, Fault) or not is_routed(resource.spec) or resource.status.routerPort:
+        if isinstance(resource.spec, Fault) or not has_routers(resource.spec) or resource.status.routerPort:
             model.port = None
             return None
         taken = self._taken_ports(resource.owner)
@@ -219,7 +223,7 @@ class Routers:
     def _serving(self, resource: Resource) -> list[_Group]:
         """The groups that do something for a ModelDeployment, the one that it should have first."""
         owner, spec = resource.owner, resource.spec
-        asked = None if isinstance(spec, Fault) or not is_routed(spec) else router_group(spec, owner.name)
+        asked = None if isinstance(spec, Fault) or not has_routers(spec) else router_group(spec, owner.name)
         found: list[_Group] = []
         for group in _groups_of(Key(owner.namespace, owner.name)):
             here = self._groups.get(group, _Group())

@@ -121,7 +121,7 @@ class AsgiApp:
         except BaseException:
             body.let_go()
             raise
-        call = _Call(content, head.header_length, began, self._site.deadline(head, began))
+        call = _Call(content, head, began, self._site.deadline(head, began))
         call.gzip, call.limit, call.codec, call.incoming = head.gzip, head.limit, inference.codec, body
         try:
             self._site.submit(call)
@@ -141,9 +141,13 @@ class AsgiApp:
 class _Call(Call):
     incoming: Body | None = None
 
-    def __init__(self, body: bytes, header_length: int | None, began: float, deadline: float) -> None:
-        super().__init__(body, header_length, began, deadline)
+    def __init__(self, body: bytes, head: Head, began: float, deadline: float) -> None:
+        super().__init__(body, head.header_length, began, deadline)
         self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._head = head
+
+    def header(self, name: bytes) -> bytes | None:
+        return self._head.headers.get(name)
 
     def settled(self) -> None:
         if self.answer.done():

@@ -59,6 +59,9 @@ class Exchange(Call):
         self.shape: RestCodec | None = None
         self.incoming: Body | None = None
 
+    def header(self, name: bytes) -> bytes | None:
+        return self.head.headers.get(name)
+
     def settled(self) -> None:
         """The model has spoken, or will not."""
         content = self.content

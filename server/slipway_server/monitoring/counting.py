@@ -16,7 +16,7 @@ import numpy as np
 
 from slipway.bins import MISSING, OTHER
 from slipway_server.monitoring.reference import DROPPED, Bins, Reference, Watched
-from slipway_server.monitoring.rules import Checker, refusal
+from slipway_server.monitoring.rules import Broken, Checker, refusal
 from slipway_server.protocol.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
@@ -29,14 +29,16 @@ _ROWS_AT_ONCE = 512
 #: A larger table is counted in pieces, which keeps what numpy makes of it in the processor's cache.
 _PIECE_ROWS = 4096
 
-_Batch = tuple[Mapping[str, Any], Sequence[str], Sequence[Any], int]
+_NOTHING = np.empty((0, 0))
+
+_Batch = tuple[Mapping[str, Any], Sequence[str], Sequence[Any], Sequence[int]]
 
 
 class Monitor(Protocol):
     """Told of every batch that the model answered."""
 
     def add(
-        self, inputs: Mapping[str, Array], names: Sequence[str], answers: Sequence[Any], rows: int
+        self, inputs: Mapping[str, Array], names: Sequence[str], answers: Sequence[Any], rows: Sequence[int]
     ) -> None: ...
 
     def flush(self) -> None: ...
@@ -67,11 +69,14 @@ class BinCounter:
         self._lock = threading.Lock()
 
     def add(
-        self, inputs: Mapping[str, Array], names: Sequence[str], answers: Sequence[Any], rows: int
+        self, inputs: Mapping[str, Array], names: Sequence[str], answers: Sequence[Any], rows: Sequence[int]
     ) -> None:
-        """Remember a batch: arrays by input, and the model's raw answers for the outputs in ``names``."""
+        """Remember a batch: arrays by input, the model's raw answers for the outputs in ``names``, and the
+        rows of each request."""
+        if not any(rows):
+            return
         self._pending.append((inputs, names, answers, rows))
-        self._rows += rows
+        self._rows += sum(rows)
         if self._rows >= _ROWS_AT_ONCE:
             self.flush()
 
@@ -87,7 +92,7 @@ class BinCounter:
                 found = self._count(batches)
             except Exception:
                 log.exception("rows could not be counted")
-                self._drop("failed", sum(batch[3] for batch in batches))
+                self._drop("failed", sum(sum(batch[3]) for batch in batches))
                 return
             self._counts += found
 
@@ -112,15 +117,20 @@ class BinCounter:
         found = np.zeros(len(self._counts), np.int64)
         wholes: dict[str, Array] = {}
         for name in self._inputs:
-            whole = _joined([batch[0][name] for batch in batches])
-            wholes[name] = whole.reshape(len(whole), -1)
+            parts = [batch[0][name] for batch in batches if batch[0][name].size]
+            if parts:
+                whole = _joined(parts)
+                wholes[name] = whole.reshape(len(whole), -1)
         for name, table in self._tables:
-            whole = wholes[name]
+            whole = wholes.get(name, _NOTHING)
             for start in range(0, len(whole), _PIECE_ROWS):
                 table.count(whole[start : start + _PIECE_ROWS], found)
         if self._checker is not None and not self._reference.reject:
-            for each in self._checker.broken(wholes):
+            broken = self._checker.broken(wholes)
+            for each in broken:
                 found[each.of.slots[each.rule]] += int(each.rows.sum())
+            if broken:
+                found[self._reference.reported] += _requests(broken, batches)
         unasked = 0
         for name, column in self._outputs:
             answers, lost = _answers(name, batches)
@@ -221,11 +231,26 @@ def _answers(name: str, batches: Sequence[_Batch]) -> tuple[list[Any], int]:
     """What was answered for an output, and how many rows did not ask for it."""
     answers, lost = [], 0
     for _, names, given, rows in batches:
-        if name in names:
-            answers.append(given[names.index(name)])
-        else:
-            lost += rows
+        if name not in names:
+            lost += sum(rows)
+            continue
+        answer = given[names.index(name)]
+        if isinstance(answer, list) or answer.size:
+            answers.append(answer)
     return answers, lost
+
+
+def _requests(broken: Sequence[Broken], batches: Sequence[_Batch]) -> int:
+    """How many requests have a row that breaks anything."""
+    sizes = np.array([size for batch in batches for size in batch[3]])
+    ends = np.cumsum(sizes)
+    rows = np.zeros(ends[-1], bool)
+    for each in broken:
+        # A model may take inputs of different lengths: then rows are no requests'.
+        if len(each.rows) == len(rows):
+            rows |= each.rows
+    bad = np.concatenate([[0], np.cumsum(rows)])
+    return int((bad[ends] > bad[ends - sizes]).sum())
 
 
 def _highest_of(answer: Any) -> Array:

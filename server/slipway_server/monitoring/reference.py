@@ -74,7 +74,8 @@ class Reference:
         series: a counter for each slot, in order: the metric and its labels beyond the model's.
         gauges: figures of the reference itself.
         left_out: features beyond the budget.
-        rules: of columns; ``reject`` says whether a request that breaks one is refused.
+        rules: of columns; ``reject`` says whether a request that breaks one is refused, and ``reported`` is
+            the slot of those that are answered all the same.
         example: a recorded row and its answer, as documents.
     """
 
@@ -87,6 +88,7 @@ class Reference:
     left_out: tuple[str, ...] = ()
     rules: tuple[Rules, ...] = ()
     reject: bool = False
+    reported: int = 0
     example: Mapping[str, Any] | None = None
 
     @property
@@ -157,6 +159,9 @@ class _Plan:
             ):
                 if rows:
                     self._gauges.append((Metric.REFERENCE_ACCURACY, (("bin", name),), right / rows))
+        reported = len(self._series)
+        if rules:
+            self._series.append((Metric.REPORTED, ()))
         dropped = len(self._series)
         self._series += [(Metric.MONITORING_DROPPED, (("reason", reason),)) for reason in DROPPED]
         return Reference(
@@ -169,6 +174,7 @@ class _Plan:
             left_out=tuple(each["name"] for each in ranked[self._most :]),
             rules=rules,
             reject=self._inputs is not None and self._inputs.onViolation == "Reject",
+            reported=reported,
             example=document.get("example"),
         )
 

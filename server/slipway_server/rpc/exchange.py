@@ -105,6 +105,9 @@ class Rpc(Call):
         except RequestError as error:
             self.refuse(error)
 
+    def header(self, name: bytes) -> bytes | None:
+        return self.head.headers.get(name)
+
     def settled(self) -> None:
         """The model has spoken, or will not."""
         if self.content is None:

@@ -72,6 +72,10 @@ class Call:
         self.run: Run | None = None
         self.timer: asyncio.TimerHandle | None = None
 
+    def header(self, name: bytes) -> bytes | None:  # noqa: ARG002
+        """A header of the request by its name in lower case, or the metadata of gRPC; read when asked for."""
+        return None
+
     def settled(self) -> None:
         """The answer or the error is there. Called on the event loop, once for each call."""
         raise NotImplementedError

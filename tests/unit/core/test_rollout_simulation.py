@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from bench.rollouts.simulation import RUNS, World, ends
+from bench.rollouts.simulation import RUNS, SHIFT_RUNS, World, ends, false_shifts, moved
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,19 @@ def test_a_healthy_canary_is_nearly_always_promoted() -> None:
 
 def test_without_traffic_nobody_guesses() -> None:
     assert ends(World(0, 0.01, 0.01)) == Counter({"Paused": RUNS})
+
+
+def test_violations_are_judged_as_errors_are() -> None:
+    assert ends(World(50, 0.01, 0.03, gate="Violations"))["Reject"] >= 0.99 * RUNS
+    assert ends(World(50, 0.03, 0.03, gate="Violations"))["Reject"] <= 0.01 * RUNS
+
+
+@pytest.mark.parametrize("limit", [0.2, 0.001])
+def test_answers_that_do_not_shift_hardly_ever_seem_to_at_any_look(limit: float) -> None:
+    assert false_shifts(limit) <= 0.001 * SHIFT_RUNS
+
+
+def test_shifted_answers_are_found_and_equal_ones_are_promoted() -> None:
+    assert ends(World(50, 0, 0, gate="PredictionShift", answers=moved(0.3)))["Reject"] >= 0.99 * RUNS
+    assert ends(World(50, 0, 0, gate="PredictionShift"))["Promote"] >= 0.99 * RUNS
+    assert ends(World(1 / 60, 0, 0, gate="PredictionShift")) == Counter({"Paused": RUNS})

@@ -9,11 +9,14 @@ from slipway.core import names
 from slipway.core.build.metadata import Owner, metadata
 
 
-def autoscaler(owner: Owner, revision: str, scaling: Scaling, floor: int) -> dict[str, Any]:
+def autoscaler(
+    owner: Owner, revision: str, scaling: Scaling, floor: int, fixed: int | None = None
+) -> dict[str, Any]:
     """HorizontalPodAutoscaler of a revision.
 
     ``floor`` is the least number of pods while the revision takes over another's traffic; it never goes
-    below ``minReplicas`` nor above ``maxReplicas``.
+    below ``minReplicas`` nor above ``maxReplicas``. ``fixed`` is the one number of pods that it may have,
+    where that number is what splits traffic.
     """
     name = names.revision_object(owner.name, revision)
     return {
@@ -22,8 +25,8 @@ def autoscaler(owner: Owner, revision: str, scaling: Scaling, floor: int) -> dic
         "metadata": metadata(owner, name, names.labels(owner.name, "model-server", revision)),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-            "minReplicas": min(max(scaling.minReplicas, floor), scaling.maxReplicas),
-            "maxReplicas": scaling.maxReplicas,
+            "minReplicas": fixed or min(max(scaling.minReplicas, floor), scaling.maxReplicas),
+            "maxReplicas": fixed or scaling.maxReplicas,
             "metrics": [
                 {
                     "type": "Resource",

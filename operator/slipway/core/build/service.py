@@ -26,6 +26,11 @@ def routed_service(owner: Owner, port: int, routers: str = "") -> dict[str, Any]
     return _client_service(owner, names.router_labels(routers), port, port)
 
 
+def shared_service(owner: Owner, selector: dict[str, str]) -> dict[str, Any]:
+    """The same Service, leading to whichever pods the selector says."""
+    return _client_service(owner, selector, "http", "grpc")
+
+
 def revision_service(owner: Owner, revision: str) -> dict[str, Any]:
     """The Service of one revision, whatever share of traffic that has.
 

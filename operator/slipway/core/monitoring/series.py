@@ -21,6 +21,8 @@ Series = tuple[str, Labels]
 Values = Mapping[Series, float]
 
 FAVORABLE = "favorable"
+#: Why a model server refuses what the tensors or the rules of its inputs do not allow.
+_REFUSED = "schema"
 #: Labels that tell where a series comes from, not what it counts.
 _ORIGINS = frozenset({"model", "model_version", "namespace", "pod"})
 
@@ -87,6 +89,35 @@ def feedback(counts: Values) -> Feedback:
     }
     delays = {float(labels["le"]): count for labels, count in _of(counts, f"{Metric.FEEDBACK_DELAY}_bucket")}
     return Feedback(confusion, sum(count for _, count in _of(counts, Metric.ROWS)), delays)
+
+
+def data_ages(counts: Values) -> dict[float, float]:
+    """Rows by the age of their data: upper bound in seconds → count up to it; the last is infinite."""
+    return {float(labels["le"]): count for labels, count in _of(counts, f"{Metric.DATA_AGE}_bucket")}
+
+
+def data_age_limit(gauges: Values) -> float | None:
+    """Seconds; one of the bounds of :func:`data_ages`. None where no age is counted."""
+    return next((value for _, value in _of(gauges, Metric.DATA_AGE_LIMIT)), None)
+
+
+def requests(counts: Values) -> float:
+    """Inference requests that were answered, whatever with."""
+    return sum(count for _, count in _of(counts, Metric.REQUESTS))
+
+
+def violations(counts: Values) -> float:
+    """Inference requests that broke the input contract: refused for it, or answered and reported."""
+    refused = (count for labels, count in _of(counts, Metric.REJECTED) if labels["reason"] == _REFUSED)
+    return sum(refused) + sum(count for _, count in _of(counts, Metric.REPORTED))
+
+
+def predictions(counts: Values) -> dict[str, dict[str, float]]:
+    """Answers of each output by bin, those that are missing or in no other bin included."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for labels, count in _of(counts, Metric.PREDICTION_VALUES):
+        found[labels["output"]][labels["bin"]] = count
+    return dict(found)
 
 
 def confidences(counts: Values) -> dict[str, float]:

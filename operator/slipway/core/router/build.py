@@ -114,6 +114,18 @@ def _route(found: Mapping[str, Any]) -> Route:
     return Route(**{**found, "stable": Arm(**found["stable"]), "canary": Arm(**canary) if canary else None})
 
 
+def envoy_arguments(drain_seconds: int) -> tuple[str, ...]:
+    """How Envoy is started, beside what it starts from.
+
+    Args:
+        drain_seconds: that clients of a listener that goes have; each connection is closed after its next
+            answer, and all in the end.
+    """
+    # Each worker has connections of its own; Envoy's default is one a CPU of the node.
+    workers = ("--concurrency", "2", "--disable-hot-restart", "--log-level", "warning")
+    return (*workers, "--drain-strategy", "immediate", "--drain-time-s", str(drain_seconds))
+
+
 class _Builder:
     def __init__(self, namespace: str, owners: list[Json], model: str) -> None:
         self._namespace = namespace
@@ -240,21 +252,7 @@ class _Builder:
             "image": settings.image,
             "imagePullPolicy": settings.image_pull_policy,
             "command": ["envoy"],
-            "args": [
-                "-c",
-                f"{ROUTER_DIR}/{BOOTSTRAP_FILE}",
-                # Each worker has connections of its own; Envoy's default is one a CPU of the node.
-                "--concurrency",
-                "2",
-                "--disable-hot-restart",
-                # A listener that goes closes each connection after the next answer, and all in the end.
-                "--drain-strategy",
-                "immediate",
-                "--drain-time-s",
-                str(settings.drain_seconds),
-                "--log-level",
-                "warning",
-            ],
+            "args": ["-c", f"{ROUTER_DIR}/{BOOTSTRAP_FILE}", *envoy_arguments(settings.drain_seconds)],
             "ports": [{"name": "admin", "containerPort": ROUTER_ADMIN_PORT, "protocol": "TCP"}],
             "readinessProbe": {**ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},
             # A drain ends in time for this; one that nobody follows up is mended by it.

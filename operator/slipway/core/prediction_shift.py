@@ -1,0 +1,121 @@
+"""Whether a canary's answers are spread over the bins as the stable revision's are in the same time.
+
+Both revisions get the same traffic, so that a change of season or of clients moves both. Looks have different
+shares of traffic, so stable's answers are weighted by the canary's in each look: what is compared is what
+stable would have answered to the canary's traffic. The index and its noise are those of
+:mod:`slipway.core.monitoring.drift`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from slipway.api.rollout import MAX_BINS, MAX_LOOKS, PredictionStatus
+from slipway.bins import OTHER
+from slipway.core.monitoring.drift import PSEUDO_COUNT, DriftLimits, FeatureDrift, Reference, compare
+
+#: Answers that each revision needs; below, nothing is said.
+MINIMUM_ANSWERS = 1000
+#: Chance that a rollout of a canary that answers like stable ever shows a shift.
+SIGNIFICANCE = 0.001
+#: Standard deviations by which a shift has to stay below the limit before it is ruled out: a chance of 0.1%.
+_RULED_OUT = 3.09
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far one output's answers are apart.
+
+    Attributes:
+        output: its name.
+        drift: the figures; ``reference_rows`` are stable's answers, as many as their weights are worth.
+        limit: the index beyond its noise that is too much.
+    """
+
+    output: str
+    drift: FeatureDrift
+    limit: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether both revisions gave enough answers."""
+        return min(self.drift.rows, self.drift.reference_rows) >= MINIMUM_ANSWERS
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the limit is exceeded, and not by chance."""
+        return self.drift.severity is not None
+
+    @property
+    def is_ruled_out(self) -> bool:
+        """Whether a shift as large as the limit would have shown.
+
+        The index over its scale is about a noncentral chi-square variable, whose variance is
+        2(bins − 1) + 4·noncentrality.
+        """
+        if not self.is_known:
+            return False
+        scale = 1.0 / self.drift.rows + 1.0 / self.drift.reference_rows
+        deviation = scale * math.sqrt(2.0 * self.drift.noise / scale + 4.0 * self.limit / scale)
+        return self.drift.excess + _RULED_OUT * deviation <= self.limit
+
+
+def shifts(looks: Sequence[Sequence[PredictionStatus]], limit: float) -> list[Shift]:
+    """The shift of each output over all looks, the furthest first.
+
+    Args:
+        looks: what each look counted; one that counts other bins than the last is left out.
+        limit: population stability index beyond its noise that is too much.
+    """
+    outputs = [one.output for one in looks[-1]] if looks else []
+    found = [
+        Shift(output, _drift(output, [one for look in looks for one in look], limit, len(outputs)), limit)
+        for output in outputs
+    ]
+    return sorted(found, key=lambda one: (not one.is_beyond, -one.drift.excess, one.output))
+
+
+def common_bins(
+    canary: Mapping[str, int], stable: Mapping[str, int]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Counts in the bins that both have, in one order; None where they cannot be compared.
+
+    A category that only one of the profiles names is counted as other by both. Intervals between other edges
+    cannot be brought together.
+    """
+    names = sorted(canary.keys() & stable.keys())
+    if canary.keys() != stable.keys() and OTHER not in names:
+        return None
+    kept = [name for name in names if name != OTHER][: MAX_BINS - 1]
+    found = []
+    for counts in (canary, stable):
+        inside = [counts[name] for name in kept]
+        found.append((*inside, sum(counts.values()) - sum(inside)))
+    return found[0], found[1]
+
+
+def _drift(output: str, counted: Sequence[PredictionStatus], limit: float, outputs: int) -> FeatureDrift:
+    mine = [one for one in counted if one.output == output]
+    bins = len(mine[-1].canary)
+    # Without answers on both sides there is nothing to compare.
+    mine = [one for one in mine if len(one.canary) == bins and any(one.canary) and any(one.stable)]
+    answers = sum(sum(one.canary) for one in mine)
+    if not answers:
+        return FeatureDrift(output, 0, 0)
+    expected, variance = [0.0] * bins, 0.0
+    for one in mine:
+        weight, rows = sum(one.canary) / answers, sum(one.stable)
+        variance += weight * weight / rows
+        for place, count in enumerate(one.stable):
+            expected[place] += weight * count / rows
+    seen = [sum(one.canary[place] for one in mine) for place in range(bins)]
+    # A bin that nobody's answers fall into tells nothing, and would count as noise.
+    used = [place for place in range(bins) if seen[place] or expected[place]]
+    rows_worth = 1.0 / variance
+    whole = rows_worth + PSEUDO_COUNT * len(used)
+    shares = {str(place): (rows_worth * expected[place] + PSEUDO_COUNT) / whole for place in used}
+    limits = DriftLimits(limit, math.inf, SIGNIFICANCE, MINIMUM_ANSWERS, MINIMUM_ANSWERS)
+    counts = {str(place): float(seen[place]) for place in used}
+    return compare(output, counts, Reference(shares, rows_worth), limits, outputs * MAX_LOOKS)

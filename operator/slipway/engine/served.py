@@ -1,0 +1,185 @@
+"""What both revisions' own pods counted since a rollout's last look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from slipway.contract import ADMIN_PORT
+from slipway.core.monitoring import counting, series
+from slipway.core.monitoring.series import Series, Values
+from slipway.core.observed import (
+    Fault,
+    Kind,
+    Manifest,
+    ServedCount,
+    Traffic,
+    is_ready,
+    revision_of_object,
+    timestamp,
+)
+from slipway.core.resource import Resource
+from slipway.engine.store import Key, Store
+
+#: A pod that could not be read is not asked again before.
+AGAIN = timedelta(seconds=10)
+
+_Arm = counting.Tally[Series]
+
+
+@dataclass
+class _Count:
+    """Of one rollout: counting begins anew whenever traffic is split in another way."""
+
+    split: object
+    arms: dict[str, _Arm]
+    read_at: datetime
+    looked: str | None
+    #: Totals at the look that status remembers, and what was told last: the base of the next look, once
+    #: status holds that one.
+    since: Mapping[str, Values]
+    told: Mapping[str, Values]
+
+
+class Served:
+    """Reads the pods of rollouts whose gates ask for what routers do not see. All of it can be had again."""
+
+    def __init__(
+        self,
+        store: Store,
+        read_pod: Callable[[str], Awaitable[Values | None]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """
+        Args:
+            store: what the cluster holds.
+            read_pod: reads the pod whose admin port is ``host:port``; None where it cannot be read.
+            clock: tells the time, with a time zone.
+        """
+        self._store = store
+        self._read = read_pod
+        self._clock = clock
+        self._counts: dict[Key, _Count] = {}
+        #: When pods could not be read last.
+        self._failed: dict[Key, datetime] = {}
+
+    async def count(self, resource: Resource, traffic: Traffic | None) -> Traffic | None:
+        """The traffic with what the pods counted since the last look, where a look is due.
+
+        Without it where no gate asks for it, or where any ready pod of either revision could not be read.
+        """
+        key = Key(resource.owner.namespace, resource.owner.name)
+        status, spec = resource.status, resource.spec
+        rollout = status.rollout
+        if (
+            traffic is None
+            or isinstance(spec, Fault)
+            or rollout is None
+            or status.canary is None
+            or status.stable is None
+            or not any(gate.is_counted_by_pods for gate in spec.rollout.analysis.gates)
+        ):
+            self._counts.pop(key, None)
+            self._failed.pop(key, None)
+            return traffic
+        revisions = (status.canary.revision, status.stable.revision)
+        split = (rollout.id, traffic.weights, traffic.reached, revisions)
+        count = self._counts.get(key)
+        looked = rollout.lookedAt
+        if count is not None and count.split == split:
+            if count.looked != looked:
+                count.looked, count.since = looked, count.told
+            due = timestamp(looked or rollout.startedAt) or self._clock()
+            if self._clock() < due + timedelta(seconds=spec.rollout.analysis.intervalSeconds):
+                return traffic
+        elif len(traffic.weights) != 1:
+            self._counts.pop(key, None)
+            return traffic
+        now = self._clock()
+        if key in self._failed and now < self._failed[key] + AGAIN:
+            return traffic
+        found = {revision: self._pods(key, revision) for revision in revisions}
+        if not all(found.values()):
+            return traffic
+        read = {revision: await self._all(pods) for revision, pods in found.items()}
+        canary, stable = (read[revision] for revision in revisions)
+        if canary is None or stable is None:
+            self._failed[key] = now
+            return traffic
+        self._failed.pop(key, None)
+        if count is None or count.split != split:
+            arms = {revisions[0]: counting.begin(canary), revisions[1]: counting.begin(stable)}
+            totals = {revision: arm.totals for revision, arm in arms.items()}
+            self._counts[key] = _Count(split, arms, now, looked, totals, totals)
+            return traffic
+        for revision, scrapes in ((revisions[0], canary), (revisions[1], stable)):
+            count.arms[revision] = _added(count.arms[revision], scrapes, found[revision], count.read_at)
+        count.read_at = now
+        count.told = {revision: arm.totals for revision, arm in count.arms.items()}
+        told = [_since(count.told[revision], count.since[revision]) for revision in revisions]
+        return replace(traffic, canary_served=told[0], stable_served=told[1])
+
+    def _pods(self, key: Key, revision: str) -> list[Manifest]:
+        """Ready pods of a revision."""
+        return [
+            child
+            for child in self._store.children(key)
+            if child["kind"] == Kind.POD
+            and revision_of_object(child) == revision
+            and is_ready(child)
+            and (child.get("status") or {}).get("podIP")
+        ]
+
+    async def _all(self, pods: Sequence[Manifest]) -> dict[str, Values] | None:
+        """By run; None where any pod could not be read."""
+        read = await asyncio.gather(*(self._read(f"{pod['status']['podIP']}:{ADMIN_PORT}") for pod in pods))
+        found = {_run(pod): values for pod, values in zip(pods, read, strict=True) if values is not None}
+        return found if len(found) == len(pods) else None
+
+
+def _added(arm: _Arm, scrapes: Mapping[str, Values], pods: Sequence[Manifest], read_at: datetime) -> _Arm:
+    """With what the pods show now. One that was there before but not read says nothing of the time since."""
+    began = {_run(pod): _began(pod) for pod in pods}
+    late = {run for run in scrapes.keys() - arm.last.keys() if began[run] < read_at}
+    known = replace(arm, last={**arm.last, **{run: scrapes[run] for run in late}})
+    return known.add(scrapes)
+
+
+def _run(pod: Manifest) -> str:
+    """Names one life of a pod's counters."""
+    restarts = sum(
+        int(found.get("restartCount", 0)) for found in pod["status"].get("containerStatuses") or ()
+    )
+    return f"{pod['metadata']['uid']}/{restarts}"
+
+
+def _began(pod: Manifest) -> datetime:
+    """When the newest of its containers started."""
+    running = [
+        (found.get("state") or {}).get("running") or {}
+        for found in pod["status"].get("containerStatuses") or ()
+    ]
+    times = [timestamp(found.get("startedAt")) for found in running]
+    begun = [found for found in times if found is not None]
+    return max(begun) if begun else _created(pod)
+
+
+def _created(pod: Manifest) -> datetime:
+    found = timestamp(pod["status"].get("startTime") or pod["metadata"].get("creationTimestamp"))
+    if found is None:
+        raise ValueError(f"pod {pod['metadata']['name']} has no start")
+    return found
+
+
+def _since(now: Values, before: Values) -> ServedCount:
+    counted = {name: total - before.get(name, 0.0) for name, total in now.items()}
+    return ServedCount(
+        requests=int(series.requests(counted)),
+        violations=int(series.violations(counted)),
+        predictions={
+            output: {bin_: int(count) for bin_, count in bins.items()}
+            for output, bins in series.predictions(counted).items()
+        },
+    )
