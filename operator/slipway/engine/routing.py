@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from slipway.api.reasons import Reason
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_pods
-from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready
+from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready, observe
 from slipway.core.resource import Resource, read
 from slipway.core.router.build import ROUTES_MAP, RouterSettings, is_router, router_objects, told
 from slipway.core.router.config import admit
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the routers: while they follow, while a rollout goes on, and at rest.
 FOLLOWING, ROLLING, RESTING = 0.05, 2.0, 30.0
+#: While a canary has ready pods that they do not know yet.
+AWAITING = 0.3
 #: A router that does not follow by then will not do so within moments.
 SOON = timedelta(seconds=5)
 #: How long a router that was made to look may take before it is made to look again; then twice as long.
@@ -118,7 +120,7 @@ class Routers:
             await self._writer.delete(_objects(children))
             here.told = {}
         self._tell(here, resources)
-        return Outcome(requeue_after=self._patience(here, routes, wanted), failed=bool(faults))
+        return Outcome(requeue_after=self._patience(key, here, routes, wanted), failed=bool(faults))
 
     def is_blind(self, namespace: str) -> bool:
         """Whether there are routers that were not looked at yet: nothing can be decided then."""
@@ -165,7 +167,7 @@ class Routers:
         manifest = self._store.resource(key)
         wanted = routes_of([read(manifest)]) if manifest is not None else ()
         known = here.told.get(key.name) if here is not None else None
-        if (wanted[0] if wanted else None) != known:
+        if (wanted[0] if wanted else None) != known or (here is not None and self._awaits(here, key)):
             self._changed(Key(key.namespace, ""))
 
     def _here(self, namespace: str) -> _Namespace:
@@ -267,7 +269,7 @@ class Routers:
                     here.seen[name] = found
                     self._changed(Key(resource.owner.namespace, name))
 
-    def _patience(self, here: _Namespace, routes: list[Route], wanted: list[Route]) -> float | None:
+    def _patience(self, key: Key, here: _Namespace, routes: list[Route], wanted: list[Route]) -> float | None:
         if not routes:
             return None
         if not here.routers:
@@ -275,7 +277,22 @@ class Routers:
         if routes != wanted or not all(self._all_do(here, route) for route in routes):
             lately = bool(here.asked) and self._clock() - min(here.asked.values()) < SOON
             return FOLLOWING if lately else ROLLING
+        if any(self._awaits(here, Key(key.namespace, route.name)) for route in routes):
+            return AWAITING
         return ROLLING if any(route.canary is not None for route in routes) else RESTING
+
+    def _awaits(self, here: _Namespace, key: Key) -> bool:
+        """Whether a canary has ready pods that a router does not find well yet."""
+        route = here.told.get(key.name)
+        if route is None or route.canary is None or not here.routers:
+            return False
+        revision = route.canary.revision
+        ready = sum(
+            is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+            for pod in observe(self._store.children(key)).pods(revision)
+        )
+        arms = (state.arms.get((key.name, revision)) for state in here.states.values())
+        return ready > min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=ready)
 
 
 def _told(children: Iterable[Manifest]) -> tuple[Route, ...]:
