@@ -61,8 +61,8 @@ async def measure(stage: Stage) -> Changes:
 async def _arrive(stage: Stage, stable: Pods, canary: Pods) -> list[float]:
     async with naming() as names:
         names.addresses["stable"] = ["127.0.0.1"]
-        arms = (replace(pods.arm, host=pods.arm.revision) for pods in (stable, canary))
-        route = Route("model", *free_ports(1), *arms, weight=50)
+        arms = [replace(pods.arm, host=pods.arm.revision) for pods in (stable, canary)]
+        route = Route("model", free_ports(1)[0], arms[0], arms[1], weight=50)
         arrivals = []
         async with stage.router([route], names.resolver()) as router:
             connection = await connect(route.listener)
