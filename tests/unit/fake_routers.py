@@ -23,6 +23,7 @@ class RouterPods:
         requests_per_second: that reach each ModelDeployment with a route.
         error_rate: share of a revision's answers that are errors, by its name.
         share: percent that goes to canaries whatever their weight, or None.
+        knows: whether they find a revision's ready pods well, by its name.
         deaf: names of pods that take up nothing new.
         mute: names of pods that cannot be read.
         violation_rate: share of a revision's requests that break its contract, by its name.
@@ -39,6 +40,7 @@ class RouterPods:
         self.violation_rate: Callable[[str], float] = lambda _: 0.0
         self.answers: Callable[[str], dict[str, float]] = lambda _: {"0": 0.9, "1": 0.1}
         self.silent = False
+        self.knows: Callable[[str], bool] = lambda _: True
         self.deaf: set[str] = set()
         self.mute: set[str] = set()
         self.weights: list[int] = []
@@ -60,7 +62,7 @@ class RouterPods:
                 (route.name, arm.revision): ArmState(
                     counters=_counters(self._counted[name, route.name, arm.revision]),
                     pods=self._ready(arm.revision),
-                    healthy_pods=self._ready(arm.revision),
+                    healthy_pods=self._ready(arm.revision) if self.knows(arm.revision) else 0,
                     shadow=_counters(self._copied[name, route.name, arm.revision]),
                 )
                 for route in routes

@@ -298,7 +298,7 @@ def test_grafanas_sidecar_finds_every_dashboard() -> None:
 
 def test_routers_are_scraped_with_the_labels_that_counts_need() -> None:
     monitor = find(render_beside_prometheus(), "PodMonitor", "slipway-routers")["spec"]
-    assert monitor["selector"]["matchLabels"].items() <= router_labels().items()
+    assert monitor["selector"]["matchLabels"].items() <= names.router_labels().items()
     assert monitor["podMetricsEndpoints"][0]["path"] == "/stats/prometheus"
 
 

@@ -198,6 +198,6 @@ def _predictions(canary: ServedCount, stable: ServedCount) -> tuple[PredictionSt
 
 
 def _arm(resource: Resource, revision: str) -> Arm:
-    service = names.revision_object(resource.owner.name, revision)
-    host = f"{service}.{resource.owner.namespace}.svc"
+    # A router is in the same namespace. A name with dots in it would be looked for in two other places first.
+    host = names.revision_object(resource.owner.name, revision)
     return Arm(revision=revision, host=host, port=HTTP_PORT, grpc_port=GRPC_PORT)

@@ -13,7 +13,7 @@ from slipway.api.reasons import Reason
 from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_pods
-from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready
+from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready, observe
 from slipway.core.resource import Resource, read
 from slipway.core.router.build import RouterSettings, is_router, router_objects, routes_map, told
 from slipway.core.router.config import admit
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the routers: while they follow, while a rollout goes on, and at rest.
 FOLLOWING, ROLLING, RESTING = 0.05, 2.0, 30.0
+#: While a canary has ready pods that they do not know yet.
+AWAITING = 0.3
 #: A router that does not follow by then will not do so within moments.
 SOON = timedelta(seconds=5)
 #: How long a router that was made to look may take before it is made to look again; then twice as long.
@@ -150,7 +152,7 @@ class Routers:
         self._tell(resources)
         if not routes and not self._store.children(key):
             del self._groups[key]
-        return Outcome(requeue_after=self._patience(here, routes, wanted), failed=bool(faults))
+        return Outcome(requeue_after=self._patience(key, here, routes, wanted), failed=bool(faults))
 
     def is_blind(self, key: Key) -> bool:
         """Whether there are routers that were not looked at yet: nothing can be decided then."""
@@ -171,15 +173,14 @@ class Routers:
         traffic = self._done(resource)
         if traffic is None:
             return None
-        groups = self._serving(resource)
-        states = {name: state for here in groups for name, state in here.states.items()}
-        routers = tuple(name for here in groups for name in here.routers)
-        canary, stable = self._model(resource.owner).tally.count(resource, states, routers, traffic)
+        states = {name: state for here in self._serving(resource) for name, state in here.states.items()}
+        tally = self._model(resource.owner).tally
+        canary, stable = tally.count(resource, states, self.names(resource), traffic)
         return replace(traffic, canary=canary, stable=stable)
 
     def names(self, resource: Resource) -> tuple[str, ...]:
         """Pods of a ModelDeployment's routers that are ready and stay."""
-        return self._here(resource.owner.namespace).routers
+        return tuple(name for here in self._serving(resource) for name in here.routers)
 
     def free_port(self, resource: Resource) -> int | None:
         """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left.
@@ -205,7 +206,7 @@ class Routers:
             asked = [resource] if resource is not None and self._belongs(resource, group) else []
             wanted = next(iter(routes_of(asked)), None)
             known = self._groups[group].told.get(key.name) if group in self._groups else None
-            if wanted != known:
+            if wanted != known or self._awaits(group, key):
                 self._changed(group)
 
     def _model(self, owner: Owner) -> _Model:
@@ -347,7 +348,7 @@ class Routers:
                 model.seen = found
                 self._changed(Key(resource.owner.namespace, resource.owner.name))
 
-    def _patience(self, here: _Group, routes: list[Route], wanted: list[Route]) -> float | None:
+    def _patience(self, key: Key, here: _Group, routes: list[Route], wanted: list[Route]) -> float | None:
         if not routes:
             return None
         if not here.routers:
@@ -355,7 +356,23 @@ class Routers:
         if routes != wanted or not all(self._all_do(here, route) for route in routes):
             lately = bool(here.asked) and self._clock() - min(here.asked.values()) < SOON
             return FOLLOWING if lately else ROLLING
+        if any(self._awaits(key, Key(key.namespace, route.name)) for route in routes):
+            return AWAITING
         return ROLLING if any(route.canary is not None for route in routes) else RESTING
+
+    def _awaits(self, group: Key, key: Key) -> bool:
+        """Whether a canary has ready pods that one of these routers does not find well yet."""
+        here = self._groups.get(group, _Group())
+        route = here.told.get(key.name)
+        if route is None or route.canary is None or not here.routers:
+            return False
+        revision = route.canary.revision
+        ready = sum(
+            is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+            for pod in observe(self._store.children(key)).pods(revision)
+        )
+        arms = (state.arms.get((key.name, revision)) for state in here.states.values())
+        return ready > min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=ready)
 
 
 def _groups_of(key: Key) -> tuple[Key, Key]:

