@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from e2e.tests.schema_breach_table import BREACHES, of_job
 from e2e.tests.schema_card_table import CARD
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_inputs_table import INPUTS
@@ -402,4 +403,17 @@ STATUS = [
     text("status.url", 1024),
 ]
 
-CASES = [*METADATA, *MODEL, *POD, *SCALING, *INPUTS, *MONITORING, *CARD, *ROLLOUT, *TRAFFIC, *STATUS]
+CASES = [
+    *METADATA,
+    *MODEL,
+    *POD,
+    *SCALING,
+    *INPUTS,
+    *MONITORING,
+    *BREACHES,
+    *of_job(POD, RUNTIME),
+    *CARD,
+    *ROLLOUT,
+    *TRAFFIC,
+    *STATUS,
+]

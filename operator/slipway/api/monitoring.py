@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import Block, HeaderName, SecretRef, rule, string
+from slipway.api.breach import OnBreach
 from slipway.api.rollout import Share
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
@@ -208,6 +209,10 @@ class Monitoring(Block):
         ),
     )
     performance: Performance | None = Field(default=None, description="How often the model is right.")
+    onBreach: OnBreach | None = Field(
+        default=None,
+        description="What follows when a condition turns bad; without it, alerts. Restarts no pod.",
+    )
     slos: Slos | None = Field(
         default=None,
         description=(

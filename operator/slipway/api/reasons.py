@@ -92,6 +92,7 @@ class Reason(StrEnum):
     TOO_SMALL_GROUPS = "TooSmallGroups"
     INCONCLUSIVE = "Inconclusive"
     COUNTERS_UNAVAILABLE = "CountersUnavailable"
+    JOB_CREATED = "JobCreated"
     # The resource and its children
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
@@ -253,6 +254,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.COUNTERS_UNAVAILABLE: Explanation(
         "No pod of the stable version could be read for a while, so that nothing is known of it.",
         "Look at the pods, and at NetworkPolicies that keep the operator from their port 8081.",
+    ),
+    Reason.JOB_CREATED: Explanation(
+        "Something is bad, and spec.monitoring.onBreach has a Job do something about it.",
+        "Look at the Job that the message names.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

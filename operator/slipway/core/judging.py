@@ -16,6 +16,7 @@ from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import (
     MAX_FEATURES,
     MAX_PERCENT,
+    EpisodeStatus,
     FeatureStatus,
     MonitoringStatus,
     VerdictStatus,
@@ -95,11 +96,13 @@ class Window:
         counts: by series.
         since: when it begins.
         whole: whether it is as long as it should be; not so soon after counting began.
+        seconds: how long it should be.
     """
 
     counts: Values
     since: datetime
     whole: bool
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,7 @@ class Finding:
 
     Attributes:
         verdict: what is said.
-        since: nothing from before was counted.
-        whole: whether its window is.
+        window: of which it is said.
         percent: the worst figure in percent of its limit, or None.
         features: that drifted, the furthest first.
         comparisons: of data quality, those that share the confidence.
@@ -138,8 +140,7 @@ class Finding:
     """
 
     verdict: Verdict
-    since: datetime
-    whole: bool
+    window: Window
     percent: float | None = None
     features: tuple[FeatureDrift, ...] = ()
     comparisons: int = 0
@@ -230,7 +231,9 @@ def blind(conditions: Mapping[Condition, datetime], version: str, since: datetim
     words = f"no pod of version {version} could be read since {_text(since)}"
     return {
         condition: Finding(
-            say(condition, Status.UNKNOWN, Why.COUNTERS_UNAVAILABLE, [words]), counted, whole=True, again=True
+            say(condition, Status.UNKNOWN, Why.COUNTERS_UNAVAILABLE, [words]),
+            Window({}, counted, whole=True, seconds=0.0),
+            again=True,
         )
         for condition, counted in conditions.items()
     }
@@ -261,7 +264,7 @@ def settle(
         finding, old = findings.get(condition), standing.get(condition.value)
         if finding is not None:
             stands = old is not None and _stands(old, finding, looked, same_spec)
-            kept.append(old if old is not None and stands else _said(finding, looked))
+            kept.append(old if old is not None and stands else _said(finding, looked, old))
     if not kept:
         return None
     return MonitoringStatus(version=version, observedGeneration=generation, verdicts=tuple(kept))
@@ -269,7 +272,7 @@ def settle(
 
 def _stands(old: VerdictStatus, finding: Finding, looked: datetime, same_spec: bool) -> bool:
     verdict = finding.verdict
-    if old.status != verdict.status.value and verdict.reason in _WAITING and not finding.whole:
+    if old.status != verdict.status.value and verdict.reason in _WAITING and not finding.window.whole:
         return True
     if not same_spec:
         return False
@@ -285,7 +288,7 @@ def _stands(old: VerdictStatus, finding: Finding, looked: datetime, same_spec: b
     return abs(percent - old.percentOfLimit) < MATERIAL_PERCENT
 
 
-def _said(finding: Finding, looked: datetime) -> VerdictStatus:
+def _said(finding: Finding, looked: datetime, old: VerdictStatus | None) -> VerdictStatus:
     verdict = finding.verdict
     return VerdictStatus(
         type=verdict.condition.value,
@@ -293,8 +296,9 @@ def _said(finding: Finding, looked: datetime) -> VerdictStatus:
         reason=verdict.reason.value,
         message=verdict.message,
         judgedAt=_text(looked),
-        countedSince=_text(finding.since),
+        countedSince=_text(finding.window.since),
         percentOfLimit=_percent(finding),
+        episode=_episode(old.episode if old is not None else None, finding, looked),
         features=tuple(
             FeatureStatus(
                 name=one.feature[:253],
@@ -305,6 +309,22 @@ def _said(finding: Finding, looked: datetime) -> VerdictStatus:
             for one in finding.features[:MAX_FEATURES]
         ),
     )
+
+
+def _episode(before: EpisodeStatus | None, finding: Finding, looked: datetime) -> EpisodeStatus | None:
+    """The same one while less than a window was good: two windows that overlap tell of the same rows."""
+    verdict = finding.verdict
+    if verdict.is_breach:
+        if before is not None and (before.endedAt is None or _lately(before.endedAt, finding, looked)):
+            return before.model_copy(update={"endedAt": None})
+        return EpisodeStatus(startedAt=_text(looked))
+    if before is not None and before.endedAt is None and verdict.status is not Status.UNKNOWN:
+        return before.model_copy(update={"endedAt": _text(looked)})
+    return before
+
+
+def _lately(ended: str, finding: Finding, looked: datetime) -> bool:
+    return (looked - datetime.fromisoformat(ended)).total_seconds() < finding.window.seconds
 
 
 def _percent(finding: Finding) -> int | None:
@@ -318,7 +338,7 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
         if evidence.yesterday is None and references:
             words = f"nothing is known of this hour yesterday: counts go back to {_text(window.since)}"
             verdict = say(Condition.DRIFT, Status.UNKNOWN, Why.NO_REFERENCE, [words])
-            return Finding(verdict, window.since, whole=False)
+            return Finding(verdict, replace(window, whole=False))
         before = series.feature_windows(evidence.yesterday or {})
         references = {name: reference_of(counts) for name, counts in before.items()}
     # A feature that nothing was counted of has too few rows; it is not left out.
@@ -329,7 +349,7 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
         percent = _counted(min(one.rows for one in features), asked.drift.minimum_rows)
     else:
         percent = 100.0 * max((one.excess for one in features), default=0.0) / asked.drift.warning
-    return Finding(verdict, window.since, window.whole, percent, drifted)
+    return Finding(verdict, window, percent, drifted)
 
 
 def _quality(asked: Asked, evidence: Evidence) -> Finding:
@@ -342,7 +362,7 @@ def _quality(asked: Asked, evidence: Evidence) -> Finding:
     else:
         percent = max(map(_of_ratio, ratios), default=0.0)
     count = comparisons(features, asked.quality)
-    return Finding(verdict, window.since, window.whole, percent, comparisons=count)
+    return Finding(verdict, window, percent, comparisons=count)
 
 
 def _counted(rows: float, needed: float) -> float:
@@ -362,7 +382,7 @@ def _performance(asked: Asked, window: Window) -> Finding:
         percent = min(_counted(one.share.rows, one.objective.minimum_labels) for one in measured)
     else:
         percent = max(map(_of_objective, measured))
-    return Finding(verdict, window.since, window.whole, percent)
+    return Finding(verdict, window, percent)
 
 
 def _of_objective(one: Measurement) -> float:
@@ -378,7 +398,7 @@ def _unfairness(asked: Asked, window: Window) -> Finding:
         percent = _counted(least, asked.fairness.minimum_group_rows)
     else:
         percent = max(map(_of_gap, gaps))
-    return Finding(verdict, window.since, window.whole, percent)
+    return Finding(verdict, window, percent)
 
 
 def attributes_of(asked: Asked, counts: Values) -> list[Attribute]:

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     POD = "Pod"
     ENDPOINT_SLICE = "EndpointSlice"
     CONFIG_MAP = "ConfigMap"
+    JOB = "Job"
 
 
 @dataclass(frozen=True)

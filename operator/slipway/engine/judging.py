@@ -297,8 +297,9 @@ def _window(marks: tuple[Mark[Series], ...], seconds: float, now: datetime) -> W
     at = now.timestamp()
     found = increase(marks, max(at - seconds, marks[0].at), at)
     if found is None:
-        return Window(dict.fromkeys(marks[-1].totals, 0.0), now, whole=False)
-    return Window(found.counts, now - timedelta(seconds=found.seconds), whole=marks[0].at <= at - seconds)
+        return Window(dict.fromkeys(marks[-1].totals, 0.0), now, whole=False, seconds=seconds)
+    since, whole = now - timedelta(seconds=found.seconds), marks[0].at <= at - seconds
+    return Window(found.counts, since, whole, seconds)
 
 
 def _conditions(asked: Asked, before: MonitoringStatus | None, found: _Watched) -> dict[Condition, datetime]:

@@ -36,6 +36,7 @@ RESOURCES: Mapping[str, ApiResource] = {
     Kind.POD: ApiResource("", "v1", "pods"),
     Kind.ENDPOINT_SLICE: ApiResource("discovery.k8s.io", "v1", "endpointslices"),
     Kind.CONFIG_MAP: ApiResource("", "v1", "configmaps"),
+    Kind.JOB: ApiResource("batch", "v1", "jobs"),
 }
 
 
