@@ -55,7 +55,7 @@ DAY_SECONDS = 86_400.0
 CONFIDENCE = 0.95
 #: New numbers of a verdict are written after so long, if they are others by so many percent of a limit.
 QUIET = timedelta(minutes=10)
-MATERIAL_PERCENT = 25
+MATERIAL_PERCENT = 50
 #: Nothing is known any more of pods that did not answer for so long.
 BLIND = timedelta(minutes=5)
 _WAITING = frozenset({Why.TOO_FEW_ROWS, Why.TOO_FEW_LABELS, Why.TOO_SMALL_GROUPS, Why.NO_REFERENCE})
@@ -95,13 +95,11 @@ class Window:
     Attributes:
         counts: by series.
         since: when it begins.
-        whole: whether it is as long as it should be; not so soon after counting began.
         seconds: how long it should be.
     """
 
     counts: Values
     since: datetime
-    whole: bool
     seconds: float
 
 
@@ -137,6 +135,7 @@ class Finding:
         features: that drifted, the furthest first.
         comparisons: of data quality, those that share the confidence.
         again: whether the look before said the same.
+        known: when a look last had enough to say something; before there was one, when looking began.
     """
 
     verdict: Verdict
@@ -145,6 +144,12 @@ class Finding:
     features: tuple[FeatureDrift, ...] = ()
     comparisons: int = 0
     again: bool = False
+    known: datetime | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is too little to say anything."""
+        return self.verdict.reason in _WAITING
 
 
 Findings = Mapping[Condition, Finding]
@@ -232,8 +237,7 @@ def blind(conditions: Mapping[Condition, datetime], version: str, since: datetim
     return {
         condition: Finding(
             say(condition, Status.UNKNOWN, Why.COUNTERS_UNAVAILABLE, [words]),
-            Window({}, counted, whole=True, seconds=0.0),
-            again=True,
+            Window({}, counted, seconds=0.0),
         )
         for condition, counted in conditions.items()
     }
@@ -244,9 +248,9 @@ def settle(
 ) -> MonitoringStatus | None:
     """What status should say: what it says already, unless a finding is worth a write.
 
-    It is where a condition turned, which two looks in a row have to agree on, and where a figure moved a
-    quarter of its limit in no less than ten minutes. A verdict that an operator found before it was restarted
-    stands until enough was counted anew, or a whole window went by without.
+    It is where a condition turned, which two looks in a row have to agree on, and where a figure moved by
+    half of its limit in no less than ten minutes. Where too little is counted to say anything, as after
+    the operator was restarted, what was found before stands until a whole window went by so.
 
     Args:
         before: what it says.
@@ -272,7 +276,7 @@ def settle(
 
 def _stands(old: VerdictStatus, finding: Finding, looked: datetime, same_spec: bool) -> bool:
     verdict = finding.verdict
-    if old.status != verdict.status.value and verdict.reason in _WAITING and not finding.window.whole:
+    if old.status != verdict.status.value and finding.waits and _knew_lately(finding, looked):
         return True
     if not same_spec:
         return False
@@ -286,6 +290,11 @@ def _stands(old: VerdictStatus, finding: Finding, looked: datetime, same_spec: b
     if percent is None or old.percentOfLimit is None:
         return percent is None and old.percentOfLimit is None
     return abs(percent - old.percentOfLimit) < MATERIAL_PERCENT
+
+
+def _knew_lately(finding: Finding, looked: datetime) -> bool:
+    known = finding.known
+    return known is not None and (looked - known).total_seconds() < finding.window.seconds
 
 
 def _said(finding: Finding, looked: datetime, old: VerdictStatus | None) -> VerdictStatus:
@@ -338,7 +347,7 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
         if evidence.yesterday is None and references:
             words = f"nothing is known of this hour yesterday: counts go back to {_text(window.since)}"
             verdict = say(Condition.DRIFT, Status.UNKNOWN, Why.NO_REFERENCE, [words])
-            return Finding(verdict, replace(window, whole=False))
+            return Finding(verdict, replace(window, seconds=DAY_SECONDS + window.seconds))
         before = series.feature_windows(evidence.yesterday or {})
         references = {name: reference_of(counts) for name, counts in before.items()}
     # A feature that nothing was counted of has too few rows; it is not left out.
@@ -415,15 +424,15 @@ def _of_gap(gap: Gap) -> float:
     return float(MAX_PERCENT) if gap.value else 0.0
 
 
-def repeated(findings: Findings, before: Findings) -> Findings:
-    """Findings that know whether the look before said the same."""
-    return {
-        condition: replace(
-            finding,
-            again=condition in before and before[condition].verdict.status is finding.verdict.status,
-        )
-        for condition, finding in findings.items()
-    }
+def repeated(findings: Findings, before: Findings, looked: datetime, began: datetime) -> Findings:
+    """Findings that know of the looks before: whether the last said the same, and when one last knew."""
+    found = {}
+    for condition, finding in findings.items():
+        last = before.get(condition)
+        known = looked if not finding.waits else (last.known if last is not None else began)
+        again = last is not None and last.verdict.status is finding.verdict.status
+        found[condition] = replace(finding, again=again, known=known)
+    return found
 
 
 def _text(moment: datetime) -> str:

@@ -192,7 +192,8 @@ class Judge:
             findings = judging.blind(since, found.version, found.answered)
         else:
             return
-        found.findings, found.looked = judging.repeated(findings, found.findings), now
+        found.findings = judging.repeated(findings, found.findings, now, found.began)
+        found.looked = now
         if self.monitoring(resource) != resource.status.monitoring:
             self._changed(key)
 
@@ -297,9 +298,8 @@ def _window(marks: tuple[Mark[Series], ...], seconds: float, now: datetime) -> W
     at = now.timestamp()
     found = increase(marks, max(at - seconds, marks[0].at), at)
     if found is None:
-        return Window(dict.fromkeys(marks[-1].totals, 0.0), now, whole=False, seconds=seconds)
-    since, whole = now - timedelta(seconds=found.seconds), marks[0].at <= at - seconds
-    return Window(found.counts, since, whole, seconds)
+        return Window(dict.fromkeys(marks[-1].totals, 0.0), now, seconds)
+    return Window(found.counts, now - timedelta(seconds=found.seconds), seconds)
 
 
 def _conditions(asked: Asked, before: MonitoringStatus | None, found: _Watched) -> dict[Condition, datetime]:
