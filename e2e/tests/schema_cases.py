@@ -79,6 +79,7 @@ EXAMPLE: dict[str, Any] = {
                     {"metric": "Accuracy", "minimum": "82%", "minimumLabels": 500},
                 ],
             },
+            "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
             "onBreach": {
                 "action": "Job",
                 "conditions": ["Drift", "Performance"],
@@ -174,6 +175,7 @@ EXAMPLE: dict[str, Any] = {
                     },
                     {"name": "answers", "type": "PredictionShift", "maxPSI": "0.1", "dryRun": False},
                 ],
+                "prometheus": {"address": "http://prometheus.monitoring:9090", "consecutiveErrorLimit": 2},
             },
         },
         "traffic": {
@@ -239,6 +241,7 @@ EXAMPLE: dict[str, Any] = {
             "stableReplicas": 1,
             "lookedAt": "2026-01-02T03:04:05Z",
             "countedAt": "2026-01-02T03:04:05Z",
+            "evidenceErrors": 0,
             "looks": [
                 {
                     "canaryRequests": 1,
@@ -295,6 +298,24 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
+#: What goes with no router, so that the example cannot hold it.
+GATEWAY: dict[str, Any] = {
+    "provider": "GatewayAPI",
+    "router": "Shared",
+    "gatewayAPI": {
+        "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}],
+        "hostnames": ["fraud.example.com"],
+    },
+}
+
+
+def example(path: str) -> dict[str, Any]:
+    """The example that has what stands at ``path``."""
+    if path.startswith("spec.traffic.gatewayAPI"):
+        return EXAMPLE | {"spec": EXAMPLE["spec"] | {"traffic": GATEWAY}}
+    return EXAMPLE
+
+
 @dataclass(frozen=True)
 class Case:
     """The schema's node at ``path`` takes ``accepts``, and refuses ``refuses`` in words that hold ``says``.
@@ -321,7 +342,7 @@ class Case:
         """The path as the API server writes it."""
         place = self.place if self.constraint.startswith("required ") else self.path
         twin = "[1]" if self.constraint == "x-kubernetes-list-type" else ""
-        keys = concrete(EXAMPLE, place.split(".") if place else [])
+        keys = concrete(example(place), place.split(".") if place else [])
         words = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
         return (words.lstrip(".") or "<nil>") + twin
 
@@ -329,9 +350,9 @@ class Case:
         return f"{self.path} {self.constraint}" + f": {self.says[:40]}" * (self.constraint == "rule")
 
 
-def with_value(path: str, value: Any, base: dict[str, Any] = EXAMPLE) -> dict[str, Any]:
-    """Return a copy of ``base`` with ``value`` at ``path``."""
-    made = copy.deepcopy(base)
+def with_value(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a copy of ``base``, or of the example, with ``value`` at ``path``."""
+    made = copy.deepcopy(example(path) if base is None else base)
     *parents, last = concrete(made, path.split("."))
     node: Any = made
     for key in parents:
@@ -343,18 +364,18 @@ def with_value(path: str, value: Any, base: dict[str, Any] = EXAMPLE) -> dict[st
     return made
 
 
-def value_at(path: str, base: dict[str, Any] = EXAMPLE) -> Any:
-    """What ``base`` holds at ``path``."""
-    node: Any = base
-    for key in concrete(base, path.split(".") if path else []):
+def value_at(path: str, base: dict[str, Any] | None = None) -> Any:
+    """What ``base``, or the example, holds at ``path``."""
+    node: Any = example(path) if base is None else base
+    for key in concrete(node, path.split(".") if path else []):
         node = node[key]
     return node
 
 
 def has_path(path: str) -> bool:
     """Whether the example holds something at ``path``."""
-    node: Any = EXAMPLE
-    for key in concrete(EXAMPLE, path.split(".")):
+    node: Any = example(path)
+    for key in concrete(node, path.split(".")):
         if isinstance(key, str) and key not in node:
             return False
         node = node[key]

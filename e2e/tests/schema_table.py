@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from e2e.tests.schema_breach_table import BREACHES, of_job
-from e2e.tests.schema_card_table import CARD
+from e2e.tests.schema_card_table import CARD, FRESHNESS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_inputs_table import INPUTS
 from e2e.tests.schema_monitoring_table import MONITORING
@@ -413,6 +413,7 @@ CASES = [
     *BREACHES,
     *of_job(POD, RUNTIME),
     *CARD,
+    *FRESHNESS,
     *ROLLOUT,
     *TRAFFIC,
     *STATUS,

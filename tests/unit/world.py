@@ -15,18 +15,22 @@ from slipway.core.monitoring.series import Values
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
+from slipway.core.router.prometheus import Samples
 from slipway.core.router.readback import RouterState
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.judging import Judge
+from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
+from tests.unit.fake_gateways import Gateways
 from tests.unit.fake_pods import ModelPods
+from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.fake_routers import RouterPods
 
 NAMESPACE = "payments"
@@ -52,6 +56,7 @@ class Operator:
         read_router: Callable[[str], Awaitable[RouterState | None]],
         read_pod: Callable[[str], Awaitable[Values | None]],
         read_counters: Callable[[str], Awaitable[Mapping[str, Values] | None]],
+        prometheus: Callable[[str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
         self.kube = kube
@@ -61,9 +66,17 @@ class Operator:
         routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
         self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
-        served = Served(self.store, read_pod, clock)
+        served, counts = Served(self.store, read_pod, clock), PrometheusCounts(prometheus, clock)
         self.reconciler = Reconciler(
-            self.store, writer, routers, served, self.aliases, self.judge, SETTINGS, clock
+            self.store,
+            writer,
+            routers,
+            served,
+            counts,
+            self.aliases,
+            self.judge,
+            SETTINGS,
+            clock,
         )
         self.clock = clock
         self.due: dict[Key, datetime] = {}
@@ -120,6 +133,8 @@ class World:
         self.pods_refused: str | None = None
         self.routers = RouterPods(self.kube)
         self.pods = ModelPods(self.kube)
+        self.prometheus = FakePrometheus(self.routers, lambda: self.now)
+        self.gateways = Gateways(self.kube, self.routers)
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -161,7 +176,7 @@ class World:
         return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
 
     def _operator(self) -> Operator:
-        readers = (self.routers.read, self.routers.read_pod, self.pods.read)
+        readers = (self.routers.read, self.routers.read_pod, self.pods.read, self.prometheus.ask)
         return Operator(self.kube, lambda: self.now, *readers, self._version)
 
     async def _version(self, alias: Alias) -> str | None:
@@ -204,7 +219,9 @@ class World:
                 soon = self.now + timedelta(seconds=10)
                 moment = max(self.now, min([until, soon, *operator.due.values()]))
                 self.routers.serve((moment - self.now).total_seconds())
+                self.gateways.serve((moment - self.now).total_seconds())
                 self.now = moment
+                self.prometheus.scrape()
                 operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
                 await operator.aliases.round()
                 await operator.judge.round()
@@ -251,6 +268,7 @@ class World:
                 *[self._run(deployment) for deployment in self.kube.all(Kind.DEPLOYMENT)],
                 self._drain(),
                 *[self._publish(service) for service in self.kube.all(Kind.SERVICE)],
+                self.gateways.act(),
             ]
         )
 

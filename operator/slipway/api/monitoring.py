@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from slipway.api.base import Block, HeaderName, SecretRef, rule, string
 from slipway.api.breach import OnBreach
+from slipway.api.freshness import Freshness
 from slipway.api.rollout import Share
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
@@ -60,7 +61,7 @@ class Drift(Block):
 
     windowSeconds: int = Field(
         default=3600,
-        ge=60,
+        ge=30,
         le=86_400,
         description=(
             "How far back inputs are judged, those of dataQuality too. The rules for Prometheus look at an "
@@ -192,7 +193,7 @@ class Slos(Block):
 
 
 class Monitoring(Block):
-    """What is watched, and when it is bad. Only performance.feedback makes a new revision."""
+    """What is watched, and when it is bad. Only performance.feedback and freshness make a new revision."""
 
     drift: Drift | None = Field(
         default=None,
@@ -209,6 +210,10 @@ class Monitoring(Block):
         ),
     )
     performance: Performance | None = Field(default=None, description="How often the model is right.")
+    freshness: Freshness | None = Field(
+        default=None,
+        description="How old the data of a request may be. A change here makes a new revision.",
+    )
     onBreach: OnBreach | None = Field(
         default=None,
         description="What follows when a condition turns bad; without it, alerts. Restarts no pod.",

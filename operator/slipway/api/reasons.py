@@ -93,6 +93,9 @@ class Reason(StrEnum):
     INCONCLUSIVE = "Inconclusive"
     COUNTERS_UNAVAILABLE = "CountersUnavailable"
     JOB_CREATED = "JobCreated"
+    GATEWAY_API_MISSING = "GatewayAPIMissing"
+    WAITING_FOR_GATEWAY = "WaitingForGateway"
+    ROUTE_REFUSED = "RouteRefusedByGateway"
     # The resource and its children
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
@@ -258,6 +261,18 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.JOB_CREATED: Explanation(
         "Something is bad, and spec.monitoring.onBreach has a Job do something about it.",
         "Look at the Job that the message names.",
+    ),
+    Reason.GATEWAY_API_MISSING: Explanation(
+        "The cluster does not know HTTPRoutes, so that no Gateway can lead to the model; its Service does.",
+        "Install the Gateway API's CRDs and a controller, or set spec.traffic.provider to Router.",
+    ),
+    Reason.WAITING_FOR_GATEWAY: Explanation(
+        "No Gateway has answered for the HTTPRoute yet.",
+        "Wait; if it stays so, see that the Gateways of spec.traffic.gatewayAPI have a controller.",
+    ),
+    Reason.ROUTE_REFUSED: Explanation(
+        "A Gateway does not accept the HTTPRoute, or cannot resolve what it leads to.",
+        "Read the message; mend spec.traffic.gatewayAPI or the Gateway's listeners.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

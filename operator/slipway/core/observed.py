@@ -28,6 +28,7 @@ class Kind(StrEnum):
     POD = "Pod"
     ENDPOINT_SLICE = "EndpointSlice"
     CONFIG_MAP = "ConfigMap"
+    HTTP_ROUTE = "HTTPRoute"
     JOB = "Job"
 
 
@@ -84,9 +85,11 @@ class Traffic:
         stable: likewise of the stable revision.
         canary_served: what its own pods counted meanwhile; None where it could not be had, or nobody asks.
         stable_served: likewise of the stable revision.
+        evidence_error: why the Prometheus that the resource names could not be asked for a due look, or None.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
         approximate: whether shares come from numbers of pods, and with connections rather than requests.
         obstacle: what keeps the canary from being sent more than it is, or None.
+        wait: seconds until time alone may change any of it, or None.
     """
 
     routers: int = 0
@@ -98,9 +101,11 @@ class Traffic:
     stable: ArmCount | None = None
     canary_served: ServedCount | None = None
     stable_served: ServedCount | None = None
+    evidence_error: str | None = None
     fault: Fault | None = None
     approximate: bool = False
     obstacle: str | None = None
+    wait: float | None = None
 
     @property
     def complete(self) -> bool:

@@ -37,6 +37,7 @@ _UNDER_WAY = frozenset(
         Reason.REGISTRY_UNREACHABLE,
         Reason.RESOLVER_FAILED,
         Reason.NAMESPACE_TERMINATING,
+        Reason.WAITING_FOR_GATEWAY,
     }
 )
 
@@ -89,14 +90,14 @@ def report(
     """
     resolved = _model_resolved(resource, spec, plan, observed)
     revision_ready = _revision_ready(resource, spec, plan, observed, now)
-    route_ready = _route_ready(resource, plan, observed, now)
+    route_ready = _route_ready(resource, spec, plan, observed, now)
     ready = _ready(resource, plan, resolved, revision_ready, route_ready)
     verdicts = {
         ConditionType.READY: ready,
         ConditionType.MODEL_RESOLVED: resolved,
         ConditionType.REVISION_READY: revision_ready,
         ConditionType.ROUTE_READY: route_ready,
-        **_traffic_synced(resource, plan, observed),
+        **_traffic_synced(resource, spec, plan, observed),
         **_progress(plan, (resolved, revision_ready, route_ready)),
     }
     roles = plan.roles
@@ -220,11 +221,16 @@ def _revision_ready(
     return Verdict("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
 
 
-def _route_ready(resource: Resource, plan: Plan, observed: Observed, now: datetime) -> Verdict:
+def _route_ready(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
+) -> Verdict:
     routed = plan.roles.routed
     if routed is None:
         return Verdict("Unknown", Reason.WAITING_FOR_REVISION, "no revision is there to be routed to")
-    fault = _first_fault(observed, (Reference(Kind.SERVICE, resource.owner.name),))
+    ours = (Reference(kind, resource.owner.name) for kind in (Kind.SERVICE, Kind.HTTP_ROUTE))
+    fault = _first_fault(observed, ours)
+    if fault is None and spec.traffic.gatewayAPI is not None and observed.traffic is not None:
+        fault = observed.traffic.fault
     if fault is not None:
         return Verdict("False", fault.reason, fault.message)
     if _leads_to(routed, resource, observed):
@@ -251,13 +257,17 @@ def _is_served_by_any(resource: Resource, observed: Observed) -> bool:
     return bool(pods & observed.ready_pods_behind(resource.owner.name))
 
 
-def _traffic_synced(resource: Resource, plan: Plan, observed: Observed) -> dict[ConditionType, Verdict]:
+def _traffic_synced(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed
+) -> dict[ConditionType, Verdict]:
     """Whether every router does what it was told; there only where there is a router to be told."""
     traffic = observed.traffic
     if traffic is None or plan.roles.stable is None:
         return {}
     if traffic.approximate:
         return {ConditionType.TRAFFIC_SYNCED: _approximate(resource.owner, plan, observed, traffic)}
+    if spec.traffic.gatewayAPI is not None:
+        return {ConditionType.TRAFFIC_SYNCED: _by_gateways(plan, traffic)}
     if plan.router_port is None:
         return {}
     rollout = plan.roles.rollout
@@ -274,6 +284,18 @@ def _traffic_synced(resource: Resource, plan: Plan, observed: Observed) -> dict[
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", fault.reason, fault.message)}
     words = f"{traffic.knowing} of {traffic.routers} routers do what they were told"
     return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.ROLLING_OUT, words)}
+
+
+def _by_gateways(plan: Plan, traffic: Traffic) -> Verdict:
+    """What the HTTPRoute's own status says."""
+    if traffic.fault is not None:
+        return Verdict("False", traffic.fault.reason, traffic.fault.message)
+    if not traffic.complete:
+        words = f"{traffic.knowing} of {traffic.routers} Gateways have taken up the newest HTTPRoute"
+        return Verdict("False", Reason.ROLLING_OUT, words)
+    weight = max(traffic.weights, default=0)
+    to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
+    return Verdict("True", Reason.ROUTED, f"the HTTPRoute that every Gateway accepted sends {to}")
 
 
 def _approximate(owner: Owner, plan: Plan, observed: Observed, traffic: Traffic) -> Verdict:

@@ -38,8 +38,10 @@ OUTCOMES: frozenset[str] = frozenset(
 GAUGES: frozenset[str] = frozenset({Metric.FEATURE_REFERENCE_RATIO, Metric.FEATURE_REFERENCE_ROWS})
 WANTED = INPUTS | OUTCOMES | GAUGES
 
-#: Seconds between two rounds of looking for who is due, and between two looks at the same at least.
+#: Seconds between two rounds of looking for who is due, and between two looks at the same; a short window is
+#: looked at more often, so many times at least.
 ROUND, INTERVAL = 1.0, 15.0
+LOOKS = 8
 #: Seconds until a model that has nothing to be judged is looked at again.
 BARREN = 600.0
 #: Pods that are read at once.
@@ -147,10 +149,12 @@ class Judge:
             del self._watched[gone]
         await asyncio.gather(*(self._look(key) for key in sorted(keys) if self._is_due(key)))
 
-    def pace(self) -> float:
+    def pace(self, asked: Asked | None = None) -> float:
         """Seconds between two looks at the same ModelDeployment."""
         size = sum(found.size for found in self._watched.values())
-        return max(INTERVAL, size * SERIES_SECONDS / SHARE_OF_TIME)
+        windows = (asked.inputs_seconds, asked.groups_seconds) if asked is not None else ()
+        wanted = min([INTERVAL, *(seconds / LOOKS for seconds in windows)])
+        return max(wanted, size * SERIES_SECONDS / SHARE_OF_TIME)
 
     def _is_due(self, key: Key) -> bool:
         manifest, found = self._store.resource(key), self._watched.get(key)
@@ -171,15 +175,17 @@ class Judge:
         manifest, found = self._store.resource(key), self._watched[key]
         resource = read(manifest) if manifest is not None else None
         now = self._clock()
-        found.due = now + timedelta(seconds=self.pace() * (0.8 + 0.4 * self._spread()))
-        if resource is None or resource.deleting or isinstance(resource.spec, Fault):
+        asked = (
+            None if resource is None or isinstance(resource.spec, Fault) else judging.asked_of(resource.spec)
+        )
+        found.due = now + timedelta(seconds=self.pace(asked) * (0.8 + 0.4 * self._spread()))
+        if asked is None or resource is None or resource.deleting or isinstance(resource.spec, Fault):
             return
         pods = [child for child in self._store.children(key) if child["kind"] == Kind.POD]
         pods = [pod for pod in pods if revision_of_object(pod) is not None]
         scrapes = await self._scrape(found, pods)
         if not _is_of(found, resource):
             return
-        asked = judging.asked_of(resource.spec)
         found.generation = resource.generation
         if any(scrapes.values()):
             found.answered = now
