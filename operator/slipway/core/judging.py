@@ -6,7 +6,7 @@ decided here is what is judged, from when on a verdict counts, and when it is wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +43,7 @@ from slipway.core.monitoring.performance import (
     Objective,
     PerformanceMetric,
     judge_performance,
+    quantile,
 )
 from slipway.core.monitoring.quality import Ages, QualityLimits, Ratio, comparisons, judge_quality
 from slipway.core.monitoring.series import Values
@@ -114,6 +115,7 @@ class Evidence:
         groups: the window of fairness.
         references: what the profile says of each feature.
         usual: gauges of the profile that data quality asks about.
+        model_days: since the model was made, where that is known.
     """
 
     inputs: Window
@@ -122,6 +124,7 @@ class Evidence:
     groups: Window
     references: Mapping[str, Reference]
     usual: Values
+    model_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,12 @@ def asked_of(spec: ModelDeploymentSpec) -> Asked:
         ),
         compare_with=CompareWith(drift.compareWith),
         inputs_seconds=float(drift.windowSeconds),
-        quality=QualityLimits(share(quality.maxMissingRatio), share(quality.maxViolationRatio)),
+        quality=QualityLimits(
+            share(quality.maxMissingRatio),
+            share(quality.maxViolationRatio),
+            monitoring.freshness.maxAgeSeconds if monitoring and monitoring.freshness else None,
+            spec.card.maxAgeDays if spec.card else None,
+        ),
         objectives=tuple(
             Objective(PerformanceMetric(one.metric), share(one.minimum), one.minimumLabels, one.outcome or "")
             for one in (performance.objectives if performance else ())
@@ -364,14 +372,32 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
 def _quality(asked: Asked, evidence: Evidence) -> Finding:
     window = evidence.inputs
     features = series.feature_quality(window.counts, evidence.usual)
-    verdict, ratios = judge_quality(features, Ages(), asked.quality)
+    ages = _ages(asked, evidence)
+    verdict, ratios = judge_quality(features, ages, asked.quality)
     if verdict.reason is Why.TOO_FEW_ROWS:
         rows = min((one.rows for one in features), default=0.0)
         percent = _counted(rows, asked.quality.minimum_rows)
     else:
-        percent = max(map(_of_ratio, ratios), default=0.0)
+        percent = max([*map(_of_ratio, ratios), *_of_ages(ages, asked.quality)], default=0.0)
     count = comparisons(features, asked.quality)
     return Finding(verdict, window, percent, comparisons=count)
+
+
+def _ages(asked: Asked, evidence: Evidence) -> Ages:
+    """How old the model is, and half of the rows' data where enough of them told."""
+    buckets = series.data_ages(evidence.inputs.counts)
+    rows = max(buckets.values(), default=0.0)
+    known = rows >= asked.quality.minimum_rows
+    return Ages(quantile(buckets, 0.5) if known else None, evidence.model_days)
+
+
+def _of_ages(ages: Ages, limits: QualityLimits) -> Iterator[float]:
+    for age, limit in (
+        (ages.data_seconds, limits.data_age_seconds),
+        (ages.model_days, limits.model_age_days),
+    ):
+        if age is not None and limit is not None:
+            yield 100.0 * age / limit
 
 
 def _counted(rows: float, needed: float) -> float:
@@ -431,7 +457,9 @@ def repeated(findings: Findings, before: Findings, looked: datetime, began: date
         last = before.get(condition)
         known = looked if not finding.waits else (last.known if last is not None else began)
         again = last is not None and last.verdict.status is finding.verdict.status
-        found[condition] = replace(finding, again=again, known=known)
+        # It is kept until the next look: the counts would be most of it.
+        window = replace(finding.window, counts={})
+        found[condition] = replace(finding, window=window, again=again, known=known)
     return found
 
 

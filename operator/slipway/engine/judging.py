@@ -25,7 +25,7 @@ from slipway.engine.store import Key, Store
 from slipway.names import ADMIN_PORT, Metric
 
 #: Counts of inputs, and those of what was answered and what came back.
-INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS})
+INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS, f"{Metric.DATA_AGE}_bucket"})
 OUTCOMES: frozenset[str] = frozenset(
     {
         Metric.ROWS,
@@ -47,7 +47,7 @@ BARREN = 600.0
 #: Pods that are read at once.
 AT_ONCE = 16
 #: Reading a series takes so many seconds, and all reading together so much of the operator's time at most.
-SERIES_SECONDS, SHARE_OF_TIME = 5e-6, 0.1
+SERIES_SECONDS, SHARE_OF_TIME = 1e-5, 0.1
 #: Marks that a window is divided into, and those of a day and more.
 MARKS, MOST_MARKS = 20, 56
 
@@ -190,7 +190,7 @@ class Judge:
         if any(scrapes.values()):
             found.answered = now
             self._count(found, scrapes, pods, asked, now)
-            findings = judging.judge(asked, _evidence(found, asked, now))
+            findings = judging.judge(asked, _evidence(found, asked, resource, now))
             if not findings:
                 found.due = now + timedelta(seconds=BARREN * (0.8 + 0.4 * self._spread()))
         elif now - found.answered >= judging.BLIND:
@@ -284,8 +284,10 @@ def _remember(
     return remember(marks, Mark(at, row), span, span / parts)
 
 
-def _evidence(found: _Watched, asked: Asked, now: datetime) -> Evidence:
+def _evidence(found: _Watched, asked: Asked, resource: Resource, now: datetime) -> Evidence:
     at, before = now.timestamp(), None
+    stable = resource.status.stable
+    made = timestamp(stable.modelCreatedAt) if stable is not None else None
     if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
         pair = yesterday(found.inputs, at, asked.inputs_seconds)
         before = pair[1] if pair is not None else None
@@ -296,6 +298,7 @@ def _evidence(found: _Watched, asked: Asked, now: datetime) -> Evidence:
         groups=_window(found.outcomes, asked.groups_seconds, now),
         references=found.references,
         usual=found.usual,
+        model_days=(now - made).total_seconds() / judging.DAY_SECONDS if made is not None else None,
     )
 
 
