@@ -43,6 +43,11 @@ def resolver_pod(model_deployment: str, task: Mapping[str, Any], moved: str | No
     return f"{model_deployment}-resolve-{content_hash(asked)[:8]}"
 
 
+def breach_job(model_deployment: str, episode: Any) -> str:
+    """Name of the Job that is created for an episode of bad figures."""
+    return f"{model_deployment}-breach-{content_hash(episode)[:8]}"
+
+
 def service_account(model_deployment: str) -> str:
     """Name of the identity that a ModelDeployment's pods run under."""
     return f"{model_deployment}-model"

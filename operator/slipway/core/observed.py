@@ -29,6 +29,7 @@ class Kind(StrEnum):
     ENDPOINT_SLICE = "EndpointSlice"
     CONFIG_MAP = "ConfigMap"
     HTTP_ROUTE = "HTTPRoute"
+    JOB = "Job"
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from slipway.api.types import (
 )
 from slipway.api.verdicts import MonitoringStatus
 from slipway.core import names
+from slipway.core.breach import with_jobs
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
 from slipway.core.observed import Fault, Kind, Observed, Reference, Traffic, is_ready, revision_of_object
-from slipway.core.plan import Plan, remembered
+from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT
-from slipway.core.roles import is_counted, ready_replicas
+from slipway.core.roles import is_counted, ready_replicas, remembered
 from slipway.core.traffic import led_to
 
 #: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
@@ -106,6 +107,8 @@ def report(
     monitoring = observed.monitoring
     if monitoring is not None and (stable is None or stable.version != monitoring.version):
         monitoring = None
+    if monitoring is not None:
+        monitoring = with_jobs(resource.owner, spec, monitoring, observed)
     verdicts |= _monitored(monitoring)
     status = ModelDeploymentStatus(
         observedGeneration=resource.generation,
@@ -131,7 +134,7 @@ def report(
     )
     return Report(
         status=status.model_dump(mode="json", exclude_none=True),
-        notices=_notices(resource, plan, verdicts),
+        notices=(*_notices(resource, plan, verdicts), *_jobs_created(resource, monitoring)),
     )
 
 
@@ -496,6 +499,17 @@ def _breaches(resource: Resource, verdicts: dict[ConditionType, Verdict]) -> tup
         if now.status != bad and before is not None and before.status == bad:
             told.append(Notice(True, now.reason, now.message))
     return tuple(told)
+
+
+def _jobs_created(resource: Resource, monitoring: MonitoringStatus | None) -> tuple[Notice, ...]:
+    """Jobs that status did not remember yet."""
+    before = resource.status.monitoring
+    known = {found.episode.job for found in (before.verdicts if before else ()) if found.episode}
+    return tuple(
+        Notice(True, Reason.JOB_CREATED, f"Job {found.episode.job} was created, since {found.type} is bad")
+        for found in (monitoring.verdicts if monitoring is not None else ())
+        if found.episode is not None and found.episode.job not in (None, *known)
+    )
 
 
 def _step_taken(resource: Resource, plan: Plan) -> Notice | None:
