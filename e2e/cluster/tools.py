@@ -55,6 +55,12 @@ PROMETHEUS, PROMTOOL = (
 )
 ENVOY_GATEWAY_MODULE, ENVOY_GATEWAY_VERSION = "github.com/envoyproxy/gateway", "v1.9.1"
 ENVOY_GATEWAY = GoProgram("envoy-gateway", f"{ENVOY_GATEWAY_MODULE}/cmd/envoy-gateway", ENVOY_GATEWAY_VERSION)
+#: The newest whose module has its own pages in it, without which newer ones do not build.
+ALERTMANAGER_VERSION = "v0.31.1"
+ALERTMANAGER, AMTOOL = (
+    GoProgram(name, f"github.com/prometheus/alertmanager/cmd/{name}", ALERTMANAGER_VERSION)
+    for name in ("alertmanager", "amtool")
+)
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster.tools import ENVOY_GATEWAY, PROMETHEUS, GoProgram
+from e2e.cluster.tools import ALERTMANAGER, ENVOY_GATEWAY, PROMETHEUS, GoProgram
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +50,13 @@ IMAGES = (
         Path("e2e/images/envoy-gateway/Dockerfile"),
         "envoy-gateway",
         program=ENVOY_GATEWAY,
+    ),
+    Image(
+        "alertmanager",
+        "slipway.dev/alertmanager:test",
+        Path("e2e/images/alertmanager/Dockerfile"),
+        "alertmanager",
+        program=ALERTMANAGER,
     ),
 )
 NAMES = tuple(image.short for image in IMAGES)

@@ -63,13 +63,67 @@ EXAMPLE: dict[str, Any] = {
             ],
             "onViolation": "Report",
         },
-        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "monitoring": {
+            "drift": {
+                "windowSeconds": 1800,
+                "minimumRows": 500,
+                "compareWith": "SameHourYesterday",
+                "psi": {"warning": "0.1", "critical": "0.3"},
+                "significance": "0.01",
+            },
+            "dataQuality": {"maxMissingRatio": "2%", "maxViolationRatio": "0.5%"},
+            "performance": {
+                "feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30},
+                "objectives": [
+                    {"metric": "Recall", "outcome": "1", "minimum": "70%", "minimumLabels": 100},
+                    {"metric": "Accuracy", "minimum": "82%", "minimumLabels": 500},
+                ],
+            },
+            "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+            "slos": {
+                "availability": "99.5%",
+                "latency": {"thresholdMilliseconds": 250, "objective": "95%"},
+            },
+        },
         "fairness": {
             "sensitiveAttributes": [
-                {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
-                {"name": "young", "tensor": "x", "column": 1, "groups": ["1"]},
+                {
+                    "name": "sex",
+                    "parameter": "sex",
+                    "column": 0,
+                    "groups": ["a", "b"],
+                    "referenceGroup": "b",
+                },
+                {
+                    "name": "young",
+                    "tensor": "x",
+                    "column": 1,
+                    "groups": ["0", "1"],
+                    "referenceGroup": "0",
+                },
+                {
+                    "name": "region",
+                    "header": "x-region",
+                    "column": 0,
+                    "groups": ["north", "south"],
+                    "referenceGroup": "north",
+                },
             ],
             "favorableOutcomes": ["1"],
+            "metrics": [
+                {"name": "EqualizedOddsDifference", "maximum": "10%"},
+                {"name": "DisparateImpactRatio", "minimum": "80%"},
+            ],
+            "windowSeconds": 3600,
+            "confidence": "99%",
+            "minimumGroupRows": 50,
+        },
+        "card": {
+            "owner": "risk-team",
+            "intendedUse": "card payments",
+            "limitations": "no transfers",
+            "links": ["https://wiki.example.com/fraud"],
+            "maxAgeDays": 90,
         },
         "rollout": {
             "strategy": "Canary",
@@ -103,6 +157,7 @@ EXAMPLE: dict[str, Any] = {
                     },
                     {"name": "answers", "type": "PredictionShift", "maxPSI": "0.1", "dryRun": False},
                 ],
+                "prometheus": {"address": "http://prometheus.monitoring:9090", "consecutiveErrorLimit": 2},
             },
         },
         "traffic": {
@@ -134,9 +189,24 @@ EXAMPLE: dict[str, Any] = {
             "version": "3",
             "digest": DIGEST,
             "bytes": 1234,
+            "createdAt": "2026-01-02T03:04:05Z",
         },
-        "stable": {"revision": "a1", "version": "3", "digest": DIGEST, "replicas": 1, "readyReplicas": 1},
-        "canary": {"revision": "b2", "version": "4", "digest": DIGEST, "replicas": 1, "readyReplicas": 0},
+        "stable": {
+            "revision": "a1",
+            "version": "3",
+            "digest": DIGEST,
+            "replicas": 1,
+            "readyReplicas": 1,
+            "modelCreatedAt": "2026-01-02T03:04:05Z",
+        },
+        "canary": {
+            "revision": "b2",
+            "version": "4",
+            "digest": DIGEST,
+            "replicas": 1,
+            "readyReplicas": 0,
+            "modelCreatedAt": "2026-01-03T03:04:05Z",
+        },
         "canaryWeight": 10,
         "promotedAt": "2026-01-02T03:04:05Z",
         "refreshRequestedAt": "2026-01-02T03:04:05Z",
@@ -153,6 +223,7 @@ EXAMPLE: dict[str, Any] = {
             "stableReplicas": 1,
             "lookedAt": "2026-01-02T03:04:05Z",
             "countedAt": "2026-01-02T03:04:05Z",
+            "evidenceErrors": 0,
             "looks": [
                 {
                     "canaryRequests": 1,
@@ -165,6 +236,7 @@ EXAMPLE: dict[str, Any] = {
                 },
             ],
             "gates": [{"name": "slow", "verdict": "Inconclusive", "message": ""}],
+            "mismatch": "",
             "message": "",
         },
         "rejected": [
@@ -178,6 +250,22 @@ EXAMPLE: dict[str, Any] = {
             }
         ],
         "previous": ["e5"],
+        "monitoring": {
+            "version": "3",
+            "observedGeneration": 1,
+            "verdicts": [
+                {
+                    "type": "Drift",
+                    "status": "True",
+                    "reason": "FeaturesDrifted",
+                    "message": "",
+                    "judgedAt": "2026-01-02T03:04:05Z",
+                    "countedSince": "2026-01-02T03:04:05Z",
+                    "percentOfLimit": 120,
+                    "features": [{"name": "age", "severity": "Warning", "psi": "0.06", "rows": 1000}],
+                }
+            ],
+        },
         "routerPort": 10000,
         "replicas": 2,
         "selector": "slipway.dev/name=example",

@@ -99,7 +99,8 @@ ROLLOUT = [
     text(f"{GATE}.name", 63),
     Case(f"{GATE}.name", "minLength", "a", "", "should be at least 1 chars long", also="should match"),
     Case(f"{GATE}.name", "pattern", "a-1", "A", "should match '^[a-z0-9]"),
-    *choice(f"{GATE}.type", "ErrorRate", "SlowRequests", "Violations", "PredictionShift"),
+    # The others go with other fields.
+    Case(f"{GATE}.type", "enum", "SlowRequests", "never", 'supported values: "ErrorRate", "SlowRequests", '),
     *(
         Case(GATE, "rule", right, wrong, "thresholdMilliseconds goes with type SlowRequests, and with no")
         for right, wrong in (
@@ -143,6 +144,24 @@ ROLLOUT = [
         Case(f"{GATE}.maxPSI", "rule", right, wrong, "must be a number such as 0.2")
         for right, wrong in (("0.25", "0"), ("1", "10"), ("0.001", ".1"))
     ),
+    *required(f"{SPEC}.analysis.prometheus", "address"),
+    text(f"{SPEC}.analysis.prometheus.address", 500, head="http://"),
+    *(
+        Case(
+            f"{SPEC}.analysis.prometheus.address",
+            "rule",
+            right,
+            wrong,
+            "must be a URL such as http://prometheus.monitoring:9090",
+        )
+        for right, wrong in (
+            ("https://a", "ftp://a"),
+            ("http://a:9090/b", "http://a:9090/b?c"),
+            ("http://a", "http:///"),
+        )
+    ),
+    *bounds(f"{SPEC}.analysis.prometheus.consecutiveErrorLimit", 1, 100),
+    *bounds(f"{STATUS}.evidenceErrors", 0, 1_000_000),
     *required(STATUS, "phase", "revision", "id", "startedAt", "stepStartedAt"),
     *choice(f"{STATUS}.phase", "Progressing", "Paused", "Promoting", "Aborting"),
     text(f"{STATUS}.revision", 63),
@@ -156,6 +175,7 @@ ROLLOUT = [
     *bounds(f"{STATUS}.mirrorPercent", 0, 100),
     *bounds(f"{STATUS}.canaryReplicas", 0, 1000),
     *bounds(f"{STATUS}.stableReplicas", 0, 1000),
+    text(f"{STATUS}.mismatch", 1024),
     text(f"{STATUS}.message", 1024),
     *items(f"{STATUS}.looks", 60, lambda _: EXAMPLE["status"]["rollout"]["looks"][0]),
     *required(LOOK, "canaryRequests", "canaryEvents", "stableRequests", "stableEvents"),

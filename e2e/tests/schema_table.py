@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from e2e.tests.schema_card_table import CARD, FRESHNESS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_inputs_table import INPUTS
 from e2e.tests.schema_monitoring_table import MONITORING
 from e2e.tests.schema_rollout_table import ROLLOUT
-from e2e.tests.schema_shapes import INT32, bounds, choice, required, text
+from e2e.tests.schema_shapes import INT32, bounds, choice, moment, required, text
 from e2e.tests.schema_traffic_table import TRAFFIC
 
 URI = "spec.model.uri"
@@ -40,6 +41,7 @@ def _revision(path: str) -> Iterator[Case]:
     yield text(f"{path}.digest", 71)
     yield from bounds(f"{path}.replicas", 0, INT32)
     yield from bounds(f"{path}.readyReplicas", 0, INT32)
+    yield from moment(f"{path}.modelCreatedAt")
 
 
 def _conditions(count: int) -> list[dict[str, Any]]:
@@ -387,6 +389,7 @@ STATUS = [
     text("status.model.version", 256),
     text("status.model.digest", 71),
     *bounds("status.model.bytes", 0, None),
+    *moment("status.model.createdAt"),
     *_revision("status.stable"),
     *_revision("status.canary"),
     *bounds("status.canaryWeight", 0, 100),
@@ -399,4 +402,16 @@ STATUS = [
     text("status.url", 1024),
 ]
 
-CASES = [*METADATA, *MODEL, *POD, *SCALING, *INPUTS, *MONITORING, *ROLLOUT, *TRAFFIC, *STATUS]
+CASES = [
+    *METADATA,
+    *MODEL,
+    *POD,
+    *SCALING,
+    *INPUTS,
+    *MONITORING,
+    *CARD,
+    *FRESHNESS,
+    *ROLLOUT,
+    *TRAFFIC,
+    *STATUS,
+]

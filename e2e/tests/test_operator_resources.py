@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from e2e.cluster.settings import Settings
 from e2e.kube import Kube, Object
 from e2e.tests import models
 from e2e.tests.conditions import condition, events, wait_for, wait_until_ready
@@ -115,6 +119,21 @@ def test_kubectl_get_shows_what_matters(kube: Kube, served: str) -> None:
     # Nothing stands under CANARY and WEIGHT while there is no rollout.
     assert line.split()[:-1] == [NAME, "True", "Serving", revision, "1"]
     assert NAME in kube.kubectl("get", "slipway", f"--namespace={served}")
+
+
+def test_a_report_reads_the_pods_by_way_of_the_api_server(
+    settings: Settings, kube: Kube, served: str, tmp_path: Path
+) -> None:
+    ask(kube, served, NAME)
+    page = tmp_path / "report.html"
+    program = Path(sys.executable).with_name("kubectl-slipway")
+    command = ["report", NAME, "-n", served, "--kubeconfig", str(settings.kubeconfig), "-o", str(page)]
+    done = subprocess.run([program, *command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{page}: 1 of 1 ready pods read\n"), done.stderr
+    status = (kube.get("mdep", NAME, served) or {})["status"]
+    text = page.read_text()
+    for words in ("answered 200", status["stable"]["digest"], status["stable"]["revision"], "True, Serving"):
+        assert words in text
 
 
 def test_every_child_is_there_and_owned(kube: Kube, served: str) -> None:

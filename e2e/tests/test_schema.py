@@ -258,6 +258,52 @@ def test_a_metric_given_in_part_gets_the_rest_of_its_defaults(api: Api) -> None:
         assert answer["spec"]["scaling"]["metrics"] == [filled | given]
 
 
+def test_monitoring_given_in_part_gets_the_rest_of_its_defaults(api: Api) -> None:
+    attribute = {"name": "sex", "parameter": "sex", "groups": ["a", "b"]}
+    given: dict[str, Any] = {
+        "monitoring": {
+            "drift": {},
+            "dataQuality": {},
+            "performance": {
+                "feedback": {"secretRef": {"name": "keys"}},
+                "objectives": [{"metric": "Accuracy", "minimum": "82%"}],
+            },
+            "slos": {"latency": {"thresholdMilliseconds": 100}},
+        },
+        "fairness": {"sensitiveAttributes": [attribute], "favorableOutcomes": ["1"]},
+    }
+    code, answer = api.try_spec(MINIMAL | {"spec": MINIMAL["spec"] | given})
+    assert code == 201, answer
+    assert answer["spec"]["monitoring"] == {
+        "drift": {
+            "windowSeconds": 3600,
+            "minimumRows": 1000,
+            "compareWith": "Reference",
+            "psi": {"warning": "0.05", "critical": "0.25"},
+            "significance": "0.001",
+        },
+        "dataQuality": {"maxMissingRatio": "5%", "maxViolationRatio": "1%"},
+        "performance": {
+            "feedback": {"secretRef": {"name": "keys"}, "maxAgeDays": 90},
+            "objectives": [{"metric": "Accuracy", "minimum": "82%", "minimumLabels": 300}],
+        },
+        "slos": {
+            "availability": "99.9%",
+            "latency": {"thresholdMilliseconds": 100, "objective": "99%"},
+        },
+    }
+    assert answer["spec"]["fairness"] == {
+        "sensitiveAttributes": [attribute | {"column": 0}],
+        "favorableOutcomes": ["1"],
+        "windowSeconds": 86_400,
+        "confidence": "95%",
+        "minimumGroupRows": 100,
+    }
+    assert ModelDeploymentSpec.model_validate(answer["spec"]) == ModelDeploymentSpec.model_validate(
+        MINIMAL["spec"] | given
+    )
+
+
 @pytest.mark.parametrize(
     "place", ["spec", "spec.model", "spec.runtime", "spec.runtime.affinity", "spec.scaling"]
 )

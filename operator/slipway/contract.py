@@ -52,6 +52,7 @@ __all__ = [
     "Failure",
     "FetchTask",
     "Fetched",
+    "Freshness",
     "InputColumn",
     "Inputs",
     "Message",
@@ -95,7 +96,7 @@ class Inputs(Message):
 
 
 class SensitiveAttribute(Message):
-    """Rows are told apart by the value in a column of an input, or by a parameter of the request.
+    """Rows are told apart by the value in a column of an input, or by a parameter or a header of the request.
 
     A value that is none of ``groups`` counts as the group ``other``.
     """
@@ -107,6 +108,16 @@ class SensitiveAttribute(Message):
     tensor: str = ""
     column: int = Field(default=0, ge=0)
     parameter: str = ""
+    header: str = ""
+
+
+class Freshness(Message):
+    """Where the time of a request's data is: in a header, a parameter, or a column of an input."""
+
+    source: Literal["Header", "Parameter", "Tensor"]
+    name: str = Field(min_length=1, max_length=200)
+    maxAgeSeconds: int = Field(ge=1)
+    column: int = Field(default=0, ge=0)
 
 
 class ServingConfig(Message):
@@ -140,6 +151,7 @@ class ServingConfig(Message):
     )
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = Field(default=(), max_length=3)
     favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
+    freshness: Freshness | None = Field(default=None, description="without it, no age of data is counted")
 
 
 class ResolveTask(Message):
@@ -164,13 +176,15 @@ class Resolution(Message):
     ``uri`` is pinned: it names the same bytes whenever it is asked (``mlflow://fraud@champion`` becomes
     ``mlflow://fraud/3``). ``digest`` is the SHA-256 of the model's one file or, where it has several, of the
     lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them. A
-    profile beside the model does not count.
+    profile beside the model does not count. ``createdAt`` (RFC 3339) is when the source registered the
+    version, where it knows that.
     """
 
     uri: str
     version: str
     digest: Digest
     bytes: int = Field(ge=0)
+    createdAt: str | None = Field(default=None, max_length=64)
 
 
 class Failure(Message):

@@ -87,6 +87,9 @@ class Metric(StrEnum):
     FEEDBACK_LABELS = "slipway_feedback_labels_total"
     FEEDBACK_ERROR = "slipway_feedback_absolute_error"
     FEEDBACK_DELAY = "slipway_feedback_delay_seconds"
+    DATA_AGE = "slipway_data_age_seconds"
+    DATA_AGE_UNKNOWN = "slipway_data_age_unknown_rows_total"
+    DATA_AGE_LIMIT = "slipway_data_age_limit_seconds"
     MONITORING_DROPPED = "slipway_monitoring_dropped_rows_total"
     MONITORED_FEATURES = "slipway_monitored_features"
 
@@ -111,6 +114,10 @@ class OperatorMetric(StrEnum):
     DRIFT_COMPARED_WITH = "slipway_drift_compared_with"
     #: ``namespace``, ``model``, ``attribute``, ``group``: 1 for the group that ratios are to.
     FAIRNESS_REFERENCE = "slipway_fairness_reference_group"
+    #: ``namespace``, ``model``, ``model_version``: when the model that serves was made, since the epoch.
+    MODEL_CREATED = "slipway_model_created_timestamp_seconds"
+    #: ``namespace``, ``model``: of ``spec.card.maxAgeDays``.
+    MODEL_MAX_AGE = "slipway_model_max_age_seconds"
     #: ``namespace``, ``model``, ``le``: 1 for the bound of the latency histogram that is fast enough.
     LATENCY_BOUND = "slipway_slo_latency_bound"
     #: ``namespace``, ``name``, ``condition``, ``status``: 1 for what monitoring says.

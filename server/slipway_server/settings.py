@@ -61,13 +61,24 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class SensitiveAttribute:
-    """``slipway.contract.SensitiveAttribute``: rows are told apart by an input's column or a parameter."""
+    """``slipway.contract.SensitiveAttribute``: rows are told apart by a column, a parameter or a header."""
 
     name: str
     groups: tuple[str, ...]
     tensor: str = ""
     column: int = 0
     parameter: str = ""
+    header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """``slipway.contract.Freshness``: where the time of a request's data is."""
+
+    source: str
+    name: str
+    maxAgeSeconds: int
+    column: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,7 @@ class Serving:
     feedbackMaxAgeDays: int = _bounded(0, 3650, 0)
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = ()
     favorableOutcomes: tuple[str, ...] = ()
+    freshness: Freshness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +168,9 @@ def parse_serving(text: str) -> Serving:
         if name == "inputs":
             given[name] = None if value is None else _inputs(value)
             continue
+        if name == "freshness":
+            given[name] = None if value is None else _freshness(value)
+            continue
         if name in _LISTS:
             given[name] = _list(name, value, _LISTS[name])
             continue
@@ -210,14 +225,27 @@ def _column(given: Any) -> InputColumn:
     return InputColumn(**{**given, "enum": tuple(map(str, given.get("enum", ())))})
 
 
+def _freshness(given: Any) -> Freshness:
+    kinds = {"source": str, "name": str, "maxAgeSeconds": int, "column": int}
+    if not isinstance(given, dict) or not kinds.keys() - {"column"} <= given.keys() <= kinds.keys():
+        raise _wrong("freshness must be an object with source, name and maxAgeSeconds")
+    if any(type(value) is not kinds[name] for name, value in given.items()):
+        raise _wrong("freshness has a member of the wrong type")
+    if given["source"] not in ("Header", "Parameter", "Tensor"):
+        raise _wrong(f"freshness.source must be Header, Parameter or Tensor, not {given['source']!r}")
+    if given["maxAgeSeconds"] < 1 or given.get("column", 0) < 0:
+        raise _wrong("freshness has a number that is too small")
+    return Freshness(**given)
+
+
 def _attribute(given: Any) -> SensitiveAttribute:
-    kinds = {"name": str, "groups": list, "tensor": str, "column": int, "parameter": str}
+    kinds = {"name": str, "groups": list, "tensor": str, "column": int, "parameter": str, "header": str}
     if (
         not isinstance(given, dict)
         or not kinds.keys() >= given.keys()
         or not {"name", "groups"} <= given.keys()
     ):
-        raise ValueError("needs name and groups, and tensor and column or parameter")
+        raise ValueError("needs name and groups, and tensor and column, parameter or header")
     if any(type(value) is not kinds[name] for name, value in given.items()):
         raise ValueError("has a member of the wrong type")
     return SensitiveAttribute(**{**given, "groups": tuple(map(_text, given["groups"]))})

@@ -5,6 +5,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -41,6 +42,9 @@ def test_an_alias_is_pinned_to_its_version_and_digest(
     by_alias = slipway_model.resolved("mlflow://fraud@champion", **here)
     assert by_alias.uri == "mlflow://fraud/1"
     assert by_alias.version == "1"
+    assert by_alias.createdAt is not None
+    age = datetime.now(UTC) - datetime.fromisoformat(by_alias.createdAt)
+    assert timedelta(seconds=-5) < age < timedelta(hours=2)
     assert slipway_model.resolved("mlflow://fraud/1", **here) == by_alias
     assert slipway_model.resolved("mlflow://fraud/2", **here).digest != by_alias.digest
 

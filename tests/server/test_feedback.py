@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
 
 from slipway.contract import Metric, ModelFault
+from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.running import Server, tensor
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -71,6 +73,9 @@ def test_a_label_sent_to_another_replica_is_counted_once_for_the_version_that_pr
     tokens = tokens_of(answer)
     outcomes = next(each for each in answer.json()["outputs"] if each["name"] == "output_label")["data"]
     assert len(set(tokens)) == 3
+    without_rows = old.infer(cancer(0))
+    assert (without_rows.status_code, "parameters" in without_rows.json()) == (200, False)
+    assert "could not" not in old.log.read_text()
     before = new.metrics()
     assert before[Metric.FEEDBACK, (("model", "fraud"), ("model_version", "4"), ("result", "accepted"))] == 0
 
@@ -184,6 +189,42 @@ def test_groups_from_parameters_and_inputs_are_counted_and_come_back_with_labels
     assert after[Metric.GROUP_FEEDBACK, of] == 1
     known = {key for key in before if key[0].startswith("slipway_group")}
     assert {key for key in after if key[0].startswith("slipway_group")} == known
+
+
+def test_groups_from_a_header_are_counted_by_request_and_never_told_raw(
+    replicas: Replicas, stack: str
+) -> None:
+    server = replicas.start(
+        "classifier",
+        stack,
+        feedbackMaxAgeDays=0,
+        sensitiveAttributes=[{"name": "region", "groups": ["north", "south"], "header": "X-Region"}],
+        favorableOutcomes=["1"],
+    ).wait_until_ready()
+    body = json.dumps({"inputs": [cancer(2)]}).encode()
+    # Twice each, since heads that come again are not read again.
+    for region in ("north", "north", "south", "south", "secret-place", None):
+        headers = {} if region is None else {"x-region": region}
+        assert server.client.post(server.infer_path, content=body, headers=headers).status_code == 200
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            oip.ModelInferRequest.SerializeToString,
+            oip.ModelInferResponse.FromString,
+        )
+        contents = oip.InferTensorContents(fp32_contents=cancer(1)["data"])
+        rows = oip.ModelInferRequest.InferInputTensor(
+            name="X", datatype="FP32", shape=[1, 30], contents=contents
+        )
+        request = oip.ModelInferRequest(model_name="fraud", inputs=[rows])
+        for _ in range(3):
+            call(request, metadata=[("x-region", "north")], timeout=10)
+    got: dict[str, float] = {}
+    for (name, labels), value in server.metrics().items():
+        assert "secret-place" not in str(labels)
+        if name == Metric.GROUP_PREDICTIONS:
+            got[dict(labels)["group"]] = got.get(dict(labels)["group"], 0) + value
+    assert got == {"north": 4 + 3, "south": 4, "other": 4}
 
 
 def test_a_missing_or_short_key_is_said_before_anything_is_served(replicas: Replicas) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from slipway.names import Metric
 from slipway_server.feedback import account, desk
 from slipway_server.feedback.account import Account
-from slipway_server.feedback.groups import GroupReader
+from slipway_server.feedback.groups import GroupReader, Groups
 from slipway_server.feedback.keys import FeedbackKeyError, Keyring
 from slipway_server.feedback.outcomes import OutcomeReader
 from slipway_server.feedback.seen import TABLE_BYTES, Seen
@@ -191,17 +191,25 @@ def test_groups_are_those_of_the_resource_and_anything_else_is_other() -> None:
         [
             SensitiveAttribute("sex", ("female", "male"), parameter="sex"),
             SensitiveAttribute("old", ("0", "1"), tensor="X", column=1),
+            SensitiveAttribute("region", ("süd",), header="X-Region"),
         ]
     )
+
+    def read(parameters: dict[str, object], start: int, rows: int, **inputs: object) -> list[Groups]:
+        return reader.read(inputs, parameters, {b"x-region": " süd ".encode()}.get, start, rows)
+
     table = np.array([[5, 0], [5, 1], [5, 2]], np.float32)
-    rows = reader.read({"X": table}, {"sex": ["male", "x", None]}, 0, 3)
-    assert rows == [
-        (("sex", "male"), ("old", "0")),
-        (("sex", "other"), ("old", "1")),
-        (("sex", "other"), ("old", "other")),
+    south = ("region", "süd")
+    assert read({"sex": ["male", "x", None]}, 0, 3, X=table) == [
+        (("sex", "male"), ("old", "0"), south),
+        (("sex", "other"), ("old", "1"), south),
+        (("sex", "other"), ("old", "other"), south),
     ]
-    assert reader.read({"X": table}, {"sex": "female"}, 1, 2)[1][0] == ("sex", "female")
-    assert reader.read({}, {"sex": ["female"]}, 0, 2) == [(("sex", "other"), ("old", "other"))] * 2
+    assert read({"sex": "female"}, 1, 2, X=table)[1][0] == ("sex", "female")
+    assert read({"sex": ["female"]}, 0, 2) == [(("sex", "other"), ("old", "other"), south)] * 2
+    for value in (None, b"", b"S\xfc", "süd, süd".encode()):
+        (row,) = reader.read({}, {}, {b"x-region": value}.get, 0, 1)
+        assert row[2] == ("region", "other"), value
 
 
 def _ring() -> Keyring:

@@ -160,6 +160,9 @@ class FakeKube:
 
     # What tests and the other controllers do; none of it counts as a request.
 
+    def now(self) -> datetime:
+        return self._clock()
+
     def all(self, kind: str) -> Objects:
         """Every object of a kind, oldest first."""
         return [item for (found, _, _), item in self._objects.items() if found == kind]

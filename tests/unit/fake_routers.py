@@ -22,6 +22,7 @@ class RouterPods:
     Attributes:
         requests_per_second: that reach each ModelDeployment with a route.
         error_rate: share of a revision's answers that are errors, by its name.
+        share: percent that goes to canaries whatever their weight, or None.
         deaf: names of pods that take up nothing new.
         mute: names of pods that cannot be read.
         violation_rate: share of a revision's requests that break its contract, by its name.
@@ -34,6 +35,7 @@ class RouterPods:
         self._kube = kube
         self.requests_per_second = 0.0
         self.error_rate: Callable[[str], float] = lambda _: 0.0
+        self.share: int | None = None
         self.violation_rate: Callable[[str], float] = lambda _: 0.0
         self.answers: Callable[[str], dict[str, float]] = lambda _: {"0": 0.9, "1": 0.1}
         self.silent = False
@@ -56,10 +58,10 @@ class RouterPods:
             routes={route.name: _state(route) for route in routes},
             arms={
                 (route.name, arm.revision): ArmState(
-                    counters=ArmCounters(*map(int, self._counted[name, route.name, arm.revision])),
+                    counters=_counters(self._counted[name, route.name, arm.revision]),
                     pods=self._ready(arm.revision),
                     healthy_pods=self._ready(arm.revision),
-                    shadow=ArmCounters(*map(int, self._copied[name, route.name, arm.revision])),
+                    shadow=_counters(self._copied[name, route.name, arm.revision]),
                 )
                 for route in routes
                 for arm in arms(route)
@@ -108,7 +110,7 @@ class RouterPods:
         for name, (_, routes) in self._taken_up.items():
             for route in routes:
                 share = self.requests_per_second * seconds / len(self._taken_up)
-                weight = route.weight / 100 if route.canary else 0.0
+                weight = (route.weight if self.share is None else self.share) / 100 if route.canary else 0.0
                 for arm, part in zip(arms(route), (1 - weight, weight), strict=False):
                     counted = self._counted[name, route.name, arm.revision]
                     counted[0] += share * part
@@ -120,6 +122,14 @@ class RouterPods:
                     copied[0] += copies
                     self.count_served(route.canary.revision, copies)
                     copied[1] += copies * self.error_rate(route.canary.revision)
+
+    def counted(self) -> dict[tuple[str, str, str], tuple[float, float]]:
+        """Requests and errors by router pod, ModelDeployment and revision, copies left out."""
+        return {
+            (pod, name, revision): (requests, errors)
+            for (pod, name, revision), (requests, errors) in self._counted.items()
+            if pod in self._taken_up
+        }
 
     def _pods(self) -> list[Manifest]:
         return [
@@ -135,6 +145,11 @@ class RouterPods:
     def _told(self) -> tuple[Route, ...]:
         maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == ROUTES_MAP]
         return tuple(route for found in maps for route in told(found))
+
+
+def _counters(counted: list[float]) -> ArmCounters:
+    requests, errors = map(int, counted)
+    return ArmCounters(requests, errors, meant=requests)
 
 
 def _state(route: Route) -> RouteState:

@@ -36,6 +36,17 @@ DnsSubdomain = Annotated[
 ]
 
 
+HEADER_NAME = "^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$"
+HeaderName = Annotated[
+    str,
+    string(
+        HEADER_NAME,
+        "must be the name of a header: letters, digits and '-', such as x-data-time",
+        max_length=63,
+    ),
+]
+
+
 class SecretRef(Block):
     """A Secret in the namespace of the ModelDeployment."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from kubernetes import client, config
@@ -11,6 +12,8 @@ from kubernetes.config.config_exception import ConfigException
 
 from slipway.api.types import GROUP, PLURAL, VERSION
 from slipway.cli.errors import CommandError
+from slipway.contract import ADMIN_PORT, METRICS_PATH
+from slipway.core import names
 from slipway.core.observed import Manifest
 
 #: Seconds until the API server counts as silent.
@@ -31,7 +34,7 @@ def add_connection(parser: ArgumentParser) -> None:
 
 
 class MissingError(CommandError):
-    """There is no such ModelDeployment."""
+    """There is nothing of that name."""
 
 
 class Cluster:
@@ -57,6 +60,8 @@ class Cluster:
             arguments.namespace or (active or {}).get("context", {}).get("namespace") or "default"
         )
         self._api = client.CustomObjectsApi()
+        self._core = client.CoreV1Api()
+        self._apps = client.AppsV1Api()
 
     def get(self, name: str) -> Manifest:
         """One ModelDeployment.
@@ -89,13 +94,56 @@ class Cluster:
         }
         self._call(self._api.patch_namespaced_custom_object, meta["name"], patch)
 
+    def pods(self, name: str) -> list[Manifest]:
+        """Pods that serve a ModelDeployment, of all its revisions.
+
+        Raises:
+            CommandError: where they cannot be had.
+        """
+        return self._list(self._core.list_namespaced_pod, f"pods of {name}", names.pod_selector(name))
+
+    def revisions(self, name: str) -> list[Manifest]:
+        """ControllerRevisions of a ModelDeployment.
+
+        Raises:
+            CommandError: where they cannot be had.
+        """
+        labels = {names.MODEL_LABEL: name}
+        return self._list(
+            self._apps.list_namespaced_controller_revision, f"ControllerRevisions of {name}", labels
+        )
+
+    def metrics(self, pod: str) -> str:
+        """What a pod's metrics page says, by way of the API server; takes ``get`` on ``pods/proxy``.
+
+        Raises:
+            CommandError: where the pod does not answer.
+        """
+        text = self._ask(
+            f"metrics of pod {self.namespace}/{pod}",
+            self._core.connect_get_namespaced_pod_proxy_with_path,
+            f"{pod}:{ADMIN_PORT}",
+            self.namespace,
+            METRICS_PATH.removeprefix("/"),
+        )
+        return str(text)
+
+    def _list(self, method: Any, what: str, labels: Mapping[str, str]) -> list[Manifest]:
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        where = f"{what} in {self.namespace}"
+        found = self._ask(where, method, self.namespace, label_selector=selector)
+        plain = client.ApiClient().sanitize_for_serialization(found.items)  # type: ignore[no-untyped-call]
+        return list(plain)
+
     def _call(self, method: Any, name: str, *more: Any) -> Manifest:
+        where = f"ModelDeployment {self.namespace}/{name}"
+        found: Manifest = self._ask(where, method, GROUP, VERSION, self.namespace, PLURAL, name, *more)
+        return found
+
+    def _ask(self, where: str, method: Any, *arguments: Any, **options: Any) -> Any:
         try:
-            found: Manifest = method(
-                GROUP, VERSION, self.namespace, PLURAL, name, *more, _request_timeout=TIMEOUT
-            )
+            return method(*arguments, **options, _request_timeout=TIMEOUT)
         except ApiException as error:
-            where = f"ModelDeployment {self.namespace}/{name}"
             if error.status == 404:
                 raise MissingError(f"there is no {where}") from error
             if error.status == 409:
@@ -103,4 +151,3 @@ class Cluster:
             raise CommandError(f"{where}: the API server answered {error.status} {error.reason}") from error
         except Exception as error:  # urllib3's own, of many kinds
             raise CommandError(f"the API server does not answer: {error}") from error
-        return found

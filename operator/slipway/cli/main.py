@@ -13,6 +13,7 @@ from slipway.cli.errors import CommandError
 COMMANDS: dict[str, tuple[str, str]] = {
     "profile": ("slipway.cli.profile", "what a model's training data looks like, to watch live data against"),
     "status": ("slipway.cli.status", "what serves, and how far a rollout is"),
+    "report": ("slipway.cli.report", "one page of what a model is asked, answers and gets right"),
     "plan": ("slipway.cli.plan", "what a change would do"),
     "promote": ("slipway.cli.command", "take the step that a rollout waits at"),
     "promote-full": ("slipway.cli.command", "give a canary all traffic, as soon as it can carry it"),

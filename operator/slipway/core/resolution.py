@@ -67,13 +67,17 @@ def _from_pod(
         return Resolution(fault=None if is_ready(pod) else diagnose_pod(pod, now), asking=True)
     answer = _answer(pod)
     if answer is not None:
+        found, known = answer.resolution, status.model
+        seen = known.createdAt if known is not None and known.digest == found.digest else None
+        first_seen = seen or _ended_at(pod, now).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Resolution(
             model=ModelStatus(
                 uri=spec.model.uri,
-                resolvedURI=answer.resolution.uri,
-                version=answer.resolution.version,
-                digest=answer.resolution.digest,
-                bytes=answer.resolution.bytes,
+                resolvedURI=found.uri,
+                version=found.version,
+                digest=found.digest,
+                bytes=found.bytes,
+                createdAt=found.createdAt or first_seen,
             )
         )
     fault = diagnose_pod(pod, now)

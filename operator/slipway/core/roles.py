@@ -17,7 +17,7 @@ from slipway.core.ratio import pods_behind
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision
 from slipway.core.rollout import Decision, Outcome, Situation, decide
-from slipway.core.traffic import is_routed, look
+from slipway.core.traffic import doubt, is_routed, look
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,8 @@ def _situation(
         fault=diagnose_pods(observed.pods(wanted.name), now),
         seen_weights=traffic.weights if traffic is not None and traffic.complete else None,
         counts=look(spec.rollout.analysis.gates, traffic) if traffic is not None else None,
+        evidence_error=traffic.evidence_error if traffic is not None else None,
+        doubt=doubt(spec, traffic) if traffic is not None else None,
         commands=commands_for(resource.annotations, resource.status.rollout),
         by_replicas=traffic is not None and traffic.approximate,
         obstacle=traffic.obstacle if traffic is not None else None,

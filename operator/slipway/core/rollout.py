@@ -61,6 +61,8 @@ class Situation:
         fault: what keeps the canary's pods from being ready, or None.
         seen_weights: percent of traffic that each router sends to the canary; None while that is not known.
         counts: what both arms answered since the last look; None where it could not be had.
+        evidence_error: why the Prometheus that is named could not be asked for a due look, or None.
+        doubt: why the counts are of another split than was asked for, or None.
         commands: of a person, for this canary.
         by_replicas: whether weights come about by numbers of pods; see :mod:`slipway.core.ratio`.
         obstacle: what keeps the canary from being sent more than it is, beside its pods, or None.
@@ -74,6 +76,8 @@ class Situation:
     fault: Fault | None = None
     seen_weights: frozenset[int] | None = None
     counts: LookStatus | None = None
+    evidence_error: str | None = None
+    doubt: str | None = None
     commands: frozenset[Command] = frozenset()
     by_replicas: bool = False
     obstacle: str | None = None
@@ -134,6 +138,10 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
         return _hold(state, "spec.rollout.paused is true", seen)
     if Command.PAUSE in seen.commands:
         return _hold(state, "paused; kubectl slipway resume goes on", seen)
+    source = rollout.analysis.prometheus
+    if source is not None and state.evidenceErrors >= source.consecutiveErrorLimit:
+        why = seen.evidence_error or state.message.removeprefix(_BLIND)
+        return _hold(state, f"{_BLIND}{why}"[:1024], seen)
     if seen.stable_ready == 0:
         return _wait(state, "holds while the stable revision has no ready pod to compare with or go back to")
     return _walk(rollout, state, seen, now)
@@ -252,14 +260,14 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
     acting = [gate for gate in state.gates if _acts(gate, analysis)]
     # What was seen before this step began says nothing of it.
     counted = state.countedAt is not None and _time(state.countedAt) > _time(state.stepStartedAt)
-    if counted and all(gate.verdict == "Pass" for gate in acting):
+    if counted and not state.mismatch and all(gate.verdict == "Pass" for gate in acting):
         return None
     if Command.PROMOTE in seen.commands:
         return None
     left = analysis.maxDurationSeconds - (now - _time(state.stepStartedAt)).total_seconds()
     if left > 0:
         return Decision(
-            _changed(state, phase="Progressing", message="gathers evidence"),
+            _changed(state, phase="Progressing", message=state.mismatch or "gathers evidence"),
             wait=min(left, _until_look(state, analysis, now)),
         )
     if analysis.onInconclusive == "Promote":
@@ -270,6 +278,9 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
         _changed(state, phase="Paused", message="inconclusive; kubectl slipway promote or abort"),
         wait=_until_look(state, analysis, now),
     )
+
+
+_BLIND = "holds, since there is no evidence to be had: "
 
 
 def _promote(state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
@@ -295,14 +306,24 @@ def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
     if state.weight and seen.canary_ready and not seen.stable_ready:
         held = f"{_HOLDS}{message}"
         return Decision(_changed(state, phase="Aborting", mirrorPercent=0, message=held[:1024]))
-    aborting = _changed(state, phase="Aborting", weight=0, mirrorPercent=0, message=message[:1024])
+    fields = {"weight": 0, "mirrorPercent": 0, "mismatch": "", "message": message[:1024]}
+    aborting = _changed(state, phase="Aborting", **fields)
     return Decision(aborting, Outcome.REJECT)
 
 
 def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> RolloutStatus:
     """Take in counts when a look is due. Counts of two different weights are never one look's."""
-    if seen.counts is None or _until_look(state, analysis, now) > 0:
+    if _until_look(state, analysis, now) > 0:
         return state
+    if seen.evidence_error is not None:
+        return _changed(state, lookedAt=_text(now), evidenceErrors=state.evidenceErrors + 1)
+    if seen.counts is None:
+        return state
+    state = _changed(state, evidenceErrors=0)
+    if seen.doubt is not None:
+        # Other requests than was meant: what they show is no evidence.
+        return _changed(state, lookedAt=_text(now), mismatch=seen.doubt, gates=judge(analysis, state.looks))
+    state = _changed(state, mismatch="")
     if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
         # Nothing can be compared: no evidence, neither for nor against.
         return _changed(state, lookedAt=_text(now), gates=judge(analysis, state.looks))

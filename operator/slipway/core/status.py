@@ -14,6 +14,7 @@ from slipway.api.types import (
     ModelDeploymentStatus,
     RevisionStatus,
 )
+from slipway.api.verdicts import MonitoringStatus
 from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
@@ -38,6 +39,14 @@ _UNDER_WAY = frozenset(
         Reason.WAITING_FOR_GATEWAY,
     }
 )
+
+#: Of the conditions of monitoring, the status that is bad.
+_BAD = {
+    ConditionType.DRIFT: "True",
+    ConditionType.DATA_QUALITY: "False",
+    ConditionType.PERFORMANCE: "False",
+    ConditionType.FAIRNESS: "False",
+}
 
 
 @dataclass(frozen=True)
@@ -91,18 +100,25 @@ def report(
         **_progress(plan, (resolved, revision_ready, route_ready)),
     }
     roles = plan.roles
+    stable = _revision_status(resource, roles.stable, plan, observed)
+    # Another version's is none of the one that has just taken over.
+    monitoring = observed.monitoring
+    if monitoring is not None and (stable is None or stable.version != monitoring.version):
+        monitoring = None
+    verdicts |= _monitored(monitoring)
     status = ModelDeploymentStatus(
         observedGeneration=resource.generation,
         conditions=_conditions(resource, verdicts, now),
         model=plan.resolution.model or resource.status.model,
         refreshRequestedAt=resource.status.refreshRequestedAt,
-        stable=_revision_status(resource, roles.stable, plan, observed),
+        stable=stable,
         canary=_revision_status(resource, roles.candidate, plan, observed),
         canaryWeight=_canary_weight(plan, observed),
         promotedAt=_text(roles.promoted_at),
         rollout=roles.rollout,
         rejected=roles.rejected,
         previous=roles.previous,
+        monitoring=monitoring,
         routerPort=plan.router_port,
         replicas=sum(
             int((found.get("status") or {}).get("replicas", 0)) for found in observed.of(Kind.DEPLOYMENT)
@@ -251,6 +267,9 @@ def _traffic_synced(
         return {ConditionType.TRAFFIC_SYNCED: _by_gateways(plan, traffic)}
     if plan.router_port is None:
         return {}
+    rollout = plan.roles.rollout
+    if traffic.complete and rollout is not None and rollout.mismatch:
+        return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.SPLIT_MISMATCH, rollout.mismatch)}
     if traffic.complete:
         weight = max(traffic.weights, default=0)
         to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
@@ -287,6 +306,15 @@ def _approximate(owner: Owner, plan: Plan, observed: Observed, traffic: Traffic)
     behind = len(observed.ready_pods_behind(owner.name))
     words = f"about {share}% of new connections are for the canary, by its pods among {behind}"
     return Verdict("True", Reason.APPROXIMATE, f"{words}; {rollout.weight}% are asked for")
+
+
+def _monitored(monitoring: MonitoringStatus | None) -> dict[ConditionType, Verdict]:
+    """What monitoring says of the stable version; Ready is not touched by it."""
+    return {
+        ConditionType(found.type): Verdict(found.status, Reason(found.reason), found.message)
+        for found in (monitoring.verdicts if monitoring is not None else ())
+        if found.reason in set(Reason)
+    }
 
 
 def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:
@@ -405,7 +433,7 @@ def _revision_status(
 ) -> RevisionStatus | None:
     if revision is None:
         return None
-    version, digest = _identity(resource, revision, plan, observed)
+    version, digest, created = _identity(resource, revision, plan, observed)
     deployment = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, revision))
     status = (deployment.get("status") if deployment else None) or {}
     return RevisionStatus(
@@ -414,19 +442,22 @@ def _revision_status(
         digest=digest,
         replicas=int(status.get("replicas", 0)),
         readyReplicas=int(status.get("readyReplicas", 0)),
+        modelCreatedAt=created,
     )
 
 
-def _identity(resource: Resource, revision: str, plan: Plan, observed: Observed) -> tuple[str, str]:
-    """Version and digest of a revision, from whoever knows them."""
+def _identity(
+    resource: Resource, revision: str, plan: Plan, observed: Observed
+) -> tuple[str, str, str | None]:
+    """Version and digest of a revision and when its model was made, from whoever knows them."""
     wanted = plan.roles.wanted
     if wanted is not None and wanted.name == revision:
-        return wanted.model.version, wanted.model.digest
+        return wanted.model.version, wanted.model.digest, wanted.model.createdAt
     for before in (resource.status.stable, resource.status.canary):
         if before is not None and before.revision == revision:
-            return before.version, before.digest
+            return before.version, before.digest, before.modelCreatedAt
     content = remembered(revision, observed)
-    return (content.model.version, content.model.digest) if content else ("", "")
+    return (content.model.version, content.model.digest, None) if content else ("", "", None)
 
 
 def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:
@@ -438,6 +469,7 @@ def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdi
             for type_ in (ConditionType.READY, ConditionType.MODEL_RESOLVED, ConditionType.REVISION_READY)
         },
     )
+    told = (*told, *_breaches(resource, verdicts))
     before = resource.status.stable.revision if resource.status.stable else None
     step = _step_taken(resource, plan)
     if step is not None:
@@ -446,6 +478,20 @@ def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdi
         message = f"revision {plan.roles.stable} took over from {before}"
         return (*told, Notice(normal=True, reason=Reason.SERVING, message=message))
     return told
+
+
+def _breaches(resource: Resource, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:
+    """What monitoring found to be bad, and what is known to be good again."""
+    told = []
+    for type_, bad in _BAD.items():
+        before, now = _condition(resource, type_), verdicts.get(type_)
+        if now is None or now.status == "Unknown":
+            continue
+        if now.status == bad and (before is None or before.status != bad):
+            told.append(Notice(False, now.reason, now.message))
+        if now.status != bad and before is not None and before.status == bad:
+            told.append(Notice(True, now.reason, now.message))
+    return tuple(told)
 
 
 def _step_taken(resource: Resource, plan: Plan) -> Notice | None:
@@ -460,6 +506,8 @@ def _step_taken(resource: Resource, plan: Plan) -> Notice | None:
         return Notice(True, Reason.ROLLING_OUT, f"revision {now.revision} is to take over step by step")
     if (before.weight, before.mirrorPercent) != (now.weight, now.mirrorPercent):
         return Notice(now.phase != "Aborting", Reason.ROLLING_OUT, what)
+    if now.mismatch and not before.mismatch:
+        return Notice(False, Reason.SPLIT_MISMATCH, now.mismatch)
     if now.phase == "Paused" != before.phase:
         return Notice(True, Reason.ROLLING_OUT, f"{what}; {now.message}")
     return None

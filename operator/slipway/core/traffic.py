@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
-from slipway.core import names
+from slipway.core import mismatch, names
 from slipway.core.observed import ArmCount, Fault, ServedCount, Traffic
 from slipway.core.prediction_shift import common_bins
 from slipway.core.resource import Resource
@@ -128,6 +128,17 @@ def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
         stableServed=stable.requests if stable is not None and served else None,
         predictions=_predictions(canary, stable) if canary and stable and shifts else None,
     )
+
+
+def doubt(spec: ModelDeploymentSpec, traffic: Traffic) -> str | None:
+    """What is wrong with the split since the last look, or None where nothing is, or nothing can be said."""
+    if traffic.canary is None or traffic.stable is None or len(traffic.weights) != 1:
+        return None
+    if spec.traffic.sessionAffinity is not None:
+        # Weights are shares of clients then, of which some ask more than others.
+        return None
+    (weight,) = traffic.weights
+    return mismatch.doubt(weight, traffic.canary.meant, traffic.stable.meant)
 
 
 def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:

@@ -9,8 +9,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from slipway.api.types import KIND
+from slipway.core.observed import Fault, timestamp
 from slipway.core.resource import read
 from slipway.engine.store import Store
+from slipway.names import OperatorMetric
 
 _CONTROLLER = KIND.lower()
 _RESULTS = ("success", "error", "requeue", "requeue_after")
@@ -137,12 +139,25 @@ class ModelDeploymentCollector(Collector):
             "Ready pods of a revision",
             labels=(*place, "revision", "role"),
         )
+        created = GaugeMetricFamily(
+            OperatorMetric.MODEL_CREATED,
+            "When the model that serves was made, since the epoch",
+            labels=("namespace", "model", "model_version"),
+        )
+        most = GaugeMetricFamily(
+            OperatorMetric.MODEL_MAX_AGE,
+            "How old a model may be while it serves, by spec.card.maxAgeDays",
+            labels=("namespace", "model"),
+        )
         for key in self._store.resources():
             manifest = self._store.resource(key)
             if manifest is None:
                 continue
             where = (key.namespace, key.name)
-            status = read(manifest).status
+            resource = read(manifest)
+            status, spec = resource.status, resource.spec
+            if not isinstance(spec, Fault) and spec.card is not None and spec.card.maxAgeDays is not None:
+                most.add_metric(where, spec.card.maxAgeDays * 86_400.0)
             is_ready = any(found.type == "Ready" and found.status == "True" for found in status.conditions)
             ready.add_metric(where, 1.0 if is_ready else 0.0)
             replicas.add_metric(where, float(status.replicas))
@@ -152,7 +167,10 @@ class ModelDeploymentCollector(Collector):
             if status.stable is not None:
                 stable = status.stable
                 info.add_metric((*where, stable.revision, stable.version, stable.digest), 1.0)
-        return (info, ready, replicas, revision)
+                made = timestamp(stable.modelCreatedAt)
+                if made is not None:
+                    created.add_metric((*where, stable.version), made.timestamp())
+        return (info, ready, replicas, revision, created, most)
 
 
 class RolloutCollector(Collector):

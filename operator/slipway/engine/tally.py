@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from slipway.core.observed import ArmCount, Traffic
 from slipway.core.resource import Resource
@@ -61,10 +62,10 @@ class Tally:
 
 
 def _counters(model: str, state: RouterState, revisions: Iterable[str]) -> dict[str, ArmCounters]:
-    """Copies count for the canary like requests."""
+    """Copies count for the canary like requests, but no split gave them to it."""
     found = {revision: state.arms.get((model, revision)) for revision in revisions}
     return {
-        revision: arm.counters + arm.shadow if arm is not None else ArmCounters()
+        revision: arm.counters + replace(arm.shadow, meant=0) if arm is not None else ArmCounters()
         for revision, arm in found.items()
     }
 
@@ -73,4 +74,4 @@ def _sum(now: _Counts, since: _Counts, revision: str) -> ArmCount:
     total = ArmCounters()
     for router, arms in now.items():
         total += arms[revision].since(since.get(router, {}).get(revision))
-    return ArmCount(total.requests, total.errors, total.slow)
+    return ArmCount(total.requests, total.errors, total.slow, total.meant)

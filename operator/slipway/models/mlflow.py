@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -69,12 +70,13 @@ class MlflowSource:
     def locate(self, uri: str) -> Located:
         asked = _Name.read(uri)
         registry = _Registry(*self._server())
-        version = registry.version(asked)
+        version, created_at = registry.version(asked)
         folder = registry.artifacts(asked.name, version)
         return Located(
             uri=f"mlflow://{quote(asked.name, safe='')}/{version}",
             version=version,
             files=registry.onnx_files(asked.name, version, folder),
+            created_at=created_at,
         )
 
     def _server(self) -> tuple[str, Web]:
@@ -108,8 +110,8 @@ class _Registry:
         self._base = base
         self._web = web
 
-    def version(self, asked: _Name) -> str:
-        """The version that a name means now; it exists and is ready."""
+    def version(self, asked: _Name) -> tuple[str, datetime | None]:
+        """The version that a name means now, which exists and is ready, and when it was registered."""
         if asked.alias is None:
             path, query = "/model-versions/get", {"name": asked.name, "version": asked.version or ""}
         else:
@@ -126,7 +128,7 @@ class _Registry:
                 f"version {version} of {asked.name!r} is not ready in MLflow ({status}): "
                 f"{found.get('status_message') or 'finish its registration, or register it again'}",
             )
-        return version
+        return version, _moment(found.get("creation_timestamp"))
 
     def artifacts(self, name: str, version: str) -> str:
         """The http(s) address of the folder with the version's files."""
@@ -283,6 +285,14 @@ class _ArtifactFiles:
                 f"MLflow does not hand out the files of {self._called}, because it was started "
                 "without --serve-artifacts: start it with 'mlflow server --serve-artifacts'",
             ) from None
+
+
+def _moment(given: object) -> datetime | None:
+    """Milliseconds since the epoch, which the registry sends as a number or as text."""
+    try:
+        return datetime.fromtimestamp(int(str(given)) / 1000.0, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _flavors(document: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -39,11 +40,15 @@ class Files(Protocol):
 
 @dataclass(frozen=True)
 class Located:
-    """Where a URI leads now: ``uri`` leads there again, ``version`` is the source's own if it has them."""
+    """Where a URI leads now: ``uri`` leads there again, ``version`` is the source's own if it has them.
+
+    ``created_at`` is when the source registered the version, if it says so.
+    """
 
     uri: str
     version: str | None
     files: Files
+    created_at: datetime | None = None
 
 
 class Source(Protocol):
@@ -69,7 +74,14 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
             "if the new model is wanted, set spec.model.digest to its digest, otherwise restore the model",
         )
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
-    return Resolution(uri=located.uri, version=version, digest=digest, bytes=target.size)
+    created = located.created_at
+    return Resolution(
+        uri=located.uri,
+        version=version,
+        digest=digest,
+        bytes=target.size,
+        createdAt=created.strftime("%Y-%m-%dT%H:%M:%SZ") if created else None,
+    )
 
 
 def fetch(task: FetchTask, source: Source, directory: Path) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import barchart, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.builders.common import VizLegendOptions
+from grafana_foundation_sdk.builders.common import ReduceDataOptions, VizLegendOptions
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement
+from grafana_foundation_sdk.models.common import BigValueGraphMode, LegendDisplayMode, LegendPlacement
 from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     DataTransformerConfig,
@@ -82,14 +82,30 @@ def _panel(panel: Panel) -> Any:
     if panel.description:
         made = made.description(panel.description)
     for position, query in enumerate(panel.queries):
-        made = made.with_target(_target(panel.kind, query, chr(ord("A") + position)))
+        made = made.with_target(_target(panel.kind, query, _letter(position)))
     if panel.kind is Kind.LINES:
         legend = VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.LIST)
         made = made.legend(legend.placement(LegendPlacement.BOTTOM)).fill_opacity(8).show_points("never")
+    if panel.kind is Kind.NUMBER:
+        made = made.graph_mode(BigValueGraphMode.NONE).reduce_options(
+            ReduceDataOptions().calcs(["lastNotNull"])
+        )
     if panel.kind is Kind.BARS:
-        # One bar a bin and query, side by side.
-        made = made.with_transformation(DataTransformerConfig(id_val="merge", options={})).x_field("bin")
+        # One bar a bin and query, side by side; a table's columns have no legend of their own.
+        names = {f"Value #{_letter(place)}": query.legend for place, query in enumerate(panel.queries)}
+        columns = {"excludeByName": {"Time": True}, "renameByName": names}
+        made = made.with_transformation(DataTransformerConfig(id_val="merge", options={}))
+        made = made.with_transformation(DataTransformerConfig(id_val="organize", options=columns))
+        made = made.x_field("bin").fill_opacity(80).legend(VizLegendOptions().show_legend(True))
+    if panel.kind is Kind.TABLE:
+        columns = {"excludeByName": {"Time": True, "Value": True}}
+        made = made.show_header(True)
+        made = made.with_transformation(DataTransformerConfig(id_val="organize", options=columns))
     return made
+
+
+def _letter(position: int) -> str:
+    return chr(ord("A") + position)
 
 
 def _target(kind: Kind, query: Query, name: str) -> prometheus.Dataquery:

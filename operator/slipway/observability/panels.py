@@ -15,6 +15,7 @@ from slipway.names import Metric, OperatorMetric
 _RATE = "$__rate_interval"
 _MODEL = 'namespace="$namespace", model="$model"'
 _PLACE = 'namespace="$namespace", name="$name"'
+_READY_PODS = OperatorMetric.REVISION_READY_REPLICAS
 _ARMS = 'namespace="$namespace", model="$name"'
 
 
@@ -81,6 +82,12 @@ def _rate(metric: str, labels: str = "") -> str:
     return f"rate({metric}{{{labels}}}[{_RATE}])" if labels else f"rate({metric}[{_RATE}])"
 
 
+def _once(metric: str, labels: str = "", by: str = "") -> str:
+    """What every replica of the operator says of a ModelDeployment, once."""
+    selector = f"{{{labels}}}" if labels else ""
+    return f"max by (namespace, name{by}) ({metric}{selector})"
+
+
 def _ratio(bad: str, all_: str, by: str) -> str:
     return f"sum by ({by}) ({bad}) / sum by ({by}) ({all_})"
 
@@ -97,13 +104,14 @@ FLEET = Board(
     (),
     {
         "Now": (
-            _number("Models", f"count({OperatorMetric.READY})"),
-            _number("Not ready", f"count({OperatorMetric.READY} == 0) or vector(0)"),
+            _number("Models", f"count({_once(OperatorMetric.READY)})"),
+            _number("Not ready", f"count({_once(OperatorMetric.READY)} == 0) or vector(0)"),
             _number("Requests per second", f"sum({_rate(Metric.REQUESTS)})", "reqps"),
             _number("Rows per second", f"sum({_rate(Metric.ROWS)})", "rowsps"),
             _number(
                 "Drifted features",
-                'count(ALERTS{alertname="SlipwayFeatureDrift", alertstate="firing"}) or vector(0)',
+                "count(count by (namespace, model, feature) "
+                '(ALERTS{alertname="SlipwayFeatureDrift", alertstate="firing"})) or vector(0)',
             ),
             _number("Alerts", 'count(ALERTS{alertname=~"Slipway.*", alertstate="firing"}) or vector(0)'),
         ),
@@ -157,7 +165,7 @@ FLEET = Board(
             Panel(
                 "What monitoring says",
                 Kind.TABLE,
-                (Query(f"{OperatorMetric.VERDICT} == 1", ""),),
+                (Query(f"{_once(OperatorMetric.VERDICT, by=', condition, status')} == 1", ""),),
                 width=24,
                 description="Drift is True when something is wrong, the others are True when all is well.",
             ),
@@ -225,7 +233,7 @@ MODEL = Board(
         "Inputs": (
             _lines(
                 "Drift",
-                (f"slipway:feature_psi_excess:1h{{{_MODEL}}}", "{{feature}}"),
+                (f"slipway:feature_psi_excess:1h{{{_MODEL}}}", "{{feature}} {{model_version}}"),
                 (f'slipway:limit{{{_MODEL}, limit="psi_warning"}}', "limit"),
                 width=12,
                 about="PSI of the last hour against the reference, beyond the noise of so many rows.",
@@ -248,7 +256,7 @@ MODEL = Board(
             ),
             _lines(
                 "Bad values",
-                (f"slipway:feature_bad:ratio1h{{{_MODEL}}} > 0", "{{feature}} {{what}}"),
+                (f"slipway:feature_bad:ratio1h{{{_MODEL}}} > 0", "{{feature}} {{what}} {{model_version}}"),
                 unit="percentunit",
                 width=12,
             ),
@@ -296,20 +304,35 @@ MODEL = Board(
         "Fairness": (
             _lines(
                 "Disparate impact ratio",
-                (f"slipway:disparate_impact_ratio:24h{{{_MODEL}}}", "{{attribute}} {{group}}"),
-                (f"slipway:disparate_impact_ratio_low:24h{{{_MODEL}}}", "{{attribute}} {{group}} at least"),
-                (f"slipway:disparate_impact_ratio_high:24h{{{_MODEL}}}", "{{attribute}} {{group}} at most"),
+                (
+                    f"slipway:disparate_impact_ratio:24h{{{_MODEL}}}",
+                    "{{model_version}} {{attribute}} {{group}}",
+                ),
+                (
+                    f"slipway:disparate_impact_ratio_low:24h{{{_MODEL}}}",
+                    "{{model_version}} {{attribute}} {{group}} at least",
+                ),
+                (
+                    f"slipway:disparate_impact_ratio_high:24h{{{_MODEL}}}",
+                    "{{model_version}} {{attribute}} {{group}} at most",
+                ),
                 about="Favorable outcomes of a group to the reference group's. Small groups are not shown.",
             ),
             _lines(
                 "Shares by group",
-                (f"slipway:group_share:24h{{{_MODEL}}}", "{{attribute}} {{group}} {{rate}}"),
+                (
+                    f"slipway:group_share:24h{{{_MODEL}}}",
+                    "{{model_version}} {{attribute}} {{group}} {{rate}}",
+                ),
                 unit="percentunit",
             ),
             _lines(
                 "Widest difference",
-                (f"slipway:group_difference:24h{{{_MODEL}}}", "{{attribute}} {{rate}}"),
-                (f"slipway:group_difference_low:24h{{{_MODEL}}}", "{{attribute}} {{rate}} at least"),
+                (f"slipway:group_difference:24h{{{_MODEL}}}", "{{model_version}} {{attribute}} {{rate}}"),
+                (
+                    f"slipway:group_difference_low:24h{{{_MODEL}}}",
+                    "{{model_version}} {{attribute}} {{rate}} at least",
+                ),
             ),
         ),
     },
@@ -334,10 +357,13 @@ ROLLOUT = Board(
             ),
             _lines(
                 "Pods",
-                (f"sum by (role) ({OperatorMetric.REVISION_READY_REPLICAS}{{{_PLACE}}})", "{{role}} ready"),
+                (
+                    f"sum by (role) ({_once(_READY_PODS, _PLACE, ', revision, role')})",
+                    "{{role}} ready",
+                ),
                 width=12,
             ),
-            _lines("Phase", (f"{OperatorMetric.ROLLOUT_PHASE}{{{_PLACE}}} == 1", "{{phase}}")),
+            _lines("Phase", (f"{_once(OperatorMetric.ROLLOUT_PHASE, _PLACE, ', phase')} == 1", "{{phase}}")),
             _number("Steps done", f"max({OperatorMetric.ROLLOUT_STEP}{{{_PLACE}}})"),
             _number("Rejected revisions", f"max({OperatorMetric.ROLLOUT_REJECTED}{{{_PLACE}}})"),
             _lines(
@@ -353,7 +379,10 @@ ROLLOUT = Board(
         "Evidence": (
             _lines(
                 "What each gate says",
-                (f"{OperatorMetric.ROLLOUT_GATE_VERDICT}{{{_PLACE}}} == 1", "{{gate}} {{verdict}}"),
+                (
+                    f"{_once(OperatorMetric.ROLLOUT_GATE_VERDICT, _PLACE, ', gate, verdict')} == 1",
+                    "{{gate}} {{verdict}}",
+                ),
                 width=24,
                 about="Of the gates that act, one that fails aborts the rollout, and all must pass.",
             ),

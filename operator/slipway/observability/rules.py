@@ -18,6 +18,7 @@ from slipway.core.monitoring.drift import DriftLimits, critical_value
 from slipway.core.monitoring.limits import DEFAULTS, USUAL_FEATURES, Limit
 from slipway.names import Metric, OperatorMetric
 from slipway.observability.drift_rules import drift_rules, quality_rules
+from slipway.observability.freshness_rules import freshness_rules
 from slipway.observability.outcome_rules import fairness_rules, performance_rules
 from slipway.observability.rule import Alert, Record, Rule
 from slipway.observability.service_rules import operator_rules, slo_rules
@@ -36,6 +37,21 @@ with `honor_labels`, as the chart's ServiceMonitor does: its series name namespa
 | Limit | Default |
 | --- | --- |
 """
+_ROUTING = """
+## Who hears of them
+
+Every alert about a model has the labels `namespace` and `model`; `severity` says how bad it is, `feature`,
+`attribute`, `slo` and the like what it is about. The [example](../examples/alertmanager.yaml) makes use of
+that, and is what the tests run: a critical alert wakes somebody, all others go to the team of the namespace,
+one message tells of all that is wrong with one model, and what is critical is no warning as well.
+
+```console
+$ amtool check-config alertmanager.yaml
+$ amtool config routes test --config.file=alertmanager.yaml \\
+    severity=critical namespace=risk alertname=SlipwayFeatureDrift
+on-call,risk
+```
+"""
 #: Bins that a feature may have; the quantile is written down for each.
 _MOST_BINS = 101
 
@@ -47,6 +63,7 @@ def groups() -> dict[str, list[Rule]]:
         "slipway-chi-square": list(quantile_rules()),
         "slipway-drift": list(drift_rules()),
         "slipway-data-quality": list(quality_rules()),
+        "slipway-freshness": list(freshness_rules()),
         "slipway-performance": list(performance_rules()),
         "slipway-fairness": list(fairness_rules()),
         "slipway-slo": list(slo_rules()),
@@ -77,6 +94,7 @@ def _page() -> Iterator[str]:
             says = re.sub(r"{{ \$value [^}]*}}", "*value*", says)
             kind = "".join(f", {name} {value}" for name, value in rule.labels.items())
             yield f"| {rule.alert}{kind} | {rule.severity} | {rule.wait} | {says} |\n"
+    yield _ROUTING
 
 
 def limits_rules() -> Iterator[Rule]:

@@ -25,7 +25,9 @@ def slo_rules() -> Iterator[Rule]:
     """How fast each model uses up its error budgets: failed requests, and slow ones where a bound is set."""
     windows = sorted({window for burn in BURNS for window in burn[1:3]})
     place = "namespace, model"
-    bound = f"on (namespace, model, le) group_left () {OperatorMetric.LATENCY_BOUND}"
+    # Every replica of the operator says it.
+    told = f"max by (namespace, model, le) ({OperatorMetric.LATENCY_BOUND})"
+    bound = f"on (namespace, model, le) group_left () {told}"
     for window in windows:
         total = f"sum by ({place}) ({increase(Metric.REQUESTS, window)})"
         wrong_codes = 'code=~"5.."'
@@ -69,7 +71,7 @@ def operator_rules() -> Iterator[Rule]:
     before = f"max by (namespace, name) ({OperatorMetric.ROLLOUT_REJECTED} offset 15m)"
     yield Alert(
         "SlipwayModelNotReady",
-        f"max by (namespace, name) ({OperatorMetric.READY}) == 0",
+        _as_model(f"max by (namespace, name) ({OperatorMetric.READY}) == 0"),
         "critical",
         "15m",
         f"{place} is not Ready",
@@ -77,7 +79,7 @@ def operator_rules() -> Iterator[Rule]:
     )
     yield Alert(
         "SlipwayRolloutRejected",
-        f"{rejected} - {before} > 0",
+        _as_model(f"{rejected} - {before} > 0"),
         "warning",
         "0m",
         f"a new revision of {place} was rejected",
@@ -85,7 +87,7 @@ def operator_rules() -> Iterator[Rule]:
     )
     yield Alert(
         "SlipwayRolloutWaits",
-        f'max by (namespace, name) ({OperatorMetric.ROLLOUT_PHASE}{{phase="Paused"}}) == 1',
+        _as_model(f'max by (namespace, name) ({OperatorMetric.ROLLOUT_PHASE}{{phase="Paused"}}) == 1'),
         "info",
         "24h",
         f"the rollout of {place} has been waiting for a day",
@@ -107,3 +109,8 @@ def operator_rules() -> Iterator[Rule]:
         "no operator of Slipway leads",
         "Models serve on, but nothing is rolled out, repaired or judged.",
     )
+
+
+def _as_model(expression: str) -> str:
+    """The same with the label that model servers name their model by, so that its alerts are grouped."""
+    return f'label_replace({expression}, "model", "$1", "name", "(.+)")'

@@ -25,12 +25,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Whisker:
-    """A value, its interval and its limit, by their distance from the left."""
+    """A value, its interval and its limit, if it has one, by their distance from the left."""
 
     value: float
     low: float
     high: float
-    limit: float
+    limit: float | None
 
 
 def bars(names: Sequence[str], window: Sequence[float], reference: Sequence[float]) -> tuple[Bar, ...]:
@@ -55,11 +55,11 @@ def bars(names: Sequence[str], window: Sequence[float], reference: Sequence[floa
     )
 
 
-def whisker(value: float, low: float, high: float, limit: float, most: float) -> Whisker:
+def whisker(value: float, low: float, high: float, limit: float | None, most: float) -> Whisker:
     """On a scale from 0 to ``most``; what lies outside is drawn at the end."""
 
     def place(number: float) -> float:
         held = 0.0 if math.isnan(number) else min(max(number, 0.0), most)
         return round(WHISKER_WIDTH * held / most, 2)
 
-    return Whisker(place(value), place(low), place(high), place(limit))
+    return Whisker(place(value), place(low), place(high), None if limit is None else place(limit))

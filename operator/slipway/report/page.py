@@ -9,7 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from slipway.core.monitoring.drift import FeatureDrift
 from slipway.core.monitoring.fairness import Gap
+from slipway.core.monitoring.intervals import Interval, Share
 from slipway.core.monitoring.performance import Estimate, Measurement
+from slipway.core.monitoring.quality import Ratio
 from slipway.core.monitoring.verdict import Verdict, number, percent
 from slipway.report.charts import Bar, Whisker, bars, whisker
 
@@ -41,6 +43,24 @@ class CalibrationBin:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How often something happened to a group, and where the true share lies."""
+
+    what: str
+    share: Share
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What a group of people got; no rates where it is too small to be shown."""
+
+    attribute: str
+    group: str
+    rates: tuple[Rate, ...]
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened to the model's rollouts; ``at`` as text."""
 
@@ -59,6 +79,12 @@ class Report:
         window: what they are of, in words.
         facts: version, digest, revision and whatever else names the model.
         card: of the spec: owner, intended use, links.
+        judged: by whom and on what the verdicts were reached, in words.
+        warnings: what is missing from the counts.
+        ratios: of values that are missing or break a rule.
+        answers: what labels say beyond the measurements, in sentences.
+        groups: that have enough rows to be shown.
+        small_groups: how many have not, which is fewer than ``fewest_rows``.
     """
 
     namespace: str
@@ -68,11 +94,18 @@ class Report:
     facts: Mapping[str, str]
     card: Mapping[str, str]
     verdicts: tuple[Verdict, ...]
+    judged: str = ""
+    warnings: tuple[str, ...] = ()
     features: tuple[FeatureReport, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
     calibration: tuple[CalibrationBin, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    answers: tuple[str, ...] = ()
     estimate: Estimate | None = None
     gaps: tuple[Gap, ...] = ()
+    groups: tuple[GroupReport, ...] = ()
+    small_groups: int = 0
+    fewest_rows: int = 0
     events: tuple[Event, ...] = ()
 
 
@@ -86,7 +119,9 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, percent=percent)
-    environment.globals.update(bars=_bars, gap_whisker=_gap_whisker, measured_whisker=_measured_whisker)
+    environment.globals.update(
+        bars=_bars, gap_whisker=_gap_whisker, measured_whisker=_measured_whisker, rate_whisker=_rate_whisker
+    )
     return environment.get_template("page.html.j2").render(report=report) + "\n"
 
 
@@ -100,4 +135,9 @@ def _gap_whisker(gap: Gap) -> Whisker:
 
 
 def _measured_whisker(one: Measurement) -> Whisker:
-    return whisker(one.share.value, one.interval.low, one.interval.high, one.objective.minimum, 1.0)
+    limit = one.objective.minimum or None
+    return whisker(one.share.value, one.interval.low, one.interval.high, limit, 1.0)
+
+
+def _rate_whisker(rate: Rate) -> Whisker:
+    return whisker(rate.share.value, rate.interval.low, rate.interval.high, None, 1.0)

@@ -5,7 +5,7 @@ Groups are those that the resource names; anything else is ``other``. No value o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,24 +18,34 @@ Groups = tuple[tuple[str, str], ...]
 
 
 class GroupReader:
-    """Reads the attributes of rows from inputs of the model, or from parameters of the request."""
+    """Reads the attributes of rows from inputs of the model, or from parameters or headers of the request."""
 
     def __init__(self, attributes: Sequence[SensitiveAttribute]) -> None:
         self._attributes = attributes
         self._names = [frozenset(each.groups) for each in attributes]
+        self._headers = [each.header.lower().encode() for each in attributes]
         #: Parameters that say something of the rows of their request.
         self.parameters = frozenset(each.parameter for each in attributes if each.parameter)
 
     def read(
-        self, inputs: Mapping[str, Any], parameters: Mapping[str, Any], start: int, rows: int
+        self,
+        inputs: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        header: Callable[[bytes], bytes | None],
+        start: int,
+        rows: int,
     ) -> list[Groups]:
         """For each of ``rows`` rows from ``start`` on, the pairs of attribute and group.
 
-        A parameter holds one value for all rows of its request, or a list with one for each.
+        A parameter holds one value for all rows of its request, or a list with one for each; a header, which
+        ``header`` gives by its name in lower case, holds one for all.
         """
         columns: list[list[str]] = []
-        for each, names in zip(self._attributes, self._names, strict=True):
-            if each.parameter:
+        for each, names, asked in zip(self._attributes, self._names, self._headers, strict=True):
+            values: Sequence[Any]
+            if asked:
+                values = [(header(asked) or b"").decode("utf-8", "replace").strip()] * rows
+            elif each.parameter:
                 values = _values(parameters.get(each.parameter), rows)
             else:
                 values = _column(inputs.get(each.tensor), each.column, start, rows)

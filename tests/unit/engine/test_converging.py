@@ -67,13 +67,12 @@ def essence(world: World) -> dict[Place, Any]:
     return found
 
 
+_TIMES = frozenset({"promotedAt", "lastTransitionTime", "observedGeneration", "createdAt", "modelCreatedAt"})
+
+
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            key: _timeless(item)
-            for key, item in value.items()
-            if key not in ("promotedAt", "lastTransitionTime", "observedGeneration")
-        }
+        return {key: _timeless(item) for key, item in value.items() if key not in _TIMES}
     return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 

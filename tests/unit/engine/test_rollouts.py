@@ -209,6 +209,34 @@ async def test_a_router_that_cannot_be_read_gives_no_evidence_and_moves_no_weigh
     assert world.status()["stable"]["version"] == "2"
 
 
+async def test_a_split_that_is_not_the_weight_gives_no_verdict_and_is_said(world: World) -> None:
+    """Neither for the canary, nor, here, against it: all it shows are errors."""
+    stable = world.status()["stable"]["revision"]
+    world.routers.error_rate = lambda revision: 0.0 if revision == stable else 0.5
+    world.routers.share = 40
+    world.create(spec(2))
+    await world.run(200)
+    rollout = world.status()["rollout"]
+    assert (rollout["phase"], rollout["weight"], rollout["looks"]) == ("Progressing", 10, [])
+    assert world.said()["TrafficSynced"] == "False SplitMismatch"
+    message = world.message("TrafficSynced")
+    assert "requests went to the canary, 40.0% where its weight is 10%" in message
+    assert world.said()["Ready"] == "True Serving"
+    assert "Warning SplitMismatch" in world.told()
+    world.routers.share = None
+    await world.run(200)
+    assert world.status()["rejected"], "what came after is evidence"
+    assert world.said()["TrafficSynced"] == "True Routed"
+
+
+async def test_an_honest_split_is_evidence_with_session_affinity_and_without(world: World) -> None:
+    """With it, weights are shares of users, of which some ask more than others."""
+    world.routers.share = 40
+    world.create({**spec(2), "traffic": {"sessionAffinity": {"header": "x-user-id"}}})
+    await world.run(1200)
+    assert world.status()["stable"]["version"] == "2"
+
+
 async def test_leaving_the_canary_strategy_takes_the_routers_away_once_nobody_is_led_to_them(
     world: World,
 ) -> None:

@@ -19,6 +19,7 @@ from slipway.engine.outcome import Outcome
 from slipway.engine.queue import WorkQueue
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill, sweep, work
+from slipway.names import OperatorMetric
 from tests.unit.fake import FakeKube, Request
 from tests.unit.world import KEY, NAMESPACE, World
 
@@ -201,6 +202,32 @@ def test_model_deployments_are_told_as_metrics_with_their_model() -> None:
     assert registry.get_sample_value("slipway_modeldeployment_revision_ready_replicas", role) == 1
     world.kube.take((KIND, NAMESPACE, "fraud"))
     assert registry.get_sample_value("slipway_modeldeployment_ready", place) is None
+
+
+def test_the_age_of_the_model_that_serves_is_told_beside_what_its_card_allows() -> None:
+    world = World()
+    registry = CollectorRegistry()
+    registry.register(ModelDeploymentCollector(world.operator.store))
+    place = {"namespace": NAMESPACE, "model": "fraud"}
+    spec = {"model": {"uri": "mlflow://fraud/1"}, "card": {"maxAgeDays": 30}}
+    world.create(spec)
+    asyncio.run(world.settle())
+    assert registry.get_sample_value(OperatorMetric.MODEL_MAX_AGE, place) == 30 * 86_400
+    status = world.status()
+    made = status["stable"]["modelCreatedAt"]
+    assert made == status["model"]["createdAt"]
+    told = registry.get_sample_value(OperatorMetric.MODEL_CREATED, {**place, "model_version": "1"})
+    assert told == datetime.fromisoformat(made).timestamp()
+    revision = status["stable"]["revision"]
+    world.create({**spec, "card": {"owner": "risk"}})
+    asyncio.run(world.settle())
+    assert world.status()["stable"]["revision"] == revision
+    assert registry.get_sample_value(OperatorMetric.MODEL_MAX_AGE, place) is None
+    # Another runtime is another revision of a model that is no younger for it.
+    world.create({**spec, "runtime": {"threads": 2}})
+    asyncio.run(world.settle())
+    assert world.status()["stable"]["revision"] != revision
+    assert world.status()["stable"]["modelCreatedAt"] == made
 
 
 def test_requests_and_leadership_are_counted() -> None:

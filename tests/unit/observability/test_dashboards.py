@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import dashboard as models
 
 from slipway.api.generated import ROOT
 from slipway.names import Metric, OperatorMetric
@@ -61,6 +64,13 @@ def queries() -> list[tuple[str, str]]:
 def test_the_committed_files_are_what_the_generator_makes() -> None:
     for name, text in dashboards.files().items():
         assert (ROOT / name).read_text() == text, "run `python -m slipway.observability.dashboards`"
+
+
+def test_grafanas_own_types_know_everything_in_them() -> None:
+    register_default_plugins()
+    for board in boards().values():
+        read = models.Dashboard.from_json(board)
+        assert json.loads(JSONEncoder().encode(read)) == board
 
 
 def test_every_panel_that_is_described_is_drawn() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from slipway.core.router.routes import Route
 from slipway.infra.routers import read_router
-from tests.unit.router.running import Pods, free_port, running_router, send
+from tests.unit.router.running import Pods, bring, connect, free_port, request, running_router, send
 from tests.unit.router.test_router_traffic import MOST_DEVIATION, deviation
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -76,6 +76,46 @@ async def test_grpc_is_split_as_rest_is_over_one_connection(
         assert (await send(route.listener, 100)).failed == 0
         arms = (await read_router(router.address)).arms
         assert sum(arm.counters.requests for arm in arms.values()) == 2_100
+    for server in servers:
+        await server.stop(None)
+
+
+async def test_metadata_of_grpc_keeps_a_user_on_an_arm_as_the_header_of_rest_does(
+    both: Route, stable: Pods, canary: Pods, tmp_path: Path
+) -> None:
+    servers = [await serve(stable), await serve(canary)]
+    before = replace(both, stable=stable.arm, canary=canary.arm, weight=10, affinity_header="x-user-id")
+    users = [f"user-{number}" for number in range(200)]
+    async with (
+        running_router(tmp_path, [before]) as router,
+        grpc.aio.insecure_channel(f"127.0.0.1:{before.listener}") as channel,
+    ):
+        infer = channel.unary_unary(INFER)
+        on_canary: set[str] = set()
+        for weight in (10, 25, 50):
+            wanted = replace(before, weight=weight)
+            await bring(router, wanted, before=before)
+            before = wanted
+            found = [(await infer(b"", metadata=(("x-user-id", user),))).decode() for user in users]
+            now = {user for user, arm in zip(users, found, strict=True) if arm == "bbbbbbbbbb"}
+            assert on_canary <= now
+            assert deviation(len(now), len(users), weight) < MOST_DEVIATION
+            on_canary = now
+        connection = await connect(before.listener)
+        asked = [await connection.ask(request(f"x-user-id: {user}\r\n")) for user in users]
+        assert {
+            user for user, (_, arm, _) in zip(users, asked, strict=True) if arm == "bbbbbbbbbb"
+        } == on_canary
+        # What is counted are requests: one user may make most of them.
+        counted = (await read_router(router.address)).arms["fraud", "bbbbbbbbbb"].counters
+        heavy = min(on_canary)
+        for _ in range(100):
+            await infer(b"", metadata=(("x-user-id", heavy),))
+        after = (await read_router(router.address)).arms["fraud", "bbbbbbbbbb"].counters.since(counted)
+        assert after.requests == 100
+        # Without the metadata: at random.
+        answers = await call(before.listener, 1_000)
+        assert deviation(answers["bbbbbbbbbb"], 1_000, 50) < MOST_DEVIATION
     for server in servers:
         await server.stop(None)
 

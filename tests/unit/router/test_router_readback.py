@@ -24,7 +24,7 @@ async def test_counters_are_what_clients_saw(
         arms = (await read_router(router.address)).arms
         for revision, errors in (("aaaaaaaaaa", (503,)), ("bbbbbbbbbb", (422, 500))):
             counters = arms["fraud", revision].counters
-            assert counters.requests == load.of(revision)
+            assert counters.requests == counters.meant == load.of(revision)
             assert all(load.answers[error, revision] > 0 for error in errors)
             assert counters.errors == sum(load.answers[error, revision] for error in errors)
 
@@ -109,7 +109,7 @@ async def test_a_router_that_is_not_there_is_told_from_one_that_says_nothing() -
 
 
 def test_counting_anew_is_noticed() -> None:
-    before = ArmCounters(100, 5, {250: 3})
-    assert ArmCounters(120, 6, {250: 3}).since(before) == ArmCounters(20, 1, {250: 0})
+    before = ArmCounters(100, 5, {250: 3}, 90)
+    assert ArmCounters(120, 6, {250: 3}, 130).since(before) == ArmCounters(20, 1, {250: 0}, 40)
     assert ArmCounters(7, 1, {250: 1}).since(before) == ArmCounters(7, 1, {250: 1})
     assert ArmCounters(1, 1, {250: 1}) + ArmCounters(2, 0, {250: 1}) == ArmCounters(3, 1, {250: 2})

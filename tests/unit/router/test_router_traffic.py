@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from slipway.core.mismatch import doubt
 from slipway.core.router import config
 from slipway.core.router.routes import Route
 from slipway.infra.routers import read_router
@@ -165,6 +166,9 @@ async def test_a_dead_canary_costs_no_client_an_error_and_is_seen(
         # What went to the other arm at once is no evidence: it says nothing of this one. Of the second
         # thousand nothing counts.
         assert seen.requests < 150
+        # But the split did as it was told.
+        assert doubt(10, seen.meant, arms["fraud", "aaaaaaaaaa"].counters.meant) is None
+        assert deviation(seen.meant, 2_000, 10) < MOST_DEVIATION
         assert arms["fraud", "aaaaaaaaaa"].counters.errors == 0
 
 
@@ -174,11 +178,12 @@ async def test_what_a_killed_canary_was_computing_is_asked_of_the_stable_revisio
     canary.plan = lambda _: (5.0, 200)
     async with running_router(tmp_path, [replace(route, weight=100)]) as router:
         sending = asyncio.create_task(send(route.listener, 5, connections=5))
-        await until(router, lambda _: len(canary.heads) == 5)
+        state = await until(router, lambda _: len(canary.heads) == 5)
+        assert state.arms["fraud", "bbbbbbbbbb"].counters.meant == 5, "those under way, too"
         await canary.kill()
         assert (await sending).answers == {(200, "aaaaaaaaaa"): 5}
         counters = (await read_router(router.address)).arms["fraud", "bbbbbbbbbb"].counters
-        assert (counters.requests, counters.errors) == (5, 5)
+        assert (counters.requests, counters.errors, counters.meant) == (5, 5, 5)
 
 
 async def test_nothing_but_inference_is_asked_twice(

@@ -23,7 +23,7 @@ COUNTERS_QUERY = (
     "grpc%5C.2%7Cgrpc%5C.4%7Cgrpc%5C.12%7Cgrpc%5C.13%7Cgrpc%5C.14%7Cgrpc%5C.15%7C"
     "upstream_rq_completed%7Cupstream_rq_5xx%7Cupstream_rq_422%7Cupstream_rq_retry_success%7Cupstream_rq_timeout%7C"
     "upstream_rq_total%7Cupstream_rq_pending_failure_eject%7C"
-    "membership_healthy%7Cmembership_total%7Cupstream_rq_time%29%24"
+    "upstream_rq_active%7Cmembership_healthy%7Cmembership_total%7Cupstream_rq_time%29%24"
 )
 
 _STAT = re.compile(
@@ -41,11 +41,13 @@ class ArmCounters:
         errors: of these, answered with 5xx, 422 or a like status of gRPC, not at all, or by the other arm
             since this one could not.
         slow: milliseconds → requests that took longer, or were given up.
+        meant: requests that the split gave this arm, whoever answered them, those under way included.
     """
 
     requests: int = 0
     errors: int = 0
     slow: Mapping[int, int] = field(default_factory=lambda: dict.fromkeys(LATENCY_BOUNDS_MILLISECONDS, 0))
+    meant: int = 0
 
     def since(self, before: ArmCounters | None) -> ArmCounters:
         """What was counted since then; all of it where counting began anew in between."""
@@ -55,6 +57,7 @@ class ArmCounters:
             self.requests - before.requests,
             max(0, self.errors - before.errors),
             {bound: max(0, count - before.slow.get(bound, 0)) for bound, count in self.slow.items()},
+            max(0, self.meant - before.meant),
         )
 
     def __add__(self, other: ArmCounters) -> ArmCounters:
@@ -65,6 +68,7 @@ class ArmCounters:
                 bound: self.slow.get(bound, 0) + other.slow.get(bound, 0)
                 for bound in {**self.slow, **other.slow}
             },
+            self.meant + other.meant,
         )
 
 
@@ -170,7 +174,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self.pods = self.healthy = 0
-        self._completed = self._failed = self._rescued = self._given_up = self._tried = 0
+        self._completed = self._failed = self._rescued = self._given_up = self._tried = self._active = 0
         self._slow = dict.fromkeys(LATENCY_BOUNDS_MILLISECONDS, 0)
 
     def take(self, what: str, fallback: bool, value: Any) -> None:
@@ -188,6 +192,8 @@ class _Sums:
                 self._rescued += value
             case "upstream_rq_total" | "upstream_rq_pending_failure_eject" if not fallback:
                 self._tried += value
+            case "upstream_rq_active" if not fallback:
+                self._active += value
             case "membership_total" if not fallback:
                 self.pods = max(self.pods, value)
             case "membership_healthy" if not fallback:
@@ -205,7 +211,7 @@ class _Sums:
         requests = min(self._completed, self._tried)
         errors = min(requests, self._failed + self._rescued)
         slow = {bound: min(requests, count + self._given_up) for bound, count in self._slow.items()}
-        return ArmCounters(requests, errors, slow)
+        return ArmCounters(requests, errors, slow, self._completed + self._active)
 
 
 def _stats(stats: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], Any]]:

@@ -1,0 +1,124 @@
+"""``kubectl slipway report``: a page of what a model is asked, answers and gets right, by live counters."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.cli import cluster
+from slipway.cli.cluster import Cluster
+from slipway.cli.errors import CommandError
+from slipway.core import names
+from slipway.core.observed import Manifest, is_ready, revision_of_object, timestamp
+from slipway.core.resource import Resource, read
+
+if TYPE_CHECKING:
+    from slipway.report.live import Counted, Sample
+
+#: Pods that are asked at a time.
+_AT_ONCE = 8
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of ``report``."""
+    cluster.add_arguments(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="where the page goes; NAME-report.html, - for standard output"
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Read the pods and write the page."""
+    try:
+        from slipway.report.page import render
+    except ImportError as error:
+        raise CommandError(f"{error.name} is not installed: pip install 'slipway[cli,report]'") from error
+    from slipway.report.live import report_of, serving
+
+    there = Cluster(arguments)
+    resource = read(there.get(arguments.name))
+    arm = serving(resource.status)
+    if arm is None:
+        raise CommandError(_nothing(resource, "serves nothing yet"))
+    ready = [
+        pod
+        for pod in there.pods(arguments.name)
+        if is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
+    ]
+    if not any(revision_of_object(pod) == arm.revision for pod in ready):
+        raise CommandError(_nothing(resource, f"has no ready pod of revision {arm.revision}"))
+    counted, silent = _read(there, ready)
+    if not any(pod.revision == arm.revision for pod in counted):
+        pod, why = next(iter(silent.items()))
+        raise CommandError(
+            f"no pod of {there.namespace}/{arguments.name} answered; {pod}: {why}. Its port for metrics is "
+            "reached by way of the API server, which takes the right to get pods/proxy (role edit)"
+        )
+    page = render(report_of(resource, counted, silent, there.revisions(arguments.name), datetime.now(UTC)))
+    if arguments.output == "-":
+        sys.stdout.write(page)
+        return 0
+    path = Path(arguments.output or f"{arguments.name}-report.html")
+    try:
+        path.write_text(page)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+    print(f"{path}: {len(counted)} of {len(ready)} ready pods read")
+    return 0
+
+
+def _read(there: Cluster, pods: list[Manifest]) -> tuple[list[Counted], dict[str, str]]:
+    """What the pods that answer have counted, and why the others did not."""
+    counted: list[Counted] = []
+    silent: dict[str, str] = {}
+
+    def ask(pod: Manifest) -> Counted | CommandError:
+        from slipway.report.live import Counted
+
+        try:
+            text = there.metrics(pod["metadata"]["name"])
+            samples = tuple(_samples(text))
+        except CommandError as error:
+            return error
+        except ValueError as error:
+            return CommandError(f"its metrics are not in the text format of Prometheus: {error}")
+        return Counted(pod["metadata"]["name"], revision_of_object(pod) or "", _since(pod), samples)
+
+    with ThreadPoolExecutor(_AT_ONCE) as crew:
+        for pod, found in zip(pods, crew.map(ask, pods), strict=True):
+            if isinstance(found, CommandError):
+                silent[pod["metadata"]["name"]] = str(found)
+            else:
+                counted.append(found)
+    return counted, silent
+
+
+def _samples(text: str) -> Iterator[Sample]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield sample.name, sample.labels, float(sample.value)
+
+
+def _since(pod: Manifest) -> datetime | None:
+    """When the model server's container started, and with it its counters."""
+    status = pod.get("status") or {}
+    for container in status.get("containerStatuses") or ():
+        if container["name"] == names.SERVER_CONTAINER:
+            running = (container.get("state") or {}).get("running") or {}
+            return timestamp(running.get("startedAt"))
+    return timestamp(status.get("startTime"))
+
+
+def _nothing(resource: Resource, what: str) -> str:
+    owner = resource.owner
+    return (
+        f"{owner.namespace}/{owner.name} {what}, so there is nothing to report; "
+        f"kubectl slipway status {owner.name} says why"
+    )
