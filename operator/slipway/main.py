@@ -22,6 +22,7 @@ from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
@@ -32,7 +33,7 @@ from slipway.engine.workers import fill, sweep, work
 from slipway.infra import http, leader, logs
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
-from slipway.infra.pods import pod_reader
+from slipway.infra.pods import answer_taker, pod_reader
 from slipway.infra.prometheus import prometheus_reader
 from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
@@ -121,6 +122,7 @@ async def run(environment: Environment) -> None:
         ApiClient() as client,
         router_reader() as reader,
         pod_reader() as read_pod,
+        answer_taker() as take_answers,
         prometheus_reader() as ask_prometheus,
         alias_reader(tracking_uri) as ask,
     ):
@@ -140,10 +142,10 @@ async def run(environment: Environment) -> None:
         )
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
-        served = Served(store, read_pod, _now)
+        served, pairs = Served(store, read_pod, _now), Pairs(store, take_answers, _now)
         prometheus = PrometheusCounts(ask_prometheus, _now)
         reconciler = Reconciler(
-            store, writer, routers, served, prometheus, aliases, environment.settings, _now
+            store, writer, routers, served, pairs, prometheus, aliases, environment.settings, _now
         )
         workers: list[asyncio.Task[None]] = []
 

@@ -11,6 +11,7 @@ from typing import Any
 from slipway.api.types import API_VERSION, KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
 from slipway.core import names
+from slipway.core.agreement import Remembered
 from slipway.core.monitoring.series import Values
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
@@ -20,6 +21,7 @@ from slipway.core.router.readback import RouterState
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
@@ -52,6 +54,7 @@ class Operator:
         clock: Callable[[], datetime],
         read_router: Callable[[str], Awaitable[RouterState | None]],
         read_pod: Callable[[str], Awaitable[Values | None]],
+        take_answers: Callable[[str, int], Awaitable[Remembered | None]],
         prometheus: Callable[[str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
@@ -67,6 +70,7 @@ class Operator:
             writer,
             routers,
             served,
+            Pairs(self.store, take_answers, clock),
             counts,
             self.aliases,
             SETTINGS,
@@ -168,7 +172,7 @@ class World:
         return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
 
     def _operator(self) -> Operator:
-        readers = (self.routers.read, self.routers.read_pod, self.prometheus.ask)
+        readers = (self.routers.read, self.routers.read_pod, self.routers.take_answers, self.prometheus.ask)
         return Operator(self.kube, lambda: self.now, *readers, self._version)
 
     async def _version(self, alias: Alias) -> str | None:
