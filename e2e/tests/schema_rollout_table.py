@@ -108,7 +108,13 @@ ROLLOUT = [
     text(f"{GATE}.name", 63),
     Case(f"{GATE}.name", "minLength", "a", "", "should be at least 1 chars long", also="should match"),
     Case(f"{GATE}.name", "pattern", "a-1", "A", "should match '^[a-z0-9]"),
-    *choice(f"{GATE}.type", "ErrorRate", "SlowRequests", "Violations", "PredictionShift", "ShadowAgreement"),
+    Case(
+        f"{GATE}.type",
+        "enum",
+        "SlowRequests",
+        "never",
+        'supported values: "ErrorRate", "SlowRequests", "Violations", "PredictionShift", "ShadowAgreement"',
+    ),
     *(
         Case(GATE, "rule", right, wrong, "thresholdMilliseconds goes with type SlowRequests, and with no")
         for right, wrong in (
@@ -167,9 +173,10 @@ ROLLOUT = [
         Case(
             SPEC,
             "rule",
-            {"strategy": "Canary", "steps": [{"setMirror": {"percent": 1}}], "analysis": PAIRS},
-            wrong | {"analysis": PAIRS},
+            _spec({"strategy": "Canary", "steps": [COPIES], "analysis": PAIRS}),
+            _spec(wrong | {"analysis": PAIRS}),
             "a gate of type ShadowAgreement needs a step setMirror: it compares answers to copies",
+            at="spec",
         )
         for wrong in (
             {"strategy": "Canary"},
@@ -181,9 +188,10 @@ ROLLOUT = [
         Case(
             SPEC,
             "rule",
-            {"strategy": strategy, "analysis": PAIRS},
-            {"strategy": "Recreate", "analysis": PAIRS},
+            _spec({"strategy": strategy, "analysis": PAIRS}),
+            _spec({"strategy": "Recreate", "analysis": PAIRS}),
             "a gate of type ShadowAgreement needs a step setMirror: it compares answers to copies",
+            at="spec",
         )
         for strategy in ("BlueGreen", "Shadow")
     ),
