@@ -38,10 +38,21 @@ def test_what_is_overwritten_is_lost_and_the_rest_is_taken_once_in_order() -> No
         ring.append(struct.pack("<QQ", number, number))
     found = ring.take()
     numbers = [key for key, _ in struct.iter_unpack("<QQ", found)]
-    assert numbers == list(range(101, ENTRIES + 100)), "the slot that is written next may be half written"
+    kept = list(range(100 + MOST_ROWS, ENTRIES + 100))
+    assert numbers == kept, "what is written next may be half written"
     assert ring.take() == b""
     ring.append(struct.pack("<QQ", 7, 7))
-    assert len(ring.take()) == 16
+    assert ring.take() == struct.pack("<QQ", 7, 7)
+
+
+def test_rows_that_go_around_the_end_come_back_in_order() -> None:
+    ring = Board(1).ring(0)
+    for number in range(ENTRIES - 1):
+        ring.append(struct.pack("<QQ", number, 0))
+    ring.take()
+    rows = b"".join(struct.pack("<QQ", 5 << 8 | place, place) for place in range(3))
+    ring.append(rows)
+    assert ring.take() == rows
 
 
 def test_numbers_are_remembered_as_they_are_and_classes_by_a_hash() -> None:

@@ -33,6 +33,7 @@ RING_BYTES = _HEAD + ENTRIES * _ENTRY
 _MOST_KNOWN = 1024
 _PLACES = 0xFF
 CLASSES, NUMBERS = 1, 2
+_KEY, _NUMBER = struct.Struct("<Q").pack, struct.Struct("<d").pack
 
 
 class Wanted:
@@ -60,11 +61,17 @@ class Ring:
         self._marks = memory[:_HEAD].cast("Q")
         self._entries = memory[_HEAD:]
 
-    def append(self, entry: bytes) -> None:
-        """The entry first, so that nobody reads what is not there."""
-        start = (self._marks[0] % ENTRIES) * _ENTRY
-        self._entries[start : start + _ENTRY] = entry
-        self._marks[0] += 1
+    def append(self, entries: bytes) -> None:
+        """The entries first, so that nobody reads what is not there."""
+        at = (self._marks[0] % ENTRIES) * _ENTRY
+        stop = at + len(entries)
+        if stop <= ENTRIES * _ENTRY:
+            self._entries[at:stop] = entries
+        else:
+            whole = ENTRIES * _ENTRY - at
+            self._entries[at:] = entries[:whole]
+            self._entries[: len(entries) - whole] = entries[whole:]
+        self._marks[0] += len(entries) // _ENTRY
 
     @property
     def kind(self) -> int:
@@ -79,9 +86,13 @@ class Ring:
         """What was written since it was taken last, as far as it is still there, oldest first."""
         stop = self._marks[0]
         start = max(self._marks[1], stop - min(stop, ENTRIES))
-        copied = b"".join(self._entries[(at % ENTRIES) * _ENTRY :][:_ENTRY] for at in range(start, stop))
+        first, last = (start % ENTRIES) * _ENTRY, (stop % ENTRIES) * _ENTRY
+        if start == stop or first < last:
+            copied = bytes(self._entries[first:last]) if start < stop else b""
+        else:
+            copied = bytes(self._entries[first:]) + bytes(self._entries[:last])
         # What was overwritten meanwhile, or is being so now, is no entry.
-        lost = max(0, self._marks[0] + 1 - ENTRIES - start)
+        lost = max(0, self._marks[0] + MOST_ROWS - ENTRIES - start)
         self._marks[1] = stop
         return copied[lost * _ENTRY :]
 
@@ -122,9 +133,8 @@ class Recorder:
 
     def _write(self, name: bytes, texts: Sequence[str], is_class: bool) -> None:
         key = int.from_bytes(blake2b(name, digest_size=8).digest(), "little") & ~_PLACES
-        for place, text in enumerate(texts):
-            value = self._class(text) if is_class else struct.pack("<d", float(text))
-            self._ring.append(struct.pack("<Q", key | place) + value)
+        values = (self._class(text) if is_class else _NUMBER(float(text)) for text in texts)
+        self._ring.append(b"".join([_KEY(key | place) + value for place, value in enumerate(values)]))
 
     def _class(self, text: str) -> bytes:
         known = self._known.get(text)
