@@ -6,7 +6,7 @@ decided here is what is judged, from when on a verdict counts, and when it is wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,7 +43,14 @@ from slipway.core.monitoring.performance import (
     PerformanceMetric,
     judge_performance,
 )
-from slipway.core.monitoring.quality import Ages, QualityLimits, Ratio, comparisons, judge_quality
+from slipway.core.monitoring.quality import (
+    Ages,
+    QualityLimits,
+    Ratio,
+    comparisons,
+    judge_quality,
+    median_age,
+)
 from slipway.core.monitoring.series import Values
 from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, say
 
@@ -113,6 +120,7 @@ class Evidence:
         groups: the window of fairness.
         references: what the profile says of each feature.
         usual: gauges of the profile that data quality asks about.
+        model_days: since the model was made, or None where that is not known.
     """
 
     inputs: Window
@@ -121,6 +129,7 @@ class Evidence:
     groups: Window
     references: Mapping[str, Reference]
     usual: Values
+    model_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,9 +164,13 @@ def asked_of(spec: ModelDeploymentSpec) -> Asked:
     drift = (monitoring.drift if monitoring else None) or Drift()
     quality = (monitoring.dataQuality if monitoring else None) or DataQuality()
     performance = monitoring.performance if monitoring else None
+    freshness = monitoring.freshness if monitoring else None
+    model_days = spec.card.maxAgeDays if spec.card else None
     named = {
         Condition.DRIFT: monitoring is not None and monitoring.drift is not None,
-        Condition.DATA_QUALITY: monitoring is not None and monitoring.dataQuality is not None,
+        Condition.DATA_QUALITY: freshness is not None
+        or model_days is not None
+        or (monitoring is not None and monitoring.dataQuality is not None),
     }
     return Asked(
         drift=DriftLimits(
@@ -169,7 +182,12 @@ def asked_of(spec: ModelDeploymentSpec) -> Asked:
         ),
         compare_with=CompareWith(drift.compareWith),
         inputs_seconds=float(drift.windowSeconds),
-        quality=QualityLimits(share(quality.maxMissingRatio), share(quality.maxViolationRatio)),
+        quality=QualityLimits(
+            share(quality.maxMissingRatio),
+            share(quality.maxViolationRatio),
+            data_age_seconds=float(freshness.maxAgeSeconds) if freshness else None,
+            model_age_days=float(model_days) if model_days else None,
+        ),
         objectives=tuple(
             Objective(PerformanceMetric(one.metric), share(one.minimum), one.minimumLabels, one.outcome or "")
             for one in (performance.objectives if performance else ())
@@ -335,12 +353,15 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
 def _quality(asked: Asked, evidence: Evidence) -> Finding:
     window = evidence.inputs
     features = series.feature_quality(window.counts, evidence.usual)
-    verdict, ratios = judge_quality(features, Ages(), asked.quality)
+    data_ages = series.data_ages(window.counts)
+    ages = Ages(median_age(data_ages, asked.quality.minimum_rows), evidence.model_days)
+    verdict, ratios = judge_quality(features, ages, asked.quality)
     if verdict.reason is Why.TOO_FEW_ROWS:
-        rows = min((one.rows for one in features), default=0.0)
-        percent = _counted(rows, asked.quality.minimum_rows)
+        rows = [one.rows for one in features]
+        rows += [max(data_ages.values(), default=0.0)] if asked.quality.data_age_seconds is not None else []
+        percent = _counted(min(rows, default=0.0), asked.quality.minimum_rows)
     else:
-        percent = max(map(_of_ratio, ratios), default=0.0)
+        percent = max([*map(_of_ratio, ratios), *_of_ages(ages, asked.quality)], default=0.0)
     count = comparisons(features, asked.quality)
     return Finding(verdict, window.since, window.whole, percent, comparisons=count)
 
@@ -354,6 +375,13 @@ def _of_ratio(one: Ratio) -> float:
     if one.limit:
         return 100.0 * one.share.value / one.limit
     return float(MAX_PERCENT) if one.share.hits else 0.0
+
+
+def _of_ages(ages: Ages, limits: QualityLimits) -> Iterator[float]:
+    if ages.data_seconds is not None and limits.data_age_seconds is not None:
+        yield 100.0 * ages.data_seconds / limits.data_age_seconds
+    if ages.model_days is not None and limits.model_age_days is not None:
+        yield 100.0 * ages.model_days / limits.model_age_days
 
 
 def _performance(asked: Asked, window: Window) -> Finding:

@@ -25,7 +25,7 @@ from slipway.engine.store import Key, Store
 from slipway.names import ADMIN_PORT, Metric
 
 #: Counts of inputs, and those of what was answered and what came back.
-INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS})
+INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS, f"{Metric.DATA_AGE}_bucket"})
 OUTCOMES: frozenset[str] = frozenset(
     {
         Metric.ROWS,
@@ -184,7 +184,7 @@ class Judge:
         if any(scrapes.values()):
             found.answered = now
             self._count(found, scrapes, pods, asked, now)
-            findings = judging.judge(asked, _evidence(found, asked, now))
+            findings = judging.judge(asked, _evidence(found, asked, resource, now))
             if not findings:
                 found.due = now + timedelta(seconds=BARREN * (0.8 + 0.4 * self._spread()))
         elif now - found.answered >= judging.BLIND:
@@ -277,7 +277,7 @@ def _remember(
     return remember(marks, Mark(at, row), span, span / parts)
 
 
-def _evidence(found: _Watched, asked: Asked, now: datetime) -> Evidence:
+def _evidence(found: _Watched, asked: Asked, resource: Resource, now: datetime) -> Evidence:
     at, before = now.timestamp(), None
     if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
         pair = yesterday(found.inputs, at, asked.inputs_seconds)
@@ -289,7 +289,13 @@ def _evidence(found: _Watched, asked: Asked, now: datetime) -> Evidence:
         groups=_window(found.outcomes, asked.groups_seconds, now),
         references=found.references,
         usual=found.usual,
+        model_days=_model_days(resource, now),
     )
+
+
+def _model_days(resource: Resource, now: datetime) -> float | None:
+    made = timestamp(resource.status.stable.modelCreatedAt) if resource.status.stable else None
+    return None if made is None else (now - made).total_seconds() / judging.DAY_SECONDS
 
 
 def _window(marks: tuple[Mark[Series], ...], seconds: float, now: datetime) -> Window:
