@@ -23,7 +23,7 @@ def find_chromium() -> Path:
 
 
 def screenshot(page: Path, picture: Path, *, width: int, height: int, dark: bool = False) -> None:
-    """Open a page from a file without any network and write what is seen, if need be the dark look, as PNG."""
+    """Open a page from a file without any network and write what is seen, by day or at night, as PNG."""
     picture.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile:
         run(
