@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from slipway.contract import Metric
 from slipway.core import names
 from slipway.core.monitoring.series import Series, Values, series
 from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
-from slipway.core.router.build import ROUTES_MAP, is_router, told
+from slipway.core.router.build import routes_map, told
 from slipway.core.router.config import version
 from slipway.core.router.readback import ArmCounters, ArmState, RouterState, RouteState
 from slipway.core.router.routes import Route, arms, defined
@@ -23,6 +23,7 @@ class RouterPods:
         requests_per_second: that reach each ModelDeployment with a route.
         error_rate: share of a revision's answers that are errors, by its name.
         share: percent that goes to canaries whatever their weight, or None.
+        knows: whether they find a revision's ready pods well, by its name.
         deaf: names of pods that take up nothing new.
         mute: names of pods that cannot be read.
         violation_rate: share of a revision's requests that break its contract, by its name.
@@ -39,6 +40,7 @@ class RouterPods:
         self.violation_rate: Callable[[str], float] = lambda _: 0.0
         self.answers: Callable[[str], dict[str, float]] = lambda _: {"0": 0.9, "1": 0.1}
         self.silent = False
+        self.knows: Callable[[str], bool] = lambda _: True
         self.deaf: set[str] = set()
         self.mute: set[str] = set()
         self.weights: list[int] = []
@@ -60,14 +62,14 @@ class RouterPods:
                 (route.name, arm.revision): ArmState(
                     counters=_counters(self._counted[name, route.name, arm.revision]),
                     pods=self._ready(arm.revision),
-                    healthy_pods=self._ready(arm.revision),
+                    healthy_pods=self._ready(arm.revision) if self.knows(arm.revision) else 0,
                     shadow=_counters(self._copied[name, route.name, arm.revision]),
                 )
                 for route in routes
                 for arm in arms(route)
             },
             clusters=frozenset(cluster for route in routes for cluster in defined(route)),
-            listeners=frozenset(route.name for route in routes),
+            listeners=frozenset(route.name for route in routes if not route.leaving),
         )
 
     async def read_pod(self, address: str) -> Values | None:
@@ -97,7 +99,7 @@ class RouterPods:
         for name, pod in pods.items():
             mark = (pod["metadata"].get("annotations") or {}).get(names.TOUCHED_ANNOTATION)
             if name not in self._taken_up or (name not in self.deaf and self._taken_up[name][0] != mark):
-                self._taken_up[name] = (mark, self._told())
+                self._taken_up[name] = (mark, self._told(_group(pod)))
                 for route in self._taken_up[name][1]:
                     if self.weights[-1:] != [route.weight]:
                         self.weights.append(route.weight)
@@ -107,9 +109,11 @@ class RouterPods:
     def serve(self, seconds: float) -> None:
         """Requests of so many seconds, split over routers and arms exactly by weight."""
         self.follow()
+        pods = {str(pod["metadata"]["name"]): pod for pod in self._pods()}
         for name, (_, routes) in self._taken_up.items():
             for route in routes:
-                share = self.requests_per_second * seconds / len(self._taken_up)
+                led = self._led_to(route.name, pods)
+                share = self.requests_per_second * seconds / len(led) if name in led else 0.0
                 weight = (route.weight if self.share is None else self.share) / 100 if route.canary else 0.0
                 for arm, part in zip(arms(route), (1 - weight, weight), strict=False):
                     counted = self._counted[name, route.name, arm.revision]
@@ -131,20 +135,46 @@ class RouterPods:
             if pod in self._taken_up
         }
 
+    def doing(self, pod: str) -> tuple[Route, ...]:
+        """The routes that a router pod has taken up."""
+        self.follow()
+        return self._taken_up[pod][1] if pod in self._taken_up else ()
+
     def _pods(self) -> list[Manifest]:
         return [
             pod
             for pod in self._kube.all(Kind.POD)
-            if is_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
+            if is_any_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
         ]
+
+    def _led_to(self, model: str, pods: Mapping[str, Manifest]) -> set[str]:
+        """Names of the router pods behind the Service of a ModelDeployment."""
+        services = [found for found in self._kube.all(Kind.SERVICE) if found["metadata"]["name"] == model]
+        return {
+            name
+            for name, pod in pods.items()
+            for service in services
+            if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        }
 
     def _ready(self, revision: str) -> int:
         pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
         return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods)
 
-    def _told(self) -> tuple[Route, ...]:
-        maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == ROUTES_MAP]
+    def _told(self, model: str) -> tuple[Route, ...]:
+        name = routes_map(model)
+        maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == name]
         return tuple(route for found in maps for route in told(found))
+
+
+def is_any_router(pod: Manifest) -> bool:
+    """Whether a pod is a router, of a namespace or of a ModelDeployment."""
+    labels = pod["metadata"].get("labels") or {}
+    return bool(labels.get(names.COMPONENT_LABEL) == "router")
+
+
+def _group(pod: Manifest) -> str:
+    return str(pod["metadata"]["labels"][names.MODEL_LABEL])
 
 
 def _counters(counted: list[float]) -> ArmCounters:

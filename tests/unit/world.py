@@ -63,14 +63,14 @@ class Operator:
         self.store = Store()
         self.dirty: set[Key] = set()
         writer = Writer(kube, self.store, "operator-0")
-        routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
+        self.routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
         self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
         served, counts = Served(self.store, read_pod, clock), PrometheusCounts(prometheus, clock)
         self.reconciler = Reconciler(
             self.store,
             writer,
-            routers,
+            self.routers,
             served,
             counts,
             self.aliases,
@@ -173,7 +173,7 @@ class World:
     def _dues(self) -> list[datetime]:
         """What time alone brings about; looking at routers that are at rest goes on for ever."""
         at_rest = self.now + timedelta(seconds=1)
-        return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
+        return [due for key, due in self.operator.due.items() if not key.routers or due < at_rest]
 
     def _operator(self) -> Operator:
         readers = (self.routers.read, self.routers.read_pod, self.pods.read, self.prometheus.ask)

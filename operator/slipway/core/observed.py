@@ -29,6 +29,7 @@ class Kind(StrEnum):
     ENDPOINT_SLICE = "EndpointSlice"
     CONFIG_MAP = "ConfigMap"
     HTTP_ROUTE = "HTTPRoute"
+    JOB = "Job"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class ServedCount:
 class Traffic:
     """What the routers do for one ModelDeployment, as each of them says itself.
 
+    Those of both groups while it moves between the namespace's and its own.
+
     Attributes:
         routers: router pods that are there.
         knowing: of these, that were seen to have the route.
@@ -86,6 +89,7 @@ class Traffic:
         stable_served: likewise of the stable revision.
         evidence_error: why the Prometheus that the resource names could not be asked for a due look, or None.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
+        arrived: whether every router of the group that it should have has the route.
         approximate: whether shares come from numbers of pods, and with connections rather than requests.
         obstacle: what keeps the canary from being sent more than it is, or None.
         wait: seconds until time alone may change any of it, or None.
@@ -102,6 +106,7 @@ class Traffic:
     stable_served: ServedCount | None = None
     evidence_error: str | None = None
     fault: Fault | None = None
+    arrived: bool = False
     approximate: bool = False
     obstacle: str | None = None
     wait: float | None = None

@@ -58,7 +58,7 @@ class Reconciler:
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
-        if not key.name:
+        if key.routers:
             return await self._routers.reconcile(key)
         outcome = await self._reconcile(key)
         self._routers.follow(key)
@@ -79,7 +79,7 @@ class Reconciler:
             await self._writer.tell(manifest, told.notices, now)
             return Outcome()
 
-        if self._routers.is_blind(key.namespace):
+        if self._routers.is_blind(key):
             return Outcome(requeue_after=1.0)
         port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
         monitoring = self._judge.monitoring(resource)
