@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import secrets
 import tempfile
@@ -112,6 +113,7 @@ def register(name: str, tracking_uri: str) -> str:
 
     from slipway.profiling import log_profile
 
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     made = make()
     model = onnx.ModelProto()
     model.CopyFrom(made.model)
