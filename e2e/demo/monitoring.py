@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from slipway.contract import Metric
 
 SECRET = "credit-feedback"
 READY_SECONDS, SEEN_SECONDS = 120.0, 90.0
-#: A thousand rows are the fewest that drift is judged on.
+#: Drift is judged on no fewer.
+FEWEST_ROWS = 1_000
 USUAL_ROWS, SHIFTED_ROWS = 1_500, 3_000
 _SERVICE_PORT = 80
 
@@ -79,7 +81,8 @@ class Watch:
 
     def furthest(self) -> tuple[str, float]:
         """The feature that moved most, and by how much: PSI beyond noise."""
-        expression = f"topk(1, slipway:feature_psi_excess:1h{{{self._model}}})"
+        enough = f"slipway:feature_rows:increase1h{{{self._model}}} >= {FEWEST_ROWS}"
+        expression = f"topk(1, slipway:feature_psi_excess:1h{{{self._model}}} and {enough})"
         self._wait(lambda: bool(self._prometheus.query(expression)), SEEN_SECONDS, "has no drift computed")
         [found] = self._prometheus.query(expression)
         return found.labels["feature"], found.last
@@ -124,9 +127,9 @@ class Watch:
         return self._kube.get("modeldeployment", credit.NAME, self._namespace) or {}
 
     def _figure(self, series: str) -> float:
-        """The sum of a model's series; 0 where there is none."""
-        found = self._prometheus.query(f"sum({series}{{{self._model}}})")
-        return found[0].last if found else 0.0
+        """The largest of a model's series, of which each version has one; 0 where none is a number."""
+        found = self._prometheus.query(f"{series}{{{self._model}}}")
+        return max((one.last for one in found if math.isfinite(one.last)), default=0.0)
 
     def _is_ready(self) -> bool:
         found = self.condition("Ready")

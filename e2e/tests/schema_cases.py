@@ -63,12 +63,15 @@ EXAMPLE: dict[str, Any] = {
             ],
             "onViolation": "Report",
         },
-        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "monitoring": {
+            "performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}},
+            "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+        },
         "fairness": {
             "sensitiveAttributes": [
                 {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
                 {"name": "young", "tensor": "x", "column": 1, "groups": ["1"]},
-                {"name": "region", "header": "x-region", "groups": ["north"]},
+                {"name": "region", "header": "x-region", "column": 0, "groups": ["north"]},
             ],
             "favorableOutcomes": ["1"],
         },

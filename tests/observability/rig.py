@@ -210,6 +210,7 @@ class Rig:
                     modelName=credit.NAME,
                     modelVersion=version,
                     feedbackMaxAgeDays=90,
+                    freshness=credit.FRESHNESS,
                     sensitiveAttributes=[
                         {
                             "name": credit.ATTRIBUTE,

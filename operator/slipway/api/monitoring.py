@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import Block, HeaderName, SecretRef, rule
+from slipway.api.freshness import Freshness
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 Value = Annotated[str, Field(min_length=1, max_length=63, description="A value, numbers too as text.")]
@@ -39,6 +40,10 @@ class Monitoring(Block):
     """What is watched. A change here makes a new revision."""
 
     performance: Performance | None = Field(default=None, description="How often the model is right.")
+    freshness: Freshness | None = Field(
+        default=None,
+        description="How old the data of a request may be. A change here makes a new revision.",
+    )
 
 
 class SensitiveAttribute(Block):

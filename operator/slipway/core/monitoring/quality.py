@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slipway.core.monitoring.intervals import Interval, Share, deviations, share_interval
+from slipway.core.monitoring.performance import quantile
 from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, percent, say
 
 
@@ -78,6 +79,19 @@ class Ratio:
     def is_exceeded(self) -> bool:
         """The whole interval lies beyond the limit."""
         return self.interval.low > self.limit
+
+
+def median_age(ages: Mapping[float, float], minimum_rows: int) -> float | None:
+    """The age that half of the rows' data stays below, in seconds; None where there are too few rows.
+
+    Args:
+        ages: a cumulative histogram, by upper bound in seconds. Where the limit is one of the bounds, the
+            median is beyond it just where more than half of the rows are.
+        minimum_rows: below, nothing is said.
+    """
+    if not ages or ages[max(ages)] < max(1, minimum_rows):
+        return None
+    return quantile(ages, 0.5)
 
 
 def judge_quality(

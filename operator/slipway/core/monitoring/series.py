@@ -91,6 +91,16 @@ def feedback(counts: Values) -> Feedback:
     return Feedback(confusion, sum(count for _, count in _of(counts, Metric.ROWS)), delays)
 
 
+def data_ages(counts: Values) -> dict[float, float]:
+    """Rows by the age of their data: upper bound in seconds → count up to it; the last is infinite."""
+    return {float(labels["le"]): count for labels, count in _of(counts, f"{Metric.DATA_AGE}_bucket")}
+
+
+def data_age_limit(gauges: Values) -> float | None:
+    """Seconds; one of the bounds of :func:`data_ages`. None where no age is counted."""
+    return next((value for _, value in _of(gauges, Metric.DATA_AGE_LIMIT)), None)
+
+
 def requests(counts: Values) -> float:
     """Inference requests that were answered, whatever with."""
     return sum(count for _, count in _of(counts, Metric.REQUESTS))

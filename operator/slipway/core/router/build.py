@@ -33,6 +33,9 @@ CLUSTERS_MAP = f"{ROUTER}-clusters"
 LISTENERS_MAP = f"{ROUTER}-listeners"
 CONTAINER = "envoy"
 
+#: Each worker has connections of its own; Envoy's default is one a CPU of the node.
+ENVOY_ARGUMENTS = ("--concurrency", "2", "--disable-hot-restart", "--log-level", "warning")
+
 _MIB = 1024 * 1024
 
 
@@ -238,16 +241,7 @@ class _Builder:
             "image": settings.image,
             "imagePullPolicy": settings.image_pull_policy,
             "command": ["envoy"],
-            "args": [
-                "-c",
-                f"{ROUTER_DIR}/{BOOTSTRAP_FILE}",
-                # Each worker has connections of its own; Envoy's default is one a CPU of the node.
-                "--concurrency",
-                "2",
-                "--disable-hot-restart",
-                "--log-level",
-                "warning",
-            ],
+            "args": ["-c", f"{ROUTER_DIR}/{BOOTSTRAP_FILE}", *ENVOY_ARGUMENTS],
             "ports": [{"name": "admin", "containerPort": ROUTER_ADMIN_PORT, "protocol": "TCP"}],
             "readinessProbe": {**ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},
             # A drain ends in time for this; one that nobody follows up is mended by it.
