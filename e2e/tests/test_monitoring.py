@@ -74,7 +74,11 @@ def watched(installed: Installation, settings: Settings, mlflow: Registry, token
         made["spec"]["model"]["uri"] = f"mlflow://{name}/{credit.register(name, mlflow.url)}"
         kube.apply(made)
         wait_for(lambda: _weight(kube, namespace) == 50, SEEN_SECONDS, "the canary gets no traffic")
-        wait_for(lambda: len(prometheus.query(rows)) == 2, SEEN_SECONDS, "the canary is not scraped")
+        wait_for(
+            lambda: len({one.labels["model_version"] for one in prometheus.query(rows)}) == 2,
+            SEEN_SECONDS,
+            "the canary is not scraped",
+        )
         with (
             kube.port_forward(f"service/{credit.NAME}", namespace, 80) as url,
             httpx.Client(base_url=url, timeout=30, trust_env=False) as client,
@@ -113,7 +117,9 @@ def test_what_both_replicas_of_the_operator_say_is_shown_once(watched: Watched) 
     wait_for(lambda: len(set(counted())) == 1, SEEN_SECONDS, lambda: f"shown and there: {counted()}")
     shown = {each.target.place: each for each in _look(watched)}
     pods = shown["Slipway / Rollout", "Pods", "{{role}} ready"]
-    assert {one.labels["role"]: one.last for one in pods.series} == {"stable": 1.0, "canary": 1.0}
+    status = (watched.kube.get("modeldeployment", credit.NAME, watched.namespace) or {})["status"]
+    ready = {role: status[role]["readyReplicas"] for role in ("stable", "canary")}
+    assert {one.labels["role"]: one.last for one in pods.series} == ready
 
 
 def test_drift_is_an_alert_of_the_model_that_names_the_feature(watched: Watched) -> None:
@@ -168,7 +174,7 @@ def test_a_broken_model_is_an_alert_until_it_is_mended(
         }
         assert alert["annotations"]["summary"] == f"{BROKEN} in {namespace} is not Ready"
     assert mlflow.register(name, models.identity()) == "1"
-    wait_until_ready(kube, BROKEN, namespace)
+    wait_until_ready(kube, BROKEN, namespace, within=180)
     wait_for(lambda: not alertmanager.alerts(*ours), SEEN_SECONDS, said)
 
 
