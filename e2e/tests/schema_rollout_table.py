@@ -144,6 +144,24 @@ ROLLOUT = [
         Case(f"{GATE}.maxPSI", "rule", right, wrong, "must be a number such as 0.2")
         for right, wrong in (("0.25", "0"), ("1", "10"), ("0.001", ".1"))
     ),
+    *required(f"{SPEC}.analysis.prometheus", "address"),
+    text(f"{SPEC}.analysis.prometheus.address", 500, head="http://"),
+    *(
+        Case(
+            f"{SPEC}.analysis.prometheus.address",
+            "rule",
+            right,
+            wrong,
+            "must be a URL such as http://prometheus.monitoring:9090",
+        )
+        for right, wrong in (
+            ("https://a", "ftp://a"),
+            ("http://a:9090/b", "http://a:9090/b?c"),
+            ("http://a", "http:///"),
+        )
+    ),
+    *bounds(f"{SPEC}.analysis.prometheus.consecutiveErrorLimit", 1, 100),
+    *bounds(f"{STATUS}.evidenceErrors", 0, 1_000_000),
     *required(STATUS, "phase", "revision", "id", "startedAt", "stepStartedAt"),
     *choice(f"{STATUS}.phase", "Progressing", "Paused", "Promoting", "Aborting"),
     text(f"{STATUS}.revision", 63),

@@ -75,14 +75,16 @@ class RouterPods:
         name = address.rpartition(":")[0]
         return None if self.silent else {key: float(int(value)) for key, value in self._served[name].items()}
 
-    def _serve(self, revision: str, requests: float) -> None:
+    def count_served(self, revision: str, requests: float) -> None:
         """Each ready pod of a revision gets as much, and counts it."""
         pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
         ready = [str(pod["metadata"]["name"]) for pod in pods if is_ready(pod)]
         for name in ready:
             part, broken = requests / len(ready), self.violation_rate(revision)
+            failed = self.error_rate(revision)
             counted = self._served[name]
-            counted[series(Metric.REQUESTS, {"code": "200"})] += part * (1 - broken)
+            counted[series(Metric.REQUESTS, {"code": "200"})] += part * (1 - broken - failed)
+            counted[series(Metric.REQUESTS, {"code": "500"})] += part * failed
             counted[series(Metric.REQUESTS, {"code": "400"})] += part * broken
             counted[series(Metric.REJECTED, {"reason": "schema"})] += part * broken
             for class_, share in self.answers(revision).items():
@@ -113,13 +115,21 @@ class RouterPods:
                     counted = self._counted[name, route.name, arm.revision]
                     counted[0] += share * part
                     counted[1] += share * part * self.error_rate(arm.revision)
-                    self._serve(arm.revision, share * part)
+                    self.count_served(arm.revision, share * part)
                 if route.canary is not None:
                     copied = self._copied[name, route.name, route.canary.revision]
                     copies = share * route.mirror_percent / 100
                     copied[0] += copies
-                    self._serve(route.canary.revision, copies)
+                    self.count_served(route.canary.revision, copies)
                     copied[1] += copies * self.error_rate(route.canary.revision)
+
+    def counted(self) -> dict[tuple[str, str, str], tuple[float, float]]:
+        """Requests and errors by router pod, ModelDeployment and revision, copies left out."""
+        return {
+            (pod, name, revision): (requests, errors)
+            for (pod, name, revision), (requests, errors) in self._counted.items()
+            if pod in self._taken_up
+        }
 
     def _pods(self) -> list[Manifest]:
         return [

@@ -18,6 +18,7 @@ from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
 from slipway.core.names import labels
+from slipway.core.router.build import labels as router_labels
 
 CHART = Path(__file__).parents[2] / "charts/slipway"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -293,6 +294,12 @@ def test_grafanas_sidecar_finds_every_dashboard() -> None:
     assert all(one["metadata"]["labels"]["grafana_dashboard"] == "1" for one in found)
 
 
+def test_routers_are_scraped_with_the_labels_that_counts_need() -> None:
+    monitor = find(render_beside_prometheus(), "PodMonitor", "slipway-routers")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= router_labels().items()
+    assert monitor["podMetricsEndpoints"][0]["path"] == "/stats/prometheus"
+
+
 def test_model_servers_are_scraped_where_they_are_watched() -> None:
     monitor = find(render_beside_prometheus(), "PodMonitor", "slipway-models")["spec"]
     assert monitor["namespaceSelector"] == {"any": True}
@@ -320,15 +327,20 @@ def test_the_network_policy_lets_in_metrics_and_out_dns_and_the_api_server() -> 
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["ingress"] == [{"ports": [{"port": 8082, "protocol": "TCP"}]}]
     ports = [[port["port"] for port in rule["ports"]] for rule in policy["egress"]]
-    assert ports == [[53, 53], [9902], [443, 6443]]
+    assert ports == [[53, 53], [9902], [8081], [443, 6443]]
     peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     values = {"metricsFrom": [peer], "apiServer": {"cidrs": ["10.0.0.1/32"], "ports": [6443]}}
     narrow = find(render(networkPolicy=values), "NetworkPolicy")["spec"]
     assert narrow["ingress"][0]["from"] == [peer]
-    assert narrow["egress"][2] == {
+    assert narrow["egress"][3] == {
         "ports": [{"port": 6443, "protocol": "TCP"}],
         "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
     }
+
+
+def test_the_network_policy_lets_the_operator_ask_a_prometheus_that_rollouts_name() -> None:
+    policy = find(render(networkPolicy={"prometheusPorts": [9090]}), "NetworkPolicy")["spec"]
+    assert {"ports": [{"port": 9090, "protocol": "TCP"}]} in policy["egress"]
 
 
 def test_the_network_policy_lets_the_operator_ask_mlflow_where_it_is_told_of_one() -> None:
@@ -433,6 +445,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "networkPolicy.metricsFrom": ([{"podSelector": {}}], {}),
     "networkPolicy.apiServer.cidrs": (["10.0.0.1/32"], {}),
     "networkPolicy.apiServer.ports": ([6443], {}),
+    "networkPolicy.prometheusPorts": ([9090], {}),
     "metrics.scrapeAnnotations": (False, {}),
     "metrics.serviceMonitor.enabled": (False, {}),
     "metrics.serviceMonitor.interval": ("1m", {}),

@@ -15,16 +15,22 @@ from slipway.core.monitoring.series import Values
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
+from slipway.core.router.prometheus import Samples
 from slipway.core.router.readback import RouterState
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.judging import Judge
+from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
+from tests.unit.fake_gateways import Gateways
+from tests.unit.fake_pods import ModelPods
+from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.fake_routers import RouterPods
 
 NAMESPACE = "payments"
@@ -49,6 +55,8 @@ class Operator:
         clock: Callable[[], datetime],
         read_router: Callable[[str], Awaitable[RouterState | None]],
         read_pod: Callable[[str], Awaitable[Values | None]],
+        read_counters: Callable[[str], Awaitable[Mapping[str, Values] | None]],
+        prometheus: Callable[[str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
         self.kube = kube
@@ -57,8 +65,19 @@ class Operator:
         writer = Writer(kube, self.store, "operator-0")
         routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
-        served = Served(self.store, read_pod, clock)
-        self.reconciler = Reconciler(self.store, writer, routers, served, self.aliases, SETTINGS, clock)
+        self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
+        served, counts = Served(self.store, read_pod, clock), PrometheusCounts(prometheus, clock)
+        self.reconciler = Reconciler(
+            self.store,
+            writer,
+            routers,
+            served,
+            counts,
+            self.aliases,
+            self.judge,
+            SETTINGS,
+            clock,
+        )
         self.clock = clock
         self.due: dict[Key, datetime] = {}
         self.failed: set[Key] = set()
@@ -113,6 +132,9 @@ class World:
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.pods_refused: str | None = None
         self.routers = RouterPods(self.kube)
+        self.pods = ModelPods(self.kube)
+        self.prometheus = FakePrometheus(self.routers, lambda: self.now)
+        self.gateways = Gateways(self.kube, self.routers)
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -154,7 +176,8 @@ class World:
         return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
 
     def _operator(self) -> Operator:
-        return Operator(self.kube, lambda: self.now, self.routers.read, self.routers.read_pod, self._version)
+        readers = (self.routers.read, self.routers.read_pod, self.pods.read, self.prometheus.ask)
+        return Operator(self.kube, lambda: self.now, *readers, self._version)
 
     async def _version(self, alias: Alias) -> str | None:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")
@@ -196,9 +219,12 @@ class World:
                 soon = self.now + timedelta(seconds=10)
                 moment = max(self.now, min([until, soon, *operator.due.values()]))
                 self.routers.serve((moment - self.now).total_seconds())
+                self.gateways.serve((moment - self.now).total_seconds())
                 self.now = moment
+                self.prometheus.scrape()
                 operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
                 await operator.aliases.round()
+                await operator.judge.round()
                 if moment == until and not operator.dirty:
                     return
 
@@ -242,6 +268,7 @@ class World:
                 *[self._run(deployment) for deployment in self.kube.all(Kind.DEPLOYMENT)],
                 self._drain(),
                 *[self._publish(service) for service in self.kube.all(Kind.SERVICE)],
+                self.gateways.act(),
             ]
         )
 
@@ -378,7 +405,10 @@ class World:
         since = pod.get("status", {}).get("startTime", stamp(self.now))
         ready = [_condition("Ready", True)]
         # Names do for addresses here.
-        return {"phase": "Running", "startTime": since, "conditions": ready, "podIP": pod["metadata"]["name"]}
+        containers = pod.get("status", {}).get("containerStatuses")
+        lives = {"containerStatuses": containers} if containers else {}
+        address = pod["metadata"]["name"]
+        return {"phase": "Running", "startTime": since, "conditions": ready, "podIP": address, **lives}
 
     def _publish(self, service: Manifest) -> bool:
         meta = service["metadata"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import Block, rule, string
+from slipway.api.base import MESSAGE_KEY, Block, rule, string
 
 #: Steps, gates, rejected revisions and looks that a resource may hold.
 MAX_STEPS = 32
@@ -167,6 +167,20 @@ class Gate(Block):
         return self.type in ("Violations", "PredictionShift")
 
 
+class PrometheusSource(Block):
+    """A Prometheus that scrapes the routers, with the labels namespace and pod."""
+
+    address: str = Field(
+        max_length=500,
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="Where its API is, such as http://prometheus.monitoring:9090.",
+        json_schema_extra={MESSAGE_KEY: "must be a URL such as http://prometheus.monitoring:9090"},
+    )
+    consecutiveErrorLimit: int = Field(
+        default=4, ge=1, le=100, description="Looks in a row that may fail before the rollout pauses."
+    )
+
+
 class Analysis(Block):
     """When the gates are asked, and what happens when they cannot tell."""
 
@@ -183,6 +197,10 @@ class Analysis(Block):
         max_length=MAX_GATES,
         description="Every gate must pass; one that fails aborts.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    prometheus: PrometheusSource | None = Field(
+        default=None,
+        description="Where errors and slow requests are read; from the routers themselves unless given.",
     )
 
 
@@ -327,6 +345,9 @@ class RolloutStatus(Block):
         max_length=64,
         description="When both revisions were last seen to answer requests.",
         json_schema_extra={"format": "date-time"},
+    )
+    evidenceErrors: int = Field(
+        default=0, ge=0, le=1_000_000, description="Looks in a row for which the Prometheus had no answer."
     )
     looks: tuple[LookStatus, ...] = Field(
         default=(), max_length=MAX_LOOKS, description="Counts, oldest first."

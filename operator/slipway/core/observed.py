@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from slipway.api.reasons import Reason
+from slipway.api.verdicts import MonitoringStatus
 from slipway.core import names
 
 #: An object as the API server sends it; never changed in place.
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     POD = "Pod"
     ENDPOINT_SLICE = "EndpointSlice"
     CONFIG_MAP = "ConfigMap"
+    HTTP_ROUTE = "HTTPRoute"
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,11 @@ class Traffic:
         stable: likewise of the stable revision.
         canary_served: what its own pods counted meanwhile; None where it could not be had, or nobody asks.
         stable_served: likewise of the stable revision.
+        evidence_error: why the Prometheus that the resource names could not be asked for a due look, or None.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
         approximate: whether shares come from numbers of pods, and with connections rather than requests.
         obstacle: what keeps the canary from being sent more than it is, or None.
+        wait: seconds until time alone may change any of it, or None.
     """
 
     routers: int = 0
@@ -96,9 +100,11 @@ class Traffic:
     stable: ArmCount | None = None
     canary_served: ServedCount | None = None
     stable_served: ServedCount | None = None
+    evidence_error: str | None = None
     fault: Fault | None = None
     approximate: bool = False
     obstacle: str | None = None
+    wait: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -119,6 +125,8 @@ class Observed:
     free_port: int | None = None
     #: Why the model's name is to be looked up again, another word each time; None where it is not.
     moved: str | None = None
+    #: What monitoring says of the stable version; None where nothing is judged.
+    monitoring: MonitoringStatus | None = None
 
     def of(self, kind: Kind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""
@@ -154,6 +162,7 @@ def observe(
     traffic: Traffic | None = None,
     free_port: int | None = None,
     moved: str | None = None,
+    monitoring: MonitoringStatus | None = None,
 ) -> Observed:
     """Sort children by kind; those being deleted are as good as gone, but pods, which drain."""
     by_kind: dict[Kind, list[Manifest]] = {}
@@ -170,6 +179,7 @@ def observe(
         traffic=traffic,
         free_port=free_port,
         moved=moved,
+        monitoring=monitoring,
     )
 
 

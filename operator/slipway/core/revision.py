@@ -91,9 +91,19 @@ def revision_of(spec: ModelDeploymentSpec, model: ModelStatus, settings: Setting
         credentials=credentials.secretRef.name if credentials else None,
         inputs=spec.inputs,
         feedback=performance.feedback if performance else None,
-        fairness=spec.fairness,
+        fairness=_counted(spec.fairness),
         freshness=spec.monitoring.freshness if spec.monitoring else None,
     )
+
+
+def _counted(fairness: Fairness | None) -> Fairness | None:
+    """What pods count of groups, without what the operator judges it by."""
+    if fairness is None:
+        return None
+    attributes = tuple(
+        attribute.model_copy(update={"referenceGroup": None}) for attribute in fairness.sensitiveAttributes
+    )
+    return Fairness(sensitiveAttributes=attributes, favorableOutcomes=fairness.favorableOutcomes)
 
 
 def revision_from(content: dict[str, Any]) -> Revision:

@@ -165,6 +165,7 @@ def _situation(
         fault=diagnose_pods(observed.pods(wanted.name), now),
         seen_weights=traffic.weights if traffic is not None and traffic.complete else None,
         counts=look(spec.rollout.analysis.gates, traffic) if traffic is not None else None,
+        evidence_error=traffic.evidence_error if traffic is not None else None,
         doubt=doubt(spec, traffic) if traffic is not None else None,
         commands=commands_for(resource.annotations, resource.status.rollout),
         by_replicas=traffic is not None and traffic.approximate,

@@ -61,6 +61,7 @@ class Situation:
         fault: what keeps the canary's pods from being ready, or None.
         seen_weights: percent of traffic that each router sends to the canary; None while that is not known.
         counts: what both arms answered since the last look; None where it could not be had.
+        evidence_error: why the Prometheus that is named could not be asked for a due look, or None.
         doubt: why the counts are of another split than was asked for, or None.
         commands: of a person, for this canary.
         by_replicas: whether weights come about by numbers of pods; see :mod:`slipway.core.ratio`.
@@ -75,6 +76,7 @@ class Situation:
     fault: Fault | None = None
     seen_weights: frozenset[int] | None = None
     counts: LookStatus | None = None
+    evidence_error: str | None = None
     doubt: str | None = None
     commands: frozenset[Command] = frozenset()
     by_replicas: bool = False
@@ -136,6 +138,10 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
         return _hold(state, "spec.rollout.paused is true", seen)
     if Command.PAUSE in seen.commands:
         return _hold(state, "paused; kubectl slipway resume goes on", seen)
+    source = rollout.analysis.prometheus
+    if source is not None and state.evidenceErrors >= source.consecutiveErrorLimit:
+        why = seen.evidence_error or state.message.removeprefix(_BLIND)
+        return _hold(state, f"{_BLIND}{why}"[:1024], seen)
     if seen.stable_ready == 0:
         return _wait(state, "holds while the stable revision has no ready pod to compare with or go back to")
     return _walk(rollout, state, seen, now)
@@ -274,6 +280,9 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
     )
 
 
+_BLIND = "holds, since there is no evidence to be had: "
+
+
 def _promote(state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     """All traffic, once the canary has the capacity for it; then the roles are swapped."""
     if state.phase != "Promoting":
@@ -304,8 +313,13 @@ def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
 
 def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> RolloutStatus:
     """Take in counts when a look is due. Counts of two different weights are never one look's."""
-    if seen.counts is None or _until_look(state, analysis, now) > 0:
+    if _until_look(state, analysis, now) > 0:
         return state
+    if seen.evidence_error is not None:
+        return _changed(state, lookedAt=_text(now), evidenceErrors=state.evidenceErrors + 1)
+    if seen.counts is None:
+        return state
+    state = _changed(state, evidenceErrors=0)
     if seen.doubt is not None:
         # Other requests than was meant: what they show is no evidence.
         return _changed(state, lookedAt=_text(now), mismatch=seen.doubt, gates=judge(analysis, state.looks))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
-from slipway.core import names, split
+from slipway.core import mismatch, names
 from slipway.core.observed import ArmCount, Fault, ServedCount, Traffic
 from slipway.core.prediction_shift import common_bins
 from slipway.core.resource import Resource
@@ -138,7 +138,7 @@ def doubt(spec: ModelDeploymentSpec, traffic: Traffic) -> str | None:
         # Weights are shares of clients then, of which some ask more than others.
         return None
     (weight,) = traffic.weights
-    return split.doubt(weight, traffic.canary.meant, traffic.stable.meant)
+    return mismatch.doubt(weight, traffic.canary.meant, traffic.stable.meant)
 
 
 def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:

@@ -142,6 +142,10 @@ class Routers:
         canary, stable = tally.count(resource, here.states, here.routers, traffic)
         return replace(traffic, canary=canary, stable=stable)
 
+    def names(self, resource: Resource) -> tuple[str, ...]:
+        """Pods of a ModelDeployment's routers that are ready and stay."""
+        return self._here(resource.owner.namespace).routers
+
     def free_port(self, resource: Resource) -> int | None:
         """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left."""
         if isinstance(resource.spec, Fault) or not has_routers(resource.spec) or resource.status.routerPort:

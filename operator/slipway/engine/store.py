@@ -33,6 +33,8 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[str, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         self._children: dict[Key, dict[tuple[str, str], Manifest]] = defaultdict(dict)
+        #: Kinds that the cluster does not know, as of the last list.
+        self.unknown: frozenset[str] = frozenset()
 
     def put(self, manifest: Manifest) -> Key | None:
         """Take in an object unless a newer state of it is known; the ModelDeployment that it concerns."""

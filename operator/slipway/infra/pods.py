@@ -40,6 +40,19 @@ async def read_pod(address: str, session: aiohttp.ClientSession | None = None) -
     if session is None:
         async with aiohttp.ClientSession() as own:
             return await read_pod(address, own)
+    text = await read_text(address, session)
+    try:
+        return add_up(_samples(text))
+    except ValueError as error:
+        raise PodError(f"pod {address} answers as no model server does: {error!r}") from error
+
+
+async def read_text(address: str, session: aiohttp.ClientSession) -> str:
+    """What a pod answers, in the Prometheus text format.
+
+    Raises:
+        PodError: if it cannot be reached, or answers with an error or too much.
+    """
     try:
         async with asyncio.timeout(TIMEOUT), session.get(f"http://{address}{METRICS_PATH}") as response:
             response.raise_for_status()
@@ -51,8 +64,8 @@ async def read_pod(address: str, session: aiohttp.ClientSession | None = None) -
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
         raise PodError(f"pod {address} does not answer: {type(error).__name__} {error}") from error
     try:
-        return add_up(_samples(text.decode()))
-    except ValueError as error:
+        return text.decode()
+    except UnicodeDecodeError as error:
         raise PodError(f"pod {address} answers as no model server does: {error!r}") from error
 
 

@@ -42,7 +42,7 @@ async def answering(text: str, status: int = 200) -> AsyncIterator[str]:
         return web.Response(text=text, status=status)
 
     app = web.Application()
-    app.add_routes([web.get("/{path:.*}", answer)])
+    app.add_routes([web.route("*", "/{path:.*}", answer)])
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()

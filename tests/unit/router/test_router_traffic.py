@@ -11,9 +11,9 @@ from pathlib import Path
 
 import aiohttp
 
+from slipway.core.mismatch import doubt
 from slipway.core.router import config
 from slipway.core.router.routes import Route
-from slipway.core.split import doubt
 from slipway.infra.routers import read_router
 from tests.unit.router.running import (
     Load,

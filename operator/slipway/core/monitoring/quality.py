@@ -99,7 +99,7 @@ def judge_quality(
 ) -> tuple[Verdict, tuple[Ratio, ...]]:
     """The verdict, and each ratio behind it, the worst first."""
     ready = [one for one in features if one.rows >= max(1, limits.minimum_rows)]
-    z = deviations(limits.confidence, max(1, sum(len(_kinds(one, limits)) for one in features)))
+    z = deviations(limits.confidence, max(1, comparisons(features, limits)))
     ratios = [
         Ratio(one.feature, what, share, share_interval(share, z), limit)
         for one in ready
@@ -107,6 +107,11 @@ def judge_quality(
     ]
     ratios.sort(key=lambda one: (one.limit - one.share.value, one.feature, one.what))
     return _verdict(ratios, len(features), len(features) - len(ready), ages, limits), tuple(ratios)
+
+
+def comparisons(features: Sequence[FeatureQuality], limits: QualityLimits) -> int:
+    """Ratios that are compared with a limit in one look."""
+    return sum(len(_kinds(one, limits)) for one in features)
 
 
 def _kinds(one: FeatureQuality, limits: QualityLimits) -> list[tuple[str, Share, float]]:

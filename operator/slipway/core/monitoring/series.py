@@ -106,6 +106,21 @@ def requests(counts: Values) -> float:
     return sum(count for _, count in _of(counts, Metric.REQUESTS))
 
 
+def errors(counts: Values) -> float:
+    """Of these, those that were the server's fault: 5xx, and 422 for rows that the model fails on."""
+    return sum(
+        count
+        for labels, count in _of(counts, Metric.REQUESTS)
+        if labels["code"] == "422" or labels["code"] >= "500"
+    )
+
+
+def slower(counts: Values, seconds: str) -> float:
+    """Requests that took longer than a bound of the histogram, as Prometheus writes it."""
+    buckets = {labels["le"]: count for labels, count in _of(counts, f"{Metric.DURATION}_bucket")}
+    return buckets.get("+Inf", 0.0) - buckets.get(seconds, 0.0)
+
+
 def violations(counts: Values) -> float:
     """Inference requests that broke the input contract: refused for it, or answered and reported."""
     refused = (count for labels, count in _of(counts, Metric.REJECTED) if labels["reason"] == _REFUSED)

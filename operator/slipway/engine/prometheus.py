@@ -1,0 +1,110 @@
+"""What both revisions answered since a rollout's last look, as the Prometheus that it names has it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from slipway.core.observed import Fault, Traffic
+from slipway.core.resource import Resource
+from slipway.core.router.prometheus import WINDOW_SECONDS, Samples, Scraped, query, scraped
+from slipway.core.router.readback import RouterState
+from slipway.engine.store import Key
+from slipway.engine.tally import Tally
+
+#: While scrapes are waited for, the Prometheus is asked no more often.
+AGAIN = timedelta(seconds=2)
+
+
+class PrometheusError(Exception):
+    """A Prometheus that cannot be read; its message says why."""
+
+
+@dataclass
+class _Count:
+    """Of one rollout, for as long as traffic is split in one way."""
+
+    split: object
+    since: datetime
+    began: bool = False
+    asked_at: datetime | None = None
+    tally: Tally = field(default_factory=Tally)
+
+
+class PrometheusCounts:
+    """Asks for counts where a look is due. All that it remembers can be had again."""
+
+    def __init__(
+        self, ask: Callable[[str, str], Awaitable[list[Samples]]], clock: Callable[[], datetime]
+    ) -> None:
+        """
+        Args:
+            ask: the Prometheus at an address for the answer to a query; raises :class:`PrometheusError`.
+            clock: tells the time, with a time zone; about that of the Prometheus.
+        """
+        self._ask = ask
+        self._clock = clock
+        self._counts: dict[Key, _Count] = {}
+
+    async def count(
+        self, resource: Resource, traffic: Traffic | None, routers: Iterable[str]
+    ) -> Traffic | None:
+        """The traffic with what the Prometheus counts of it in the place of what routers themselves say.
+
+        Without counts until both arms were scraped twice since traffic is split as it is: Envoy's histograms
+        are those of the scrape before.
+        """
+        key = Key(resource.owner.namespace, resource.owner.name)
+        spec, rollout = resource.spec, resource.status.rollout
+        source = None if isinstance(spec, Fault) else spec.rollout.analysis.prometheus
+        if traffic is None or traffic.approximate or isinstance(spec, Fault) or source is None:
+            self._counts.pop(key, None)
+            return traffic
+        traffic = replace(traffic, canary=None, stable=None)
+        canary, stable = resource.status.canary, resource.status.stable
+        if rollout is None or canary is None or stable is None or len(traffic.weights) != 1:
+            self._counts.pop(key, None)
+            return traffic
+        names, now = tuple(routers), self._clock()
+        if not names:
+            return traffic
+        split = (rollout.id, traffic.weights, traffic.reached, canary.revision, stable.revision)
+        count = self._counts.get(key)
+        if count is None or count.split != split:
+            count = self._counts[key] = _Count(split, now)
+        interval = timedelta(seconds=spec.rollout.analysis.intervalSeconds)
+        due = now >= datetime.fromisoformat(rollout.lookedAt or rollout.startedAt) + interval
+        waits = count.asked_at is not None and now < count.asked_at + AGAIN
+        if (count.began and not due) or waits:
+            return traffic
+        count.asked_at = now
+        try:
+            found = scraped(await self._ask(source.address, query(key.namespace, key.name)))
+            _check(found, names)
+        except PrometheusError as error:
+            return replace(traffic, evidence_error=str(error)) if due else traffic
+        if not all(_scrapes(found[name], count.since) >= 2 for name in names):
+            return traffic
+        count.began = True
+        states = {name: RouterState({}, found[name].arms, frozenset(), frozenset()) for name in names}
+        counted = count.tally.count(resource, states, names, traffic)
+        return replace(traffic, canary=counted[0], stable=counted[1])
+
+    def patience(self, key: Key) -> float | None:
+        """Seconds until a rollout is to be looked at again, because scrapes are waited for; None if not."""
+        count = self._counts.get(key)
+        return None if count is None or count.began else AGAIN.total_seconds()
+
+
+def _check(found: Mapping[str, Scraped], routers: tuple[str, ...]) -> None:
+    missing = sorted(set(routers) - found.keys())
+    if missing:
+        raise PrometheusError(
+            f"there are no samples of router pod {missing[0]} within {WINDOW_SECONDS} s: let Prometheus "
+            "scrape routers, with the labels namespace and pod"
+        )
+
+
+def _scrapes(one: Scraped, since: datetime) -> int:
+    return sum(time > since.timestamp() for time in one.times)
