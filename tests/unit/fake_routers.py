@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from slipway.contract import Metric
 from slipway.core import names
+from slipway.core.agreement import Remembered
 from slipway.core.monitoring.series import Series, Values, series
 from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
 from slipway.core.router.build import routes_map, told
@@ -28,6 +30,7 @@ class RouterPods:
         mute: names of pods that cannot be read.
         violation_rate: share of a revision's requests that break its contract, by its name.
         answers: shares of a revision's answers by class, by its name.
+        unlike_rate: share of copies that the canary answers otherwise than stable does.
         silent: whether model-server pods cannot be read.
         weights: every weight that any router was ever in, in order, without repeats.
     """
@@ -41,6 +44,10 @@ class RouterPods:
         self.answers: Callable[[str], dict[str, float]] = lambda _: {"0": 0.9, "1": 0.1}
         self.silent = False
         self.knows: Callable[[str], bool] = lambda _: True
+        self.unlike_rate = 0.0
+        self._remembering: set[str] = set()
+        self._answers: dict[str, list[bytes]] = {}
+        self._requests = 0
         self.deaf: set[str] = set()
         self.mute: set[str] = set()
         self.weights: list[int] = []
@@ -76,6 +83,27 @@ class RouterPods:
         """As :func:`slipway.infra.pods.read_pod` does."""
         name = address.rpartition(":")[0]
         return None if self.silent else {key: float(int(value)) for key, value in self._served[name].items()}
+
+    async def take_answers(self, address: str, seconds: int) -> Remembered | None:
+        """As :func:`slipway.infra.pods.answer_taker` does."""
+        name = address.rpartition(":")[0]
+        if self.silent:
+            return None
+        assert seconds > 0
+        self._remembering.add(name)
+        return Remembered(False, b"".join(self._answers.pop(name, [])))
+
+    def _copy(self, stable: str, canary: str, copies: int) -> None:
+        """One pod of each revision remembers what it answered to requests that were copied."""
+        for number in range(copies):
+            self._requests += 1
+            other = self._requests * 7919 % 1000 < self.unlike_rate * 1000
+            for revision, value in ((stable, 0), (canary, int(other))):
+                pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
+                name = str(pods[number % len(pods)]["metadata"]["name"])
+                if name in self._remembering:
+                    entry = struct.pack("<QQ", self._requests << 8, value)
+                    self._answers.setdefault(name, []).append(entry)
 
     def count_served(self, revision: str, requests: float) -> None:
         """Each ready pod of a revision gets as much, and counts it."""
@@ -125,6 +153,7 @@ class RouterPods:
                     copies = share * route.mirror_percent / 100
                     copied[0] += copies
                     self.count_served(route.canary.revision, copies)
+                    self._copy(route.stable.revision, route.canary.revision, int(copies))
                     copied[1] += copies * self.error_rate(route.canary.revision)
 
     def counted(self) -> dict[tuple[str, str, str], tuple[float, float]]:

@@ -9,7 +9,7 @@ from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import mismatch, names
-from slipway.core.observed import ArmCount, Fault, Manifest, ServedCount, Traffic
+from slipway.core.observed import Agreement, ArmCount, Fault, Manifest, ServedCount, Traffic
 from slipway.core.prediction_shift import common_bins
 from slipway.core.resource import Resource
 from slipway.core.router.readback import RouterState, RouteState
@@ -155,11 +155,12 @@ def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
     shifts = served and any(gate.type == "PredictionShift" for gate in listed)
     return LookStatus(
         canaryRequests=traffic.canary.requests,
-        canaryEvents=tuple(_events(gate, traffic.canary, canary) for gate in listed),
+        canaryEvents=tuple(_events(gate, traffic.canary, canary, traffic.agreement) for gate in listed),
         stableRequests=traffic.stable.requests,
         stableEvents=tuple(_events(gate, traffic.stable, stable) for gate in listed),
         canaryServed=canary.requests if canary is not None and served else None,
         stableServed=stable.requests if stable is not None and served else None,
+        pairs=traffic.agreement.pairs if traffic.agreement is not None else None,
         predictions=_predictions(canary, stable) if canary and stable and shifts else None,
     )
 
@@ -175,7 +176,9 @@ def doubt(spec: ModelDeploymentSpec, traffic: Traffic) -> str | None:
     return mismatch.doubt(weight, traffic.canary.meant, traffic.stable.meant)
 
 
-def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:
+def _events(
+    gate: Gate, count: ArmCount, served: ServedCount | None, agreement: Agreement | None = None
+) -> int:
     # Counters are read one after the other while requests go on.
     match gate.type:
         case "ErrorRate":
@@ -184,6 +187,8 @@ def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:
             return min(count.slow.get(gate.thresholdMilliseconds or 0, 0), count.requests)
         case "Violations":
             return min(served.violations, served.requests) if served is not None else 0
+        case "ShadowAgreement":
+            return agreement.unlike.get(gate.name, 0) if agreement is not None else 0
         case _:
             return 0
 
