@@ -12,12 +12,14 @@ from bench.router.stage import Stage
 from bench.server.servers import free_ports
 from slipway.core.router.routes import Route
 from slipway.infra.routers import read_router
+from tests.unit.router.naming import naming
 from tests.unit.router.running import Connection, Pods, Router, bring, connect, request, until
 
 SHIFTS = 30
 COMING_AND_GOING = 20
 NEIGHBOURS = 10
 NEIGHBOURS_RATE = 200
+ARRIVALS = 8
 
 
 @dataclass(slots=True)
@@ -28,11 +30,13 @@ class Changes:
         done: until a client's request goes the new way.
         read_back: until the operator's own read-back says so.
         neighbours: what the clients of other models saw while models came and went.
+        arrivals: until a canary's first pod answers a client, from when DNS names it as ready.
     """
 
     done: dict[int, list[float]] = field(default_factory=dict)
     read_back: dict[int, list[float]] = field(default_factory=dict)
     neighbours: Account = field(default_factory=Account)
+    arrivals: list[float] = field(default_factory=list)
 
 
 async def measure(stage: Stage) -> Changes:
@@ -49,7 +53,28 @@ async def measure(stage: Stage) -> Changes:
     routes = [Route(f"model-{port}", port, stable.arm) for port in free_ports(NEIGHBOURS + COMING_AND_GOING)]
     async with stage.router(routes[:NEIGHBOURS]) as router:
         result.neighbours = await _come_and_go(router, routes[:NEIGHBOURS], routes[NEIGHBOURS:])
+    stage.say("canaries get ready")
+    result.arrivals = await _arrive(stage, stable, canary)
     return result
+
+
+async def _arrive(stage: Stage, stable: Pods, canary: Pods) -> list[float]:
+    async with naming() as names:
+        names.addresses["stable"] = ["127.0.0.1"]
+        arms = [replace(pods.arm, host=pods.arm.revision) for pods in (stable, canary)]
+        route = Route("model", free_ports(1)[0], arms[0], arms[1], weight=50)
+        arrivals = []
+        async with stage.router([route], names.resolver()) as router:
+            connection = await connect(route.listener)
+            for turn in range(ARRIVALS):
+                await asyncio.sleep(turn / ARRIVALS)
+                names.addresses["canary"] = ["127.0.0.1"]
+                began = time.perf_counter()
+                arrivals.append(1000 * (await _done(connection, route) - began))
+                del names.addresses["canary"]
+                await until(router, lambda state: state.arms["model", "canary"].pods == 0)
+            connection.close()
+        return arrivals
 
 
 async def _shift(router: Router, routes: Sequence[Route]) -> tuple[list[float], list[float]]:

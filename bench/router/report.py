@@ -62,6 +62,9 @@ def targets(results: Results) -> list[Target]:
         )
         for row in results.neighbours
     ]
+    rows.append(
+        Target("a canary's first traffic, from when DNS names it", 1500, "ms, most", max(changes.arrivals))
+    )
     failed = len(changes.neighbours.failures)
     rows.append(Target("failed requests of neighbours while models come and go", 0, "requests", failed))
     return rows
@@ -134,6 +137,7 @@ def as_json(results: Results) -> Mapping[str, Any]:
         "changes": {
             "done_ms": {models: _rounded(found) for models, found in changes.done.items()},
             "read_back_ms": {models: _rounded(found) for models, found in changes.read_back.items()},
+            "arrivals_ms": _rounded(changes.arrivals),
             "neighbours": {"sent": changes.neighbours.sent, "failures": changes.neighbours.failures},
         },
         "targets": [

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.server.cases import Case, Protocol, make_case
 from bench.server.servers import SLIPWAY, Running
@@ -46,11 +47,13 @@ class Stage:
         return self.stable.grpc_port if protocol is Protocol.GRPC else self.stable.port
 
     @asynccontextmanager
-    async def router(self, routes: Sequence[Route]) -> AsyncIterator[Router]:
-        """An Envoy of its own with these routes, on its core."""
+    async def router(
+        self, routes: Sequence[Route], resolver: dict[str, Any] | None = None
+    ) -> AsyncIterator[Router]:
+        """An Envoy of its own with these routes, on its core; ``resolver`` instead of this machine's."""
         folder = self.scratch / f"router-{time.monotonic_ns()}"
         folder.mkdir()
-        async with running_router(folder, routes) as router:
+        async with running_router(folder, routes, resolver=resolver) as router:
             for thread in os.listdir(f"/proc/{router.process.pid}/task"):
                 os.sched_setaffinity(int(thread), {ROUTER_CORE})
             yield router

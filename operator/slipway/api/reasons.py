@@ -205,8 +205,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Set spec.traffic.router to Dedicated.",
     ),
     Reason.ROUTER_UNAVAILABLE: Explanation(
-        "No router is ready, so that no step can be taken; the stable revision is reached without them.",
-        "Look at the pods of Deployment slipway-router.",
+        "No router is ready; the model is reached without them, or by those that it had before.",
+        "Look at the pods of Deployment slipway-router or, with spec.traffic.router Dedicated, "
+        "slipway-router-NAME.",
     ),
     Reason.SPLIT_MISMATCH: Explanation(
         "The canary gets another share of the requests than its weight says; they are no evidence.",

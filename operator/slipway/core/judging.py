@@ -43,9 +43,15 @@ from slipway.core.monitoring.performance import (
     Objective,
     PerformanceMetric,
     judge_performance,
-    quantile,
 )
-from slipway.core.monitoring.quality import Ages, QualityLimits, Ratio, comparisons, judge_quality
+from slipway.core.monitoring.quality import (
+    Ages,
+    QualityLimits,
+    Ratio,
+    comparisons,
+    judge_quality,
+    median_age,
+)
 from slipway.core.monitoring.series import Values
 from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, say
 
@@ -115,7 +121,7 @@ class Evidence:
         groups: the window of fairness.
         references: what the profile says of each feature.
         usual: gauges of the profile that data quality asks about.
-        model_days: since the model was made, where that is known.
+        model_days: since the model was made, or None where that is not known.
     """
 
     inputs: Window
@@ -164,9 +170,13 @@ def asked_of(spec: ModelDeploymentSpec) -> Asked:
     drift = (monitoring.drift if monitoring else None) or Drift()
     quality = (monitoring.dataQuality if monitoring else None) or DataQuality()
     performance = monitoring.performance if monitoring else None
+    freshness = monitoring.freshness if monitoring else None
+    model_days = spec.card.maxAgeDays if spec.card else None
     named = {
         Condition.DRIFT: monitoring is not None and monitoring.drift is not None,
-        Condition.DATA_QUALITY: monitoring is not None and monitoring.dataQuality is not None,
+        Condition.DATA_QUALITY: freshness is not None
+        or model_days is not None
+        or (monitoring is not None and monitoring.dataQuality is not None),
     }
     return Asked(
         drift=DriftLimits(
@@ -181,8 +191,8 @@ def asked_of(spec: ModelDeploymentSpec) -> Asked:
         quality=QualityLimits(
             share(quality.maxMissingRatio),
             share(quality.maxViolationRatio),
-            monitoring.freshness.maxAgeSeconds if monitoring and monitoring.freshness else None,
-            spec.card.maxAgeDays if spec.card else None,
+            data_age_seconds=float(freshness.maxAgeSeconds) if freshness else None,
+            model_age_days=float(model_days) if model_days else None,
         ),
         objectives=tuple(
             Objective(PerformanceMetric(one.metric), share(one.minimum), one.minimumLabels, one.outcome or "")
@@ -372,23 +382,17 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
 def _quality(asked: Asked, evidence: Evidence) -> Finding:
     window = evidence.inputs
     features = series.feature_quality(window.counts, evidence.usual)
-    ages = _ages(asked, evidence)
+    data_ages = series.data_ages(window.counts)
+    ages = Ages(median_age(data_ages, asked.quality.minimum_rows), evidence.model_days)
     verdict, ratios = judge_quality(features, ages, asked.quality)
     if verdict.reason is Why.TOO_FEW_ROWS:
-        rows = min((one.rows for one in features), default=0.0)
-        percent = _counted(rows, asked.quality.minimum_rows)
+        rows = [one.rows for one in features]
+        rows += [max(data_ages.values(), default=0.0)] if asked.quality.data_age_seconds is not None else []
+        percent = _counted(min(rows, default=0.0), asked.quality.minimum_rows)
     else:
         percent = max([*map(_of_ratio, ratios), *_of_ages(ages, asked.quality)], default=0.0)
     count = comparisons(features, asked.quality)
     return Finding(verdict, window, percent, comparisons=count)
-
-
-def _ages(asked: Asked, evidence: Evidence) -> Ages:
-    """How old the model is, and half of the rows' data where enough of them told."""
-    buckets = series.data_ages(evidence.inputs.counts)
-    rows = max(buckets.values(), default=0.0)
-    known = rows >= asked.quality.minimum_rows
-    return Ages(quantile(buckets, 0.5) if known else None, evidence.model_days)
 
 
 def _of_ages(ages: Ages, limits: QualityLimits) -> Iterator[float]:

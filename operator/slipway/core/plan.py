@@ -29,7 +29,7 @@ from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.roles import Roles, assign_roles, floor, remembered
 from slipway.core.split import Split
-from slipway.core.traffic import by_replicas, has_routers
+from slipway.core.traffic import by_replicas, has_routers, led_to, router_group
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def plan(
     for revision in _kept_revisions(spec, roles, observed):
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
     if not by_replicas(spec) and roles.routed is not None:
-        apply.append(_client_service(owner, roles, router_port, observed))
+        apply.append(_client_service(owner, spec, roles, router_port, observed))
     if roles.stable is not None and (gateways := reachable_gateways(spec, observed)) is not None:
         apply.append(http_route(owner, spec, gateways, _split(resource, roles, roles.stable), observed))
 
@@ -168,15 +168,16 @@ def _revision_objects(
 
 
 def _client_service(
-    owner: Owner, roles: Roles, router_port: int | None, observed: Observed
+    owner: Owner, spec: ModelDeploymentSpec, roles: Roles, router_port: int | None, observed: Observed
 ) -> dict[str, Any]:
     """Through the routers once every one of them has the route, and for as long as one of them is ready."""
     traffic = observed.traffic
     if router_port is not None and roles.stable is not None and traffic is not None:
-        live = observed.find(Kind.SERVICE, owner.name)
-        there = live is not None and live["spec"].get("selector") == names.router_selector()
-        if traffic.complete or (there and observed.ready_pods_behind(owner.name)):
-            return routed_service(owner, router_port)
+        if traffic.arrived:
+            return routed_service(owner, router_port, router_group(spec, owner.name))
+        there = led_to(observed.find(Kind.SERVICE, owner.name))
+        if there is not None and observed.ready_pods_behind(owner.name):
+            return routed_service(owner, router_port, there)
     return stable_service(owner, roles.routed or "")
 
 

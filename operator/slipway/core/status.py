@@ -24,6 +24,7 @@ from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT
 from slipway.core.roles import is_counted, ready_replicas, remembered
+from slipway.core.traffic import led_to
 
 #: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
 _UNDER_WAY = frozenset(
@@ -271,9 +272,10 @@ def _traffic_synced(
     if plan.router_port is None:
         return {}
     rollout = plan.roles.rollout
-    if traffic.complete and rollout is not None and rollout.mismatch:
+    synced = traffic.complete and traffic.arrived
+    if synced and rollout is not None and rollout.mismatch:
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.SPLIT_MISMATCH, rollout.mismatch)}
-    if traffic.complete:
+    if synced:
         weight = max(traffic.weights, default=0)
         to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
         return {ConditionType.TRAFFIC_SYNCED: Verdict("True", Reason.ROUTED, f"every router sends {to}")}
@@ -283,6 +285,8 @@ def _traffic_synced(
             fault = Fault(Reason.ROUTER_UNAVAILABLE, f"no router is ready: {fault.reason}: {fault.message}")
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", fault.reason, fault.message)}
     words = f"{traffic.knowing} of {traffic.routers} routers do what they were told"
+    if traffic.complete:
+        words = "the routers that it moves to are starting; those that it has do what they were told"
     return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.ROLLING_OUT, words)}
 
 
@@ -325,7 +329,7 @@ def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:
     service = observed.find(Kind.SERVICE, resource.owner.name)
     selector = service["spec"].get("selector") if service is not None else None
     behind = observed.ready_pods_behind(resource.owner.name)
-    if selector == names.router_selector():
+    if led_to(service) is not None:
         traffic = observed.traffic
         return (
             bool(behind)

@@ -286,8 +286,6 @@ def _remember(
 
 def _evidence(found: _Watched, asked: Asked, resource: Resource, now: datetime) -> Evidence:
     at, before = now.timestamp(), None
-    stable = resource.status.stable
-    made = timestamp(stable.modelCreatedAt) if stable is not None else None
     if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
         pair = yesterday(found.inputs, at, asked.inputs_seconds)
         before = pair[1] if pair is not None else None
@@ -298,8 +296,13 @@ def _evidence(found: _Watched, asked: Asked, resource: Resource, now: datetime) 
         groups=_window(found.outcomes, asked.groups_seconds, now),
         references=found.references,
         usual=found.usual,
-        model_days=(now - made).total_seconds() / judging.DAY_SECONDS if made is not None else None,
+        model_days=_model_days(resource, now),
     )
+
+
+def _model_days(resource: Resource, now: datetime) -> float | None:
+    made = timestamp(resource.status.stable.modelCreatedAt) if resource.status.stable else None
+    return None if made is None else (now - made).total_seconds() / judging.DAY_SECONDS
 
 
 def _window(marks: tuple[Mark[Series], ...], seconds: float, now: datetime) -> Window:

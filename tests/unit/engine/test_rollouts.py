@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from slipway.api.types import KIND
+from slipway.core import names
 from slipway.core.observed import Kind
 from slipway.core.rollout import Command
-from slipway.core.router.build import ROUTER, is_router
+from slipway.core.router.build import is_router
 from tests.unit.fake import Request
 from tests.unit.world import NAME, NAMESPACE, Killed, World
 
@@ -46,9 +47,10 @@ async def test_the_service_leads_to_routers_once_each_of_them_has_the_route(worl
     assert selector(world) == {
         "app.kubernetes.io/managed-by": "slipway",
         "app.kubernetes.io/component": "router",
+        "slipway.dev/modeldeployment": "",
     }
     assert world.said()["TrafficSynced"] == "True Routed"
-    assert world.kube.find(Kind.AUTOSCALER, NAMESPACE, ROUTER)["spec"]["minReplicas"] == 2
+    assert world.kube.find(Kind.AUTOSCALER, NAMESPACE, names.router())["spec"]["minReplicas"] == 2
 
 
 async def test_a_good_version_takes_over_step_by_step(world: World) -> None:
@@ -68,6 +70,17 @@ async def test_a_good_version_takes_over_step_by_step(world: World) -> None:
     }
 
 
+async def test_routers_that_do_not_know_a_ready_canary_yet_are_soon_asked_again(world: World) -> None:
+    stable = world.status()["stable"]["revision"]
+    world.routers.knows = lambda revision: revision == stable
+    world.create(spec(2))
+    await world.run(60)
+    assert world.status()["rollout"]["message"] == "routers know 0 of 1 canary pods for 10%"
+    world.routers.knows = lambda _: True
+    await world.run(0.8)
+    assert world.routers.weights == [0, 10]
+
+
 async def test_a_bad_version_is_rolled_back_and_remembered(world: World) -> None:
     stable = world.status()["stable"]["revision"]
     world.routers.error_rate = lambda revision: 0.0005 if revision == stable else 0.05
@@ -76,7 +89,7 @@ async def test_a_bad_version_is_rolled_back_and_remembered(world: World) -> None
     status = world.status()
     assert status["stable"]["version"] == "1"
     assert [found["digest"] for found in status["rejected"]] == [f"sha256:{2:064x}"]
-    assert "canary 28 errors in 560, stable 2 in 5040: evidence" in status["rejected"][0]["message"]
+    assert "canary 30 errors in 600, stable 2 in 5400: evidence" in status["rejected"][0]["message"]
     assert world.said()["RevisionReady"] == "False Rejected"
     assert world.said()["Ready"] == "True Serving"
     assert world.routers.weights == [0, 10, 0]

@@ -48,8 +48,8 @@ async def test_a_version_that_refuses_what_clients_send_is_rolled_back(world: Wo
     assert stable(world) == before
     (rejected,) = world.status()["rejected"]
     assert rejected["message"] == (
-        "gate contract: canary 56 requests against the input contract in 560, stable 4 in 5040: "
-        "evidence 2e+40 ≥ 100 of more than 1.25 times stable's rate"
+        "gate contract: canary 60 requests against the input contract in 600, stable 4 in 5398: "
+        "evidence 2e+43 ≥ 100 of more than 1.25 times stable's rate"
     )
 
 

