@@ -28,7 +28,7 @@ def served(kube: Kube, mlflow: Registry, token: str) -> Iterator[tuple[str, http
     """The namespace of a model with a profile that serves, and a client of it."""
     version = credit.register(f"credit-{token}", mlflow.url)
     with temporary_namespace(kube) as namespace:
-        key = base64.b64encode(secrets.token_bytes(32)).decode()
+        key = base64.b64encode(secrets.token_hex(32).encode()).decode()
         kube.apply(
             {
                 "apiVersion": "v1",

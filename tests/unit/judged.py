@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from slipway.api.types import API_VERSION, KIND
+from slipway.api.verdicts import VerdictStatus
 from slipway.core.judging import Findings
 from slipway.core.monitoring.series import Values
 from slipway.core.names import labels
@@ -25,7 +26,7 @@ class Judged:
 
     Attributes:
         shown: what each pod shows now, by its name; the pods are those that are named at the start.
-        said: status of Drift as it would be written, after each look.
+        changes: how often status was written.
     """
 
     def __init__(self, spec: Mapping[str, Any], pods: Mapping[str, Values]) -> None:
@@ -41,7 +42,8 @@ class Judged:
     async def look(self, seconds: float) -> None:
         """One look, so many seconds after the last one; what it finds is written."""
         self.now += timedelta(seconds=seconds)
-        self.judge._watched.get(KEY) and setattr(self.judge._watched[KEY], "due", self.now)
+        if KEY in self.judge._watched:
+            self.judge._watched[KEY].due = self.now
         await self.judge.round()
 
     @property
@@ -49,11 +51,16 @@ class Judged:
         return self.judge._watched[KEY].findings
 
     def status(self, type_: str) -> str:
-        """Of a condition, as status holds it."""
+        """Of a condition, as status holds it; empty where there is none."""
+        found = self.verdict(type_)
+        return found.status if found is not None else ""
+
+    def verdict(self, type_: str) -> VerdictStatus | None:
+        """What status holds of a condition."""
         manifest = self.store.resource(KEY)
         assert manifest is not None
         monitoring = read(manifest).status.monitoring
-        return next(one.status for one in monitoring.verdicts if one.type == type_) if monitoring else ""
+        return next((one for one in monitoring.verdicts if one.type == type_), None) if monitoring else None
 
     async def _read(self, address: str) -> Mapping[str, Values] | None:
         return {VERSION: self.shown[address.rpartition(":")[0]]}

@@ -224,12 +224,12 @@ async def test_fifty_model_deployments_at_rest_are_looked_at_and_not_written() -
         world.now += timedelta(seconds=INTERVAL)
         await world.settle()
     writes, reads = world.writes(), world.pods.reads
-    for _ in range(30):
+    for _ in range(20):
         world.now += timedelta(seconds=INTERVAL)
         await judge.round()
     assert not world.operator.dirty
     assert world.writes() == writes
-    assert world.pods.reads >= reads + 50 * 25
+    assert world.pods.reads >= reads + 50 * 15
 
 
 async def test_a_limit_that_changes_judges_anew_and_makes_no_revision() -> None:
@@ -413,7 +413,7 @@ async def test_the_operator_tells_prometheus_the_limits_that_it_judges_by() -> N
 async def _drifted(world: World) -> int:
     """Drift comes and goes, whoever is killed meanwhile; how often that was."""
     deaths, traffic = 0, Traffic()
-    for shares, seconds in ((None, 300), (SHIFTED, 300), (None, 1200)):
+    for shares, seconds in ((None, 200), (SHIFTED, 200), (None, 900)):
         for _ in range(seconds // 10):
             world.pods.rows(100, traffic.random, shares)
             try:
