@@ -93,6 +93,11 @@ e2e: .venv/synced ## the end-to-end tests, on the cluster that is up
 bench-server: .venv/synced ## the model server beside others, a quarter of an hour; on a quiet machine
 	@PATH="$(dir $(UV)):$$PATH" $(RUN) bench.server $(BENCH)
 
+# BENCH="--rounds 1" takes a minute; BENCH=--real-time disturbs it less where the machine is not quiet.
+.PHONY: bench-router
+bench-router: .venv/synced ## what a router costs, and its neighbours; four minutes, on a quiet machine
+	@PATH="$(dir $(UV)):$$PATH" $(RUN) bench.router $(BENCH)
+
 .PHONY: prerequisites
 prerequisites:
 	@command -v $(PYTHON) >/dev/null || { echo 'missing: Python 3.11 or newer (apt-get install python3)' >&2; exit 1; }

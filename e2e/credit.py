@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -103,7 +105,7 @@ def make() -> Made:
 
 
 def register(name: str, tracking_uri: str) -> str:
-    """Log the model with its profile to MLflow; returns the version that it is registered as."""
+    """Log the model with its profile to MLflow, each time with another digest; returns the version."""
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
     import mlflow
     import mlflow.onnx
@@ -111,11 +113,14 @@ def register(name: str, tracking_uri: str) -> str:
     from slipway.profiling import log_profile
 
     made = make()
+    model = onnx.ModelProto()
+    model.CopyFrom(made.model)
+    model.doc_string = f"registered {time.time()}"
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_experiment(name)
     with mlflow.start_run():
         logged = mlflow.onnx.log_model(
-            made.model, name="model", registered_model_name=name, pip_requirements=["onnxruntime"]
+            model, name="model", registered_model_name=name, pip_requirements=["onnxruntime"]
         )
     log_profile(made.profile, logged)
     return str(logged.registered_model_version)
@@ -148,8 +153,18 @@ def ask_all(client: httpx.Client, asked: Applicants, model: str = NAME) -> list[
     return list(itertools.chain.from_iterable(ask(client, each, model) for each in asked.batches()))
 
 
+def feedback_keys(namespace: str, name: str) -> dict[str, Any]:
+    """A Secret with a key for feedback tokens."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": {"2026-01": secrets.token_hex(32)},
+    }
+
+
 def resource(namespace: str, uri: str, secret: str) -> dict[str, Any]:
-    """The ModelDeployment that serves it; ``secret`` holds the keys of the feedback tokens."""
+    """The ModelDeployment that serves it; ``secret`` is the one of :func:`feedback_keys`."""
     return {
         "apiVersion": "slipway.dev/v1alpha1",
         "kind": "ModelDeployment",

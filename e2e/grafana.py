@@ -21,6 +21,8 @@ class Target:
     """One query of a panel."""
 
     board: str
+    number: int
+    """Of the panel within its board, from 0."""
     panel: str
     kind: str
     """Grafana's type of the panel."""
@@ -95,10 +97,11 @@ def choose(prometheus: Prometheus, board: Mapping[str, Any], wanted: Mapping[str
 
 def targets(board: Mapping[str, Any]) -> Iterator[Target]:
     """Every query of a dashboard, with its variables as they stand there."""
-    for panel in board["panels"]:
+    for number, panel in enumerate(board["panels"]):
         for target in panel.get("targets", ()):
             yield Target(
                 board["title"],
+                number,
                 panel["title"],
                 panel["type"],
                 panel["fieldConfig"]["defaults"]["unit"],

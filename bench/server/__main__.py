@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import onnxruntime
 from rich.console import Console
 
+from bench.machine import machine
 from bench.server import environments
 from bench.server.environments import PEERS, SetUpError
 from bench.server.instructions import count
@@ -90,10 +88,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _write(results: Results, plan: Plan, arguments: argparse.Namespace) -> None:
-    output, machine = arguments.output, _machine()
+    output, there = arguments.output, machine()
     document = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine,
+        "machine": there,
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
         "titles": {name: TITLES[name] for name in TITLES},
@@ -114,24 +112,13 @@ def _write(results: Results, plan: Plan, arguments: argparse.Namespace) -> None:
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    where = f"{machine['cpu']}, Python {machine['python']}, onnxruntime {machine['onnxruntime']}; "
+    where = f"{there['cpu']}, Python {there['python']}, onnxruntime {there['onnxruntime']}; "
     how = f"medians of {plan.rounds} rounds of {plan.seconds} s, {document['when']}"
     output.with_suffix(".md").write_text(markdown(results, plan.scenarios, where + how))
     drawer = PEERS / "tools" / "picture.py"
     subprocess.run(
         [str(environments.environment("tools")), str(drawer), str(output), str(arguments.picture)], check=True
     )
-
-
-def _machine() -> Mapping[str, object]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
-    }
 
 
 if __name__ == "__main__":

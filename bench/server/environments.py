@@ -22,10 +22,10 @@ def cache() -> Path:
     return Path(os.environ.get("SLIPWAY_CACHE") or Path(home) / "slipway") / "bench"
 
 
-def check_tools() -> None:
-    """Raises :class:`SetUpError` for programs that are missing."""
+def check_tools(*programs: str) -> None:
+    """Raises :class:`SetUpError` for programs that are missing: of those named, or of all that there are."""
     packages = {"wrk": "wrk", "h2load": "nghttp2-client", "valgrind": "valgrind", "taskset": "util-linux"}
-    missing = [package for program, package in packages.items() if not shutil.which(program)]
+    missing = [packages[program] for program in programs or packages if not shutil.which(program)]
     if missing:
         raise SetUpError(f"missing: {' '.join(missing)} (apt-get install {' '.join(missing)})")
     if not {0, 1} <= os.sched_getaffinity(0):

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from rich.console import Console
-from rich.table import Table
 
+from bench import tables
 from bench.server.results import Results
 from bench.server.scenarios import TARGETS, Scenario
 from bench.server.servers import SLIPWAY, TITLES
-
-_MET = {True: "met", False: "not met", None: "not measured"}
-_COLOURS = {"met": "green", "not met": "red", "not measured": "yellow"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
+from bench.tables import MET, Grid
 
 
 def target_rows(results: Results) -> list[Mapping[str, object]]:
@@ -36,7 +26,7 @@ def target_rows(results: Results) -> list[Mapping[str, object]]:
                 "at_most": target.at_most,
                 "unit": target.unit,
                 "found": None if value is None else round(value, 3),
-                "met": _MET[None if value is None else target.is_met(value)],
+                "met": MET[None if value is None else target.is_met(value)],
             }
         )
     return rows
@@ -44,14 +34,7 @@ def target_rows(results: Results) -> list[Mapping[str, object]]:
 
 def show(results: Results, scenarios: Sequence[Scenario], console: Console) -> None:
     """Print the medians, the targets, and what failed."""
-    for grid in _grids(results, scenarios):
-        table = Table(title=grid.title, title_justify="left")
-        for number, column in enumerate(grid.columns):
-            table.add_column(column, justify="right" if number else "left")
-        for row in grid.rows:
-            colour = _COLOURS.get(row[-1])
-            table.add_row(*row[:-1], f"[{colour}]{row[-1]}[/]" if colour else row[-1])
-        console.print(table)
+    tables.show(_grids(results, scenarios), console)
     for failure in results.failures:
         console.print(f"not measured: {failure}", style="red", markup=False)
 
@@ -59,34 +42,28 @@ def show(results: Results, scenarios: Sequence[Scenario], console: Console) -> N
 def markdown(results: Results, scenarios: Sequence[Scenario], machine: str) -> str:
     """The same as a page, the targets first."""
     *measured, targets = _grids(results, scenarios)
-    lines = [f"<!-- Written by make bench-server. --> {machine}", ""]
-    for grid in (targets, *measured):
-        lines += [f"## {grid.title[:1].upper()}{grid.title[1:]}", ""]
-        lines.append("| " + " | ".join(grid.columns) + " |")
-        lines.append("| --- |" + " ---: |" * (len(grid.columns) - 1))
-        lines += ["| " + " | ".join(row) + " |" for row in grid.rows]
-        lines.append("")
+    lines = [f"<!-- Written by make bench-server. --> {machine}", "", tables.markdown((targets, *measured))]
     lines += [f"- not measured: {failure}" for failure in results.failures]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _grids(results: Results, scenarios: Sequence[Scenario]) -> Iterator[_Grid]:
+def _grids(results: Results, scenarios: Sequence[Scenario]) -> Iterator[Grid]:
     for scenario in scenarios:
         yield _scenario(results, scenario)
     if results.scaling:
         yield _scaling(results)
     if results.instructions:
         rows = [(name.replace("_", " "), f"{count:,}") for name, count in results.instructions.items()]
-        yield _Grid("instructions", ("boosted trees", "a request"), rows)
+        yield Grid("instructions", ("boosted trees", "a request"), rows)
     targets: list[tuple[str, ...]] = []
     for row in target_rows(results):
         sign, unit = "≤" if row["at_most"] else "≥", row["unit"]
         found = "" if row["found"] is None else f"{row['found']:.2f} {unit}"
         targets.append((str(row["what"]), f"{sign} {row['goal']:g} {unit}", found, str(row["met"])))
-    yield _Grid("targets", ("what", "target", "found", ""), targets)
+    yield Grid("targets", ("what", "target", "found", ""), targets)
 
 
-def _scenario(results: Results, scenario: Scenario) -> _Grid:
+def _scenario(results: Results, scenario: Scenario) -> Grid:
     raw = results.raw_rate(scenario.model, scenario.raw_rows)
     ours = results.rate(scenario.name, SLIPWAY)
     rows: list[tuple[str, ...]] = []
@@ -112,16 +89,16 @@ def _scenario(results: Results, scenario: Scenario) -> _Grid:
         rows.append((f"onnxruntime alone, calls of {scenario.raw_rows}", _number(raw), *[""] * 7))
     clients = "1 client" if scenario.clients == 1 else f"{scenario.clients} clients"
     columns = ("requests/s", "p50 ms", "p99 ms", "CPU µs", "% of onnxruntime", "Slipway is", "start s", "MB")
-    return _Grid(f"{scenario.title}, {scenario.protocol}, {clients}", ("server", *columns), rows)
+    return Grid(f"{scenario.title}, {scenario.protocol}, {clients}", ("server", *columns), rows)
 
 
-def _scaling(results: Results) -> _Grid:
+def _scaling(results: Results) -> Grid:
     rows = []
     for title, pairs in (("Slipway", results.scaling), ("onnxruntime alone", results.raw_scaling)):
         one, two = median(one for one, _ in pairs), median(two for _, two in pairs)
         rows.append((title, _number(one), _number(two), f"{median(two / one for one, two in pairs):.2f}×"))
     columns = ("", "one process on one core", "two on two", "")
-    return _Grid("boosted trees, 1 row, json, the load on the same cores", columns, rows)
+    return Grid("boosted trees, 1 row, json, the load on the same cores", columns, rows)
 
 
 def _number(value: float) -> str:

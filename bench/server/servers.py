@@ -87,7 +87,7 @@ class Running:
         self, name: str, models: Path, model: str, scratch: Path, cores: str = SERVER_CORE, processes: int = 1
     ) -> None:
         self.name = name
-        self.port, self.grpc_port, metrics_port = _free_ports(3)
+        self.port, self.grpc_port, metrics_port = free_ports(3)
         self._log = scratch / f"{name}.log"
         ports = {"port": str(self.port), "grpc_port": str(self.grpc_port), "metrics_port": str(metrics_port)}
         if name == SLIPWAY:
@@ -256,11 +256,11 @@ def _environment(given: Mapping[str, str], scratch: Path) -> dict[str, str]:
     }
 
 
-def _free_ports(count: int) -> tuple[int, ...]:
+def free_ports(count: int) -> tuple[int, ...]:
     """Ports that no one else gets by chance: outside of the range from which the kernel deals them out."""
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(20000, 30000)
         with suppress(OSError), socket.create_server(("", port)):
-            found.append(port)
+            found += [port] if port not in found else []
     return tuple(found)

@@ -58,8 +58,7 @@ class Figures:
 def read_figures(prometheus: httpx.Client, namespace: str, name: str, at_least: int) -> Figures:
     """Wait until Prometheus has `at_least` answers, p99 and a ready pod; ClusterError if it never has."""
     pods = f'namespace="{namespace}",model="{name}"'
-    # The operator's own series say `namespace` too, which a scrape renames since the operator's pod has one.
-    resource = f'exported_namespace="{namespace}",name="{name}"'
+    resource = f'namespace="{namespace}",name="{name}"'
     queries = (
         f'sum(slipway_inference_requests_total{{{pods},code="200"}})',
         f"histogram_quantile(0.99, sum by (le) (slipway_inference_duration_seconds_bucket{{{pods}}}))",

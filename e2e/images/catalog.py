@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster.tools import PROMETHEUS, GoProgram
+from e2e.cluster.tools import ALERTMANAGER, PROMETHEUS, GoProgram
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +43,13 @@ IMAGES = (
         Path("e2e/images/prometheus/Dockerfile"),
         "prometheus",
         program=PROMETHEUS,
+    ),
+    Image(
+        "alertmanager",
+        "slipway.dev/alertmanager:test",
+        Path("e2e/images/alertmanager/Dockerfile"),
+        "alertmanager",
+        program=ALERTMANAGER,
     ),
 )
 NAMES = tuple(image.short for image in IMAGES)

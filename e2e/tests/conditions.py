@@ -79,11 +79,13 @@ def wait_until_ready(kube: Kube, name: str, namespace: str, within: float = 120)
         time.sleep(0.5)
 
 
-def wait_for(check: Callable[[], Any], within: float, otherwise: str) -> Any:
+def wait_for(check: Callable[[], Any], within: float, otherwise: str | Callable[[], object]) -> Any:
     """Ask until the answer is true; returns it. AssertionError after `within` seconds."""
     end = time.monotonic() + within
     while not (answer := check()):
-        assert time.monotonic() < end, f"{otherwise} after {within:.0f} s"
+        if time.monotonic() > end:
+            words = otherwise if isinstance(otherwise, str) else otherwise()
+            raise AssertionError(f"{words} after {within:.0f} s")
         time.sleep(0.3)
     return answer
 

@@ -1,13 +1,48 @@
-"""The accept and refuse table of ``spec.card``."""
+"""The accept and refuse table of ``spec.card`` and ``spec.monitoring.freshness``."""
 
 from __future__ import annotations
 
 from e2e.tests.schema_cases import Case
-from e2e.tests.schema_shapes import bounds, items, text
+from e2e.tests.schema_shapes import bounds, choice, items, required, text
 
 _LINK = "spec.card.links.*"
 _ADDRESS = "must be an address that starts with https:// or http://"
 
+_FRESHNESS = "spec.monitoring.freshness"
+
+
+def _freshness(source: str, name: str, **more: int) -> dict[str, object]:
+    return {"source": source, "name": name, "maxAgeSeconds": 60, **more}
+
+
+FRESHNESS = [
+    *required(_FRESHNESS, "source", "name", "maxAgeSeconds"),
+    *choice(f"{_FRESHNESS}.source", "Header", "Parameter", "Tensor"),
+    text(f"{_FRESHNESS}.name", 200),
+    Case(f"{_FRESHNESS}.name", "minLength", "a", "", "should be at least 1 chars long"),
+    *bounds(f"{_FRESHNESS}.column", 0, 9999),
+    *bounds(f"{_FRESHNESS}.maxAgeSeconds", 1, 31_536_000),
+    *(
+        Case(
+            _FRESHNESS,
+            "rule",
+            _freshness("Header", "X-Data-Time"),
+            _freshness("Header", wrong),
+            "the name of a header has letters, digits and '-', such as x-data-time",
+        )
+        for wrong in ("x time", "-x", "x_time", "x:")
+    ),
+    *(
+        Case(
+            _FRESHNESS,
+            "rule",
+            _freshness(source, "taken", column=0),
+            _freshness(source, "taken", column=1),
+            "column goes with source Tensor",
+        )
+        for source in ("Header", "Parameter")
+    ),
+]
 CARD = [
     text("spec.card.owner", 200),
     text("spec.card.intendedUse", 2000),

@@ -63,14 +63,60 @@ EXAMPLE: dict[str, Any] = {
             ],
             "onViolation": "Report",
         },
-        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "monitoring": {
+            "drift": {
+                "windowSeconds": 1800,
+                "minimumRows": 500,
+                "compareWith": "SameHourYesterday",
+                "psi": {"warning": "0.1", "critical": "0.3"},
+                "significance": "0.01",
+            },
+            "dataQuality": {"maxMissingRatio": "2%", "maxViolationRatio": "0.5%"},
+            "performance": {
+                "feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30},
+                "objectives": [
+                    {"metric": "Recall", "outcome": "1", "minimum": "70%", "minimumLabels": 100},
+                    {"metric": "Accuracy", "minimum": "82%", "minimumLabels": 500},
+                ],
+            },
+            "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+            "slos": {
+                "availability": "99.5%",
+                "latency": {"thresholdMilliseconds": 250, "objective": "95%"},
+            },
+        },
         "fairness": {
             "sensitiveAttributes": [
-                {"name": "sex", "parameter": "sex", "column": 0, "groups": ["female", "male"]},
-                {"name": "young", "tensor": "x", "column": 1, "groups": ["1"]},
-                {"name": "region", "header": "x-region", "groups": ["north"]},
+                {
+                    "name": "sex",
+                    "parameter": "sex",
+                    "column": 0,
+                    "groups": ["a", "b"],
+                    "referenceGroup": "b",
+                },
+                {
+                    "name": "young",
+                    "tensor": "x",
+                    "column": 1,
+                    "groups": ["0", "1"],
+                    "referenceGroup": "0",
+                },
+                {
+                    "name": "region",
+                    "header": "x-region",
+                    "column": 0,
+                    "groups": ["north", "south"],
+                    "referenceGroup": "north",
+                },
             ],
             "favorableOutcomes": ["1"],
+            "metrics": [
+                {"name": "EqualizedOddsDifference", "maximum": "10%"},
+                {"name": "DisparateImpactRatio", "minimum": "80%"},
+            ],
+            "windowSeconds": 3600,
+            "confidence": "99%",
+            "minimumGroupRows": 50,
         },
         "card": {
             "owner": "risk-team",
@@ -211,12 +257,46 @@ EXAMPLE: dict[str, Any] = {
             }
         ],
         "previous": ["e5"],
+        "monitoring": {
+            "version": "3",
+            "observedGeneration": 1,
+            "verdicts": [
+                {
+                    "type": "Drift",
+                    "status": "True",
+                    "reason": "FeaturesDrifted",
+                    "message": "",
+                    "judgedAt": "2026-01-02T03:04:05Z",
+                    "countedSince": "2026-01-02T03:04:05Z",
+                    "percentOfLimit": 120,
+                    "features": [{"name": "age", "severity": "Warning", "psi": "0.06", "rows": 1000}],
+                }
+            ],
+        },
         "routerPort": 10000,
         "replicas": 2,
         "selector": "slipway.dev/name=example",
         "url": "http://example.default.svc:8080",
     },
 }
+
+
+#: What goes with no router, so that the example cannot hold it.
+GATEWAY: dict[str, Any] = {
+    "provider": "GatewayAPI",
+    "router": "Shared",
+    "gatewayAPI": {
+        "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}],
+        "hostnames": ["fraud.example.com"],
+    },
+}
+
+
+def example(path: str) -> dict[str, Any]:
+    """The example that has what stands at ``path``."""
+    if path.startswith("spec.traffic.gatewayAPI"):
+        return EXAMPLE | {"spec": EXAMPLE["spec"] | {"traffic": GATEWAY}}
+    return EXAMPLE
 
 
 @dataclass(frozen=True)
@@ -245,7 +325,7 @@ class Case:
         """The path as the API server writes it."""
         place = self.place if self.constraint.startswith("required ") else self.path
         twin = "[1]" if self.constraint == "x-kubernetes-list-type" else ""
-        keys = concrete(EXAMPLE, place.split(".") if place else [])
+        keys = concrete(example(place), place.split(".") if place else [])
         words = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
         return (words.lstrip(".") or "<nil>") + twin
 
@@ -253,9 +333,9 @@ class Case:
         return f"{self.path} {self.constraint}" + f": {self.says[:40]}" * (self.constraint == "rule")
 
 
-def with_value(path: str, value: Any, base: dict[str, Any] = EXAMPLE) -> dict[str, Any]:
-    """Return a copy of ``base`` with ``value`` at ``path``."""
-    made = copy.deepcopy(base)
+def with_value(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a copy of ``base``, or of the example, with ``value`` at ``path``."""
+    made = copy.deepcopy(example(path) if base is None else base)
     *parents, last = concrete(made, path.split("."))
     node: Any = made
     for key in parents:
@@ -267,18 +347,18 @@ def with_value(path: str, value: Any, base: dict[str, Any] = EXAMPLE) -> dict[st
     return made
 
 
-def value_at(path: str, base: dict[str, Any] = EXAMPLE) -> Any:
-    """What ``base`` holds at ``path``."""
-    node: Any = base
-    for key in concrete(base, path.split(".") if path else []):
+def value_at(path: str, base: dict[str, Any] | None = None) -> Any:
+    """What ``base``, or the example, holds at ``path``."""
+    node: Any = example(path) if base is None else base
+    for key in concrete(node, path.split(".") if path else []):
         node = node[key]
     return node
 
 
 def has_path(path: str) -> bool:
     """Whether the example holds something at ``path``."""
-    node: Any = EXAMPLE
-    for key in concrete(EXAMPLE, path.split(".")):
+    node: Any = example(path)
+    for key in concrete(node, path.split(".")):
         if isinstance(key, str) and key not in node:
             return False
         node = node[key]

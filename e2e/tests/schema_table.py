@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from e2e.tests.schema_card_table import CARD
+from e2e.tests.schema_card_table import CARD, FRESHNESS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_inputs_table import INPUTS
 from e2e.tests.schema_monitoring_table import MONITORING
@@ -402,4 +402,16 @@ STATUS = [
     text("status.url", 1024),
 ]
 
-CASES = [*METADATA, *MODEL, *POD, *SCALING, *INPUTS, *MONITORING, *CARD, *ROLLOUT, *TRAFFIC, *STATUS]
+CASES = [
+    *METADATA,
+    *MODEL,
+    *POD,
+    *SCALING,
+    *INPUTS,
+    *MONITORING,
+    *CARD,
+    *FRESHNESS,
+    *ROLLOUT,
+    *TRAFFIC,
+    *STATUS,
+]

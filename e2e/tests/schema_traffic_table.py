@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from e2e.tests.schema_cases import EXAMPLE, REMOVED, Case
-from e2e.tests.schema_shapes import choice, required, text
+from e2e.tests.schema_cases import EXAMPLE, GATEWAY, REMOVED, Case
+from e2e.tests.schema_shapes import choice, items, required, text
 
 SPEC = "spec.traffic"
+API = f"{SPEC}.gatewayAPI"
+PARENT = f"{API}.parentRefs.*"
 HEADER = f"{SPEC}.sessionAffinity.header"
 
 
@@ -57,7 +59,30 @@ _OTHER_STEPS: tuple[dict[str, Any], ...] = (
 )
 
 TRAFFIC = [
-    Case(f"{SPEC}.provider", "enum", "Router", "router", 'supported values: "Router", "ReplicaRatio"'),
+    Case(f"{SPEC}.provider", "enum", "Router", "router", 'supported values: "Router", "GatewayAPI", "Repl'),
+    *(
+        Case(SPEC, "rule", GATEWAY, wrong, "gatewayAPI goes with provider GatewayAPI, which needs it")
+        for wrong in (GATEWAY | {"provider": "Router"}, {"provider": "GatewayAPI"})
+    ),
+    *required(API, "parentRefs"),
+    *items(f"{API}.parentRefs", 8, lambda index: {"name": f"gateway-{index}"}),
+    Case(f"{API}.parentRefs", "minItems", [{"name": "a"}], [], "should have at least 1 items"),
+    *required(f"{PARENT}", "name"),
+    *(
+        case
+        for name, longest, good, bad, says in (
+            ("name", 253, "a.b", "A", "must be a name of lower case letters, digits, '-' and '.'"),
+            ("sectionName", 253, "a.b", "a..b", "must be a name of lower case letters, digits, '-' and '.'"),
+            ("namespace", 63, "a-b", "a.b", "must be a name of lower case letters, digits and '-', such as"),
+        )
+        for case in (text(f"{PARENT}.{name}", longest), Case(f"{PARENT}.{name}", "rule", good, bad, says))
+    ),
+    *items(f"{API}.hostnames", 16, lambda index: f"host-{index}.example.com"),
+    text(f"{API}.hostnames.*", 253),
+    *(
+        Case(f"{API}.hostnames.*", "rule", good, bad, "must be a host name such as fraud.example.com")
+        for good, bad in (("*.a", "a.*"), ("a.b", "A.b"), ("a-1", "a_1"))
+    ),
     *(
         Case(
             SPEC,

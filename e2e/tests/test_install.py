@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -21,6 +19,7 @@ from kubernetes.client import (
 from e2e import services
 from e2e.cluster.settings import Settings
 from e2e.kube import Kube, Object
+from e2e.prometheus import Prometheus
 from e2e.tests import figures, models
 from e2e.tests.conditions import wait_for, wait_until_ready
 from e2e.tests.installation import RELEASE, SYSTEM_NAMESPACE, Installation, temporary_namespace
@@ -34,26 +33,14 @@ REQUESTS = 25
 SCRAPED_SECONDS = 45.0
 
 
-@dataclass(frozen=True)
-class Prometheus:
-    """The Prometheus of the cluster, asked through the API server."""
-
-    kube: Kube
-
-    def query(self, text: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and value of each series of an instant query."""
-        path = (
-            f"/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/api/v1/query?query={quote(text)}"
-        )
-        answer = json.loads(self.kube.kubectl("get", "--raw", path))
-        assert answer["status"] == "success", answer
-        return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
-
-
 @pytest.fixture(scope="module")
-def prometheus(settings: Settings, kube: Kube) -> Prometheus:
+def prometheus(settings: Settings, kube: Kube) -> Iterator[Prometheus]:
     services.start(["prometheus"], settings)
-    return Prometheus(kube)
+    with (
+        kube.port_forward("service/prometheus", "monitoring", 9090) as url,
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
+        yield Prometheus(client)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +151,7 @@ def test_prometheus_scrapes_both_replicas_of_the_operator(
     assert len(pods) == 2
 
     def scraped(metric: str) -> dict[str, float]:
-        return {labels["pod"]: value for labels, value in prometheus.query(metric)}
+        return {one.labels["pod"]: one.last for one in prometheus.query(metric)}
 
     reconciled = 'sum by (pod) (controller_runtime_reconcile_total{namespace="slipway-system"})'
     wait_for(lambda: pods <= set(scraped(reconciled)), SCRAPED_SECONDS, "not both replicas are scraped")
@@ -173,10 +160,10 @@ def test_prometheus_scrapes_both_replicas_of_the_operator(
     leading = 'leader_election_master_status{namespace="slipway-system"}'
     assert {pod: scraped(leading)[pod] for pod in pods} == {pod: float(pod == leader) for pod in pods}
 
-    # Who watches says it of whom: the labels are exported_… beside Prometheus' own.
-    ready = f'slipway_modeldeployment_ready{{exported_namespace="{served}",name="{NAME}"}}'
+    # Both watch, and name the model's namespace, not their own.
+    ready = f'slipway_modeldeployment_ready{{namespace="{served}",name="{NAME}"}}'
     wait_for(
-        lambda: {labels["pod"] for labels, value in prometheus.query(ready) if value == 1} >= pods,
+        lambda: {one.labels["pod"] for one in prometheus.query(ready) if one.last == 1} >= pods,
         SCRAPED_SECONDS,
         "not both replicas say that the model is ready",
     )
@@ -186,7 +173,7 @@ def test_prometheus_counts_every_request_to_the_model(served: str, prometheus: P
     text = f'sum by (code) ({Metric.REQUESTS.value}{{namespace="{served}"}}) > 0'
 
     def counted() -> dict[str, float]:
-        return {labels["code"]: value for labels, value in prometheus.query(text)}
+        return {one.labels["code"]: one.last for one in prometheus.query(text)}
 
     wait_for(
         lambda: sum(counted().values()) >= REQUESTS, SCRAPED_SECONDS, "the model's requests are not seen"

@@ -14,7 +14,7 @@ import yaml
 from kubernetes import config
 
 from e2e.cluster.settings import Settings
-from e2e.tests.schema_cases import EXAMPLE, Case, constraints, has_path, nodes, with_value
+from e2e.tests.schema_cases import EXAMPLE, GATEWAY, Case, constraints, example, has_path, nodes, with_value
 from e2e.tests.schema_table import CASES
 from slipway.api.types import ModelDeploymentSpec
 
@@ -121,7 +121,8 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, str]]:
 def _try(api: Api, case: Case, value: Any) -> tuple[int, dict[str, Any]]:
     if case.place.startswith("status"):
         return api.try_status(with_value(case.place, value)["status"])
-    return api.try_spec(with_value(case.place, value, SPEC_ONLY))
+    whole = {key: part for key, part in example(case.place).items() if key != "status"}
+    return api.try_spec(with_value(case.place, value, whole))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -154,6 +155,8 @@ def test_the_example_holds_every_field_of_the_schema(api: Api) -> None:
     assert [path for path in paths if not has_path(path)] == []
     code, answer = api.try_spec(SPEC_ONLY)
     assert (code, answer.get("spec")) == (201, SPEC_ONLY["spec"])
+    code, answer = api.try_spec(with_value("spec.traffic", GATEWAY, SPEC_ONLY))
+    assert (code, answer.get("spec", {}).get("traffic")) == (201, GATEWAY)
     code, answer = api.try_status(EXAMPLE["status"])
     assert (code, answer.get("status")) == (200, EXAMPLE["status"])
 
@@ -253,6 +256,52 @@ def test_a_metric_given_in_part_gets_the_rest_of_its_defaults(api: Api) -> None:
         code, answer = api.try_spec(with_value("spec.scaling", {"metrics": [given]}, MINIMAL))
         assert code == 201, answer
         assert answer["spec"]["scaling"]["metrics"] == [filled | given]
+
+
+def test_monitoring_given_in_part_gets_the_rest_of_its_defaults(api: Api) -> None:
+    attribute = {"name": "sex", "parameter": "sex", "groups": ["a", "b"]}
+    given: dict[str, Any] = {
+        "monitoring": {
+            "drift": {},
+            "dataQuality": {},
+            "performance": {
+                "feedback": {"secretRef": {"name": "keys"}},
+                "objectives": [{"metric": "Accuracy", "minimum": "82%"}],
+            },
+            "slos": {"latency": {"thresholdMilliseconds": 100}},
+        },
+        "fairness": {"sensitiveAttributes": [attribute], "favorableOutcomes": ["1"]},
+    }
+    code, answer = api.try_spec(MINIMAL | {"spec": MINIMAL["spec"] | given})
+    assert code == 201, answer
+    assert answer["spec"]["monitoring"] == {
+        "drift": {
+            "windowSeconds": 3600,
+            "minimumRows": 1000,
+            "compareWith": "Reference",
+            "psi": {"warning": "0.05", "critical": "0.25"},
+            "significance": "0.001",
+        },
+        "dataQuality": {"maxMissingRatio": "5%", "maxViolationRatio": "1%"},
+        "performance": {
+            "feedback": {"secretRef": {"name": "keys"}, "maxAgeDays": 90},
+            "objectives": [{"metric": "Accuracy", "minimum": "82%", "minimumLabels": 300}],
+        },
+        "slos": {
+            "availability": "99.9%",
+            "latency": {"thresholdMilliseconds": 100, "objective": "99%"},
+        },
+    }
+    assert answer["spec"]["fairness"] == {
+        "sensitiveAttributes": [attribute | {"column": 0}],
+        "favorableOutcomes": ["1"],
+        "windowSeconds": 86_400,
+        "confidence": "95%",
+        "minimumGroupRows": 100,
+    }
+    assert ModelDeploymentSpec.model_validate(answer["spec"]) == ModelDeploymentSpec.model_validate(
+        MINIMAL["spec"] | given
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ __all__ = [
     "Failure",
     "FetchTask",
     "Fetched",
+    "Freshness",
     "InputColumn",
     "Inputs",
     "Message",
@@ -112,6 +113,15 @@ class SensitiveAttribute(Message):
     header: str = ""
 
 
+class Freshness(Message):
+    """Where the time of a request's data is: in a header, a parameter, or a column of an input."""
+
+    source: Literal["Header", "Parameter", "Tensor"]
+    name: str = Field(min_length=1, max_length=200)
+    maxAgeSeconds: int = Field(ge=1)
+    column: int = Field(default=0, ge=0)
+
+
 class ServingConfig(Message):
     """What one model server serves, and within which limits."""
 
@@ -143,6 +153,7 @@ class ServingConfig(Message):
     )
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = Field(default=(), max_length=3)
     favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
+    freshness: Freshness | None = Field(default=None, description="without it, no age of data is counted")
 
 
 class ResolveTask(Message):

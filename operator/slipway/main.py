@@ -21,6 +21,8 @@ from slipway.core.router.build import RouterSettings
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.judging import WANTED, Judge
+from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
@@ -29,8 +31,9 @@ from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
-from slipway.engine.workers import fill, sweep, work
+from slipway.engine.workers import await_kinds, fill, sweep, work
 from slipway.infra import http, leader, logs
+from slipway.infra.counters import counter_reader
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.pods import answer_taker, pod_reader
@@ -123,6 +126,7 @@ async def run(environment: Environment) -> None:
         router_reader() as reader,
         pod_reader() as read_pod,
         answer_taker() as take_answers,
+        counter_reader(WANTED) as read_counters,
         prometheus_reader() as ask_prometheus,
         alias_reader(tracking_uri) as ask,
     ):
@@ -142,10 +146,12 @@ async def run(environment: Environment) -> None:
         )
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
+        judge = Judge(store, read_counters, queue.add, _now)
+        registry.register(MonitoringCollector(store, judge))
         served, pairs = Served(store, read_pod, _now), Pairs(store, take_answers, _now)
         prometheus = PrometheusCounts(ask_prometheus, _now)
         reconciler = Reconciler(
-            store, writer, routers, served, pairs, prometheus, aliases, environment.settings, _now
+            store, writer, routers, served, pairs, prometheus, aliases, judge, environment.settings, _now
         )
         workers: list[asyncio.Task[None]] = []
 
@@ -159,12 +165,17 @@ async def run(environment: Environment) -> None:
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
                 for _ in range(environment.workers)
             )
-            await asyncio.gather(sweep(kube, store, queue, environment.namespaces), aliases.watch())
+            await asyncio.gather(
+                sweep(kube, store, queue, environment.namespaces), aliases.watch(), judge.watch()
+            )
 
         await _fill(kube, store, environment.namespaces)
         synced.set()
         leading = asyncio.create_task(leader.lead(client, environment.namespace, environment.identity, act))
         leading.add_done_callback(lambda task: _ended(task, asked_to_stop))
+        # Watches are set up once: a replica that is to see another kind has to start anew.
+        growing = asyncio.create_task(await_kinds(kube, store.unknown, environment.namespaces))
+        growing.add_done_callback(lambda _: asked_to_stop.set())
         watching = asyncio.create_task(
             watch(store, queue.add, environment.namespaces, watch_stop, watch_ready)
         )
@@ -179,9 +190,9 @@ async def run(environment: Environment) -> None:
         queue.close()
         if workers:
             await asyncio.wait(workers, timeout=DRAIN_SECONDS)
-        for task in [leading, *workers]:
+        for task in [leading, growing, *workers]:
             task.cancel()
-        await asyncio.gather(leading, *workers, return_exceptions=True)
+        await asyncio.gather(leading, growing, *workers, return_exceptions=True)
         await leader.release(client, environment.namespace, environment.identity)
         watch_stop.set()
         await watching

@@ -90,6 +90,9 @@ class Metric(StrEnum):
     FEEDBACK_LABELS = "slipway_feedback_labels_total"
     FEEDBACK_ERROR = "slipway_feedback_absolute_error"
     FEEDBACK_DELAY = "slipway_feedback_delay_seconds"
+    DATA_AGE = "slipway_data_age_seconds"
+    DATA_AGE_UNKNOWN = "slipway_data_age_unknown_rows_total"
+    DATA_AGE_LIMIT = "slipway_data_age_limit_seconds"
     MONITORING_DROPPED = "slipway_monitoring_dropped_rows_total"
     MONITORED_FEATURES = "slipway_monitored_features"
 

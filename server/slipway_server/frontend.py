@@ -84,9 +84,11 @@ class Frontend(Site):
             case ["", "v1", "models", model] if model and ":" not in model:
                 return self._allowed(head, self._ready_page(model, None))
             case ["", "invocations"]:
+                from slipway_server.adapters.cells import CSV
                 from slipway_server.adapters.invocations import InvocationsCodec
 
-                return self._posted(head, Inference(self.config.modelName, None, InvocationsCodec()))
+                codec = InvocationsCodec(head.media_type)
+                return self._posted(head, Inference(self.config.modelName, None, codec, CSV))
         raise RouteError(
             json_response({"error": f"there is nothing at {show(head.path)}; see GET /v2/models/<name>"}, 404)
         )
@@ -96,7 +98,7 @@ class Frontend(Site):
             self.check_name(inference.model, inference.version)
             if self.served is None:
                 raise not_now(Reason.NOT_READY, "the model is still being loaded")
-            head.check_infer(self.config.maxBodyBytes)
+            head.check_infer(self.config.maxBodyBytes, inference.media_type)
         except RequestError as error:
             if head.expects:
                 # The client may now send its body or not; only a new connection makes clear which.

@@ -62,7 +62,7 @@ def _schemas(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Jso
         "shape": _list({"type": "integer"}),
     }
     described = _list(_object(named))
-    predict = [_object({"instances": {"type": "array", "minItems": 1}}), _object({"inputs": {}})]
+    predict = [_object({"instances": {"type": "array"}}), _object({"inputs": {}})]
     split = _object({"columns": _list({"type": ["string", "integer"]}), "data": _list({"type": "array"})})
     return {
         "InferRequest": _object(
@@ -129,7 +129,7 @@ def _tensor(spec: TensorSpec, given: bool) -> Json:
     members = {
         "name": {"const": spec.name},
         "datatype": {"const": str(spec.datatype)},
-        "shape": _shape(spec, given),
+        "shape": _shape(spec),
     }
     return {
         "title": spec.name,
@@ -146,11 +146,11 @@ def _tensor(spec: TensorSpec, given: bool) -> Json:
     }
 
 
-def _shape(spec: TensorSpec, given: bool) -> Json:
-    least = 1 if given else 0
+def _shape(spec: TensorSpec) -> Json:
+    free = {"type": "integer", "minimum": 0}
     if spec.shape is None:
-        return _list({"type": "integer", "minimum": least})
-    sizes = [{"type": "integer", "minimum": least} if size == -1 else {"const": size} for size in spec.shape]
+        return _list(free)
+    sizes = [free if size == -1 else {"const": size} for size in spec.shape]
     return {"type": "array", "prefixItems": sizes, "minItems": len(sizes), "maxItems": len(sizes)}
 
 

@@ -72,6 +72,16 @@ class SensitiveAttribute:
 
 
 @dataclass(frozen=True, slots=True)
+class Freshness:
+    """``slipway.contract.Freshness``: where the time of a request's data is."""
+
+    source: str
+    name: str
+    maxAgeSeconds: int
+    column: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """``slipway.contract.ServingConfig`` as this server reads it; the names are the contract's."""
 
@@ -90,6 +100,7 @@ class Serving:
     feedbackMaxAgeDays: int = _bounded(0, 3650, 0)
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = ()
     favorableOutcomes: tuple[str, ...] = ()
+    freshness: Freshness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,9 @@ def parse_serving(text: str) -> Serving:
         if name == "inputs":
             given[name] = None if value is None else _inputs(value)
             continue
+        if name == "freshness":
+            given[name] = None if value is None else _freshness(value)
+            continue
         if name in _LISTS:
             given[name] = _list(name, value, _LISTS[name])
             continue
@@ -209,6 +223,19 @@ def _column(given: Any) -> InputColumn:
     if given.get("type", "Number") not in ("Number", "Integer", "String") or given["column"] < 0:
         raise _wrong(f"a column in inputs has a wrong type or place: {given!r}"[:300])
     return InputColumn(**{**given, "enum": tuple(map(str, given.get("enum", ())))})
+
+
+def _freshness(given: Any) -> Freshness:
+    kinds = {"source": str, "name": str, "maxAgeSeconds": int, "column": int}
+    if not isinstance(given, dict) or not kinds.keys() - {"column"} <= given.keys() <= kinds.keys():
+        raise _wrong("freshness must be an object with source, name and maxAgeSeconds")
+    if any(type(value) is not kinds[name] for name, value in given.items()):
+        raise _wrong("freshness has a member of the wrong type")
+    if given["source"] not in ("Header", "Parameter", "Tensor"):
+        raise _wrong(f"freshness.source must be Header, Parameter or Tensor, not {given['source']!r}")
+    if given["maxAgeSeconds"] < 1 or given.get("column", 0) < 0:
+        raise _wrong("freshness has a number that is too small")
+    return Freshness(**given)
 
 
 def _attribute(given: Any) -> SensitiveAttribute:

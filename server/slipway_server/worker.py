@@ -153,8 +153,8 @@ class _Worker:
                 message = f"spec.inputs does not fit the model: {error}"
                 say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
                 return 1
-        if config.feedbackMaxAgeDays or config.sensitiveAttributes:
-            from slipway_server.feedback.opening import FeedbackKeyError, open_feedback
+        if config.feedbackMaxAgeDays or config.sensitiveAttributes or config.freshness is not None:
+            from slipway_server.feedback.opening import FeedbackKeyError, FreshnessError, open_feedback
 
             try:
                 board = self._place.board
@@ -162,6 +162,10 @@ class _Worker:
                 feedback = open_feedback(self._settings, model, reference, page, board.seen)
             except FeedbackKeyError as error:
                 say_last_words(path, ModelFault.MODEL_LOAD_FAILED, str(error))
+                return 1
+            except FreshnessError as error:
+                message = f"spec.monitoring.freshness does not fit the model: {error}"
+                say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
                 return 1
             served.witness, self.frontend.desk = feedback
         board, position = self._place.board, self._place.position
@@ -210,8 +214,12 @@ class _Worker:
 
     def _count(self) -> None:
         served = self.frontend.engine.served
-        if served is not None and served.monitor is not None:
+        if served is None:
+            return
+        if served.monitor is not None:
             served.monitor.flush()
+        if served.witness is not None:
+            served.witness.flush()
 
     async def _drain(self) -> dict[str, object]:
         seconds = await self.lifecycle.drain()

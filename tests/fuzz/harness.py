@@ -24,6 +24,7 @@ from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import CODE_SLOTS, REASON_SLOTS, Board, Counters
 from slipway_server.rpc.connection import Connection
 from slipway_server.rpc.server import RpcServer
+from slipway_server.runtime.empties import Trial
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.served import Served
@@ -49,7 +50,9 @@ class Port:
         self.frontend = Frontend(
             Serving("fraud", "3", "sha256:" + "0" * 64), Lifecycle(0), Counters(self.board.row(0))
         )
-        self.served = Served(Model(path, 1), "fraud", "3", profile)
+        model = Model(path, 1)
+        model.empties = Trial(model).result()
+        self.served = Served(model, "fraud", "3", profile)
         loop.run_until_complete(self._start())
         # What is left to linger would only pile up: thousands of cases fit into the time.
         protocol.LINGER_SECONDS = 0.0

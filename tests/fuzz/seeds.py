@@ -36,18 +36,18 @@ def _infer(**members: Any) -> bytes:
     return _json(inputs=[_X | {"data": [1, 2.5, -3e4]}], **members)
 
 
-def _every(binary: bool) -> tuple[bytes, bytes]:
-    """A document for the model of all datatypes, and its binary part."""
+def _every(binary: bool, rows: int = 1) -> tuple[bytes, bytes]:
+    """A document for the model of all datatypes, with a row or none, and its binary part."""
     inputs: list[dict[str, Any]] = []
     for name in _DATATYPES:
-        made: dict[str, Any] = {"name": f"in_{name}", "datatype": name, "shape": [1, 1]}
+        made: dict[str, Any] = {"name": f"in_{name}", "datatype": name, "shape": [rows, 1]}
         if binary:
-            made["parameters"] = {"binary_data_size": len(_RAW[name])}
+            made["parameters"] = {"binary_data_size": len(_RAW[name]) * rows}
         else:
-            made["data"] = [_VALUES.get(name, 1)]
+            made["data"] = [_VALUES.get(name, 1)] * rows
         inputs.append(made)
     text = _json(inputs=inputs, parameters={"binary_data_output": binary})
-    return text, b"".join(_RAW[name] for name in _DATATYPES) if binary else b""
+    return text, b"".join(_RAW[name] * rows for name in _DATATYPES) if binary else b""
 
 
 def _request(line: bytes, *fields: bytes, content: bytes = b"") -> bytes:
@@ -83,16 +83,27 @@ def _body() -> list[bytes]:
     def case(route: int, content: bytes, split: int = 0, every: int = 0, how: int = 0) -> bytes:
         return bytes([how | route << 1 | every]) + split.to_bytes(2, "big") + content
 
-    assert len(ROUTES) == 4
+    assert len(ROUTES) == 5
     all_text, _ = _every(False)
     head, blobs = _every(True)
     own = _json(inputs=[_X | {"parameters": {"binary_data_size": 12}}], outputs=[{"name": "y"}])
+    empty, hollow = _X | {"shape": [0, 3]}, {"parameters": {"binary_data_size": 0}}
+    bare = _json(inputs=[empty | hollow], parameters={"binary_data_output": True})
+    no_rows, _ = _every(True, 0)
     rows = [[1, 2, 3], [4, 5, 6]]
     return [
         case(0, _infer()),
         case(0, _infer(id="a", parameters={"timeout": 10**6, "binary_data_output": True}), how=TWICE),
         case(0, _json(inputs=[_X | {"shape": [2, 3], "data": rows}], outputs=[]), how=GZIP),
         case(0, all_text, every=1),
+        case(0, _json(inputs=[empty | {"data": []}]), how=TWICE),
+        case(0, _every(False, 0)[0], every=1),
+        case(0, _json(inputs=[_X | {"name": "in_FP32", "shape": [2, 0], "data": [[], []]}]), every=1),
+        case(1, bare, len(bare), how=TWICE),
+        case(1, no_rows, len(no_rows), every=1),
+        case(2, _json(instances=[])),
+        case(2, _json(inputs={"x": []})),
+        case(3, _json(dataframe_split={"columns": ["a", "b", "c"], "data": []})),
         case(1, own + struct.pack("<3f", 1, float("nan"), 3), len(own), how=TWICE),
         case(1, head + blobs, len(head), every=1),
         case(2, _json(instances=rows)),
@@ -100,6 +111,8 @@ def _body() -> list[bytes]:
         case(2, _json(instances=[{f"in_{name}": [_VALUES.get(name, 1)] for name in _DATATYPES}]), every=1),
         case(3, _json(inputs=rows, params={"a": 1})),
         case(3, _json(dataframe_split={"columns": ["a", "b", "c"], "index": [0, 1], "data": rows})),
+        case(4, b'a,"b ""c""",d\r\n1,,-2.5e3\r\n\r\nNaN,0,1\r\n'),
+        case(4, b"a,b,c\n"),
         case(3, _json(dataframe_records=[{f"in_{n}": [_VALUES.get(n, 1)] for n in _DATATYPES}]), every=1),
     ]
 
@@ -113,21 +126,26 @@ def _infer_message() -> oip.ModelInferRequest:
     return asked
 
 
-def _every_message() -> oip.ModelInferRequest:
-    asked = oip.ModelInferRequest(model_name="fraud", raw_input_contents=[_RAW[n] for n in _DATATYPES])
+def _every_message(rows: int = 1) -> oip.ModelInferRequest:
+    blobs = [_RAW[name] * rows for name in _DATATYPES]
+    asked = oip.ModelInferRequest(model_name="fraud", raw_input_contents=blobs)
     for name in _DATATYPES:
-        asked.inputs.add(name=f"in_{name}", datatype=name, shape=[1, 1])
+        asked.inputs.add(name=f"in_{name}", datatype=name, shape=[rows, 1])
     return asked
 
 
 def _message() -> list[bytes]:
     raw = oip.ModelInferRequest(model_name="fraud", raw_input_contents=[b"\0" * 12])
     raw.inputs.add(name="x", datatype="FP32", shape=[1, 3])
+    empty = oip.ModelInferRequest(model_name="fraud")
+    empty.inputs.add(name="x", datatype="FP32", shape=[0, 3])
     asked = reflection_pb2.ServerReflectionRequest
     cases = [
         (0, _infer_message()),
         (0, raw),
+        (0, empty),
         (1, _every_message()),
+        (1, _every_message(0)),
         (2, oip.ModelMetadataRequest(name="fraud", version="3")),
         (4, oip.ModelReadyRequest(name="fraud")),
         (6, health_pb2.HealthCheckRequest(service="grpc.health.v1.Health")),

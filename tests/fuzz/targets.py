@@ -16,6 +16,7 @@ ROUTES = (
     (b"/v2/models/fraud/versions/3/infer", b"application/octet-stream", True),
     (b"/v1/models/fraud:predict", b"application/json", False),
     (b"/invocations", b"application/json", False),
+    (b"/invocations", b"text/csv", False),
 )
 GZIP, TWICE = 0x40, 0x80
 _SPLIT = (None, 1, 7, 64)

@@ -111,7 +111,7 @@ class Operator:
             self._metrics.append(metrics)
         self.say(ready=True)
 
-    def say(self, *, ready: bool, rejected: int = 0) -> None:
+    def say(self, *, ready: bool, weight: int = 50) -> None:
         """Put the ModelDeployment into the store, in the midst of a rollout."""
         now = "2026-01-01T00:00:00Z"
         revisions = {
@@ -134,17 +134,13 @@ class Operator:
             "step": 1,
             "startedAt": now,
             "stepStartedAt": now,
-            "weight": 50,
+            "weight": weight,
             "gates": [gate],
         }
         manifest = credit.resource(NAMESPACE, "mlflow://credit/1", "feedback")
         version = str(next(self._version))
         manifest["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": version}
-        bad = [
-            {"revision": f"b{number}", "digest": "", "id": "b", "rejectedAt": now, "message": "it failed"}
-            for number in range(rejected)
-        ]
-        manifest["status"] = {"conditions": [condition], **revisions, "rollout": rollout, "rejected": bad}
+        manifest["status"] = {"conditions": [condition], **revisions, "rollout": rollout}
         self._store.put(manifest)
 
     def work(self) -> None:
@@ -242,13 +238,13 @@ class Rig:
 
         wait_for(all_up, START_SECONDS, self.prometheus.targets)
 
-    def send(self, asked: credit.Applicants, pause: float = 0.0) -> int:
-        """Ask both servers in turn, tell them what became of whom, and have the operator work meanwhile.
+    def send(self, asked: credit.Applicants, pause: float = 0.0, servers: Sequence[Server] = ()) -> int:
+        """Ask these servers in turn, tell them what became of whom, and have the operator work meanwhile.
 
         Returns how many labels were taken.
         """
         taken = 0
-        for server, batch in zip(itertools.cycle(self.servers), asked.batches(), strict=False):
+        for server, batch in zip(itertools.cycle(servers or self.servers), asked.batches(), strict=False):
             tokens = credit.ask(server.client, batch)
             taken += credit.tell(server.client, tokens, batch)
             self.operator.work()

@@ -123,6 +123,57 @@ def identity(opset: int = 17, ir: int = 8) -> Any:
     )
 
 
+def nonzero() -> Any:
+    """``x`` [N, 3] → ``places`` [2, M]: where ``x`` is not zero, which may be nowhere."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3] x) => (int64[2,M] places) { places = NonZero(x) }"""
+    )
+
+
+def recurrent() -> Any:
+    """``x`` [S, B, 2] → ``state`` [1, B, 5]; onnxruntime aborts where ``x`` is empty."""
+    random = np.random.default_rng(3)
+    weights = {"w": random.random((1, 15, 2), np.float32), "r": random.random((1, 15, 5), np.float32)}
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("GRU", ["x", "w", "r"], ["", "state"], hidden_size=5)],
+        "g",
+        [value("x", TensorProto.FLOAT, ["S", "B", 2])],
+        [value("state", TensorProto.FLOAT, [1, "B", 5])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def endless() -> Any:
+    """``x`` [N] → ``y`` [N], its root; without rows it never ends."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N] x) => (float[N] y) {
+            none = Constant<value: tensor = int64 {0}>()
+            size = Size(x)
+            empty = Equal(size, none)
+            rooted = Loop(, empty, x) <body = b (int64 i, bool go, float[N] v) => (bool more, float[N] out) {
+                more = Identity(go)
+                out = Sqrt(v)
+            }>
+            y = Sqrt(rooted)
+        }"""
+    )
+
+
+def first_row() -> Any:
+    """``x`` [N, 3] → ``y`` [3]: the model itself refuses to be without rows."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3] x) => (float[3] y) {
+            first = Constant<value: tensor = int64 {0}>()
+            y = Gather(x, first)
+        }"""
+    )
+
+
 def gather() -> Any:
     """``y`` = the five numbers at ``index``: the model itself refuses an index beyond them."""
     return parser.parse_model(

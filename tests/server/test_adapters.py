@@ -110,8 +110,8 @@ ROWS: list[tuple[str, Any, str]] = [
     ("identity", {}, "send either 'instances', a list of rows, or 'inputs'"),
     ("identity", {"instances": [[1, 2, 3]], "inputs": [[1, 2, 3]]}, "send either 'instances'"),
     ("identity", [], "must be a JSON object with 'instances' or 'inputs'"),
-    ("identity", {"instances": []}, "'instances' must be a list with at least one item"),
-    ("identity", {"instances": {"x": 1}}, "'instances' must be a list with at least one item, not an object"),
+    ("identity", {"instances": {"x": 1}}, "'instances' must be a list, not an object"),
+    ("two_inputs", {"instances": []}, "'w': an empty list does not tell its shape; the model takes [2, -1]"),
     ("identity", {"instances": [[1, 2]]}, "input 'x': has shape [1, 2], the model takes [-1, 3]"),
     ("identity", {"instances": [[1, 2, 3], [1, 2]]}, "the first has 3 values, number 1 is a list of 2"),
     (
@@ -151,7 +151,9 @@ TABLES: list[tuple[str, Any, str]] = [
     ("identity", {"inputs": [[1, 2, 3]], "instances": []}, "not 'instances', 'inputs'"),
     ("identity", {"dataframe_split": [1]}, "must be an object with the lists 'columns' and 'data'"),
     ("identity", {"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "names, each of them once"),
-    ("identity", {"dataframe_split": {"columns": ["a"], "data": []}}, "at least one row, not a list of 0"),
+    ("identity", {"dataframe_split": {"columns": ["a"], "data": 0}}, "'data' must be a list of rows, not 0"),
+    ("identity", {"dataframe_split": {"columns": ["a"], "data": []}}, "there are 1 columns; input 'x' has 3"),
+    ("identity", {"dataframe_records": []}, "only 'dataframe_split' has columns without rows"),
     (
         "identity",
         {"dataframe_split": {"columns": ["a", "b", "c"], "data": [[1, 2, 3], [1, 2]]}},
@@ -197,14 +199,17 @@ def test_invocations_refuses_what_does_not_fit_in_its_own_words(
 
 def test_each_protocol_refuses_before_the_body_in_its_own_shape(servers: Servers) -> None:
     client = servers("identity").client
-    csv = {"content-type": "text/csv"}
+    other = {"content-type": "text/tab-separated-values"}
     for path, member in ((PREDICT, "error"), ("/invocations", "message")):
-        answer = client.post(path, content="a,b\n1,2\n", headers=csv)
+        answer = client.post(path, content="a\tb\n1\t2\n", headers=other)
         assert answer.status_code == 415
-        assert "the content type is 'text/csv'" in answer.json()[member]
+        assert "the content type is 'text/tab-separated-values'" in answer.json()[member]
         answer = client.post(path, content=b"{}", headers={"Inference-Header-Content-Length": "2"})
         assert "binary tensors go to /v2/models/<name>/infer" in answer.json()[member]
         assert client.get(path).status_code == 405
+    csv = client.post(PREDICT, content="a,b,c\n1,2,3\n", headers={"content-type": "text/csv"})
+    assert csv.status_code == 415
+    assert "send application/json, or application/octet-stream with" in csv.json()["error"]
     other = client.post("/v1/models/other:predict", json={"instances": [[1]]})
     assert other.status_code == 404
     assert "there is no model 'other' here" in other.json()["error"]

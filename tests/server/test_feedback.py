@@ -73,6 +73,9 @@ def test_a_label_sent_to_another_replica_is_counted_once_for_the_version_that_pr
     tokens = tokens_of(answer)
     outcomes = next(each for each in answer.json()["outputs"] if each["name"] == "output_label")["data"]
     assert len(set(tokens)) == 3
+    without_rows = old.infer(cancer(0))
+    assert (without_rows.status_code, "parameters" in without_rows.json()) == (200, False)
+    assert "could not" not in old.log.read_text()
     before = new.metrics()
     assert before[Metric.FEEDBACK, (("model", "fraud"), ("model_version", "4"), ("result", "accepted"))] == 0
 

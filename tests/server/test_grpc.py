@@ -115,6 +115,30 @@ def test_every_datatype_comes_back_exactly_typed(servers: Servers) -> None:
         assert output.contents == sent.contents
 
 
+@pytest.mark.parametrize("shape", [[0, 4], [2, 0]])
+def test_every_datatype_may_be_empty_raw_and_typed(servers: Servers, shape: list[int]) -> None:
+    inputs = [given(f"in_{name}", name, shape) for name in EXAMPLES]
+    for _ in range(2):  # the second time its layout might be known
+        answer = infer(servers("every_datatype"), *inputs, raw=[b""] * len(inputs))
+        assert [list(out.shape) for out in answer.outputs] == [shape] * len(inputs)
+        assert list(answer.raw_output_contents) == [b""] * len(inputs)
+    inputs = [given(f"in_{name}", name, shape, []) for name in EXAMPLES if name != "FP16"]
+    answer = infer(servers("typed_datatypes"), *inputs)
+    assert [(list(out.shape), out.datatype) for out in answer.outputs] == [
+        (shape, each.datatype) for each in inputs
+    ]
+    assert not answer.raw_output_contents
+    assert all(out.contents == oip.InferTensorContents() for out in answer.outputs)
+
+
+def test_what_is_empty_and_not_survived_is_refused(servers: Servers) -> None:
+    code, words = refused(servers("recurrent"), given("x", "FP32", [0, 1, 2]))
+    assert code is INVALID
+    assert "not known to survive input 'x' of shape [0, 1, 2]" in words
+    full = infer(servers("recurrent"), given("x", "FP32", [1, 1, 2], [1, 2]))
+    assert len(full.outputs[0].contents.fp32_contents) == 5
+
+
 def test_fp16_has_no_typed_contents_and_is_answered_raw(servers: Servers) -> None:
     code, words = refused(servers("every_datatype"), given("in_FP16", "FP16", [1, 1]))
     assert code is INVALID
@@ -202,8 +226,9 @@ REFUSED: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [
         "'datatype' is 'FP64'; the model takes FP32",
     ),
     ({"inputs": [given("x", "FP32", [3], [1, 2, 3])]}, INVALID, "has shape [3], the model takes [-1, 3]"),
-    ({"inputs": [given("x", "FP32", [0, 3])]}, INVALID, "'shape' must hold whole numbers from 1, not 0"),
-    ({"inputs": [given("x", "FP32", [-1, 3], [1, 2, 3])]}, INVALID, "whole numbers from 1, not -1"),
+    ({"inputs": [given("x", "FP32", [1, 0])]}, INVALID, "has shape [1, 0], the model takes [-1, 3]"),
+    ({"inputs": [given("x", "FP32", [0, 3], [1])]}, INVALID, "'contents' has 1 values; shape [0, 3] needs 0"),
+    ({"inputs": [given("x", "FP32", [-1, 3], [1, 2, 3])]}, INVALID, "whole numbers from 0, not -1"),
     ({"inputs": [given("x", "FP32", [2**61, 3], [1, 2, 3])]}, INVALID, "'contents' has 3 values"),
     (
         {"inputs": [given("x", "FP32", [1, 3], [1, 2])]},
@@ -263,6 +288,14 @@ def raw_call(server: Server, body: bytes, path: str = f"{SERVICE}/ModelInfer", *
         return made.unary_unary(path)(body, timeout=10, **how)
 
 
+def rejected(server: Server) -> dict[str, int]:
+    return {
+        dict(labels)["reason"]: int(value)
+        for (name, labels), value in server.metrics().items()
+        if name == "slipway_inference_rejected_total"
+    }
+
+
 def test_what_is_no_message_and_methods_that_are_not_there_are_refused(servers: Servers) -> None:
     server = servers("identity")
     with pytest.raises(grpc.RpcError) as caught:
@@ -273,7 +306,9 @@ def test_what_is_no_message_and_methods_that_are_not_there_are_refused(servers: 
         with pytest.raises(grpc.RpcError) as caught:
             raw_call(server, b"", path)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    before = rejected(server)
     status = httpx.get(f"http://127.0.0.1:{server.grpc_port}/v2")
+    assert rejected(server) == before | {"malformed": before["malformed"] + 1}
     assert (status.status_code, status.json()) == (
         400,
         {"error": "this port speaks gRPC; REST has one of its own"},

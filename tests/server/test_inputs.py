@@ -99,6 +99,13 @@ def test_bounds_themselves_are_inside_in_the_served_datatype(server: Server) -> 
     assert server.infer(rows([18, 0.1, 0], [110, 0.3, 2.5])).status_code == 200
 
 
+def test_without_rows_no_rule_is_broken(server: Server) -> None:
+    before = violations(server)
+    answer = server.infer(tensor("x", "FP32", [0, 3], []))
+    assert (answer.status_code, answer.json()["outputs"][0]["shape"]) == (200, [0, 3])
+    assert violations(server) == before
+
+
 def test_others_in_the_same_moment_are_answered(server: Server) -> None:
     import asyncio
 

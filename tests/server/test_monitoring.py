@@ -93,6 +93,7 @@ def test_counts_over_processes_are_exact_and_every_series_begins_at_0(
     blob = table[300:].tobytes()
     document = {"inputs": [tensor("X", "FP32", [269, 30], binary_data_size=len(blob))]}
     assert server.infer_binary(document, blob).status_code == 200
+    assert server.infer(rows_of(table[:0])).status_code == 200, "without rows nothing is to be counted"
 
     for feature in watched:
         assert isinstance(feature.bins, IntervalBins)

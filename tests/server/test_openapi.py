@@ -40,11 +40,13 @@ def test_the_document_is_valid_openapi_3_1(servers: Servers, model: str) -> None
 def test_it_holds_for_requests_and_answers_of_each_datatype(servers: Servers) -> None:
     server = servers("every_datatype")
     document = page(server)
-    request = {"inputs": [tensor(f"in_{name}", name, [2, 2], values) for name, values in EXAMPLES.items()]}
-    schema(document, "InferRequest").validate(request)
-    response = server.client.post(server.infer_path, json=request)
-    assert response.status_code == 200
-    schema(document, "InferResponse").validate(response.json())
+    for shape in ([2, 2], [0, 2]):
+        count = 2 * shape[0]
+        inputs = [tensor(f"in_{name}", name, shape, values[:count]) for name, values in EXAMPLES.items()]
+        schema(document, "InferRequest").validate({"inputs": inputs})
+        response = server.client.post(server.infer_path, json={"inputs": inputs})
+        assert response.status_code == 200
+        schema(document, "InferResponse").validate(response.json())
     schema(document, "Metadata").validate(server.client.get("/v2/models/fraud").json())
     schema(document, "Ready").validate(server.client.get("/v2/models/fraud/ready").json())
 
@@ -56,7 +58,8 @@ WRONG = [
     {"inputs": [tensor("z", "FP32", [1, 3], [1, 2, 3])]},
     {"inputs": [tensor("x", "FP32", [3], [1, 2, 3])]},
     {"inputs": [tensor("x", "FP32", [1, 4], [1, 2, 3, 4])]},
-    {"inputs": [tensor("x", "FP32", [0, 3], [])]},
+    {"inputs": [tensor("x", "FP32", [-1, 3], [1, 2, 3])]},
+    {"inputs": [tensor("x", "FP32", [1, 0], [])]},
     {"inputs": [tensor("x", "FP32", [1, 3], [1, 2, "3"])]},
     {"inputs": [tensor("x", "FP32", [1, 3])]},
     {"inputs": [tensor("x", "FP32", [1, 3], [1, 2, 3])], "outputs": [{"name": "z"}]},

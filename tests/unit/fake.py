@@ -83,6 +83,7 @@ class FakeKube:
         after: called once it has taken effect; what it raises is what the caller sees of it.
         admission: sees every object that is applied, may raise, and returns what is stored instead.
         events: Events that were emitted.
+        unknown: kinds that the cluster does not know.
         listeners: told ``ADDED``, ``MODIFIED`` or ``DELETED`` with the object.
     """
 
@@ -97,6 +98,7 @@ class FakeKube:
         self.after: Hook | None = None
         self.admission: Admission = lambda manifest: manifest
         self.events: Objects = []
+        self.unknown: set[str] = set()
         self.listeners: Listeners = []
 
     # What the operator calls.
@@ -109,6 +111,8 @@ class FakeKube:
 
     async def list(self, kind: str, namespace: str | None) -> tuple[Manifests, int]:
         request = self._begin("list", kind, namespace or "")
+        if kind in self.unknown:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
         found: Manifests = [
             item
             for item in self.all(kind)
@@ -155,6 +159,9 @@ class FakeKube:
         self._end(request)
 
     # What tests and the other controllers do; none of it counts as a request.
+
+    def now(self) -> datetime:
+        return self._clock()
 
     def all(self, kind: str) -> Objects:
         """Every object of a kind, oldest first."""

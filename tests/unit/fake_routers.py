@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from slipway.contract import Metric
 from slipway.core import names
 from slipway.core.agreement import Remembered
 from slipway.core.monitoring.series import Series, Values, series
 from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
-from slipway.core.router.build import ROUTES_MAP, is_router, told
+from slipway.core.router.build import routes_map, told
 from slipway.core.router.config import version
 from slipway.core.router.readback import ArmCounters, ArmState, RouterState, RouteState
 from slipway.core.router.routes import Route, arms, defined
@@ -74,7 +74,7 @@ class RouterPods:
                 for arm in arms(route)
             },
             clusters=frozenset(cluster for route in routes for cluster in defined(route)),
-            listeners=frozenset(route.name for route in routes),
+            listeners=frozenset(route.name for route in routes if not route.leaving),
         )
 
     async def read_pod(self, address: str) -> Values | None:
@@ -103,14 +103,16 @@ class RouterPods:
                     entry = struct.pack("<QQ", self._requests << 8, value)
                     self._answers.setdefault(name, []).append(entry)
 
-    def _serve(self, revision: str, requests: float) -> None:
+    def count_served(self, revision: str, requests: float) -> None:
         """Each ready pod of a revision gets as much, and counts it."""
         pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
         ready = [str(pod["metadata"]["name"]) for pod in pods if is_ready(pod)]
         for name in ready:
             part, broken = requests / len(ready), self.violation_rate(revision)
+            failed = self.error_rate(revision)
             counted = self._served[name]
-            counted[series(Metric.REQUESTS, {"code": "200"})] += part * (1 - broken)
+            counted[series(Metric.REQUESTS, {"code": "200"})] += part * (1 - broken - failed)
+            counted[series(Metric.REQUESTS, {"code": "500"})] += part * failed
             counted[series(Metric.REQUESTS, {"code": "400"})] += part * broken
             counted[series(Metric.REJECTED, {"reason": "schema"})] += part * broken
             for class_, share in self.answers(revision).items():
@@ -123,7 +125,7 @@ class RouterPods:
         for name, pod in pods.items():
             mark = (pod["metadata"].get("annotations") or {}).get(names.TOUCHED_ANNOTATION)
             if name not in self._taken_up or (name not in self.deaf and self._taken_up[name][0] != mark):
-                self._taken_up[name] = (mark, self._told())
+                self._taken_up[name] = (mark, self._told(_group(pod)))
                 for route in self._taken_up[name][1]:
                     if self.weights[-1:] != [route.weight]:
                         self.weights.append(route.weight)
@@ -133,20 +135,22 @@ class RouterPods:
     def serve(self, seconds: float) -> None:
         """Requests of so many seconds, split over routers and arms exactly by weight."""
         self.follow()
+        pods = {str(pod["metadata"]["name"]): pod for pod in self._pods()}
         for name, (_, routes) in self._taken_up.items():
             for route in routes:
-                share = self.requests_per_second * seconds / len(self._taken_up)
+                led = self._led_to(route.name, pods)
+                share = self.requests_per_second * seconds / len(led) if name in led else 0.0
                 weight = (route.weight if self.share is None else self.share) / 100 if route.canary else 0.0
                 for arm, part in zip(arms(route), (1 - weight, weight), strict=False):
                     counted = self._counted[name, route.name, arm.revision]
                     counted[0] += share * part
                     counted[1] += share * part * self.error_rate(arm.revision)
-                    self._serve(arm.revision, share * part)
+                    self.count_served(arm.revision, share * part)
                 if route.canary is not None:
                     copied = self._copied[name, route.name, route.canary.revision]
                     copies = share * route.mirror_percent / 100
                     copied[0] += copies
-                    self._serve(route.canary.revision, copies)
+                    self.count_served(route.canary.revision, copies)
                     self._copy(route.stable.revision, route.canary.revision, int(copies))
                     copied[1] += copies * self.error_rate(route.canary.revision)
 
@@ -158,20 +162,46 @@ class RouterPods:
             if pod in self._taken_up
         }
 
+    def doing(self, pod: str) -> tuple[Route, ...]:
+        """The routes that a router pod has taken up."""
+        self.follow()
+        return self._taken_up[pod][1] if pod in self._taken_up else ()
+
     def _pods(self) -> list[Manifest]:
         return [
             pod
             for pod in self._kube.all(Kind.POD)
-            if is_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
+            if is_any_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
         ]
+
+    def _led_to(self, model: str, pods: Mapping[str, Manifest]) -> set[str]:
+        """Names of the router pods behind the Service of a ModelDeployment."""
+        services = [found for found in self._kube.all(Kind.SERVICE) if found["metadata"]["name"] == model]
+        return {
+            name
+            for name, pod in pods.items()
+            for service in services
+            if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        }
 
     def _ready(self, revision: str) -> int:
         pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
         return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods)
 
-    def _told(self) -> tuple[Route, ...]:
-        maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == ROUTES_MAP]
+    def _told(self, model: str) -> tuple[Route, ...]:
+        name = routes_map(model)
+        maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == name]
         return tuple(route for found in maps for route in told(found))
+
+
+def is_any_router(pod: Manifest) -> bool:
+    """Whether a pod is a router, of a namespace or of a ModelDeployment."""
+    labels = pod["metadata"].get("labels") or {}
+    return bool(labels.get(names.COMPONENT_LABEL) == "router")
+
+
+def _group(pod: Manifest) -> str:
+    return str(pod["metadata"]["labels"][names.MODEL_LABEL])
 
 
 def _counters(counted: list[float]) -> ArmCounters:

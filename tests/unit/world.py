@@ -21,6 +21,7 @@ from slipway.core.router.readback import RouterState
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.judging import Judge
 from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.reconcile import Reconciler
@@ -29,6 +30,8 @@ from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
+from tests.unit.fake_gateways import Gateways
+from tests.unit.fake_pods import ModelPods
 from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.fake_routers import RouterPods
 
@@ -55,6 +58,7 @@ class Operator:
         read_router: Callable[[str], Awaitable[RouterState | None]],
         read_pod: Callable[[str], Awaitable[Values | None]],
         take_answers: Callable[[str, int], Awaitable[Remembered | None]],
+        read_counters: Callable[[str], Awaitable[Mapping[str, Values] | None]],
         prometheus: Callable[[str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
@@ -62,17 +66,19 @@ class Operator:
         self.store = Store()
         self.dirty: set[Key] = set()
         writer = Writer(kube, self.store, "operator-0")
-        routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
+        self.routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
+        self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
         served, counts = Served(self.store, read_pod, clock), PrometheusCounts(prometheus, clock)
         self.reconciler = Reconciler(
             self.store,
             writer,
-            routers,
+            self.routers,
             served,
             Pairs(self.store, take_answers, clock),
             counts,
             self.aliases,
+            self.judge,
             SETTINGS,
             clock,
         )
@@ -130,7 +136,9 @@ class World:
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.pods_refused: str | None = None
         self.routers = RouterPods(self.kube)
+        self.pods = ModelPods(self.kube)
         self.prometheus = FakePrometheus(self.routers, lambda: self.now)
+        self.gateways = Gateways(self.kube, self.routers)
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -169,10 +177,16 @@ class World:
     def _dues(self) -> list[datetime]:
         """What time alone brings about; looking at routers that are at rest goes on for ever."""
         at_rest = self.now + timedelta(seconds=1)
-        return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
+        return [due for key, due in self.operator.due.items() if not key.routers or due < at_rest]
 
     def _operator(self) -> Operator:
-        readers = (self.routers.read, self.routers.read_pod, self.routers.take_answers, self.prometheus.ask)
+        readers = (
+            self.routers.read,
+            self.routers.read_pod,
+            self.routers.take_answers,
+            self.pods.read,
+            self.prometheus.ask,
+        )
         return Operator(self.kube, lambda: self.now, *readers, self._version)
 
     async def _version(self, alias: Alias) -> str | None:
@@ -215,10 +229,12 @@ class World:
                 soon = self.now + timedelta(seconds=10)
                 moment = max(self.now, min([until, soon, *operator.due.values()]))
                 self.routers.serve((moment - self.now).total_seconds())
+                self.gateways.serve((moment - self.now).total_seconds())
                 self.now = moment
                 self.prometheus.scrape()
                 operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
                 await operator.aliases.round()
+                await operator.judge.round()
                 if moment == until and not operator.dirty:
                     return
 
@@ -262,6 +278,7 @@ class World:
                 *[self._run(deployment) for deployment in self.kube.all(Kind.DEPLOYMENT)],
                 self._drain(),
                 *[self._publish(service) for service in self.kube.all(Kind.SERVICE)],
+                self.gateways.act(),
             ]
         )
 
@@ -398,7 +415,10 @@ class World:
         since = pod.get("status", {}).get("startTime", stamp(self.now))
         ready = [_condition("Ready", True)]
         # Names do for addresses here.
-        return {"phase": "Running", "startTime": since, "conditions": ready, "podIP": pod["metadata"]["name"]}
+        containers = pod.get("status", {}).get("containerStatuses")
+        lives = {"containerStatuses": containers} if containers else {}
+        address = pod["metadata"]["name"]
+        return {"phase": "Running", "startTime": since, "conditions": ready, "podIP": address, **lives}
 
     def _publish(self, service: Manifest) -> bool:
         meta = service["metadata"]

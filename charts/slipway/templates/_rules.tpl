@@ -40,6 +40,10 @@
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+# split traffic by the weights of a route, where the Gateway API is installed and asked for
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
 # tell of changes
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -36,10 +36,11 @@ DnsSubdomain = Annotated[
 ]
 
 
+HEADER_NAME = "^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$"
 HeaderName = Annotated[
     str,
     string(
-        r"^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$",
+        HEADER_NAME,
         "must be the name of a header: letters, digits and '-', such as x-data-time",
         max_length=63,
     ),

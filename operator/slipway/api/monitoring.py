@@ -1,15 +1,128 @@
-"""``spec.monitoring`` and ``spec.fairness``: what model servers count beside the profile's bins."""
+"""``spec.monitoring`` and ``spec.fairness``: what is counted, and when what was counted is bad."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import Block, HeaderName, SecretRef, rule
+from slipway.api.base import Block, HeaderName, SecretRef, rule, string
+from slipway.api.freshness import Freshness
+from slipway.api.rollout import Share
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 Value = Annotated[str, Field(min_length=1, max_length=63, description="A value, numbers too as text.")]
+
+#: A share that a minimum may be: none of 0.
+Minimum = Annotated[
+    str,
+    string(
+        r"^([1-9][0-9]?([.][0-9]+)?|0[.][0-9]*[1-9][0-9]*)%$",
+        "must be a share above 0% and below 100%, such as 82% or 99.5%",
+        max_length=8,
+    ),
+]
+#: A number between 0 and 1, neither of them.
+Fraction = Annotated[
+    str,
+    string(
+        r"^0[.][0-9]*[1-9][0-9]*$",
+        "must be a number between 0 and 1, such as 0.05",
+        max_length=8,
+    ),
+]
+
+
+class Psi(Block):
+    """Limits of the population stability index, beyond the noise that a window of its size has."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!isQuantity(self.warning) || !isQuantity(self.critical) || "
+                    "!quantity(self.warning).isGreaterThan(quantity(self.critical))",
+                    "warning (0.05 where it is not given) must not be above critical (0.25 where it is not "
+                    "given)",
+                )
+            ]
+        }
+    )
+
+    warning: Fraction = Field(
+        default="0.05", description="A feature beyond it has drifted, and Drift is True."
+    )
+    critical: Fraction = Field(default="0.25", description="Beyond it the alert is critical.")
+
+
+class Drift(Block):
+    """When inputs are spread otherwise than they should be. A change here judges anew and restarts no pod."""
+
+    windowSeconds: int = Field(
+        default=3600,
+        ge=60,
+        le=86_400,
+        description=(
+            "How far back inputs are judged, those of dataQuality too. The rules for Prometheus look at an "
+            "hour whatever it is."
+        ),
+    )
+    minimumRows: int = Field(
+        default=1000, ge=100, le=10_000_000, description="With fewer rows nothing is said of a feature."
+    )
+    compareWith: Literal["Reference", "SameHourYesterday"] = Field(
+        default="Reference",
+        description=(
+            "Reference: with the profile beside the model. SameHourYesterday: with the same window a day "
+            "ago, where day and night differ."
+        ),
+    )
+    psi: Psi = Field(
+        default=Psi(), description="How far a feature may move: population stability index beyond noise."
+    )
+    significance: Fraction = Field(
+        default="0.001",
+        description="Chance that a look at inputs that did not move finds drift, over all features.",
+    )
+
+
+class DataQuality(Block):
+    """How much of what comes in may be bad. A change here judges anew and restarts no pod."""
+
+    maxMissingRatio: Share = Field(default="5%", description="Share of a feature's values that may lack.")
+    maxViolationRatio: Share = Field(
+        default="1%",
+        description=(
+            "Share of a feature's values that may break a rule of spec.inputs, or be of a category that the "
+            "profile does not have, beyond those that it has not listed either."
+        ),
+    )
+
+
+class Objective(Block):
+    """How often the model has to be right, by the labels of the last 24 hours."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "(self.metric == 'Accuracy') != has(self.outcome)",
+                    "outcome, the class that is meant, goes with Precision and Recall, and not with Accuracy",
+                )
+            ]
+        }
+    )
+
+    metric: Literal["Accuracy", "Precision", "Recall"] = Field(
+        description=(
+            "Accuracy: of all rows. Precision: of those predicted as outcome. Recall: of those that are."
+        )
+    )
+    outcome: Value | None = Field(default=None, description="The class that Precision and Recall are about.")
+    minimum: Minimum = Field(description="Performance is False once the whole interval of 95% lies below it.")
+    minimumLabels: int = Field(
+        default=300, ge=1, le=10_000_000, description="With fewer labels nothing is said."
+    )
 
 
 class Feedback(Block):
@@ -29,16 +142,83 @@ class Feedback(Block):
 class Performance(Block):
     """How often the model is right."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.objectives) || self.objectives.size() == 0 || has(self.feedback)",
+                    "objectives need feedback, by which labels come",
+                ),
+                rule(
+                    "!has(self.objectives) || self.objectives.all(one, self.objectives.exists_one(other, "
+                    "other.metric == one.metric && (has(other.outcome) ? other.outcome : '') == "
+                    "(has(one.outcome) ? one.outcome : '')))",
+                    "each metric of an outcome has one objective at most",
+                ),
+            ]
+        }
+    )
+
     feedback: Feedback | None = Field(
         default=None,
-        description="Gives each answered row a token, and takes labels at /v2/models/NAME/feedback.",
+        description=(
+            "Gives each answered row a token, and takes labels at /v2/models/NAME/feedback. A change here "
+            "makes a new revision."
+        ),
+    )
+    objectives: tuple[Objective, ...] = Field(
+        default=(),
+        max_length=8,
+        description=("How often the model has to be right. A change here judges anew and restarts no pod."),
     )
 
 
-class Monitoring(Block):
-    """What is watched. A change here makes a new revision."""
+class Latency(Block):
+    """How many requests have to be fast."""
 
+    thresholdMilliseconds: Literal[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000] = Field(
+        description="A request that takes longer is slow; a bound of the latency histogram."
+    )
+    objective: Minimum = Field(default="99%", description="Share of the requests that have to be fast.")
+
+
+class Slos(Block):
+    """Objectives of the service, for the rules for Prometheus. A change here restarts no pod."""
+
+    availability: Minimum = Field(
+        default="99.9%", description="Share of the requests that must not be answered 5xx."
+    )
+    latency: Latency | None = Field(default=None, description="How many requests have to be fast.")
+
+
+class Monitoring(Block):
+    """What is watched, and when it is bad. Only performance.feedback and freshness make a new revision."""
+
+    drift: Drift | None = Field(
+        default=None,
+        description=(
+            "When inputs have drifted. Without it the defaults hold for models with a profile. A change here "
+            "judges anew and restarts no pod."
+        ),
+    )
+    dataQuality: DataQuality | None = Field(
+        default=None,
+        description=(
+            "How much of what comes in may be bad. Without it the defaults hold for models with a profile. A "
+            "change here judges anew and restarts no pod."
+        ),
+    )
     performance: Performance | None = Field(default=None, description="How often the model is right.")
+    freshness: Freshness | None = Field(
+        default=None,
+        description="How old the data of a request may be. A change here makes a new revision.",
+    )
+    slos: Slos | None = Field(
+        default=None,
+        description=(
+            "Objectives of the service, for the rules for Prometheus. A change here restarts no pod."
+        ),
+    )
 
 
 class SensitiveAttribute(Block):
@@ -51,7 +231,11 @@ class SensitiveAttribute(Block):
                     "(has(self.parameter) ? 1 : 0) + (has(self.tensor) ? 1 : 0) + "
                     "(has(self.header) ? 1 : 0) == 1",
                     "name exactly one of parameter, tensor and header, which holds the attribute",
-                )
+                ),
+                rule(
+                    "!has(self.referenceGroup) || self.referenceGroup in self.groups",
+                    "referenceGroup must be one of the groups",
+                ),
             ]
         }
     )
@@ -78,10 +262,74 @@ class SensitiveAttribute(Block):
         description="Values that are counted, numbers too as text; all others are the group 'other'.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
+    referenceGroup: Value | None = Field(
+        default=None,
+        description=("The group that ratios are to. A change here judges anew and restarts no pod."),
+    )
+
+
+class FairnessLimit(Block):
+    """How far groups may be apart."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "(self.name == 'DisparateImpactRatio') == has(self.minimum)",
+                    "DisparateImpactRatio needs a minimum, and the differences have none",
+                ),
+                rule(
+                    "(self.name == 'DisparateImpactRatio') != has(self.maximum)",
+                    "the differences need a maximum, and DisparateImpactRatio has none",
+                ),
+            ]
+        }
+    )
+
+    name: Literal[
+        "DisparateImpactRatio",
+        "DemographicParityDifference",
+        "EqualOpportunityDifference",
+        "EqualizedOddsDifference",
+    ] = Field(description="What is measured, as Fairlearn defines it.")
+    minimum: Minimum | None = Field(
+        default=None, description="The least ratio to the reference group, and the least of its inverse."
+    )
+    maximum: Share | None = Field(default=None, description="The largest difference between two groups.")
+
+
+#: Limits that cannot be judged without labels.
+_LABELLED = "['EqualOpportunityDifference', 'EqualizedOddsDifference']"
+#: On the spec: what fairness asks of monitoring.
+LABELS_RULE = rule(
+    f"!has(self.fairness) || !has(self.fairness.metrics) || "
+    f"!self.fairness.metrics.exists(one, one.name in {_LABELLED}) || "
+    "(has(self.monitoring) && has(self.monitoring.performance) && "
+    "has(self.monitoring.performance.feedback))",
+    "EqualOpportunityDifference and EqualizedOddsDifference need monitoring.performance.feedback, by which "
+    "labels come",
+)
 
 
 class Fairness(Block):
-    """Who gets what. A change here makes a new revision."""
+    """Who gets what. A change of what is counted makes a new revision; one of the limits does not."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.metrics) || !self.metrics.exists(one, one.name == 'DisparateImpactRatio') || "
+                    "self.sensitiveAttributes.all(one, has(one.referenceGroup))",
+                    "DisparateImpactRatio is to a reference group: give each sensitive attribute one",
+                ),
+                rule(
+                    "!has(self.metrics) || self.metrics.size() == 0 || "
+                    "self.sensitiveAttributes.all(one, one.groups.size() > 1)",
+                    "metrics compare groups: give each sensitive attribute two groups at least",
+                ),
+            ]
+        }
+    )
 
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = Field(
         min_length=1,
@@ -94,4 +342,35 @@ class Fairness(Block):
         max_length=20,
         description="Classes that are good for whom they are given to, numbers too as text.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    metrics: tuple[FairnessLimit, ...] = Field(
+        default=(),
+        max_length=4,
+        description=(
+            "How far groups may be apart: Fairness is False once a whole interval lies beyond. A change here "
+            "judges anew and restarts no pod."
+        ),
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    windowSeconds: int = Field(
+        default=86_400,
+        ge=60,
+        le=604_800,
+        description=(
+            "How far back groups are compared. The rules for Prometheus look at a day whatever it is. A "
+            "change here judges anew and restarts no pod."
+        ),
+    )
+    confidence: Minimum = Field(
+        default="95%",
+        description="Of the intervals, over all comparisons. A change here judges anew and restarts no pod.",
+    )
+    minimumGroupRows: int = Field(
+        default=100,
+        ge=10,
+        le=10_000_000,
+        description=(
+            "Groups of fewer rows are neither judged nor shown. A change here judges anew and restarts no "
+            "pod."
+        ),
     )

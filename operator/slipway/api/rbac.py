@@ -51,6 +51,12 @@ WATCHED = (
     Permission("autoscaling", ("horizontalpodautoscalers",), _OWN, "scale a revision"),
     Permission("policy", ("poddisruptionbudgets",), _OWN, "keep a revision up while nodes are drained"),
     Permission("discovery.k8s.io", ("endpointslices",), _READ, "see whether the route leads to ready pods"),
+    Permission(
+        "gateway.networking.k8s.io",
+        ("httproutes",),
+        _OWN,
+        "split traffic by the weights of a route, where the Gateway API is installed and asked for",
+    ),
     Permission("events.k8s.io", ("events",), ("create", "patch"), "tell of changes"),
 )
 

@@ -17,6 +17,11 @@ class ConditionType(StrEnum):
     REVISION_READY = "RevisionReady"
     ROUTE_READY = "RouteReady"
     TRAFFIC_SYNCED = "TrafficSynced"
+    #: What monitoring says of the stable revision. Drift is bad when True, the others when False.
+    DRIFT = "Drift"
+    DATA_QUALITY = "DataQuality"
+    PERFORMANCE = "Performance"
+    FAIRNESS = "Fairness"
     #: kstatus: present and True while work is under way.
     RECONCILING = "Reconciling"
     #: kstatus: present and True when only a person can go on.
@@ -69,6 +74,27 @@ class Reason(StrEnum):
     ROUTER_FULL = "RouterFull"
     ROUTER_UNAVAILABLE = "RouterUnavailable"
     SPLIT_MISMATCH = "SplitMismatch"
+    # What monitoring finds
+    FEATURES_DRIFTED = "FeaturesDrifted"
+    NO_DRIFT = "NoDrift"
+    DATA_IS_GOOD = "DataIsGood"
+    TOO_MUCH_MISSING = "TooMuchMissing"
+    TOO_MANY_VIOLATIONS = "TooManyViolations"
+    DATA_IS_STALE = "DataIsStale"
+    MODEL_IS_STALE = "ModelIsStale"
+    OBJECTIVES_MET = "ObjectivesMet"
+    OBJECTIVE_MISSED = "ObjectiveMissed"
+    FAIR = "WithinLimits"
+    UNFAIR = "LimitExceeded"
+    NO_REFERENCE = "NoReference"
+    TOO_FEW_ROWS = "TooFewRows"
+    TOO_FEW_LABELS = "TooFewLabels"
+    TOO_SMALL_GROUPS = "TooSmallGroups"
+    INCONCLUSIVE = "Inconclusive"
+    COUNTERS_UNAVAILABLE = "CountersUnavailable"
+    GATEWAY_API_MISSING = "GatewayAPIMissing"
+    WAITING_FOR_GATEWAY = "WaitingForGateway"
+    ROUTE_REFUSED = "RouteRefusedByGateway"
     # The resource and its children
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
@@ -178,12 +204,71 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Set spec.traffic.router to Dedicated.",
     ),
     Reason.ROUTER_UNAVAILABLE: Explanation(
-        "No router is ready, so that no step can be taken; the stable revision is reached without them.",
-        "Look at the pods of Deployment slipway-router.",
+        "No router is ready; the model is reached without them, or by those that it had before.",
+        "Look at the pods of Deployment slipway-router or, with spec.traffic.router Dedicated, "
+        "slipway-router-NAME.",
     ),
     Reason.SPLIT_MISMATCH: Explanation(
         "The canary gets another share of the requests than its weight says; they are no evidence.",
         "Look for whoever else writes the routers' ConfigMaps or sends requests to their pods.",
+    ),
+    Reason.FEATURES_DRIFTED: Explanation(
+        "Inputs are spread otherwise than the reference; the message names the features and by how much.",
+        "Retrain if the world has changed, mend the source if it has not.",
+    ),
+    Reason.NO_DRIFT: Explanation("No feature moved by more than chance and the limit allow.", "None."),
+    Reason.DATA_IS_GOOD: Explanation("Missing and invalid values are within their limits.", "None."),
+    Reason.TOO_MUCH_MISSING: Explanation(
+        "More values of a feature are missing than spec.monitoring.dataQuality allows.",
+        "Mend the source of the feature that the message names.",
+    ),
+    Reason.TOO_MANY_VIOLATIONS: Explanation(
+        "More values break a rule, or are of an unknown category, than spec.monitoring.dataQuality allows.",
+        "Mend the source, or the rule in spec.inputs.",
+    ),
+    Reason.DATA_IS_STALE: Explanation(
+        "Half of the data is older than it may be.", "Mend the pipeline that brings it."
+    ),
+    Reason.MODEL_IS_STALE: Explanation("The model is older than it may be.", "Retrain it."),
+    Reason.OBJECTIVES_MET: Explanation("The model is right as often as its objectives ask.", "None."),
+    Reason.OBJECTIVE_MISSED: Explanation(
+        "By the labels that came, the model is right less often than an objective asks.",
+        "Retrain, or go back to an earlier version.",
+    ),
+    Reason.FAIR: Explanation("Groups are no further apart than the limits allow.", "None."),
+    Reason.UNFAIR: Explanation(
+        "Groups are further apart than a limit allows, and that is not chance.",
+        "Look at the report's groups; mend the model or its threshold.",
+    ),
+    Reason.NO_REFERENCE: Explanation(
+        "There is nothing to compare inputs with.",
+        "Log a profile beside the model with slipway profile, or wait for a day of counts.",
+    ),
+    Reason.TOO_FEW_ROWS: Explanation("Too few rows came within the window to say anything.", "Wait."),
+    Reason.TOO_FEW_LABELS: Explanation(
+        "Too few labels came within the window to say anything.", "Send labels, or wait."
+    ),
+    Reason.TOO_SMALL_GROUPS: Explanation(
+        "Too few rows or labels of the groups came within the window to say anything.", "Wait."
+    ),
+    Reason.INCONCLUSIVE: Explanation(
+        "A figure is beyond its limit, but chance could have done that.", "Wait for more rows or labels."
+    ),
+    Reason.COUNTERS_UNAVAILABLE: Explanation(
+        "No pod of the stable version could be read for a while, so that nothing is known of it.",
+        "Look at the pods, and at NetworkPolicies that keep the operator from their port 8081.",
+    ),
+    Reason.GATEWAY_API_MISSING: Explanation(
+        "The cluster does not know HTTPRoutes, so that no Gateway can lead to the model; its Service does.",
+        "Install the Gateway API's CRDs and a controller, or set spec.traffic.provider to Router.",
+    ),
+    Reason.WAITING_FOR_GATEWAY: Explanation(
+        "No Gateway has answered for the HTTPRoute yet.",
+        "Wait; if it stays so, see that the Gateways of spec.traffic.gatewayAPI have a controller.",
+    ),
+    Reason.ROUTE_REFUSED: Explanation(
+        "A Gateway does not accept the HTTPRoute, or cannot resolve what it leads to.",
+        "Read the message; mend spec.traffic.gatewayAPI or the Gateway's listeners.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

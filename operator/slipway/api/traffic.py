@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import MESSAGE_KEY, Block, rule
+from slipway.api.base import MESSAGE_KEY, Block, DnsSubdomain, rule, string
 from slipway.api.rollout import Analysis
 
 
@@ -30,6 +30,50 @@ class SessionAffinity(Block):
     )
 
 
+DnsLabel = Annotated[
+    str,
+    string(
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "must be a name of lower case letters, digits and '-', such as gateways",
+        max_length=63,
+    ),
+]
+
+
+class ParentRef(Block):
+    """A Gateway, or one listener of it."""
+
+    name: DnsSubdomain = Field(description="Name of the Gateway.")
+    namespace: DnsLabel | None = Field(
+        default=None, description="Its namespace; the one of the ModelDeployment unless given."
+    )
+    sectionName: DnsSubdomain | None = Field(
+        default=None, description="One of its listeners; all of them unless given."
+    )
+
+
+class GatewayAPI(Block):
+    """Which Gateways lead to the model, and by what names."""
+
+    parentRefs: tuple[ParentRef, ...] = Field(
+        min_length=1, max_length=8, description="Gateways that the HTTPRoute is attached to."
+    )
+    hostnames: tuple[
+        Annotated[
+            str,
+            string(
+                r"^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+                "must be a host name such as fraud.example.com or *.example.com",
+                max_length=253,
+            ),
+            Field(description="A host name; *. stands for one name or more before it."),
+        ],
+        ...,
+    ] = Field(
+        default=(), max_length=16, description="Host names of the route; those of the listeners unless given."
+    )
+
+
 class Traffic(Block):
     """How requests reach the revisions."""
 
@@ -44,17 +88,25 @@ class Traffic(Block):
                     "self.provider == 'Router' || !has(self.sessionAffinity)",
                     "sessionAffinity goes with provider Router; no other keeps a client on its revision",
                 ),
+                rule(
+                    "(self.provider == 'GatewayAPI') == has(self.gatewayAPI)",
+                    "gatewayAPI goes with provider GatewayAPI, which needs it, and with no other",
+                ),
             ]
         }
     )
 
-    provider: Literal["Router", "ReplicaRatio"] = Field(
+    provider: Literal["Router", "GatewayAPI", "ReplicaRatio"] = Field(
         default="Router",
         description=(
             "What splits traffic between revisions. Router: Envoy, run by Slipway; exact, with copies and "
-            "counts. ReplicaRatio: the numbers of ready pods behind one Service; approximate, one connection "
+            "counts. GatewayAPI: an HTTPRoute, done by whichever Gateway there is; counts are the pods' own. "
+            "ReplicaRatio: the numbers of ready pods behind one Service; approximate, one connection "
             "at a time, without copies and without evidence."
         ),
+    )
+    gatewayAPI: GatewayAPI | None = Field(
+        default=None, description="Which Gateways lead to the model, and by what names."
     )
     router: Literal["Shared", "Dedicated"] = Field(
         default="Shared",

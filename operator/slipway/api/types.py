@@ -13,9 +13,10 @@ from pydantic import ConfigDict, Field
 from slipway.api.base import MESSAGE_KEY, Block, SecretRef, rule, string
 from slipway.api.card import Card
 from slipway.api.inputs import Inputs
-from slipway.api.monitoring import Fairness, Monitoring
+from slipway.api.monitoring import LABELS_RULE, Fairness, Monitoring
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
 from slipway.api.traffic import RULES, Traffic
+from slipway.api.verdicts import MonitoringStatus
 from slipway.contract import Digest
 
 GROUP = "slipway.dev"
@@ -351,7 +352,7 @@ class Scaling(Block):
 class ModelDeploymentSpec(Block):
     """What should be served, and how."""
 
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": RULES})
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [*RULES, LABELS_RULE]})
 
     model: Model = Field(description="Which model is served.")
     runtime: Runtime = Field(
@@ -368,10 +369,18 @@ class ModelDeploymentSpec(Block):
         ),
     )
     monitoring: Monitoring | None = Field(
-        default=None, description="What is watched. A change here makes a new revision."
+        default=None,
+        description=(
+            "What is watched, and when it is bad. Only performance.feedback and freshness make a new "
+            "revision: by the rest the operator judges."
+        ),
     )
     fairness: Fairness | None = Field(
-        default=None, description="Whose outcomes are compared. A change here makes a new revision."
+        default=None,
+        description=(
+            "Whose outcomes are compared. A change of attributes, groups or favorableOutcomes makes a new "
+            "revision: by the rest the operator judges."
+        ),
     )
     rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
     traffic: Traffic = Field(default=Traffic(), description="How requests reach the revisions.")
@@ -470,6 +479,9 @@ class ModelDeploymentStatus(Block):
     )
     previous: tuple[Annotated[str, Field(max_length=63, description="Name of a revision.")], ...] = Field(
         default=(), max_length=MAX_PREVIOUS, description="Earlier stable revisions, the newest first."
+    )
+    monitoring: MonitoringStatus | None = Field(
+        default=None, description="What was found of the stable revision's inputs and answers."
     )
     routerPort: int | None = Field(
         default=None, ge=1, le=65535, description="Port of the namespace's router that is this resource's."

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from slipway.api.reasons import Reason
+from slipway.api.verdicts import MonitoringStatus
 from slipway.core import names
 
 #: An object as the API server sends it; never changed in place.
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     POD = "Pod"
     ENDPOINT_SLICE = "EndpointSlice"
     CONFIG_MAP = "ConfigMap"
+    HTTP_ROUTE = "HTTPRoute"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Agreement:
 class Traffic:
     """What the routers do for one ModelDeployment, as each of them says itself.
 
+    Those of both groups while it moves between the namespace's and its own.
+
     Attributes:
         routers: router pods that are there.
         knowing: of these, that were seen to have the route.
@@ -94,8 +98,10 @@ class Traffic:
             nobody asks.
         evidence_error: why the Prometheus that the resource names could not be asked for a due look, or None.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
+        arrived: whether every router of the group that it should have has the route.
         approximate: whether shares come from numbers of pods, and with connections rather than requests.
         obstacle: what keeps the canary from being sent more than it is, or None.
+        wait: seconds until time alone may change any of it, or None.
     """
 
     routers: int = 0
@@ -110,8 +116,10 @@ class Traffic:
     agreement: Agreement | None = None
     evidence_error: str | None = None
     fault: Fault | None = None
+    arrived: bool = False
     approximate: bool = False
     obstacle: str | None = None
+    wait: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -132,6 +140,8 @@ class Observed:
     free_port: int | None = None
     #: Why the model's name is to be looked up again, another word each time; None where it is not.
     moved: str | None = None
+    #: What monitoring says of the stable version; None where nothing is judged.
+    monitoring: MonitoringStatus | None = None
 
     def of(self, kind: Kind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""
@@ -167,6 +177,7 @@ def observe(
     traffic: Traffic | None = None,
     free_port: int | None = None,
     moved: str | None = None,
+    monitoring: MonitoringStatus | None = None,
 ) -> Observed:
     """Sort children by kind; those being deleted are as good as gone, but pods, which drain."""
     by_kind: dict[Kind, list[Manifest]] = {}
@@ -183,6 +194,7 @@ def observe(
         traffic=traffic,
         free_port=free_port,
         moved=moved,
+        monitoring=monitoring,
     )
 
 

@@ -20,13 +20,15 @@ from slipway.core.build.resolver import resolver_pod
 from slipway.core.build.service import revision_service, routed_service, shared_service, stable_service
 from slipway.core.build.service_account import service_account
 from slipway.core.diagnosis import probe_deadline
+from slipway.core.gateway import http_route, reachable_gateways
 from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
 from slipway.core.resolution import Resolution, resolve
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_from, revision_of
 from slipway.core.roles import Roles, assign_roles, floor
-from slipway.core.traffic import by_replicas, has_routers
+from slipway.core.split import Split
+from slipway.core.traffic import by_replicas, has_routers, led_to, router_group
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,22 @@ def plan(
     router_port = (resource.status.routerPort or observed.free_port) if has_routers(spec) else None
     if by_replicas(spec) and roles.routed is not None:
         # First: pods of a third revision must never come behind a Service that selects those of two.
-        apply.append(shared_service(owner, _shared_selector(resource, roles)))
+        apply.append(shared_service(owner, ratio.selector(owner, _split(resource, roles, roles.routed))))
     for revision in _kept_revisions(spec, roles, observed):
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
     if not by_replicas(spec) and roles.routed is not None:
-        apply.append(_client_service(owner, roles, router_port, observed))
+        apply.append(_client_service(owner, spec, roles, router_port, observed))
+    if roles.stable is not None and (gateways := reachable_gateways(spec, observed)) is not None:
+        apply.append(http_route(owner, spec, gateways, _split(resource, roles, roles.stable), observed))
 
     retired = retired_children(owner, spec.rollout, roles, observed, now)
     return Plan(
         apply=tuple(apply),
-        delete=(*_spent_resolvers(resolver_name, resource, resolution, observed, now), *retired),
+        delete=(
+            *_spent_resolvers(resolver_name, resource, resolution, observed, now),
+            *retired,
+            *(observed.of(Kind.HTTP_ROUTE) if spec.traffic.gatewayAPI is None else ()),
+        ),
         roles=roles,
         resolution=resolution,
         resolver=resolver_name,
@@ -164,25 +172,30 @@ def _revision_objects(
 
 
 def _client_service(
-    owner: Owner, roles: Roles, router_port: int | None, observed: Observed
+    owner: Owner, spec: ModelDeploymentSpec, roles: Roles, router_port: int | None, observed: Observed
 ) -> dict[str, Any]:
     """Through the routers once every one of them has the route, and for as long as one of them is ready."""
     traffic = observed.traffic
     if router_port is not None and roles.stable is not None and traffic is not None:
-        live = observed.find(Kind.SERVICE, owner.name)
-        there = live is not None and live["spec"].get("selector") == names.router_selector()
-        if traffic.complete or (there and observed.ready_pods_behind(owner.name)):
-            return routed_service(owner, router_port)
+        if traffic.arrived:
+            return routed_service(owner, router_port, router_group(spec, owner.name))
+        there = led_to(observed.find(Kind.SERVICE, owner.name))
+        if there is not None and observed.ready_pods_behind(owner.name):
+            return routed_service(owner, router_port, there)
     return stable_service(owner, roles.routed or "")
 
 
-def _shared_selector(resource: Resource, roles: Roles) -> dict[str, str]:
-    """Whose pods the Service selects: the canary's only once status says so, and no longer than it is one."""
+def _split(resource: Resource, roles: Roles, stable: str) -> Split:
+    """What traffic is to do: a canary has a share once status says so, and no longer than it is one."""
     remembered, decided = resource.status.rollout, roles.rollout
-    canary, weight = None, 0
-    if remembered and decided and remembered.id == decided.id and roles.stable is not None:
-        canary, weight = decided.revision, min(remembered.weight, decided.weight)
-    return ratio.selector(resource.owner, roles.routed or "", canary, weight)
+    if remembered is None or decided is None or remembered.id != decided.id or roles.stable is None:
+        return Split(stable)
+    return Split(
+        stable,
+        decided.revision,
+        min(remembered.weight, decided.weight),
+        min(remembered.mirrorPercent, decided.mirrorPercent),
+    )
 
 
 def _number(revision: str, roles: Roles, observed: Observed) -> int:

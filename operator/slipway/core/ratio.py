@@ -9,6 +9,7 @@ from __future__ import annotations
 from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.observed import Kind, Observed, Traffic, is_ready, revision_of_object
+from slipway.core.split import Split
 
 
 def canary_pods(weight: int, stable: int, most: int) -> int:
@@ -41,11 +42,11 @@ def reachable_share(weight: int, stable: int, most: int) -> int:
     return weight if weight in (0, 100) else share(canary_pods(weight, stable, most), stable)
 
 
-def selector(owner: Owner, stable: str, canary: str | None, weight: int) -> dict[str, str]:
-    """What the Service of the ModelDeployment has to select for a weight."""
-    if canary is None or weight == 0:
-        return names.pod_selector(owner.name, stable)
-    return names.pod_selector(owner.name, canary if weight == 100 else None)
+def selector(owner: Owner, split: Split) -> dict[str, str]:
+    """What the Service of the ModelDeployment has to select for a split."""
+    if split.canary is None or split.weight == 0:
+        return names.pod_selector(owner.name, split.stable)
+    return names.pod_selector(owner.name, split.canary if split.weight == 100 else None)
 
 
 def pods_behind(owner: Owner, observed: Observed) -> dict[str, int]:
@@ -65,24 +66,17 @@ def strangers(observed: Observed, *known: str | None) -> frozenset[str]:
     return frozenset(revision for revision in found if revision not in (None, *known) and revision)
 
 
-def traffic(owner: Owner, stable: str, canary: str | None, weight: int, observed: Observed) -> Traffic:
-    """What the Service does.
-
-    Args:
-        owner: of the Service.
-        stable: the stable revision.
-        canary: the revision that is to replace it, or None.
-        weight: that status remembers.
-        observed: the children.
-    """
+def traffic(owner: Owner, split: Split, observed: Observed) -> Traffic:
+    """What the Service of a ModelDeployment does, beside the split that status remembers."""
+    canary = split.canary
     service = observed.find(Kind.SERVICE, owner.name)
-    told = service is not None and service["spec"].get("selector") == selector(owner, stable, canary, weight)
+    told = service is not None and service["spec"].get("selector") == selector(owner, split)
     behind = pods_behind(owner, observed)
     there = {pod["metadata"]["name"] for pod in observed.of(Kind.POD)}
     # Endpoints whose pod is not known yet may be anybody's.
     known = observed.ready_pods_behind(owner.name) <= there
     carried = behind.get(canary or "", 0)
-    others = strangers(observed, stable, canary) if canary is not None else frozenset[str]()
+    others = strangers(observed, split.stable, canary) if canary is not None else frozenset[str]()
     ready = observed.pods(canary) if canary is not None else ()
     return Traffic(
         routers=1,

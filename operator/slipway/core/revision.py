@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from slipway.api.freshness import Freshness
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Fairness, Feedback
 from slipway.api.types import ModelDeploymentSpec, ModelStatus, Runtime
@@ -34,6 +35,7 @@ class Revision:
     inputs: Inputs | None = None
     feedback: Feedback | None = None
     fairness: Fairness | None = None
+    freshness: Freshness | None = None
 
     @property
     def name(self) -> str:
@@ -71,6 +73,8 @@ class Revision:
             content["feedback"] = self.feedback.model_dump(mode="json", exclude_defaults=True)
         if self.fairness is not None:
             content["fairness"] = self.fairness.model_dump(mode="json", exclude_defaults=True)
+        if self.freshness is not None:
+            content["freshness"] = self.freshness.model_dump(mode="json", exclude_defaults=True)
         return content
 
 
@@ -87,8 +91,19 @@ def revision_of(spec: ModelDeploymentSpec, model: ModelStatus, settings: Setting
         credentials=credentials.secretRef.name if credentials else None,
         inputs=spec.inputs,
         feedback=performance.feedback if performance else None,
-        fairness=spec.fairness,
+        fairness=_counted(spec.fairness),
+        freshness=spec.monitoring.freshness if spec.monitoring else None,
     )
+
+
+def _counted(fairness: Fairness | None) -> Fairness | None:
+    """What pods count of groups, without what the operator judges it by."""
+    if fairness is None:
+        return None
+    attributes = tuple(
+        attribute.model_copy(update={"referenceGroup": None}) for attribute in fairness.sensitiveAttributes
+    )
+    return Fairness(sensitiveAttributes=attributes, favorableOutcomes=fairness.favorableOutcomes)
 
 
 def revision_from(content: dict[str, Any]) -> Revision:
@@ -116,4 +131,5 @@ def revision_from(content: dict[str, Any]) -> Revision:
         inputs=Inputs.model_validate(content["inputs"]) if "inputs" in content else None,
         feedback=Feedback.model_validate(content["feedback"]) if "feedback" in content else None,
         fairness=Fairness.model_validate(content["fairness"]) if "fairness" in content else None,
+        freshness=Freshness.model_validate(content["freshness"]) if "freshness" in content else None,
     )

@@ -17,7 +17,7 @@ from slipway.core.ratio import pods_behind
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision
 from slipway.core.rollout import Decision, Outcome, Situation, decide
-from slipway.core.traffic import doubt, is_routed, look
+from slipway.core.traffic import doubt, is_routed, led_to, look
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _served(owner: Owner, wanted: Revision | None, observed: Observed) -> str | 
     if service is None:
         return None
     selector = service["spec"].get("selector") or {}
-    if selector == names.router_selector():
+    if led_to(service) is not None:
         return _other_than(wanted, observed.traffic.reached if observed.traffic else ())
     if selector == names.pod_selector(owner.name):
         return _other_than(wanted, pods_behind(owner, observed))

@@ -14,6 +14,7 @@ from slipway.api.types import (
     ModelDeploymentStatus,
     RevisionStatus,
 )
+from slipway.api.verdicts import MonitoringStatus
 from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
@@ -22,6 +23,7 @@ from slipway.core.plan import Plan, remembered
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT
 from slipway.core.roles import is_counted, ready_replicas
+from slipway.core.traffic import led_to
 
 #: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
 _UNDER_WAY = frozenset(
@@ -35,8 +37,17 @@ _UNDER_WAY = frozenset(
         Reason.REGISTRY_UNREACHABLE,
         Reason.RESOLVER_FAILED,
         Reason.NAMESPACE_TERMINATING,
+        Reason.WAITING_FOR_GATEWAY,
     }
 )
+
+#: Of the conditions of monitoring, the status that is bad.
+_BAD = {
+    ConditionType.DRIFT: "True",
+    ConditionType.DATA_QUALITY: "False",
+    ConditionType.PERFORMANCE: "False",
+    ConditionType.FAIRNESS: "False",
+}
 
 
 @dataclass(frozen=True)
@@ -79,29 +90,36 @@ def report(
     """
     resolved = _model_resolved(resource, spec, plan, observed)
     revision_ready = _revision_ready(resource, spec, plan, observed, now)
-    route_ready = _route_ready(resource, plan, observed, now)
+    route_ready = _route_ready(resource, spec, plan, observed, now)
     ready = _ready(resource, plan, resolved, revision_ready, route_ready)
     verdicts = {
         ConditionType.READY: ready,
         ConditionType.MODEL_RESOLVED: resolved,
         ConditionType.REVISION_READY: revision_ready,
         ConditionType.ROUTE_READY: route_ready,
-        **_traffic_synced(resource, plan, observed),
+        **_traffic_synced(resource, spec, plan, observed),
         **_progress(plan, (resolved, revision_ready, route_ready)),
     }
     roles = plan.roles
+    stable = _revision_status(resource, roles.stable, plan, observed)
+    # Another version's is none of the one that has just taken over.
+    monitoring = observed.monitoring
+    if monitoring is not None and (stable is None or stable.version != monitoring.version):
+        monitoring = None
+    verdicts |= _monitored(monitoring)
     status = ModelDeploymentStatus(
         observedGeneration=resource.generation,
         conditions=_conditions(resource, verdicts, now),
         model=plan.resolution.model or resource.status.model,
         refreshRequestedAt=resource.status.refreshRequestedAt,
-        stable=_revision_status(resource, roles.stable, plan, observed),
+        stable=stable,
         canary=_revision_status(resource, roles.candidate, plan, observed),
         canaryWeight=_canary_weight(plan, observed),
         promotedAt=_text(roles.promoted_at),
         rollout=roles.rollout,
         rejected=roles.rejected,
         previous=roles.previous,
+        monitoring=monitoring,
         routerPort=plan.router_port,
         replicas=sum(
             int((found.get("status") or {}).get("replicas", 0)) for found in observed.of(Kind.DEPLOYMENT)
@@ -201,11 +219,16 @@ def _revision_ready(
     return Verdict("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
 
 
-def _route_ready(resource: Resource, plan: Plan, observed: Observed, now: datetime) -> Verdict:
+def _route_ready(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
+) -> Verdict:
     routed = plan.roles.routed
     if routed is None:
         return Verdict("Unknown", Reason.WAITING_FOR_REVISION, "no revision is there to be routed to")
-    fault = _first_fault(observed, (Reference(Kind.SERVICE, resource.owner.name),))
+    ours = (Reference(kind, resource.owner.name) for kind in (Kind.SERVICE, Kind.HTTP_ROUTE))
+    fault = _first_fault(observed, ours)
+    if fault is None and spec.traffic.gatewayAPI is not None and observed.traffic is not None:
+        fault = observed.traffic.fault
     if fault is not None:
         return Verdict("False", fault.reason, fault.message)
     if _leads_to(routed, resource, observed):
@@ -232,19 +255,24 @@ def _is_served_by_any(resource: Resource, observed: Observed) -> bool:
     return bool(pods & observed.ready_pods_behind(resource.owner.name))
 
 
-def _traffic_synced(resource: Resource, plan: Plan, observed: Observed) -> dict[ConditionType, Verdict]:
+def _traffic_synced(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed
+) -> dict[ConditionType, Verdict]:
     """Whether every router does what it was told; there only where there is a router to be told."""
     traffic = observed.traffic
     if traffic is None or plan.roles.stable is None:
         return {}
     if traffic.approximate:
         return {ConditionType.TRAFFIC_SYNCED: _approximate(resource.owner, plan, observed, traffic)}
+    if spec.traffic.gatewayAPI is not None:
+        return {ConditionType.TRAFFIC_SYNCED: _by_gateways(plan, traffic)}
     if plan.router_port is None:
         return {}
     rollout = plan.roles.rollout
-    if traffic.complete and rollout is not None and rollout.mismatch:
+    synced = traffic.complete and traffic.arrived
+    if synced and rollout is not None and rollout.mismatch:
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.SPLIT_MISMATCH, rollout.mismatch)}
-    if traffic.complete:
+    if synced:
         weight = max(traffic.weights, default=0)
         to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
         return {ConditionType.TRAFFIC_SYNCED: Verdict("True", Reason.ROUTED, f"every router sends {to}")}
@@ -254,7 +282,21 @@ def _traffic_synced(resource: Resource, plan: Plan, observed: Observed) -> dict[
             fault = Fault(Reason.ROUTER_UNAVAILABLE, f"no router is ready: {fault.reason}: {fault.message}")
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", fault.reason, fault.message)}
     words = f"{traffic.knowing} of {traffic.routers} routers do what they were told"
+    if traffic.complete:
+        words = "the routers that it moves to are starting; those that it has do what they were told"
     return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.ROLLING_OUT, words)}
+
+
+def _by_gateways(plan: Plan, traffic: Traffic) -> Verdict:
+    """What the HTTPRoute's own status says."""
+    if traffic.fault is not None:
+        return Verdict("False", traffic.fault.reason, traffic.fault.message)
+    if not traffic.complete:
+        words = f"{traffic.knowing} of {traffic.routers} Gateways have taken up the newest HTTPRoute"
+        return Verdict("False", Reason.ROLLING_OUT, words)
+    weight = max(traffic.weights, default=0)
+    to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
+    return Verdict("True", Reason.ROUTED, f"the HTTPRoute that every Gateway accepted sends {to}")
 
 
 def _approximate(owner: Owner, plan: Plan, observed: Observed, traffic: Traffic) -> Verdict:
@@ -270,12 +312,21 @@ def _approximate(owner: Owner, plan: Plan, observed: Observed, traffic: Traffic)
     return Verdict("True", Reason.APPROXIMATE, f"{words}; {rollout.weight}% are asked for")
 
 
+def _monitored(monitoring: MonitoringStatus | None) -> dict[ConditionType, Verdict]:
+    """What monitoring says of the stable version; Ready is not touched by it."""
+    return {
+        ConditionType(found.type): Verdict(found.status, Reason(found.reason), found.message)
+        for found in (monitoring.verdicts if monitoring is not None else ())
+        if found.reason in set(Reason)
+    }
+
+
 def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:
     """Whether a ready pod of a revision stands behind the Service, or behind the routers behind it."""
     service = observed.find(Kind.SERVICE, resource.owner.name)
     selector = service["spec"].get("selector") if service is not None else None
     behind = observed.ready_pods_behind(resource.owner.name)
-    if selector == names.router_selector():
+    if led_to(service) is not None:
         traffic = observed.traffic
         return (
             bool(behind)
@@ -422,6 +473,7 @@ def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdi
             for type_ in (ConditionType.READY, ConditionType.MODEL_RESOLVED, ConditionType.REVISION_READY)
         },
     )
+    told = (*told, *_breaches(resource, verdicts))
     before = resource.status.stable.revision if resource.status.stable else None
     step = _step_taken(resource, plan)
     if step is not None:
@@ -430,6 +482,20 @@ def _notices(resource: Resource, plan: Plan, verdicts: dict[ConditionType, Verdi
         message = f"revision {plan.roles.stable} took over from {before}"
         return (*told, Notice(normal=True, reason=Reason.SERVING, message=message))
     return told
+
+
+def _breaches(resource: Resource, verdicts: dict[ConditionType, Verdict]) -> tuple[Notice, ...]:
+    """What monitoring found to be bad, and what is known to be good again."""
+    told = []
+    for type_, bad in _BAD.items():
+        before, now = _condition(resource, type_), verdicts.get(type_)
+        if now is None or now.status == "Unknown":
+            continue
+        if now.status == bad and (before is None or before.status != bad):
+            told.append(Notice(False, now.reason, now.message))
+        if now.status != bad and before is not None and before.status == bad:
+            told.append(Notice(True, now.reason, now.message))
+    return tuple(told)
 
 
 def _step_taken(resource: Resource, plan: Plan) -> Notice | None:

@@ -36,7 +36,11 @@ RESOURCES: Mapping[str, ApiResource] = {
     Kind.POD: ApiResource("", "v1", "pods"),
     Kind.ENDPOINT_SLICE: ApiResource("discovery.k8s.io", "v1", "endpointslices"),
     Kind.CONFIG_MAP: ApiResource("", "v1", "configmaps"),
+    Kind.HTTP_ROUTE: ApiResource("gateway.networking.k8s.io", "v1", "httproutes"),
 }
+
+#: Kinds that a cluster need not know.
+OPTIONAL = frozenset({Kind.HTTP_ROUTE.value})
 
 
 def typed(manifest: Manifest, kind: str) -> Manifest:

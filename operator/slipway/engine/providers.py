@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from slipway.core import ratio
-from slipway.core.observed import Fault, Observed, Traffic
+from slipway.api.reasons import Reason
+from slipway.core import gateway, ratio
+from slipway.core.observed import Fault, Kind, Observed, Traffic
 from slipway.core.resource import Resource
+from slipway.core.split import split_of
 from slipway.core.traffic import is_routed
 from slipway.engine.routing import Routers
+from slipway.engine.store import Key, Store
+
+#: How long the newest state of a route has to have been accepted before every proxy is taken to do it.
+SETTLING = timedelta(seconds=5)
+#: Seconds until a cluster without the Gateway API is asked again.
+MISSING = 60.0
 
 
 class Provider(Protocol):
@@ -32,21 +42,65 @@ class ReplicaRatio:
 
     async def apply(self, desired: Resource, observed: Observed, /) -> Traffic | None:
         """See :class:`Provider`."""
-        status, spec = desired.status, desired.spec
-        if isinstance(spec, Fault) or not is_routed(spec) or status.stable is None:
+        split = split_of(desired.status)
+        if isinstance(desired.spec, Fault) or not is_routed(desired.spec) or split is None:
             return None
-        canary = status.canary.revision if status.canary and status.rollout else None
-        weight = status.rollout.weight if status.rollout and canary else 0
-        return ratio.traffic(desired.owner, status.stable.revision, canary, weight, observed)
+        return ratio.traffic(desired.owner, split, observed)
+
+
+class Gateways:
+    """HTTPRoutes, which the plan writes and Gateways of whatever make carry out."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        """
+        Args:
+            store: what the cluster holds.
+            clock: tells the time, with a time zone.
+        """
+        self._store = store
+        self._clock = clock
+        #: When the newest state of a route was first seen to be accepted.
+        self._accepted: dict[Key, tuple[object, datetime]] = {}
+
+    async def apply(self, desired: Resource, observed: Observed, /) -> Traffic | None:
+        """See :class:`Provider`."""
+        owner, split = desired.owner, split_of(desired.status)
+        gateways = None if isinstance(desired.spec, Fault) else desired.spec.traffic.gatewayAPI
+        key = Key(owner.namespace, owner.name)
+        if split is None or gateways is None:
+            self._accepted.pop(key, None)
+            return None
+        if Kind.HTTP_ROUTE in self._store.unknown:
+            words = "the cluster does not know HTTPRoutes; install the Gateway API, or use provider Router"
+            return Traffic(fault=Fault(Reason.GATEWAY_API_MISSING, words), obstacle=words, wait=MISSING)
+        left = self._until_settled(key, observed, gateway.is_accepted(owner, gateways, observed))
+        traffic = gateway.traffic(owner, gateways, split, observed, settled=left == 0)
+        return replace(traffic, wait=left or None)
+
+    def _until_settled(self, key: Key, observed: Observed, accepted: bool) -> float | None:
+        """Seconds until every proxy is taken to have followed; None while no controller has."""
+        live = observed.find(Kind.HTTP_ROUTE, key.name)
+        if not accepted or live is None:
+            self._accepted.pop(key, None)
+            return None
+        state = (live["metadata"]["uid"], live["metadata"]["generation"])
+        known, since = self._accepted.get(key, (None, self._clock()))
+        if known != state:
+            since = self._clock()
+            self._accepted[key] = (state, since)
+        return max(0.0, (SETTLING - (self._clock() - since)).total_seconds())
 
 
 class Providers:
     """Picks the provider that a ModelDeployment names."""
 
-    def __init__(self, routers: Routers) -> None:
+    def __init__(self, routers: Routers, store: Store, clock: Callable[[], datetime]) -> None:
         """``routers`` is the first of them, and may still have a route that another provider took over."""
         self._routers = routers
-        self._others: dict[str, Provider] = {"ReplicaRatio": ReplicaRatio()}
+        self._others: dict[str, Provider] = {
+            "GatewayAPI": Gateways(store, clock),
+            "ReplicaRatio": ReplicaRatio(),
+        }
 
     async def apply(self, desired: Resource, observed: Observed, /) -> Traffic | None:
         """See :class:`Provider`."""

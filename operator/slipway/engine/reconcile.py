@@ -14,6 +14,7 @@ from slipway.core.revision import Settings
 from slipway.core.status import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
+from slipway.engine.judging import Judge
 from slipway.engine.outcome import Outcome
 from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
@@ -37,16 +38,18 @@ class Reconciler:
         pairs: Pairs,
         prometheus: PrometheusCounts,
         aliases: Aliases,
+        judge: Judge,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
-        self._providers = Providers(routers)
+        self._providers = Providers(routers, store, clock)
         self._served = served
         self._pairs = pairs
         self._prometheus = prometheus
         self._aliases = aliases
+        self._judge = judge
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -58,7 +61,7 @@ class Reconciler:
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
-        if not key.name:
+        if key.routers:
             return await self._routers.reconcile(key)
         outcome = await self._reconcile(key)
         self._routers.follow(key)
@@ -79,10 +82,11 @@ class Reconciler:
             await self._writer.tell(manifest, told.notices, now)
             return Outcome()
 
-        if self._routers.is_blind(key.namespace):
+        if self._routers.is_blind(key):
             return Outcome(requeue_after=1.0)
         port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
-        observed = observe(self._store.children(key), free_port=port, moved=moved)
+        monitoring = self._judge.monitoring(resource)
+        observed = observe(self._store.children(key), free_port=port, moved=moved, monitoring=monitoring)
         traffic = await self._providers.apply(resource, observed)
         traffic = await self._prometheus.count(resource, traffic, self._routers.names(resource))
         traffic = await self._served.count(resource, traffic)
@@ -92,13 +96,14 @@ class Reconciler:
         uid = resource.owner.uid
         faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))
         await self._writer.delete(planned.delete)
-        told = report(
-            resource, resource.spec, planned, observe(self._store.children(key), faults, traffic), now
-        )
+        after = observe(self._store.children(key), faults, traffic, monitoring=monitoring)
+        told = report(resource, resource.spec, planned, after, now)
         await self._writer.write_status(manifest, told.status)
         self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
         waits = [(planned.requeue_at - now).total_seconds()] if planned.requeue_at else []
+        if traffic is not None and traffic.wait is not None:
+            waits.append(traffic.wait)
         if (patience := self._prometheus.patience(key)) is not None:
             waits.append(patience)
         return Outcome(requeue_after=min(waits, default=None), failed=bool(faults))

@@ -11,6 +11,7 @@ from slipway.contract import ADMIN_PORT
 from slipway.core.monitoring import counting, series
 from slipway.core.monitoring.series import Series, Values
 from slipway.core.observed import (
+    ArmCount,
     Fault,
     Kind,
     Manifest,
@@ -21,6 +22,7 @@ from slipway.core.observed import (
     timestamp,
 )
 from slipway.core.resource import Resource
+from slipway.core.router.bootstrap import LATENCY_BOUNDS_MILLISECONDS
 from slipway.engine.store import Key, Store
 
 #: A pod that could not be read is not asked again before.
@@ -79,7 +81,10 @@ class Served:
             or rollout is None
             or status.canary is None
             or status.stable is None
-            or not any(gate.is_counted_by_pods for gate in spec.rollout.analysis.gates)
+            or not (
+                spec.traffic.gatewayAPI is not None
+                or any(gate.is_counted_by_pods for gate in spec.rollout.analysis.gates)
+            )
         ):
             self._counts.pop(key, None)
             self._failed.pop(key, None)
@@ -118,8 +123,13 @@ class Served:
             count.arms[revision] = _added(count.arms[revision], scrapes, found[revision], count.read_at)
         count.read_at = now
         count.told = {revision: arm.totals for revision, arm in count.arms.items()}
-        told = [_since(count.told[revision], count.since[revision]) for revision in revisions]
-        return replace(traffic, canary_served=told[0], stable_served=told[1])
+        counts = [_counted(count.told[revision], count.since[revision]) for revision in revisions]
+        told = [_served(found) for found in counts]
+        traffic = replace(traffic, canary_served=told[0], stable_served=told[1])
+        if spec.traffic.gatewayAPI is None:
+            return traffic
+        # What Gateways count is their own affair, so that the pods' word is all there is.
+        return replace(traffic, canary=_answered(counts[0]), stable=_answered(counts[1]))
 
     async def _all(self, pods: Sequence[Manifest]) -> dict[str, Values] | None:
         """By run; None where any pod could not be read."""
@@ -174,8 +184,21 @@ def _created(pod: Manifest) -> datetime:
     return found
 
 
-def _since(now: Values, before: Values) -> ServedCount:
-    counted = {name: total - before.get(name, 0.0) for name, total in now.items()}
+def _counted(now: Values, before: Values) -> Values:
+    return {name: total - before.get(name, 0.0) for name, total in now.items()}
+
+
+def _answered(counted: Values) -> ArmCount:
+    """As routers count: 422 is an error too, since the model failed on rows that its contract allows."""
+    bounds = {bound: f"{bound / 1000}" for bound in LATENCY_BOUNDS_MILLISECONDS}
+    return ArmCount(
+        requests=int(series.requests(counted)),
+        errors=int(series.errors(counted)),
+        slow={bound: int(series.slower(counted, seconds)) for bound, seconds in bounds.items()},
+    )
+
+
+def _served(counted: Values) -> ServedCount:
     return ServedCount(
         requests=int(series.requests(counted)),
         violations=int(series.violations(counted)),

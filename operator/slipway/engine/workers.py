@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import RESOURCES, Kube
+from slipway.engine.kube import OPTIONAL, RESOURCES, Kube
 from slipway.engine.metrics import Metrics
 from slipway.engine.outcome import Outcome
 from slipway.engine.queue import WorkQueue
@@ -18,6 +18,8 @@ from slipway.engine.store import Key, Store
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 600.0
+#: Between two looks for kinds that the cluster did not know.
+KINDS_SECONDS = 60.0
 
 
 async def work(
@@ -62,12 +64,33 @@ async def fill(kube: Kube, store: Store, namespaces: tuple[str, ...]) -> set[Key
         ApiError: if a list cannot be had, for instance because the CRD is not installed.
     """
     changed: set[Key] = set()
+    unknown: set[str] = set()
     for kind in RESOURCES:
-        lists = [await kube.list(kind, namespace) for namespace in namespaces or (None,)]
+        try:
+            lists = [await kube.list(kind, namespace) for namespace in namespaces or (None,)]
+        except ApiError as error:
+            if error.code != 404 or kind not in OPTIONAL:
+                raise
+            unknown.add(kind)
+            continue
         # What appeared after its namespace was listed is newer than the oldest list.
         version = min(version for _, version in lists)
         changed |= store.replace(kind, [item for items, _ in lists for item in items], version)
+    store.unknown = frozenset(unknown)
     return changed
+
+
+async def await_kinds(kube: Kube, unknown: frozenset[str], namespaces: tuple[str, ...]) -> None:
+    """Return once the cluster knows one of the kinds that it did not know; never where there is none."""
+    while True:
+        await asyncio.sleep(KINDS_SECONDS)
+        for kind in unknown:
+            try:
+                await kube.list(kind, namespaces[0] if namespaces else None)
+            except ApiError:
+                continue
+            log.info("the cluster knows another kind now", extra={"kind": kind})
+            return
 
 
 async def sweep(kube: Kube, store: Store, queue: WorkQueue[Key], namespaces: tuple[str, ...]) -> None:

@@ -43,10 +43,23 @@ async def read_pod(address: str, session: aiohttp.ClientSession | None = None) -
     if session is None:
         async with aiohttp.ClientSession() as own:
             return await read_pod(address, own)
+    text = await read_text(address, session)
+    try:
+        return add_up(_samples(text))
+    except ValueError as error:
+        raise PodError(f"pod {address} answers as no model server does: {error!r}") from error
+
+
+async def read_text(address: str, session: aiohttp.ClientSession) -> str:
+    """What a pod answers, in the Prometheus text format.
+
+    Raises:
+        PodError: if it cannot be reached, or answers with an error or too much.
+    """
     text, _ = await _ask(session, "GET", address, METRICS_PATH, MOST_BYTES)
     try:
-        return add_up(_samples(text.decode()))
-    except ValueError as error:
+        return text.decode()
+    except UnicodeDecodeError as error:
         raise PodError(f"pod {address} answers as no model server does: {error!r}") from error
 
 

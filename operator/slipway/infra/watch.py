@@ -34,7 +34,7 @@ async def watch(
     """Watch until SIGTERM, SIGINT or ``stop``.
 
     Args:
-        store: takes in what is seen.
+        store: takes in what is seen, and says which kinds the cluster does not know.
         changed: told of each ModelDeployment that something happened to.
         namespaces: exact names; empty for all.
         stop: set to end it from outside.
@@ -42,7 +42,8 @@ async def watch(
     """
     registry = kopf.OperatorRegistry()
     for kind in RESOURCES:
-        _watch_kind(registry, kind, store, changed)
+        if kind not in store.unknown:
+            _watch_kind(registry, kind, store, changed)
     kopf.on.login(registry=registry)(_login)
     await kopf.operator(
         registry=registry,

@@ -24,7 +24,7 @@ from slipway.core.monitoring.performance import (
     measure,
     quantile,
 )
-from slipway.core.monitoring.quality import Ages, QualityLimits, judge_quality
+from slipway.core.monitoring.quality import Ages, QualityLimits, judge_quality, median_age
 from slipway.core.monitoring.series import Values
 from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, percent
 from slipway.core.names import REVISION_LABEL
@@ -98,10 +98,12 @@ def report_of(
     drift, features = judge_drift(windows, references, DriftLimits())
     card = None if isinstance(spec, Fault) else spec.card
     age, most = _model_days(arm, now), card.maxAgeDays if card is not None else None
+    limits = QualityLimits(model_age_days=most, data_age_seconds=series.data_age_limit(gauges))
+    ages = Ages(median_age(series.data_ages(counts), limits.minimum_rows), age)
     quality, ratios = judge_quality(
         series.feature_quality(counts, gauges),
-        Ages(model_days=age),
-        QualityLimits(model_age_days=most),
+        ages,
+        limits,
     )
     labels = series.feedback(counts)
     confidences, held_out = series.confidences(counts), series.held_out_accuracy(gauges)
@@ -112,7 +114,7 @@ def report_of(
         name=resource.owner.name,
         made_at=_time(now),
         window=_window(own),
-        facts=dict(_facts(resource, arm, own, counts, now)),
+        facts=dict(_facts(resource, arm, own, counts, limits, now)),
         card=dict(_card(card)),
         verdicts=said or ((drift, quality) if references else ()),
         judged="by the operator" if said else "here, of the counts below, with the usual limits",
@@ -175,7 +177,12 @@ def _window(pods: Sequence[Counted]) -> str:
 
 
 def _facts(
-    resource: Resource, arm: RevisionStatus, pods: Sequence[Counted], counts: Values, now: datetime
+    resource: Resource,
+    arm: RevisionStatus,
+    pods: Sequence[Counted],
+    counts: Values,
+    limits: QualityLimits,
+    now: datetime,
 ) -> Iterator[tuple[str, str]]:
     status = resource.status
     if status.model is not None and status.model.digest == arm.digest:
@@ -199,10 +206,29 @@ def _facts(
             codes[code] = codes.get(code, 0.0) + value
     yield "Requests", ", ".join(f"{number(codes[code])} answered {code}" for code in sorted(codes)) or "none"
     yield "Rows", number(sum(value for (metric, _), value in counts.items() if metric == Metric.ROWS))
+    yield from _data_age(counts, limits.data_age_seconds)
     kinds = {str(kind) for kind in Condition}
     for one in status.conditions:
         if one.type not in kinds:
             yield one.type, f"{one.status}, {one.reason}: {one.message}"
+
+
+def _data_age(counts: Values, limit: float | None) -> Iterator[tuple[str, str]]:
+    ages = series.data_ages(counts)
+    rows = ages.get(math.inf, 0.0)
+    median = median_age(ages, 1)
+    if median is not None and limit in ages:
+        share = percent(1.0 - ages[limit] / rows)
+        allowed = f"{share} older than the {number(limit / 60.0)} min that are allowed"
+        yield "Age of the data", f"half of {number(rows)} rows below {number(median / 60.0)} min; {allowed}"
+    without = {
+        dict(labels)["reason"]: value
+        for (metric, labels), value in counts.items()
+        if metric == Metric.DATA_AGE_UNKNOWN and value
+    }
+    if without:
+        parts = ", ".join(f"{number(count)} {reason}" for reason, count in sorted(without.items()))
+        yield "Rows without an age", parts
 
 
 def _allowed(resource: Resource) -> str:

@@ -1,6 +1,6 @@
 """MLflow's scoring protocol: ``POST /invocations``.
 
-A table (``dataframe_split``, ``dataframe_records``) is answered with a list of records, tensors
+A table (``dataframe_split``, ``dataframe_records``, or CSV) is answered with a list of records, tensors
 (``instances``, ``inputs``) with an object of the outputs: as MLflow itself serves an ONNX model. In a table
 ``null`` is a missing number, NaN, as pandas has it. The columns of a table are the model's inputs by name or,
 where it has one input, the columns of that in their order.
@@ -13,16 +13,20 @@ from typing import Any
 
 import orjson
 
+from slipway_server.adapters.cells import CSV, read_csv
 from slipway_server.adapters.nested import (
     columns_of,
     document_of,
     each_row,
     plain,
+    refuse_binary,
     request_of,
     rows_of,
     tensor_of,
 )
 from slipway_server.errors import listing, schema_error, show
+from slipway_server.http.head import JSON
+from slipway_server.protocol.decode import decode_shape, from_json
 from slipway_server.protocol.tensors import Array, InferRequest, Tensor, TensorSpec
 from slipway_server.runtime.model import Model
 
@@ -34,11 +38,16 @@ _CODES |= {503: "TEMPORARILY_UNAVAILABLE"}
 class InvocationsCodec:
     """One request's way in and out."""
 
-    def __init__(self) -> None:
-        self._as_table = False
+    def __init__(self, media_type: str = JSON) -> None:
+        self._is_csv = media_type == CSV
+        self._as_table = self._is_csv
 
     def decode(self, body: bytes, header_length: int | None, model: Model) -> InferRequest:
         """Raises :class:`RequestError` (400)."""
+        if self._is_csv:
+            refuse_binary(header_length)
+            columns, rows = read_csv(body, lambda columns: _matched(columns, model.inputs))
+            return request_of(_table(columns, rows, model.inputs), model)
         document = document_of(body, header_length, "one of " + listing(_KINDS))
         kinds = [kind for kind in _KINDS if kind in document]
         if len(kinds) != 1:
@@ -88,8 +97,8 @@ def _split(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
         columns
     ):
         raise schema_error(f"{what}: 'columns' must be names, each of them once")
-    if type(data) is not list or not data:
-        raise schema_error(f"{what}: 'data' must be a list with at least one row, not {show(data)}")
+    if type(data) is not list:
+        raise schema_error(f"{what}: 'data' must be a list of rows, not {show(data)}")
     for position, row in enumerate(data):
         if type(row) is not list or len(row) != len(columns):
             raise schema_error(
@@ -101,7 +110,10 @@ def _split(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
 
 def _records(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
     if type(value) is not list or not value or not isinstance(value[0], dict):
-        raise schema_error(f"{what} must be a list with at least one object, not {show(value)}")
+        raise schema_error(
+            f"{what} must be a list with at least one object, not {show(value)}; "
+            "only 'dataframe_split' has columns without rows"
+        )
     columns = list(value[0])
     for position, row in enumerate(value):
         if not isinstance(row, dict) or row.keys() != value[0].keys():
@@ -111,16 +123,34 @@ def _records(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
     return columns, [[row[name] for name in columns] for row in value]
 
 
-def _table(columns: list[str], rows: list[list[Any]], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
-    if len(specs) == 1 and not set(specs) <= set(columns):
-        (name, spec), *_ = specs.items()
+def _are_one(columns: Sequence[str], specs: Mapping[str, TensorSpec]) -> bool:
+    """Whether the columns are those of the model's only input, in their order."""
+    return len(specs) == 1 and not set(specs) <= set(columns)
+
+
+def _matched(columns: Sequence[str], specs: Mapping[str, TensorSpec]) -> list[TensorSpec | None]:
+    """For each column the input that it belongs to; raises :class:`RequestError` (400)."""
+    if _are_one(columns, specs):
+        spec = next(iter(specs.values()))
         width = None if spec.shape is None or len(spec.shape) != 2 else spec.shape[1]
         if width not in (None, -1, len(columns)):
-            raise schema_error(f"there are {len(columns)} columns; input {show(name)} has {width}")
-        return {name: tensor_of(rows, spec, f"input {show(name)}", gaps=True)}
+            raise schema_error(f"there are {len(columns)} columns; input {show(spec.name)} has {width}")
+        return [spec] * len(columns)
     missing = [name for name in specs if name not in columns]
     if missing:
         raise schema_error(f"missing column {listing(missing)}; the model needs {listing(list(specs))}")
+    return [specs.get(name) for name in columns]
+
+
+def _table(columns: list[str], rows: list[list[Any]], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    matched = _matched(columns, specs)
+    if _are_one(columns, specs):
+        spec = next(iter(specs.values()))
+        where = f"input {show(spec.name)}"
+        if not rows and matched and spec.shape is not None and len(spec.shape) == 2:
+            shape = decode_shape([0, len(columns)], spec, where)
+            return {spec.name: from_json([], spec.datatype, shape, where)}
+        return {spec.name: tensor_of(rows, spec, where, gaps=True)}
     places = {name: columns.index(name) for name in specs}
     return {
         name: tensor_of([row[places[name]] for row in rows], spec, f"column {show(name)}", gaps=True)

@@ -22,9 +22,14 @@ _MAX_RANK = 32
 
 def document_of(body: bytes, header_length: int | None, members: str) -> dict[str, Any]:
     """The JSON object in a body; ``members`` are what it should hold. Raises :class:`RequestError`."""
+    refuse_binary(header_length)
+    return parse(body, members)
+
+
+def refuse_binary(header_length: int | None) -> None:
+    """Raises :class:`RequestError` (400) where binary tensors follow a JSON part."""
     if header_length is not None:
         raise schema_error(f"binary tensors go to /v2/models/<name>/infer: leave {HEADER_LENGTH} out here")
-    return parse(body, members)
 
 
 def request_of(arrays: Mapping[str, Array], model: Model) -> InferRequest:
@@ -36,14 +41,22 @@ def request_of(arrays: Mapping[str, Array], model: Model) -> InferRequest:
 def tensor_of(value: object, spec: TensorSpec, where: str, gaps: bool = False) -> Array:
     """The tensor in nested lists; a last dimension of 1 may be left out. Raises :class:`RequestError`.
 
-    With ``gaps``, ``null`` stands for a number that is missing, NaN.
+    With ``gaps``, ``null`` stands for a number that is missing, NaN. What an empty list does not tell of the
+    shape is as the model declares it.
     """
     flat, shape = _flatten(value, where)
     missing = [i for i, each in enumerate(flat) if each is None] if gaps and spec.datatype.is_float else []
     for position in missing:
         flat[position] = 0
     wanted = spec.shape
-    if wanted is not None and len(shape) == len(wanted) - 1 and wanted[-1] == 1:
+    if not flat and wanted is not None and len(shape) < len(wanted):
+        if -1 in wanted[len(shape) :]:
+            raise schema_error(
+                f"{where}: an empty list does not tell its shape; the model takes {list(wanted)}: "
+                "send it to /v2/models/<name>/infer, with its shape"
+            )
+        shape = [*shape, *wanted[len(shape) :]]
+    elif wanted is not None and len(shape) == len(wanted) - 1 and wanted[-1] == 1:
         shape = [*shape, 1]
     if spec.datatype is Datatype.BYTES:
         flat = [_text(each, where) for each in flat]
@@ -69,8 +82,10 @@ def columns_of(value: object, specs: Mapping[str, TensorSpec], what: str) -> dic
 
 def rows_of(value: object, specs: Mapping[str, TensorSpec], what: str) -> dict[str, Array]:
     """Tensors from a list with one item for each row: an object of all inputs or, of one input, its value."""
-    if type(value) is not list or not value:
-        raise schema_error(f"{what} must be a list with at least one item, not {show(value)}")
+    if type(value) is not list:
+        raise schema_error(f"{what} must be a list, not {show(value)}")
+    if not value:
+        return {name: tensor_of([], spec, f"input {show(name)}") for name, spec in specs.items()}
     if not isinstance(value[0], dict) or set(value[0]) == {"b64"}:
         if len(specs) != 1:
             raise schema_error(

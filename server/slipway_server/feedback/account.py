@@ -16,7 +16,7 @@ from slipway.names import Metric
 from slipway_server.feedback.groups import OTHER, Groups
 from slipway_server.feedback.outcomes import text_of
 from slipway_server.feedback.tokens import Said
-from slipway_server.metrics.ledger import Page
+from slipway_server.metrics.ledger import Page, bound_name
 from slipway_server.settings import SensitiveAttribute
 
 #: Upper bounds in seconds: from a minute to a year.
@@ -151,7 +151,7 @@ class Account:
     def _histogram(self, metric: str, version: str, bounds: Sequence[float]) -> None:
         self._histograms.add((metric, version))
         for bound in (*bounds, math.inf):
-            self._slot(f"{metric}_bucket", version, le=_bound(bound))
+            self._slot(f"{metric}_bucket", version, le=bound_name(bound))
         self._slot(f"{metric}_sum", version)
 
     def _observe(self, metric: str, version: str, bounds: Sequence[float], value: float) -> None:
@@ -160,7 +160,7 @@ class Account:
         position = bisect_left(bounds, value)
         bound = bounds[position] if position < len(bounds) else math.inf
         # Not cumulative here: whoever reads adds them up.
-        self._add(f"{metric}_bucket", version, {"le": _bound(bound)})
+        self._add(f"{metric}_bucket", version, {"le": bound_name(bound)})
         self._add(f"{metric}_sum", version, {}, value)
 
 
@@ -170,7 +170,3 @@ def _pair(outcome: str, label: str, correct: bool) -> dict[str, str]:
 
 def _favor(favorable: bool) -> str:
     return "favorable" if favorable else "unfavorable"
-
-
-def _bound(bound: float) -> str:
-    return "+Inf" if math.isinf(bound) else str(float(bound))

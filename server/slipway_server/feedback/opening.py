@@ -1,4 +1,4 @@
-"""What a model needs to be watched by group and to take labels back, put together."""
+"""What a model needs to be watched by group and by age of its data and to take labels back, put together."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from slipway_server.feedback.seen import Seen
 from slipway_server.feedback.tokens import Tokens
 from slipway_server.feedback.witness import Witness
 from slipway_server.metrics.ledger import Page
+from slipway_server.monitoring.ages import AgeCounter, FreshnessError
 from slipway_server.monitoring.reference import Reference
 from slipway_server.runtime.model import Model
 from slipway_server.settings import Settings
 
-__all__ = ["FeedbackKeyError", "open_feedback"]
+__all__ = ["FeedbackKeyError", "FreshnessError", "open_feedback"]
 
 
 def open_feedback(
     settings: Settings, model: Model, reference: Reference, page: Page, seen: Seen
 ) -> tuple[Witness, Desk | None]:
-    """Who counts groups and gives tokens, and who takes labels, if the configuration wants it.
+    """Who counts groups and ages and gives tokens, and who takes labels, if the configuration wants it.
 
-    Raises :class:`FeedbackKeyError` where tokens are wanted and there is no key for them.
+    Raises :class:`FeedbackKeyError` where tokens are wanted and there is no key for them, and
+    :class:`FreshnessError` where the model has no such input.
     """
     config = settings.serving
     attributes, days = config.sensitiveAttributes, config.feedbackMaxAgeDays
@@ -43,7 +45,10 @@ def open_feedback(
         account.offer_feedback(attributes, outcomes.tells_classes)
         desk = Desk(tokens, account, seen, days)
     groups = GroupReader(attributes) if attributes else None
-    return Witness(config.modelVersion, outcomes, account, groups, tokens), desk
+    ages = None
+    if config.freshness is not None:
+        ages = AgeCounter(config.freshness, model.inputs, page, config.modelName, config.modelVersion)
+    return Witness(config.modelVersion, outcomes, account, groups, tokens, ages), desk
 
 
 def _classes(reference: Reference) -> list[str]:

@@ -49,7 +49,9 @@ class OutcomeReader:
             answer = given.get(spec.name)
             if isinstance(answer, list) and len(answer) == rows:
                 return Outcomes([text_of(max(row, key=row.__getitem__)) for row in answer], True)
-            if answer is not None and spec.datatype.is_float and np.ndim(answer) == 2 and len(answer) == rows:
+            if answer is None or not spec.datatype.is_float or not np.size(answer):
+                continue
+            if np.ndim(answer) == 2 and len(answer) == rows:
                 return Outcomes([str(column) for column in np.argmax(answer, axis=1).tolist()], True)
         return None
 

@@ -1,4 +1,5 @@
-"""What is done with each answer: its groups are counted, and it gets a token for its label to come with."""
+"""What is done with each answer: its groups and the age of its data are counted, and it gets a token for its
+label to come with."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from slipway_server.feedback.account import Account
 from slipway_server.feedback.groups import GroupReader, Groups
 from slipway_server.feedback.outcomes import OutcomeReader
 from slipway_server.feedback.tokens import Tokens, content, stamp
+from slipway_server.monitoring.ages import AgeCounter
 from slipway_server.runtime.call import Call
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class Witness:
         account: Account,
         groups: GroupReader | None,
         tokens: Tokens | None,
+        ages: AgeCounter | None = None,
     ) -> None:
         """Without ``groups`` none are counted; without ``tokens`` none are given."""
         self._version = version
@@ -37,11 +40,19 @@ class Witness:
         self._account = account
         self.groups = groups
         self._tokens = tokens
+        self._ages = ages
         self._contents: dict[tuple[str, Groups], bytes] = {}
 
     def is_told_by(self, parameters: Mapping[str, Any]) -> bool:
         """Whether a request's parameters say something of its rows."""
+        if self._ages is not None and self._ages.parameter in parameters:
+            return True
         return self.groups is not None and not self.groups.parameters.isdisjoint(parameters)
+
+    def flush(self) -> None:
+        """Count what waits to be counted."""
+        if self._ages is not None:
+            self._ages.flush()
 
     def see(
         self, calls: Sequence[Call], inputs: Mapping[str, Any], names: Sequence[str], answers: Sequence[Any]
@@ -58,7 +69,14 @@ class Witness:
     def _see(
         self, calls: Sequence[Call], inputs: Mapping[str, Any], names: Sequence[str], answers: Sequence[Any]
     ) -> None:
-        found = self._outcomes.read(names, answers, sum(call.rows for call in calls))
+        rows = sum(call.rows for call in calls)
+        if not rows:
+            return
+        if self._ages is not None:
+            self._ages.add(calls, inputs)
+            if self.groups is None and self._tokens is None:
+                return
+        found = self._outcomes.read(names, answers, rows)
         if found is None:
             return
         now, start = stamp(time.time()), 0

@@ -59,6 +59,11 @@ class Head:
         return default if value is None else value.decode("latin-1")
 
     @property
+    def media_type(self) -> str:
+        """Of the body, without parameters."""
+        return self.text(b"content-type", JSON).partition(";")[0].strip().lower()
+
+    @property
     def has_body(self) -> bool:
         return self.chunked or bool(self.content_length)
 
@@ -107,17 +112,19 @@ class Head:
         """Whether it was read from the beginning of this text, which is no second half of a head."""
         return text.startswith(b"%b %b HTTP/1.1\r\n" % (self.method.encode(), self.target))
 
-    def check_infer(self, max_bytes: int) -> None:
+    def check_infer(self, max_bytes: int, also: str | None = None) -> None:
         """All checks of an inference request that need no body; sets what the body has to be.
 
+        ``also`` is a media type that is taken beside those of the Open Inference Protocol.
         Raises :class:`RequestError` with 400, 411, 413 or 415.
         """
-        media_type = self.text(b"content-type", JSON).partition(";")[0].strip().lower()
-        if media_type not in (JSON, BINARY):
+        media_type = self.media_type
+        if media_type not in (JSON, BINARY, also):
+            known = JSON if also is None else f"{JSON}, {also}"
             raise RequestError(
                 415,
                 Reason.MEDIA_TYPE,
-                f"the content type is {show(media_type)}; send {JSON}, or {BINARY} with {HEADER_LENGTH}",
+                f"the content type is {show(media_type)}; send {known}, or {BINARY} with {HEADER_LENGTH}",
             )
         encoding = self.text(b"content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip", "x-gzip"):

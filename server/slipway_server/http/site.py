@@ -42,6 +42,8 @@ class Inference:
     model: str
     version: str | None = None
     codec: RestCodec | None = None
+    #: Taken beside the media types of the Open Inference Protocol.
+    media_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

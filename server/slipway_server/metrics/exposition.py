@@ -54,6 +54,8 @@ _LATER = {
     names.Metric.FEEDBACK_LABELS: "Labels that were taken, by predicted class and true one.",
     names.Metric.FEEDBACK_ERROR: "How far predicted numbers were from the true ones.",
     names.Metric.FEEDBACK_DELAY: "Seconds from a prediction to its label.",
+    names.Metric.DATA_AGE: "Age of the data of rows when they were answered.",
+    names.Metric.DATA_AGE_UNKNOWN: "Rows whose data has no age, by why.",
 }
 
 
@@ -78,6 +80,7 @@ class _Inference(Collector):
         self._board = board
         self._names = (serving.modelName, serving.modelVersion)
         self._digest = serving.digest
+        self._freshness = serving.freshness
 
     def collect(self) -> Iterator[Metric]:
         total, label_values = self._board.total, self._names
@@ -115,6 +118,12 @@ class _Inference(Collector):
             "Seconds it took to verify, load and warm up the model.",
             max(self._board.all(LOAD_SECONDS)),
         )
+        if self._freshness is not None:
+            yield self._gauge(
+                names.Metric.DATA_AGE_LIMIT,
+                "How old data may be, by spec.monitoring.freshness.",
+                self._freshness.maxAgeSeconds,
+            )
         info = GaugeMetricFamily(
             names.Metric.MODEL_INFO,
             "1 once the model with this digest is loaded.",

@@ -7,6 +7,7 @@ process, and the one that replaces it goes on counting in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import orjson
@@ -58,6 +59,11 @@ class Page:
             return False
         self.values[slot] += amount
         return True
+
+
+def bound_name(bound: float) -> str:
+    """The label ``le`` of a bucket."""
+    return "+Inf" if math.isinf(bound) else str(float(bound))
 
 
 def read_name(name: bytes) -> tuple[str, dict[str, str]]:

@@ -29,6 +29,8 @@ _ROWS_AT_ONCE = 512
 #: A larger table is counted in pieces, which keeps what numpy makes of it in the processor's cache.
 _PIECE_ROWS = 4096
 
+_NOTHING = np.empty((0, 0))
+
 _Batch = tuple[Mapping[str, Any], Sequence[str], Sequence[Any], Sequence[int]]
 
 
@@ -71,6 +73,8 @@ class BinCounter:
     ) -> None:
         """Remember a batch: arrays by input, the model's raw answers for the outputs in ``names``, and the
         rows of each request."""
+        if not any(rows):
+            return
         self._pending.append((inputs, names, answers, rows))
         self._rows += sum(rows)
         if self._rows >= _ROWS_AT_ONCE:
@@ -113,10 +117,12 @@ class BinCounter:
         found = np.zeros(len(self._counts), np.int64)
         wholes: dict[str, Array] = {}
         for name in self._inputs:
-            whole = _joined([batch[0][name] for batch in batches])
-            wholes[name] = whole.reshape(len(whole), -1)
+            parts = [batch[0][name] for batch in batches if batch[0][name].size]
+            if parts:
+                whole = _joined(parts)
+                wholes[name] = whole.reshape(len(whole), -1)
         for name, table in self._tables:
-            whole = wholes[name]
+            whole = wholes.get(name, _NOTHING)
             for start in range(0, len(whole), _PIECE_ROWS):
                 table.count(whole[start : start + _PIECE_ROWS], found)
         if self._checker is not None and not self._reference.reject:
@@ -225,10 +231,12 @@ def _answers(name: str, batches: Sequence[_Batch]) -> tuple[list[Any], int]:
     """What was answered for an output, and how many rows did not ask for it."""
     answers, lost = [], 0
     for _, names, given, rows in batches:
-        if name in names:
-            answers.append(given[names.index(name)])
-        else:
+        if name not in names:
             lost += sum(rows)
+            continue
+        answer = given[names.index(name)]
+        if isinstance(answer, list) or answer.size:
+            answers.append(answer)
     return answers, lost
 
 

@@ -48,7 +48,9 @@ class Checker:
         """What is broken; nothing as a rule."""
         found: list[Broken] = []
         for name, table in self._tables:
-            array = np.asarray(inputs[name])
+            array = np.asarray(inputs.get(name, ()))
+            if not array.size:
+                continue
             rows = array.reshape(len(array), -1)
             if not table.is_clean(rows):
                 found += table.broken(rows)

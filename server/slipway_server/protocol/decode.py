@@ -2,7 +2,7 @@
 
 Follows the REST half of the Open Inference Protocol and its binary tensor data extension. Where the protocol
 leaves room: ``null`` stands for an absent optional member; unknown members and parameters are ignored; FP16
-may come as JSON numbers; a dimension of 0 is refused, because operators are free to crash on it.
+may come as JSON numbers; a dimension may be 0, and then its tensor has no data.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from slipway_server.protocol.tensors import Array, Datatype, InferRequest, Outpu
 T = TypeVar("T")
 
 _MAX_RANK = 32
+#: An empty tensor's other free dimensions, multiplied: they cost a client nothing, but maybe the model.
+_MAX_BESIDE_EMPTY = 4096
 _JSON_TYPES: dict[type, str] = {
     str: "a string",
     bool: "a boolean",
@@ -134,12 +136,13 @@ def decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...]
         found = "is missing" if given is None else f"is {show(given)}"
         raise schema_error(f"{where}: 'shape' {found}; send a list of whole numbers")
     for dimension in given:
-        if type(dimension) is not int or not 0 < dimension < 2**62:
-            raise schema_error(f"{where}: 'shape' must hold whole numbers from 1, not {show(dimension)}")
+        if type(dimension) is not int or not 0 <= dimension < 2**62:
+            raise schema_error(f"{where}: 'shape' must hold whole numbers from 0, not {show(dimension)}")
     shape = tuple(given)
     if spec.shape is None:
         if len(shape) > _MAX_RANK:
             raise schema_error(f"{where}: has {len(shape)} dimensions; at most {_MAX_RANK} are taken")
+        _check_empty(shape, shape, where)
         return shape
     fits = len(shape) == len(spec.shape) and all(
         want in (-1, have) for want, have in zip(spec.shape, shape, strict=True)
@@ -149,7 +152,16 @@ def decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...]
         raise schema_error(
             f"{where}: has shape {given[:_MAX_RANK]}, the model takes {list(spec.shape)}{wild}"
         )
+    _check_empty(shape, [have for want, have in zip(spec.shape, shape, strict=True) if want == -1], where)
     return shape
+
+
+def _check_empty(shape: tuple[int, ...], free: Sequence[int], where: str) -> None:
+    if 0 in shape and prod(size for size in free if size) > _MAX_BESIDE_EMPTY:
+        raise schema_error(
+            f"{where}: is empty, and its other free dimensions are {prod(size for size in free if size)} "
+            f"together; at most {_MAX_BESIDE_EMPTY} are taken"[:500]
+        )
 
 
 def from_json(data: object, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
@@ -246,7 +258,7 @@ def from_bytes(
     need = count * datatype.dtype.itemsize
     if len(data) != need:
         raise schema_error(f"{where}: {said} {len(data)}; {datatype} of shape {list(shape)} has {need} bytes")
-    if datatype is Datatype.BOOL and np.frombuffer(data, np.uint8).max() > 1:
+    if datatype is Datatype.BOOL and count and np.frombuffer(data, np.uint8).max() > 1:
         raise schema_error(f"{where}: a BOOL is one byte, 0 or 1")
     # onnxruntime reads the memory in place, so it has to be aligned, which a slice of a body may not be.
     array = np.frombuffer(data, dtype=datatype.dtype).reshape(shape)

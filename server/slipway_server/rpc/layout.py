@@ -62,7 +62,8 @@ def layout_of(body: bytes, blobs: Sequence[bytes], request: InferRequest) -> Lay
     """The layout of a raw request that was read in full; ``None`` where its numbers need a look each time."""
     if not blobs or request.timeout_microseconds is not None:
         return None
-    if any(array.dtype.hasobject or array.dtype == np.bool_ for array in request.inputs.values()):
+    arrays = request.inputs.values()
+    if any(array.dtype.hasobject or array.dtype == np.bool_ or not array.size for array in arrays):
         return None
     prefixes = [field_head(_RAW_INPUT, len(blob)) for blob in blobs]
     position = len(body) - sum(map(len, prefixes)) - sum(map(len, blobs))

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from slipway.digest import DigestError, digest_of
 from slipway.names import PROFILE_FILE, ModelFault
 from slipway.recorded import first_difference
+from slipway_server.runtime.empties import Trial
 from slipway_server.runtime.model import Model, ModelInputError, Run, UnsupportedTensorError, plain
 from slipway_server.runtime.onnx_bytes import Shape, look_at
 from slipway_server.runtime.profile import Profile, measure
@@ -69,7 +70,10 @@ def load_profiled(
     """As :func:`load`, and how the model is best run."""
     model = load(directory, config, example)
     most = config.maxBatchRows if config.batching == "Auto" else 1
-    return model, measure(model, find_model(directory), most)
+    trial = Trial(model)
+    profile = measure(model, find_model(directory), most)
+    model.empties = trial.result()
+    return model, profile
 
 
 def check_example(model: Model, example: Mapping[str, Any], name: str) -> None:

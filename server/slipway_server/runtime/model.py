@@ -19,6 +19,7 @@ import onnxruntime as ort
 import orjson
 
 from slipway_server.protocol.tensors import Array, Datatype, Tensor, TensorSpec
+from slipway_server.runtime.empties import Empties
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +94,17 @@ class Model:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         self._session = ort.InferenceSession(str(path), options, providers=_providers())
         self._run = _direct_run(self._session)
-        self.inputs = {node.name: _spec(node, "input") for node in self._session.get_inputs()}
+        inputs = self._session.get_inputs()
+        self.inputs = {node.name: _spec(node, "input") for node in inputs}
+        #: The dimensions of each input as the model has them: a size, a name, or neither.
+        self.symbols: dict[str, list[int | str | None]] = {node.name: node.shape for node in inputs}
+        self.is_on_cpu = self._session.get_providers() == ["CPUExecutionProvider"]
+        #: What may be empty: nothing until it was tried.
+        self.empties = Empties(self.inputs)
         outputs = self._session.get_outputs()
         self._zip_maps = frozenset(node.name for node in outputs if node.type in _ZIP_MAPS)
+        #: Of each ZipMap, once it was seen.
+        self._labels: dict[str, list[Any]] = {}
         self.outputs = {node.name: _spec(node, "output") for node in outputs}
         self.output_names = tuple(self.outputs)
 
@@ -118,7 +127,7 @@ class Model:
         """
         began = time.perf_counter()
         try:
-            tensors = self.run(self.zeros(), self.output_names, Run())
+            tensors = self.run_all(self.zeros())
         except ModelInputError as error:
             log.info(
                 "the model does not take zeros, so it was not warmed up", extra={"error": str(error)[:300]}
@@ -155,6 +164,10 @@ class Model:
                 raise MemoryError(str(error)) from error
             raise ModelInputError(str(error)) from error
 
+    def run_all(self, inputs: Mapping[str, Array]) -> list[Tensor]:
+        """As :meth:`run`, for all outputs."""
+        return self.run(inputs, self.output_names, Run())
+
     def is_plain(self, name: str) -> bool:
         """Whether an output's answer is an array of numbers, with nothing to say about it in parameters."""
         return name not in self._zip_maps and self.outputs[name].datatype is not Datatype.BYTES
@@ -163,7 +176,9 @@ class Model:
         """One answer of :meth:`run_raw` as the protocol's tensor."""
         spec = self.outputs[name]
         if name in self._zip_maps:
-            labels = list(answer[0]) if answer else []
+            if answer:
+                self._labels[name] = list(answer[0])
+            labels = self._labels.get(name, [])
             table = np.array([[row[label] for label in labels] for row in answer], dtype=np.float32)
             parameters = {"labels": orjson.dumps(labels).decode()}
             return Tensor(name, spec.datatype, table.reshape(len(answer), len(labels)), parameters)

@@ -131,7 +131,7 @@ class Served:
         call.inputs = arrays
         if request.timeout_microseconds is not None:
             self._hurry(call, request.timeout_microseconds / 1e6)
-        if self.profile.batches and all(len(a) == request.rows for a in arrays):
+        if self.profile.batches and all(a.size and len(a) == request.rows for a in arrays):
             call.outputs = self._book.of(request.outputs)
             told = self.witness is not None and self.witness.is_told_by(request.parameters)
             if call.codec is None and not told:
@@ -214,8 +214,11 @@ class Served:
         try:
             if request is None:
                 raise RuntimeError("a call that was not read")
-            if sum(array.nbytes for array in request.inputs.values()) >= _SHRINK_BYTES:
+            sizes = [array.nbytes for array in request.inputs.values()]
+            if sum(sizes) >= _SHRINK_BYTES:
                 run.shrink_after()
+            if 0 in sizes:
+                self.model.empties.check(request.inputs)
             refused = self.monitor.refuse(request.inputs) if self.monitor is not None else None
             if refused is not None:
                 raise refused

@@ -66,7 +66,10 @@ LARGEST = ModelDeploymentSpec.model_validate(
             ],
             "onViolation": "Report",
         },
-        "monitoring": {"performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}}},
+        "monitoring": {
+            "performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}},
+            "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+        },
         "fairness": {
             "sensitiveAttributes": [
                 {"name": "sex", "parameter": "sex", "groups": ["female", "male"]},
@@ -267,6 +270,7 @@ def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
             contract.SensitiveAttribute(name="region", groups=("north",), header="X-Region"),
         ),
         favorableOutcomes=("1",),
+        freshness=contract.Freshness(source="Tensor", name="x", column=1, maxAgeSeconds=3600),
     )
     task = contract.FetchTask.model_validate_json(_env(fetch)[contract.MODEL_TASK_ENV])
     assert (task.uri, task.digest) == ("pvc://models/fraud/model.onnx", digest(7))

@@ -11,11 +11,12 @@ import pytest
 from slipway.api.rollout import Analysis, Gate, LookStatus
 from slipway.core.gates import judge
 from slipway.core.observed import Kind, is_ready, revision_of_object
+from slipway.core.router.build import routes_map, told
 from slipway.core.router.config import admit
 from slipway.core.router.routes import Arm, Route
 from tests.unit.engine.test_rollouts import spec
 from tests.unit.fake import Request
-from tests.unit.world import Killed, World
+from tests.unit.world import NAME, NAMESPACE, Killed, World
 
 TESTS = Path(__file__).parents[2]
 
@@ -264,11 +265,73 @@ def test_a_route_that_cannot_be_rendered_costs_its_neighbours_nothing() -> None:
     assert list(refused) == ["bad"]
 
 
+async def test_a_backend_that_somebody_else_put_into_the_route_stays_there(world: World) -> None:
+    """argoproj-labs/rollouts-plugin-trafficrouter-gatewayapi#203: unmanaged backends were taken out."""
+    world.create(by_gateway(1))
+    await world.run(60)
+    theirs = {"group": "", "kind": "Service", "name": "theirs", "port": 80, "weight": 7}
+    rule = {"matches": [{"path": {"type": "PathPrefix", "value": "/theirs"}}], "backendRefs": [theirs]}
+
+    def add(route: dict[str, Any]) -> None:
+        route["spec"]["rules"][1]["backendRefs"].append(theirs)
+        route["spec"]["rules"].append(rule)
+
+    world.kube.edit(("HTTPRoute", NAMESPACE, NAME), add)
+    world.create(by_gateway(2))
+    await world.run(60)
+    found = world.kube.find("HTTPRoute", NAMESPACE, NAME)["spec"]["rules"]
+    assert [ref.get("weight") for ref in found[1]["backendRefs"]] == [50, 50, 7]
+    assert found[1]["backendRefs"][2] == theirs
+    assert found[2] == rule
+    world.annotate("slipway.dev/abort", world.status()["rollout"]["id"])
+    await world.run(120)
+    found = world.kube.find("HTTPRoute", NAMESPACE, NAME)["spec"]["rules"]
+    assert [ref.get("weight") for ref in found[1]["backendRefs"]] == [100, 7]
+    assert found[2] == rule
+
+
+def by_gateway(version: int) -> dict[str, Any]:
+    gateway = {"provider": "GatewayAPI", "gatewayAPI": {"parentRefs": [{"name": "public"}]}}
+    return {
+        **three(version, steps=[{"setWeight": 50}, {"pause": {"untilApproved": True}}]),
+        "traffic": gateway,
+    }
+
+
+async def test_what_others_put_beside_a_route_outlives_a_rollout(world: World) -> None:
+    """argoproj-labs/rollouts-plugin-trafficrouter-gatewayapi#203: backends of others were stripped."""
+    world.create(spec(1), name="neighbour")
+    await world.run(60)
+
+    def add(live: dict[str, Any]) -> None:
+        live["metadata"].setdefault("annotations", {})["example.com/owner"] = "risk"
+        live["spec"]["ports"].append({"name": "debug", "port": 9999, "targetPort": 9999})
+
+    world.kube.edit(("Service", NAMESPACE, NAME), add, "a-person")
+    before = routes(world)["neighbour"]
+    world.create({**three(2), "traffic": {"router": "Dedicated"}})
+    seen = []
+    world.kube.listeners.append(lambda _, __: seen.append(routes(world).get("neighbour")))
+    await world.run(1200)
+    assert world.status()["stable"]["version"] == "2"
+    assert set(seen) == {before}
+    service = world.kube.find(Kind.SERVICE, NAMESPACE, NAME)
+    assert service["metadata"]["annotations"]["example.com/owner"] == "risk"
+    assert {"name": "debug", "port": 9999, "targetPort": 9999} in service["spec"]["ports"]
+
+
+def routes(world: World) -> dict[str, Route]:
+    """What the shared routers are told, by name of the ModelDeployment."""
+    config_map = world.kube.find(Kind.CONFIG_MAP, NAMESPACE, routes_map())
+    return {route.name: route for route in told(config_map)}
+
+
 def test_every_pain_of_which_we_know_is_named_by_a_test() -> None:
     """Those that only a real router or a real gateway can show are tested there."""
     text = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
     argo = (3372, 4390, 4841, 4973, 4461, 1466, 1411, 3120, 2866)
     known = {"argoproj/argo-rollouts": argo, "fluxcd/flagger": (1035, 1011, 1600, 1647, 1810)}
     known |= {"kserve/kserve": (5335, 3085, 2978), "spinnaker/kayenta": (780,), "envoyproxy/gateway": (7483,)}
+    known["argoproj-labs/rollouts-plugin-trafficrouter-gatewayapi"] = (203,)
     pains = [f"{project}#{number}" for project, numbers in known.items() for number in numbers]
     assert [pain for pain in pains if pain not in text] == []

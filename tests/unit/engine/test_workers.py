@@ -126,7 +126,7 @@ async def test_the_first_listing_fills_the_store_with_every_kind() -> None:
     store = Store()
     changed = await fill(world.kube, store, ())
     assert changed == {KEY}
-    for kind in set(RESOURCES) - {Kind.CONFIG_MAP}:
+    for kind in set(RESOURCES) - {Kind.CONFIG_MAP, Kind.HTTP_ROUTE}:
         assert store.count(kind) == len(world.kube.all(kind)) > 0
     assert await fill(world.kube, store, ()) == set()
 
@@ -173,7 +173,7 @@ async def test_the_sweep_looks_at_everything_and_survives_an_api_server_that_is_
 
     kube.before = fail
     task = asyncio.create_task(sweep(kube, store, bench.queue, ()))
-    everything = {KEY, Key(NAMESPACE, "")}
+    everything = {KEY, Key(NAMESPACE, "", routers=True)}
     taken = [await asyncio.wait_for(bench.queue.take(), 5) for _ in everything]
     assert set(taken) == everything
     assert "sweep failed" in caplog.text

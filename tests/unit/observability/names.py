@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
 
+from slipway.engine.judging import Judge
+from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.store import Store
-from slipway.names import Metric, OperatorMetric
+from slipway.names import Metric
 from slipway.observability.rule import Record
 from slipway.observability.rules import groups
 
@@ -26,17 +29,8 @@ def metrics_in(expression: str) -> set[str]:
     return {name for name in names if name.lower() not in _WORDS | _OPERATORS}
 
 
-#: What the operator tells of a spec's ``monitoring`` and ``fairness``; rules fall back to defaults without.
-TOLD = frozenset(
-    {
-        OperatorMetric.LIMIT,
-        OperatorMetric.DRIFT_CRITICAL,
-        OperatorMetric.DRIFT_COMPARED_WITH,
-        OperatorMetric.FAIRNESS_REFERENCE,
-        OperatorMetric.LATENCY_BOUND,
-        OperatorMetric.VERDICT,
-    }
-)
+async def _no_pod(_: str) -> None:
+    """There is none to be read."""
 
 
 def operator_metrics() -> set[str]:
@@ -44,7 +38,13 @@ def operator_metrics() -> set[str]:
     registry, store = CollectorRegistry(), Store()
     Metrics(registry)
     found: set[str] = set()
-    collectors = (registry, ModelDeploymentCollector(store), RolloutCollector(store))
+    judge = Judge(store, _no_pod, lambda _: None, lambda: datetime.now(UTC))
+    collectors = (
+        registry,
+        ModelDeploymentCollector(store),
+        RolloutCollector(store),
+        MonitoringCollector(store, judge),
+    )
     for family in (family for collector in collectors for family in collector.collect()):
         # A counter whose labels are not known beforehand has no series yet.
         found |= {sample.name for sample in family.samples}
@@ -56,4 +56,4 @@ def known_metrics() -> set[str]:
     """What the code exports or the rules record; a histogram's series by their suffixes."""
     recorded = {rule.record for rules in groups().values() for rule in rules if isinstance(rule, Record)}
     suffixed = {f"{name}_{suffix}" for name in Metric for suffix in ("bucket", "sum", "count")}
-    return operator_metrics() | recorded | {str(name) for name in [*Metric, *TOLD]} | suffixed
+    return operator_metrics() | recorded | {str(name) for name in Metric} | suffixed

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from slipway.api.generated import ROOT
+from slipway.core.monitoring.quality import median_age
 from slipway.names import Metric, OperatorMetric
 from slipway.observability import rules
 from slipway.observability.rule import Alert, Record
-from tests.unit.observability.names import TOLD, known_metrics, metrics_in, operator_metrics
+from tests.unit.observability.names import known_metrics, metrics_in, operator_metrics
 from tests.unit.observability.promtool import Check, promtool
 
 MODEL = {"namespace": "risk", "model": "fraud", "model_version": "7"}
@@ -33,7 +35,7 @@ def test_every_metric_in_a_rule_exists_in_the_code() -> None:
 
 
 def test_the_operator_exports_what_it_is_said_to() -> None:
-    assert {str(name) for name in OperatorMetric if name not in TOLD} <= operator_metrics()
+    assert {str(name) for name in OperatorMetric} <= operator_metrics()
 
 
 def test_names_are_found_where_metrics_stand_and_nowhere_else() -> None:
@@ -184,6 +186,29 @@ def test_a_model_alerts_once_it_is_older_than_its_card_allows(tmp_path: Path) ->
     check.expect(firing("SlipwayModelStale", model="fraud", severity="warning"), 1, 75)
     check.expect_nothing(firing("SlipwayModelStale", model="churn"), 140)
     check.expect_nothing(firing("SlipwayModelStale", model="unbound"), 140)
+    assert check.run(tmp_path) == ""
+
+
+def test_data_alerts_once_half_of_an_hour_of_it_is_older_than_allowed(tmp_path: Path) -> None:
+    check = Check(("limits", "freshness"))
+    steps = 40
+    for name, stale, limit in (("fraud", 55, 900.0), ("churn", 45, 900.0), ("rare", 1, 60.0)):
+        rows = 100 if name != "rare" else 1
+        of = {**MODEL, "model": name, "pod": "a"}
+        for le, count in (("60.0", 0), ("900.0", rows - stale), ("3600.0", rows), ("+Inf", rows)):
+            rising_ = [float(count * step) for step in range(steps)]
+            check.add(f"{Metric.DATA_AGE}_bucket", {**of, "le": le}, rising_)
+        check.add(f"{Metric.DATA_AGE}_count", of, [float(rows * step) for step in range(steps)])
+        check.add(Metric.DATA_AGE_LIMIT, of, [limit] * steps)
+        check.add(Metric.REQUESTS, {**of, "code": "200"}, [1.0 * step for step in range(steps)])
+    buckets = {60.0: 0.0, 900.0: 45.0, 3600.0: 100.0, math.inf: 100.0}
+    median = median_age(buckets, 100)
+    assert median is not None
+    check.expect('slipway:data_age_median:1h{model="fraud"}', median, 190)
+    check.expect(firing("SlipwayDataStale", model="fraud", severity="warning"), 1, 190)
+    check.expect_nothing(firing("SlipwayDataStale", model="churn"), 190)
+    # Twelve rows in an hour are too few to say anything.
+    check.expect_nothing(firing("SlipwayDataStale", model="rare"), 190)
     assert check.run(tmp_path) == ""
 
 

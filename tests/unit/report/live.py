@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -208,6 +209,7 @@ def serve(folder: Path) -> Server:
         sensitiveAttributes=FAIRNESS["sensitiveAttributes"],
         favorableOutcomes=FAIRNESS["favorableOutcomes"],
         monitoredFeatures=6,
+        freshness={"source": "Parameter", "name": "as_of", "maxAgeSeconds": 3600},
     )
 
 
@@ -224,8 +226,9 @@ def send_traffic(server: Server) -> None:
             sexes = ["female" if row % 3 else "male" for row in range(start, start + len(rows))]
             if start == 0 and turn == 0:
                 sexes[:5] = ["unknown"] * 5
+            taken = int(time.time()) - (60 if turn else 7200)
             question = tensor("X", "FP32", list(rows.shape), rows.reshape(-1).tolist())
-            answer = server.infer(question, parameters={"sex": sexes})
+            answer = server.infer(question, parameters={"sex": sexes, "as_of": taken})
             assert answer.status_code == 200, answer.text
             if turn == 0:
                 tokens = str(answer.json()["parameters"]["feedback_token"]).split(" ")

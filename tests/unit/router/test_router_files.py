@@ -204,9 +204,15 @@ def test_a_full_router_refuses_the_next_model_and_keeps_the_others() -> None:
 
 def test_a_hundred_models_with_canaries_fit() -> None:
     found = [
-        Route(f"model-{number}", 10000 + number, A, B, weight=10, mirror_percent=5) for number in range(100)
+        Route(name, 10000 + number, _pods(name, "a" * 10), _pods(name, "b" * 10), weight=10, mirror_percent=5)
+        for number, name in enumerate(f"model-{number:03}" for number in range(100))
     ]
     assert config.render(found).refused == {}
+
+
+def _pods(name: str, revision: str) -> Arm:
+    """As in a cluster, where both protocols are answered."""
+    return Arm(revision, f"{name}-{revision}.payments.svc", 8080, 9000)
 
 
 @given(route())

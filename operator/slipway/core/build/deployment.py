@@ -131,7 +131,7 @@ def _inputs(inputs: Inputs) -> contract.Inputs:
 
 
 def _watched(revision: Revision) -> dict[str, Any]:
-    """What the server is told of feedback and groups; nothing where there is neither."""
+    """What the server is told of feedback, groups and freshness; nothing where there is none of them."""
     told: dict[str, Any] = {}
     if revision.feedback is not None:
         told["feedbackMaxAgeDays"] = revision.feedback.maxAgeDays
@@ -148,6 +148,14 @@ def _watched(revision: Revision) -> dict[str, Any]:
             for each in revision.fairness.sensitiveAttributes
         )
         told["favorableOutcomes"] = revision.fairness.favorableOutcomes
+    if revision.freshness is not None:
+        found = revision.freshness
+        told["freshness"] = contract.Freshness(
+            source=found.source,
+            name=found.name,
+            maxAgeSeconds=found.maxAgeSeconds,
+            column=found.column,
+        )
     return told
 
 

@@ -7,13 +7,51 @@ counters of a pod fall together, so one that fell tells of those that have overt
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 Counts = Mapping[S, float]
+
+
+class Row(Mapping[S, float]):
+    """Counts as bare numbers; the names of their series are shared by all rows of a model.
+
+    A mark of hundreds of series then takes 8 bytes for each of them.
+    """
+
+    __slots__ = ("_numbers", "_places")
+
+    def __init__(self, counts: Counts[S], places: dict[S, int]) -> None:
+        """``places`` grows by the series that it does not have yet."""
+        numbers = array("d", bytes(8 * len(places)))
+        for series, value in counts.items():
+            place = places.setdefault(series, len(places))
+            if place == len(numbers):
+                numbers.append(value)
+            else:
+                numbers[place] = value
+        self._places, self._numbers = places, numbers
+
+    def __getitem__(self, series: S) -> float:
+        place = self._places[series]
+        if place >= len(self._numbers):
+            raise KeyError(series)
+        return self._numbers[place]
+
+    def __iter__(self) -> Iterator[S]:
+        # Series that came later stand behind those that this row has.
+        return (series for series, _ in zip(self._places, self._numbers, strict=False))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def is_same(self, other: Row[S]) -> bool:
+        """Whether every count is."""
+        return self._numbers == other._numbers
 
 
 @dataclass(frozen=True)
@@ -43,6 +81,10 @@ class Tally(Generic[S]):
                 totals[series] = totals.get(series, 0.0) + value - before.get(series, 0.0)
         last = {run: values for run, values in {**self.last, **scrapes}.items() if run not in gone}
         return Tally(totals, last)
+
+    def meet(self, scrapes: Mapping[str, Counts[S]]) -> Tally[S]:
+        """With runs that were there before, unseen: what they counted until now belongs to no window."""
+        return Tally(self.totals, {**self.last, **scrapes})
 
 
 def begin(scrapes: Mapping[str, Counts[S]]) -> Tally[S]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slipway.core.monitoring.intervals import Interval, Share, deviations, share_interval
+from slipway.core.monitoring.performance import quantile
 from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, percent, say
 
 
@@ -80,12 +81,25 @@ class Ratio:
         return self.interval.low > self.limit
 
 
+def median_age(ages: Mapping[float, float], minimum_rows: int) -> float | None:
+    """The age that half of the rows' data stays below, in seconds; None where there are too few rows.
+
+    Args:
+        ages: a cumulative histogram, by upper bound in seconds. Where the limit is one of the bounds, the
+            median is beyond it just where more than half of the rows are.
+        minimum_rows: below, nothing is said.
+    """
+    if not ages or ages[max(ages)] < max(1, minimum_rows):
+        return None
+    return quantile(ages, 0.5)
+
+
 def judge_quality(
     features: Sequence[FeatureQuality], ages: Ages, limits: QualityLimits
 ) -> tuple[Verdict, tuple[Ratio, ...]]:
     """The verdict, and each ratio behind it, the worst first."""
     ready = [one for one in features if one.rows >= max(1, limits.minimum_rows)]
-    z = deviations(limits.confidence, max(1, sum(len(_kinds(one, limits)) for one in features)))
+    z = deviations(limits.confidence, max(1, comparisons(features, limits)))
     ratios = [
         Ratio(one.feature, what, share, share_interval(share, z), limit)
         for one in ready
@@ -93,6 +107,11 @@ def judge_quality(
     ]
     ratios.sort(key=lambda one: (one.limit - one.share.value, one.feature, one.what))
     return _verdict(ratios, len(features), len(features) - len(ready), ages, limits), tuple(ratios)
+
+
+def comparisons(features: Sequence[FeatureQuality], limits: QualityLimits) -> int:
+    """Ratios that are compared with a limit in one look."""
+    return sum(len(_kinds(one, limits)) for one in features)
 
 
 def _kinds(one: FeatureQuality, limits: QualityLimits) -> list[tuple[str, Share, float]]:

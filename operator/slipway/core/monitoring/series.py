@@ -91,9 +91,34 @@ def feedback(counts: Values) -> Feedback:
     return Feedback(confusion, sum(count for _, count in _of(counts, Metric.ROWS)), delays)
 
 
+def data_ages(counts: Values) -> dict[float, float]:
+    """Rows by the age of their data: upper bound in seconds → count up to it; the last is infinite."""
+    return {float(labels["le"]): count for labels, count in _of(counts, f"{Metric.DATA_AGE}_bucket")}
+
+
+def data_age_limit(gauges: Values) -> float | None:
+    """Seconds; one of the bounds of :func:`data_ages`. None where no age is counted."""
+    return next((value for _, value in _of(gauges, Metric.DATA_AGE_LIMIT)), None)
+
+
 def requests(counts: Values) -> float:
     """Inference requests that were answered, whatever with."""
     return sum(count for _, count in _of(counts, Metric.REQUESTS))
+
+
+def errors(counts: Values) -> float:
+    """Of these, those that were the server's fault: 5xx, and 422 for rows that the model fails on."""
+    return sum(
+        count
+        for labels, count in _of(counts, Metric.REQUESTS)
+        if labels["code"] == "422" or labels["code"] >= "500"
+    )
+
+
+def slower(counts: Values, seconds: str) -> float:
+    """Requests that took longer than a bound of the histogram, as Prometheus writes it."""
+    buckets = {labels["le"]: count for labels, count in _of(counts, f"{Metric.DURATION}_bucket")}
+    return buckets.get("+Inf", 0.0) - buckets.get(seconds, 0.0)
 
 
 def violations(counts: Values) -> float:

@@ -45,6 +45,7 @@ class Why(StrEnum):
     TOO_FEW_LABELS = "TooFewLabels"
     TOO_SMALL_GROUPS = "TooSmallGroups"
     INCONCLUSIVE = "Inconclusive"
+    COUNTERS_UNAVAILABLE = "CountersUnavailable"
 
 
 @dataclass(frozen=True)

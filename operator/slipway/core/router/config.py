@@ -37,8 +37,8 @@ from slipway.core.router.routes import (
     shadow_cluster,
 )
 
-#: Of a file; a ConfigMap holds 1 MiB, its metadata included.
-MAX_FILE_BYTES = 900 * 1024
+#: Of a file; a ConfigMap holds 1 MiB of data.
+MAX_FILE_BYTES = 980 * 1024
 
 #: Where a virtual host says which version it is.
 VERSION_METADATA = "slipway.dev"
@@ -82,7 +82,9 @@ def render(routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str
     ordered, refused = admit(routes)
     found = {CLUSTERS_FILE: _response(cluster for route in ordered for cluster in _clusters(route))}
     found[WEIGHTS_FILE] = _response([_route_configuration(ordered)])
-    found[LISTENERS_FILE] = _response(_listener(route, directory, address) for route in ordered)
+    found[LISTENERS_FILE] = _response(
+        _listener(route, directory, address) for route in ordered if not route.leaving
+    )
     return Rendered(found, refused)
 
 
@@ -334,7 +336,8 @@ def _pods(name: str, arm: Arm, grpc: bool, shadow: bool = False) -> Json:
         # Always by REST: gRPC pods answer there too, and one protocol of health is enough.
         "health_checks": [_HEALTH_CHECK],
         "load_assignment": {
-            "cluster_name": name,
+            # Says nothing here, and has to be something.
+            "cluster_name": "pods",
             "endpoints": [
                 {
                     "lb_endpoints": [
@@ -392,9 +395,8 @@ _SHADOW_LIMITS: Json = {"max_connections": 256, "max_pending_requests": 256, "ma
 _HEALTH_CHECK: Json = {
     "timeout": "1s",
     "interval": "2s",
-    # Without these a pod that has no traffic yet is asked once a minute.
+    # Without this a pod that has no traffic yet is asked once a minute.
     "no_traffic_interval": "2s",
-    "no_traffic_healthy_interval": "2s",
     "unhealthy_threshold": 2,
     "healthy_threshold": 1,
     "http_health_check": {"path": READY_PATH},

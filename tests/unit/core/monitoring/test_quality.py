@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from slipway.core.monitoring.quality import Ages, FeatureQuality, QualityLimits, judge_quality
+from slipway.core.monitoring.quality import Ages, FeatureQuality, QualityLimits, judge_quality, median_age
 from slipway.core.monitoring.verdict import Status, Why
 
 LIMITS = QualityLimits(data_age_seconds=3600.0, model_age_days=90.0)
@@ -84,3 +86,19 @@ def test_old_data_and_old_models_are_said(ages: Ages, reason: Why, message: str)
 def test_an_age_without_a_limit_is_no_matter() -> None:
     verdict, _ = judge_quality([FeatureQuality("age", 1000)], Ages(1e9, 1e6), QualityLimits())
     assert verdict.status is Status.TRUE
+
+
+@pytest.mark.parametrize("stale", [0, 1, 49, 50, 51, 99, 100])
+@pytest.mark.parametrize("limit", [60.0, 3600.0, 31_536_000.0])
+def test_data_is_stale_just_where_more_than_half_of_the_rows_are_older(stale: int, limit: float) -> None:
+    ages = {1.0: 0.0, limit: 100.0 - stale, 315_360_000.0: 100.0, math.inf: 100.0}
+    limits = QualityLimits(data_age_seconds=limit)
+    good = FeatureQuality("age", 1000, missing=10)
+    verdict, _ = judge_quality([good], Ages(data_seconds=median_age(ages, 100)), limits)
+    assert (verdict.reason is Why.DATA_IS_STALE) == (stale > 50)
+
+
+def test_of_too_few_rows_no_age_is_told() -> None:
+    assert median_age({60.0: 99.0, math.inf: 99.0}, 100) is None
+    assert median_age({}, 100) is None
+    assert median_age({60.0: 0.0, math.inf: 0.0}, 0) is None

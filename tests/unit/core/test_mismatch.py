@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from slipway.core.split import FALSE_ALARM, TOLERANCE, doubt
+from slipway.core.mismatch import FALSE_ALARM, TOLERANCE, doubt
 
 #: Looks of a long rollout, and how many requests there are in one: from nearly none to 500 a second.
 LOOKS = 60

@@ -1,0 +1,104 @@
+"""How long a router takes to do what was written, and what others notice of models that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from bench.router.load import Account, send
+from bench.router.stage import Stage
+from bench.server.servers import free_ports
+from slipway.core.router.routes import Route
+from slipway.infra.routers import read_router
+from tests.unit.router.running import Connection, Pods, Router, bring, connect, request, until
+
+SHIFTS = 30
+COMING_AND_GOING = 20
+NEIGHBOURS = 10
+NEIGHBOURS_RATE = 200
+
+
+@dataclass(slots=True)
+class Changes:
+    """Milliseconds from the swap of the files, as the kubelet does it, by how many models the router has.
+
+    Attributes:
+        done: until a client's request goes the new way.
+        read_back: until the operator's own read-back says so.
+        neighbours: what the clients of other models saw while models came and went.
+    """
+
+    done: dict[int, list[float]] = field(default_factory=dict)
+    read_back: dict[int, list[float]] = field(default_factory=dict)
+    neighbours: Account = field(default_factory=Account)
+
+
+async def measure(stage: Stage) -> Changes:
+    """With one model, with a hundred, and with models that come and go."""
+    result = Changes()
+    stable, canary = await Pods("stable").start(), await Pods("canary").start()
+    for models in (1, 100):
+        stage.say(f"changes with {models} models")
+        ports = free_ports(models)
+        routes = [Route(f"model-{port}", port, stable.arm, canary.arm) for port in ports]
+        async with stage.router(routes) as router:
+            result.done[models], result.read_back[models] = await _shift(router, routes)
+    stage.say("models come and go")
+    routes = [Route(f"model-{port}", port, stable.arm) for port in free_ports(NEIGHBOURS + COMING_AND_GOING)]
+    async with stage.router(routes[:NEIGHBOURS]) as router:
+        result.neighbours = await _come_and_go(router, routes[:NEIGHBOURS], routes[NEIGHBOURS:])
+    return result
+
+
+async def _shift(router: Router, routes: Sequence[Route]) -> tuple[list[float], list[float]]:
+    """All traffic of the first route to its canary, and back."""
+    connection = await connect(routes[0].listener)
+    done, read_back = [], []
+    for turn in range(SHIFTS):
+        wanted = replace(routes[0], weight=100 if turn % 2 == 0 else 0)
+        router.write([wanted, *routes[1:]])
+        done.append(1000 * (await _done(connection, wanted) - router.swapped))
+        read_back.append(1000 * (await _read_back(router, wanted) - router.swapped))
+    connection.close()
+    return done, read_back
+
+
+async def _done(connection: Connection, wanted: Route) -> float:
+    """When the first request goes the wanted way; asks without a pause."""
+    goal = "canary" if wanted.weight else "stable"
+    while (await connection.ask(request()))[1] != goal:
+        pass
+    return time.perf_counter()
+
+
+async def _read_back(router: Router, wanted: Route) -> float:
+    while not (await read_router(router.address)).does(wanted):
+        pass
+    return time.perf_counter()
+
+
+async def _come_and_go(router: Router, there: Sequence[Route], coming: Sequence[Route]) -> Account:
+    """Beside clients of those that stay, add each of ``coming`` by the safe way, and take each away again."""
+    account = Account()
+    connections = [await connect(route.listener) for route in there]
+    idle = list(connections)
+
+    async def ask() -> str | None:
+        connection = idle.pop(0) if idle else await connect(there[0].listener)
+        status, _, body = await connection.ask(request())
+        idle.append(connection)
+        return None if status == 200 else f"{status}: {body[:200]!r}"
+
+    sending = asyncio.create_task(send(ask, NEIGHBOURS_RATE, 3600, account))
+    for number, route in enumerate(coming):
+        await bring(router, route, [*there, *coming[:number]])
+    for number, route in enumerate(coming):
+        router.write([*there, *coming[number + 1 :]])
+        await until(router, lambda state, gone=route: gone.name not in state.listeners)  # type: ignore[misc]
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    for connection in (*connections, *idle):
+        connection.close()
+    return account

@@ -1,0 +1,335 @@
+"""Reads what pods count, and has a ModelDeployment looked at when that says something new of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from slipway.api.verdicts import MonitoringStatus
+from slipway.bins import OTHER
+from slipway.core import judging
+from slipway.core.judging import Asked, Evidence, Findings, Window
+from slipway.core.monitoring import series
+from slipway.core.monitoring.counting import Mark, Row, Tally, begin, increase, remember
+from slipway.core.monitoring.drift import CompareWith, Reference, yesterday
+from slipway.core.monitoring.series import Series, Values
+from slipway.core.monitoring.verdict import Condition
+from slipway.core.names import SERVER_CONTAINER
+from slipway.core.observed import Fault, Kind, Manifest, is_ready, revision_of_object, timestamp
+from slipway.core.resource import Resource, read
+from slipway.engine.store import Key, Store
+from slipway.names import ADMIN_PORT, Metric
+
+#: Counts of inputs, and those of what was answered and what came back.
+INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS})
+OUTCOMES: frozenset[str] = frozenset(
+    {
+        Metric.ROWS,
+        Metric.GROUP_PREDICTIONS,
+        Metric.GROUP_FEEDBACK,
+        Metric.FEEDBACK_LABELS,
+        f"{Metric.FEEDBACK_DELAY}_bucket",
+    }
+)
+GAUGES: frozenset[str] = frozenset({Metric.FEATURE_REFERENCE_RATIO, Metric.FEATURE_REFERENCE_ROWS})
+WANTED = INPUTS | OUTCOMES | GAUGES
+
+#: Seconds between two rounds of looking for who is due, and between two looks at the same at least.
+ROUND, INTERVAL = 1.0, 15.0
+#: Seconds until a model that has nothing to be judged is looked at again.
+BARREN = 600.0
+#: Pods that are read at once.
+AT_ONCE = 16
+#: Reading a series takes so many seconds, and all reading together so much of the operator's time at most.
+SERIES_SECONDS, SHARE_OF_TIME = 5e-6, 0.1
+#: Marks that a window is divided into, and those of a day and more.
+MARKS, MOST_MARKS = 20, 56
+
+_Counts = Mapping[str, Values]
+
+
+@dataclass
+class _Watched:
+    """What is known of one version of a ModelDeployment; all of it can be counted anew."""
+
+    uid: str
+    version: str
+    began: datetime
+    answered: datetime
+    due: datetime
+    generation: int = -1
+    tally: Tally[Series] | None = None
+    inputs: tuple[Mark[Series], ...] = ()
+    outcomes: tuple[Mark[Series], ...] = ()
+    places: dict[Series, int] = field(default_factory=dict)
+    input_places: dict[Series, int] = field(default_factory=dict)
+    outcome_places: dict[Series, int] = field(default_factory=dict)
+    #: The run whose gauges told what the profile says.
+    described: str = ""
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    usual: Values = field(default_factory=dict)
+    findings: Findings = field(default_factory=dict)
+    looked: datetime | None = None
+    pods: int = 0
+
+    @property
+    def size(self) -> int:
+        """Series that a look reads."""
+        return self.pods * (len(self.places) + 1)
+
+
+class Judge:
+    """Looks at the stable version of every ModelDeployment that has something to be judged.
+
+    What was counted lies in memory alone: an operator that begins counts anew, and what status says stands
+    until it knows better. Reading takes a tenth of the operator's time at most: with more models or more
+    features each is looked at less often, which windows do not mind.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        read_pod: Callable[[str], Awaitable[_Counts | None]],
+        changed: Callable[[Key], None],
+        clock: Callable[[], datetime],
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        Args:
+            store: what the cluster holds.
+            read_pod: reads the pod at ``host:port``, its counts by version; None where it cannot be read.
+            changed: has a key worked on.
+            clock: tells the time, with a time zone.
+            spread: between 0 and 1, so that not all are looked at at once.
+        """
+        self._store = store
+        self._read = read_pod
+        self._changed = changed
+        self._clock = clock
+        self._spread = spread
+        self._watched: dict[Key, _Watched] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    def monitoring(self, resource: Resource) -> MonitoringStatus | None:
+        """What status should say of a resource; what it says already where nothing newer is known."""
+        before, stable = resource.status.monitoring, resource.status.stable
+        if stable is None:
+            return None
+        found = self._watched.get(Key(resource.owner.namespace, resource.owner.name))
+        if found is None or found.looked is None or not _is_of(found, resource):
+            return before if before is not None and before.version == stable.version else None
+        return judging.settle(before, found.version, found.generation, found.findings, found.looked)
+
+    def judged(self) -> Iterator[tuple[Key, str, Asked, Mapping[str, Reference], Findings]]:
+        """Each ModelDeployment that is judged: its version, by what, its profile, and what was found."""
+        for key, found in self._watched.items():
+            manifest = self._store.resource(key)
+            if manifest is None or not found.findings:
+                continue
+            spec = read(manifest).spec
+            if not isinstance(spec, Fault):
+                yield key, found.version, judging.asked_of(spec), found.references, found.findings
+
+    async def watch(self) -> None:
+        """Look at who is due, for ever."""
+        while True:
+            await self.round()
+            await asyncio.sleep(ROUND)
+
+    async def round(self) -> None:
+        """Look at who is due now."""
+        keys = set(self._store.resources())
+        for gone in self._watched.keys() - keys:
+            del self._watched[gone]
+        await asyncio.gather(*(self._look(key) for key in sorted(keys) if self._is_due(key)))
+
+    def pace(self) -> float:
+        """Seconds between two looks at the same ModelDeployment."""
+        size = sum(found.size for found in self._watched.values())
+        return max(INTERVAL, size * SERIES_SECONDS / SHARE_OF_TIME)
+
+    def _is_due(self, key: Key) -> bool:
+        manifest, found = self._store.resource(key), self._watched.get(key)
+        if manifest is None:
+            return False
+        stable = (manifest.get("status") or {}).get("stable")
+        if stable is None:
+            return False
+        if found is None or (found.uid, found.version) != (manifest["metadata"]["uid"], stable["version"]):
+            now = self._clock()
+            due = now + timedelta(seconds=INTERVAL * self._spread())
+            self._watched[key] = _Watched(manifest["metadata"]["uid"], stable["version"], now, now, due)
+            return due <= now
+        changed = found.looked is not None and found.generation != manifest["metadata"].get("generation", 0)
+        return changed or found.due <= self._clock()
+
+    async def _look(self, key: Key) -> None:
+        manifest, found = self._store.resource(key), self._watched[key]
+        resource = read(manifest) if manifest is not None else None
+        now = self._clock()
+        found.due = now + timedelta(seconds=self.pace() * (0.8 + 0.4 * self._spread()))
+        if resource is None or resource.deleting or isinstance(resource.spec, Fault):
+            return
+        pods = [child for child in self._store.children(key) if child["kind"] == Kind.POD]
+        pods = [pod for pod in pods if revision_of_object(pod) is not None]
+        scrapes = await self._scrape(found, pods)
+        if not _is_of(found, resource):
+            return
+        asked = judging.asked_of(resource.spec)
+        found.generation = resource.generation
+        if any(scrapes.values()):
+            found.answered = now
+            self._count(found, scrapes, pods, asked, now)
+            findings = judging.judge(asked, _evidence(found, asked, now))
+            if not findings:
+                found.due = now + timedelta(seconds=BARREN * (0.8 + 0.4 * self._spread()))
+        elif now - found.answered >= judging.BLIND:
+            since = _conditions(asked, resource.status.monitoring, found)
+            findings = judging.blind(since, found.version, found.answered)
+        else:
+            return
+        found.findings, found.looked = judging.repeated(findings, found.findings), now
+        if self.monitoring(resource) != resource.status.monitoring:
+            self._changed(key)
+
+    async def _scrape(self, found: _Watched, pods: Iterable[Manifest]) -> dict[str, Values]:
+        """What each run of a pod shows of the version now; those that do not answer are missing."""
+
+        async def scrape(pod: Manifest) -> tuple[str, Values] | None:
+            async with self._room:
+                read_out = await self._read(f"{pod['status']['podIP']}:{ADMIN_PORT}")
+            return None if read_out is None else (_run_of(pod), read_out.get(found.version, {}))
+
+        answers = await asyncio.gather(*(scrape(pod) for pod in pods if _answers(pod)))
+        return dict(answer for answer in answers if answer is not None)
+
+    def _count(
+        self,
+        found: _Watched,
+        scrapes: Mapping[str, Values],
+        pods: Iterable[Manifest],
+        asked: Asked,
+        now: datetime,
+    ) -> None:
+        if found.described not in scrapes:
+            _describe(found, scrapes)
+        found.pods = len(scrapes)
+        counts = {
+            run: Row({one: value for one, value in values.items() if one[0] not in GAUGES}, found.places)
+            for run, values in scrapes.items()
+        }
+        if found.tally is None:
+            found.tally = begin(counts)
+        else:
+            began = {_run_of(pod): _began(pod, found.began) for pod in pods}
+            old = {
+                run: values
+                for run, values in counts.items()
+                if run not in found.tally.last and began[run] <= found.began
+            }
+            gone = found.tally.last.keys() - began.keys()
+            found.tally = found.tally.meet(old).add(counts, gone)
+
+        at, totals = now.timestamp(), found.tally.totals
+        inputs_span = asked.inputs_seconds
+        if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
+            inputs_span += judging.DAY_SECONDS
+        found.inputs = _remember(found.inputs, at, totals, INPUTS, found.input_places, inputs_span)
+        outcomes_span = max(judging.LABELS_SECONDS, asked.groups_seconds)
+        found.outcomes = _remember(found.outcomes, at, totals, OUTCOMES, found.outcome_places, outcomes_span)
+
+
+def _is_of(found: _Watched, resource: Resource) -> bool:
+    """Whether this is still what was looked at."""
+    stable = resource.status.stable
+    return stable is not None and (found.uid, found.version) == (resource.owner.uid, stable.version)
+
+
+def _describe(found: _Watched, scrapes: Mapping[str, Values]) -> None:
+    """What the profile says, of any pod that has it."""
+    for run, values in scrapes.items():
+        gauges = {one: value for one, value in values.items() if one[0] in GAUGES}
+        if gauges or found.described == "":
+            found.described, found.references = run, series.references(gauges)
+            found.usual = {one: value for one, value in gauges.items() if ("bin", OTHER) in one[1]}
+        if gauges:
+            return
+
+
+def _remember(
+    marks: tuple[Mark[Series], ...],
+    at: float,
+    totals: Values,
+    metrics: frozenset[str],
+    places: dict[Series, int],
+    span: float,
+) -> tuple[Mark[Series], ...]:
+    """With one mark more; counts that did not move share their numbers with the mark before."""
+    row = Row({one: value for one, value in totals.items() if one[0] in metrics}, places)
+    last = marks[-1].totals if marks else None
+    if isinstance(last, Row) and last.is_same(row):
+        row = last
+    parts = MARKS if span < judging.DAY_SECONDS else MOST_MARKS
+    return remember(marks, Mark(at, row), span, span / parts)
+
+
+def _evidence(found: _Watched, asked: Asked, now: datetime) -> Evidence:
+    at, before = now.timestamp(), None
+    if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
+        pair = yesterday(found.inputs, at, asked.inputs_seconds)
+        before = pair[1] if pair is not None else None
+    return Evidence(
+        inputs=_window(found.inputs, asked.inputs_seconds, now),
+        yesterday=before,
+        labels=_window(found.outcomes, judging.LABELS_SECONDS, now),
+        groups=_window(found.outcomes, asked.groups_seconds, now),
+        references=found.references,
+        usual=found.usual,
+    )
+
+
+def _window(marks: tuple[Mark[Series], ...], seconds: float, now: datetime) -> Window:
+    """As much of a window as was counted."""
+    at = now.timestamp()
+    found = increase(marks, max(at - seconds, marks[0].at), at)
+    if found is None:
+        return Window(dict.fromkeys(marks[-1].totals, 0.0), now, whole=False)
+    return Window(found.counts, now - timedelta(seconds=found.seconds), whole=marks[0].at <= at - seconds)
+
+
+def _conditions(asked: Asked, before: MonitoringStatus | None, found: _Watched) -> dict[Condition, datetime]:
+    """Conditions that something would be said of, and from when on it was counted."""
+    conditions = dict.fromkeys(asked.named, found.began)
+    if asked.objectives:
+        conditions[Condition.PERFORMANCE] = found.began
+    if asked.fairness.limits:
+        conditions[Condition.FAIRNESS] = found.began
+    for verdict in before.verdicts if before is not None and before.version == found.version else ():
+        conditions[Condition(verdict.type)] = datetime.fromisoformat(verdict.countedSince)
+    return conditions
+
+
+def _answers(pod: Manifest) -> bool:
+    """Whether a pod can be expected to say what it counted: one that leaves serves on for a while."""
+    there = bool((pod.get("status") or {}).get("podIP"))
+    return there and (is_ready(pod) or "deletionTimestamp" in pod["metadata"])
+
+
+def _run_of(pod: Manifest) -> str:
+    """Names one life of the pod's counters."""
+    container = _server(pod)
+    return f"{pod['metadata']['uid']}/{container.get('restartCount', 0)}"
+
+
+def _began(pod: Manifest, otherwise: datetime) -> datetime:
+    running = (_server(pod).get("state") or {}).get("running") or {}
+    return timestamp(running.get("startedAt") or (pod.get("status") or {}).get("startTime")) or otherwise
+
+
+def _server(pod: Manifest) -> Mapping[str, Any]:
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((found for found in containers if found.get("name") == SERVER_CONTAINER), {})
