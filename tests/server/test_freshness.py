@@ -146,6 +146,7 @@ def test_a_column_of_an_input_tells_each_row(monkeypatch: pytest.MonkeyPatch) ->
     table = np.array([[0, 1.8e9], [0, 1.8e9 - 100], [0, 1.8e9 - 101], [0, np.nan], [0, -1e300], [0, 1.9e9]])
     made.add((), {"t": table})
     made.add((), {"t": table[:1]})
+    made.add((), {"t": table[:0]})
     assert told() == {"60.0": 2, "100.0": 1, "300.0": 1, "missing": 1, "invalid": 1, "future": 1}
 
     words, told = counter(Datatype.BYTES, (-1, 1), 0)

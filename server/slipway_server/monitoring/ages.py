@@ -86,8 +86,9 @@ class AgeCounter:
         now = time.time()
         if self._tensor:
             array = inputs[self._tensor]
-            self._pending.append((now, array, len(array)))
-            self._rows += len(array)
+            if array.size:
+                self._pending.append((now, array, len(array)))
+                self._rows += len(array)
         elif self._header:
             for call in calls:
                 self._pending.append((now, call.header(self._header), call.rows))
