@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from kubernetes import client, config
@@ -14,7 +16,9 @@ from slipway.api.types import GROUP, PLURAL, VERSION
 from slipway.cli.errors import CommandError
 from slipway.contract import ADMIN_PORT, METRICS_PATH
 from slipway.core import names
-from slipway.core.observed import Manifest
+from slipway.core.observed import Kind, Manifest
+from slipway.engine.kube import RESOURCES, typed
+from slipway.engine.store import is_child
 
 #: Seconds until the API server counts as silent.
 TIMEOUT = 15
@@ -35,6 +39,10 @@ def add_connection(parser: ArgumentParser) -> None:
 
 class MissingError(CommandError):
     """There is nothing of that name."""
+
+
+class ForbiddenError(CommandError):
+    """Whoever asks may not know."""
 
 
 class Cluster:
@@ -81,6 +89,22 @@ class Cluster:
             return self.get(name)
         except MissingError:
             return None
+
+    def children(self, resource: Manifest) -> list[Manifest]:
+        """What Slipway and others made for a ModelDeployment, as it is now.
+
+        Raises:
+            ForbiddenError: where a kind may not be listed.
+            CommandError: where it cannot be told for another reason.
+        """
+        meta = resource["metadata"]
+        found: list[Manifest] = []
+        for kind in Kind:
+            path = RESOURCES[kind].path(self.namespace)
+            with suppress(MissingError):  # a kind that this cluster does not have
+                page = self._ask(f"{kind}s in {self.namespace}", self._get, path, meta["name"])
+                found += [typed(item, kind) for item in page["items"]]
+        return [child for child in found if is_child(child, meta["uid"])]
 
     def annotate(self, resource: Manifest, annotation: str, value: str | None) -> None:
         """Set an annotation, or take it away, unless the resource has changed since it was read.
@@ -135,6 +159,19 @@ class Cluster:
         plain = client.ApiClient().sanitize_for_serialization(found.items)  # type: ignore[no-untyped-call]
         return list(plain)
 
+    def _get(self, path: str, name: str, _request_timeout: float) -> Any:
+        """A list as it comes: typed models drop fields that they do not know."""
+        api = self._core.api_client
+        selector = [("labelSelector", f"{names.MODEL_LABEL}={name}")]
+        headers = {"Accept": "application/json"}
+        request = api.param_serialize(
+            "GET", path, query_params=selector, header_params=headers, auth_settings=["BearerToken"]
+        )
+        response = api.call_api(*request, _request_timeout=_request_timeout)
+        if response.status >= 400:
+            raise ApiException(status=response.status, reason=response.reason)
+        return json.loads(response.read())
+
     def _call(self, method: Any, name: str, *more: Any) -> Manifest:
         where = f"ModelDeployment {self.namespace}/{name}"
         found: Manifest = self._ask(where, method, GROUP, VERSION, self.namespace, PLURAL, name, *more)
@@ -148,6 +185,7 @@ class Cluster:
                 raise MissingError(f"there is no {where}") from error
             if error.status == 409:
                 raise CommandError(f"{where} has just changed; look at it again, then repeat") from error
-            raise CommandError(f"{where}: the API server answered {error.status} {error.reason}") from error
+            refused = ForbiddenError if error.status == 403 else CommandError
+            raise refused(f"{where}: the API server answered {error.status} {error.reason}") from error
         except Exception as error:  # urllib3's own, of many kinds
             raise CommandError(f"the API server does not answer: {error}") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,21 @@ import yaml
 
 from slipway.api.types import API_VERSION, KIND, ModelStatus
 from slipway.cli import cluster
-from slipway.cli.cluster import Cluster
+from slipway.cli.cluster import Cluster, ForbiddenError
 from slipway.cli.drawing import told_step
 from slipway.cli.errors import CommandError
+from slipway.core import names
 from slipway.core import plan as planning
-from slipway.core.observed import Fault, Manifest, observe
+from slipway.core.drift import contains, differences
+from slipway.core.observed import Fault, Kind, Manifest, Traffic, observe
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings, revision_of
 from slipway.core.roles import rejection_of
 from slipway.core.rollout import steps_of
+from slipway.core.traffic import has_routers
 
+#: Of the chart, where nothing else is known.
+SERVER_IMAGE = "slipway.dev/server"
 #: Stands for what only a resolver pod can find out.
 UNKNOWN = "sha256:" + "0" * 64
 
@@ -30,28 +36,53 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``plan``."""
     parser.add_argument("-f", "--filename", required=True, type=Path, help="a file with ModelDeployments")
     parser.add_argument("--offline", action="store_true", help="compare with nothing: ask no cluster")
-    parser.add_argument("--server-image", default="slipway.dev/server", help="image of the installed chart")
+    parser.add_argument(
+        "--server-image", help="image of the installed chart; unless given, that of the stable revision"
+    )
     cluster.add_connection(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Print the plan of each ModelDeployment in a file; 1 if one of them could not be read."""
-    settings = Settings(arguments.server_image)
     good = True
     for manifest in _manifests(arguments.filename):
-        live = None
+        live = children = None
         if not arguments.offline:
             there = Cluster(arguments)
             manifest["metadata"].setdefault("namespace", there.namespace)
             live = there.find(manifest["metadata"]["name"])
-        lines = list(describe(manifest, live, settings, datetime.now(UTC)))
+            try:
+                children = there.children(live) if live is not None else []
+            except ForbiddenError as error:
+                print(f"what would change is not compared: {error}", file=sys.stderr)
+        settings = Settings(arguments.server_image) if arguments.server_image else installed(live, children)
+        lines = list(describe(manifest, live, settings, datetime.now(UTC), children))
         good &= not lines[-1].startswith("  invalid")
         print("\n".join(lines))
     return 0 if good else 1
 
 
+def installed(live: Manifest | None, children: Sequence[Manifest] | None) -> Settings:
+    """What the installation decides, as far as the stable revision tells."""
+    resource = read(live) if live is not None else None
+    stable = resource.status.stable if resource is not None else None
+    if resource is None or stable is None or children is None:
+        return Settings(SERVER_IMAGE)
+    observed = observe(children)
+    revision = planning.remembered(stable.revision, observed)
+    found = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, stable.revision))
+    if revision is None or found is None:
+        return Settings(SERVER_IMAGE)
+    policy = found["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"]
+    return Settings(revision.fetch_image, policy, revision.mlflow_tracking_uri)
+
+
 def describe(
-    manifest: dict[str, Any], live: Manifest | None, settings: Settings, now: datetime
+    manifest: dict[str, Any],
+    live: Manifest | None,
+    settings: Settings,
+    now: datetime,
+    children: Sequence[Manifest] | None = None,
 ) -> Iterator[str]:
     """What would follow if a manifest were applied now, line by line.
 
@@ -60,6 +91,7 @@ def describe(
         live: the same ModelDeployment as it is, or None where there is none.
         settings: of the installation.
         now: the time, with a time zone.
+        children: of the live one, to compare with; None where they are not known.
     """
     wanted = read(_merged(manifest, live))
     yield f"{wanted.owner.namespace}/{wanted.owner.name}"
@@ -77,13 +109,15 @@ def describe(
     stable = wanted.status.stable
     if stable is None:
         yield "  revision  the first one; it serves as soon as one of its pods is ready"
-        yield from _objects(wanted, model, settings, now)
+        yield from _objects(wanted, model, settings, now, children)
         return
     before = read(live) if live is not None else wanted
     same = not isinstance(before.spec, Fault) and before.status.model == model
     unchanged = same and not isinstance(before.spec, Fault) and _same_pods(before, wanted)
-    if unchanged:
+    if revision.name == stable.revision or (children is None and unchanged):
         yield f"  revision  {stable.revision} stays: no pod is restarted"
+        if children is not None:
+            yield from _objects(wanted, model, settings, now, children)
         return
     rejection = rejection_of(revision, wanted.status.rejected)
     if rejection is not None:
@@ -93,18 +127,26 @@ def describe(
     yield f"  strategy  {wanted.spec.rollout.strategy}"
     for number, step in enumerate(steps_of(wanted.spec.rollout), 1):
         yield f"    {number}. {told_step(step)}"
-    yield from _objects(wanted, model, settings, now)
+    yield from _objects(wanted, model, settings, now, children)
 
 
-def _objects(resource: Resource, model: ModelStatus, settings: Settings, now: datetime) -> Iterator[str]:
-    """Names of the objects that the plan itself would apply."""
+def _objects(
+    resource: Resource,
+    model: ModelStatus,
+    settings: Settings,
+    now: datetime,
+    children: Sequence[Manifest] | None,
+) -> Iterator[str]:
+    """The objects that the plan itself would apply, and what that changes where the live ones are known."""
     if isinstance(resource.spec, Fault):
         return
     resolved = resource.status.model_copy(update={"model": model})
+    # What routers do is theirs to tell: here they are taken to go on as they are.
+    observed = observe(children or (), traffic=Traffic() if has_routers(resource.spec) else None)
     planned = planning.plan(
         Resource(resource.owner, resource.generation, resource.spec, resolved, deleting=False),
         resource.spec,
-        observe(()),
+        observed,
         settings,
         now,
     )
@@ -112,7 +154,23 @@ def _objects(resource: Resource, model: ModelStatus, settings: Settings, now: da
         name = str(found["metadata"]["name"])
         if model.digest == UNKNOWN and planned.roles.wanted is not None:
             name = name.replace(planned.roles.wanted.name, "REVISION")
-        yield f"  apply     {found['kind']} {name}"
+        there = observed.find(Kind(found["kind"]), str(found["metadata"]["name"]))
+        yield f"  {_verb(children, there, found)} {found['kind']} {name}{_fields(there, found)}"
+    for child in planned.delete:
+        yield f"  delete    {child['kind']} {child['metadata']['name']}"
+
+
+def _verb(children: Sequence[Manifest] | None, live: Manifest | None, wanted: Manifest) -> str:
+    if children is None:
+        return "apply    "
+    if live is None:
+        return "create   "
+    return "unchanged" if contains(live, wanted) else "change   "
+
+
+def _fields(live: Manifest | None, wanted: Manifest) -> str:
+    found = list(differences(live, wanted)) if live is not None and not contains(live, wanted) else []
+    return f": {', '.join(found)}" if found else ""
 
 
 def _same_pods(before: Resource, wanted: Resource) -> bool:
@@ -123,10 +181,10 @@ def _same_pods(before: Resource, wanted: Resource) -> bool:
 
 
 def _merged(manifest: dict[str, Any], live: Manifest | None) -> Manifest:
-    meta = {"namespace": "default", "uid": "", **manifest["metadata"]}
+    meta = {"namespace": "default", "uid": "", **(live or {}).get("metadata", {}), **manifest["metadata"]}
     if live is None:
         return {**manifest, "metadata": meta}
-    return {**manifest, "metadata": {**live["metadata"], **meta}, "status": live.get("status", {})}
+    return {**manifest, "metadata": meta, "status": live.get("status", {})}
 
 
 def _manifests(path: Path) -> list[dict[str, Any]]:

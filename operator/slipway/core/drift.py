@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -40,6 +40,20 @@ def contains(live: Any, wanted: Any) -> bool:
             and all(contains(found, value) for found, value in zip(live, wanted, strict=True))
         )
     return bool(live == wanted)
+
+
+def differences(live: Any, wanted: Any, path: str = "") -> Iterator[str]:
+    """Paths of the fields that keep a live object from being what is wanted."""
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        for name, value in wanted.items():
+            if not _field_contains(name, live.get(name), value):
+                yield from differences(live.get(name), value, f"{path}.{name}" if path else name)
+    elif isinstance(wanted, list | tuple) and isinstance(live, list | tuple) and len(live) == len(wanted):
+        for number, (found, value) in enumerate(zip(live, wanted, strict=True)):
+            if not contains(found, value):
+                yield from differences(found, value, f"{path}[{number}]")
+    else:
+        yield path
 
 
 def _field_contains(name: str, live: Any, wanted: Any) -> bool:

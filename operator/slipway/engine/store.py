@@ -103,11 +103,7 @@ class Store:
             return [child for child in self._children.get(key, {}).values() if is_router(child, key.name)]
         resource = self.resource(key)
         uid = resource["metadata"]["uid"] if resource else None
-        return [
-            child
-            for child in self._children.get(key, {}).values()
-            if _is_made_by_others(child) or is_owned(child, uid)
-        ]
+        return [child for child in self._children.get(key, {}).values() if is_child(child, uid)]
 
     def resources(self) -> Iterator[Key]:
         """The key of every ModelDeployment."""
@@ -130,6 +126,11 @@ def _is_made_by_others(child: Manifest) -> bool:
     if child["kind"] == Kind.POD:
         return bool(labels.get(names.COMPONENT_LABEL) != "resolver")
     return bool(child["kind"] == Kind.ENDPOINT_SLICE)
+
+
+def is_child(child: Manifest, uid: str | None) -> bool:
+    """Whether an object labelled as a ModelDeployment's counts as one of this very one, by its uid."""
+    return _is_made_by_others(child) or is_owned(child, uid)
 
 
 def owner_key(manifest: Manifest) -> Key | None:

@@ -1,0 +1,177 @@
+"""``kubectl slipway plan``: what it finds to differ from what is there."""
+
+from __future__ import annotations
+
+import json
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from slipway.api.types import API_VERSION, KIND
+from slipway.cli.cluster import Cluster, ForbiddenError
+from slipway.cli.plan import SERVER_IMAGE, describe, installed
+from slipway.core.drift import differences
+from slipway.core.observed import Kind
+from slipway.core.revision import Settings
+from slipway.engine.store import Key
+from tests.unit.world import NAME, NAMESPACE, SETTINGS, World
+
+SPEC: dict[str, Any] = {
+    "model": {"uri": "mlflow://fraud/1"},
+    "scaling": {"minReplicas": 2},
+    "rollout": {"strategy": "Canary"},
+}
+
+
+@pytest.fixture
+async def world() -> World:
+    """Version 1 serves."""
+    world = World()
+    await world.operator.start()
+    world.create(SPEC)
+    await world.run(60)
+    assert world.said()["Ready"] == "True Serving"
+    return world
+
+
+def planned(world: World, **change: Any) -> list[str]:
+    key = Key(NAMESPACE, NAME)
+    live, children = world.operator.store.resource(key), world.operator.store.children(key)
+    assert live is not None
+    manifest = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "spec": {**SPEC, **change},
+    }
+    settings = installed(live, children)
+    assert settings == Settings(
+        SETTINGS.server_image, SETTINGS.image_pull_policy, settings.mlflow_tracking_uri
+    )
+    return list(describe(manifest, live, settings, world.now, children))
+
+
+def verbs(lines: list[str]) -> dict[str, set[str]]:
+    """Kinds by what is to happen to them."""
+    found: dict[str, set[str]] = {}
+    for verb, kind in (line.split()[:2] for line in lines):
+        found.setdefault(verb, set()).add(kind)
+    return found
+
+
+async def test_nothing_is_to_be_done_for_what_is_there_already(world: World) -> None:
+    lines = planned(world)
+    assert verbs(lines[2:]) == {
+        "revision": {world.status()["stable"]["revision"]},
+        "unchanged": {
+            "ServiceAccount",
+            "ControllerRevision",
+            "Deployment",
+            "Service",
+            "HorizontalPodAutoscaler",
+            "PodDisruptionBudget",
+        },
+    }
+
+
+async def test_a_change_is_told_by_the_field_that_it_changes(world: World) -> None:
+    lines = planned(world, scaling={"minReplicas": 4})
+    revision = world.status()["stable"]["revision"]
+    assert f"  revision  {revision} stays: no pod is restarted" in lines
+    (change,) = [line for line in lines if line.startswith("  change")]
+    assert change == f"  change    HorizontalPodAutoscaler {NAME}-{revision}: spec.minReplicas"
+
+
+async def test_what_somebody_changed_by_hand_is_told(world: World) -> None:
+    revision = world.status()["stable"]["revision"]
+    children = world.operator.store.children(Key(NAMESPACE, NAME))
+    deployment = next(child for child in children if child["kind"] == Kind.DEPLOYMENT)
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "elsewhere"
+    (change,) = [line for line in planned(world) if line.startswith("  change")]
+    path = "spec.template.spec.containers[0].image"
+    assert change == f"  change    Deployment {NAME}-{revision}: {path}"
+
+
+async def test_a_new_version_creates_beside_what_stays(world: World) -> None:
+    lines = planned(world, model={"uri": "mlflow://fraud/2"})
+    found = verbs([line for line in lines if line.split()[0] in ("create", "change", "unchanged")])
+    assert {"Deployment", "Service", "ControllerRevision"} <= found["create"]
+    assert {"Deployment", "Service", "ControllerRevision"} <= found["unchanged"]
+    assert f"  create    Deployment {NAME}-REVISION" in lines
+
+
+def test_without_a_stable_revision_the_charts_own_image_is_taken() -> None:
+    assert installed(None, None) == Settings(SERVER_IMAGE)
+
+
+def test_differences_name_the_innermost_field() -> None:
+    live = {"spec": {"ports": [{"port": 1, "name": "a"}], "limits": {"memory": "1Gi"}, "more": 1}}
+    wanted = {"spec": {"ports": [{"port": 2}], "limits": {"memory": "1024Mi"}, "new": {"x": 1}}}
+    assert list(differences(live, wanted)) == ["spec.ports[0].port", "spec.new"]
+
+
+class _Api(BaseHTTPRequestHandler):
+    """An API server with one Deployment of ours and one of somebody else."""
+
+    forbidden = ""
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        owned = {"ownerReferences": [{"uid": "u", "controller": True}]}
+        items: list[Any] = []
+        status = 200
+        if path.endswith("/deployments"):
+            items = [{"metadata": {"name": "ours", **owned}}, {"metadata": {"name": "theirs"}}]
+        elif path.endswith("/httproutes"):
+            status = 404
+        elif self.forbidden and path.endswith(self.forbidden):
+            status = 403
+        body = json.dumps({"items": items}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = tmp_path / "config"
+    config.write_text(f"""\
+apiVersion: v1
+kind: Config
+current-context: one
+clusters: [{{name: here, cluster: {{server: "http://127.0.0.1:{server.server_address[1]}"}}}}]
+users: [{{name: me, user: {{}}}}]
+contexts: [{{name: one, context: {{cluster: here, user: me, namespace: payments}}}}]
+""")
+    yield Cluster(Namespace(kubeconfig=str(config), context=None, namespace=None))
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_children_of_a_resource_are_its_own_alone(cluster: Cluster) -> None:
+    """A kind that the cluster does not have has none."""
+    (child,) = cluster.children({"metadata": {"name": "fraud", "uid": "u"}})
+    assert (child["kind"], child["apiVersion"], child["metadata"]["name"]) == (
+        "Deployment",
+        "apps/v1",
+        "ours",
+    )
+
+
+def test_a_kind_that_may_not_be_listed_is_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Api, "forbidden", "/services")
+    with pytest.raises(ForbiddenError, match="Services in payments: the API server answered 403"):
+        cluster.children({"metadata": {"name": "fraud", "uid": "u"}})
