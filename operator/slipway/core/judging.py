@@ -368,8 +368,13 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
             return Finding(verdict, replace(window, seconds=DAY_SECONDS + window.seconds))
         before = series.feature_windows(evidence.yesterday or {})
         references = {name: reference_of(counts) for name, counts in before.items()}
-    # A feature that nothing was counted of has too few rows; it is not left out.
-    windows = {name: windows.get(name, {}) for name in references}
+    # A feature that nothing was counted of has too few rows; it is not left out. One that pods count in other
+    # bins is: their profiles differ, as where one was logged anew while pods ran on.
+    windows = {
+        name: counts
+        for name, reference in references.items()
+        if (counts := windows.get(name, {})).keys() <= reference.shares.keys()
+    }
     verdict, features = judge_drift(windows, references, asked.drift)
     drifted = tuple(one for one in features if one.severity is not None)
     if verdict.reason is Why.TOO_FEW_ROWS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from slipway.core.observed import Fault, Kind, Manifest, is_ready, revision_of_o
 from slipway.core.resource import Resource, read
 from slipway.engine.store import Key, Store
 from slipway.names import ADMIN_PORT, Metric
+
+log = logging.getLogger(__name__)
 
 #: Counts of inputs, and those of what was answered and what came back.
 INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS, f"{Metric.DATA_AGE}_bucket"})
@@ -147,7 +150,7 @@ class Judge:
         keys = set(self._store.resources())
         for gone in self._watched.keys() - keys:
             del self._watched[gone]
-        await asyncio.gather(*(self._look(key) for key in sorted(keys) if self._is_due(key)))
+        await asyncio.gather(*(self._look_safely(key) for key in sorted(keys) if self._is_due(key)))
 
     def pace(self, asked: Asked | None = None) -> float:
         """Seconds between two looks at the same ModelDeployment."""
@@ -170,6 +173,13 @@ class Judge:
             return due <= now
         changed = found.looked is not None and found.generation != manifest["metadata"].get("generation", 0)
         return changed or found.due <= self._clock()
+
+    async def _look_safely(self, key: Key) -> None:
+        """One model's figures, whatever they are, are no reason not to look at the others."""
+        try:
+            await self._look(key)
+        except Exception:
+            log.exception("not judged", extra={"key": str(key)})
 
     async def _look(self, key: Key) -> None:
         manifest, found = self._store.resource(key), self._watched[key]

@@ -16,6 +16,7 @@ from scipy import stats
 from slipway.core.observed import Kind
 from slipway.engine.judging import BARREN, INTERVAL
 from slipway.engine.limits import MonitoringCollector
+from slipway.engine.store import Key
 from slipway.names import Metric
 from tests.unit.fake import Request
 from tests.unit.fake_pods import Profile
@@ -255,6 +256,31 @@ async def test_another_version_is_judged_by_its_own_counts_alone() -> None:
     assert world.status()["monitoring"]["version"] == "2"
     assert world.said()["Drift"] == "Unknown TooFewRows"
     await traffic.run(world, 300)
+    assert world.said()["Drift"] == "False NoDrift"
+
+
+async def test_pods_whose_profiles_differ_are_judged_by_what_they_have_in_common() -> None:
+    world, traffic = await serving(), Traffic()
+    for _ in range(60):
+        world.pods.count(Metric.FEATURE_VALUES, {"feature": "age", "bin": "another"}, 50)
+        await traffic.run(world, 10, {**SHIFTED, "city": SHIFTED["age"]})
+    assert world.said()["Drift"] == "True FeaturesDrifted"
+    assert [one["name"] for one in found(world, "Drift")["features"]] == ["city"]
+
+
+async def test_a_model_that_cannot_be_judged_keeps_nobody_else_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await serving()
+    judge = world.operator.judge
+
+    async def fail(key: Key) -> None:
+        raise ValueError(f"{key} is odd")
+
+    monkeypatch.setattr(judge, "_look", fail)
+    await judge.round()
+    monkeypatch.undo()
+    await Traffic().run(world, 240)
     assert world.said()["Drift"] == "False NoDrift"
 
 
