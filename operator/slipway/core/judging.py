@@ -54,6 +54,7 @@ from slipway.core.monitoring.quality import (
 )
 from slipway.core.monitoring.series import Values
 from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, say
+from slipway.core.observed import rfc3339
 
 #: Labels come late: objectives look at those of a day, as the rules do.
 LABELS_SECONDS = 86_400.0
@@ -251,7 +252,7 @@ def judge(asked: Asked, evidence: Evidence) -> Findings:
 
 def blind(conditions: Mapping[Condition, datetime], version: str, since: datetime) -> Findings:
     """What is said while no pod of a version answers: nothing."""
-    words = f"no pod of version {version} could be read since {_text(since)}"
+    words = f"no pod of version {version} could be read since {rfc3339(since)}"
     return {
         condition: Finding(
             say(condition, Status.UNKNOWN, Why.COUNTERS_UNAVAILABLE, [words]),
@@ -322,8 +323,8 @@ def _said(finding: Finding, looked: datetime, old: VerdictStatus | None) -> Verd
         status=verdict.status.value,
         reason=verdict.reason.value,
         message=verdict.message,
-        judgedAt=_text(looked),
-        countedSince=_text(finding.window.since),
+        judgedAt=rfc3339(looked),
+        countedSince=rfc3339(finding.window.since),
         percentOfLimit=_percent(finding),
         episode=_episode(old.episode if old is not None else None, finding, looked),
         features=tuple(
@@ -344,9 +345,9 @@ def _episode(before: EpisodeStatus | None, finding: Finding, looked: datetime) -
     if verdict.is_breach:
         if before is not None and (before.endedAt is None or _lately(before.endedAt, finding, looked)):
             return before.model_copy(update={"endedAt": None})
-        return EpisodeStatus(startedAt=_text(looked))
+        return EpisodeStatus(startedAt=rfc3339(looked))
     if before is not None and before.endedAt is None and verdict.status is not Status.UNKNOWN:
-        return before.model_copy(update={"endedAt": _text(looked)})
+        return before.model_copy(update={"endedAt": rfc3339(looked)})
     return before
 
 
@@ -363,7 +364,7 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
     windows, references = series.feature_windows(window.counts), dict(evidence.references)
     if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
         if evidence.yesterday is None and references:
-            words = f"nothing is known of this hour yesterday: counts go back to {_text(window.since)}"
+            words = f"nothing is known of this hour yesterday: counts go back to {rfc3339(window.since)}"
             verdict = say(Condition.DRIFT, Status.UNKNOWN, Why.NO_REFERENCE, [words])
             return Finding(verdict, replace(window, seconds=DAY_SECONDS + window.seconds))
         before = series.feature_windows(evidence.yesterday or {})
@@ -470,7 +471,3 @@ def repeated(findings: Findings, before: Findings, looked: datetime, began: date
         window = replace(finding.window, counts={})
         found[condition] = replace(finding, window=window, again=again, known=known)
     return found
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -228,3 +228,8 @@ def condition_of(child: Manifest, type_: str) -> Manifest | None:
 def timestamp(text: str | None) -> datetime | None:
     """An RFC 3339 time as Kubernetes writes it, or None."""
     return datetime.fromisoformat(text) if text else None
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in whole seconds, as Kubernetes writes it; the other way round as :func:`timestamp`."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

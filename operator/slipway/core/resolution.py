@@ -12,7 +12,7 @@ from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, ModelS
 from slipway.contract import Outcome, Resolved
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_pod
-from slipway.core.observed import Fault, Manifest, is_ready, timestamp
+from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
 
 #: A failed resolution is tried again after as long as it has failed for, within these bounds.
 LEAST_RETRY = timedelta(seconds=10)
@@ -69,7 +69,7 @@ def _from_pod(
     if answer is not None:
         found, known = answer.resolution, status.model
         seen = known.createdAt if known is not None and known.digest == found.digest else None
-        first_seen = seen or _ended_at(pod, now).strftime("%Y-%m-%dT%H:%M:%SZ")
+        first_seen = seen or rfc3339(_ended_at(pod, now))
         return Resolution(
             model=ModelStatus(
                 uri=spec.model.uri,

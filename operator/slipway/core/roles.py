@@ -14,7 +14,7 @@ from slipway.core.breach import going_on
 from slipway.core.build.metadata import Owner
 from slipway.core.commands import commands_for, is_retried
 from slipway.core.diagnosis import diagnose_pods
-from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
+from slipway.core.observed import Kind, Manifest, Observed, revision_of_object, rfc3339
 from slipway.core.ratio import pods_behind
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, revision_from
@@ -137,7 +137,7 @@ def _with_breach(
         digest=stable.model.digest,
         content=stable.judged,
         id=f"{stable.name}.{int(now.timestamp())}",
-        rejectedAt=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        rejectedAt=rfc3339(now),
         message=f"rolled back: {verdict.type} is {verdict.status}: {verdict.message}"[:1024],
     )
     return (*rejected, rejection)[-MAX_REJECTED:]
@@ -268,7 +268,7 @@ def _with(
         digest=wanted.model.digest,
         content=wanted.judged,
         id=decision.state.id,
-        rejectedAt=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        rejectedAt=rfc3339(now),
         message=decision.state.message,
     )
     return (*rejected, rejection)[-MAX_REJECTED:]

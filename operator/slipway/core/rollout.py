@@ -26,7 +26,7 @@ from slipway.api.rollout import (
 )
 from slipway.core import ratio
 from slipway.core.gates import judge
-from slipway.core.observed import Fault
+from slipway.core.observed import Fault, rfc3339
 
 
 class Command(StrEnum):
@@ -179,7 +179,7 @@ def _walk(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime
         if waiting is not None:
             return waiting
         state = _changed(
-            _target(step, state), step=state.step + 1, stepStartedAt=_text(now), phase="Progressing"
+            _target(step, state), step=state.step + 1, stepStartedAt=rfc3339(now), phase="Progressing"
         )
         # A promotion takes one step: the analysis after an approved pause is not skipped with it.
         seen = replace(seen, commands=seen.commands - {Command.PROMOTE})
@@ -287,7 +287,7 @@ def _promote(state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     """All traffic, once the canary has the capacity for it; then the roles are swapped."""
     if state.phase != "Promoting":
         # Pods that are still to come have their time from now on, however long it was paused before.
-        state = _changed(state, stepStartedAt=_text(now))
+        state = _changed(state, stepStartedAt=rfc3339(now))
     promoting = _changed(state, phase="Promoting", mirrorPercent=0, message="takes over")
     waiting = _reach_weight(promoting, 100, seen)
     if waiting is not None:
@@ -316,20 +316,20 @@ def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dateti
     if _until_look(state, analysis, now) > 0:
         return state
     if seen.evidence_error is not None:
-        return _changed(state, lookedAt=_text(now), evidenceErrors=state.evidenceErrors + 1)
+        return _changed(state, lookedAt=rfc3339(now), evidenceErrors=state.evidenceErrors + 1)
     if seen.counts is None:
         return state
     state = _changed(state, evidenceErrors=0)
     if seen.doubt is not None:
         # Other requests than was meant: what they show is no evidence.
-        return _changed(state, lookedAt=_text(now), mismatch=seen.doubt, gates=judge(analysis, state.looks))
+        return _changed(state, lookedAt=rfc3339(now), mismatch=seen.doubt, gates=judge(analysis, state.looks))
     state = _changed(state, mismatch="")
     if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
         # Nothing can be compared: no evidence, neither for nor against.
-        return _changed(state, lookedAt=_text(now), gates=judge(analysis, state.looks))
+        return _changed(state, lookedAt=rfc3339(now), gates=judge(analysis, state.looks))
     looks = (*state.looks, seen.counts)[-MAX_LOOKS:]
     return _changed(
-        state, lookedAt=_text(now), countedAt=_text(now), looks=looks, gates=judge(analysis, looks)
+        state, lookedAt=rfc3339(now), countedAt=rfc3339(now), looks=looks, gates=judge(analysis, looks)
     )
 
 
@@ -358,8 +358,8 @@ def _begin(seen: Situation, now: datetime) -> RolloutStatus:
         phase="Progressing",
         revision=seen.canary,
         id=f"{seen.canary}.{int(now.timestamp())}",
-        startedAt=_text(now),
-        stepStartedAt=_text(now),
+        startedAt=rfc3339(now),
+        stepStartedAt=rfc3339(now),
         stableReplicas=seen.stable_ready,
     )
 
@@ -381,7 +381,3 @@ def _changed(state: RolloutStatus, **fields: Any) -> RolloutStatus:
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,7 +11,7 @@ from slipway.api.types import API_VERSION, GROUP, KIND
 from slipway.core import names
 from slipway.core.drift import contains
 from slipway.core.observed import Fault, Kind, Manifest, Reference
-from slipway.core.status import Notice
+from slipway.core.status.notices import Notice
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
 from slipway.engine.kube import Kube
 from slipway.engine.store import Key, Store

@@ -11,7 +11,7 @@ from slipway.core import plan as planning
 from slipway.core.observed import Fault, observe
 from slipway.core.resource import read
 from slipway.core.revision import Settings
-from slipway.core.status import report, report_unreadable
+from slipway.core.status.report import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.judging import Judge

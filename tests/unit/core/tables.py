@@ -26,7 +26,7 @@ from slipway.core.observed import Fault, Kind, Observed, Reference, observe
 from slipway.core.plan import Plan, plan
 from slipway.core.resource import read
 from slipway.core.revision import Revision, Settings, revision_of
-from slipway.core.status import Report, report, report_unreadable
+from slipway.core.status.report import Report, report, report_unreadable
 
 FOLDER = Path(__file__).parent / "cases"
 SETTINGS = Settings("slipway.dev/server:dev", "IfNotPresent", "http://mlflow.mlflow:5000")

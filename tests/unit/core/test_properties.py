@@ -25,7 +25,7 @@ from slipway.core.observed import Kind, observe
 from slipway.core.plan import plan
 from slipway.core.resource import read
 from slipway.core.revision import revision_of
-from slipway.core.status import report, report_unreadable
+from slipway.core.status.report import report, report_unreadable
 from tests.unit.core.tables import OWNER, SETTINGS, digest, model
 from tests.unit.world import World
 

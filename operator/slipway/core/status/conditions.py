@@ -1,0 +1,115 @@
+"""All conditions of a ModelDeployment, those that sum up the others first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from slipway.api.reasons import ConditionType, Reason
+from slipway.api.types import Condition, ModelDeploymentSpec
+from slipway.api.verdicts import MonitoringStatus
+from slipway.core.observed import Fault, Observed, rfc3339
+from slipway.core.plan import Plan
+from slipway.core.resource import Resource
+from slipway.core.status.revision import model_resolved, revision_ready
+from slipway.core.status.route import route_ready, traffic_synced
+from slipway.core.status.verdict import Verdict, is_bad, said_before
+
+Verdicts = Mapping[ConditionType, Verdict]
+
+
+def sum_up(
+    resource: Resource,
+    spec: ModelDeploymentSpec,
+    plan: Plan,
+    observed: Observed,
+    monitoring: MonitoringStatus | None,
+    now: datetime,
+) -> Verdicts:
+    """A verdict for each condition that a ModelDeployment has."""
+    resolved = model_resolved(resource, spec, plan, observed)
+    revision = revision_ready(resource, spec, plan, observed, now)
+    route = route_ready(resource, spec, plan, observed, now)
+    return {
+        ConditionType.READY: _ready(resource, plan, resolved, revision, route),
+        ConditionType.MODEL_RESOLVED: resolved,
+        ConditionType.REVISION_READY: revision,
+        ConditionType.ROUTE_READY: route,
+        **traffic_synced(resource, spec, plan, observed),
+        **_progress(plan, (resolved, revision, route)),
+        **_monitored(monitoring),
+    }
+
+
+def unreadable(fault: Fault) -> Verdicts:
+    """What is said of a spec that cannot be read."""
+    verdict = Verdict("False", fault.reason, fault.message)
+    return {ConditionType.READY: verdict, ConditionType.STALLED: _stalled(verdict)}
+
+
+def conditions(resource: Resource, verdicts: Verdicts, now: datetime) -> tuple[Condition, ...]:
+    """As status has them; one that did not turn keeps its time."""
+    found = []
+    for type_, verdict in verdicts.items():
+        before = said_before(resource, type_)
+        unchanged = before is not None and before.status == verdict.status
+        found.append(
+            Condition.model_validate(
+                {
+                    "type": type_.value,
+                    "status": verdict.status,
+                    "reason": verdict.reason.value,
+                    "message": verdict.message[:4096],
+                    "observedGeneration": resource.generation,
+                    "lastTransitionTime": before.lastTransitionTime if before and unchanged else rfc3339(now),
+                }
+            )
+        )
+    return tuple(found)
+
+
+def _ready(
+    resource: Resource, plan: Plan, resolved: Verdict, revision_ready: Verdict, route_ready: Verdict
+) -> Verdict:
+    stable = plan.roles.stable
+    if stable is not None and route_ready.status == "True":
+        return Verdict(
+            "True",
+            Reason.SERVING,
+            f"revision {stable} serves at http://{resource.owner.name}.{resource.owner.namespace}.svc",
+        )
+    open_parts = [part for part in (resolved, revision_ready, route_ready) if part.status != "True"]
+    if not open_parts:
+        return Verdict("False", Reason.STARTING, "the first revision is about to serve")
+    # What a person has to mend counts more than what is under way, whichever comes first.
+    told = next((part for part in open_parts if is_bad(part)), open_parts[0])
+    return Verdict("False", told.reason, told.message)
+
+
+def _progress(plan: Plan, parts: Iterable[Verdict]) -> dict[ConditionType, Verdict]:
+    """kstatus conditions: there only while they are True."""
+    open_parts = [part for part in parts if part.status != "True"]
+    stuck = next((part for part in open_parts if is_bad(part)), None)
+    if stuck is not None:
+        return {ConditionType.STALLED: _stalled(stuck)}
+    if open_parts:
+        return {ConditionType.RECONCILING: Verdict("True", open_parts[0].reason, open_parts[0].message)}
+    if plan.roles.candidate is not None:
+        rollout = plan.roles.rollout
+        waits = f": {rollout.message}" if rollout else ""
+        message = f"revision {plan.roles.candidate} is to take over{waits}"
+        return {ConditionType.RECONCILING: Verdict("True", Reason.ROLLING_OUT, message)}
+    return {}
+
+
+def _stalled(verdict: Verdict) -> Verdict:
+    return Verdict("True", verdict.reason, verdict.message)
+
+
+def _monitored(monitoring: MonitoringStatus | None) -> dict[ConditionType, Verdict]:
+    """What monitoring says of the stable version; Ready is not touched by it."""
+    return {
+        ConditionType(found.type): Verdict(found.status, Reason(found.reason), found.message)
+        for found in (monitoring.verdicts if monitoring is not None else ())
+        if found.reason in set(Reason)
+    }

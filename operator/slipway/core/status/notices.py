@@ -1,0 +1,106 @@
+"""What Events tell: one for each thing that turned good or bad, and none twice for one cause."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slipway.api.reasons import ConditionType, Reason
+from slipway.api.verdicts import MonitoringStatus
+from slipway.core.plan import Plan
+from slipway.core.resource import Resource
+from slipway.core.status.conditions import Verdicts
+from slipway.core.status.verdict import is_bad, said_before
+
+#: Of the conditions of monitoring, the status that is bad.
+_BAD = {
+    ConditionType.DRIFT: "True",
+    ConditionType.DATA_QUALITY: "False",
+    ConditionType.PERFORMANCE: "False",
+    ConditionType.FAIRNESS: "False",
+}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An Event to be emitted: something turned good or bad."""
+
+    normal: bool
+    reason: Reason
+    message: str
+
+
+def notices(resource: Resource, plan: Plan, verdicts: Verdicts) -> tuple[Notice, ...]:
+    """One Event for each condition that turned good or bad, and none twice for one cause."""
+    told = changed(
+        resource,
+        {
+            type_: verdicts[type_]
+            for type_ in (ConditionType.READY, ConditionType.MODEL_RESOLVED, ConditionType.REVISION_READY)
+        },
+    )
+    told = (*told, *_breaches(resource, verdicts))
+    before = resource.status.stable.revision if resource.status.stable else None
+    step = _step_taken(resource, plan)
+    if step is not None:
+        told = (*told, step)
+    if before is not None and plan.roles.stable not in (None, before):
+        message = f"revision {plan.roles.stable} took over from {before}"
+        return (*told, Notice(normal=True, reason=Reason.SERVING, message=message))
+    return told
+
+
+def changed(resource: Resource, verdicts: Verdicts) -> tuple[Notice, ...]:
+    """Those of the verdicts that are new and worth telling."""
+    told: dict[tuple[Reason, str], Notice] = {}
+    for type_, verdict in verdicts.items():
+        before = said_before(resource, type_)
+        if before is not None and (before.status, before.reason) == (verdict.status, verdict.reason):
+            continue
+        if verdict.status == "True" or is_bad(verdict) or verdict.reason is Reason.REGISTRY_UNREACHABLE:
+            notice = Notice(verdict.status == "True", verdict.reason, verdict.message)
+            told.setdefault((notice.reason, notice.message), notice)
+    return tuple(told.values())
+
+
+def _breaches(resource: Resource, verdicts: Verdicts) -> tuple[Notice, ...]:
+    """What monitoring found to be bad, and what is known to be good again."""
+    told = []
+    for type_, bad in _BAD.items():
+        before, now = said_before(resource, type_), verdicts.get(type_)
+        if now is None or now.status == "Unknown":
+            continue
+        if now.status == bad and (before is None or before.status != bad):
+            told.append(Notice(False, now.reason, now.message))
+        if now.status != bad and before is not None and before.status == bad:
+            told.append(Notice(True, now.reason, now.message))
+    return tuple(told)
+
+
+def _step_taken(resource: Resource, plan: Plan) -> Notice | None:
+    """A rollout that began, moved traffic, or came to wait for somebody."""
+    before, now = resource.status.rollout, plan.roles.rollout
+    if now is None:
+        return None
+    what = f"{now.weight}% of traffic is for revision {now.revision}"
+    if now.mirrorPercent:
+        what = f"copies of {now.mirrorPercent}% of requests are for revision {now.revision}"
+    if before is None or before.id != now.id:
+        return Notice(True, Reason.ROLLING_OUT, f"revision {now.revision} is to take over step by step")
+    if (before.weight, before.mirrorPercent) != (now.weight, now.mirrorPercent):
+        return Notice(now.phase != "Aborting", Reason.ROLLING_OUT, what)
+    if now.mismatch and not before.mismatch:
+        return Notice(False, Reason.SPLIT_MISMATCH, now.mismatch)
+    if now.phase == "Paused" != before.phase:
+        return Notice(True, Reason.ROLLING_OUT, f"{what}; {now.message}")
+    return None
+
+
+def jobs_created(resource: Resource, monitoring: MonitoringStatus | None) -> tuple[Notice, ...]:
+    """Jobs that status did not remember yet."""
+    before = resource.status.monitoring
+    known = {found.episode.job for found in (before.verdicts if before else ()) if found.episode}
+    return tuple(
+        Notice(True, Reason.JOB_CREATED, f"Job {found.episode.job} was created, since {found.type} is bad")
+        for found in (monitoring.verdicts if monitoring is not None else ())
+        if found.episode is not None and found.episode.job not in (None, *known)
+    )

@@ -1,0 +1,130 @@
+"""The whole status of a ModelDeployment, and the Events that go with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from slipway.api.reasons import ConditionType
+from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, RevisionStatus
+from slipway.core import names
+from slipway.core.breach import with_jobs
+from slipway.core.observed import Fault, Kind, Observed, rfc3339
+from slipway.core.plan import Plan
+from slipway.core.resource import Resource
+from slipway.core.roles import remembered
+from slipway.core.status.conditions import conditions, sum_up, unreadable
+from slipway.core.status.notices import Notice, changed, jobs_created, notices
+
+
+@dataclass(frozen=True)
+class Report:
+    """The status to be written, and the Events that go with it."""
+
+    status: dict[str, Any]
+    notices: tuple[Notice, ...]
+
+
+def report(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
+) -> Report:
+    """Report on a ModelDeployment after a plan was carried out.
+
+    Args:
+        resource: the ModelDeployment as it was read.
+        spec: its spec.
+        plan: what was decided.
+        observed: its children as they are after the plan's writes, with the faults these met with.
+        now: the time, with a time zone.
+    """
+    roles = plan.roles
+    stable = _revision_status(resource, roles.stable, plan, observed)
+    # Another version's is none of the one that has just taken over.
+    monitoring = observed.monitoring
+    if monitoring is not None and (stable is None or stable.version != monitoring.version):
+        monitoring = None
+    if monitoring is not None:
+        monitoring = with_jobs(resource.owner, spec, monitoring, observed)
+    verdicts = sum_up(resource, spec, plan, observed, monitoring, now)
+    status = ModelDeploymentStatus(
+        observedGeneration=resource.generation,
+        conditions=conditions(resource, verdicts, now),
+        model=plan.resolution.model or resource.status.model,
+        refreshRequestedAt=resource.status.refreshRequestedAt,
+        stable=stable,
+        canary=_revision_status(resource, roles.candidate, plan, observed),
+        canaryWeight=_canary_weight(plan, observed),
+        promotedAt=rfc3339(roles.promoted_at) if roles.promoted_at else None,
+        rollout=roles.rollout,
+        rejected=roles.rejected,
+        previous=roles.previous,
+        monitoring=monitoring,
+        routerPort=plan.router_port,
+        replicas=sum(
+            int((found.get("status") or {}).get("replicas", 0)) for found in observed.of(Kind.DEPLOYMENT)
+        ),
+        selector=",".join(
+            f"{key}={value}" for key, value in sorted(names.pod_selector(resource.owner.name).items())
+        ),
+        url=f"http://{resource.owner.name}.{resource.owner.namespace}.svc" if roles.routed else "",
+    )
+    return Report(
+        status=status.model_dump(mode="json", exclude_none=True),
+        notices=(*notices(resource, plan, verdicts), *jobs_created(resource, monitoring)),
+    )
+
+
+def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report:
+    """Report on a ModelDeployment whose spec cannot be read: what runs is left as it is."""
+    verdicts = unreadable(fault)
+    kept = resource.status.model_copy(
+        update={
+            "observedGeneration": resource.generation,
+            "conditions": conditions(resource, verdicts, now),
+        }
+    )
+    return Report(
+        status=kept.model_dump(mode="json", exclude_none=True),
+        notices=changed(resource, {ConditionType.READY: verdicts[ConditionType.READY]}),
+    )
+
+
+def _revision_status(
+    resource: Resource, revision: str | None, plan: Plan, observed: Observed
+) -> RevisionStatus | None:
+    if revision is None:
+        return None
+    version, digest, created = _identity(resource, revision, plan, observed)
+    deployment = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, revision))
+    status = (deployment.get("status") if deployment else None) or {}
+    return RevisionStatus(
+        revision=revision,
+        version=version,
+        digest=digest,
+        replicas=int(status.get("replicas", 0)),
+        readyReplicas=int(status.get("readyReplicas", 0)),
+        modelCreatedAt=created,
+    )
+
+
+def _identity(
+    resource: Resource, revision: str, plan: Plan, observed: Observed
+) -> tuple[str, str, str | None]:
+    """Version and digest of a revision and when its model was made, from whoever knows them."""
+    wanted = plan.roles.wanted
+    if wanted is not None and wanted.name == revision:
+        return wanted.model.version, wanted.model.digest, wanted.model.createdAt
+    for before in (resource.status.stable, resource.status.canary):
+        if before is not None and before.revision == revision:
+            return before.version, before.digest, before.modelCreatedAt
+    content = remembered(revision, observed)
+    return (content.model.version, content.model.digest, None) if content else ("", "", None)
+
+
+def _canary_weight(plan: Plan, observed: Observed) -> int | None:
+    """What the routers were seen to do, not what they were told."""
+    if plan.roles.candidate is None or plan.roles.stable is None:
+        return None
+    weights = observed.traffic.weights if observed.traffic else frozenset()
+    return max(weights, default=0)

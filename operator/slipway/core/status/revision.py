@@ -1,0 +1,87 @@
+"""Whether the model was found, and whether the revision that is wanted of it can serve."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from slipway.api.reasons import ConditionType, Reason
+from slipway.api.types import ModelDeploymentSpec
+from slipway.core import names
+from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
+from slipway.core.observed import Kind, Observed, Reference
+from slipway.core.plan import Plan
+from slipway.core.resource import Resource
+from slipway.core.roles import is_counted, ready_replicas
+from slipway.core.status.verdict import Verdict, first_fault, said_before, still_failing
+
+
+def model_resolved(resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed) -> Verdict:
+    model = plan.resolution.model
+    if model is not None:
+        words = f"{spec.model.uri} is version {model.version}, {model.digest}"
+        if plan.resolution.fault is not None:
+            words += f"; looking again failed: {plan.resolution.fault.message}"
+        return Verdict("True", Reason.RESOLVED, words)
+    fault = plan.resolution.fault or first_fault(
+        observed,
+        (
+            Reference(Kind.SERVICE_ACCOUNT, names.service_account(resource.owner.name)),
+            Reference(Kind.POD, plan.resolver),
+        ),
+    )
+    if fault is not None:
+        return Verdict("False", fault.reason, fault.message)
+    before = still_failing(resource, ConditionType.MODEL_RESOLVED)
+    if before is not None:
+        # Another try is under way; what the last one met with stands until it answers.
+        return before
+    return Verdict("Unknown", Reason.RESOLVING, f"finding the version and digest of {spec.model.uri}")
+
+
+def revision_ready(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
+) -> Verdict:
+    wanted = plan.roles.wanted
+    if wanted is None:
+        return Verdict("Unknown", Reason.WAITING_FOR_MODEL, "nothing can start before the model is resolved")
+    rejection = plan.roles.rejection
+    if rejection is not None:
+        message = f"{rejection.message}; kubectl slipway retry {resource.owner.name} tries it again"
+        return Verdict("False", Reason.REJECTED, message)
+    name = names.revision_object(resource.owner.name, wanted.name)
+    fault = first_fault(
+        observed,
+        (
+            Reference(kind, name)
+            for kind in (
+                Kind.CONTROLLER_REVISION,
+                Kind.DEPLOYMENT,
+                Kind.SERVICE,
+                Kind.AUTOSCALER,
+                Kind.DISRUPTION_BUDGET,
+            )
+        ),
+    ) or first_fault(observed, (Reference(Kind.SERVICE_ACCOUNT, names.service_account(resource.owner.name)),))
+    if fault is not None:
+        return Verdict("False", fault.reason, fault.message)
+    available = Verdict("True", Reason.AVAILABLE, f"revision {wanted.name} has its pods ready")
+    deployment = observed.find(Kind.DEPLOYMENT, name)
+    if ready_replicas(observed, resource.owner, wanted.name) >= spec.scaling.minReplicas:
+        return available
+    if deployment is not None and not is_counted(deployment) and _was_said(resource, available):
+        # Every scaling makes the numbers stale for a moment; that is no reason to say anything else.
+        return available
+    fault = (deployment and diagnose_deployment(deployment)) or diagnose_pods(observed.pods(wanted.name), now)
+    if fault is not None:
+        return Verdict("False", fault.reason, fault.message)
+    before = still_failing(resource, ConditionType.REVISION_READY)
+    if before is not None:
+        # A pod that failed is starting again; until it is ready the last failure is the best that is known.
+        return before
+    return Verdict("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
+
+
+def _was_said(resource: Resource, verdict: Verdict) -> bool:
+    """Whether RevisionReady says this already, of this very revision."""
+    before = said_before(resource, ConditionType.REVISION_READY)
+    return before is not None and (before.status, before.message) == (verdict.status, verdict.message)

@@ -1,0 +1,61 @@
+"""What is said of one condition, and what was said of it before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from slipway.api.reasons import ConditionType, Reason
+from slipway.api.types import Condition
+from slipway.core.observed import Fault, Observed, Reference
+from slipway.core.resource import Resource
+
+#: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
+_UNDER_WAY = frozenset(
+    {
+        Reason.RESOLVING,
+        Reason.STARTING,
+        Reason.ROLLING_OUT,
+        Reason.WAITING_FOR_MODEL,
+        Reason.WAITING_FOR_REVISION,
+        Reason.NO_READY_ENDPOINTS,
+        Reason.REGISTRY_UNREACHABLE,
+        Reason.RESOLVER_FAILED,
+        Reason.NAMESPACE_TERMINATING,
+        Reason.WAITING_FOR_GATEWAY,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Status, reason and message of a condition."""
+
+    status: str
+    reason: Reason
+    message: str
+
+
+def is_bad(verdict: Verdict) -> bool:
+    """Whether a person has to mend something."""
+    return verdict.status == "False" and verdict.reason not in _UNDER_WAY
+
+
+def said_before(resource: Resource, type_: ConditionType) -> Condition | None:
+    """A condition as status has it now."""
+    return next((found for found in resource.status.conditions if found.type == type_), None)
+
+
+def still_failing(resource: Resource, type_: ConditionType) -> Verdict | None:
+    """A condition's failure, if it was said of this very spec."""
+    before = said_before(resource, type_)
+    if before is None or before.status != "False" or before.observedGeneration != resource.generation:
+        return None
+    if before.reason not in set(Reason):
+        return None
+    return Verdict("False", Reason(before.reason), before.message)
+
+
+def first_fault(observed: Observed, references: Iterable[Reference]) -> Fault | None:
+    """What the first of these objects that could not be written met with."""
+    return next((observed.faults[found] for found in references if found in observed.faults), None)
