@@ -8,7 +8,7 @@ from typing import Any
 
 from slipway.api.types import API_VERSION, KIND
 from slipway.api.verdicts import VerdictStatus
-from slipway.core.judging import Findings
+from slipway.core.judging.findings import Findings
 from slipway.core.monitoring.series import Values
 from slipway.core.names import labels
 from slipway.core.observed import Kind

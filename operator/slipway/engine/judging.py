@@ -12,8 +12,9 @@ from typing import Any
 
 from slipway.api.verdicts import MonitoringStatus
 from slipway.bins import OTHER
-from slipway.core import judging
-from slipway.core.judging import Asked, Evidence, Findings, Window
+from slipway.core.judging.asked import DAY_SECONDS, LABELS_SECONDS, Asked, asked_of
+from slipway.core.judging.findings import BLIND, Evidence, Findings, Window, blind, judge, repeated
+from slipway.core.judging.turning import settle
 from slipway.core.monitoring import series
 from slipway.core.monitoring.counting import Mark, Row, Tally, begin, increase, remember
 from slipway.core.monitoring.drift import CompareWith, Reference, yesterday
@@ -127,7 +128,7 @@ class Judge:
         found = self._watched.get(Key(resource.owner.namespace, resource.owner.name))
         if found is None or found.looked is None or not _is_of(found, resource):
             return before if before is not None and before.version == stable.version else None
-        return judging.settle(before, found.version, found.generation, found.findings, found.looked)
+        return settle(before, found.version, found.generation, found.findings, found.looked)
 
     def judged(self) -> Iterator[tuple[Key, str, Asked, Mapping[str, Reference], Findings]]:
         """Each ModelDeployment that is judged: its version, by what, its profile, and what was found."""
@@ -137,7 +138,7 @@ class Judge:
                 continue
             spec = read(manifest).spec
             if not isinstance(spec, Fault):
-                yield key, found.version, judging.asked_of(spec), found.references, found.findings
+                yield key, found.version, asked_of(spec), found.references, found.findings
 
     async def watch(self) -> None:
         """Look at who is due, for ever."""
@@ -185,9 +186,7 @@ class Judge:
         manifest, found = self._store.resource(key), self._watched[key]
         resource = read(manifest) if manifest is not None else None
         now = self._clock()
-        asked = (
-            None if resource is None or isinstance(resource.spec, Fault) else judging.asked_of(resource.spec)
-        )
+        asked = None if resource is None or isinstance(resource.spec, Fault) else asked_of(resource.spec)
         found.due = now + timedelta(seconds=self.pace(asked) * (0.8 + 0.4 * self._spread()))
         if asked is None or resource is None or resource.deleting or isinstance(resource.spec, Fault):
             return
@@ -200,15 +199,15 @@ class Judge:
         if any(scrapes.values()):
             found.answered = now
             self._count(found, scrapes, pods, asked, now)
-            findings = judging.judge(asked, _evidence(found, asked, resource, now))
+            findings = judge(asked, _evidence(found, asked, resource, now))
             if not findings:
                 found.due = now + timedelta(seconds=BARREN * (0.8 + 0.4 * self._spread()))
-        elif now - found.answered >= judging.BLIND:
+        elif now - found.answered >= BLIND:
             since = _conditions(asked, resource.status.monitoring, found)
-            findings = judging.blind(since, found.version, found.answered)
+            findings = blind(since, found.version, found.answered)
         else:
             return
-        found.findings = judging.repeated(findings, found.findings, now, found.began)
+        found.findings = repeated(findings, found.findings, now, found.began)
         found.looked = now
         if self.monitoring(resource) != resource.status.monitoring:
             self._changed(key)
@@ -254,9 +253,9 @@ class Judge:
         at, totals = now.timestamp(), found.tally.totals
         inputs_span = asked.inputs_seconds
         if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
-            inputs_span += judging.DAY_SECONDS
+            inputs_span += DAY_SECONDS
         found.inputs = _remember(found.inputs, at, totals, INPUTS, found.input_places, inputs_span)
-        outcomes_span = max(judging.LABELS_SECONDS, asked.groups_seconds)
+        outcomes_span = max(LABELS_SECONDS, asked.groups_seconds)
         found.outcomes = _remember(found.outcomes, at, totals, OUTCOMES, found.outcome_places, outcomes_span)
 
 
@@ -290,7 +289,7 @@ def _remember(
     last = marks[-1].totals if marks else None
     if isinstance(last, Row) and last.is_same(row):
         row = last
-    parts = MARKS if span < judging.DAY_SECONDS else MOST_MARKS
+    parts = MARKS if span < DAY_SECONDS else MOST_MARKS
     return remember(marks, Mark(at, row), span, span / parts)
 
 
@@ -302,7 +301,7 @@ def _evidence(found: _Watched, asked: Asked, resource: Resource, now: datetime) 
     return Evidence(
         inputs=_window(found.inputs, asked.inputs_seconds, now),
         yesterday=before,
-        labels=_window(found.outcomes, judging.LABELS_SECONDS, now),
+        labels=_window(found.outcomes, LABELS_SECONDS, now),
         groups=_window(found.outcomes, asked.groups_seconds, now),
         references=found.references,
         usual=found.usual,
@@ -312,7 +311,7 @@ def _evidence(found: _Watched, asked: Asked, resource: Resource, now: datetime) 
 
 def _model_days(resource: Resource, now: datetime) -> float | None:
     made = timestamp(resource.status.stable.modelCreatedAt) if resource.status.stable else None
-    return None if made is None else (now - made).total_seconds() / judging.DAY_SECONDS
+    return None if made is None else (now - made).total_seconds() / DAY_SECONDS
 
 
 def _window(marks: tuple[Mark[Series], ...], seconds: float, now: datetime) -> Window:

@@ -8,8 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core import judging
-from slipway.core.judging import share
+from slipway.core.judging.asked import CONFIDENCE, asked_of, attributes_of, share
 from slipway.core.monitoring.drift import critical_value
 from slipway.core.monitoring.fairness import FairnessMetric, comparisons
 from slipway.core.monitoring.intervals import deviations
@@ -33,7 +32,7 @@ _FAIRNESS = {
 
 def limits_of(spec: ModelDeploymentSpec) -> Iterator[tuple[Limit, float]]:
     """The numbers that alerts are held against instead of the defaults, so far as a spec says them."""
-    asked, monitoring = judging.asked_of(spec), spec.monitoring
+    asked, monitoring = asked_of(spec), spec.monitoring
     if monitoring is not None and monitoring.drift is not None:
         yield Limit.PSI_WARNING, asked.drift.warning
         yield Limit.PSI_CRITICAL, asked.drift.critical
@@ -46,11 +45,11 @@ def limits_of(spec: ModelDeploymentSpec) -> Iterator[tuple[Limit, float]]:
         if objective.metric is PerformanceMetric.ACCURACY:
             yield Limit.ACCURACY, objective.minimum
             yield Limit.LABELS, objective.minimum_labels
-            yield Limit.ACCURACY_DEVIATIONS, deviations(judging.CONFIDENCE, len(asked.objectives))
+            yield Limit.ACCURACY_DEVIATIONS, deviations(CONFIDENCE, len(asked.objectives))
     if spec.fairness is not None:
         yield Limit.GROUP_ROWS, asked.fairness.minimum_group_rows
         if asked.fairness.limits:
-            pairs = comparisons(judging.attributes_of(asked, {}), asked.fairness)
+            pairs = comparisons(attributes_of(asked, {}), asked.fairness)
             yield Limit.FAIRNESS_DEVIATIONS, deviations(asked.fairness.confidence, max(1, pairs))
         for limit in asked.fairness.limits:
             yield _FAIRNESS[limit.metric], limit.limit
