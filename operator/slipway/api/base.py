@@ -20,6 +20,11 @@ def string(pattern: str, message: str, *, max_length: int) -> Any:
     return Field(pattern=pattern, max_length=max_length, json_schema_extra={MESSAGE_KEY: message})
 
 
+def share(text: str) -> float:
+    """A share such as ``82%`` as a number between 0 and 1."""
+    return float(text.removesuffix("%")) / 100.0
+
+
 class Block(BaseModel):
     """Base of every part of the resource."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from slipway.api.base import share
 from slipway.api.rollout import Analysis, Gate, GateStatus, LookStatus
 from slipway.core.evidence import (
     Look,
@@ -36,11 +37,6 @@ def judge(analysis: Analysis, looks: Sequence[LookStatus]) -> tuple[GateStatus, 
     acting = sum(gate.acts for gate in analysis.gates) or 1
     needed = acting / FALSE_ABORT
     return tuple(_judge(gate, index, looks, needed) for index, gate in enumerate(analysis.gates))
-
-
-def share(text: str) -> float:
-    """``1%`` as 0.01."""
-    return float(text.removesuffix("%")) / 100.0
 
 
 def _judge(gate: Gate, index: int, looks: Sequence[LookStatus], needed: float) -> GateStatus:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from slipway.api.base import share
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core.judging.asked import CONFIDENCE, asked_of, attributes_of, share
+from slipway.core.judging.asked import CONFIDENCE, asked_of, attributes_of
 from slipway.core.monitoring.drift import critical_value
 from slipway.core.monitoring.fairness import FairnessMetric, comparisons
 from slipway.core.monitoring.intervals import deviations

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from slipway.api.base import share
 from slipway.contract import ADMIN_PORT
 from slipway.core.agreement import Remembered, answers, common, unlike
-from slipway.core.gates import TOLERANCE, share
+from slipway.core.gates import TOLERANCE
 from slipway.core.observed import Agreement, Fault, Traffic
 from slipway.core.resource import Resource
 from slipway.engine.served import ready_pods

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from slipway.api.base import share
 from slipway.api.monitoring import DataQuality, Drift, Fairness
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.monitoring import series
@@ -17,9 +18,7 @@ from slipway.core.monitoring.verdict import Condition
 
 #: Labels come late: objectives look at those of a day, as the rules do.
 LABELS_SECONDS = 86_400.0
-
 DAY_SECONDS = 86_400.0
-
 #: Of the intervals of performance, over all objectives.
 CONFIDENCE = 0.95
 
@@ -115,11 +114,6 @@ def _fairness(fairness: Fairness | None) -> dict[str, Any]:
         ),
         "groups_seconds": float(fairness.windowSeconds),
     }
-
-
-def share(text: str) -> float:
-    """A share such as ``82%`` as a number between 0 and 1."""
-    return float(text.removesuffix("%")) / 100.0
 
 
 def attributes_of(asked: Asked, counts: Values) -> list[Attribute]:

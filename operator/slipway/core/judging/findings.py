@@ -26,7 +26,6 @@ from slipway.core.observed import rfc3339
 
 #: Nothing is known any more of pods that did not answer for so long.
 BLIND = timedelta(minutes=5)
-
 _WAITING = frozenset({Why.TOO_FEW_ROWS, Why.TOO_FEW_LABELS, Why.TOO_SMALL_GROUPS, Why.NO_REFERENCE})
 
 

@@ -18,7 +18,6 @@ from slipway.core.observed import rfc3339
 
 #: New numbers of a verdict are written after so long, if they are others by so many percent of a limit.
 QUIET = timedelta(minutes=10)
-
 MATERIAL_PERCENT = 50
 
 

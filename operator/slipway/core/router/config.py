@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slipway.contract import READY_PATH
+from slipway.core.router.clusters import clusters_of
 from slipway.core.router.envoy import (
     CLUSTERS_FILE,
     LISTENERS_FILE,
@@ -27,7 +27,6 @@ from slipway.core.router.envoy import (
     tcp_address,
 )
 from slipway.core.router.routes import (
-    Arm,
     Route,
     arm_cluster,
     arms,
@@ -51,9 +50,6 @@ _INFER_GRPC = r"/inference\.GRPCInferenceService/ModelInfer"
 #: What has not reached a model server may be sent again whatever it is.
 _UNSENT = "connect-failure,refused-stream,reset-before-request"
 _PREVIOUS_PRIORITIES = f"{TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-#: The model server keeps idle connections for 620 s; Envoy has to be the one who closes.
-_UPSTREAM_IDLE = "300s"
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def render(routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str
         address: that listeners bind to.
     """
     ordered, refused = admit(routes)
-    found = {CLUSTERS_FILE: _response(cluster for route in ordered for cluster in _clusters(route))}
+    found = {CLUSTERS_FILE: _response(cluster for route in ordered for cluster in clusters_of(route))}
     found[WEIGHTS_FILE] = _response([_route_configuration(ordered)])
     found[LISTENERS_FILE] = _response(
         _listener(route, directory, address) for route in ordered if not route.leaving
@@ -133,7 +129,7 @@ def _reserved(route: Route) -> int:
     """Bytes in the fullest file that a route may come to need."""
     twin = replace(route.stable, revision="-" * len(route.stable.revision))
     return max(
-        sum(len(_json(cluster)) + 1 for cluster in _clusters(replace(route, canary=canary)))
+        sum(len(_json(cluster)) + 1 for cluster in clusters_of(replace(route, canary=canary)))
         for canary in (twin, route.canary or twin)
     )
 
@@ -292,112 +288,3 @@ def _split(route: Route, grpc: bool) -> Json:
     if route.affinity_header is not None:
         split["use_hash_policy"] = True
     return {"weighted_clusters": split}
-
-
-# --- clusters ---
-
-
-def _clusters(route: Route) -> Iterator[Json]:
-    for arm in arms(route):
-        for grpc in protocols((arm,)):
-            yield _pods(arm_cluster(route, arm, grpc), arm, grpc)
-    if route.canary is None:
-        return
-    for grpc in protocols((route.canary,)):
-        yield _pods(shadow_cluster(route, route.canary, grpc), route.canary, grpc, shadow=True)
-    for grpc in protocols(arms(route)):
-        for first, second in ((route.canary, route.stable), (route.stable, route.canary)):
-            yield _fallback(
-                fallback_cluster(route, first, second, grpc),
-                [arm_cluster(route, first, grpc), arm_cluster(route, second, grpc)],
-            )
-
-
-def _pods(name: str, arm: Arm, grpc: bool, shadow: bool = False) -> Json:
-    port = arm.grpc_port if grpc and arm.grpc_port is not None else arm.port
-    protocol: Json = {"http2_protocol_options": {}} if grpc else {"http_protocol_options": {}}
-    return {
-        **_CLUSTER,
-        "name": name,
-        "lb_policy": "LEAST_REQUEST",
-        "cluster_type": _DNS,
-        "connect_timeout": "1s",
-        # A pod that DNS no longer names gets no new request, however well it is.
-        "ignore_health_on_host_removal": True,
-        # What a check finds counts at once, rather than up to a second after the pod was first named.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}, "update_merge_window": "0s"},
-        "circuit_breakers": {"thresholds": [_SHADOW_LIMITS if shadow else _LIMITS]},
-        "typed_extension_protocol_options": {
-            _HTTP_OPTIONS: {
-                "@type": f"type.googleapis.com/{_HTTP_OPTIONS}",
-                "common_http_protocol_options": {"idle_timeout": _UPSTREAM_IDLE},
-                "explicit_http_config": protocol,
-            }
-        },
-        # Always by REST: gRPC pods answer there too, and one protocol of health is enough.
-        "health_checks": [_HEALTH_CHECK],
-        "load_assignment": {
-            # Says nothing here, and has to be something.
-            "cluster_name": "pods",
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        {
-                            "endpoint": {
-                                "address": tcp_address(arm.host, port),
-                                **({"health_check_config": {"port_value": arm.port}} if grpc else {}),
-                            }
-                        }
-                    ]
-                }
-            ],
-        },
-    }
-
-
-def _fallback(name: str, members: list[str]) -> Json:
-    return {
-        **_CLUSTER,
-        "name": name,
-        "connect_timeout": "1s",
-        "lb_policy": "CLUSTER_PROVIDED",
-        "cluster_type": {
-            "name": "envoy.clusters.aggregate",
-            "typed_config": {
-                "@type": f"{TYPE}.extensions.clusters.aggregate.v3.ClusterConfig",
-                "clusters": members,
-            },
-        },
-        "circuit_breakers": {"thresholds": [_LIMITS]},
-    }
-
-
-#: Every address of the name is a pod. It is asked for each second, since a pod that is new waits for it.
-_DNS: Json = {
-    "name": "envoy.cluster.dns",
-    "typed_config": {
-        "@type": f"{TYPE}.extensions.clusters.dns.v3.DnsCluster",
-        "dns_lookup_family": "V4_PREFERRED",
-        "dns_refresh_rate": "1s",
-        "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "1s"},
-    },
-}
-_CLUSTER: Json = {"@type": f"{TYPE}.config.cluster.v3.Cluster"}
-#: Of each arm on each router pod: room for any honest load, and an end to one model taking all.
-_LIMITS: Json = {
-    "max_connections": 4096,
-    "max_pending_requests": 4096,
-    "max_requests": 8192,
-    "max_retries": 1024,
-}
-#: Copies are dropped long before they could take memory from real requests.
-_SHADOW_LIMITS: Json = {"max_connections": 256, "max_pending_requests": 256, "max_requests": 512}
-_HEALTH_CHECK: Json = {
-    "timeout": "1s",
-    "interval": "2s",
-    # Without this a pod that has no traffic yet is asked once a minute.
-    "no_traffic_interval": "2s",
-    "unhealthy_threshold": 2,
-    "healthy_threshold": 1,
-    "http_health_check": {"path": READY_PATH},
-}
