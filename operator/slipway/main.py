@@ -21,11 +21,13 @@ from slipway.core.router.build import RouterSettings
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.evidence import Evidence
 from slipway.engine.judging import WANTED, Judge
 from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
+from slipway.engine.providers import Providers
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
@@ -148,11 +150,14 @@ async def run(environment: Environment) -> None:
         aliases = Aliases(store, alias_version, queue.add, _now)
         judge = Judge(store, read_counters, queue.add, _now)
         registry.register(MonitoringCollector(store, judge))
-        served, pairs = Served(store, read_pod, _now), Pairs(store, take_answers, _now)
-        prometheus = PrometheusCounts(ask_prometheus, _now)
-        reconciler = Reconciler(
-            store, writer, routers, served, pairs, prometheus, aliases, judge, environment.settings, _now
+        evidence = Evidence(
+            Providers(routers, store, _now),
+            routers,
+            PrometheusCounts(ask_prometheus, _now),
+            Served(store, read_pod, _now),
+            Pairs(store, take_answers, _now),
         )
+        reconciler = Reconciler(store, writer, routers, evidence, aliases, judge, environment.settings, _now)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:

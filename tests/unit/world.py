@@ -21,9 +21,11 @@ from slipway.core.router.readback import RouterState
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
+from slipway.engine.evidence import Evidence
 from slipway.engine.judging import Judge
 from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
+from slipway.engine.providers import Providers
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
@@ -69,14 +71,18 @@ class Operator:
         self.routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
         self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
-        served, counts = Served(self.store, read_pod, clock), PrometheusCounts(prometheus, clock)
+        evidence = Evidence(
+            Providers(self.routers, self.store, clock),
+            self.routers,
+            PrometheusCounts(prometheus, clock),
+            Served(self.store, read_pod, clock),
+            Pairs(self.store, take_answers, clock),
+        )
         self.reconciler = Reconciler(
             self.store,
             writer,
             self.routers,
-            served,
-            Pairs(self.store, take_answers, clock),
-            counts,
+            evidence,
             self.aliases,
             self.judge,
             SETTINGS,

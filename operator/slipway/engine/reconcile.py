@@ -14,13 +14,10 @@ from slipway.core.revision import Settings
 from slipway.core.status.report import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
+from slipway.engine.evidence import Evidence
 from slipway.engine.judging import Judge
 from slipway.engine.outcome import Outcome
-from slipway.engine.pairs import Pairs
-from slipway.engine.prometheus import PrometheusCounts
-from slipway.engine.providers import Providers
 from slipway.engine.routing import Routers
-from slipway.engine.served import Served
 from slipway.engine.store import Key, Store, is_owned
 
 log = logging.getLogger(__name__)
@@ -34,9 +31,7 @@ class Reconciler:
         store: Store,
         writer: Writer,
         routers: Routers,
-        served: Served,
-        pairs: Pairs,
-        prometheus: PrometheusCounts,
+        evidence: Evidence,
         aliases: Aliases,
         judge: Judge,
         settings: Settings,
@@ -44,10 +39,7 @@ class Reconciler:
     ) -> None:
         """``clock`` tells the time, with a time zone."""
         self._routers = routers
-        self._providers = Providers(routers, store, clock)
-        self._served = served
-        self._pairs = pairs
-        self._prometheus = prometheus
+        self._evidence = evidence
         self._aliases = aliases
         self._judge = judge
         self._store = store
@@ -87,10 +79,7 @@ class Reconciler:
         port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
         monitoring = self._judge.monitoring(resource)
         observed = observe(self._store.children(key), free_port=port, moved=moved, monitoring=monitoring)
-        traffic = await self._providers.apply(resource, observed)
-        traffic = await self._prometheus.count(resource, traffic, self._routers.names(resource))
-        traffic = await self._served.count(resource, traffic)
-        traffic = await self._pairs.count(resource, traffic)
+        traffic = await self._evidence.gather(resource, observed)
         observed = replace(observed, traffic=traffic)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid
@@ -102,8 +91,6 @@ class Reconciler:
         self._aliases.settle(resource, moved, planned)
         await self._writer.tell(manifest, told.notices, now)
         waits = [(planned.requeue_at - now).total_seconds()] if planned.requeue_at else []
-        if traffic is not None and traffic.wait is not None:
-            waits.append(traffic.wait)
-        if (patience := self._prometheus.patience(key)) is not None:
+        if (patience := self._evidence.patience(key, traffic)) is not None:
             waits.append(patience)
         return Outcome(requeue_after=min(waits, default=None), failed=bool(faults))

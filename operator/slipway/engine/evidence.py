@@ -1,0 +1,54 @@
+"""What a ModelDeployment's rollout is judged by, from all who counted something of it."""
+
+from __future__ import annotations
+
+from slipway.core.observed import Observed, Traffic
+from slipway.core.resource import Resource
+from slipway.engine.pairs import Pairs
+from slipway.engine.prometheus import PrometheusCounts
+from slipway.engine.providers import Providers
+from slipway.engine.routing import Routers
+from slipway.engine.served import Served
+from slipway.engine.store import Key
+
+
+class Evidence:
+    """Has traffic follow, and adds to what its provider was seen to do what others counted."""
+
+    def __init__(
+        self,
+        providers: Providers,
+        routers: Routers,
+        prometheus: PrometheusCounts,
+        served: Served,
+        pairs: Pairs,
+    ) -> None:
+        """
+        Args:
+            providers: split traffic, and count it where they are routers.
+            routers: of which Prometheus is asked.
+            prometheus: counts in the place of routers, where a spec asks for it.
+            served: what pods counted, for gates that routers cannot answer.
+            pairs: how alike pods answered to copies.
+        """
+        self._providers = providers
+        self._routers = routers
+        self._prometheus = prometheus
+        self._served = served
+        self._pairs = pairs
+
+    async def gather(self, resource: Resource, observed: Observed) -> Traffic | None:
+        """Traffic as it is, with what was counted of it; None where there is nothing to split.
+
+        Raises:
+            ApiError: where the API server could not be asked; the run is to be repeated.
+        """
+        traffic = await self._providers.apply(resource, observed)
+        traffic = await self._prometheus.count(resource, traffic, self._routers.names(resource))
+        traffic = await self._served.count(resource, traffic)
+        return await self._pairs.count(resource, traffic)
+
+    def patience(self, key: Key, traffic: Traffic | None) -> float | None:
+        """Seconds until there may be more of it without anything in the cluster changing; None if not."""
+        waits = (traffic.wait if traffic is not None else None, self._prometheus.patience(key))
+        return min((wait for wait in waits if wait is not None), default=None)
