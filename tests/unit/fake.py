@@ -21,7 +21,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from slipway.api.types import KIND, ModelDeploymentStatus
+from slipway.api.status import ModelDeploymentStatus
+from slipway.api.types import KIND
 from slipway.core import names
 from slipway.core.drift import quantity
 from slipway.core.observed import Kind, Manifest

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 #: Beside a pattern in a schema: the sentence that the API server answers instead of the bare expression.
 MESSAGE_KEY = "x-slipway-message"
+#: The most that Kubernetes' own counters hold.
+INT32 = 2**31 - 1
 
 
 def rule(rule: str, message: str) -> dict[str, Any]:

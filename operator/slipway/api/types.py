@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import MESSAGE_KEY, Block, SecretRef, rule, string
+from slipway.api.base import INT32, MESSAGE_KEY, Block, SecretRef, rule, string
 from slipway.api.breach import ROLLBACK_RULE
 from slipway.api.card import Card
 from slipway.api.container import IMAGE, IMAGE_MESSAGE, EnvVar, Resources
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import LABELS_RULE, Fairness, Monitoring
-from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
+from slipway.api.rollout import Rollout
+from slipway.api.status import ModelDeploymentStatus
 from slipway.api.traffic import RULES, Traffic
-from slipway.api.verdicts import MonitoringStatus
 from slipway.contract import Digest
 
 GROUP = "slipway.dev"
@@ -30,8 +30,6 @@ PLURAL = "modeldeployments"
 #: Names of children add at most 18 characters (``-`` and a revision's hash, ``-resolve-`` and a hash), and a
 #: Service's name holds 63.
 MAX_NAME_LENGTH = 45
-_INT32 = 2**31 - 1
-
 
 _LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 LabelKey = Annotated[
@@ -152,7 +150,7 @@ class Toleration(Block):
         default=None, description="Effect of the taint; absent means every effect."
     )
     tolerationSeconds: int | None = Field(
-        default=None, ge=0, le=_INT32, description="How long a pod stays once the taint appears."
+        default=None, ge=0, le=INT32, description="How long a pod stays once the taint appears."
     )
 
 
@@ -296,111 +294,6 @@ class ModelDeploymentSpec(Block):
     card: Card | None = Field(
         default=None,
         description="What people have to know of the model; it is shown in the report. Restarts no pod.",
-    )
-
-
-class Condition(Block):
-    """As ``metav1.Condition``."""
-
-    type: str = Field(max_length=316, description="What the condition is about, such as Ready.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: str = Field(
-        min_length=1,
-        max_length=1024,
-        pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-        description="Why, in one word; docs/reasons.md explains each.",
-    )
-    message: str = Field(max_length=32768, description="The fact and the next step.")
-    observedGeneration: int = Field(ge=0, description="metadata.generation that this was seen for.")
-    lastTransitionTime: str = Field(
-        max_length=64, description="When status last changed.", json_schema_extra={"format": "date-time"}
-    )
-
-
-class ModelStatus(Block):
-    """What the model URI was resolved to."""
-
-    uri: str = Field(max_length=1024, description="The URI as asked.")
-    resolvedURI: str = Field(max_length=1024, description="The URI that names these bytes for good.")
-    version: str = Field(max_length=256, description="The store's own name of the version.")
-    digest: str = Field(max_length=71, description="SHA-256 of the model's files.")
-    bytes: int = Field(ge=0, description="Size of the model's files.")
-    createdAt: str | None = Field(
-        default=None,
-        max_length=64,
-        description="When MLflow registered the version; elsewhere, when these files were first seen.",
-        json_schema_extra={"format": "date-time"},
-    )
-
-
-class RevisionStatus(Block):
-    """One revision and its pods."""
-
-    revision: str = Field(max_length=63, description="Hash of what its pods would differ in.")
-    version: str = Field(max_length=256, description="Version of the model.")
-    digest: str = Field(max_length=71, description="SHA-256 of the model's files.")
-    replicas: int = Field(default=0, ge=0, le=_INT32, description="Pods.")
-    readyReplicas: int = Field(default=0, ge=0, le=_INT32, description="Pods that are ready.")
-    modelCreatedAt: str | None = Field(
-        default=None,
-        max_length=64,
-        description="When its model was made, as far as is known.",
-        json_schema_extra={"format": "date-time"},
-    )
-
-
-class ModelDeploymentStatus(Block):
-    """What the operator saw and did."""
-
-    observedGeneration: int = Field(
-        default=0, ge=0, description="metadata.generation that the status was written for."
-    )
-    conditions: tuple[Condition, ...] = Field(
-        default=(),
-        max_length=16,
-        description="Ready sums up; the others say what it stands on.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-    )
-    model: ModelStatus | None = Field(default=None, description="What the model URI was resolved to.")
-    refreshRequestedAt: str | None = Field(
-        default=None,
-        max_length=64,
-        description="When the operator's webhook was last asked to look the model up again.",
-        json_schema_extra={"format": "date-time"},
-    )
-    stable: RevisionStatus | None = Field(default=None, description="The revision that clients reach.")
-    canary: RevisionStatus | None = Field(default=None, description="The revision that is to replace it.")
-    canaryWeight: int | None = Field(
-        default=None, ge=0, le=100, description="Percent of traffic on the canary."
-    )
-    promotedAt: str | None = Field(
-        default=None,
-        max_length=64,
-        description="When the stable revision took over; the old one is kept until its clients left.",
-        json_schema_extra={"format": "date-time"},
-    )
-    rollout: RolloutStatus | None = Field(default=None, description="The rollout that is under way.")
-    rejected: tuple[Rejection, ...] = Field(
-        default=(),
-        max_length=MAX_REJECTED,
-        description="Revisions that are not tried again by themselves.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["revision"]},
-    )
-    previous: tuple[Annotated[str, Field(max_length=63, description="Name of a revision.")], ...] = Field(
-        default=(), max_length=MAX_PREVIOUS, description="Earlier stable revisions, the newest first."
-    )
-    monitoring: MonitoringStatus | None = Field(
-        default=None, description="What was found of the stable revision's inputs and answers."
-    )
-    routerPort: int | None = Field(
-        default=None, ge=1, le=65535, description="Port of the namespace's router that is this resource's."
-    )
-    replicas: int = Field(default=0, ge=0, le=_INT32, description="Pods of all revisions.")
-    selector: str = Field(
-        default="", max_length=1024, description="Label selector of the pods, for the scale subresource."
-    )
-    url: str = Field(
-        default="", max_length=1024, description="Where clients inside the cluster reach the model."
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from slipway.api.rollout import Rollout, RolloutStatus, Step
-from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, RevisionStatus
+from slipway.api.status import ModelDeploymentStatus, RevisionStatus
+from slipway.api.types import ModelDeploymentSpec
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource
 from slipway.core.rollout import steps_of

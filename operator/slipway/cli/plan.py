@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from slipway.api.types import API_VERSION, KIND, ModelStatus
+from slipway.api.status import ModelStatus
+from slipway.api.types import API_VERSION, KIND
 from slipway.cli import cluster
 from slipway.cli.cluster import Cluster, ForbiddenError
 from slipway.cli.drawing import told_step

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, ModelStatus
+from slipway.api.status import ModelDeploymentStatus, ModelStatus
+from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import Outcome, Resolved
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_pod

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from slipway.api.reasons import Reason
-from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus
+from slipway.api.status import ModelDeploymentStatus
+from slipway.api.types import ModelDeploymentSpec
 from slipway.core.build.metadata import Owner
 from slipway.core.observed import Fault, Manifest
 

@@ -8,7 +8,8 @@ from typing import Any
 from slipway.api.freshness import Freshness
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Fairness, Feedback
-from slipway.api.types import ModelDeploymentSpec, ModelStatus, Runtime
+from slipway.api.status import ModelStatus
+from slipway.api.types import ModelDeploymentSpec, Runtime
 from slipway.core import names
 
 

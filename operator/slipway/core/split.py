@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway.api.types import ModelDeploymentStatus
+from slipway.api.status import ModelDeploymentStatus
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from slipway.api.card import Card
-from slipway.api.types import ModelDeploymentStatus, RevisionStatus
+from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.core.judging.asked import Asked, asked_of, attributes_of
 from slipway.core.monitoring import series
 from slipway.core.monitoring.drift import CompareWith, DriftLimits, judge_drift

@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from slipway.api.reasons import Reason
-from slipway.api.types import ModelDeploymentSpec, ModelStatus
+from slipway.api.status import ModelStatus
+from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
 from slipway.core.build.controller_revision import controller_revision
 from slipway.core.build.metadata import Owner, metadata

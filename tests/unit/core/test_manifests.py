@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from slipway import contract
-from slipway.api.types import MAX_NAME_LENGTH, ModelDeploymentSpec, ModelStatus, Scaling
+from slipway.api.status import ModelStatus
+from slipway.api.types import MAX_NAME_LENGTH, ModelDeploymentSpec, Scaling
 from slipway.api.verdicts import VerdictStatus
 from slipway.core import names
 from slipway.core.build.autoscaler import autoscaler

@@ -11,13 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slipway.api.reasons import EXPLANATIONS, ConditionType, Reason
-from slipway.api.types import (
-    KIND,
-    ModelDeploymentSpec,
-    ModelDeploymentStatus,
-    Runtime,
-    Scaling,
-)
+from slipway.api.status import ModelDeploymentStatus
+from slipway.api.types import KIND, ModelDeploymentSpec, Runtime, Scaling
 from slipway.contract import ModelFault
 from slipway.core import names
 from slipway.core.build.metadata import metadata

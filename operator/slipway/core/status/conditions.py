@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.types import Condition, ModelDeploymentSpec
+from slipway.api.status import Condition
+from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import MonitoringStatus
 from slipway.core.observed import Fault, Observed, rfc3339
 from slipway.core.plan import Plan

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from slipway.api.reasons import ConditionType
-from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, RevisionStatus
+from slipway.api.status import ModelDeploymentStatus, RevisionStatus
+from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
 from slipway.core.breach import with_jobs
 from slipway.core.observed import Fault, Kind, Observed, rfc3339

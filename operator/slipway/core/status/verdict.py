@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.types import Condition
+from slipway.api.status import Condition
 from slipway.core.observed import Fault, Observed, Reference
 from slipway.core.resource import Resource
 
