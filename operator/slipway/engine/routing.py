@@ -7,9 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from slipway.api.reasons import Reason
 from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_pods
@@ -19,7 +17,7 @@ from slipway.core.router.build import RouterSettings, is_router, router_objects,
 from slipway.core.router.config import admit
 from slipway.core.router.envoy import ROUTER_ADMIN_PORT
 from slipway.core.router.readback import RouterState
-from slipway.core.router.routes import Route, next_state
+from slipway.core.router.routes import Route
 from slipway.core.traffic import (
     free_port,
     has_routers,
@@ -27,9 +25,9 @@ from slipway.core.traffic import (
     router_group,
     routes_of,
     together,
-    traffic_of,
 )
 from slipway.engine.apply import Writer
+from slipway.engine.group import Group
 from slipway.engine.outcome import Outcome
 from slipway.engine.store import Key, Store
 from slipway.engine.tally import Tally
@@ -44,32 +42,6 @@ AWAITING = 0.3
 SOON = timedelta(seconds=5)
 #: How long a router that was made to look may take before it is made to look again; then twice as long.
 AGAIN = timedelta(seconds=1)
-#: How long a listener outlives the Service that led to it: every node has to learn the new endpoints first.
-LEAVING = timedelta(seconds=15)
-#: How long a route outlives the last connection of its listener: a router may take up its files late.
-LATE = timedelta(seconds=5)
-
-
-@dataclass
-class _Group:
-    """What is remembered of routers that belong together; all of it can be had again."""
-
-    looked: bool = False
-    #: By name of the pod; those that could not be read are missing.
-    states: dict[str, RouterState] = field(default_factory=dict)
-    routers: tuple[str, ...] = ()
-    fault: Fault | None = None
-    #: What the routers were told last, by name of the ModelDeployment.
-    told: dict[str, Route] = field(default_factory=dict)
-    #: Everything that a router may still do, by name: what was told since all were last seen to follow.
-    possible: dict[str, tuple[Route, ...]] = field(default_factory=dict)
-    #: When the routers were told something that not all were seen to do yet.
-    asked: dict[str, datetime] = field(default_factory=dict)
-    #: When a route was first found to be wanted no more.
-    left: dict[str, datetime] = field(default_factory=dict)
-    #: What each router pod was last made to read, how often, and when.
-    touched: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -113,7 +85,7 @@ class Routers:
         self._read = read_router
         self._changed = changed
         self._clock = clock
-        self._groups: dict[Key, _Group] = {}
+        self._groups: dict[Key, Group] = {}
         self._models: dict[Key, _Model] = {}
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -122,7 +94,7 @@ class Routers:
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
-        here = self._groups.setdefault(key, _Group())
+        here = self._groups.setdefault(key, Group())
         resources = self._resources(key)
         children = self._store.children(key)
         asked = [found for found in resources if self._belongs(found, key)]
@@ -135,7 +107,8 @@ class Routers:
             for found in resources
             if not found.deleting and self._leads(found.owner) == key.name
         }
-        routes = self._next(here, targets, kept)
+        drain = timedelta(seconds=self._settings.drain_seconds)
+        routes = here.next(targets, kept, drain, self._clock(), self._moved)
         served = {route.name for route in routes}
         owners = [_owner(found) for found in resources if found.owner.name in served]
         faults = {}
@@ -225,13 +198,13 @@ class Routers:
         services = (found for found in children if found["kind"] == Kind.SERVICE)
         return led_to(next((found for found in services if found["metadata"]["name"] == owner.name), None))
 
-    def _serving(self, resource: Resource) -> list[_Group]:
+    def _serving(self, resource: Resource) -> list[Group]:
         """The groups that do something for a ModelDeployment, the one that it should have first."""
         owner, spec = resource.owner, resource.spec
         asked = None if isinstance(spec, Fault) or not has_routers(spec) else router_group(spec, owner.name)
-        found: list[_Group] = []
+        found: list[Group] = []
         for group in _groups_of(Key(owner.namespace, owner.name)):
-            here = self._groups.get(group, _Group())
+            here = self._groups.get(group, Group())
             if group.name == asked:
                 found.insert(0, here)
             elif owner.name in here.told:
@@ -240,7 +213,7 @@ class Routers:
 
     def _done(self, resource: Resource) -> Traffic | None:
         """What routers were seen to do for a ModelDeployment, without what they counted."""
-        parts = [_part(here, resource.owner.name) for here in self._serving(resource)]
+        parts = [here.traffic(resource.owner.name) for here in self._serving(resource)]
         return together(parts[0], parts[1:]) if parts else None
 
     def _taken_ports(self, owner: Owner) -> set[int]:
@@ -262,7 +235,7 @@ class Routers:
         found = (self._store.resource(key) for key in keys if group.name in ("", key.name))
         return [read(manifest) for manifest in found if manifest is not None]
 
-    async def _look(self, here: _Group, children: Iterable[Manifest]) -> None:
+    async def _look(self, here: Group, children: Iterable[Manifest]) -> None:
         """Read every router that is there, the leaving ones too: those still send traffic."""
         pods = [child for child in children if child["kind"] == Kind.POD]
         alive = [pod for pod in pods if is_ready(pod) and (pod.get("status") or {}).get("podIP")]
@@ -279,49 +252,7 @@ class Routers:
         here.fault = None if here.routers else diagnose_pods(pods, self._clock())
         here.touched = {name: what for name, what in here.touched.items() if name in here.routers}
 
-    def _next(self, here: _Group, targets: dict[str, Route], kept: set[str]) -> list[Route]:
-        """The next state of every route, safe whichever of the earlier ones each router is in.
-
-        Args:
-            here: what is known of the routers.
-            targets: what each route has to come to.
-            kept: names of those that are here to stay; others do until every client has left.
-        """
-        last = LEAVING + timedelta(seconds=self._settings.drain_seconds) + LATE
-        routes = []
-        for name, wanted in sorted(targets.items()):
-            target = replace(wanted, leaving=False)
-            before = here.told.get(name)
-            if name in kept:
-                here.left.pop(name, None)
-            else:
-                since = self._clock() - here.left.setdefault(name, self._clock())
-                if before is None or since >= last:
-                    continue
-                target = replace(target, leaving=before.leaving or since >= LEAVING)
-            possible = here.possible.get(name, ())
-            if before is not None and self._all_do(here, before):
-                possible = (before,)
-                if (asked := here.asked.pop(name, None)) is not None and here.routers:
-                    self._moved((self._clock() - asked).total_seconds())
-            elif before is not None and before not in possible:
-                possible = (*possible, before)
-            found = next_state(possible, target)
-            if found != before:
-                here.asked.setdefault(name, self._clock())
-            here.possible[name] = possible if found in possible else (*possible, found)
-            routes.append(found)
-        there = {route.name for route in routes}
-        memories: tuple[dict[str, Any], ...] = (here.possible, here.left, here.asked)
-        for memory in memories:
-            for name in set(memory) - there:
-                del memory[name]
-        return routes
-
-    def _all_do(self, here: _Group, route: Route) -> bool:
-        return all(name in here.states and here.states[name].does(route) for name in here.routers)
-
-    async def _touch(self, here: _Group, children: Iterable[Manifest]) -> None:
+    async def _touch(self, here: Group, children: Iterable[Manifest]) -> None:
         """Make the kubelets of routers that lag behind bring the files now rather than within a minute.
 
         Again, later and later, where that did not help: a kubelet may look before it has heard of the change.
@@ -348,12 +279,12 @@ class Routers:
                 model.seen = found
                 self._changed(Key(resource.owner.namespace, resource.owner.name))
 
-    def _patience(self, key: Key, here: _Group, routes: list[Route], wanted: list[Route]) -> float | None:
+    def _patience(self, key: Key, here: Group, routes: list[Route], wanted: list[Route]) -> float | None:
         if not routes:
             return None
         if not here.routers:
             return ROLLING
-        if routes != wanted or not all(self._all_do(here, route) for route in routes):
+        if routes != wanted or not all(here.follows(route) for route in routes):
             lately = bool(here.asked) and self._clock() - min(here.asked.values()) < SOON
             return FOLLOWING if lately else ROLLING
         if any(self._awaits(key, Key(key.namespace, route.name)) for route in routes):
@@ -362,7 +293,7 @@ class Routers:
 
     def _awaits(self, group: Key, key: Key) -> bool:
         """Whether a canary has ready pods that one of these routers does not find well yet."""
-        here = self._groups.get(group, _Group())
+        here = self._groups.get(group, Group())
         route = here.told.get(key.name)
         if route is None or route.canary is None or not here.routers:
             return False
@@ -378,15 +309,6 @@ class Routers:
 def _groups_of(key: Key) -> tuple[Key, Key]:
     """The routers that a ModelDeployment may have: those of its namespace, and its own."""
     return Key(key.namespace, "", routers=True), Key(key.namespace, key.name, routers=True)
-
-
-def _part(here: _Group, name: str) -> Traffic:
-    """What one group was seen to do for a ModelDeployment."""
-    living = [state for pod, state in here.states.items() if pod in here.routers]
-    leaving = [state for pod, state in here.states.items() if pod not in here.routers]
-    traffic = traffic_of(name, here.told.get(name), len(here.routers), living, leaving)
-    refused = here.refused.get(name)
-    return replace(traffic, fault=Fault(Reason.ROUTER_FULL, refused) if refused else here.fault)
 
 
 def _told(children: Iterable[Manifest], model: str) -> tuple[Route, ...]:
