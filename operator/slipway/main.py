@@ -18,11 +18,12 @@ from prometheus_client.process_collector import ProcessCollector
 
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
+from slipway.engine import judging, served
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.evidence import Evidence
-from slipway.engine.judging import WANTED, Judge
+from slipway.engine.judging import Judge
 from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.pairs import Pairs
@@ -35,7 +36,6 @@ from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import await_kinds, fill, sweep, work
 from slipway.infra import http, leader, logs
-from slipway.infra.counters import counter_reader
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.pods import answer_taker, pod_reader
@@ -126,8 +126,8 @@ async def run(environment: Environment) -> None:
     async with (
         ApiClient() as client,
         router_reader() as reader,
-        pod_reader() as read_pod,
-        counter_reader(WANTED) as read_counters,
+        pod_reader(served.WANTED) as read_served,
+        pod_reader(judging.WANTED) as read_counters,
         answer_taker() as take_answers,
         prometheus_reader() as ask_prometheus,
         alias_reader(tracking_uri) as ask,
@@ -154,7 +154,7 @@ async def run(environment: Environment) -> None:
             Providers(routers, store, _now),
             routers,
             PrometheusCounts(ask_prometheus, _now),
-            Served(store, read_pod, _now),
+            Served(store, read_served, _now),
             Pairs(store, take_answers, _now),
         )
         reconciler = Reconciler(store, writer, routers, evidence, aliases, judge, environment.settings, _now)

@@ -37,7 +37,7 @@ class ModelPods:
         self._counted: dict[str, dict[str, dict[Series, float]]] = defaultdict(lambda: defaultdict(dict))
 
     async def read(self, address: str) -> Mapping[str, Values] | None:
-        """As :func:`slipway.infra.counters.counter_reader` does; None for one that is mute or not there."""
+        """As :func:`slipway.infra.pods.pod_reader` does; None for one that is mute or not there."""
         self.reads += 1
         name = address.rpartition(":")[0]
         if name in self.mute or name not in self.names():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from slipway.contract import Metric
 from slipway.core import names
 from slipway.core.agreement import Remembered
-from slipway.core.monitoring.series import Series, Values, series
+from slipway.core.monitoring.series import ByVersion, Series, series
 from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
 from slipway.core.router.build import routes_map, told
 from slipway.core.router.config import version
@@ -79,10 +79,12 @@ class RouterPods:
             listeners=frozenset(route.name for route in routes if not route.leaving),
         )
 
-    async def read_pod(self, address: str) -> Values | None:
-        """As :func:`slipway.infra.pods.read_pod` does."""
+    async def read_pod(self, address: str) -> ByVersion | None:
+        """As :func:`slipway.infra.pods.pod_reader` does."""
         name = address.rpartition(":")[0]
-        return None if self.silent else {key: float(int(value)) for key, value in self._served[name].items()}
+        if self.silent:
+            return None
+        return {"1": {key: float(int(value)) for key, value in self._served[name].items()}}
 
     async def take_answers(self, address: str, seconds: int) -> Remembered | None:
         """As :func:`slipway.infra.pods.answer_taker` does."""

@@ -12,7 +12,7 @@ from slipway.api.types import API_VERSION, KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
 from slipway.core import names
 from slipway.core.agreement import Remembered
-from slipway.core.monitoring.series import Values
+from slipway.core.monitoring.series import ByVersion
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
@@ -58,8 +58,8 @@ class Operator:
         kube: FakeKube,
         clock: Callable[[], datetime],
         read_router: Callable[[str], Awaitable[RouterState | None]],
-        read_pod: Callable[[str], Awaitable[Values | None]],
-        read_counters: Callable[[str], Awaitable[Mapping[str, Values] | None]],
+        read_pod: Callable[[str], Awaitable[ByVersion | None]],
+        read_counters: Callable[[str], Awaitable[ByVersion | None]],
         take_answers: Callable[[str, int], Awaitable[Remembered | None]],
         prometheus: Callable[[str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],

@@ -18,7 +18,7 @@ from slipway.core.judging.turning import settle
 from slipway.core.monitoring import series
 from slipway.core.monitoring.counting import Mark, Row, Tally, begin, increase, remember
 from slipway.core.monitoring.drift import CompareWith, Reference, yesterday
-from slipway.core.monitoring.series import Series, Values
+from slipway.core.monitoring.series import ByVersion, Series, Values
 from slipway.core.monitoring.verdict import Condition
 from slipway.core.names import SERVER_CONTAINER
 from slipway.core.observed import Fault, Kind, Manifest, is_ready, revision_of_object, timestamp
@@ -54,8 +54,6 @@ AT_ONCE = 16
 SERIES_SECONDS, SHARE_OF_TIME = 1e-5, 0.1
 #: Marks that a window is divided into, and those of a day and more.
 MARKS, MOST_MARKS = 20, 56
-
-_Counts = Mapping[str, Values]
 
 
 @dataclass
@@ -99,7 +97,7 @@ class Judge:
     def __init__(
         self,
         store: Store,
-        read_pod: Callable[[str], Awaitable[_Counts | None]],
+        read_pod: Callable[[str], Awaitable[ByVersion | None]],
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
         spread: Callable[[], float] = random.random,

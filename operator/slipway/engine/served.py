@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from slipway.contract import ADMIN_PORT
 from slipway.core.monitoring import counting, series
-from slipway.core.monitoring.series import Series, Values
+from slipway.core.monitoring.series import ByVersion, Series, Values
 from slipway.core.observed import (
     ArmCount,
     Fault,
@@ -24,7 +23,18 @@ from slipway.core.observed import (
 from slipway.core.resource import Resource
 from slipway.core.router.bootstrap import LATENCY_BOUNDS_MILLISECONDS
 from slipway.engine.store import Key, Store
+from slipway.names import ADMIN_PORT, Metric
 
+#: What gates look at. Counters alone: a gauge that fell would pass for a restart.
+WANTED: frozenset[str] = frozenset(
+    {
+        Metric.REQUESTS,
+        f"{Metric.DURATION}_bucket",
+        Metric.REJECTED,
+        Metric.REPORTED,
+        Metric.PREDICTION_VALUES,
+    }
+)
 #: A pod that could not be read is not asked again before.
 AGAIN = timedelta(seconds=10)
 
@@ -51,13 +61,14 @@ class Served:
     def __init__(
         self,
         store: Store,
-        read_pod: Callable[[str], Awaitable[Values | None]],
+        read_pod: Callable[[str], Awaitable[ByVersion | None]],
         clock: Callable[[], datetime],
     ) -> None:
         """
         Args:
             store: what the cluster holds.
-            read_pod: reads the pod whose admin port is ``host:port``; None where it cannot be read.
+            read_pod: reads the pod whose admin port is ``host:port``, :data:`WANTED` of it by version; None
+                where it cannot be read.
             clock: tells the time, with a time zone.
         """
         self._store = store
@@ -134,7 +145,11 @@ class Served:
     async def _all(self, pods: Sequence[Manifest]) -> dict[str, Values] | None:
         """By run; None where any pod could not be read."""
         read = await asyncio.gather(*(self._read(f"{pod['status']['podIP']}:{ADMIN_PORT}") for pod in pods))
-        found = {_run(pod): values for pod, values in zip(pods, read, strict=True) if values is not None}
+        found = {
+            _run(pod): series.of_all_versions(counts)
+            for pod, counts in zip(pods, read, strict=True)
+            if counts is not None
+        }
         return found if len(found) == len(pods) else None
 
 

@@ -1,18 +1,20 @@
-"""Reads model-server pods: what they counted, and what their gauges say."""
+"""Reads model-server pods: what they counted of each version, and what they remember of answers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from sys import intern
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from slipway.contract import ANSWERS_PATH, METRICS_PATH
 from slipway.core.agreement import Remembered
-from slipway.core.monitoring.series import Values, add_up
+from slipway.core.monitoring.series import ByVersion, Series, series
 
 log = logging.getLogger(__name__)
 
@@ -22,45 +24,60 @@ TIMEOUT = 5.0
 MOST_BYTES = 8 * 1024 * 1024
 #: Of its answers: 64 processes remember half a MiB each.
 MOST_ANSWER_BYTES = 40 * 1024 * 1024
-#: Series by another name are none of a model's: the process's, the platform's.
-_PREFIX = "slipway_"
+#: A line of a model's series; by another name they are the process's, or the platform's.
+_LINE = re.compile(r"^slipway_", re.MULTILINE)
+#: Faster by ten times than a parser of all that the format may hold.
+_SAMPLE = re.compile(r"^(slipway_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(.)")
 
 
 class PodError(Exception):
     """A model-server pod that cannot be read; its message says why."""
 
 
-async def read_pod(address: str, session: aiohttp.ClientSession | None = None) -> Values:
-    """The ``slipway_…`` series of one model-server pod as they are now.
+async def read_pod(address: str, wanted: Collection[str], session: aiohttp.ClientSession) -> ByVersion:
+    """What one model-server pod shows now.
 
     Args:
         address: ``host:port`` of its admin port (:data:`slipway.contract.ADMIN_PORT`).
-        session: to ask with; where none is given, one of its own.
+        wanted: names of metrics.
+        session: to ask with.
 
     Raises:
         PodError: if it cannot be reached, or does not answer as a model server does.
     """
-    if session is None:
-        async with aiohttp.ClientSession() as own:
-            return await read_pod(address, own)
-    text = await read_text(address, session)
+    text, _ = await _ask(session, "GET", address, METRICS_PATH, MOST_BYTES)
     try:
-        return add_up(_samples(text))
+        return by_version(text.decode(), wanted)
     except ValueError as error:
         raise PodError(f"pod {address} answers as no model server does: {error!r}") from error
 
 
-async def read_text(address: str, session: aiohttp.ClientSession) -> str:
-    """What a pod answers, in the Prometheus text format.
+def by_version(text: str, wanted: Collection[str]) -> ByVersion:
+    """The samples of the metrics that are wanted, by the model's version; of equal series the sum.
+
+    A model server counts labels for the version that predicted, which may be another than its own.
 
     Raises:
-        PodError: if it cannot be reached, or answers with an error or too much.
+        ValueError: if a line of the model's series is not of the Prometheus text format.
     """
-    text, _ = await _ask(session, "GET", address, METRICS_PATH, MOST_BYTES)
-    try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        raise PodError(f"pod {address} answers as no model server does: {error!r}") from error
+    found: dict[str, dict[Series, float]] = defaultdict(lambda: defaultdict(float))
+    samples = _SAMPLE.findall(text)
+    if len(samples) != len(_LINE.findall(text)):
+        raise ValueError("a line is no sample")
+    for metric, labels, value in samples:
+        if metric not in wanted:
+            continue
+        named = {intern(name): _plain(content) for name, content in _LABEL.findall(labels)}
+        found[named.get("model_version", "")][series(intern(metric), named)] += float(value)
+    return {version: dict(values) for version, values in found.items()}
+
+
+def _plain(content: str) -> str:
+    if "\\" not in content:
+        return content
+    return _ESCAPE.sub(lambda escape: "\n" if escape[1] == "n" else escape[1], content)
 
 
 async def take_answers(address: str, seconds: int, session: aiohttp.ClientSession) -> Remembered:
@@ -118,23 +135,17 @@ async def _ask(
 
 
 @asynccontextmanager
-async def pod_reader() -> AsyncIterator[Callable[[str], Awaitable[Values | None]]]:
+async def pod_reader(
+    wanted: Collection[str],
+) -> AsyncIterator[Callable[[str], Awaitable[ByVersion | None]]]:
     """Reads pods over kept connections; None for one that cannot be read, and the log says why."""
 
-    async def read(address: str) -> Values | None:
+    async def read(address: str) -> ByVersion | None:
         try:
-            return await read_pod(address, session)
+            return await read_pod(address, wanted, session)
         except PodError as error:
             log.info("pod not read", extra={"error": str(error)})
             return None
 
     async with aiohttp.ClientSession() as session:
         yield read
-
-
-def _samples(text: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
-    """Samples of the model's series; ValueError where a line is not of the Prometheus text format."""
-    mine = "\n".join(line for line in text.splitlines() if line.startswith(_PREFIX))
-    for family in text_string_to_metric_families(mine + "\n"):
-        for sample in family.samples:
-            yield sample.name, sample.labels, sample.value

@@ -11,9 +11,10 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from slipway.contract import InputColumn, Inputs
-from slipway.core.monitoring.series import Values
+from slipway.core.monitoring.series import ByVersion
 from slipway.core.observed import Kind
-from slipway.infra.pods import read_pod
+from slipway.engine.served import WANTED
+from slipway.infra.pods import pod_reader
 from slipway.profiling import make_profile
 from tests.server import onnx_models
 from tests.server.running import Server, tensor
@@ -42,11 +43,12 @@ async def rolling_out(servers: Pair, *gates: dict[str, Any]) -> World:
     world = World()
     stable = ""
 
-    async def read(address: str) -> Values | None:
+    async def read(address: str) -> ByVersion | None:
         name = address.rpartition(":")[0]
         pods = {pod["metadata"]["name"]: pod for pod in world.kube.all(Kind.POD)}
         revision = pods[name]["metadata"]["labels"]["slipway.dev/revision"]
-        return await read_pod(f"127.0.0.1:{servers[revision != stable].admin_port}")
+        async with pod_reader(WANTED) as read_pod:
+            return await read_pod(f"127.0.0.1:{servers[revision != stable].admin_port}")
 
     world.routers.read_pod = read  # type: ignore[method-assign]
     await world.restart()

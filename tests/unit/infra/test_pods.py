@@ -1,4 +1,4 @@
-"""Reading what a real model server counted."""
+"""Reading what pods counted, of a real model server and of text that is made up."""
 
 from __future__ import annotations
 
@@ -7,31 +7,74 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
 
-from slipway.contract import Metric
-from slipway.core.monitoring.series import series
-from slipway.infra.pods import PodError, pod_reader, read_pod
+from slipway.contract import METRICS_PATH, Metric
+from slipway.core.monitoring.series import add_up, of_all_versions, series
+from slipway.engine import judging, served
+from slipway.infra.pods import PodError, by_version, pod_reader, read_pod
 from tests.server import onnx_models
 from tests.server.running import Server, free_port, tensor
 
+TEXT = """\
+# HELP slipway_feature_values_total Values.
+# TYPE slipway_feature_values_total counter
+slipway_feature_values_total{bin="(-inf,1]",feature="a \\"b\\" {c}",model="m",model_version="7"} 3.0
+slipway_feature_values_total{bin="(1,+inf)",feature="a \\"b\\" {c}",model="m",model_version="7"} 1e+06
+slipway_feedback_labels_total{correct="true",label="x\\\\n",model="m",model_version="6",outcome="x"} 2.0
+slipway_feedback_labels_total{correct="true",label="x\\\\n",model="m",model_version="6",outcome="x"} 2.0
+slipway_inference_duration_seconds_sum{model="m",model_version="7"} 0.5
+process_cpu_seconds_total 1.0
+"""
 
-async def test_a_model_servers_counts_come_as_it_counted_them(tmp_path: Path) -> None:
+
+def test_counts_are_told_apart_by_the_version_that_predicted() -> None:
+    found = by_version(TEXT, judging.WANTED)
+    feature = 'a "b" {c}'
+    assert found == {
+        "7": {
+            series(Metric.FEATURE_VALUES, {"bin": "(-inf,1]", "feature": feature}): 3.0,
+            series(Metric.FEATURE_VALUES, {"bin": "(1,+inf)", "feature": feature}): 1_000_000.0,
+        },
+        "6": {
+            series(Metric.FEEDBACK_LABELS, {"correct": "true", "label": "x\\n", "outcome": "x"}): 4.0,
+        },
+    }
+
+
+def test_a_value_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="none"):
+        by_version('slipway_inference_rows_total{model="m",model_version="7"} none\n', judging.WANTED)
+
+
+async def test_a_model_servers_counts_are_those_that_a_full_parser_reads(tmp_path: Path) -> None:
     onnx_models.save(onnx_models.identity(), tmp_path / "model")
+    wanted = judging.WANTED | served.WANTED
     with Server(tmp_path / "model") as server:
         await asyncio.to_thread(server.wait_until_ready)
         for _ in range(3):
             server.infer(tensor("x", "FP32", [2, 3], [0] * 6))
         server.infer(tensor("x", "FP32", [1, 3], [0] * 2))
-        values = await read_pod(f"127.0.0.1:{server.admin_port}")
-        assert values[series(Metric.REQUESTS, {"code": "200", "model": "fraud"})] == 3
-        assert values[series(Metric.REQUESTS, {"code": "400"})] == 1
-        assert values[series(Metric.ROWS, {})] == 6
-        assert values[series(f"{Metric.DURATION}_bucket", {"le": "+Inf"})] == 4
-        assert all(metric.startswith("slipway_") for metric, _ in values)
-        async with pod_reader() as read:
-            assert (await read(f"127.0.0.1:{server.admin_port}")) == values
+        address = f"127.0.0.1:{server.admin_port}"
+        async with pod_reader(wanted) as read, aiohttp.ClientSession() as session:
+            found = await read(address)
+            async with session.get(f"http://{address}{METRICS_PATH}") as response:
+                families = list(text_string_to_metric_families(await response.text()))
+    assert found is not None
+    assert len(found) == 1
+    values = of_all_versions(found)
+    assert values[series(Metric.REQUESTS, {"code": "200", "model": "fraud"})] == 3
+    assert values[series(Metric.REQUESTS, {"code": "400"})] == 1
+    assert values[series(Metric.ROWS, {})] == 6
+    assert values[series(f"{Metric.DURATION}_bucket", {"le": "+Inf"})] == 4
+    samples = [sample for family in families for sample in family.samples]
+    assert values == add_up((one.name, one.labels, one.value) for one in samples if one.name in wanted)
+    gauges = {family.name for family in families if family.type == "gauge"}
+    assert Metric.IN_FLIGHT in gauges
+    assert not served.WANTED & gauges, "one that fell would pass for a restart"
 
 
 @asynccontextmanager
@@ -54,14 +97,13 @@ async def answering(text: str, status: int = 200) -> AsyncIterator[str]:
 
 
 async def test_a_pod_that_is_gone_or_says_nonsense_is_no_pod_without_counts() -> None:
-    async with pod_reader() as read:
+    async with pod_reader(served.WANTED) as read:
         assert await read(f"127.0.0.1:{free_port()}") is None
-    async with answering("slipway_inference_rows_total{ 3") as address:
-        with pytest.raises(PodError, match="as no model server does"):
-            await read_pod(address)
-    async with answering("", 503) as address:
-        with pytest.raises(PodError, match="does not answer: status 503"):
-            await read_pod(address)
-    async with answering("x" * (9 * 1024 * 1024)) as address:
-        with pytest.raises(PodError, match="more than"):
-            await read_pod(address)
+    for text, status, why in (
+        ("slipway_inference_rows_total{ 3", 200, "as no model server does"),
+        ("", 503, "does not answer: status 503"),
+        ("x" * (9 * 1024 * 1024), 200, "more than"),
+    ):
+        async with answering(text, status) as address, aiohttp.ClientSession() as session:
+            with pytest.raises(PodError, match=why):
+                await read_pod(address, served.WANTED, session)

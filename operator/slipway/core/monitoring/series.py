@@ -19,6 +19,8 @@ from slipway.names import Metric
 Labels = tuple[tuple[str, str], ...]
 Series = tuple[str, Labels]
 Values = Mapping[Series, float]
+#: By version of a model.
+ByVersion = Mapping[str, Values]
 
 FAVORABLE = "favorable"
 #: Why a model server refuses what the tensors or the rules of its inputs do not allow.
@@ -37,6 +39,15 @@ def add_up(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Values:
     total: dict[Series, float] = defaultdict(float)
     for metric, labels, value in samples:
         total[series(metric, labels)] += value
+    return dict(total)
+
+
+def of_all_versions(counts: ByVersion) -> Values:
+    """Counts of every version together."""
+    total: dict[Series, float] = defaultdict(float)
+    for values in counts.values():
+        for name, value in values.items():
+            total[name] += value
     return dict(total)
 
 
