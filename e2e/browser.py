@@ -22,8 +22,8 @@ def find_chromium() -> Path:
     return Path(found)
 
 
-def screenshot(page: Path, picture: Path, *, width: int, height: int) -> None:
-    """Open a page from a file without any network and write what is seen as PNG."""
+def screenshot(page: Path, picture: Path, *, width: int, height: int, dark: bool = False) -> None:
+    """Open a page from a file without any network and write what is seen, by day or at night, as PNG."""
     picture.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile:
         run(
@@ -36,6 +36,8 @@ def screenshot(page: Path, picture: Path, *, width: int, height: int) -> None:
                 "--hide-scrollbars",
                 "--proxy-server=127.0.0.1:9",
                 "--force-color-profile=srgb",
+                # 0 is dark, 1 is light.
+                f"--blink-settings=preferredColorScheme={0 if dark else 1}",
                 f"--user-data-dir={profile}",
                 f"--window-size={width},{height}",
                 f"--screenshot={picture}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import secrets
 import tempfile
@@ -26,6 +27,8 @@ TENSOR = "X"
 FEATURES = ("income", "debt", "age", "years_employed")
 #: The parameter of a request that says who asked, its values, and the class that is good for an applicant.
 ATTRIBUTE, GROUPS, REFERENCE_GROUP, FAVORABLE = "sex", ("female", "male"), "male", "1"
+#: Where a request says how old it is, in the words of ``spec.monitoring.freshness``.
+FRESHNESS = {"source": "Parameter", "name": "made_at", "maxAgeSeconds": 3600}
 #: How much larger incomes and debts became, in standard deviations of those that the model was trained on.
 SHIFT = 1.5
 ROWS_PER_REQUEST = 50
@@ -112,6 +115,7 @@ def register(name: str, tracking_uri: str) -> str:
 
     from slipway.profiling import log_profile
 
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     made = make()
     model = onnx.ModelProto()
     model.CopyFrom(made.model)
@@ -134,7 +138,8 @@ def ask(client: httpx.Client, asked: Applicants, model: str = NAME) -> list[str]
         "shape": list(asked.rows.shape),
         "data": asked.rows.ravel().tolist(),
     }
-    body = {"inputs": [tensor], "parameters": {ATTRIBUTE: list(asked.groups)}}
+    parameters = {ATTRIBUTE: list(asked.groups), FRESHNESS["name"]: time.time()}
+    body = {"inputs": [tensor], "parameters": parameters}
     answer = client.post(f"/v2/models/{model}/infer", json=body).raise_for_status().json()
     return str(answer.get("parameters", {}).get("feedback_token", "")).split()
 
@@ -173,7 +178,10 @@ def resource(namespace: str, uri: str, secret: str) -> dict[str, Any]:
             "model": {"uri": uri},
             "runtime": {"resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}},
             "scaling": {"maxReplicas": 1},
-            "monitoring": {"performance": {"feedback": {"secretRef": {"name": secret}}}},
+            "monitoring": {
+                "performance": {"feedback": {"secretRef": {"name": secret}}},
+                "freshness": FRESHNESS,
+            },
             "fairness": {
                 "sensitiveAttributes": [{"name": ATTRIBUTE, "parameter": ATTRIBUTE, "groups": list(GROUPS)}],
                 "favorableOutcomes": [FAVORABLE],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -146,8 +145,10 @@ _DRAWINGS = {"timeseries": _lines, "stat": _figure, "barchart": _bars, "table": 
 
 def _lower_edge(name: str) -> tuple[float, str]:
     """Of a bin, to sort by; bins that are no intervals come by name."""
-    found = re.match(r"[(\[](-?[\d.e+-]+)", name)
-    return (float(found[1]) if found else -math.inf), name
+    try:
+        return float(name[1:].partition(",")[0]), name
+    except ValueError:
+        return -math.inf, name
 
 
 def _named(shown: Sequence[Shown]) -> Iterator[tuple[str, Series]]:

@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -12,6 +12,7 @@ import yaml
 from e2e.cluster.command import step
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.settings import Settings, read_settings
+from e2e.cluster.tools import Tools
 from e2e.helm import CHART
 from e2e.images.archives import build, load
 from e2e.images.catalog import ROOT, find_image
@@ -19,7 +20,16 @@ from e2e.kube import Kube, Object
 from e2e.prometheus import hurried_routes, hurried_rules
 
 #: Each one's namespace; its Deployment and its Service have its own name.
-NAMESPACES = {"mlflow": "mlflow", "prometheus": "monitoring", "alertmanager": "monitoring"}
+NAMESPACES = {
+    "mlflow": "mlflow",
+    "prometheus": "monitoring",
+    "alertmanager": "monitoring",
+    "envoy-gateway": "envoy-gateway",
+}
+#: What runs where nothing is named; the other brings kinds of its own to the cluster.
+USUAL = ("mlflow", "prometheus", "alertmanager")
+#: Images beside a service's own that its manifest names.
+_BESIDE = {"envoy-gateway": ("router",)}
 MANIFESTS = Path(__file__).resolve().parent / "images"
 READY_SECONDS = 240.0
 RULES = CHART / "rules" / "slipway.yaml"
@@ -30,18 +40,31 @@ WAIT = "10s"
 
 def start(names: Sequence[str], settings: Settings) -> None:
     """Build, load and run these services, and wait until they are ready; nothing happens where they are."""
-    references = load(build(map(find_image, names), settings.cache), settings)
+    images = [*names, *(beside for name in names for beside in _BESIDE.get(name, ()))]
+    references = load(build(map(find_image, images), settings.cache), settings)
     kube = Kube.of(settings)
+    if "envoy-gateway" in names:
+        crds = Tools(settings.cache).gateway_crds()
+        for path in (crds / "gatewayapi-crds.yaml", crds / "generated"):
+            # Too large for what a client-side apply notes on them.
+            kube.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
+        kube.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s", seconds=90)
     for name in names:
-        kube.apply(*manifests(name, references[name]))
+        beside = {short: references[short] for short in _BESIDE.get(name, ())}
+        kube.apply(*manifests(name, references[name], beside))
     for name in names:
         with step(f"waiting for {name}"):
             kube.wait_for_rollout(f"deployment/{name}", NAMESPACES[name], READY_SECONDS)
 
 
-def manifests(name: str, image: str) -> list[Object]:
-    """A service's objects with this image; its pods are made anew when its configuration changes."""
-    text = (MANIFESTS / f"{name}.yaml").read_text().replace(find_image(name).name, image)
+def manifests(name: str, image: str, beside: Mapping[str, str] | None = None) -> list[Object]:
+    """A service's objects with this image and those beside it, by their short names.
+
+    Its pods are made anew when its configuration changes.
+    """
+    text = (MANIFESTS / f"{name}.yaml").read_text()
+    for short, reference in {name: image, **(beside or {})}.items():
+        text = text.replace(find_image(short).name, reference)
     objects: list[Object] = list(yaml.safe_load_all(text))
     configured = [each for each in objects if each["kind"] == "ConfigMap"]
     for each in configured:
@@ -69,7 +92,7 @@ def main() -> int:
         "names", nargs="*", choices=[*NAMESPACES, []], metavar="NAME", help=", ".join(NAMESPACES)
     )
     try:
-        start(parser.parse_args().names or [*NAMESPACES], read_settings())
+        start(parser.parse_args().names or USUAL, read_settings())
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -45,6 +45,14 @@ SERVED = {
     ),
     "the same answers, one a minute": World(1 / 60, 0, 0, gate="PredictionShift"),
 }
+PAIRS = {
+    "1%, 50 requests a second": World(50, 0, 0.01, gate="ShadowAgreement"),
+    "1%, 1 a second": World(1, 0, 0.01, gate="ShadowAgreement"),
+    "2%, 50 a second: at the limit": World(50, 0, 0.02, gate="ShadowAgreement"),
+    "5%, 50 a second": World(50, 0, 0.05, gate="ShadowAgreement"),
+    "5%, 1 a second": World(1, 0, 0.05, gate="ShadowAgreement"),
+    "none are answered": World(0, 0, 0.5, gate="ShadowAgreement"),
+}
 
 
 def page() -> str:
@@ -56,6 +64,7 @@ def page() -> str:
         "STEPS": "\n".join(_steps()),
         "SIMULATION": "\n".join(_simulation(WORLDS)),
         "SERVED": "\n".join(_simulation(SERVED)),
+        "PAIRS": "\n".join(_simulation(PAIRS)),
         "FALSE_SHIFTS": str(false_shifts(SMALL_SHIFT)),
         "SMALL_SHIFT": str(SMALL_SHIFT),
         "SHIFT_RUNS": f"{SHIFT_RUNS:,}",

@@ -34,7 +34,7 @@ class World:
     outages: float = 0.0
     #: Whether the rate of requests falls to nothing and comes back within the rollout.
     ramp: bool = False
-    #: What the one gate compares.
+    #: What the one gate compares; for ShadowAgreement, ``canary`` is the share of other answers to copies.
     gate: str = "ErrorRate"
     #: Shares of the canary's answers by bin; stable's are even.
     answers: tuple[float, ...] = _EVEN
@@ -44,7 +44,8 @@ def roll_out(world: World, random: np.random.Generator) -> str:
     """One rollout to its end: Promote, Reject, or Paused where it could not tell."""
     gate = Gate.model_validate({"name": "gate", "type": world.gate, "dryRun": False})
     analysis = Analysis(intervalSeconds=60, maxDurationSeconds=60 * MINUTES, gates=(gate,))
-    spec = Rollout(strategy="Canary", analysis=analysis)
+    copies = world.gate == "ShadowAgreement"
+    spec = Rollout(strategy="BlueGreen" if copies else "Canary", analysis=analysis)
     now = datetime(2026, 11, 24, tzinfo=UTC)
     state: RolloutStatus | None = None
     for minute in range(4 * MINUTES):
@@ -65,8 +66,9 @@ def _minute(world: World, share: float, minute: int, random: np.random.Generator
     swing = abs(np.cos(minute / 5)) if world.ramp else 1.0
     trouble = 10.0 if random.random() < world.outages else 1.0
     requests = int(random.poisson(world.rate * 60 * swing))
-    canary = int(random.binomial(requests, share))
-    stable = requests - canary
+    copies = world.gate == "ShadowAgreement"
+    canary = requests if copies else int(random.binomial(requests, share))
+    stable = requests if copies else requests - canary
     return LookStatus(
         canaryRequests=canary,
         canaryEvents=(int(random.binomial(canary, min(1.0, world.canary * trouble))),),
@@ -74,6 +76,7 @@ def _minute(world: World, share: float, minute: int, random: np.random.Generator
         stableEvents=(int(random.binomial(stable, min(1.0, world.stable * trouble))),),
         canaryServed=canary,
         stableServed=stable,
+        pairs=canary if copies else None,
         predictions=_answers(world, canary, stable, random) if world.gate == "PredictionShift" else None,
     )
 

@@ -1,6 +1,7 @@
 """Programs built from Go modules, once, into the cache."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -52,6 +53,8 @@ PROMETHEUS, PROMTOOL = (
     )
     for name in ("prometheus", "promtool")
 )
+ENVOY_GATEWAY_MODULE, ENVOY_GATEWAY_VERSION = "github.com/envoyproxy/gateway", "v1.9.1"
+ENVOY_GATEWAY = GoProgram("envoy-gateway", f"{ENVOY_GATEWAY_MODULE}/cmd/envoy-gateway", ENVOY_GATEWAY_VERSION)
 #: The newest whose module has its own pages in it, without which newer ones do not build.
 ALERTMANAGER_VERSION = "v0.31.1"
 ALERTMANAGER, AMTOOL = (
@@ -111,6 +114,12 @@ class Tools:
                     shutil.copy(Path(out) / program.name, made)
         return built
 
+    def gateway_crds(self) -> Path:
+        """Folder with the CRDs of the Gateway API and of Envoy Gateway, as its module carries them."""
+        module = f"{ENVOY_GATEWAY_MODULE}@{ENVOY_GATEWAY_VERSION}"
+        found = json.loads(_go("mod", "download", "-json", module))
+        return Path(found["Dir"]) / "charts/gateway-helm/charts/crds/crds"
+
     def expose(self) -> None:
         """Link kubectl, helm and kubeconform into `bin`."""
         link_to(self.bin / "kubectl", self.kubernetes() / "kubectl")
@@ -148,7 +157,7 @@ def link_to(link: Path, target: Path) -> None:
         made.symlink_to(target)
 
 
-def _go(*words: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
+def _go(*words: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     if not shutil.which("go"):
         raise ClusterError(f"Go is not installed: install Go {_minimum()} or newer from https://go.dev/dl/")
     found = re.search(r"go(\d+)\.(\d+)", run(["go", "env", "GOVERSION"], cwd=Path("/")))
@@ -156,7 +165,7 @@ def _go(*words: str, env: dict[str, str] | None = None, cwd: Path | None = None)
         raise ClusterError(f"Go {found[0] if found else '?'} is too old: install Go {_minimum()} or newer")
     # A go.mod, go.work or flags of the caller's would change what is built.
     plain = {"GOWORK": "off", "GOFLAGS": "", **(env or {})}
-    run(["nice", "-n", "10", "go", *words], env=plain, cwd=cwd or Path("/"))
+    return run(["nice", "-n", "10", "go", *words], env=plain, cwd=cwd or Path("/"))
 
 
 def _minimum() -> str:

@@ -9,11 +9,12 @@ import httpx
 import numpy as np
 from rich.console import Console
 
+from e2e import credit
 from e2e.cluster.command import step, tell
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.provider import choose_provider
 from e2e.cluster.settings import Settings, read_settings
-from e2e.demo import rollout, training
+from e2e.demo import monitoring, rollout, training
 from e2e.demo.serving import CALL_SECONDS, input_name, predict, read_figures
 from e2e.helm import NAMESPACE as OPERATOR_NAMESPACE
 from e2e.helm import RELEASE, Helm, image_values
@@ -58,8 +59,8 @@ def run_demo(settings: Settings) -> None:
     choose_provider(settings).up()
     references = load(build(IMAGES, settings.cache), settings)
 
-    _title("MLflow, Prometheus and the operator")
-    start(["mlflow", "prometheus"], settings)
+    _title("MLflow, Prometheus, Alertmanager and the operator")
+    start(["mlflow", "prometheus", "alertmanager"], settings)
     kube = Kube.of(settings)
     kube.ensure_namespace(OPERATOR_NAMESPACE)
     with step(f"helm upgrade --install {RELEASE} charts/slipway"):
@@ -98,6 +99,7 @@ def run_demo(settings: Settings) -> None:
     out.print(f"  p99 latency         {figures.p99_seconds * 1000:.1f} ms in the server")
     out.print(f"  ready pods          {figures.ready_pods:.0f}")
     _roll_out(kube, trained, references["server"])
+    _watch(kube, settings)
     _say_what_next(settings)
 
 
@@ -128,6 +130,40 @@ def _roll_out(kube: Kube, trained: training.Trained, image: str) -> None:
         out.print(f"  {account['sent']} requests meanwhile, {failed} failed: what the broken version got")
         if failed > account["sent"] * BROKEN_SHARE * 0.25:
             raise ClusterError(f"more failed than a broken canary can explain: {account['failures'][:3]}")
+
+
+def _watch(kube: Kube, settings: Settings) -> None:
+    """The applicants of another model change; nobody tells the cluster."""
+    with ExitStack() as stack:
+        _title("A second model, whose training data is known")
+        url = stack.enter_context(kube.port_forward("service/mlflow", "mlflow", 5000))
+        watch = monitoring.Watch(kube, NAMESPACE, stack)
+        with step(f"registering {credit.NAME} with the profile of its data, and serving it"):
+            version = watch.serve(url)
+        out.print(f"  {credit.NAME} serves version {version}")
+        with step(f"{monitoring.USUAL_ROWS} applicants like those it was trained on"):
+            watch.ask(monitoring.USUAL_ROWS)
+            feature, moved = watch.furthest()
+        out.print(f"  {feature} moved most: PSI {moved:.3f} beyond noise, where 0.05 would be a warning")
+
+        _title("Applicants become richer and more indebted")
+        with step(f"{monitoring.SHIFTED_ROWS} of them, and what became of each"):
+            labels = watch.ask(monitoring.SHIFTED_ROWS, shift=credit.SHIFT)
+        with step("waiting for Prometheus and Alertmanager"):
+            drift = watch.wait_for_drift()
+        out.print(f"  [bold]an alert in Alertmanager[/bold] after {drift.seconds:.0f} s:")
+        for summary in drift.summaries:
+            out.print(f"    {summary}")
+        if said := watch.condition("Drift"):
+            out.print(f"  the operator says: Drift {said['status']}, {said['message']}")
+        found = watch.accuracy()
+        interval = f"{found.low:.1%} to {found.high:.1%}"
+        out.print(
+            f"  {labels} labels came back; right for {found.share:.1%} of all so far, {interval} at 95%"
+        )
+
+        _title("A report, for those who ask")
+        out.print(f"  {watch.report(settings.kubeconfig.parent / f'{credit.NAME}-report.html')}")
 
 
 def _wait_until_ready(kube: Kube, version: str, server_image: str) -> None:
@@ -217,6 +253,7 @@ def _say_what_next(settings: Settings) -> None:
   kubectl patch mdep wine --type=merge -p '{{"spec":{{"model":{{"uri":"mlflow://wine@nobody"}}}}}}'
   kubectl describe mdep wine                     says why and what to do, and the old version goes on serving
   kubectl port-forward -n mlflow service/mlflow 5000           MLflow's own pages
+  kubectl port-forward -n monitoring service/prometheus 9090   rules, alerts and queries
   make cluster-down                              removes all of it"""
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster.tools import ALERTMANAGER, PROMETHEUS, GoProgram
+from e2e.cluster.tools import ALERTMANAGER, ENVOY_GATEWAY, PROMETHEUS, GoProgram
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +43,13 @@ IMAGES = (
         Path("e2e/images/prometheus/Dockerfile"),
         "prometheus",
         program=PROMETHEUS,
+    ),
+    Image(
+        "envoy-gateway",
+        "slipway.dev/envoy-gateway:test",
+        Path("e2e/images/envoy-gateway/Dockerfile"),
+        "envoy-gateway",
+        program=ENVOY_GATEWAY,
     ),
     Image(
         "alertmanager",

@@ -80,6 +80,24 @@ EXAMPLE: dict[str, Any] = {
                 ],
             },
             "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+            "onBreach": {
+                "action": "Job",
+                "conditions": ["Drift", "Performance"],
+                "job": {
+                    "image": "registry.example.com/team/train:1.0",
+                    "command": ["train"],
+                    "args": ["--register"],
+                    "env": [{"name": "EPOCHS", "value": "3"}],
+                    "secretRefs": [{"name": "mlflow"}],
+                    "resources": {
+                        "requests": {"cpu": "500m", "memory": "512Mi"},
+                        "limits": {"cpu": 2, "memory": "1Gi"},
+                    },
+                    "activeDeadlineSeconds": 600,
+                    "backoffLimit": 1,
+                    "ttlSecondsAfterFinished": 3600,
+                },
+            },
             "slos": {
                 "availability": "99.5%",
                 "latency": {"thresholdMilliseconds": 250, "objective": "95%"},
@@ -156,6 +174,12 @@ EXAMPLE: dict[str, Any] = {
                         "dryRun": True,
                     },
                     {"name": "answers", "type": "PredictionShift", "maxPSI": "0.1", "dryRun": False},
+                    {
+                        "name": "alike",
+                        "type": "ShadowAgreement",
+                        "minAgreement": "99%",
+                        "tolerance": "0.1%",
+                    },
                 ],
                 "prometheus": {"address": "http://prometheus.monitoring:9090", "consecutiveErrorLimit": 2},
             },
@@ -232,6 +256,7 @@ EXAMPLE: dict[str, Any] = {
                     "stableEvents": [0],
                     "canaryServed": 1,
                     "stableServed": 9,
+                    "pairs": 1,
                     "predictions": [{"output": "label", "canary": [1, 0], "stable": [5, 4]}],
                 },
             ],
@@ -262,6 +287,12 @@ EXAMPLE: dict[str, Any] = {
                     "judgedAt": "2026-01-02T03:04:05Z",
                     "countedSince": "2026-01-02T03:04:05Z",
                     "percentOfLimit": 120,
+                    "episode": {
+                        "startedAt": "2026-01-02T03:04:05Z",
+                        "endedAt": "2026-01-02T03:04:05Z",
+                        "job": "example-breach-01234567",
+                        "fault": "",
+                    },
                     "features": [{"name": "age", "severity": "Warning", "psi": "0.06", "rows": 1000}],
                 }
             ],

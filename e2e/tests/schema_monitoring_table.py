@@ -90,7 +90,7 @@ def _set(path: str) -> Case:
 
 
 MONITORING = [
-    *bounds(f"{DRIFT}.windowSeconds", 60, 86_400),
+    *bounds(f"{DRIFT}.windowSeconds", 30, 86_400),
     *bounds(f"{DRIFT}.minimumRows", 100, 10_000_000),
     *choice(f"{DRIFT}.compareWith", "Reference", "SameHourYesterday"),
     *_fraction(f"{DRIFT}.psi.warning", "0.05"),

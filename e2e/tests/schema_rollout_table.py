@@ -24,6 +24,8 @@ def _gate(index: int) -> dict[str, Any]:
     return {"name": f"gate-{index}", "type": "ErrorRate"}
 
 
+COPIES = {"setMirror": {"percent": 1}}
+PAIRS = {"gates": [{"name": "alike", "type": "ShadowAgreement"}]}
 SHIFT = {"name": "gate-0", "type": "PredictionShift"}
 
 
@@ -65,8 +67,15 @@ ROLLOUT = [
     *bounds(f"{SPEC}.historyLimit", 0, 50),
     *bounds(f"{SPEC}.scaleDownDelaySeconds", 10, 86_400),
     *bounds(f"{SPEC}.abortScaleDownDelaySeconds", 0, 86_400),
-    *items(f"{SPEC}.steps", 32, lambda _: {"analysis": {}}),
-    Case(f"{SPEC}.steps", "minItems", [{"analysis": {}}], [], "should have at least 1 items"),
+    *items(f"{SPEC}.steps", 32, lambda _: COPIES),
+    Case(
+        f"{SPEC}.steps",
+        "minItems",
+        [COPIES],
+        [],
+        "should have at least 1 items",
+        also="needs a step setMirror",
+    ),
     *(
         Case(STEP, "rule", right, wrong, "a step has exactly one of setWeight, setMirror, setCanaryScale")
         for right, wrong in (
@@ -99,8 +108,13 @@ ROLLOUT = [
     text(f"{GATE}.name", 63),
     Case(f"{GATE}.name", "minLength", "a", "", "should be at least 1 chars long", also="should match"),
     Case(f"{GATE}.name", "pattern", "a-1", "A", "should match '^[a-z0-9]"),
-    # The others go with other fields.
-    Case(f"{GATE}.type", "enum", "SlowRequests", "never", 'supported values: "ErrorRate", "SlowRequests", '),
+    Case(
+        f"{GATE}.type",
+        "enum",
+        "SlowRequests",
+        "never",
+        'supported values: "ErrorRate", "SlowRequests", "Violations", "PredictionShift", "ShadowAgreement"',
+    ),
     *(
         Case(GATE, "rule", right, wrong, "thresholdMilliseconds goes with type SlowRequests, and with no")
         for right, wrong in (
@@ -135,6 +149,51 @@ ROLLOUT = [
             f"{field} goes with type ErrorRate,",
         )
         for field, value in (("objective", "1%"), ("toleratedRatio", "1.25"), ("ruledOutRatio", "2"))
+    ),
+    *(
+        Case(
+            GATE,
+            "rule",
+            {"name": "gate-0", "type": "ShadowAgreement", field: "99%"},
+            _gate(0) | {field: "99%"},
+            f"{field} goes with type ShadowAgreement",
+        )
+        for field in ("minAgreement", "tolerance")
+    ),
+    Case(f"{GATE}.minAgreement", "maxLength", "99.1234%", "99.12345%", "Too long: may not be more than 8"),
+    *(
+        Case(
+            f"{GATE}.minAgreement", "rule", right, wrong, "must be a share from 1% to below 100%, such as 98%"
+        )
+        for right, wrong in (("1%", "0%"), ("99.9%", "100%"), ("98%", "98"))
+    ),
+    Case(f"{GATE}.tolerance", "maxLength", "99.1234%", "99.12345%", "Too long: may not be more than 8"),
+    Case(f"{GATE}.tolerance", "rule", "0%", "1", "must be a share below 100%, such as 1% or 0.25%"),
+    *(
+        Case(
+            SPEC,
+            "rule",
+            _spec({"strategy": "Canary", "steps": [COPIES], "analysis": PAIRS}),
+            _spec(wrong | {"analysis": PAIRS}),
+            "a gate of type ShadowAgreement needs a step setMirror: it compares answers to copies",
+            at="spec",
+        )
+        for wrong in (
+            {"strategy": "Canary"},
+            {"strategy": "RollingUpdate"},
+            {"strategy": "Shadow", "steps": [{"analysis": {}}]},
+        )
+    ),
+    *(
+        Case(
+            SPEC,
+            "rule",
+            _spec({"strategy": strategy, "analysis": PAIRS}),
+            _spec({"strategy": "Recreate", "analysis": PAIRS}),
+            "a gate of type ShadowAgreement needs a step setMirror: it compares answers to copies",
+            at="spec",
+        )
+        for strategy in ("BlueGreen", "Shadow")
     ),
     Case(GATE, "rule", SHIFT | {"maxPSI": "0.2"}, _gate(0) | {"maxPSI": "0.2"}, "maxPSI goes with type Pred"),
     Case(
@@ -189,6 +248,7 @@ ROLLOUT = [
         )
     ),
     *bounds(f"{LOOK}.canaryServed", 0, None),
+    *bounds(f"{LOOK}.pairs", 0, None),
     *bounds(f"{LOOK}.stableServed", 0, None),
     *items(f"{LOOK}.predictions", 4, lambda _: EXAMPLE["status"]["rollout"]["looks"][0]["predictions"][0]),
     *required(f"{LOOK}.predictions.*", "output", "canary", "stable"),

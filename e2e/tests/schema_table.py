@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from e2e.tests.schema_breach_table import BREACHES, of_job
 from e2e.tests.schema_card_table import CARD, FRESHNESS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_inputs_table import INPUTS
@@ -409,6 +410,8 @@ CASES = [
     *SCALING,
     *INPUTS,
     *MONITORING,
+    *BREACHES,
+    *of_job(POD, RUNTIME),
     *CARD,
     *FRESHNESS,
     *ROLLOUT,

@@ -138,6 +138,43 @@ def test_a_bad_version_is_back_at_nothing_within_two_looks(
         assert found["stable"]["version"] == number
 
 
+def test_no_request_fails_from_shared_routers_to_own_ones_and_straight_to_the_pods(
+    installed: Installation, restricted_namespace: str, versions: list[str]
+) -> None:
+    """A neighbour keeps the shared routers up, to which clients have connections."""
+    kube, namespace = installed.kube, restricted_namespace
+    spec, neighbour = resource(namespace, versions[0]), resource(namespace, versions[1])
+    neighbour["metadata"]["name"], neighbour["spec"]["scaling"]["minReplicas"] = "neighbour", 1
+    kube.apply(spec, neighbour)
+    for name in (NAME, "neighbour"):
+        wait_until_ready(kube, name, namespace)
+    wait_for(lambda: synced(kube, namespace), 120, "the Service does not lead to routers")
+    shared = {"app.kubernetes.io/component": "router", "slipway.dev/modeldeployment": ""}
+    own = shared | {"slipway.dev/modeldeployment": NAME}
+    number = versions[0].rsplit("/", 1)[1]
+    with loading(kube, namespace, installed.server_image, plan(namespace, [number], NAME, 100.0)) as load:
+        load.wait_for(500, 60)
+        assert shared.items() <= selector(kube, namespace).items()
+        spec["spec"]["traffic"] = {"router": "Dedicated"}
+        kube.apply(spec)
+        wait_for(
+            lambda: own.items() <= selector(kube, namespace).items(), 180, "it has no routers of its own"
+        )
+        # Until the shared ones have let its clients go.
+        load.wait_for(load.so_far()["sent"] + 6000, 120)
+        del spec["spec"]["traffic"]
+        spec["spec"]["rollout"] = {"strategy": "RollingUpdate"}
+        kube.apply(spec)
+        wait_for(lambda: "slipway.dev/revision" in selector(kube, namespace), 60, "it still leads to routers")
+        gone = f"deployment/slipway-router-{NAME}"
+        kube.kubectl("wait", gone, f"--namespace={namespace}", "--for=delete", "--timeout=120s", seconds=150)
+        load.wait_for(load.so_far()["sent"] + 4000, 120)
+        account = load.stop()
+    report(f"from shared routers to own ones to none: {json.dumps({**account, 'failures': []})}")
+    assert account["failed"] == 0, account["failures"]
+    assert kube.get("deployment", "slipway-router", namespace) is not None
+
+
 def resource(namespace: str, uri: str) -> dict[str, Any]:
     """Two pods, and steps that wait for somebody."""
     steps = [
@@ -237,10 +274,16 @@ def stable(kube: Kube, namespace: str) -> str:
     return str(status(kube, namespace)["stable"]["version"])
 
 
+def selector(kube: Kube, namespace: str) -> dict[str, str]:
+    """Whom the Service leads to."""
+    service = kube.get("service", NAME, namespace) or {}
+    found: dict[str, str] = service.get("spec", {}).get("selector", {})
+    return found
+
+
 def synced(kube: Kube, namespace: str) -> bool:
     conditions = status(kube, namespace).get("conditions", [])
-    routed = kube.get("service", NAME, namespace) or {}
-    leads = "slipway.dev/revision" not in routed.get("spec", {}).get("selector", {})
+    leads = "slipway.dev/revision" not in selector(kube, namespace)
     return leads and any(
         found["type"] == "TrafficSynced" and found["status"] == "True" for found in conditions
     )

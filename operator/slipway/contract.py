@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from slipway.names import (
     ADMIN_PORT,
+    ANSWERS_PATH,
     CREDENTIAL_ENV_PREFIX,
     DRAIN_PATH,
     FEEDBACK_KEYS_DIR,
@@ -32,6 +33,7 @@ from slipway.names import (
 
 __all__ = [
     "ADMIN_PORT",
+    "ANSWERS_PATH",
     "CREDENTIAL_ENV_PREFIX",
     "DRAIN_PATH",
     "FEEDBACK_KEYS_DIR",

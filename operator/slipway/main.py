@@ -24,6 +24,7 @@ from slipway.engine.errors import ApiError
 from slipway.engine.judging import WANTED, Judge
 from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.queue import WorkQueue
 from slipway.engine.reconcile import Reconciler
@@ -35,7 +36,7 @@ from slipway.infra import http, leader, logs
 from slipway.infra.counters import counter_reader
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
-from slipway.infra.pods import pod_reader
+from slipway.infra.pods import answer_taker, pod_reader
 from slipway.infra.prometheus import prometheus_reader
 from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
@@ -125,6 +126,7 @@ async def run(environment: Environment) -> None:
         router_reader() as reader,
         pod_reader() as read_pod,
         counter_reader(WANTED) as read_counters,
+        answer_taker() as take_answers,
         prometheus_reader() as ask_prometheus,
         alias_reader(tracking_uri) as ask,
     ):
@@ -146,10 +148,10 @@ async def run(environment: Environment) -> None:
         aliases = Aliases(store, alias_version, queue.add, _now)
         judge = Judge(store, read_counters, queue.add, _now)
         registry.register(MonitoringCollector(store, judge))
-        served = Served(store, read_pod, _now)
+        served, pairs = Served(store, read_pod, _now), Pairs(store, take_answers, _now)
         prometheus = PrometheusCounts(ask_prometheus, _now)
         reconciler = Reconciler(
-            store, writer, routers, served, prometheus, aliases, judge, environment.settings, _now
+            store, writer, routers, served, pairs, prometheus, aliases, judge, environment.settings, _now
         )
         workers: list[asyncio.Task[None]] = []
 

@@ -18,6 +18,9 @@ ADMIN_PORT = 8081
 LIVE_PATH = "/v2/health/live"
 READY_PATH = "/v2/health/ready"
 METRICS_PATH = "/metrics"
+#: ``POST /answers/SECONDS``: what was answered to which request since it was asked last, and goes on being
+#: remembered for so long; see :mod:`slipway_server.monitoring.answers`.
+ANSWERS_PATH = "/answers"
 #: Called by the preStop hook: answers once clients have been asked to leave, after ``drainSeconds`` at most.
 DRAIN_PATH = "/drain"
 

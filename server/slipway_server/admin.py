@@ -1,4 +1,4 @@
-"""What is at which path of the admin port: metrics for Prometheus and the drain for the preStop hook."""
+"""What is at which path of the admin port: metrics, the drain for the preStop hook, and answers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from slipway.names import DRAIN_PATH, METRICS_PATH
+from slipway.names import ANSWERS_PATH, DRAIN_PATH, METRICS_PATH
 from slipway_server.errors import show
 from slipway_server.http.head import Head
 from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Page, RouteError, Site, not_allowed
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import WIDTH, Board, Counters
+from slipway_server.monitoring.answers import taken
 from slipway_server.monitoring.reference import Reference
 from slipway_server.settings import Serving
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from slipway_server.metrics.exposition import Exposition
 
 _READ = ("GET", "HEAD")
+#: For which answers may be remembered, unless somebody asks again.
+_MOST_SECONDS = 7200
 
 
 class Admin(Site):
@@ -50,10 +53,24 @@ class Admin(Site):
             if head.method not in (*_READ, "POST"):
                 raise RouteError(not_allowed(head, "GET, HEAD, POST"))
             return self._drained
+        if head.path.startswith(f"{ANSWERS_PATH}/"):
+            if head.method != "POST":
+                raise RouteError(not_allowed(head, "POST"))
+            return self._answers
         raise RouteError(json_response({"error": f"there is nothing at {show(head.path)}"}, 404))
 
     def _metrics(self, _: Head) -> Response:
         return Response(200, self.text(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+
+    def _answers(self, head: Head) -> Response:
+        seconds = head.path.removeprefix(f"{ANSWERS_PATH}/")
+        if not seconds.isascii() or not seconds.isdigit() or not 1 <= int(seconds) <= _MOST_SECONDS:
+            words = f"say for how many seconds answers are to be remembered, 1 to {_MOST_SECONDS}"
+            return json_response({"error": words}, 400)
+        body, kind = taken([self._board.ring(position) for position in range(self._board.rows)])
+        self._board.wanted.extend(int(seconds))
+        headers = [(b"content-type", b"application/octet-stream"), *kind.items()]
+        return Response(200, body, headers)
 
     def text(self) -> bytes:
         """All series, in the Prometheus text format."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.names import ModelFault
 from slipway_server.admin import Admin
+from slipway_server.feedback.outcomes import OutcomeReader
 from slipway_server.frontend import Frontend
 from slipway_server.http.listen import Sockets, Tls
 from slipway_server.http.server import HttpServer
@@ -24,6 +25,7 @@ from slipway_server.last_words import say_last_words
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import LAST, LOADED, Board, Counters
 from slipway_server.metrics.tracing import make_tracing
+from slipway_server.monitoring.answers import Recorder
 from slipway_server.monitoring.counting import BinCounter
 from slipway_server.monitoring.reference import Reference
 from slipway_server.monitoring.rules import RulesError
@@ -166,6 +168,8 @@ class _Worker:
                 say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
                 return 1
             served.witness, self.frontend.desk = feedback
+        board, position = self._place.board, self._place.position
+        served.recorder = Recorder(board.ring(position), board.wanted, OutcomeReader(model.outputs))
         self.frontend.engine.start(served)
         self._load_seconds = time.perf_counter() - began
         return 0

@@ -114,10 +114,11 @@ class Operator:
     def say(self, *, ready: bool, weight: int = 50) -> None:
         """Put the ModelDeployment into the store, in the midst of a rollout."""
         now = "2026-01-01T00:00:00Z"
-        revisions = {
+        revisions: dict[str, dict[str, Any]] = {
             role: {"revision": f"r{version}", "version": version, "digest": "", "readyReplicas": 1}
             for role, version in (("stable", STABLE), ("canary", CANARY))
         }
+        revisions["stable"]["modelCreatedAt"] = now
         condition = {
             "type": "Ready",
             "status": str(ready),
@@ -209,6 +210,7 @@ class Rig:
                     modelName=credit.NAME,
                     modelVersion=version,
                     feedbackMaxAgeDays=90,
+                    freshness=credit.FRESHNESS,
                     sensitiveAttributes=[
                         {
                             "name": credit.ATTRIBUTE,

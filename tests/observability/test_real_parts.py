@@ -7,12 +7,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from e2e import credit, grafana
 from e2e.cluster.tools import AMTOOL
 from e2e.grafana import Shown
+from e2e.pictures import draw
 from slipway.api.generated import ROOT
 from slipway.observability import rules
 from slipway.observability.rule import Record
@@ -20,6 +22,7 @@ from tests.observability import rig
 from tests.observability.rig import CANARY, NAMESPACE, ROUTES, STABLE, Rig, wait_for
 
 ROWS = 2_400
+SVG = "{http://www.w3.org/2000/svg}"
 #: A scrape, an evaluation, a group of alerts: each comes every second, on a busy machine later.
 SEEN_SECONDS = 45.0
 OF_THE_MODEL = (f'namespace="{NAMESPACE}"', f'model="{credit.NAME}"')
@@ -59,6 +62,23 @@ def test_every_panel_of_every_dashboard_shows_something(parts: Rig) -> None:
     wait_for(lambda: not empty(), SEEN_SECONDS, empty)
     places = [each.target.place for each in look(parts)]
     assert len(set(places)) == len(places) > 50
+
+
+def test_a_picture_has_every_panel_and_every_line(parts: Rig) -> None:
+    end = time.time()
+    for board in grafana.dashboards().values():
+        shown = grafana.look(parts.prometheus, board, rig.chosen(), rig.SCRAPE_SECONDS, parts.began, end)
+        drawn = ElementTree.fromstring(draw(board, shown, parts.began, end))
+        groups = drawn.findall(f"{SVG}g")
+        assert len(groups) == len(board["panels"])
+        for number, (group, panel) in enumerate(zip(groups, board["panels"], strict=True)):
+            words = [text.text for text in group.iter(f"{SVG}text")]
+            assert words[0] == grafana.fill(panel["title"], rig.chosen())
+            if panel["type"] == "timeseries":
+                series = [one for each in shown if each.target.number == number for one in each.series]
+                lines = [line for line in group.iter(f"{SVG}polyline") if line.get("stroke-width") == "1.5"]
+                # More than one for a line with gaps.
+                assert len(lines) >= len(series) >= 1
 
 
 def test_what_both_replicas_of_the_operator_say_is_counted_once(parts: Rig) -> None:

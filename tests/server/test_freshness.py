@@ -143,9 +143,10 @@ def counter(
 def test_a_column_of_an_input_tells_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
     made, told = counter(Datatype.FP64)
-    table = np.array([[0, 1.8e9], [0, 1.8e9 - 100], [0, 1.8e9 - 101], [0, np.nan], [0, np.inf], [0, 1.9e9]])
+    table = np.array([[0, 1.8e9], [0, 1.8e9 - 100], [0, 1.8e9 - 101], [0, np.nan], [0, -1e300], [0, 1.9e9]])
     made.add((), {"t": table})
     made.add((), {"t": table[:1]})
+    made.add((), {"t": table[:0]})
     assert told() == {"60.0": 2, "100.0": 1, "300.0": 1, "missing": 1, "invalid": 1, "future": 1}
 
     words, told = counter(Datatype.BYTES, (-1, 1), 0)
@@ -191,8 +192,12 @@ def test_an_input_that_holds_no_time_is_refused() -> None:
         ("1970-01-02T00:00:00", "invalid"),
         (b"\xff\xfe", "invalid"),
         ("9" * 5000, "invalid"),
-        ("1e9", "invalid"),
-        ("٣", "invalid"),
+        ("inf", "invalid"),
+        (1_764_000_000_000, "invalid"),
+        (-1e300, "invalid"),
+        ("-inf", "invalid"),
+        ({}, "invalid"),
+        (2**2000, "invalid"),
     ],
 )
 def test_a_time_is_a_number_of_seconds_or_text_with_a_time_zone(given: object, seconds: float | str) -> None:

@@ -288,6 +288,14 @@ def raw_call(server: Server, body: bytes, path: str = f"{SERVICE}/ModelInfer", *
         return made.unary_unary(path)(body, timeout=10, **how)
 
 
+def rejected(server: Server) -> dict[str, int]:
+    return {
+        dict(labels)["reason"]: int(value)
+        for (name, labels), value in server.metrics().items()
+        if name == "slipway_inference_rejected_total"
+    }
+
+
 def test_what_is_no_message_and_methods_that_are_not_there_are_refused(servers: Servers) -> None:
     server = servers("identity")
     with pytest.raises(grpc.RpcError) as caught:
@@ -298,7 +306,9 @@ def test_what_is_no_message_and_methods_that_are_not_there_are_refused(servers: 
         with pytest.raises(grpc.RpcError) as caught:
             raw_call(server, b"", path)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    before = rejected(server)
     status = httpx.get(f"http://127.0.0.1:{server.grpc_port}/v2")
+    assert rejected(server) == before | {"malformed": before["malformed"] + 1}
     assert (status.status_code, status.json()) == (
         400,
         {"error": "this port speaks gRPC; REST has one of its own"},

@@ -12,9 +12,10 @@ from typing import Any
 import hpack
 import pytest
 
+from slipway_server.errors import Reason
 from slipway_server.frontend import Frontend
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import Board, Counters
+from slipway_server.metrics.board import CODE_SLOTS, REASON_SLOTS, Board, Counters
 from slipway_server.rpc.connection import Connection
 from slipway_server.rpc.frames import PREFACE, Code, Kind, frame, settings
 from slipway_server.rpc.open_inference_pb2 import ModelInferRequest
@@ -184,6 +185,81 @@ async def test_no_series_of_frames_breaks_a_connection_or_leaves_anything_behind
     assert {"0", "3", "5", "8", "12", "PROTOCOL_ERROR", "FRAME_SIZE_ERROR", "COMPRESSION_ERROR"} <= set(found)
 
 
+def counts(server: RpcServer) -> dict[Reason, int]:
+    """How often each reason was counted, those that were not left out."""
+    row = server.frontend.counters._row
+    return {reason: int(row[slot]) for reason, slot in REASON_SLOTS.items() if row[slot]}
+
+
+CALL = hpack.Encoder().encode(
+    [
+        *((b":method", b"POST"), (b":scheme", b"http"), (b":path", INFER)),
+        (b"content-type", b"application/grpc"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(Kind.PING, 0, 0, bytes(7)),
+        frame(Kind.DATA, 0, 7, b""),
+        frame(Kind.HEADERS, 0x4, 2, CALL),
+        frame(Kind.HEADERS, 0x5, 1, b"\xff\xff\xff"),
+        frame(Kind.HEADERS, 0x5, 1, hpack.Encoder().encode([(b"connection", b"close")])),
+        frame(Kind.WINDOW_UPDATE, 0, 0, bytes(4)),
+        (2**20).to_bytes(3, "big") + bytes(6),
+    ],
+    ids=[
+        "frame size",
+        "no stream",
+        "even stream",
+        "no HPACK",
+        "no headers of HTTP/2",
+        "window",
+        "huge frame",
+    ],
+)
+async def test_a_fault_of_the_connection_or_of_a_stream_is_counted_once(
+    server: RpcServer, sent: bytes
+) -> None:
+    connection, transport = opened(server)
+    assert counts(server) == {}
+    connection.data_received(sent)
+    assert counts(server) == {Reason.MALFORMED: 1}
+    if transport.closed:
+        connection.data_received(sent)
+        connection.late()
+    connection.connection_lost(None)
+    assert counts(server) == {Reason.MALFORMED: 1}
+
+
+async def test_a_call_that_breaks_the_protocol_is_malformed_and_answered_with_400(server: RpcServer) -> None:
+    connection, _ = opened(server)
+    connection.data_received(frame(Kind.HEADERS, 0x4, 1, CALL))
+    connection.data_received(frame(Kind.WINDOW_UPDATE, 0, 1, bytes(4)))
+    assert counts(server) == {Reason.MALFORMED: 1}
+    assert server.frontend.counters._row[CODE_SLOTS[400]] == 1
+    connection.connection_lost(None)
+    assert (counts(server), server.frontend.counters.in_flight) == ({Reason.MALFORMED: 1}, 0)
+
+
+async def test_what_is_no_http_2_is_malformed_and_what_does_not_go_on_is_a_slow_client(
+    server: RpcServer,
+) -> None:
+    for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\0"):
+        connection, transport = Connection(server), Transport()
+        connection.connection_made(transport)
+        connection.data_received(sent)
+        assert transport.closed
+    assert counts(server) == {Reason.MALFORMED: 2}
+    connection, transport = opened(server)
+    connection.data_received(frame(Kind.PING, 0, 0, bytes(8))[:5])
+    connection.late()
+    connection.late()
+    assert counts(server) == {Reason.MALFORMED: 2, Reason.SLOW_CLIENT: 1}
+
+
 async def test_an_answer_waits_for_the_clients_window_and_goes_on_with_it(server: RpcServer) -> None:
     connection, transport = opened(server)
     connection.data_received(settings({4: 7}))  # type: ignore[dict-item]
@@ -275,5 +351,6 @@ async def test_calls_beyond_the_limit_are_refused_and_may_be_sent_again(server: 
         connection.data_received(frame(Kind.HEADERS, 0x4, 2 * number + 1, block))
     refused = [stream for kind, _, stream, payload in frames(transport.written) if kind == Kind.RST_STREAM]
     assert refused == [513, 515]
+    assert counts(server) == {Reason.OVERLOAD: 2}
     connection.connection_lost(None)
     assert server.frontend.counters.in_flight == 0

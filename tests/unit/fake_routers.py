@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from slipway.contract import Metric
 from slipway.core import names
+from slipway.core.agreement import Remembered
 from slipway.core.monitoring.series import Series, Values, series
 from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
-from slipway.core.router.build import ROUTES_MAP, is_router, told
+from slipway.core.router.build import routes_map, told
 from slipway.core.router.config import version
 from slipway.core.router.readback import ArmCounters, ArmState, RouterState, RouteState
 from slipway.core.router.routes import Route, arms, defined
@@ -28,6 +30,7 @@ class RouterPods:
         mute: names of pods that cannot be read.
         violation_rate: share of a revision's requests that break its contract, by its name.
         answers: shares of a revision's answers by class, by its name.
+        unlike_rate: share of copies that the canary answers otherwise than stable does.
         silent: whether model-server pods cannot be read.
         weights: every weight that any router was ever in, in order, without repeats.
     """
@@ -41,6 +44,10 @@ class RouterPods:
         self.answers: Callable[[str], dict[str, float]] = lambda _: {"0": 0.9, "1": 0.1}
         self.silent = False
         self.knows: Callable[[str], bool] = lambda _: True
+        self.unlike_rate = 0.0
+        self._remembering: set[str] = set()
+        self._answers: dict[str, list[bytes]] = {}
+        self._requests = 0
         self.deaf: set[str] = set()
         self.mute: set[str] = set()
         self.weights: list[int] = []
@@ -69,13 +76,34 @@ class RouterPods:
                 for arm in arms(route)
             },
             clusters=frozenset(cluster for route in routes for cluster in defined(route)),
-            listeners=frozenset(route.name for route in routes),
+            listeners=frozenset(route.name for route in routes if not route.leaving),
         )
 
     async def read_pod(self, address: str) -> Values | None:
         """As :func:`slipway.infra.pods.read_pod` does."""
         name = address.rpartition(":")[0]
         return None if self.silent else {key: float(int(value)) for key, value in self._served[name].items()}
+
+    async def take_answers(self, address: str, seconds: int) -> Remembered | None:
+        """As :func:`slipway.infra.pods.answer_taker` does."""
+        name = address.rpartition(":")[0]
+        if self.silent:
+            return None
+        assert seconds > 0
+        self._remembering.add(name)
+        return Remembered(False, b"".join(self._answers.pop(name, [])))
+
+    def _copy(self, stable: str, canary: str, copies: int) -> None:
+        """One pod of each revision remembers what it answered to requests that were copied."""
+        for number in range(copies):
+            self._requests += 1
+            other = self._requests * 7919 % 1000 < self.unlike_rate * 1000
+            for revision, value in ((stable, 0), (canary, int(other))):
+                pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
+                name = str(pods[number % len(pods)]["metadata"]["name"])
+                if name in self._remembering:
+                    entry = struct.pack("<QQ", self._requests << 8, value)
+                    self._answers.setdefault(name, []).append(entry)
 
     def count_served(self, revision: str, requests: float) -> None:
         """Each ready pod of a revision gets as much, and counts it."""
@@ -99,7 +127,7 @@ class RouterPods:
         for name, pod in pods.items():
             mark = (pod["metadata"].get("annotations") or {}).get(names.TOUCHED_ANNOTATION)
             if name not in self._taken_up or (name not in self.deaf and self._taken_up[name][0] != mark):
-                self._taken_up[name] = (mark, self._told())
+                self._taken_up[name] = (mark, self._told(_group(pod)))
                 for route in self._taken_up[name][1]:
                     if self.weights[-1:] != [route.weight]:
                         self.weights.append(route.weight)
@@ -109,9 +137,11 @@ class RouterPods:
     def serve(self, seconds: float) -> None:
         """Requests of so many seconds, split over routers and arms exactly by weight."""
         self.follow()
+        pods = {str(pod["metadata"]["name"]): pod for pod in self._pods()}
         for name, (_, routes) in self._taken_up.items():
             for route in routes:
-                share = self.requests_per_second * seconds / len(self._taken_up)
+                led = self._led_to(route.name, pods)
+                share = self.requests_per_second * seconds / len(led) if name in led else 0.0
                 weight = (route.weight if self.share is None else self.share) / 100 if route.canary else 0.0
                 for arm, part in zip(arms(route), (1 - weight, weight), strict=False):
                     counted = self._counted[name, route.name, arm.revision]
@@ -123,6 +153,7 @@ class RouterPods:
                     copies = share * route.mirror_percent / 100
                     copied[0] += copies
                     self.count_served(route.canary.revision, copies)
+                    self._copy(route.stable.revision, route.canary.revision, int(copies))
                     copied[1] += copies * self.error_rate(route.canary.revision)
 
     def counted(self) -> dict[tuple[str, str, str], tuple[float, float]]:
@@ -133,20 +164,46 @@ class RouterPods:
             if pod in self._taken_up
         }
 
+    def doing(self, pod: str) -> tuple[Route, ...]:
+        """The routes that a router pod has taken up."""
+        self.follow()
+        return self._taken_up[pod][1] if pod in self._taken_up else ()
+
     def _pods(self) -> list[Manifest]:
         return [
             pod
             for pod in self._kube.all(Kind.POD)
-            if is_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
+            if is_any_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
         ]
+
+    def _led_to(self, model: str, pods: Mapping[str, Manifest]) -> set[str]:
+        """Names of the router pods behind the Service of a ModelDeployment."""
+        services = [found for found in self._kube.all(Kind.SERVICE) if found["metadata"]["name"] == model]
+        return {
+            name
+            for name, pod in pods.items()
+            for service in services
+            if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        }
 
     def _ready(self, revision: str) -> int:
         pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
         return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods)
 
-    def _told(self) -> tuple[Route, ...]:
-        maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == ROUTES_MAP]
+    def _told(self, model: str) -> tuple[Route, ...]:
+        name = routes_map(model)
+        maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == name]
         return tuple(route for found in maps for route in told(found))
+
+
+def is_any_router(pod: Manifest) -> bool:
+    """Whether a pod is a router, of a namespace or of a ModelDeployment."""
+    labels = pod["metadata"].get("labels") or {}
+    return bool(labels.get(names.COMPONENT_LABEL) == "router")
+
+
+def _group(pod: Manifest) -> str:
+    return str(pod["metadata"]["labels"][names.MODEL_LABEL])
 
 
 def _counters(counted: list[float]) -> ArmCounters:

@@ -17,8 +17,10 @@ import yaml
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
+from slipway.core import names
 from slipway.core.names import labels
-from slipway.core.router.build import labels as router_labels
+from slipway.core.router.envoy import ROUTER_ADMIN_PORT
+from slipway.core.traffic import FIRST_PORT, MOST_PORTS
 
 CHART = Path(__file__).parents[2] / "charts/slipway"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -296,7 +298,7 @@ def test_grafanas_sidecar_finds_every_dashboard() -> None:
 
 def test_routers_are_scraped_with_the_labels_that_counts_need() -> None:
     monitor = find(render_beside_prometheus(), "PodMonitor", "slipway-routers")["spec"]
-    assert monitor["selector"]["matchLabels"].items() <= router_labels().items()
+    assert monitor["selector"]["matchLabels"].items() <= names.router_labels().items()
     assert monitor["podMetricsEndpoints"][0]["path"] == "/stats/prometheus"
 
 
@@ -343,6 +345,47 @@ def test_the_network_policy_lets_the_operator_ask_a_prometheus_that_rollouts_nam
     assert {"ports": [{"port": 9090, "protocol": "TCP"}]} in policy["egress"]
 
 
+def test_the_routers_network_policy_lets_in_requests_and_reads_of_counters_alone() -> None:
+    assert [one["metadata"]["name"] for one in render() if one["kind"] == "NetworkPolicy"] == ["slipway"]
+    wide = router_policies(router={"networkPolicy": {"namespaces": ["a", "b"]}})
+    assert [one["metadata"]["namespace"] for one in wide] == ["a", "b"]
+    spec = wide[0]["spec"]
+    assert (spec["policyTypes"], len(spec["ingress"])) == (["Ingress"], 2)
+    listeners, counters = (rule["ports"] for rule in spec["ingress"])
+    ports = {"port": FIRST_PORT, "endPort": FIRST_PORT + MOST_PORTS - 1, "protocol": "TCP"}
+    assert listeners == [ports]
+    assert counters == [{"port": ROUTER_ADMIN_PORT, "protocol": "TCP"}]
+    assert all("from" not in rule for rule in spec["ingress"])
+    # It holds for pods of both groups, as the operator labels them.
+    for group in ("", "fraud"):
+        assert spec["podSelector"]["matchLabels"].items() <= names.router_labels(group).items()
+
+
+def test_the_routers_network_policy_can_be_narrowed_and_never_shuts_the_operator_out() -> None:
+    values = render()
+    operator = find(values, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    client, scraper = {"podSelector": {"matchLabels": {"a": "b"}}}, {"namespaceSelector": {}}
+    (policy,) = router_policies(
+        router={"networkPolicy": {"namespaces": ["a"], "clientsFrom": [client]}},
+        networkPolicy={"metricsFrom": [scraper]},
+    )
+    listeners, counters = policy["spec"]["ingress"]
+    assert listeners["from"] == [client]
+    own, other = counters["from"]
+    assert other == scraper
+    assert own["podSelector"]["matchLabels"].items() <= operator.items()
+    where = own["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert where == find(values, "Deployment")["metadata"]["namespace"]
+
+
+def router_policies(**values: Any) -> list[dict[str, Any]]:
+    return [
+        one
+        for one in render(**values)
+        if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "slipway-routers"
+    ]
+
+
 def test_the_network_policy_lets_the_operator_ask_mlflow_where_it_is_told_of_one() -> None:
     for uri, port in (
         ("http://mlflow.mlflow:5000", 5000),
@@ -380,6 +423,10 @@ def test_the_webhook_takes_its_token_from_the_secret_that_is_named() -> None:
         ({"logLevel": "debug"}, "at '/logLevel': value must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
         ({"crds": {"keep": "yes"}}, "at '/crds/keep': got string, want boolean"),
         ({"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1"]}}}, "at '/networkPolicy/apiServer/cidrs/0':"),
+        (
+            {"router": {"networkPolicy": {"namespaces": ["A"]}}},
+            "at '/router/networkPolicy/namespaces/0': 'A' does not match pattern",
+        ),
     ],
 )
 def test_a_bad_value_is_refused_with_its_path(values: dict[str, Any], says: str) -> None:
@@ -418,6 +465,11 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "router.image.pullPolicy": ("Always", {}),
     "router.minReplicas": (1, {}),
     "router.maxReplicas": (3, {}),
+    "router.networkPolicy.namespaces": (["a"], {}),
+    "router.networkPolicy.clientsFrom": (
+        [{"podSelector": {}}],
+        {"router": {"networkPolicy": {"namespaces": ["a"]}}},
+    ),
     "webhook.tokenSecret.name": ("webhook", {}),
     "webhook.tokenSecret.key": ("other", {"webhook": {"tokenSecret": {"name": "webhook"}}}),
     "imagePullSecrets": ([{"name": "pull"}], {}),

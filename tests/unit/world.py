@@ -11,6 +11,7 @@ from typing import Any
 from slipway.api.types import API_VERSION, KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
 from slipway.core import names
+from slipway.core.agreement import Remembered
 from slipway.core.monitoring.series import Values
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
@@ -21,6 +22,7 @@ from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.judging import Judge
+from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
@@ -56,6 +58,7 @@ class Operator:
         read_router: Callable[[str], Awaitable[RouterState | None]],
         read_pod: Callable[[str], Awaitable[Values | None]],
         read_counters: Callable[[str], Awaitable[Mapping[str, Values] | None]],
+        take_answers: Callable[[str, int], Awaitable[Remembered | None]],
         prometheus: Callable[[str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
@@ -63,15 +66,16 @@ class Operator:
         self.store = Store()
         self.dirty: set[Key] = set()
         writer = Writer(kube, self.store, "operator-0")
-        routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
+        self.routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
         self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
         served, counts = Served(self.store, read_pod, clock), PrometheusCounts(prometheus, clock)
         self.reconciler = Reconciler(
             self.store,
             writer,
-            routers,
+            self.routers,
             served,
+            Pairs(self.store, take_answers, clock),
             counts,
             self.aliases,
             self.judge,
@@ -173,10 +177,16 @@ class World:
     def _dues(self) -> list[datetime]:
         """What time alone brings about; looking at routers that are at rest goes on for ever."""
         at_rest = self.now + timedelta(seconds=1)
-        return [due for key, due in self.operator.due.items() if key.name or due < at_rest]
+        return [due for key, due in self.operator.due.items() if not key.routers or due < at_rest]
 
     def _operator(self) -> Operator:
-        readers = (self.routers.read, self.routers.read_pod, self.pods.read, self.prometheus.ask)
+        readers = (
+            self.routers.read,
+            self.routers.read_pod,
+            self.pods.read,
+            self.routers.take_answers,
+            self.prometheus.ask,
+        )
         return Operator(self.kube, lambda: self.now, *readers, self._version)
 
     async def _version(self, alias: Alias) -> str | None:

@@ -36,6 +36,10 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# what spec.monitoring.onBreach asks for
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
 # see whether the route leads to ready pods
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]

@@ -39,6 +39,6 @@ class Card(Block):
         le=3650,
         description=(
             "How old the model may be while it serves, by status.stable.modelCreatedAt. Beyond that "
-            "SlipwayModelStale fires, and the report says so."
+            "DataQuality is False, and SlipwayModelStale fires."
         ),
     )

@@ -41,5 +41,5 @@ class Freshness(Block):
     maxAgeSeconds: int = Field(
         ge=1,
         le=31_536_000,
-        description="Data is stale where half of the rows are older: SlipwayDataStale fires.",
+        description="Where half of the rows are older, DataQuality is False, and SlipwayDataStale fires.",
     )

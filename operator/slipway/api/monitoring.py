@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import Block, HeaderName, SecretRef, rule, string
+from slipway.api.breach import OnBreach
 from slipway.api.freshness import Freshness
 from slipway.api.rollout import Share
 
@@ -60,7 +61,7 @@ class Drift(Block):
 
     windowSeconds: int = Field(
         default=3600,
-        ge=60,
+        ge=30,
         le=86_400,
         description=(
             "How far back inputs are judged, those of dataQuality too. The rules for Prometheus look at an "
@@ -212,6 +213,10 @@ class Monitoring(Block):
     freshness: Freshness | None = Field(
         default=None,
         description="How old the data of a request may be. A change here makes a new revision.",
+    )
+    onBreach: OnBreach | None = Field(
+        default=None,
+        description="What follows when a condition turns bad; without it, alerts. Restarts no pod.",
     )
     slos: Slos | None = Field(
         default=None,

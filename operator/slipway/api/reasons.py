@@ -92,6 +92,7 @@ class Reason(StrEnum):
     TOO_SMALL_GROUPS = "TooSmallGroups"
     INCONCLUSIVE = "Inconclusive"
     COUNTERS_UNAVAILABLE = "CountersUnavailable"
+    JOB_CREATED = "JobCreated"
     GATEWAY_API_MISSING = "GatewayAPIMissing"
     WAITING_FOR_GATEWAY = "WaitingForGateway"
     ROUTE_REFUSED = "RouteRefusedByGateway"
@@ -204,8 +205,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Set spec.traffic.router to Dedicated.",
     ),
     Reason.ROUTER_UNAVAILABLE: Explanation(
-        "No router is ready, so that no step can be taken; the stable revision is reached without them.",
-        "Look at the pods of Deployment slipway-router.",
+        "No router is ready; the model is reached without them, or by those that it had before.",
+        "Look at the pods of Deployment slipway-router or, with spec.traffic.router Dedicated, "
+        "slipway-router-NAME.",
     ),
     Reason.SPLIT_MISMATCH: Explanation(
         "The canary gets another share of the requests than its weight says; they are no evidence.",
@@ -256,6 +258,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.COUNTERS_UNAVAILABLE: Explanation(
         "No pod of the stable version could be read for a while, so that nothing is known of it.",
         "Look at the pods, and at NetworkPolicies that keep the operator from their port 8081.",
+    ),
+    Reason.JOB_CREATED: Explanation(
+        "Something is bad, and spec.monitoring.onBreach has a Job do something about it.",
+        "Look at the Job that the message names.",
     ),
     Reason.GATEWAY_API_MISSING: Explanation(
         "The cluster does not know HTTPRoutes, so that no Gateway can lead to the model; its Service does.",

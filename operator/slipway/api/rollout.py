@@ -37,6 +37,14 @@ Psi = Annotated[
 ]
 
 
+Agreement = Annotated[
+    str,
+    string(
+        r"^[1-9][0-9]?([.][0-9]{1,4})?%$", "must be a share from 1% to below 100%, such as 98%", max_length=8
+    ),
+]
+
+
 class SetMirror(Block):
     """Copy traffic to the canary; its answers are thrown away."""
 
@@ -115,6 +123,8 @@ class Gate(Block):
                 ),
                 *(_goes_with(field, _COUNTING) for field in ("objective", "toleratedRatio", "ruledOutRatio")),
                 _goes_with("maxPSI", ("PredictionShift",)),
+                _goes_with("minAgreement", ("ShadowAgreement",)),
+                _goes_with("tolerance", ("ShadowAgreement",)),
             ]
         }
     )
@@ -122,12 +132,13 @@ class Gate(Block):
     name: str = Field(
         min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Names the gate."
     )
-    type: Literal["ErrorRate", "SlowRequests", "Violations", "PredictionShift"] = Field(
+    type: Literal["ErrorRate", "SlowRequests", "Violations", "PredictionShift", "ShadowAgreement"] = Field(
         description=(
             "What counts against the canary. ErrorRate: errors. SlowRequests: answers that took too long. "
             "Violations: requests that break the input contract, as its own pods count them. "
             "PredictionShift: answers that are spread over the bins of the profile otherwise than stable's "
-            "at the same time."
+            "at the same time. ShadowAgreement: other answers than stable's to the very same requests, where "
+            "the canary gets copies."
         )
     )
     thresholdMilliseconds: Literal[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000] | None = Field(
@@ -148,6 +159,13 @@ class Gate(Block):
         default=None,
         description="Population stability index beyond its noise that is too much; 0.2 unless given.",
     )
+    minAgreement: Agreement | None = Field(
+        default=None, description="Share of requests that both answer alike; 98% unless given."
+    )
+    tolerance: Share | None = Field(
+        default=None,
+        description="By how much numbers that are alike may differ, of the larger one; 1% unless given.",
+    )
     dryRun: bool | None = Field(
         default=None,
         description=(
@@ -165,6 +183,11 @@ class Gate(Block):
     def is_counted_by_pods(self) -> bool:
         """Whether it needs what the model servers count, which routers do not see."""
         return self.type in ("Violations", "PredictionShift")
+
+    @property
+    def compares_answers(self) -> bool:
+        """Whether it needs both revisions' answers to the same requests."""
+        return self.type == "ShadowAgreement"
 
 
 class PrometheusSource(Block):
@@ -218,6 +241,12 @@ class Rollout(Block):
                     "!has(self.steps) || self.strategy == 'Canary' || "
                     "!self.steps.exists(step, has(step.setWeight) && step.setWeight > 0)",
                     "setWeight goes with strategy Canary; BlueGreen and Shadow move all traffic at once",
+                ),
+                rule(
+                    "!self.analysis.gates.exists(gate, gate.type == 'ShadowAgreement') || "
+                    "(has(self.steps) ? self.steps.exists(step, has(step.setMirror)) : "
+                    "self.strategy in ['BlueGreen', 'Shadow'])",
+                    "a gate of type ShadowAgreement needs a step setMirror: it compares answers to copies",
                 ),
             ]
         }
@@ -289,6 +318,9 @@ class LookStatus(Block):
         default=None, ge=0, description="Requests that the canary's pods counted, where gates ask for that."
     )
     stableServed: int | None = Field(default=None, ge=0, description="Requests that stable's pods counted.")
+    pairs: int | None = Field(
+        default=None, ge=0, description="Requests to which both gave an answer that could be compared."
+    )
     predictions: tuple[PredictionStatus, ...] | None = Field(
         default=None, max_length=MAX_OUTPUTS, description="Answers, where a gate asks for them."
     )

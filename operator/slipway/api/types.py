@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from slipway.api.base import MESSAGE_KEY, Block, SecretRef, rule, string
+from slipway.api.breach import ROLLBACK_RULE
 from slipway.api.card import Card
+from slipway.api.container import IMAGE, IMAGE_MESSAGE, EnvVar, Resources
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import LABELS_RULE, Fairness, Monitoring
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, Rollout, RolloutStatus
@@ -43,18 +45,6 @@ LabelValue = Annotated[
         "must be a label value: letters, digits, '-', '_' and '.', with a letter or digit at both ends",
         max_length=63,
     ),
-]
-Quantity = Annotated[
-    Annotated[int, Field(ge=0)]
-    | Annotated[
-        str,
-        string(
-            r"^[0-9]{1,15}([.][0-9]{1,9})?(m|k|Ki|[MGTPE]i?|e[0-9]{1,2})?$",
-            "must be a quantity that is not negative, such as 500m, 2 or 1Gi",
-            max_length=28,
-        ),
-    ],
-    Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
 
 
@@ -124,67 +114,6 @@ class Model(Block):
     credentials: Credentials | None = Field(default=None, description="How the model's store is entered.")
 
 
-class ResourceList(Block):
-    """Amounts of CPU and memory."""
-
-    cpu: Quantity | None = Field(default=None, description="CPU, such as 500m or 2.")
-    memory: Quantity | None = Field(default=None, description="Memory, such as 512Mi.")
-
-
-def _at_most(small: str, large: str) -> str:
-    """A CEL rule that compares two quantities; what is none is refused elsewhere, in better words."""
-    return (
-        f"!isQuantity(string({small})) || !isQuantity(string({large})) || "
-        f"!quantity(string({small})).isGreaterThan(quantity(string({large})))"
-    )
-
-
-class Requests(ResourceList):
-    """What a pod asks for; never absent, since scaling counts the CPU that is used in percent of it."""
-
-    cpu: Quantity = Field(default="100m", description="CPU, such as 500m or 2.")
-    memory: Quantity = Field(default="256Mi", description="Memory, such as 512Mi.")
-
-
-class Limits(ResourceList):
-    """What a pod may use at most; CPU is without limit unless one is given."""
-
-    memory: Quantity = Field(default="1Gi", description="Memory, such as 512Mi.")
-
-
-class Resources(Block):
-    """What a pod asks for and may use at most."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                rule(
-                    "!isQuantity(string(self.requests.cpu)) || "
-                    "quantity(string(self.requests.cpu)).isGreaterThan(quantity('0'))",
-                    "requests.cpu must be above 0, since scaling counts in percent of it",
-                ),
-                rule(
-                    "!has(self.limits.cpu) || " + _at_most("self.requests.cpu", "self.limits.cpu"),
-                    "requests.cpu (100m where it is not given) must not be above limits.cpu",
-                ),
-                rule(
-                    _at_most("self.requests.memory", "self.limits.memory"),
-                    "requests.memory (256Mi where it is not given) must not be above limits.memory "
-                    "(1Gi where it is not given)",
-                ),
-            ]
-        }
-    )
-
-    requests: Requests = Field(
-        default=Requests(),
-        description="What a pod asks for. Scaling counts the CPU that is used in percent of requests.cpu.",
-    )
-    limits: Limits = Field(
-        default=Limits(), description="What a pod may use at most; CPU is without limit unless one is given."
-    )
-
-
 class Toleration(Block):
     """As in a pod."""
 
@@ -227,28 +156,6 @@ class Toleration(Block):
     )
 
 
-class EnvVar(Block):
-    """A plain environment variable of the model server."""
-
-    name: str = Field(
-        max_length=128,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Name of the variable.",
-        json_schema_extra={
-            MESSAGE_KEY: "must be letters, digits and '_', and not start with a digit",
-            "x-kubernetes-validations": [
-                rule("!self.startsWith('SLIPWAY_')", "names that start with SLIPWAY_ are set by the operator")
-            ],
-        },
-    )
-    value: str = Field(default="", max_length=4096, description="Its value.")
-
-
-_NAME_PART = "[a-z0-9]+([._-]+[a-z0-9]+)*"
-_IMAGE = (
-    rf"^(([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?/)?{_NAME_PART}(/{_NAME_PART})*"
-    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?)?$"
-)
 _AFFINITY: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -270,9 +177,9 @@ class Runtime(Block):
     image: str = Field(
         default="",
         max_length=512,
-        pattern=_IMAGE,
+        pattern=IMAGE,
         description="Model server image; empty means the one of the installed chart.",
-        json_schema_extra={MESSAGE_KEY: "image must be [REGISTRY/]NAME[:TAG][@sha256:DIGEST]"},
+        json_schema_extra={MESSAGE_KEY: IMAGE_MESSAGE},
     )
     resources: Resources = Field(default=Resources(), description="What a pod asks for and may use at most.")
     threads: int = Field(default=1, ge=1, le=256, description="onnxruntime threads per request.")
@@ -352,7 +259,9 @@ class Scaling(Block):
 class ModelDeploymentSpec(Block):
     """What should be served, and how."""
 
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [*RULES, LABELS_RULE]})
+    model_config = ConfigDict(
+        json_schema_extra={"x-kubernetes-validations": [*RULES, LABELS_RULE, ROLLBACK_RULE]}
+    )
 
     model: Model = Field(description="Which model is served.")
     runtime: Runtime = Field(

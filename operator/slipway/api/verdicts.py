@@ -25,6 +25,24 @@ class FeatureStatus(Block):
     rows: int = Field(ge=0, description="Rows of the window that had a value.")
 
 
+class EpisodeStatus(Block):
+    """A time for which something is bad; what is good for less than a window has not ended it."""
+
+    startedAt: str = Field(
+        max_length=64, description="When it turned bad.", json_schema_extra={"format": "date-time"}
+    )
+    endedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When it turned good again.",
+        json_schema_extra={"format": "date-time"},
+    )
+    job: str | None = Field(default=None, max_length=63, description="The Job that was created for it.")
+    fault: str | None = Field(
+        default=None, max_length=1024, description="Why the Job could not be created, so far."
+    )
+
+
 class VerdictStatus(Block):
     """What was found, and on what it stands."""
 
@@ -50,6 +68,9 @@ class VerdictStatus(Block):
         le=MAX_PERCENT,
         description="The worst figure in percent of its limit; while too little is counted, the count in "
         "percent of what is needed.",
+    )
+    episode: EpisodeStatus | None = Field(
+        default=None, description="The last time for which it was bad, which may go on."
     )
     features: tuple[FeatureStatus, ...] = Field(
         default=(),

@@ -22,7 +22,7 @@ from slipway.core.drift import contains, differences
 from slipway.core.observed import Fault, Kind, Manifest, Traffic, observe
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings, revision_of
-from slipway.core.roles import rejection_of
+from slipway.core.roles import rejection_of, remembered
 from slipway.core.rollout import steps_of
 from slipway.core.traffic import has_routers
 
@@ -69,7 +69,7 @@ def installed(live: Manifest | None, children: Sequence[Manifest] | None) -> Set
     if resource is None or stable is None or children is None:
         return Settings(SERVER_IMAGE)
     observed = observe(children)
-    revision = planning.remembered(stable.revision, observed)
+    revision = remembered(stable.revision, observed)
     found = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, stable.revision))
     if revision is None or found is None:
         return Settings(SERVER_IMAGE)

@@ -63,6 +63,28 @@ def no_harm_evidence(looks: Iterable[Look], ruled_out_ratio: float) -> float:
     return _mixture([_split_log_ratio(counted, ratio, ruled_out_ratio) for ratio in alternatives])
 
 
+def above_objective_evidence(requests: int, events: int, objective: float) -> float:
+    """Evidence that the rate of events is above ``objective``, from one arm alone.
+
+    Alternatives are spread by their odds, which have no upper end.
+
+    Args:
+        requests: requests seen.
+        events: those of them that count against the objective.
+        objective: a share between 0 and 1, both excluded.
+
+    Returns:
+        The e-value; see :func:`harm_evidence`.
+
+    Raises:
+        ValueError: if the objective is not between 0 and 1, or the counts contradict each other.
+    """
+    _check(requests, events, objective)
+    odds = objective / (1.0 - objective)
+    rates = [found / (1.0 + found) for found in _log_spaced(1.1 * odds, _MOST_HARM * odds)]
+    return _objective_evidence(requests, events, objective, rates)
+
+
 def below_objective_evidence(requests: int, events: int, objective: float) -> float:
     """Evidence that the rate of events is below ``objective``, from one arm alone.
 
@@ -77,15 +99,24 @@ def below_objective_evidence(requests: int, events: int, objective: float) -> fl
     Raises:
         ValueError: if the objective is not between 0 and 1, or the counts contradict each other.
     """
+    _check(requests, events, objective)
+    rates = _log_spaced(objective / _MOST_HARM, objective / 1.1)
+    return _objective_evidence(requests, events, objective, rates)
+
+
+def _check(requests: int, events: int, objective: float) -> None:
     if not 0.0 < objective < 1.0:
         raise ValueError(f"objective {objective} is not between 0 and 1")
     if not 0 <= events <= requests:
         raise ValueError(f"{events} events in {requests} requests")
+
+
+def _objective_evidence(requests: int, events: int, objective: float, rates: Iterable[float]) -> float:
     good = requests - events
     return _mixture(
         [
             events * math.log(rate / objective) + good * math.log((1.0 - rate) / (1.0 - objective))
-            for rate in _log_spaced(objective / _MOST_HARM, objective / 1.1)
+            for rate in rates
         ]
     )
 

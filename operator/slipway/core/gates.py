@@ -6,7 +6,13 @@ import math
 from collections.abc import Sequence
 
 from slipway.api.rollout import Analysis, Gate, GateStatus, LookStatus
-from slipway.core.evidence import Look, below_objective_evidence, harm_evidence, no_harm_evidence
+from slipway.core.evidence import (
+    Look,
+    above_objective_evidence,
+    below_objective_evidence,
+    harm_evidence,
+    no_harm_evidence,
+)
 from slipway.core.monitoring.verdict import number
 from slipway.core.prediction_shift import MINIMUM_ANSWERS, Shift, shifts
 
@@ -15,6 +21,9 @@ FALSE_ABORT = 0.01
 #: Evidence that a gate needs to pass.
 PASS_EVIDENCE = 40.0
 _OBJECTIVE, _TOLERATED, _RULED_OUT, _MOST_SHIFT = "1%", "1.25", "2", "0.2"
+_AGREEMENT = "98%"
+#: By how much numbers that are alike may differ unless a gate says otherwise.
+TOLERANCE = "1%"
 _WHAT = {"ErrorRate": "errors", "Violations": "requests against the input contract"}
 _UNREAD = "the pods' own counters could not be read yet"
 
@@ -39,6 +48,8 @@ def _judge(gate: Gate, index: int, looks: Sequence[LookStatus], needed: float) -
         return GateStatus(name=gate.name, verdict="Inconclusive", message=_UNREAD)
     if gate.type == "PredictionShift":
         return _judge_shift(gate, looks)
+    if gate.compares_answers:
+        return _judge_agreement(gate, index, looks, needed)
     return _judge_events(gate, _counted(gate, index, looks), needed)
 
 
@@ -96,6 +107,28 @@ def _judge_events(gate: Gate, counted: Sequence[Look], needed: float) -> GateSta
         message=f"{fact}: evidence {_number(harm)} of {_number(needed)} against, "
         f"{_number(best)} of {PASS_EVIDENCE:.0f} for",
     )
+
+
+def _judge_agreement(gate: Gate, index: int, looks: Sequence[LookStatus], needed: float) -> GateStatus:
+    counted = [look for look in looks if look.pairs is not None and index < len(look.canaryEvents)]
+    pairs = sum(look.pairs or 0 for look in counted)
+    unlike = min(pairs, sum(look.canaryEvents[index] for look in counted))
+    agreement = gate.minAgreement or _AGREEMENT
+    fact = f"{unlike} of {pairs} requests were answered otherwise by the canary"
+    allowed = 1.0 - share(agreement)
+    against = above_objective_evidence(pairs, unlike, allowed)
+    if against >= needed:
+        message = f"{fact}: evidence {_number(against)} ≥ {_number(needed)} of agreement below {agreement}"
+        return GateStatus(name=gate.name, verdict="Fail", message=message)
+    good = below_objective_evidence(pairs, unlike, allowed)
+    if good >= PASS_EVIDENCE:
+        message = f"{fact}: evidence {_number(good)} ≥ {PASS_EVIDENCE:.0f} of agreement above {agreement}"
+        return GateStatus(name=gate.name, verdict="Pass", message=message)
+    message = (
+        f"{fact}: evidence {_number(against)} of {_number(needed)} against, "
+        f"{_number(good)} of {PASS_EVIDENCE:.0f} for"
+    )
+    return GateStatus(name=gate.name, verdict="Inconclusive", message=message)
 
 
 def _judge_shift(gate: Gate, looks: Sequence[LookStatus]) -> GateStatus:

@@ -6,7 +6,7 @@ decided here is what is judged, from when on a verdict counts, and when it is wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import (
     MAX_FEATURES,
     MAX_PERCENT,
+    EpisodeStatus,
     FeatureStatus,
     MonitoringStatus,
     VerdictStatus,
@@ -43,7 +44,14 @@ from slipway.core.monitoring.performance import (
     PerformanceMetric,
     judge_performance,
 )
-from slipway.core.monitoring.quality import Ages, QualityLimits, Ratio, comparisons, judge_quality
+from slipway.core.monitoring.quality import (
+    Ages,
+    QualityLimits,
+    Ratio,
+    comparisons,
+    judge_quality,
+    median_age,
+)
 from slipway.core.monitoring.series import Values
 from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, say
 
@@ -54,7 +62,7 @@ DAY_SECONDS = 86_400.0
 CONFIDENCE = 0.95
 #: New numbers of a verdict are written after so long, if they are others by so many percent of a limit.
 QUIET = timedelta(minutes=10)
-MATERIAL_PERCENT = 25
+MATERIAL_PERCENT = 50
 #: Nothing is known any more of pods that did not answer for so long.
 BLIND = timedelta(minutes=5)
 _WAITING = frozenset({Why.TOO_FEW_ROWS, Why.TOO_FEW_LABELS, Why.TOO_SMALL_GROUPS, Why.NO_REFERENCE})
@@ -94,12 +102,12 @@ class Window:
     Attributes:
         counts: by series.
         since: when it begins.
-        whole: whether it is as long as it should be; not so soon after counting began.
+        seconds: how long it should be.
     """
 
     counts: Values
     since: datetime
-    whole: bool
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class Evidence:
         groups: the window of fairness.
         references: what the profile says of each feature.
         usual: gauges of the profile that data quality asks about.
+        model_days: since the model was made, or None where that is not known.
     """
 
     inputs: Window
@@ -121,6 +130,7 @@ class Evidence:
     groups: Window
     references: Mapping[str, Reference]
     usual: Values
+    model_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,21 +139,26 @@ class Finding:
 
     Attributes:
         verdict: what is said.
-        since: nothing from before was counted.
-        whole: whether its window is.
+        window: of which it is said.
         percent: the worst figure in percent of its limit, or None.
         features: that drifted, the furthest first.
         comparisons: of data quality, those that share the confidence.
         again: whether the look before said the same.
+        known: when a look last had enough to say something; before there was one, when looking began.
     """
 
     verdict: Verdict
-    since: datetime
-    whole: bool
+    window: Window
     percent: float | None = None
     features: tuple[FeatureDrift, ...] = ()
     comparisons: int = 0
     again: bool = False
+    known: datetime | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is too little to say anything."""
+        return self.verdict.reason in _WAITING
 
 
 Findings = Mapping[Condition, Finding]
@@ -155,9 +170,13 @@ def asked_of(spec: ModelDeploymentSpec) -> Asked:
     drift = (monitoring.drift if monitoring else None) or Drift()
     quality = (monitoring.dataQuality if monitoring else None) or DataQuality()
     performance = monitoring.performance if monitoring else None
+    freshness = monitoring.freshness if monitoring else None
+    model_days = spec.card.maxAgeDays if spec.card else None
     named = {
         Condition.DRIFT: monitoring is not None and monitoring.drift is not None,
-        Condition.DATA_QUALITY: monitoring is not None and monitoring.dataQuality is not None,
+        Condition.DATA_QUALITY: freshness is not None
+        or model_days is not None
+        or (monitoring is not None and monitoring.dataQuality is not None),
     }
     return Asked(
         drift=DriftLimits(
@@ -169,7 +188,12 @@ def asked_of(spec: ModelDeploymentSpec) -> Asked:
         ),
         compare_with=CompareWith(drift.compareWith),
         inputs_seconds=float(drift.windowSeconds),
-        quality=QualityLimits(share(quality.maxMissingRatio), share(quality.maxViolationRatio)),
+        quality=QualityLimits(
+            share(quality.maxMissingRatio),
+            share(quality.maxViolationRatio),
+            data_age_seconds=float(freshness.maxAgeSeconds) if freshness else None,
+            model_age_days=float(model_days) if model_days else None,
+        ),
         objectives=tuple(
             Objective(PerformanceMetric(one.metric), share(one.minimum), one.minimumLabels, one.outcome or "")
             for one in (performance.objectives if performance else ())
@@ -230,7 +254,8 @@ def blind(conditions: Mapping[Condition, datetime], version: str, since: datetim
     words = f"no pod of version {version} could be read since {_text(since)}"
     return {
         condition: Finding(
-            say(condition, Status.UNKNOWN, Why.COUNTERS_UNAVAILABLE, [words]), counted, whole=True, again=True
+            say(condition, Status.UNKNOWN, Why.COUNTERS_UNAVAILABLE, [words]),
+            Window({}, counted, seconds=0.0),
         )
         for condition, counted in conditions.items()
     }
@@ -241,9 +266,9 @@ def settle(
 ) -> MonitoringStatus | None:
     """What status should say: what it says already, unless a finding is worth a write.
 
-    It is where a condition turned, which two looks in a row have to agree on, and where a figure moved a
-    quarter of its limit in no less than ten minutes. A verdict that an operator found before it was restarted
-    stands until enough was counted anew, or a whole window went by without.
+    It is where a condition turned, which two looks in a row have to agree on, and where a figure moved by
+    half of its limit in no less than ten minutes. Where too little is counted to say anything, as after
+    the operator was restarted, what was found before stands until a whole window went by so.
 
     Args:
         before: what it says.
@@ -261,7 +286,7 @@ def settle(
         finding, old = findings.get(condition), standing.get(condition.value)
         if finding is not None:
             stands = old is not None and _stands(old, finding, looked, same_spec)
-            kept.append(old if old is not None and stands else _said(finding, looked))
+            kept.append(old if old is not None and stands else _said(finding, looked, old))
     if not kept:
         return None
     return MonitoringStatus(version=version, observedGeneration=generation, verdicts=tuple(kept))
@@ -269,7 +294,7 @@ def settle(
 
 def _stands(old: VerdictStatus, finding: Finding, looked: datetime, same_spec: bool) -> bool:
     verdict = finding.verdict
-    if old.status != verdict.status.value and verdict.reason in _WAITING and not finding.whole:
+    if old.status != verdict.status.value and finding.waits and _knew_lately(finding, looked):
         return True
     if not same_spec:
         return False
@@ -285,7 +310,12 @@ def _stands(old: VerdictStatus, finding: Finding, looked: datetime, same_spec: b
     return abs(percent - old.percentOfLimit) < MATERIAL_PERCENT
 
 
-def _said(finding: Finding, looked: datetime) -> VerdictStatus:
+def _knew_lately(finding: Finding, looked: datetime) -> bool:
+    known = finding.known
+    return known is not None and (looked - known).total_seconds() < finding.window.seconds
+
+
+def _said(finding: Finding, looked: datetime, old: VerdictStatus | None) -> VerdictStatus:
     verdict = finding.verdict
     return VerdictStatus(
         type=verdict.condition.value,
@@ -293,8 +323,9 @@ def _said(finding: Finding, looked: datetime) -> VerdictStatus:
         reason=verdict.reason.value,
         message=verdict.message,
         judgedAt=_text(looked),
-        countedSince=_text(finding.since),
+        countedSince=_text(finding.window.since),
         percentOfLimit=_percent(finding),
+        episode=_episode(old.episode if old is not None else None, finding, looked),
         features=tuple(
             FeatureStatus(
                 name=one.feature[:253],
@@ -305,6 +336,22 @@ def _said(finding: Finding, looked: datetime) -> VerdictStatus:
             for one in finding.features[:MAX_FEATURES]
         ),
     )
+
+
+def _episode(before: EpisodeStatus | None, finding: Finding, looked: datetime) -> EpisodeStatus | None:
+    """The same one while less than a window was good: two windows that overlap tell of the same rows."""
+    verdict = finding.verdict
+    if verdict.is_breach:
+        if before is not None and (before.endedAt is None or _lately(before.endedAt, finding, looked)):
+            return before.model_copy(update={"endedAt": None})
+        return EpisodeStatus(startedAt=_text(looked))
+    if before is not None and before.endedAt is None and verdict.status is not Status.UNKNOWN:
+        return before.model_copy(update={"endedAt": _text(looked)})
+    return before
+
+
+def _lately(ended: str, finding: Finding, looked: datetime) -> bool:
+    return (looked - datetime.fromisoformat(ended)).total_seconds() < finding.window.seconds
 
 
 def _percent(finding: Finding) -> int | None:
@@ -318,31 +365,48 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
         if evidence.yesterday is None and references:
             words = f"nothing is known of this hour yesterday: counts go back to {_text(window.since)}"
             verdict = say(Condition.DRIFT, Status.UNKNOWN, Why.NO_REFERENCE, [words])
-            return Finding(verdict, window.since, whole=False)
+            return Finding(verdict, replace(window, seconds=DAY_SECONDS + window.seconds))
         before = series.feature_windows(evidence.yesterday or {})
         references = {name: reference_of(counts) for name, counts in before.items()}
-    # A feature that nothing was counted of has too few rows; it is not left out.
-    windows = {name: windows.get(name, {}) for name in references}
+    # A feature that nothing was counted of has too few rows; it is not left out. One that pods count in other
+    # bins is: their profiles differ, as where one was logged anew while pods ran on.
+    windows = {
+        name: counts
+        for name, reference in references.items()
+        if (counts := windows.get(name, {})).keys() <= reference.shares.keys()
+    }
     verdict, features = judge_drift(windows, references, asked.drift)
     drifted = tuple(one for one in features if one.severity is not None)
     if verdict.reason is Why.TOO_FEW_ROWS:
         percent = _counted(min(one.rows for one in features), asked.drift.minimum_rows)
     else:
         percent = 100.0 * max((one.excess for one in features), default=0.0) / asked.drift.warning
-    return Finding(verdict, window.since, window.whole, percent, drifted)
+    return Finding(verdict, window, percent, drifted)
 
 
 def _quality(asked: Asked, evidence: Evidence) -> Finding:
     window = evidence.inputs
     features = series.feature_quality(window.counts, evidence.usual)
-    verdict, ratios = judge_quality(features, Ages(), asked.quality)
+    data_ages = series.data_ages(window.counts)
+    ages = Ages(median_age(data_ages, asked.quality.minimum_rows), evidence.model_days)
+    verdict, ratios = judge_quality(features, ages, asked.quality)
     if verdict.reason is Why.TOO_FEW_ROWS:
-        rows = min((one.rows for one in features), default=0.0)
-        percent = _counted(rows, asked.quality.minimum_rows)
+        rows = [one.rows for one in features]
+        rows += [max(data_ages.values(), default=0.0)] if asked.quality.data_age_seconds is not None else []
+        percent = _counted(min(rows, default=0.0), asked.quality.minimum_rows)
     else:
-        percent = max(map(_of_ratio, ratios), default=0.0)
+        percent = max([*map(_of_ratio, ratios), *_of_ages(ages, asked.quality)], default=0.0)
     count = comparisons(features, asked.quality)
-    return Finding(verdict, window.since, window.whole, percent, comparisons=count)
+    return Finding(verdict, window, percent, comparisons=count)
+
+
+def _of_ages(ages: Ages, limits: QualityLimits) -> Iterator[float]:
+    for age, limit in (
+        (ages.data_seconds, limits.data_age_seconds),
+        (ages.model_days, limits.model_age_days),
+    ):
+        if age is not None and limit is not None:
+            yield 100.0 * age / limit
 
 
 def _counted(rows: float, needed: float) -> float:
@@ -362,7 +426,7 @@ def _performance(asked: Asked, window: Window) -> Finding:
         percent = min(_counted(one.share.rows, one.objective.minimum_labels) for one in measured)
     else:
         percent = max(map(_of_objective, measured))
-    return Finding(verdict, window.since, window.whole, percent)
+    return Finding(verdict, window, percent)
 
 
 def _of_objective(one: Measurement) -> float:
@@ -378,7 +442,7 @@ def _unfairness(asked: Asked, window: Window) -> Finding:
         percent = _counted(least, asked.fairness.minimum_group_rows)
     else:
         percent = max(map(_of_gap, gaps))
-    return Finding(verdict, window.since, window.whole, percent)
+    return Finding(verdict, window, percent)
 
 
 def attributes_of(asked: Asked, counts: Values) -> list[Attribute]:
@@ -395,15 +459,17 @@ def _of_gap(gap: Gap) -> float:
     return float(MAX_PERCENT) if gap.value else 0.0
 
 
-def repeated(findings: Findings, before: Findings) -> Findings:
-    """Findings that know whether the look before said the same."""
-    return {
-        condition: replace(
-            finding,
-            again=condition in before and before[condition].verdict.status is finding.verdict.status,
-        )
-        for condition, finding in findings.items()
-    }
+def repeated(findings: Findings, before: Findings, looked: datetime, began: datetime) -> Findings:
+    """Findings that know of the looks before: whether the last said the same, and when one last knew."""
+    found = {}
+    for condition, finding in findings.items():
+        last = before.get(condition)
+        known = looked if not finding.waits else (last.known if last is not None else began)
+        again = last is not None and last.verdict.status is finding.verdict.status
+        # It is kept until the next look: the counts would be most of it.
+        window = replace(finding.window, counts={})
+        found[condition] = replace(finding, window=window, again=again, known=known)
+    return found
 
 
 def _text(moment: datetime) -> str:

@@ -43,6 +43,11 @@ def resolver_pod(model_deployment: str, task: Mapping[str, Any], moved: str | No
     return f"{model_deployment}-resolve-{content_hash(asked)[:8]}"
 
 
+def breach_job(model_deployment: str, episode: Any) -> str:
+    """Name of the Job that is created for an episode of bad figures."""
+    return f"{model_deployment}-breach-{content_hash(episode)[:8]}"
+
+
 def service_account(model_deployment: str) -> str:
     """Name of the identity that a ModelDeployment's pods run under."""
     return f"{model_deployment}-model"
@@ -68,6 +73,19 @@ def pod_selector(model_deployment: str, revision: str | None = None) -> dict[str
     return selector
 
 
-def router_selector() -> dict[str, str]:
-    """Labels that select the routers of a namespace."""
-    return {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: "router"}
+def router(model_deployment: str = "") -> str:
+    """Name of the Deployment, autoscaler, disruption budget and ServiceAccount of a group of routers.
+
+    A group is what the ModelDeployments of a namespace share, or what one of them has for itself.
+    """
+    return f"slipway-router-{model_deployment}" if model_deployment else "slipway-router"
+
+
+def router_labels(model_deployment: str = "") -> dict[str, str]:
+    """Labels of a group's objects and pods, and the selector of a Service that leads to them."""
+    return {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: "router",
+        # Empty for those of no ModelDeployment in particular.
+        MODEL_LABEL: model_deployment,
+    }

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     ENDPOINT_SLICE = "EndpointSlice"
     CONFIG_MAP = "ConfigMap"
     HTTP_ROUTE = "HTTPRoute"
+    JOB = "Job"
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,18 @@ class ServedCount:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """Requests that both revisions answered, and those of them that each gate that asks finds unlike."""
+
+    pairs: int
+    unlike: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Traffic:
     """What the routers do for one ModelDeployment, as each of them says itself.
+
+    Those of both groups while it moves between the namespace's and its own.
 
     Attributes:
         routers: router pods that are there.
@@ -84,8 +95,11 @@ class Traffic:
         stable: likewise of the stable revision.
         canary_served: what its own pods counted meanwhile; None where it could not be had, or nobody asks.
         stable_served: likewise of the stable revision.
+        agreement: how alike both answered the same requests meanwhile; None where that could not be had, or
+            nobody asks.
         evidence_error: why the Prometheus that the resource names could not be asked for a due look, or None.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
+        arrived: whether every router of the group that it should have has the route.
         approximate: whether shares come from numbers of pods, and with connections rather than requests.
         obstacle: what keeps the canary from being sent more than it is, or None.
         wait: seconds until time alone may change any of it, or None.
@@ -100,8 +114,10 @@ class Traffic:
     stable: ArmCount | None = None
     canary_served: ServedCount | None = None
     stable_served: ServedCount | None = None
+    agreement: Agreement | None = None
     evidence_error: str | None = None
     fault: Fault | None = None
+    arrived: bool = False
     approximate: bool = False
     obstacle: str | None = None
     wait: float | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names, ratio
+from slipway.core.breach import breach_jobs
 from slipway.core.build.autoscaler import autoscaler
 from slipway.core.build.controller_revision import controller_revision
 from slipway.core.build.deployment import deployment
@@ -25,10 +26,10 @@ from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
 from slipway.core.resolution import Resolution, resolve
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT, kept_until, retired_children
-from slipway.core.revision import Revision, Settings, revision_from, revision_of
-from slipway.core.roles import Roles, assign_roles, floor
+from slipway.core.revision import Revision, Settings, revision_of
+from slipway.core.roles import Roles, assign_roles, floor, remembered
 from slipway.core.split import Split
-from slipway.core.traffic import by_replicas, has_routers
+from slipway.core.traffic import by_replicas, has_routers, led_to, router_group
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def plan(
     apply: list[dict[str, Any]] = [service_account(owner)]
     if resolution.asking and observed.find(Kind.POD, resolver_name) is None:
         apply.append(resolver)
+    apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))
     router_port = (resource.status.routerPort or observed.free_port) if has_routers(spec) else None
     if by_replicas(spec) and roles.routed is not None:
         # First: pods of a third revision must never come behind a Service that selects those of two.
@@ -83,7 +85,7 @@ def plan(
     for revision in _kept_revisions(spec, roles, observed):
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
     if not by_replicas(spec) and roles.routed is not None:
-        apply.append(_client_service(owner, roles, router_port, observed))
+        apply.append(_client_service(owner, spec, roles, router_port, observed))
     if roles.stable is not None and (gateways := reachable_gateways(spec, observed)) is not None:
         apply.append(http_route(owner, spec, gateways, _split(resource, roles, roles.stable), observed))
 
@@ -127,17 +129,11 @@ def _others(roles: Roles, observed: Observed) -> bool:
     return any(revision_of_object(pod) not in (None, roles.candidate) for pod in observed.of(Kind.POD))
 
 
-def remembered(revision: str, observed: Observed) -> Revision | None:
-    """A revision as its ControllerRevision holds it, or None where there is none that can be trusted."""
-    for found in observed.of(Kind.CONTROLLER_REVISION):
-        if revision_of_object(found) == revision:
-            try:
-                content = revision_from(found["data"])
-            except (KeyError, TypeError, ValueError):
-                return None
-            # A name of another content is another operator's writing; its children are left as they are.
-            return content if content.name == revision else None
-    return None
+def _stable(roles: Roles, observed: Observed) -> Revision | None:
+    """The stable revision, if what it is is known."""
+    if roles.wanted is not None and roles.wanted.name == roles.stable:
+        return roles.wanted
+    return remembered(roles.stable, observed) if roles.stable is not None else None
 
 
 def _revision_objects(
@@ -172,15 +168,16 @@ def _revision_objects(
 
 
 def _client_service(
-    owner: Owner, roles: Roles, router_port: int | None, observed: Observed
+    owner: Owner, spec: ModelDeploymentSpec, roles: Roles, router_port: int | None, observed: Observed
 ) -> dict[str, Any]:
     """Through the routers once every one of them has the route, and for as long as one of them is ready."""
     traffic = observed.traffic
     if router_port is not None and roles.stable is not None and traffic is not None:
-        live = observed.find(Kind.SERVICE, owner.name)
-        there = live is not None and live["spec"].get("selector") == names.router_selector()
-        if traffic.complete or (there and observed.ready_pods_behind(owner.name)):
-            return routed_service(owner, router_port)
+        if traffic.arrived:
+            return routed_service(owner, router_port, router_group(spec, owner.name))
+        there = led_to(observed.find(Kind.SERVICE, owner.name))
+        if there is not None and observed.ready_pods_behind(owner.name):
+            return routed_service(owner, router_port, there)
     return stable_service(owner, roles.routed or "")
 
 

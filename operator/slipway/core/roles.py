@@ -8,16 +8,18 @@ from datetime import datetime
 
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, RolloutStatus
 from slipway.api.types import ModelDeploymentSpec
+from slipway.api.verdicts import VerdictStatus
 from slipway.core import names
+from slipway.core.breach import going_on
 from slipway.core.build.metadata import Owner
 from slipway.core.commands import commands_for, is_retried
 from slipway.core.diagnosis import diagnose_pods
 from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
 from slipway.core.ratio import pods_behind
 from slipway.core.resource import Resource
-from slipway.core.revision import Revision
+from slipway.core.revision import Revision, revision_from
 from slipway.core.rollout import Decision, Outcome, Situation, decide
-from slipway.core.traffic import doubt, is_routed, look
+from slipway.core.traffic import doubt, is_routed, led_to, look
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,12 @@ def assign_roles(
             roles, candidate=status.canary.revision if status.canary else None, rollout=status.rollout
         )
     if wanted.name == roles.stable:
-        return roles
+        back = _back_to(spec, wanted, observed, roles)
+        if back is None:
+            return roles
+        # The wanted revision was found bad while it served: one before it takes its place.
+        rejected = _with_breach(roles.rejected, spec, wanted, observed, now)
+        wanted, roles = back, replace(roles, wanted=back, rejected=rejected)
     if rejection_of(wanted, roles.rejected) is not None and roles.stable is not None:
         return roles
     if spec.rollout.strategy == "Recreate" and roles.stable is not None:
@@ -90,6 +97,63 @@ def assign_roles(
     if ready_replicas(observed, resource.owner, wanted.name) >= needed:
         return _promoted(roles, wanted.name, now)
     return replace(roles, candidate=wanted.name)
+
+
+def _back_to(
+    spec: ModelDeploymentSpec, stable: Revision, observed: Observed, roles: Roles
+) -> Revision | None:
+    """The revision to go back to from a stable one that was found bad; None where it is good or the first."""
+    asked = spec.monitoring.onBreach if spec.monitoring is not None else None
+    if asked is None or asked.action != "Rollback":
+        return None
+    if rejection_of(stable, roles.rejected) is None and _breach(spec, stable, observed) is None:
+        return None
+    earlier = (remembered(name, observed) for name in roles.previous)
+    return next(
+        (found for found in earlier if found is not None and rejection_of(found, roles.rejected) is None),
+        None,
+    )
+
+
+def _breach(spec: ModelDeploymentSpec, stable: Revision, observed: Observed) -> VerdictStatus | None:
+    monitoring = observed.monitoring
+    if monitoring is None or monitoring.version != stable.model.version:
+        return None
+    return next((verdict for verdict, _ in going_on(spec, monitoring, "Rollback")), None)
+
+
+def _with_breach(
+    rejected: tuple[Rejection, ...],
+    spec: ModelDeploymentSpec,
+    stable: Revision,
+    observed: Observed,
+    now: datetime,
+) -> tuple[Rejection, ...]:
+    verdict = _breach(spec, stable, observed)
+    if verdict is None or rejection_of(stable, rejected) is not None:
+        return rejected
+    rejection = Rejection(
+        revision=stable.name,
+        digest=stable.model.digest,
+        content=stable.judged,
+        id=f"{stable.name}.{int(now.timestamp())}",
+        rejectedAt=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        message=f"rolled back: {verdict.type} is {verdict.status}: {verdict.message}"[:1024],
+    )
+    return (*rejected, rejection)[-MAX_REJECTED:]
+
+
+def remembered(revision: str, observed: Observed) -> Revision | None:
+    """A revision as its ControllerRevision holds it, or None where there is none that can be trusted."""
+    for found in observed.of(Kind.CONTROLLER_REVISION):
+        if revision_of_object(found) == revision:
+            try:
+                content = revision_from(found["data"])
+            except (KeyError, TypeError, ValueError):
+                return None
+            # A name of another content is another operator's writing; its children are left as they are.
+            return content if content.name == revision else None
+    return None
 
 
 def floor(spec: ModelDeploymentSpec, stable: str, observed: Observed) -> int:
@@ -216,7 +280,7 @@ def _served(owner: Owner, wanted: Revision | None, observed: Observed) -> str | 
     if service is None:
         return None
     selector = service["spec"].get("selector") or {}
-    if selector == names.router_selector():
+    if led_to(service) is not None:
         return _other_than(wanted, observed.traffic.reached if observed.traffic else ())
     if selector == names.pod_selector(owner.name):
         return _other_than(wanted, pods_behind(owner, observed))

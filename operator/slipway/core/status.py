@@ -16,13 +16,15 @@ from slipway.api.types import (
 )
 from slipway.api.verdicts import MonitoringStatus
 from slipway.core import names
+from slipway.core.breach import with_jobs
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
 from slipway.core.observed import Fault, Kind, Observed, Reference, Traffic, is_ready, revision_of_object
-from slipway.core.plan import Plan, remembered
+from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT
-from slipway.core.roles import is_counted, ready_replicas
+from slipway.core.roles import is_counted, ready_replicas, remembered
+from slipway.core.traffic import led_to
 
 #: Reasons of work that goes on by itself; with any other reason of a False condition a person is needed.
 _UNDER_WAY = frozenset(
@@ -105,6 +107,8 @@ def report(
     monitoring = observed.monitoring
     if monitoring is not None and (stable is None or stable.version != monitoring.version):
         monitoring = None
+    if monitoring is not None:
+        monitoring = with_jobs(resource.owner, spec, monitoring, observed)
     verdicts |= _monitored(monitoring)
     status = ModelDeploymentStatus(
         observedGeneration=resource.generation,
@@ -130,7 +134,7 @@ def report(
     )
     return Report(
         status=status.model_dump(mode="json", exclude_none=True),
-        notices=_notices(resource, plan, verdicts),
+        notices=(*_notices(resource, plan, verdicts), *_jobs_created(resource, monitoring)),
     )
 
 
@@ -268,9 +272,10 @@ def _traffic_synced(
     if plan.router_port is None:
         return {}
     rollout = plan.roles.rollout
-    if traffic.complete and rollout is not None and rollout.mismatch:
+    synced = traffic.complete and traffic.arrived
+    if synced and rollout is not None and rollout.mismatch:
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.SPLIT_MISMATCH, rollout.mismatch)}
-    if traffic.complete:
+    if synced:
         weight = max(traffic.weights, default=0)
         to = f"{weight}% to the canary" if plan.roles.candidate else f"all to revision {plan.roles.stable}"
         return {ConditionType.TRAFFIC_SYNCED: Verdict("True", Reason.ROUTED, f"every router sends {to}")}
@@ -280,6 +285,8 @@ def _traffic_synced(
             fault = Fault(Reason.ROUTER_UNAVAILABLE, f"no router is ready: {fault.reason}: {fault.message}")
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", fault.reason, fault.message)}
     words = f"{traffic.knowing} of {traffic.routers} routers do what they were told"
+    if traffic.complete:
+        words = "the routers that it moves to are starting; those that it has do what they were told"
     return {ConditionType.TRAFFIC_SYNCED: Verdict("False", Reason.ROLLING_OUT, words)}
 
 
@@ -322,7 +329,7 @@ def _leads_to(revision: str, resource: Resource, observed: Observed) -> bool:
     service = observed.find(Kind.SERVICE, resource.owner.name)
     selector = service["spec"].get("selector") if service is not None else None
     behind = observed.ready_pods_behind(resource.owner.name)
-    if selector == names.router_selector():
+    if led_to(service) is not None:
         traffic = observed.traffic
         return (
             bool(behind)
@@ -492,6 +499,17 @@ def _breaches(resource: Resource, verdicts: dict[ConditionType, Verdict]) -> tup
         if now.status != bad and before is not None and before.status == bad:
             told.append(Notice(True, now.reason, now.message))
     return tuple(told)
+
+
+def _jobs_created(resource: Resource, monitoring: MonitoringStatus | None) -> tuple[Notice, ...]:
+    """Jobs that status did not remember yet."""
+    before = resource.status.monitoring
+    known = {found.episode.job for found in (before.verdicts if before else ()) if found.episode}
+    return tuple(
+        Notice(True, Reason.JOB_CREATED, f"Job {found.episode.job} was created, since {found.type} is bad")
+        for found in (monitoring.verdicts if monitoring is not None else ())
+        if found.episode is not None and found.episode.job not in (None, *known)
+    )
 
 
 def _step_taken(resource: Resource, plan: Plan) -> Notice | None:

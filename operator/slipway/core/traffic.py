@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import mismatch, names
-from slipway.core.observed import ArmCount, Fault, ServedCount, Traffic
+from slipway.core.observed import Agreement, ArmCount, Fault, Manifest, ServedCount, Traffic
 from slipway.core.prediction_shift import common_bins
 from slipway.core.resource import Resource
 from slipway.core.router.readback import RouterState, RouteState
@@ -35,6 +36,19 @@ def by_replicas(spec: ModelDeploymentSpec) -> bool:
     return is_routed(spec) and spec.traffic.provider == "ReplicaRatio"
 
 
+def router_group(spec: ModelDeploymentSpec, name: str) -> str:
+    """The routers that a ModelDeployment should have: its own, by its name, or by none the namespace's."""
+    return name if spec.traffic.router == "Dedicated" else ""
+
+
+def led_to(service: Manifest | None) -> str | None:
+    """The routers that a Service leads to, by the name that :func:`router_group` gives; None if to none."""
+    selector = (service["spec"].get("selector") or {}) if service is not None else {}
+    if selector.get(names.COMPONENT_LABEL) != "router":
+        return None
+    return str(selector.get(names.MODEL_LABEL, ""))
+
+
 def free_port(taken: Iterable[int]) -> int | None:
     """The first port that no other ModelDeployment of the namespace has, or None."""
     used = set(taken)
@@ -42,7 +56,7 @@ def free_port(taken: Iterable[int]) -> int | None:
 
 
 def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
-    """The routes of a namespace, from the status of its ModelDeployments alone."""
+    """The routes of ModelDeployments, from their status alone, whichever routers have them."""
     routes = []
     for resource in sorted(resources, key=lambda found: found.owner.name):
         spec, status = resource.spec, resource.status
@@ -88,12 +102,32 @@ def traffic_of(
         reached |= _meant(told)
     canary = told.canary.revision if told is not None and told.canary is not None else ""
     arms = [state.arms.get((name, canary)) for state in living]
+    knowing = sum(state.does(told) for state in living) if told is not None and not told.closed else 0
     return Traffic(
         routers=routers,
-        knowing=sum(state.does(told) for state in living) if told is not None and not told.closed else 0,
+        knowing=knowing,
         weights=frozenset(route.weight for route in found),
         reached=reached,
         canary_pods=min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=0),
+        arrived=0 < routers == knowing,
+    )
+
+
+def together(asked: Traffic, others: Iterable[Traffic]) -> Traffic:
+    """What several groups of routers do for one ModelDeployment.
+
+    Args:
+        asked: what the group does that it should have.
+        others: what those do that it had, while they still have its route.
+    """
+    parts = (asked, *others)
+    return replace(
+        asked,
+        routers=sum(part.routers for part in parts),
+        knowing=sum(part.knowing for part in parts),
+        weights=frozenset().union(*(part.weights for part in parts)),
+        reached=frozenset().union(*(part.reached for part in parts)),
+        canary_pods=min((part.canary_pods for part in parts if part.routers), default=0),
     )
 
 
@@ -121,11 +155,12 @@ def look(gates: Iterable[Gate], traffic: Traffic) -> LookStatus | None:
     shifts = served and any(gate.type == "PredictionShift" for gate in listed)
     return LookStatus(
         canaryRequests=traffic.canary.requests,
-        canaryEvents=tuple(_events(gate, traffic.canary, canary) for gate in listed),
+        canaryEvents=tuple(_events(gate, traffic.canary, canary, traffic.agreement) for gate in listed),
         stableRequests=traffic.stable.requests,
         stableEvents=tuple(_events(gate, traffic.stable, stable) for gate in listed),
         canaryServed=canary.requests if canary is not None and served else None,
         stableServed=stable.requests if stable is not None and served else None,
+        pairs=traffic.agreement.pairs if traffic.agreement is not None else None,
         predictions=_predictions(canary, stable) if canary and stable and shifts else None,
     )
 
@@ -141,7 +176,9 @@ def doubt(spec: ModelDeploymentSpec, traffic: Traffic) -> str | None:
     return mismatch.doubt(weight, traffic.canary.meant, traffic.stable.meant)
 
 
-def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:
+def _events(
+    gate: Gate, count: ArmCount, served: ServedCount | None, agreement: Agreement | None = None
+) -> int:
     # Counters are read one after the other while requests go on.
     match gate.type:
         case "ErrorRate":
@@ -150,6 +187,8 @@ def _events(gate: Gate, count: ArmCount, served: ServedCount | None) -> int:
             return min(count.slow.get(gate.thresholdMilliseconds or 0, 0), count.requests)
         case "Violations":
             return min(served.violations, served.requests) if served is not None else 0
+        case "ShadowAgreement":
+            return agreement.unlike.get(gate.name, 0) if agreement is not None else 0
         case _:
             return 0
 

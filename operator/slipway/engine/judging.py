@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,8 +25,10 @@ from slipway.core.resource import Resource, read
 from slipway.engine.store import Key, Store
 from slipway.names import ADMIN_PORT, Metric
 
+log = logging.getLogger(__name__)
+
 #: Counts of inputs, and those of what was answered and what came back.
-INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS})
+INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS, f"{Metric.DATA_AGE}_bucket"})
 OUTCOMES: frozenset[str] = frozenset(
     {
         Metric.ROWS,
@@ -38,14 +41,16 @@ OUTCOMES: frozenset[str] = frozenset(
 GAUGES: frozenset[str] = frozenset({Metric.FEATURE_REFERENCE_RATIO, Metric.FEATURE_REFERENCE_ROWS})
 WANTED = INPUTS | OUTCOMES | GAUGES
 
-#: Seconds between two rounds of looking for who is due, and between two looks at the same at least.
+#: Seconds between two rounds of looking for who is due, and between two looks at the same; a short window is
+#: looked at more often, so many times at least.
 ROUND, INTERVAL = 1.0, 15.0
+LOOKS = 8
 #: Seconds until a model that has nothing to be judged is looked at again.
 BARREN = 600.0
 #: Pods that are read at once.
 AT_ONCE = 16
 #: Reading a series takes so many seconds, and all reading together so much of the operator's time at most.
-SERIES_SECONDS, SHARE_OF_TIME = 5e-6, 0.1
+SERIES_SECONDS, SHARE_OF_TIME = 1e-5, 0.1
 #: Marks that a window is divided into, and those of a day and more.
 MARKS, MOST_MARKS = 20, 56
 
@@ -145,12 +150,14 @@ class Judge:
         keys = set(self._store.resources())
         for gone in self._watched.keys() - keys:
             del self._watched[gone]
-        await asyncio.gather(*(self._look(key) for key in sorted(keys) if self._is_due(key)))
+        await asyncio.gather(*(self._look_safely(key) for key in sorted(keys) if self._is_due(key)))
 
-    def pace(self) -> float:
+    def pace(self, asked: Asked | None = None) -> float:
         """Seconds between two looks at the same ModelDeployment."""
         size = sum(found.size for found in self._watched.values())
-        return max(INTERVAL, size * SERIES_SECONDS / SHARE_OF_TIME)
+        windows = (asked.inputs_seconds, asked.groups_seconds) if asked is not None else ()
+        wanted = min([INTERVAL, *(seconds / LOOKS for seconds in windows)])
+        return max(wanted, size * SERIES_SECONDS / SHARE_OF_TIME)
 
     def _is_due(self, key: Key) -> bool:
         manifest, found = self._store.resource(key), self._watched.get(key)
@@ -167,24 +174,33 @@ class Judge:
         changed = found.looked is not None and found.generation != manifest["metadata"].get("generation", 0)
         return changed or found.due <= self._clock()
 
+    async def _look_safely(self, key: Key) -> None:
+        """One model's figures, whatever they are, are no reason not to look at the others."""
+        try:
+            await self._look(key)
+        except Exception:
+            log.exception("not judged", extra={"key": str(key)})
+
     async def _look(self, key: Key) -> None:
         manifest, found = self._store.resource(key), self._watched[key]
         resource = read(manifest) if manifest is not None else None
         now = self._clock()
-        found.due = now + timedelta(seconds=self.pace() * (0.8 + 0.4 * self._spread()))
-        if resource is None or resource.deleting or isinstance(resource.spec, Fault):
+        asked = (
+            None if resource is None or isinstance(resource.spec, Fault) else judging.asked_of(resource.spec)
+        )
+        found.due = now + timedelta(seconds=self.pace(asked) * (0.8 + 0.4 * self._spread()))
+        if asked is None or resource is None or resource.deleting or isinstance(resource.spec, Fault):
             return
         pods = [child for child in self._store.children(key) if child["kind"] == Kind.POD]
         pods = [pod for pod in pods if revision_of_object(pod) is not None]
         scrapes = await self._scrape(found, pods)
         if not _is_of(found, resource):
             return
-        asked = judging.asked_of(resource.spec)
         found.generation = resource.generation
         if any(scrapes.values()):
             found.answered = now
             self._count(found, scrapes, pods, asked, now)
-            findings = judging.judge(asked, _evidence(found, asked, now))
+            findings = judging.judge(asked, _evidence(found, asked, resource, now))
             if not findings:
                 found.due = now + timedelta(seconds=BARREN * (0.8 + 0.4 * self._spread()))
         elif now - found.answered >= judging.BLIND:
@@ -192,7 +208,8 @@ class Judge:
             findings = judging.blind(since, found.version, found.answered)
         else:
             return
-        found.findings, found.looked = judging.repeated(findings, found.findings), now
+        found.findings = judging.repeated(findings, found.findings, now, found.began)
+        found.looked = now
         if self.monitoring(resource) != resource.status.monitoring:
             self._changed(key)
 
@@ -277,7 +294,7 @@ def _remember(
     return remember(marks, Mark(at, row), span, span / parts)
 
 
-def _evidence(found: _Watched, asked: Asked, now: datetime) -> Evidence:
+def _evidence(found: _Watched, asked: Asked, resource: Resource, now: datetime) -> Evidence:
     at, before = now.timestamp(), None
     if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
         pair = yesterday(found.inputs, at, asked.inputs_seconds)
@@ -289,7 +306,13 @@ def _evidence(found: _Watched, asked: Asked, now: datetime) -> Evidence:
         groups=_window(found.outcomes, asked.groups_seconds, now),
         references=found.references,
         usual=found.usual,
+        model_days=_model_days(resource, now),
     )
+
+
+def _model_days(resource: Resource, now: datetime) -> float | None:
+    made = timestamp(resource.status.stable.modelCreatedAt) if resource.status.stable else None
+    return None if made is None else (now - made).total_seconds() / judging.DAY_SECONDS
 
 
 def _window(marks: tuple[Mark[Series], ...], seconds: float, now: datetime) -> Window:
@@ -297,8 +320,8 @@ def _window(marks: tuple[Mark[Series], ...], seconds: float, now: datetime) -> W
     at = now.timestamp()
     found = increase(marks, max(at - seconds, marks[0].at), at)
     if found is None:
-        return Window(dict.fromkeys(marks[-1].totals, 0.0), now, whole=False)
-    return Window(found.counts, now - timedelta(seconds=found.seconds), whole=marks[0].at <= at - seconds)
+        return Window(dict.fromkeys(marks[-1].totals, 0.0), now, seconds)
+    return Window(found.counts, now - timedelta(seconds=found.seconds), seconds)
 
 
 def _conditions(asked: Asked, before: MonitoringStatus | None, found: _Watched) -> dict[Condition, datetime]:

@@ -37,6 +37,7 @@ RESOURCES: Mapping[str, ApiResource] = {
     Kind.ENDPOINT_SLICE: ApiResource("discovery.k8s.io", "v1", "endpointslices"),
     Kind.CONFIG_MAP: ApiResource("", "v1", "configmaps"),
     Kind.HTTP_ROUTE: ApiResource("gateway.networking.k8s.io", "v1", "httproutes"),
+    Kind.JOB: ApiResource("batch", "v1", "jobs"),
 }
 
 #: Kinds that a cluster need not know.

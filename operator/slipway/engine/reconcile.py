@@ -16,6 +16,7 @@ from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.judging import Judge
 from slipway.engine.outcome import Outcome
+from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.providers import Providers
 from slipway.engine.routing import Routers
@@ -34,6 +35,7 @@ class Reconciler:
         writer: Writer,
         routers: Routers,
         served: Served,
+        pairs: Pairs,
         prometheus: PrometheusCounts,
         aliases: Aliases,
         judge: Judge,
@@ -44,6 +46,7 @@ class Reconciler:
         self._routers = routers
         self._providers = Providers(routers, store, clock)
         self._served = served
+        self._pairs = pairs
         self._prometheus = prometheus
         self._aliases = aliases
         self._judge = judge
@@ -58,7 +61,7 @@ class Reconciler:
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
-        if not key.name:
+        if key.routers:
             return await self._routers.reconcile(key)
         outcome = await self._reconcile(key)
         self._routers.follow(key)
@@ -79,7 +82,7 @@ class Reconciler:
             await self._writer.tell(manifest, told.notices, now)
             return Outcome()
 
-        if self._routers.is_blind(key.namespace):
+        if self._routers.is_blind(key):
             return Outcome(requeue_after=1.0)
         port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
         monitoring = self._judge.monitoring(resource)
@@ -87,6 +90,7 @@ class Reconciler:
         traffic = await self._providers.apply(resource, observed)
         traffic = await self._prometheus.count(resource, traffic, self._routers.names(resource))
         traffic = await self._served.count(resource, traffic)
+        traffic = await self._pairs.count(resource, traffic)
         observed = replace(observed, traffic=traffic)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
         uid = resource.owner.uid

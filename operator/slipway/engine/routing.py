@@ -1,4 +1,4 @@
-"""The routers of each namespace: told what to do, and read for what they do."""
+"""The routers of namespaces and of ModelDeployments: told what to do, and read for what they do."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from slipway.api.reasons import Reason
 from slipway.core import names
+from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_pods
 from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready, observe
 from slipway.core.resource import Resource, read
-from slipway.core.router.build import ROUTES_MAP, RouterSettings, is_router, router_objects, told
+from slipway.core.router.build import RouterSettings, is_router, router_objects, routes_map, told
 from slipway.core.router.config import admit
 from slipway.core.router.envoy import ROUTER_ADMIN_PORT
 from slipway.core.router.readback import RouterState
 from slipway.core.router.routes import Route, next_state
-from slipway.core.traffic import free_port, has_routers, routes_of, traffic_of
+from slipway.core.traffic import (
+    free_port,
+    has_routers,
+    led_to,
+    router_group,
+    routes_of,
+    together,
+    traffic_of,
+)
 from slipway.engine.apply import Writer
 from slipway.engine.outcome import Outcome
 from slipway.engine.store import Key, Store
@@ -34,13 +44,15 @@ AWAITING = 0.3
 SOON = timedelta(seconds=5)
 #: How long a router that was made to look may take before it is made to look again; then twice as long.
 AGAIN = timedelta(seconds=1)
-#: How long a route outlives the Service that led to it: every node has to learn the new endpoints first.
+#: How long a listener outlives the Service that led to it: every node has to learn the new endpoints first.
 LEAVING = timedelta(seconds=15)
+#: How long a route outlives the last connection of its listener: a router may take up its files late.
+LATE = timedelta(seconds=5)
 
 
 @dataclass
-class _Namespace:
-    """What is remembered of one namespace's routers; all of it can be had again."""
+class _Group:
+    """What is remembered of routers that belong together; all of it can be had again."""
 
     looked: bool = False
     #: By name of the pod; those that could not be read are missing.
@@ -57,11 +69,18 @@ class _Namespace:
     left: dict[str, datetime] = field(default_factory=dict)
     #: What each router pod was last made to read, how often, and when.
     touched: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
-    #: Ports given out, by name, until status remembers them.
-    ports: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    seen: dict[str, Traffic | None] = field(default_factory=dict)
+
+
+@dataclass
+class _Model:
+    """What is remembered of one ModelDeployment; likewise."""
+
+    #: Given out until status remembers it.
+    port: int | None = None
+    tally: Tally = field(default_factory=Tally)
+    #: What it was last told that routers do for it.
+    seen: Traffic | None = None
 
 
 class Routers:
@@ -94,38 +113,53 @@ class Routers:
         self._read = read_router
         self._changed = changed
         self._clock = clock
-        self._namespaces: dict[str, _Namespace] = {}
+        self._groups: dict[Key, _Group] = {}
+        self._models: dict[Key, _Model] = {}
 
     async def reconcile(self, key: Key) -> Outcome:
-        """Bring the routers of a namespace nearer to what its ModelDeployments ask of them.
+        """Bring a group of routers nearer to what its ModelDeployments ask of it.
 
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
-        here = self._here(key.namespace)
-        resources = self._resources(key.namespace)
+        here = self._groups.setdefault(key, _Group())
+        resources = self._resources(key)
         children = self._store.children(key)
-        wanted, here.refused = admit(routes_of(resources))
-        here.told = {route.name: route for route in _told(children)}
+        asked = [found for found in resources if self._belongs(found, key)]
+        wanted, here.refused = admit(routes_of(asked))
+        here.told = {route.name: route for route in _told(children, key.name)}
         await self._look(here, children)
-        routes = self._next(here, {route.name: route for route in wanted})
-        if routes:
-            owners = [_owner(found) for found in resources if found.owner.name in {r.name for r in routes}]
-            objects = router_objects(key.namespace, routes, self._settings, owners or _owners(children))
-            faults = await self._writer.apply(key, objects, is_router)
+        targets = {**here.told, **{route.name: route for route in (*routes_of(resources), *wanted)}}
+        kept = {route.name for route in wanted} | {
+            found.owner.name
+            for found in resources
+            if not found.deleting and self._leads(found.owner) == key.name
+        }
+        routes = self._next(here, targets, kept)
+        served = {route.name for route in routes}
+        owners = [_owner(found) for found in resources if found.owner.name in served]
+        faults = {}
+        # Routers whose ModelDeployments are all deleted go with them.
+        if owners:
+            objects = router_objects(key.namespace, routes, self._settings, owners, key.name)
+            faults = await self._writer.apply(key, objects, lambda found: is_router(found, key.name))
             here.told = {route.name: route for route in routes}
             await self._touch(here, children)
         else:
-            faults = {}
+            routes = []
             await self._writer.delete(_objects(children))
             here.told = {}
-        self._tell(here, resources)
+        self._tell(resources)
+        if not routes and not self._store.children(key):
+            del self._groups[key]
         return Outcome(requeue_after=self._patience(key, here, routes, wanted), failed=bool(faults))
 
-    def is_blind(self, namespace: str) -> bool:
+    def is_blind(self, key: Key) -> bool:
         """Whether there are routers that were not looked at yet: nothing can be decided then."""
-        here = self._namespaces.get(namespace)
-        return (here is None or not here.looked) and bool(self._store.children(Key(namespace, "")))
+        return any(
+            self._store.children(group) and not (group in self._groups and self._groups[group].looked)
+            for group in _groups_of(key)
+        )
 
     async def apply(self, desired: Resource, _: Observed, /) -> Traffic | None:
         """See :class:`slipway.engine.providers.Provider`; :meth:`follow` has the routers told."""
@@ -136,64 +170,99 @@ class Routers:
 
         None where they have nothing to do for it.
         """
-        here = self._here(resource.owner.namespace)
-        traffic = self._done(here, resource)
+        traffic = self._done(resource)
         if traffic is None:
             return None
-        tally = here.tallies.setdefault(resource.owner.name, Tally())
-        canary, stable = tally.count(resource, here.states, here.routers, traffic)
+        states = {name: state for here in self._serving(resource) for name, state in here.states.items()}
+        tally = self._model(resource.owner).tally
+        canary, stable = tally.count(resource, states, self.names(resource), traffic)
         return replace(traffic, canary=canary, stable=stable)
 
     def names(self, resource: Resource) -> tuple[str, ...]:
         """Pods of a ModelDeployment's routers that are ready and stay."""
-        return self._here(resource.owner.namespace).routers
+        return tuple(name for here in self._serving(resource) for name in here.routers)
 
     def free_port(self, resource: Resource) -> int | None:
-        """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left."""
+        """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left.
+
+        No two ModelDeployments of a namespace have the same, so that each can move to the shared routers.
+        """
+        model = self._model(resource.owner)
         if isinstance(resource.spec, Fault) or not has_routers(resource.spec) or resource.status.routerPort:
+            model.port = None
             return None
-        here = self._here(resource.owner.namespace)
-        name = resource.owner.name
-        others = [found for found in self._resources(resource.owner.namespace) if found.owner.name != name]
-        taken = {found.status.routerPort for found in others if found.status.routerPort is not None}
-        taken |= {port for other, port in here.ports.items() if other != name}
-        taken |= {route.listener for route in here.told.values() if route.name != name}
-        if here.ports.get(name, 0) in taken or name not in here.ports:
-            port = free_port(taken)
-            if port is None:
-                return None
-            here.ports[name] = port
-        return here.ports[name]
+        taken = self._taken_ports(resource.owner)
+        if model.port is None or model.port in taken:
+            model.port = free_port(taken)
+        return model.port
 
     def follow(self, key: Key) -> None:
-        """Have the routers looked at if they were told something else than a ModelDeployment asks for now."""
-        here = self._namespaces.get(key.namespace)
+        """Have routers looked at if they were told something else than a ModelDeployment asks for now."""
         manifest = self._store.resource(key)
-        wanted = routes_of([read(manifest)]) if manifest is not None else ()
-        known = here.told.get(key.name) if here is not None else None
-        if (wanted[0] if wanted else None) != known or (here is not None and self._awaits(here, key)):
-            self._changed(Key(key.namespace, ""))
+        resource = read(manifest) if manifest is not None else None
+        if resource is None:
+            self._models.pop(key, None)
+        for group in _groups_of(key):
+            asked = [resource] if resource is not None and self._belongs(resource, group) else []
+            wanted = next(iter(routes_of(asked)), None)
+            known = self._groups[group].told.get(key.name) if group in self._groups else None
+            if wanted != known or self._awaits(group, key):
+                self._changed(group)
 
-    def _here(self, namespace: str) -> _Namespace:
-        return self._namespaces.setdefault(namespace, _Namespace())
+    def _model(self, owner: Owner) -> _Model:
+        return self._models.setdefault(Key(owner.namespace, owner.name), _Model())
 
-    def _done(self, here: _Namespace, resource: Resource) -> Traffic | None:
-        """What the routers were seen to do for a ModelDeployment, without what they counted."""
-        name = resource.owner.name
-        if name not in here.told and (isinstance(resource.spec, Fault) or not has_routers(resource.spec)):
-            return None
-        living = [state for pod, state in here.states.items() if pod in here.routers]
-        leaving = [state for pod, state in here.states.items() if pod not in here.routers]
-        traffic = traffic_of(name, here.told.get(name), len(here.routers), living, leaving)
-        refused = here.refused.get(name)
-        return replace(traffic, fault=Fault(Reason.ROUTER_FULL, refused) if refused else here.fault)
+    def _belongs(self, resource: Resource, group: Key) -> bool:
+        """Whether a ModelDeployment should have these routers, or its clients still come by them."""
+        spec, owner = resource.spec, resource.owner
+        if not isinstance(spec, Fault) and router_group(spec, owner.name) == group.name:
+            return True
+        return self._leads(owner) == group.name
 
-    def _resources(self, namespace: str) -> list[Resource]:
-        keys = (key for key in self._store.resources() if key.namespace == namespace)
-        found = (self._store.resource(key) for key in keys)
+    def _leads(self, owner: Owner) -> str | None:
+        """The routers by which clients come to a ModelDeployment, as :func:`led_to` names them."""
+        children = self._store.children(Key(owner.namespace, owner.name))
+        services = (found for found in children if found["kind"] == Kind.SERVICE)
+        return led_to(next((found for found in services if found["metadata"]["name"] == owner.name), None))
+
+    def _serving(self, resource: Resource) -> list[_Group]:
+        """The groups that do something for a ModelDeployment, the one that it should have first."""
+        owner, spec = resource.owner, resource.spec
+        asked = None if isinstance(spec, Fault) or not has_routers(spec) else router_group(spec, owner.name)
+        found: list[_Group] = []
+        for group in _groups_of(Key(owner.namespace, owner.name)):
+            here = self._groups.get(group, _Group())
+            if group.name == asked:
+                found.insert(0, here)
+            elif owner.name in here.told:
+                found.append(here)
+        return found
+
+    def _done(self, resource: Resource) -> Traffic | None:
+        """What routers were seen to do for a ModelDeployment, without what they counted."""
+        parts = [_part(here, resource.owner.name) for here in self._serving(resource)]
+        return together(parts[0], parts[1:]) if parts else None
+
+    def _taken_ports(self, owner: Owner) -> set[int]:
+        """Ports of the namespace's other ModelDeployments."""
+        here, own = owner.namespace, Key(owner.namespace, owner.name)
+        others = [found for found in self._resources(Key(here, "", routers=True)) if found.owner != owner]
+        taken = {found.status.routerPort for found in others if found.status.routerPort is not None}
+        models = self._models.items()
+        taken |= {found.port for key, found in models if key.namespace == here and key != own and found.port}
+        groups = (found for key, found in self._groups.items() if key.namespace == here)
+        taken |= {
+            route.listener for found in groups for route in found.told.values() if route.name != owner.name
+        }
+        return taken
+
+    def _resources(self, group: Key) -> list[Resource]:
+        """The ModelDeployments that may come by these routers."""
+        keys = (key for key in self._store.resources() if key.namespace == group.namespace)
+        found = (self._store.resource(key) for key in keys if group.name in ("", key.name))
         return [read(manifest) for manifest in found if manifest is not None]
 
-    async def _look(self, here: _Namespace, children: Iterable[Manifest]) -> None:
+    async def _look(self, here: _Group, children: Iterable[Manifest]) -> None:
         """Read every router that is there, the leaving ones too: those still send traffic."""
         pods = [child for child in children if child["kind"] == Kind.POD]
         alive = [pod for pod in pods if is_ready(pod) and (pod.get("status") or {}).get("podIP")]
@@ -210,17 +279,26 @@ class Routers:
         here.fault = None if here.routers else diagnose_pods(pods, self._clock())
         here.touched = {name: what for name, what in here.touched.items() if name in here.routers}
 
-    def _next(self, here: _Namespace, wanted: dict[str, Route]) -> list[Route]:
-        """The next state of every route, safe whichever of the earlier ones each router is in."""
+    def _next(self, here: _Group, targets: dict[str, Route], kept: set[str]) -> list[Route]:
+        """The next state of every route, safe whichever of the earlier ones each router is in.
+
+        Args:
+            here: what is known of the routers.
+            targets: what each route has to come to.
+            kept: names of those that are here to stay; others do until every client has left.
+        """
+        last = LEAVING + timedelta(seconds=self._settings.drain_seconds) + LATE
         routes = []
-        for name in sorted({*wanted, *here.told}):
+        for name, wanted in sorted(targets.items()):
+            target = replace(wanted, leaving=False)
             before = here.told.get(name)
-            if name not in wanted:
-                since = here.left.setdefault(name, self._clock())
-                if before is not None and self._clock() - since < LEAVING:
-                    routes.append(before)
-                continue
-            here.left.pop(name, None)
+            if name in kept:
+                here.left.pop(name, None)
+            else:
+                since = self._clock() - here.left.setdefault(name, self._clock())
+                if before is None or since >= last:
+                    continue
+                target = replace(target, leaving=before.leaving or since >= LEAVING)
             possible = here.possible.get(name, ())
             if before is not None and self._all_do(here, before):
                 possible = (before,)
@@ -228,23 +306,22 @@ class Routers:
                     self._moved((self._clock() - asked).total_seconds())
             elif before is not None and before not in possible:
                 possible = (*possible, before)
-            found = next_state(possible, wanted[name])
+            found = next_state(possible, target)
             if found != before:
                 here.asked.setdefault(name, self._clock())
             here.possible[name] = possible if found in possible else (*possible, found)
             routes.append(found)
-        gone = set(here.possible) - {route.name for route in routes}
-        for name in gone:
-            del here.possible[name]
-            here.left.pop(name, None)
-            here.asked.pop(name, None)
-            here.tallies.pop(name, None)
+        there = {route.name for route in routes}
+        memories: tuple[dict[str, Any], ...] = (here.possible, here.left, here.asked)
+        for memory in memories:
+            for name in set(memory) - there:
+                del memory[name]
         return routes
 
-    def _all_do(self, here: _Namespace, route: Route) -> bool:
+    def _all_do(self, here: _Group, route: Route) -> bool:
         return all(name in here.states and here.states[name].does(route) for name in here.routers)
 
-    async def _touch(self, here: _Namespace, children: Iterable[Manifest]) -> None:
+    async def _touch(self, here: _Group, children: Iterable[Manifest]) -> None:
         """Make the kubelets of routers that lag behind bring the files now rather than within a minute.
 
         Again, later and later, where that did not help: a kubelet may look before it has heard of the change.
@@ -263,17 +340,15 @@ class Routers:
                 await self._writer.touch(pod, f"{content}.{times}")
                 here.touched[name] = (content, times + 1, self._clock())
 
-    def _tell(self, here: _Namespace, resources: Iterable[Resource]) -> None:
-        """Have every ModelDeployment looked at for which the routers now do something else."""
+    def _tell(self, resources: Iterable[Resource]) -> None:
+        """Have every ModelDeployment looked at for which routers now do something else."""
         for resource in resources:
-            name = resource.owner.name
-            if name in here.told or name in here.seen:
-                found = self._done(here, resource)
-                if here.seen.get(name) != found:
-                    here.seen[name] = found
-                    self._changed(Key(resource.owner.namespace, name))
+            found, model = self._done(resource), self._model(resource.owner)
+            if model.seen != found:
+                model.seen = found
+                self._changed(Key(resource.owner.namespace, resource.owner.name))
 
-    def _patience(self, key: Key, here: _Namespace, routes: list[Route], wanted: list[Route]) -> float | None:
+    def _patience(self, key: Key, here: _Group, routes: list[Route], wanted: list[Route]) -> float | None:
         if not routes:
             return None
         if not here.routers:
@@ -281,12 +356,13 @@ class Routers:
         if routes != wanted or not all(self._all_do(here, route) for route in routes):
             lately = bool(here.asked) and self._clock() - min(here.asked.values()) < SOON
             return FOLLOWING if lately else ROLLING
-        if any(self._awaits(here, Key(key.namespace, route.name)) for route in routes):
+        if any(self._awaits(key, Key(key.namespace, route.name)) for route in routes):
             return AWAITING
         return ROLLING if any(route.canary is not None for route in routes) else RESTING
 
-    def _awaits(self, here: _Namespace, key: Key) -> bool:
-        """Whether a canary has ready pods that a router does not find well yet."""
+    def _awaits(self, group: Key, key: Key) -> bool:
+        """Whether a canary has ready pods that one of these routers does not find well yet."""
+        here = self._groups.get(group, _Group())
         route = here.told.get(key.name)
         if route is None or route.canary is None or not here.routers:
             return False
@@ -299,9 +375,23 @@ class Routers:
         return ready > min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=ready)
 
 
-def _told(children: Iterable[Manifest]) -> tuple[Route, ...]:
+def _groups_of(key: Key) -> tuple[Key, Key]:
+    """The routers that a ModelDeployment may have: those of its namespace, and its own."""
+    return Key(key.namespace, "", routers=True), Key(key.namespace, key.name, routers=True)
+
+
+def _part(here: _Group, name: str) -> Traffic:
+    """What one group was seen to do for a ModelDeployment."""
+    living = [state for pod, state in here.states.items() if pod in here.routers]
+    leaving = [state for pod, state in here.states.items() if pod not in here.routers]
+    traffic = traffic_of(name, here.told.get(name), len(here.routers), living, leaving)
+    refused = here.refused.get(name)
+    return replace(traffic, fault=Fault(Reason.ROUTER_FULL, refused) if refused else here.fault)
+
+
+def _told(children: Iterable[Manifest], model: str) -> tuple[Route, ...]:
     for child in children:
-        if child["kind"] == Kind.CONFIG_MAP and child["metadata"]["name"] == ROUTES_MAP:
+        if child["kind"] == Kind.CONFIG_MAP and child["metadata"]["name"] == routes_map(model):
             try:
                 return told(child)
             except ValueError as error:
@@ -312,10 +402,6 @@ def _told(children: Iterable[Manifest]) -> tuple[Route, ...]:
 def _owner(resource: Resource) -> dict[str, object]:
     """No controller: the routers belong to several."""
     return {**resource.owner.reference(), "controller": False, "blockOwnerDeletion": False}
-
-
-def _owners(children: Iterable[Manifest]) -> list[dict[str, object]]:
-    return [owner for child in children for owner in child["metadata"].get("ownerReferences") or ()][:1]
 
 
 #: The autoscaler first, so that it does not act on a Deployment that is going.

@@ -105,7 +105,7 @@ class Served:
         now = self._clock()
         if key in self._failed and now < self._failed[key] + AGAIN:
             return traffic
-        found = {revision: self._pods(key, revision) for revision in revisions}
+        found = {revision: ready_pods(self._store, key, revision) for revision in revisions}
         if not all(found.values()):
             return traffic
         read = {revision: await self._all(pods) for revision, pods in found.items()}
@@ -131,22 +131,23 @@ class Served:
         # What Gateways count is their own affair, so that the pods' word is all there is.
         return replace(traffic, canary=_answered(counts[0]), stable=_answered(counts[1]))
 
-    def _pods(self, key: Key, revision: str) -> list[Manifest]:
-        """Ready pods of a revision."""
-        return [
-            child
-            for child in self._store.children(key)
-            if child["kind"] == Kind.POD
-            and revision_of_object(child) == revision
-            and is_ready(child)
-            and (child.get("status") or {}).get("podIP")
-        ]
-
     async def _all(self, pods: Sequence[Manifest]) -> dict[str, Values] | None:
         """By run; None where any pod could not be read."""
         read = await asyncio.gather(*(self._read(f"{pod['status']['podIP']}:{ADMIN_PORT}") for pod in pods))
         found = {_run(pod): values for pod, values in zip(pods, read, strict=True) if values is not None}
         return found if len(found) == len(pods) else None
+
+
+def ready_pods(store: Store, key: Key, revision: str) -> list[Manifest]:
+    """Pods of a revision that have an address and get requests."""
+    return [
+        child
+        for child in store.children(key)
+        if child["kind"] == Kind.POD
+        and revision_of_object(child) == revision
+        and is_ready(child)
+        and (child.get("status") or {}).get("podIP")
+    ]
 
 
 def _added(arm: _Arm, scrapes: Mapping[str, Values], pods: Sequence[Manifest], read_at: datetime) -> _Arm:

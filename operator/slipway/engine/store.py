@@ -15,13 +15,14 @@ from slipway.core.router.build import is_router
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """Names a ModelDeployment or, by an empty name, the routers of a namespace."""
+    """Names a ModelDeployment, or the routers that it has for itself or, by no name, those of a namespace."""
 
     namespace: str
     name: str
+    routers: bool = False
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        return f"{self.namespace}/{self.name}{' routers' if self.routers else ''}"
 
 
 class Store:
@@ -96,10 +97,10 @@ class Store:
     def children(self, key: Key) -> list[Manifest]:
         """Everything labelled as the ModelDeployment's; of Slipway's own kinds, what this very one owns.
 
-        For the empty name: the routers of the namespace, with all that belongs to them.
+        For routers: all that belongs to them.
         """
-        if not key.name:
-            return [child for child in self._children.get(key, {}).values() if is_router(child)]
+        if key.routers:
+            return [child for child in self._children.get(key, {}).values() if is_router(child, key.name)]
         resource = self.resource(key)
         uid = resource["metadata"]["uid"] if resource else None
         return [child for child in self._children.get(key, {}).values() if is_child(child, uid)]
@@ -111,7 +112,8 @@ class Store:
     def everything(self) -> set[Key]:
         """Everything that can be worked on."""
         found = set(self.resources())
-        return found | {Key(key.namespace, "") for key in found}
+        routers = {Key(key.namespace, "", routers=True) for key in found}
+        return found | routers | {key for key in self._children if key.routers}
 
     def count(self, kind: str) -> int:
         """How many objects of a kind are known."""
@@ -132,13 +134,15 @@ def is_child(child: Manifest, uid: str | None) -> bool:
 
 
 def owner_key(manifest: Manifest) -> Key | None:
-    """The ModelDeployment that an object is or belongs to, or None."""
+    """The ModelDeployment or the routers that an object is or belongs to, or None."""
     meta = manifest["metadata"]
     if manifest["kind"] == KIND:
         return Key(meta["namespace"], meta["name"])
-    name = (meta.get("labels") or {}).get(names.MODEL_LABEL)
-    # Empty for what belongs to no ModelDeployment in particular: the routers of the namespace.
-    return Key(meta["namespace"], name) if name is not None else None
+    labels = meta.get("labels") or {}
+    name = labels.get(names.MODEL_LABEL)
+    if name is None:
+        return None
+    return Key(meta["namespace"], name, routers=labels.get(names.COMPONENT_LABEL) == "router")
 
 
 def is_owned(child: Manifest, uid: str | None) -> bool:

@@ -56,6 +56,8 @@ class Tally:
             self._since = now
         elif looked != self._looked:
             self._since = self._told
+        # What a router counted before it came to this ModelDeployment is none of this look.
+        self._since = {**now, **self._since}
         self._split, self._looked, self._told = split, looked, now
         canary, stable = (_sum(now, self._since, revision) for revision in revisions)
         return canary, stable

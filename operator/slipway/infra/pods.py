@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from slipway.contract import METRICS_PATH
+from slipway.contract import ANSWERS_PATH, METRICS_PATH
+from slipway.core.agreement import Remembered
 from slipway.core.monitoring.series import Values, add_up
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 TIMEOUT = 5.0
 #: A longer answer is not read, in bytes: a server with every series that it may have says less.
 MOST_BYTES = 8 * 1024 * 1024
+#: Of its answers: 64 processes remember half a MiB each.
+MOST_ANSWER_BYTES = 40 * 1024 * 1024
 #: Series by another name are none of a model's: the process's, the platform's.
 _PREFIX = "slipway_"
 
@@ -53,20 +56,65 @@ async def read_text(address: str, session: aiohttp.ClientSession) -> str:
     Raises:
         PodError: if it cannot be reached, or answers with an error or too much.
     """
-    try:
-        async with asyncio.timeout(TIMEOUT), session.get(f"http://{address}{METRICS_PATH}") as response:
-            response.raise_for_status()
-            text = bytearray()
-            async for chunk in response.content.iter_any():
-                text += chunk
-                if len(text) > MOST_BYTES:
-                    raise PodError(f"pod {address} answers with more than {MOST_BYTES} bytes")
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise PodError(f"pod {address} does not answer: {type(error).__name__} {error}") from error
+    text, _ = await _ask(session, "GET", address, METRICS_PATH, MOST_BYTES)
     try:
         return text.decode()
     except UnicodeDecodeError as error:
         raise PodError(f"pod {address} answers as no model server does: {error!r}") from error
+
+
+async def take_answers(address: str, seconds: int, session: aiohttp.ClientSession) -> Remembered:
+    """What one pod remembers of its answers, which it forgets; for so long it goes on remembering.
+
+    Args:
+        address: ``host:port`` of its admin port.
+        seconds: 1 to 7200.
+        session: to ask with.
+
+    Raises:
+        PodError: if it cannot be reached, or does not answer as a model server does.
+    """
+    body, headers = await _ask(session, "POST", address, f"{ANSWERS_PATH}/{seconds}", MOST_ANSWER_BYTES)
+    kind = headers.get("slipway-outcomes")
+    if kind not in ("class", "number", "none") or len(body) % 16:
+        raise PodError(f"pod {address} answers as no model server does: outcomes {kind}, {len(body)} bytes")
+    return Remembered(kind == "number", bytes(body))
+
+
+@asynccontextmanager
+async def answer_taker() -> AsyncIterator[Callable[[str, int], Awaitable[Remembered | None]]]:
+    """Takes answers over kept connections; None where a pod cannot be asked, and the log says why."""
+
+    async def take(address: str, seconds: int) -> Remembered | None:
+        try:
+            return await take_answers(address, seconds, session)
+        except PodError as error:
+            log.info("answers not taken", extra={"error": str(error)})
+            return None
+
+    async with aiohttp.ClientSession() as session:
+        yield take
+
+
+async def _ask(
+    session: aiohttp.ClientSession, method: str, address: str, path: str, most: int
+) -> tuple[bytearray, Mapping[str, str]]:
+    """Body and headers of the answer."""
+    try:
+        async with (
+            asyncio.timeout(TIMEOUT),
+            session.request(method, f"http://{address}{path}", allow_redirects=False) as response,
+        ):
+            if response.status != 200:
+                raise PodError(f"pod {address} does not answer: status {response.status}")
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > most:
+                    raise PodError(f"pod {address} answers with more than {most} bytes")
+            return body, response.headers
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        raise PodError(f"pod {address} does not answer: {type(error).__name__} {error}") from error
 
 
 @asynccontextmanager

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from slipway.api.card import Card
-from slipway.api.monitoring import SensitiveAttribute
-from slipway.api.types import ModelDeploymentSpec, ModelDeploymentStatus, RevisionStatus
+from slipway.api.types import ModelDeploymentStatus, RevisionStatus
+from slipway.core.judging import Asked, asked_of, attributes_of
 from slipway.core.monitoring import series
-from slipway.core.monitoring.drift import DriftLimits, judge_drift
-from slipway.core.monitoring.fairness import FairnessLimits, GroupCounts
+from slipway.core.monitoring.drift import CompareWith, DriftLimits, judge_drift
+from slipway.core.monitoring.fairness import GroupCounts, judge_fairness
 from slipway.core.monitoring.intervals import deviations, share_interval
 from slipway.core.monitoring.performance import (
     Feedback,
@@ -21,6 +21,7 @@ from slipway.core.monitoring.performance import (
     PerformanceMetric,
     coverage,
     estimate_accuracy,
+    judge_performance,
     measure,
     quantile,
 )
@@ -41,6 +42,8 @@ _OF_LABELS = (Metric.FEEDBACK_LABELS, Metric.FEEDBACK_DELAY, Metric.FEEDBACK_ERR
 _OTHER = "other"
 _CONFIDENCE = 0.95
 _MOST_RATIOS = 20
+#: What holds where the spec cannot be read.
+_USUAL = Asked(DriftLimits(), CompareWith.REFERENCE, 3600.0, QualityLimits())
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,11 @@ def report_of(
         for feature, bins in series.feature_windows(counts).items()
         if feature in references and bins.keys() <= references[feature].shares.keys()
     }
-    drift, features = judge_drift(windows, references, DriftLimits())
+    asked = _USUAL if isinstance(spec, Fault) else asked_of(spec)
+    drift, features = judge_drift(windows, references, asked.drift)
     card = None if isinstance(spec, Fault) else spec.card
-    age, most = _model_days(arm, now), card.maxAgeDays if card is not None else None
-    limits = QualityLimits(model_age_days=most, data_age_seconds=series.data_age_limit(gauges))
-    ages = Ages(median_age(series.data_ages(counts), limits.minimum_rows), age)
+    limits = replace(asked.quality, data_age_seconds=series.data_age_limit(gauges))
+    ages = Ages(median_age(series.data_ages(counts), limits.minimum_rows), _model_days(arm, now))
     quality, ratios = judge_quality(
         series.feature_quality(counts, gauges),
         ages,
@@ -107,8 +110,15 @@ def report_of(
     )
     labels = series.feedback(counts)
     confidences, held_out = series.confidences(counts), series.held_out_accuracy(gauges)
+    performance, measured = judge_performance(labels, asked.objectives)
+    fairness, gaps = judge_fairness(attributes_of(asked, counts), asked.fairness)
     said = _said(status)
-    groups = tuple(_groups(counts, () if isinstance(spec, Fault) else _attributes(spec)))
+    judged = (
+        *((drift, quality) if references or Condition.DATA_QUALITY in asked.named else ()),
+        *((performance,) if asked.objectives else ()),
+        *((fairness,) if asked.fairness.limits else ()),
+    )
+    groups = tuple(_groups(counts, asked))
     return Report(
         namespace=resource.owner.namespace,
         name=resource.owner.name,
@@ -116,8 +126,8 @@ def report_of(
         window=_window(own),
         facts=dict(_facts(resource, arm, own, counts, limits, now)),
         card=dict(_card(card)),
-        verdicts=said or ((drift, quality) if references else ()),
-        judged="by the operator" if said else "here, of the counts below, with the usual limits",
+        verdicts=said or judged,
+        judged="by the operator" if said else "here, of the counts below, with the limits of the spec",
         warnings=tuple(f"{pod} did not answer and is not counted: {why}" for pod, why in silent.items()),
         features=tuple(
             FeatureReport(
@@ -137,12 +147,13 @@ def report_of(
         calibration=tuple(
             CalibrationBin(bin_, rows, held_out.get(bin_)) for bin_, rows in confidences.items()
         ),
-        measurements=tuple(_measurements(labels)),
+        measurements=measured or tuple(_measurements(labels)),
         answers=tuple(_answers(labels, counts)),
         estimate=estimate_accuracy(confidences, held_out),
+        gaps=gaps,
         groups=tuple(group for group in groups if group.rates),
         small_groups=sum(not group.rates for group in groups),
-        fewest_rows=FairnessLimits(()).minimum_group_rows,
+        fewest_rows=asked.fairness.minimum_group_rows,
         events=tuple(_events(status, revisions)),
     )
 
@@ -277,21 +288,17 @@ def _answers(labels: Feedback, counts: Values) -> Iterator[str]:
         yield f"Half of the labels came within {number(delay / 60.0)} minutes of the prediction."
 
 
-def _attributes(spec: ModelDeploymentSpec) -> tuple[SensitiveAttribute, ...]:
-    return spec.fairness.sensitiveAttributes if spec.fairness is not None else ()
+def _groups(counts: Values, asked: Asked) -> Iterator[GroupReport]:
+    """Every group, and all who are in none; those with too few rows have no rates."""
+    for name, reference, groups in asked.attributes:
+        everyone = (*groups, *(() if _OTHER in groups else (_OTHER,)))
+        found = series.attribute(counts, name, reference, everyone)
+        for group, counted in found.groups.items():
+            yield GroupReport(name, group, tuple(_rates(counted, asked.fairness.minimum_group_rows)))
 
 
-def _groups(counts: Values, attributes: Sequence[SensitiveAttribute]) -> Iterator[GroupReport]:
-    """Every group; those with too few rows have no rates."""
-    for attribute in attributes:
-        names = (*attribute.groups, *(() if _OTHER in attribute.groups else (_OTHER,)))
-        found = series.attribute(counts, attribute.name, attribute.groups[0], names)
-        for name, group in found.groups.items():
-            yield GroupReport(attribute.name, name, tuple(_rates(group)))
-
-
-def _rates(group: GroupCounts) -> Iterator[Rate]:
-    fewest, z = FairnessLimits(()).minimum_group_rows, deviations(_CONFIDENCE)
+def _rates(group: GroupCounts, fewest: int) -> Iterator[Rate]:
+    z = deviations(_CONFIDENCE)
     for what, share in (
         ("favorable, of all", group.selection),
         ("favorable, of those whose label is", group.true_positives),

@@ -21,10 +21,10 @@ from slipway_server.errors import Reason, RequestError
 from slipway_server.http import body as body_module
 from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.head import Head
+from slipway_server.http.request import Request
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
 from slipway_server.http.server import KEEP_ALIVE_SECONDS
 from slipway_server.http.site import Inference, RouteError, Site, Upload
-from slipway_server.runtime.call import Call
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class AsgiApp:
         except BaseException:
             body.let_go()
             raise
-        call = _Call(content, head, began, self._site.deadline(head, began))
+        call = _Call(self._site, head, content, began)
         call.gzip, call.limit, call.codec, call.incoming = head.gzip, head.limit, inference.codec, body
         try:
             self._site.submit(call)
@@ -138,16 +138,12 @@ class AsgiApp:
         await send({"type": "http.response.body", "body": response.body})
 
 
-class _Call(Call):
-    incoming: Body | None = None
-
-    def __init__(self, body: bytes, head: Head, began: float, deadline: float) -> None:
-        super().__init__(body, head.header_length, began, deadline)
+class _Call(Request):
+    def __init__(self, site: Site, head: Head, body: bytes, began: float) -> None:
+        super().__init__(body, head.header_length, began, site.deadline(head, began))
+        self.site = site
+        self.head = head
         self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._head = head
-
-    def header(self, name: bytes) -> bytes | None:
-        return self._head.headers.get(name)
 
     def settled(self) -> None:
         if self.answer.done():
@@ -156,10 +152,6 @@ class _Call(Call):
             self.answer.set_result(inference_response(self.content, self.header_length))
         elif self.error is not None:
             self.answer.set_exception(self.error)
-
-    def let_go(self) -> None:
-        if self.incoming is not None:
-            self.incoming.let_go()
 
 
 async def _read(body: Body, receive: Receive) -> bytes:

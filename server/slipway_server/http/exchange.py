@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from time import perf_counter
 from typing import TYPE_CHECKING
 
-from slipway_server.errors import Reason, RequestError
-from slipway_server.http.body import Body
+from slipway_server.errors import RequestError
 from slipway_server.http.head import Head
+from slipway_server.http.request import Request
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
-from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
     from slipway_server.http.protocol import HttpProtocol
@@ -20,17 +18,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Exchange(Call):
+class Exchange(Request):
     """A request, its answer as bytes, and whether the connection ends with it."""
 
     __slots__ = (
         "closes",
-        "complete",
         "connection",
-        "counted",
-        "head",
-        "incoming",
-        "minded",
         "out",
         "page",
         "shape",
@@ -43,24 +36,16 @@ class Exchange(Call):
     ) -> None:
         super().__init__(body, head.header_length, began, deadline)
         self.connection = connection
+        self.site = connection.server.site
         self.head = head
         #: The answer as it goes over the wire, once there is one.
         self.out: bytes | None = None
         self.closes = False
-        #: The body has arrived to its end.
-        self.complete = False
-        #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
-        self.counted = False
-        self.minded = False
         self.wants_continue = False
         self.page: Page | None = None
         self.upload: Upload | None = None
         #: The protocol in whose words to refuse.
         self.shape: RestCodec | None = None
-        self.incoming: Body | None = None
-
-    def header(self, name: bytes) -> bytes | None:
-        return self.head.headers.get(name)
 
     def settled(self) -> None:
         """The model has spoken, or will not."""
@@ -72,7 +57,7 @@ class Exchange(Call):
             return  # the client has left
         connection = self.connection
         server = connection.server
-        self._count(200)
+        self.count(200)
         server.counters.add_rows(self.rows)
         length = self.header_length
         if not self.head.is_cached or server.lifecycle.draining:
@@ -85,17 +70,8 @@ class Exchange(Call):
             self.out = b"%b%d\r\ncontent-length: %d\r\n\r\n%b" % (head, length, len(content), content)
         connection.advance(self)
 
-    def refuse(self, error: Exception | None) -> None:
-        """Answer with an error; anything but a :class:`RequestError` is the server's own fault."""
-        if isinstance(error, RequestError):
-            if self.counted:
-                self.connection.server.counters.refused(error.reason)
-                self._count(error.status)
-            self.respond(refusal(error, self.shape))
-            return
-        if self.counted:
-            self._count(500)
-        self.respond(failure(self.shape))
+    def explain(self, error: RequestError | None) -> None:
+        self.respond(failure(self.shape) if error is None else refusal(error, self.shape))
 
     def respond(self, response: Response) -> None:
         """Answer, in turn."""
@@ -127,28 +103,6 @@ class Exchange(Call):
         except Exception as error:
             self._page_failed(error)
 
-    def abandon(self) -> None:
-        """The client has left."""
-        if self.counted:
-            self.connection.server.counters.refused(Reason.CLIENT_GONE)
-            self._count(499)  # nobody will see it; nginx made the number known
-        self.gone = True
-        if self.run is not None:
-            self.run.leave()
-        if self.incoming is not None and not self.complete:
-            self.let_go()
-        self.forget()
-
-    def forget(self) -> None:
-        """The answer is written, or never will be: a drain need not wait for it."""
-        if self.minded:
-            self.minded = False
-            self.connection.server.lifecycle.ended()
-
-    def let_go(self) -> None:
-        if self.incoming is not None:
-            self.incoming.let_go()
-
     def _shown(self, done: asyncio.Future[Response]) -> None:
         self.connection.server.tasks.discard(done)
         error = done.exception()
@@ -162,11 +116,3 @@ class Exchange(Call):
             log.error("a page failed", exc_info=error)
             error = RuntimeError()
         self.refuse(error)
-
-    def _count(self, code: int) -> None:
-        self.counted = False
-        server = self.connection.server
-        seconds = perf_counter() - self.began
-        server.counters.answered(code, seconds)
-        if server.site.tracing is not None:
-            server.site.tracing.record(self.head, seconds, code)

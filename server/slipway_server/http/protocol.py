@@ -12,13 +12,12 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import httptools
-
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.exchange import Exchange
 from slipway_server.http.head import Head
+from slipway_server.http.reader import END, Reader
 from slipway_server.http.responses import CONTINUE, refusal
 from slipway_server.http.site import Inference, RouteError, Upload
 
@@ -27,17 +26,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: A larger head is not read.
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEADERS = 128
 #: Requests of one connection that may wait for their answers before it is read no further.
 MAX_PIPELINED = 64
 #: How long, and how many bytes, a refused body is read on so that its sender gets to see the answer.
 LINGER_SECONDS = 5.0
 _LINGER_BYTES = 64 * 1024 * 1024
-_MAX_KEPT_HEAD = 2048
-_TOO_MUCH = f"the head of this request has more than {MAX_HEAD_BYTES // 1024} KiB or {MAX_HEADERS} headers"
-_END = b"\r\n\r\n"
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -49,24 +42,17 @@ class HttpProtocol(asyncio.Protocol):
         self._site = server.site
         self._queue: deque[Exchange] = deque()
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpRequestParser | None = None
+        self.reader = Reader(self)
         #: Between two requests: nothing of the next one has arrived.
         self.idle = True
         #: Something arrived since the last look at idle connections.
         self.active = True
         self.reading_since = 0.0
         self.write_paused_since = 0.0
-        self.in_head = False
-        self._head_bytes = 0
-        self._piece = 0
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._kept: bytes | None = None
-        self._declined: Head | None = None  # asks for another protocol; its body is still to come
         self._current: Exchange | None = None
         self._discarded = 0
         #: No further request is read.
-        self._last = False
+        self.last = False
         self._paused = False
 
     # What the event loop calls.
@@ -77,10 +63,10 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.active = True
-        if self.idle and not self._last:
+        if self.idle and not self.last:
             heads = self._heads
             while True:
-                body_start = data.find(_END) + 4
+                body_start = data.find(END) + 4
                 head = heads.get(data[:body_start])
                 if head is None:
                     break
@@ -92,13 +78,13 @@ class HttpProtocol(asyncio.Protocol):
                 if stop == size:
                     return
                 data = data[stop:]
-        self._feed(data)
+        self.feed(data)
 
     def eof_received(self) -> bool:
         """A client that only stops sending still gets its answers."""
         if self._current is not None or not self._queue:
             return False
-        self._last = True
+        self.last = True
         self._queue[-1].closes = True
         return True
 
@@ -158,92 +144,20 @@ class HttpProtocol(asyncio.Protocol):
 
     # The ordinary way.
 
-    def _feed(self, data: bytes) -> None:
-        if self._last:
+    def feed(self, data: bytes) -> None:
+        if self.last:
             self._linger(len(data))
             return
-        if self.idle:
-            end = data.find(_END) + 4
-            self._begin(data[:end] if 4 <= end <= _MAX_KEPT_HEAD else None)
-        self._piece = len(data)
-        if self._parser is None:
-            self._parser = httptools.HttpRequestParser(self)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline(data[upgrade.args[0] :])
-            return
-        except httptools.HttpParserError:
-            self._malformed()
-            return
-        if self.in_head and not self.idle:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._malformed(_TOO_MUCH)
+        self.reader.feed(data)
 
-    def _decline(self, rest: bytes) -> None:
-        """Answer as if no other protocol had been asked for, which HTTP allows; Java's client always asks."""
-        head, self._declined = self._declined, None
-        if head is None:
-            self._last = True
-            if self._queue:
-                self._queue[-1].closes = True
-            return
-        # llhttp stops before the body. Another parser, told of nothing but its length, reads it.
-        self._parser = None
-        parser = httptools.HttpRequestParser(self)
-        parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % head.framing)
-        self._parser = parser
-        if rest:
-            self._feed(rest)
-
-    def _begin(self, kept: bytes | None) -> None:
-        """Something of a request arrived: perhaps its whole head, which is worth to be kept."""
+    def begin(self) -> None:
+        """Something of a request has arrived."""
         self.idle = False
-        self.in_head = True
-        self._head_bytes = 0
-        self._kept = kept
+        self._discarded = 0
         self.reading_since = perf_counter()
         self.server.reading.add(self)
 
-    def on_message_begin(self) -> None:
-        if self._parser is None:
-            return  # the one that reads a body alone, see _decline
-        if self.idle and not self._last:
-            # It follows another one in the same piece, of which most is not its own.
-            self._begin(None)
-            self._head_bytes = -self._piece
-        self._url = b""
-        self._headers = []
-        self.in_head = True
-        self._discarded = 0
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.in_head:
-            self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        self.in_head = False
-        parser = self._parser
-        if parser is None or self._last:
-            return
-        size = sum(len(name) + len(value) for name, value in self._headers) + len(self._url)
-        method = parser.get_method().decode("latin-1")
-        head = Head(method, self._url, self._headers)
-        head.is_http_1_0 = parser.get_http_version() == "1.0"
-        if size > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
-            self._malformed(_TOO_MUCH)
-        elif not head.is_http_1_0 and b"host" not in head.headers:
-            self._malformed("a request needs the header Host")
-        else:
-            head.keep_alive = parser.should_keep_alive()
-            self._declined = head if parser.should_upgrade() and head.has_body else None
-            self._open(head)
-
-    def _open(self, head: Head) -> None:
+    def open(self, head: Head) -> None:
         server = self.server
         began = perf_counter()
         exchange = self._current = Exchange(self, head, b"", began, began + server.timeout)
@@ -284,7 +198,7 @@ class HttpProtocol(asyncio.Protocol):
             else:
                 exchange.wants_continue = True
 
-    def on_body(self, part: bytes) -> None:
+    def take(self, part: bytes) -> None:
         exchange = self._current
         if exchange is None or exchange.out is not None or exchange.incoming is None:
             self._linger(len(part))
@@ -296,31 +210,29 @@ class HttpProtocol(asyncio.Protocol):
             exchange.let_go()
             exchange.refuse(error)
 
-    def on_message_complete(self) -> None:
-        if self._declined is not None:
-            return
+    def end(self, kept: bytes | None) -> None:
+        """The request is complete; ``kept`` is its whole head, if that came in one piece by itself."""
         exchange, self._current = self._current, None
         self.idle = True
         self.server.reading.discard(self)
-        kept, self._kept = self._kept, None
         if exchange is None:
             return
         exchange.complete = True
         if not exchange.head.keep_alive:
-            self._last = True
+            self.last = True
         if exchange.out is not None:
             if exchange.closes and self._transport is not None and not self._queue:
                 self._transport.close()
         elif exchange.page is not None:
             exchange.show(exchange.page)
         elif exchange.upload is not None:
-            self._take(exchange)
+            self._answer(exchange)
         elif exchange.incoming is not None:
             self._submit(exchange, kept)
         if len(self._queue) >= MAX_PIPELINED:
             self._pause()
 
-    def _take(self, exchange: Exchange) -> None:
+    def _answer(self, exchange: Exchange) -> None:
         upload, incoming = exchange.upload, exchange.incoming
         if upload is None or incoming is None:
             return
@@ -365,6 +277,12 @@ class HttpProtocol(asyncio.Protocol):
         elif self._transport is not None:
             self._transport.abort()
 
+    def close_after(self) -> None:
+        """Read no further, and close when all before is answered."""
+        self.last = True
+        if self._queue:
+            self._queue[-1].closes = True
+
     def shut_if_idle(self) -> bool:
         """Close the connection if no request is under way on it; whether that is so."""
         if not self.idle or self._queue or self._transport is None:
@@ -376,9 +294,9 @@ class HttpProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _malformed(self, words: str = "this request is not well-formed HTTP") -> None:
+    def malformed(self, words: str = "this request is not well-formed HTTP") -> None:
         """Refuse what is not HTTP; what was asked before it is answered first."""
-        if self._last:
+        if self.last:
             return
         exchange = self._current
         if exchange is not None and not exchange.complete:
@@ -393,7 +311,7 @@ class HttpProtocol(asyncio.Protocol):
         self.server.counters.refused(error.reason)
         exchange = self._current
         self._current = None
-        self._last = True
+        self.last = True
         self.server.reading.discard(self)
         if exchange is None or exchange.complete:
             exchange = Exchange(self, Head("GET", b"/", ()), b"", 0.0, 0.0)
@@ -409,7 +327,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _shut(self, last: Exchange) -> None:
         """The last answer is written: close, but not into the face of a client that is still sending."""
-        self._last = True
+        self.last = True
         transport = self._transport
         for exchange in self._queue:
             exchange.abandon()

@@ -105,7 +105,7 @@ class HttpServer:
         self.writer.refresh()
         now = perf_counter()
         for connection in list(self.reading):
-            limit = HEAD_SECONDS if connection.in_head else body_module.BODY_SECONDS
+            limit = HEAD_SECONDS if connection.reader.in_head else body_module.BODY_SECONDS
             if now - connection.reading_since > limit:
                 connection.late()
         for connection in list(self.stalled):

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from slipway_server.errors import Reason
 from slipway_server.feedback.seen import TABLE_BYTES, Seen
 from slipway_server.metrics.ledger import PAGE_BYTES, Page
+from slipway_server.monitoring.answers import RING_BYTES, Ring, Wanted
 
 #: The status codes that are counted, each as a label of its own; any other counts as 500.
 CODES = (200, 400, 404, 408, 411, 413, 415, 422, 429, 499, 500, 503)
@@ -30,13 +31,15 @@ class Board:
     """The shared array, one row a process; rows are added up by whoever answers ``/metrics``.
 
     Beside the doubles each process has ``counts`` whole numbers, for what the profile wants counted,
-    and a page for series that are known only later. All share a table of the tokens that came back.
+    a page for series that are known only later, and a ring of answers. All share a table of the tokens that
+    came back.
     """
 
     def __init__(self, rows: int, descriptor: int | None = None, counts: int = 0) -> None:
         """A new array, or with ``descriptor`` the one that a parent process made."""
         doubles, pages = rows * WIDTH * 8, rows * (WIDTH + counts) * 8
-        size = pages + rows * PAGE_BYTES + TABLE_BYTES
+        rings = pages + rows * PAGE_BYTES + TABLE_BYTES
+        size = rings + rows * RING_BYTES + 8
         if descriptor is None:
             descriptor = os.memfd_create("slipway-metrics")
             os.set_inheritable(descriptor, True)
@@ -49,7 +52,8 @@ class Board:
         memory = memoryview(mmap.mmap(descriptor, size))
         self._memory = memory[:doubles].cast("d")
         self._counts = memory[doubles:pages].cast("q")
-        self._later = memory[pages:]
+        self._later = memory[pages:rings]
+        self._rings = memory[rings:]
 
     def row(self, position: int) -> memoryview[float]:
         """One process's doubles, to be written by it alone."""
@@ -71,6 +75,15 @@ class Board:
     def seen(self) -> Seen:
         """The tokens that came back, to whichever process."""
         return Seen(self._later[self.rows * PAGE_BYTES :])
+
+    def ring(self, position: int) -> Ring:
+        """One process's answers."""
+        return Ring(self._rings[position * RING_BYTES : (position + 1) * RING_BYTES])
+
+    @property
+    def wanted(self) -> Wanted:
+        """Whether answers are remembered, by whichever process."""
+        return Wanted(self._rings[self.rows * RING_BYTES :])
 
     def total(self, slot: int) -> float:
         """One slot, added up over all processes."""

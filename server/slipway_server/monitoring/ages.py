@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
 import time
-from collections import Counter, deque
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -34,8 +34,9 @@ BOUNDS = (60, 300, 900, 3600, 10_800, 21_600, 43_200, 86_400, 259_200, 604_800, 
 UNKNOWN = ("missing", "invalid", "future")
 #: Clocks may differ by so much: data of such a future has the age 0.
 _SKEW_SECONDS = 300.0
+#: No time is so many seconds from 1970; milliseconds are.
+_MOST_SECONDS = 1e12
 _ROWS_AT_ONCE = 512
-_NUMBER = re.compile(r"[0-9]{1,12}([.][0-9]{1,9})?")
 _HOLD_A_TIME = (
     Datatype.FP64,
     Datatype.FP32,
@@ -65,12 +66,12 @@ class AgeCounter:
         self._tensor = config.name if config.source == "Tensor" else ""
         self._header = config.name.lower().encode() if config.source == "Header" else b""
         self._column = config.column
-        self._bounds = np.array(sorted({*BOUNDS, config.maxAgeSeconds}), np.float64)
+        self._bounds = sorted({*map(float, BOUNDS), float(config.maxAgeSeconds)})
         of = {"model": model, "model_version": version}
         self._page = page
         self._buckets = [
             page.slot(f"{Metric.DATA_AGE}_bucket", {**of, "le": bound_name(bound)})
-            for bound in (*self._bounds.tolist(), math.inf)
+            for bound in (*self._bounds, math.inf)
         ]
         self._sum = page.slot(f"{Metric.DATA_AGE}_sum", of)
         self._unknown = {
@@ -85,11 +86,17 @@ class AgeCounter:
         now = time.time()
         if self._tensor:
             array = inputs[self._tensor]
-            self._pending.append((now, array, len(array)))
-            self._rows += len(array)
+            if array.size:
+                self._pending.append((now, array, len(array)))
+                self._rows += len(array)
+        elif self._header:
+            for call in calls:
+                self._pending.append((now, call.header(self._header), call.rows))
+                self._rows += call.rows
         else:
             for call in calls:
-                self._pending.append((now, self._given(call), call.rows))
+                given = None if call.request is None else call.request.parameters.get(self.parameter)
+                self._pending.append((now, given, call.rows))
                 self._rows += call.rows
         if self._rows >= _ROWS_AT_ONCE:
             self.flush()
@@ -98,85 +105,103 @@ class AgeCounter:
         """Count what is remembered."""
         with self._lock:
             self._rows = 0
-            ages: list[Array] = []
-            unknown: Counter[str] = Counter()
+            found = _Found(self._bounds)
             while self._pending:
                 now, given, rows = self._pending.popleft()
-                for times, count in self._times(given, rows):
-                    age, reasons = _ages(now, times)
-                    ages.append(np.repeat(age, count) if count > 1 else age)
-                    for reason, found in reasons.items():
-                        unknown[reason] += found * count
-            if ages:
-                self._count(np.concatenate(ages))
-            for reason, found in unknown.items():
-                self._add(self._unknown[reason], found)
-
-    def _given(self, call: Call) -> Any:
-        if self._header:
-            return call.header(self._header)
-        return None if call.request is None else call.request.parameters.get(self.parameter)
-
-    def _times(self, given: Any, rows: int) -> list[tuple[Sequence[Any] | Array, int]]:
-        """Times and for how many rows each of them holds."""
-        if isinstance(given, np.ndarray):
-            return [(given.reshape(rows, -1)[:, self._column], 1)]
-        if isinstance(given, list):
-            return [(given if len(given) == rows else ["invalid"] * rows, 1)]
-        return [([given], rows)]
-
-    def _count(self, ages: Array) -> None:
-        found = np.bincount(np.searchsorted(self._bounds, ages), minlength=len(self._buckets))
-        for slot, count in zip(self._buckets, found.tolist(), strict=True):
-            # Not cumulative here: whoever reads adds them up.
-            self._add(slot, count)
-        self._add(self._sum, float(ages.sum()))
+                kind = type(given)
+                if kind is np.ndarray:
+                    column = given.reshape(rows, -1)[:, self._column]
+                    if column.dtype.kind in "iuf":
+                        found.add_table(now, column)
+                    else:
+                        found.add_each(now, column.tolist())
+                elif kind is list:
+                    found.add_each(now, given if len(given) == rows else ["not one a row"] * rows)
+                else:
+                    found.add(now, given, rows)
+            for slot, count in zip(self._buckets, found.buckets, strict=True):
+                # Not cumulative here: whoever reads adds them up.
+                self._add(slot, count)
+            self._add(self._sum, found.seconds)
+            for reason, count in found.unknown.items():
+                self._add(self._unknown[reason], count)
 
     def _add(self, slot: int | None, amount: float) -> None:
         if slot is not None and amount:
             self._page.values[slot] += amount
 
 
-def seconds_of(given: object) -> float | str:
+class _Found:
+    """What one flush has found."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
+        self.seconds = 0.0
+        self.unknown = dict.fromkeys(UNKNOWN, 0)
+
+    def add(self, now: float, given: Any, rows: int = 1) -> None:
+        """One time that so many rows have; numpy would take longer than all of this."""
+        then = seconds_of(given)
+        if type(then) is str:
+            self.unknown[then] += rows
+            return
+        age = now - then  # type: ignore[operator]
+        if age < 0.0:
+            if age < -_SKEW_SECONDS:
+                self.unknown["future"] += rows
+                return
+            age = 0.0
+        self.buckets[bisect_left(self._bounds, age)] += rows
+        self.seconds += age * rows
+
+    def add_each(self, now: float, times: Sequence[Any]) -> None:
+        for each in times:
+            self.add(now, each)
+
+    def add_table(self, now: float, times: Array) -> None:
+        """Numbers, one a row."""
+        there = np.abs(times.astype(np.float64)) < _MOST_SECONDS
+        missing = int(np.isnan(times).sum())
+        ages = now - times[there].astype(np.float64)
+        future = ages < -_SKEW_SECONDS
+        self.unknown["missing"] += missing
+        self.unknown["invalid"] += len(times) - int(there.sum()) - missing
+        self.unknown["future"] += int(future.sum())
+        ages = np.maximum(ages[~future], 0.0)
+        places = np.searchsorted(self._bounds, ages)
+        for bucket, count in enumerate(np.bincount(places, minlength=len(self.buckets)).tolist()):
+            self.buckets[bucket] += count
+        self.seconds += float(ages.sum())
+
+
+def seconds_of(given: Any) -> float | str:
     """A time in seconds since 1970, or why there is none: ``missing`` or ``invalid``."""
-    if given is None or given in ("", b""):
-        return "missing"
-    if isinstance(given, bool):
-        return "invalid"
-    if isinstance(given, int | float):
-        return "missing" if math.isnan(given) else float(given) if math.isfinite(given) else "invalid"
+    if given is None or given is True or given is False:
+        return "missing" if given is None else "invalid"
+    try:
+        # Of text too, and before anything else: this is what nearly all are.
+        seconds = float(given)
+    except (ValueError, TypeError, OverflowError):
+        return _moment_of(given)
+    if abs(seconds) < _MOST_SECONDS:
+        return seconds
+    return "missing" if seconds != seconds else "invalid"
+
+
+def _moment_of(given: Any) -> float | str:
     if isinstance(given, bytes):
         given = given.decode("utf-8", "replace")
     if not isinstance(given, str):
         return "invalid"
-    text = given.strip()
-    if _NUMBER.fullmatch(text):
-        return float(text)
+    if not given.strip():
+        return "missing"
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(given.strip())
         # Without a time zone nobody knows when that was.
         return "invalid" if moment.tzinfo is None else moment.timestamp()
     except (ValueError, OverflowError):
         return "invalid"
-
-
-def _ages(now: float, times: Sequence[Any] | Array) -> tuple[Array, Counter[str]]:
-    """The ages that are known, in seconds, and why the others are not."""
-    unknown: Counter[str] = Counter()
-    if isinstance(times, np.ndarray) and times.dtype.kind in "iuf":
-        seconds = times.astype(np.float64)
-        there = np.isfinite(seconds)
-        unknown["missing"] = int(np.isnan(seconds).sum())
-        unknown["invalid"] = len(seconds) - int(there.sum()) - unknown["missing"]
-        seconds = seconds[there]
-    else:
-        read = [seconds_of(each) for each in times]
-        unknown.update(each for each in read if isinstance(each, str))
-        seconds = np.array([each for each in read if not isinstance(each, str)], np.float64)
-    ages = now - seconds
-    future = ages < -_SKEW_SECONDS
-    unknown["future"] += int(future.sum())
-    return np.maximum(ages[~future], 0.0), unknown
 
 
 def _check(config: Freshness, specs: Mapping[str, TensorSpec]) -> None:

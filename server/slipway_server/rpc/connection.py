@@ -3,49 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from slipway_server.errors import Reason
 from slipway_server.rpc.exchange import NOT_REST, Rpc
 from slipway_server.rpc.frames import (
-    ACK,
     DEFAULT_WINDOW,
-    END_HEADERS,
-    END_STREAM,
     HEAD_BYTES,
     LARGEST_WINDOW,
     PREFACE,
-    PRIORITY_FLAG,
     Code,
     ConnectionFaultError,
-    Kind,
     Setting,
-    StreamFaultError,
-    frame,
     goaway,
     reset,
     settings,
     window_update,
-    without_padding,
 )
-from slipway_server.rpc.headers import MAX_HEADER_BYTES, HeaderReader, MalformedError
-from slipway_server.rpc.windows import MAX_FRAME_BYTES, Windows
+from slipway_server.rpc.headers import MAX_HEADER_BYTES
+from slipway_server.rpc.streams import CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, Streams
+from slipway_server.rpc.windows import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
     from slipway_server.rpc.server import RpcServer
 
-log = logging.getLogger(__name__)
-
-#: Calls under way on one connection.
-MAX_STREAMS = 256
-#: What a client may send ahead, on one stream and on all together.
-STREAM_WINDOW = 1024 * 1024
-CONNECTION_WINDOW = 4 * 1024 * 1024
-#: Frames within a sweep that ask for work and carry no request: more come only from somebody who means harm.
-MAX_IDLE_FRAMES = 2000
-_MAX_DROPPED = 1024
 _GREETING = settings(
     {
         Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
@@ -66,36 +48,18 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: RpcServer) -> None:
         self.server = server
-        self.streams: dict[int, Rpc] = {}
+        self._streams = Streams(self)
+        #: The calls under way, by the number of their stream.
+        self.streams = self._streams.open
+        self.push = self._streams.push
         #: Since when a part of something has been waiting for the rest; 0 if nothing does.
         self.reading_since = perf_counter()
         self.write_paused_since = 0.0
         self.leaving_since = 0.0
         self.active = True
-        self.idle_frames = 0
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._greeted = self._set_up = False
-        self._reader = HeaderReader()
-        self._last = 0
-        #: Streams that ended early, whose frames may still be on their way.
-        self._dropped: set[int] = set()
-        self._block: tuple[int, int, bytearray] | None = None
-        self._windows = Windows()
-        self._credit = CONNECTION_WINDOW
-        self._spent = 0
-        self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
-            Kind.DATA: self._on_data,
-            Kind.HEADERS: self._on_headers,
-            Kind.PRIORITY: self._on_priority,
-            Kind.RST_STREAM: self._on_reset,
-            Kind.SETTINGS: self._on_settings,
-            Kind.PUSH_PROMISE: self._on_push,
-            Kind.PING: self._on_ping,
-            Kind.GOAWAY: self._on_goaway,
-            Kind.WINDOW_UPDATE: self._on_window,
-            Kind.CONTINUATION: self._on_continuation,
-        }
+        self._greeted = False
 
     # What the event loop calls.
 
@@ -113,7 +77,7 @@ class Connection(asyncio.Protocol):
             self._fail(fault)
             return
         self._buffer = data[taken:]
-        if not self._buffer and self._block is None and self._set_up:
+        if not self._buffer and not self._streams.expects_more:
             self.reading_since = 0.0
         elif taken or not self.reading_since:
             self.reading_since = perf_counter()
@@ -135,21 +99,22 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # Frames in.
+    # Bytes in and out.
 
     def _take(self, data: bytes) -> int:
         """Handle the whole frames in ``data``; how many bytes these were."""
         position, size = 0, len(data)
         if not self._greeted:
             if not PREFACE.startswith(data[: len(PREFACE)]):
+                self.count_fault(Reason.MALFORMED)
                 if data.startswith(_METHODS):
-                    self._send(_HTTP_1)
+                    self.send(_HTTP_1)
                 self._close()
                 return size
             if size < len(PREFACE):
                 return 0
             self._greeted = True
-            self._send(_GREETING)
+            self.send(_GREETING)
             position = len(PREFACE)
         while size - position >= HEAD_BYTES and self._transport is not None:
             start = position + HEAD_BYTES
@@ -160,230 +125,17 @@ class Connection(asyncio.Protocol):
                 break
             kind = data[position + 3]
             stream = int.from_bytes(data[position + 5 : start], "big") & LARGEST_WINDOW
-            self._handle(kind, data[position + 4], stream, data[start : start + length])
+            self._streams.handle(kind, data[position + 4], stream, data[start : start + length])
             position = start + length
         return position if self._transport is not None else size
 
-    def _handle(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if self._block is not None and (kind != Kind.CONTINUATION or stream != self._block[0]):
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, "headers must go on in the next frame")
-        if not self._set_up and kind != Kind.SETTINGS:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-        handler = self._handlers.get(kind)
-        if handler is None:
-            self._count_idle()
-            return
-        try:
-            handler(flags, stream, payload)
-        except StreamFaultError as fault:
-            self._send(reset(fault.stream, fault.code))
-            self._drop(fault.stream)
-            self._count_idle()
-
-    def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
-        size = len(payload)
-        self._credit -= size
-        if self._credit < 0:
-            raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "more data than the connection's window")
-        self._spent += size
-        if self._spent >= CONNECTION_WINDOW // 2:
-            self._send(window_update(0, self._spent))
-            self._credit += self._spent
-            self._spent = 0
-        rpc = self.streams.get(stream)
-        if rpc is None:
-            self._stray(stream, flags)
-            return
-        if rpc.complete:
-            raise StreamFaultError(stream, Code.STREAM_CLOSED)
-        rpc.credit -= size
-        if rpc.credit < 0:
-            raise StreamFaultError(stream, Code.FLOW_CONTROL_ERROR)
-        if not size:
-            self._count_idle()
-        ends = flags & END_STREAM
-        if not ends and rpc.credit < STREAM_WINDOW // 2:
-            self._send(window_update(stream, STREAM_WINDOW - rpc.credit))
-            rpc.credit = STREAM_WINDOW
-        rpc.take(without_padding(flags, payload))
-        if ends:
-            self._end(rpc)
-
-    def _stray(self, stream: int, flags: int) -> None:
-        """A frame of a stream that is not open."""
-        if stream == 0 or stream > self._last or stream % 2 == 0:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"there is no stream {stream}")
-        if stream not in self._dropped:
-            raise StreamFaultError(stream, Code.STREAM_CLOSED)
-        if flags & END_STREAM:
-            self._dropped.discard(stream)
-
-    def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream % 2 == 0:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"a client's stream cannot have number {stream}")
-        payload = without_padding(flags, payload)
-        if flags & PRIORITY_FLAG:
-            if len(payload) < 5:
-                raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "HEADERS is too short for its priority")
-            if int.from_bytes(payload[:4], "big") & LARGEST_WINDOW == stream:
-                raise ConnectionFaultError(Code.PROTOCOL_ERROR, "a stream depends on itself")
-            payload = payload[5:]
-        if flags & END_HEADERS:
-            self._open(flags, stream, payload)
-        else:
-            self._block = (stream, flags, bytearray(payload))
-
-    def _on_continuation(self, flags: int, stream: int, payload: bytes) -> None:
-        if self._block is None:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, "CONTINUATION goes on with nothing")
-        self._count_idle()
-        _, first, block = self._block
-        block += payload
-        if len(block) > MAX_HEADER_BYTES:
-            raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "the headers are too large")
-        if flags & END_HEADERS:
-            self._block = None
-            self._open(first, stream, bytes(block))
-
-    def _open(self, flags: int, stream: int, block: bytes) -> None:
-        rpc = self.streams.get(stream)
-        if rpc is not None or stream <= self._last:
-            self._trail(flags, stream, block, rpc)
-            return
-        self._last = stream
-        try:
-            head = self._reader.read(block)
-        except MalformedError:
-            raise StreamFaultError(stream, Code.PROTOCOL_ERROR) from None
-        if len(self.streams) >= MAX_STREAMS:
-            raise StreamFaultError(stream, Code.REFUSED_STREAM)
-        rpc = self.streams[stream] = Rpc(self, stream, head, self._windows.initial, STREAM_WINDOW)
-        self.server.begin(rpc)
-        if flags & END_STREAM:
-            self._end(rpc)
-
-    def _trail(self, flags: int, stream: int, block: bytes, rpc: Rpc | None) -> None:
-        """Headers of a stream that is open, or was: trailers, which mean nothing in a gRPC request."""
-        is_trailers = self._reader.skip(block)
-        if rpc is None:
-            if stream not in self._dropped:
-                raise ConnectionFaultError(Code.STREAM_CLOSED, f"stream {stream} is closed")
-            self._dropped.discard(stream)
-        elif rpc.complete:
-            raise StreamFaultError(stream, Code.STREAM_CLOSED)
-        elif not flags & END_STREAM or not is_trailers:
-            raise StreamFaultError(stream, Code.PROTOCOL_ERROR)
-        else:
-            self._end(rpc)
-
-    def _end(self, rpc: Rpc) -> None:
-        length = rpc.head.content_length
-        if length is not None and length != rpc.received:
-            raise StreamFaultError(rpc.stream, Code.PROTOCOL_ERROR)
-        rpc.end()
-
-    def _on_priority(self, flags: int, stream: int, payload: bytes) -> None:  # noqa: ARG002
-        self._count_idle()
-        if stream == 0:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, "PRIORITY needs a stream")
-        if len(payload) != 5:
-            raise StreamFaultError(stream, Code.FRAME_SIZE_ERROR)
-        if int.from_bytes(payload[:4], "big") & LARGEST_WINDOW == stream:
-            raise StreamFaultError(stream, Code.PROTOCOL_ERROR)
-
-    def _on_reset(self, flags: int, stream: int, payload: bytes) -> None:  # noqa: ARG002
-        self._count_idle()
-        if len(payload) != 4:
-            raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
-        if stream == 0 or stream > self._last or stream % 2 == 0:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"there is no stream {stream}")
-        self._dropped.discard(stream)
-        rpc = self.streams.pop(stream, None)
-        if rpc is not None:
-            rpc.abandon()
-
-    def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
-        self._count_idle()
-        if stream:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, "SETTINGS belongs to no stream")
-        if len(payload) % 6 or (flags & ACK and payload):
-            raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "SETTINGS has 6 bytes for each setting")
-        if flags & ACK:
-            return
-        self._set_up = True
-        for start in range(0, len(payload), 6):
-            name = int.from_bytes(payload[start : start + 2], "big")
-            value = int.from_bytes(payload[start + 2 : start + 6], "big")
-            self._windows.set(name, value, self.streams.values())
-        self._send(frame(Kind.SETTINGS, ACK, 0))
-        self._push_all()
-
-    def _on_push(self, flags: int, stream: int, payload: bytes) -> None:  # noqa: ARG002
-        raise ConnectionFaultError(Code.PROTOCOL_ERROR, "clients push nothing")
-
-    def _on_ping(self, flags: int, stream: int, payload: bytes) -> None:
-        self._count_idle()
-        if stream:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, "PING belongs to no stream")
-        if len(payload) != 8:
-            raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "PING has 8 bytes")
-        if not flags & ACK:
-            self._send(frame(Kind.PING, ACK, 0, payload))
-
-    def _on_goaway(self, flags: int, stream: int, payload: bytes) -> None:  # noqa: ARG002
-        self._count_idle()
-        if stream:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, "GOAWAY belongs to no stream")
-        if len(payload) < 8:
-            raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "GOAWAY has 8 bytes at least")
-
-    def _on_window(self, flags: int, stream: int, payload: bytes) -> None:  # noqa: ARG002
-        if len(payload) != 4:
-            raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE has 4 bytes")
-        size = int.from_bytes(payload, "big") & LARGEST_WINDOW
-        if stream == 0:
-            self._windows.grow(size)
-            self._push_all()
-            return
-        if stream > self._last or stream % 2 == 0:
-            raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"there is no stream {stream}")
-        rpc = self.streams.get(stream)
-        if rpc is None:
-            self._count_idle()
-            return
-        rpc.window += size
-        if size == 0:
-            raise StreamFaultError(stream, Code.PROTOCOL_ERROR)
-        if rpc.window > LARGEST_WINDOW:
-            raise StreamFaultError(stream, Code.FLOW_CONTROL_ERROR)
-        self.push(rpc, None)
-
-    # Frames out.
-
-    def push(self, rpc: Rpc, start: bytes | None) -> None:
-        """Send a call's first headers if given, and of what it has to say as much as the windows allow."""
-        if self.streams.get(rpc.stream) is not rpc:
-            return
-        data = self._windows.cut(rpc, start)
-        if rpc.is_said:
-            if not rpc.complete:
-                # It may stop sending: the answer does not depend on the rest.
-                data += reset(rpc.stream, Code.NO_ERROR)
-                self._remember(rpc.stream)
-            del self.streams[rpc.stream]
-            rpc.forget()
-        if data:
-            self._send(data)
-
-    def _push_all(self) -> None:
-        for rpc in [rpc for rpc in self.streams.values() if rpc.out]:
-            if self._windows.connection <= 0:
-                return
-            self.push(rpc, None)
-
-    def _send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+
+    def count_anew(self) -> None:
+        """Some time has passed: begin again to count frames that ask for nothing."""
+        self._streams.idle_frames = 0
 
     # Ends.
 
@@ -392,42 +144,33 @@ class Connection(asyncio.Protocol):
         if not self.leaving_since:
             self.leaving_since = now
             # No number yet: what the client sends before it has read this is still answered.
-            self._send(goaway(LARGEST_WINDOW, Code.NO_ERROR))
+            self.send(goaway(LARGEST_WINDOW, Code.NO_ERROR))
         elif now - self.leaving_since > 1.0 and not any(rpc.watched is None for rpc in self.streams.values()):
-            self._send(goaway(self._last, Code.NO_ERROR))
+            self.send(goaway(self._streams.last, Code.NO_ERROR))
             self._close()
 
     def late(self) -> None:
         """Something begun does not go on."""
-        self._fail(ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "a frame took too long to arrive"))
+        fault = ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
+        self._fail(fault, Reason.SLOW_CLIENT)
 
     def drop_blocked(self, rpc: Rpc) -> None:
         """A client does not take its answer."""
-        self._send(reset(rpc.stream, Code.CANCEL))
-        self._drop(rpc.stream)
+        self.send(reset(rpc.stream, Code.CANCEL))
+        self._streams.drop(rpc.stream)
 
     def close_if_idle(self) -> None:
         if not self.streams:
-            self._send(goaway(self._last, Code.NO_ERROR))
+            self.send(goaway(self._streams.last, Code.NO_ERROR))
             self._close()
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
-    def _remember(self, stream: int) -> None:
-        if len(self._dropped) >= _MAX_DROPPED:
-            self._dropped.clear()
-        self._dropped.add(stream)
-
-    def _drop(self, stream: int) -> None:
-        self._remember(stream)
-        rpc = self.streams.pop(stream, None)
-        if rpc is not None:
-            rpc.abandon()
-
-    def _fail(self, fault: ConnectionFaultError) -> None:
-        self._send(goaway(self._last, fault.code, str(fault)))
+    def _fail(self, fault: ConnectionFaultError, reason: Reason = Reason.MALFORMED) -> None:
+        self.count_fault(reason)
+        self.send(goaway(self._streams.last, fault.code, str(fault)))
         self._close()
 
     def _close(self) -> None:
@@ -435,7 +178,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _count_idle(self) -> None:
-        self.idle_frames += 1
-        if self.idle_frames > MAX_IDLE_FRAMES:
-            raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+    def count_fault(self, reason: Reason) -> None:
+        """As HTTP's side counts what it refuses; not what comes in after the connection's end."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.server.frontend.counters.refused(reason)

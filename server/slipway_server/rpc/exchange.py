@@ -6,13 +6,13 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from slipway_server.errors import Reason, RequestError, schema_error, show
+from slipway_server.errors import RequestError, schema_error, show
 from slipway_server.http.body import Body, too_slow
 from slipway_server.http.head import Head, too_large
+from slipway_server.http.request import Request
 from slipway_server.http.responses import FAILED
 from slipway_server.rpc.headers import block, literal, percent
 from slipway_server.rpc.service import Infer, Method, Status, Talk, Watch, status_of
-from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
     from slipway_server.rpc.connection import Connection
@@ -30,14 +30,16 @@ _START = block([_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip")])
 _OK = literal(b"grpc-status", b"0")
 
 
-class Rpc(Call):
+class Rpc(Request):
     """A request, then its answer; settled by the engine, or here where no model is needed."""
 
     def __init__(self, connection: Connection, stream: int, head: Head, window: int, credit: int) -> None:
         now = perf_counter()
-        super().__init__(b"", None, now, now + connection.server.frontend.timeout)
+        frontend = connection.server.frontend
+        super().__init__(b"", None, now, now + frontend.timeout)
         self.connection = connection
         self.stream = stream
+        self.site = frontend
         self.head = head
         #: Bytes that the client takes, and that it may send.
         self.window = window
@@ -45,15 +47,9 @@ class Rpc(Call):
         self.received = 0
         self._buffer = bytearray()
         self.method: Method | None = None
-        #: The client has sent all it had.
-        self.complete = False
         #: The last word is said; it may still wait for the client's window.
         self.finished = False
         self.begun = False
-        #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
-        self.counted = False
-        self.minded = False
-        self.incoming: Body | None = None
         #: The status of HTTP by which a request is refused that is not of gRPC at all.
         self.http_status: bytes | None = None
         #: What is to be sent, and the trailers after it.
@@ -105,30 +101,23 @@ class Rpc(Call):
         except RequestError as error:
             self.refuse(error)
 
-    def header(self, name: bytes) -> bytes | None:
-        return self.head.headers.get(name)
-
     def settled(self) -> None:
         """The model has spoken, or will not."""
         if self.content is None:
             self.refuse(self.error)
         elif self.counted:
-            self._count(200)
-            self.connection.server.frontend.counters.add_rows(self.rows)
+            self.count(200)
+            self.site.counters.add_rows(self.rows)
             self.say(self.content, last=True)
 
     def refuse(self, error: Exception | None) -> None:
-        """Answer with an error; anything but a :class:`RequestError` is the server's own fault."""
-        if self.finished:
-            return
-        if not isinstance(error, RequestError):
-            if self.counted:
-                self._count(500)
+        if not self.finished:
+            super().refuse(error)
+
+    def explain(self, error: RequestError | None) -> None:
+        if error is None:
             self.finish(Status.INTERNAL, FAILED)
             return
-        if self.counted:
-            self.connection.server.frontend.counters.refused(error.reason)
-            self._count(error.status)
         extra = b""
         if "retry-after" in error.headers:
             pause = int(error.headers["retry-after"]) * 1000
@@ -166,27 +155,8 @@ class Rpc(Call):
         self.connection.push(self, None)
 
     def abandon(self) -> None:
-        """The client has left, or wants no answer any more."""
         self.finished = True
-        if self.counted:
-            self.connection.server.frontend.counters.refused(Reason.CLIENT_GONE)
-            self._count(499)  # nobody will see it; nginx made the number known
-        self.gone = True
-        if self.run is not None:
-            self.run.leave()
-        if self.incoming is not None and not self.complete:
-            self.let_go()
-        self.forget()
-
-    def forget(self) -> None:
-        """The answer is written, or never will be: a drain need not wait for it."""
-        if self.minded:
-            self.minded = False
-            self.connection.server.frontend.lifecycle.ended()
-
-    def let_go(self) -> None:
-        if self.incoming is not None:
-            self.incoming.let_go()
+        super().abandon()
 
     def look_again(self) -> None:
         """Tell a watcher what changed."""
@@ -199,7 +169,7 @@ class Rpc(Call):
     def _finish(self, trailers: bytes) -> None:
         self.finished = True
         self.trailers = trailers
-        if self.incoming is not None and not self.complete:
+        if not self.complete:
             self.let_go()
 
     def _echoes(self) -> bytes:
@@ -267,11 +237,3 @@ class Rpc(Call):
         except Exception as error:
             log.error("a method failed", exc_info=error)
             self.refuse(error)
-
-    def _count(self, code: int) -> None:
-        self.counted = False
-        frontend = self.connection.server.frontend
-        seconds = perf_counter() - self.began
-        frontend.counters.answered(code, seconds)
-        if frontend.tracing is not None:
-            frontend.tracing.record(self.head, seconds, code)

@@ -94,7 +94,7 @@ class RpcServer:
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
         now = perf_counter()
         for connection in list(self.connections):
-            connection.idle_frames = 0
+            connection.count_anew()
             if connection.reading_since and now - connection.reading_since > HEAD_SECONDS:
                 connection.late()
                 continue

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
+    from slipway_server.http.body import Body
     from slipway_server.protocol.outputs import Outputs
     from slipway_server.protocol.tensors import Array, InferRequest, Tensor
     from slipway_server.runtime.model import Model, Run
@@ -33,15 +34,19 @@ class Call:
         "began",
         "body",
         "codec",
+        "complete",
         "content",
+        "counted",
         "deadline",
         "error",
         "gone",
         "gzip",
         "header_length",
         "id",
+        "incoming",
         "inputs",
         "limit",
+        "minded",
         "outputs",
         "request",
         "rows",
@@ -69,6 +74,12 @@ class Call:
         self.error: Exception | None = None
         #: Nobody waits for the answer any more.
         self.gone = False
+        #: The body has arrived to its end; it holds its share of the memory for bodies.
+        self.complete = False
+        self.incoming: Body | None = None
+        #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
+        self.counted = False
+        self.minded = False
         self.run: Run | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -82,3 +93,5 @@ class Call:
 
     def let_go(self) -> None:
         """Nothing holds the body any more; after a deadline that may be later than :meth:`settled`."""
+        if self.incoming is not None:
+            self.incoming.let_go()

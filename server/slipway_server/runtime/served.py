@@ -24,6 +24,7 @@ from slipway_server.runtime.tryout import Tryout
 
 if TYPE_CHECKING:
     from slipway_server.feedback.witness import Witness
+    from slipway_server.monitoring.answers import Recorder
     from slipway_server.monitoring.counting import Monitor
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Served:
         self.monitor: Monitor | None = None
         #: Shown every batch once its answers are written.
         self.witness: Witness | None = None
+        #: Remembers answers while somebody asks for them.
+        self.recorder: Recorder | None = None
         #: For joining, in the model's order: name, data type, shape of a row, and whether rows are objects.
         self._columns = [
             (spec.name, spec.datatype.dtype, (spec.shape or ())[1:], spec.datatype.dtype.hasobject)
@@ -154,6 +157,8 @@ class Served:
             outputs.write(calls, answers)
             if self.witness is not None:
                 self.witness.see(calls, inputs, outputs.names, answers)
+            if self.recorder is not None and self.recorder.wanted:
+                self.recorder.see(calls, outputs.names, answers)
         except Exception as error:
             if len(calls) == 1 or isinstance(error, StoppedError):
                 for call in calls:
@@ -230,6 +235,8 @@ class Served:
                 self.monitor.add(request.inputs, names, [tensor.array for tensor in tensors], [request.rows])
             if self.witness is not None:
                 self.witness.see([call], request.inputs, names, answers)
+            if self.recorder is not None and self.recorder.wanted:
+                self.recorder.see([call], names, answers)
         except Exception as error:
             fail(call, error)
 

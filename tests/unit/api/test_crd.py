@@ -8,9 +8,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from slipway.api.container import Requests
 from slipway.api.crd import CHART_PATH, CRD_PATH, CrdError, crd, files, structural
 from slipway.api.generated import ROOT
-from slipway.api.types import MESSAGE_KEY, ModelDeploymentSpec, Requests
+from slipway.api.types import MESSAGE_KEY, ModelDeploymentSpec
 
 
 def only(**fields: Any) -> dict[str, Any]:

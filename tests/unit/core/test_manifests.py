@@ -15,11 +15,13 @@ import yaml
 
 from slipway import contract
 from slipway.api.types import MAX_NAME_LENGTH, ModelDeploymentSpec, ModelStatus, Scaling
+from slipway.api.verdicts import VerdictStatus
 from slipway.core import names
 from slipway.core.build.autoscaler import autoscaler
 from slipway.core.build.controller_revision import controller_revision
 from slipway.core.build.deployment import deployment, grace_seconds
 from slipway.core.build.disruption_budget import disruption_budget
+from slipway.core.build.job import breach_job
 from slipway.core.build.metadata import Owner
 from slipway.core.build.resolver import resolver_pod
 from slipway.core.build.service import revision_service, stable_service
@@ -67,7 +69,21 @@ LARGEST = ModelDeploymentSpec.model_validate(
             "onViolation": "Report",
         },
         "monitoring": {
-            "performance": {"feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30}},
+            "drift": {"psi": {"warning": "0.1"}},
+            "performance": {
+                "feedback": {"secretRef": {"name": "feedback"}, "maxAgeDays": 30},
+                "objectives": [{"metric": "Accuracy", "minimum": "82%"}],
+            },
+            "onBreach": {
+                "action": "Job",
+                "job": {
+                    "image": "registry.example.com/train:1",
+                    "command": ["train"],
+                    "args": ["--register"],
+                    "env": [{"name": "EPOCHS", "value": "3"}],
+                    "secretRefs": [{"name": "mlflow"}],
+                },
+            },
             "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
         },
         "fairness": {
@@ -99,6 +115,16 @@ MODELS = {
 }
 
 
+VERDICT = VerdictStatus(
+    type="Drift",
+    status="True",
+    reason="FeaturesDrifted",
+    message="1 of 3 features moved; age: PSI 0.3 beyond noise",
+    judgedAt="2026-11-24T12:00:00Z",
+    countedSince="2026-11-24T11:00:00Z",
+)
+
+
 def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
     """Every manifest of one spec, by the name of its golden file."""
     spec = {"smallest": SMALLEST, "largest": LARGEST}[kind]
@@ -113,6 +139,10 @@ def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
         "disruption-budget": disruption_budget(owner, revision.name),
         "stable-service": stable_service(owner, revision.name),
     }
+    breach = spec.monitoring.onBreach if spec.monitoring else None
+    if breach is not None and breach.job is not None:
+        name = names.breach_job(owner.name, ["Drift", VERDICT.judgedAt])
+        manifests["breach-job"] = breach_job(owner, name, breach.job, revision, VERDICT)
     return {f"{kind}-{name}": manifest for name, manifest in manifests.items()}
 
 
@@ -120,7 +150,7 @@ MANIFESTS = {**built("smallest"), **built("largest")}
 POD_SPECS = {
     name: manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
     for name, manifest in MANIFESTS.items()
-    if manifest["kind"] in ("Pod", "Deployment")
+    if manifest["kind"] in ("Pod", "Deployment", "Job")
 }
 DEPLOYMENTS = [name for name in MANIFESTS if name.endswith("-deployment")]
 

@@ -63,3 +63,12 @@ def test_shifted_answers_are_found_and_equal_ones_are_promoted() -> None:
     assert ends(World(50, 0, 0, gate="PredictionShift", answers=moved(0.3)))["Reject"] >= 0.99 * RUNS
     assert ends(World(50, 0, 0, gate="PredictionShift"))["Promote"] >= 0.99 * RUNS
     assert ends(World(1 / 60, 0, 0, gate="PredictionShift")) == Counter({"Paused": RUNS})
+
+
+def test_other_answers_to_copies_reject_and_equal_ones_promote_but_hardly_ever_at_the_limit() -> None:
+    assert ends(World(50, 0, 0.05, gate="ShadowAgreement"))["Reject"] >= 0.99 * RUNS
+    assert ends(World(50, 0, 0.01, gate="ShadowAgreement"))["Promote"] >= 0.99 * RUNS
+    limit = ends(World(50, 0, 0.02, gate="ShadowAgreement"))
+    assert limit["Reject"] <= 0.01 * RUNS
+    assert limit["Promote"] <= 0.05 * RUNS
+    assert ends(World(0, 0, 0.5, gate="ShadowAgreement")) == Counter({"Paused": RUNS})

@@ -11,6 +11,7 @@ import pytest
 from slipway.api.rollout import Analysis, Gate, LookStatus
 from slipway.core.gates import judge
 from slipway.core.observed import Kind, is_ready, revision_of_object
+from slipway.core.router.build import routes_map, told
 from slipway.core.router.config import admit
 from slipway.core.router.routes import Arm, Route
 from tests.unit.engine.test_rollouts import spec
@@ -295,6 +296,34 @@ def by_gateway(version: int) -> dict[str, Any]:
         **three(version, steps=[{"setWeight": 50}, {"pause": {"untilApproved": True}}]),
         "traffic": gateway,
     }
+
+
+async def test_what_others_put_beside_a_route_outlives_a_rollout(world: World) -> None:
+    """argoproj-labs/rollouts-plugin-trafficrouter-gatewayapi#203: backends of others were stripped."""
+    world.create(spec(1), name="neighbour")
+    await world.run(60)
+
+    def add(live: dict[str, Any]) -> None:
+        live["metadata"].setdefault("annotations", {})["example.com/owner"] = "risk"
+        live["spec"]["ports"].append({"name": "debug", "port": 9999, "targetPort": 9999})
+
+    world.kube.edit(("Service", NAMESPACE, NAME), add, "a-person")
+    before = routes(world)["neighbour"]
+    world.create({**three(2), "traffic": {"router": "Dedicated"}})
+    seen = []
+    world.kube.listeners.append(lambda _, __: seen.append(routes(world).get("neighbour")))
+    await world.run(1200)
+    assert world.status()["stable"]["version"] == "2"
+    assert set(seen) == {before}
+    service = world.kube.find(Kind.SERVICE, NAMESPACE, NAME)
+    assert service["metadata"]["annotations"]["example.com/owner"] == "risk"
+    assert {"name": "debug", "port": 9999, "targetPort": 9999} in service["spec"]["ports"]
+
+
+def routes(world: World) -> dict[str, Route]:
+    """What the shared routers are told, by name of the ModelDeployment."""
+    config_map = world.kube.find(Kind.CONFIG_MAP, NAMESPACE, routes_map())
+    return {route.name: route for route in told(config_map)}
 
 
 def test_every_pain_of_which_we_know_is_named_by_a_test() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from slipway.api.types import KIND
+from slipway.core import names
 from slipway.core.observed import Kind
 from slipway.core.rollout import Command
-from slipway.core.router.build import ROUTER, is_router
+from slipway.core.router.build import is_router
 from tests.unit.fake import Request
 from tests.unit.world import NAME, NAMESPACE, Killed, World
 
@@ -46,9 +47,10 @@ async def test_the_service_leads_to_routers_once_each_of_them_has_the_route(worl
     assert selector(world) == {
         "app.kubernetes.io/managed-by": "slipway",
         "app.kubernetes.io/component": "router",
+        "slipway.dev/modeldeployment": "",
     }
     assert world.said()["TrafficSynced"] == "True Routed"
-    assert world.kube.find(Kind.AUTOSCALER, NAMESPACE, ROUTER)["spec"]["minReplicas"] == 2
+    assert world.kube.find(Kind.AUTOSCALER, NAMESPACE, names.router())["spec"]["minReplicas"] == 2
 
 
 async def test_a_good_version_takes_over_step_by_step(world: World) -> None:

@@ -173,7 +173,7 @@ async def test_the_sweep_looks_at_everything_and_survives_an_api_server_that_is_
 
     kube.before = fail
     task = asyncio.create_task(sweep(kube, store, bench.queue, ()))
-    everything = {KEY, Key(NAMESPACE, "")}
+    everything = {KEY, Key(NAMESPACE, "", routers=True)}
     taken = [await asyncio.wait_for(bench.queue.take(), 5) for _ in everything]
     assert set(taken) == everything
     assert "sweep failed" in caplog.text

@@ -85,6 +85,8 @@ async def test_every_kind_has_its_place() -> None:
             "/api/v1/namespaces/n/pods/x",
             "/apis/discovery.k8s.io/v1/namespaces/n/endpointslices/x",
             "/api/v1/namespaces/n/configmaps/x",
+            "/apis/gateway.networking.k8s.io/v1/namespaces/n/httproutes/x",
+            "/apis/batch/v1/namespaces/n/jobs/x",
         ]
 
 

@@ -13,7 +13,10 @@ import pytest
 
 from slipway.core.monitoring import drift, fairness, intervals, limits, performance, quality, series
 from slipway.core.monitoring.limits import Limit
-from tests.unit.observability.world import FAIRNESS, NOW, World, attributes, make_world
+from slipway.core.monitoring.verdict import Condition
+from tests.unit.judged import Judged
+from tests.unit.observability.promtool import STEP_MINUTES
+from tests.unit.observability.world import FAIRNESS, LAST, NOW, TODAY, World, attributes, make_world
 
 Expect = Callable[[str, float], None]
 
@@ -137,3 +140,54 @@ def expect_fairness(world: World, expect: Expect, alarm: Any) -> None:
         else:
             world.check.expect_nothing(fired, NOW)
     world.check.expect_nothing('slipway:group_share:24h{group="old"}', NOW)
+
+
+async def test_the_operators_own_findings_are_the_figures_that_prometheus_was_held_to(world: World) -> None:
+    """From what the pods show at each step, through the operator's judge, whose counting began a day ago."""
+    asked = {
+        "monitoring": {
+            "performance": {
+                "feedback": {"secretRef": {"name": "keys"}},
+                "objectives": [{"metric": "Accuracy", "minimum": "90%"}],
+            },
+        },
+        "fairness": {
+            "sensitiveAttributes": [
+                {"name": "sex", "parameter": "a", "groups": ["f", "m"], "referenceGroup": "m"},
+                {
+                    "name": "age",
+                    "parameter": "b",
+                    "groups": ["middle", "old", "young"],
+                    "referenceGroup": "middle",
+                },
+            ],
+            "favorableOutcomes": ["1"],
+            "metrics": [
+                {"name": "DisparateImpactRatio", "minimum": "80%"},
+                {"name": "DemographicParityDifference", "maximum": "10%"},
+                {"name": "EqualizedOddsDifference", "maximum": "10%"},
+            ],
+        },
+    }
+    judged = Judged(asked, {pod: {**world.gauges, **values} for pod, values in world.scrapes(TODAY).items()})
+    await judged.look(0)
+    for step in range(TODAY + 1, LAST + 1):
+        for pod, values in world.scrapes(step).items():
+            judged.shown[pod] = {**world.gauges, **values}
+        await judged.look(60 * STEP_MINUTES)
+
+    hour = world.window(1)
+    windows, references = series.feature_windows(hour), series.references(world.gauges)
+    of_drift, features = drift.judge_drift(windows, references, drift.DriftLimits())
+    assert judged.findings[Condition.DRIFT].verdict == of_drift
+    assert judged.findings[Condition.DRIFT].features == tuple(one for one in features if one.severity)
+    of_quality, _ = quality.judge_quality(
+        series.feature_quality(hour, world.gauges), quality.Ages(), quality.QualityLimits()
+    )
+    assert judged.findings[Condition.DATA_QUALITY].verdict == of_quality
+    objective = performance.Objective(performance.PerformanceMetric.ACCURACY, 0.9)
+    of_labels, _ = performance.judge_performance(series.feedback(world.window(24)), [objective])
+    assert judged.findings[Condition.PERFORMANCE].verdict == of_labels
+    of_groups, _ = fairness.judge_fairness(attributes(world), FAIRNESS)
+    assert judged.findings[Condition.FAIRNESS].verdict == of_groups
+    assert all(finding.verdict.is_breach for finding in judged.findings.values())

@@ -29,6 +29,13 @@ FAIRNESS = {
     "sensitiveAttributes": [{"name": "sex", "parameter": "sex", "groups": ["female", "male"]}],
     "favorableOutcomes": ["1"],
 }
+#: The same, and how far groups may be apart.
+LIMITED = {
+    **FAIRNESS,
+    "sensitiveAttributes": [{**FAIRNESS["sensitiveAttributes"][0], "referenceGroup": "male"}],  # type: ignore[dict-item]
+    "metrics": [{"name": "DisparateImpactRatio", "minimum": "80%"}],
+}
+OBJECTIVES = [{"metric": "Accuracy", "minimum": "90%"}]
 #: Answers to what is asked for a report, by the path and what it is looked for by.
 Documents = dict[tuple[str, str], Any]
 _NAMESPACED = "/apis/slipway.dev/v1alpha1/namespaces/payments/modeldeployments"
@@ -170,7 +177,10 @@ def model_deployment(**status: Any) -> dict[str, Any]:
         "metadata": {"name": "fraud", "namespace": "payments", "uid": "u"},
         "spec": {
             "model": {"uri": "mlflow://fraud@champion"},
-            "fairness": FAIRNESS,
+            "fairness": LIMITED,
+            "monitoring": {
+                "performance": {"feedback": {"secretRef": {"name": "keys"}}, "objectives": OBJECTIVES}
+            },
             "card": {
                 "owner": "risk-team",
                 "limitations": "no transfers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from PIL import Image
 from e2e.browser import screenshot
 from slipway.api.generated import ROOT
 from slipway.cli.main import main
+from slipway.core.resource import read
+from slipway.names import Metric
+from slipway.report.live import Counted, Sample, report_of
 from tests.server.running import Server
 from tests.unit.report.live import MOVED, Cluster, model_deployment, send_traffic, serve
 from tests.unit.report.test_page import Page
@@ -46,7 +50,9 @@ def test_a_page_of_two_pods_shows_what_they_counted_and_what_became_of_rollouts(
         "FeaturesDrifted 1 of 6 features moved",
         "Age of the data half of 3,414 rows below ",
         "33.3% older than the 60 min that are allowed",
-        "Accuracy 9",
+        "Accuracy, at least 90% 9",
+        "Performance True ObjectivesMet",
+        "Fairness True WithinLimits sex: DisparateImpactRatio 1.0",
         "of 1,138 labels",
         "33.3% of the rows have labels",
         "Estimated without labels: accuracy",
@@ -127,3 +133,21 @@ def test_a_resource_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.Cap
     with Cluster(model_deployment(), {}) as cluster:
         assert main(["report", "nobody", "--kubeconfig", cluster.kubeconfig(tmp_path)]) == 1
     assert capsys.readouterr().err == "error: there is no ModelDeployment payments/nobody\n"
+
+
+def test_labels_count_wherever_they_came_in_and_all_else_where_the_model_serves() -> None:
+    of_3, of_4 = {"model": "fraud", "model_version": "3"}, {"model": "fraud", "model_version": "4"}
+
+    def labels(count: float) -> Sample:
+        return Metric.FEEDBACK_LABELS, {**of_3, "outcome": "1", "label": "1", "correct": "true"}, count
+
+    at = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    stable = Counted("fraud-a", "aaaaaaaaaa", at, ((Metric.ROWS, of_3, 100.0), labels(10)))
+    strange = (Metric.ROWS, of_3, 7.0)
+    canary = Counted("fraud-b", "bbbbbbbbbb", at, ((Metric.ROWS, of_4, 50.0), labels(5), strange))
+    found = report_of(read(model_deployment()), [stable, canary], {}, (), at)
+    assert found.facts["Rows"] == "100"
+    assert found.facts["Pods read"] == "1"
+    assert [one.share.rows for one in found.measurements] == [15]
+    with pytest.raises(ValueError, match="no pod of fraud that serves was read"):
+        report_of(read(model_deployment()), [canary], {}, (), at)

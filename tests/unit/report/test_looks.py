@@ -34,3 +34,15 @@ def test_the_page_shows_its_bars_its_breaches_and_nothing_beside_the_paper(tmp_p
     # Text of any length stays within the page.
     assert (seen[:, :8] == PAPER).all()
     assert (seen[:, -8:] == PAPER).all()
+
+
+def test_who_prefers_dark_pages_gets_one(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render(full_report()))
+    picture = ROOT / "build" / "artifacts" / "report-dark.png"
+    screenshot(page, picture, width=1100, height=1700, dark=True)
+    with Image.open(picture) as image:
+        seen = np.asarray(image.convert("RGB"), dtype=float)
+    paper, bars = np.array([21, 27, 34]), np.array([110, 168, 224]) * 0.75 + np.array([21, 27, 34]) * 0.25
+    assert (np.abs(seen - paper).max(axis=-1) <= 6).mean() > 0.8
+    assert (np.abs(seen - bars).max(axis=-1) <= 6).mean() > 0.008

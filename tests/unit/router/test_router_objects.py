@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from slipway.core import names
 from slipway.core.router.build import (
-    LISTENERS_MAP,
-    ROUTES_MAP,
     RouterSettings,
-    labels,
+    listeners_map,
     router_objects,
+    routes_map,
     told,
 )
 from slipway.core.router.envoy import ROUTER_ADMIN_PORT, ROUTER_DIR
@@ -41,7 +41,7 @@ def find(objects: list[dict[str, Any]], kind: str, name: str = "slipway-router")
 def test_a_change_of_weights_is_one_write() -> None:
     before, after = built(FRAUD), built(replace(FRAUD, weight=50))
     changed = [one["metadata"]["name"] for one, other in zip(before, after, strict=True) if one != other]
-    assert changed == [ROUTES_MAP]
+    assert changed == [routes_map()]
 
 
 def test_models_come_and_go_without_a_new_pod() -> None:
@@ -52,7 +52,7 @@ def test_another_bootstrap_is_taken_up_by_new_pods() -> None:
     other = built(FRAUD, settings=replace(SETTINGS, drain_seconds=45))
     assert find(other, "Deployment") != find(built(FRAUD), "Deployment")
     template = find(other, "Deployment")["spec"]["template"]["spec"]
-    bootstrap = json.loads(find(other, "ConfigMap", LISTENERS_MAP)["data"]["bootstrap.yaml"])
+    bootstrap = json.loads(find(other, "ConfigMap", listeners_map())["data"]["bootstrap.yaml"])
     assert '"fixed_delay": "45s"' in json.dumps(bootstrap)
     assert template["terminationGracePeriodSeconds"] > 45
 
@@ -75,7 +75,7 @@ def test_what_routers_were_told_is_remembered() -> None:
         replace(FRAUD, affinity_header="x-user", stable=replace(A, grpc_port=9000)),
         Route("b", 10001, A),
     )
-    assert set(told(find(built(*routes), "ConfigMap", ROUTES_MAP))) == set(routes)
+    assert set(told(find(built(*routes), "ConfigMap", routes_map()))) == set(routes)
     with pytest.raises(ValueError, match=r"no routes in routes\.json"):
         told({"data": {}})
     with pytest.raises(ValueError, match="Expecting"):
@@ -84,7 +84,7 @@ def test_what_routers_were_told_is_remembered() -> None:
 
 def test_a_refused_route_is_not_remembered_as_told() -> None:
     objects = built(FRAUD, Route("bad", 80, A))
-    assert told(find(objects, "ConfigMap", ROUTES_MAP)) == (FRAUD,)
+    assert told(find(objects, "ConfigMap", routes_map())) == (FRAUD,)
 
 
 def test_no_config_map_gets_full() -> None:
@@ -109,7 +109,7 @@ def test_no_config_map_gets_full() -> None:
         if one["kind"] == "ConfigMap"
     ]
     assert max(sizes) < CONFIG_MAP_BYTES
-    assert len(told(find(objects, "ConfigMap", ROUTES_MAP))) >= 60
+    assert len(told(find(objects, "ConfigMap", routes_map()))) >= 60
 
 
 def test_pods_meet_the_restricted_standard() -> None:
@@ -139,8 +139,14 @@ def test_any_envoy_image_will_do() -> None:
 
 def test_the_pods_are_found_by_their_labels_and_scraped() -> None:
     deployment = find(built(FRAUD), "Deployment")["spec"]
-    assert deployment["selector"]["matchLabels"] == labels() == deployment["template"]["metadata"]["labels"]
-    assert find(built(FRAUD), "PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels()
+    assert (
+        deployment["selector"]["matchLabels"]
+        == names.router_labels()
+        == deployment["template"]["metadata"]["labels"]
+    )
+    assert (
+        find(built(FRAUD), "PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == names.router_labels()
+    )
     annotations = deployment["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/port"] == str(ROUTER_ADMIN_PORT)
     assert find(built(FRAUD), "HorizontalPodAutoscaler")["spec"]["minReplicas"] == 2

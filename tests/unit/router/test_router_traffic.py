@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from slipway.core.mismatch import doubt
 from slipway.core.router import config
@@ -267,6 +268,31 @@ async def test_models_come_and_go_without_a_restart(route: Route, tmp_path: Path
         assert load.failed == 0
         assert load.total > 0
         assert (router.process.pid, router.process.poll()) == (pid, None)
+
+
+async def test_a_model_that_leaves_a_router_sends_its_clients_away_before_its_route_goes(
+    route: Route, tmp_path: Path
+) -> None:
+    """A connection may be kept for hours; a route that goes before it does is answered with 404."""
+    other = Route("other", free_port(), route.stable)
+    leaving = replace(route, leaving=True)
+    async with running_router(tmp_path, [route, other]) as router:
+        kept, idle, neighbour = [await connect(port) for port in (route.listener,) * 2 + (other.listener,)]
+        for connection in (kept, idle, neighbour):
+            assert (await connection.ask(request()))[0] == 200
+        await bring(router, leaving, [other], before=route)
+        assert (await kept.ask(request()))[:2] == (200, "aaaaaaaaaa")
+        assert kept.closed
+        with pytest.raises(OSError, match=r"Connect call failed"):
+            await connect(route.listener)
+        await asyncio.sleep(2.5)
+        assert idle.closed, "within the time for which a router drains"
+        router.write([other])
+        await until(router, lambda state: set(state.routes) == {"other"})
+        assert (await neighbour.ask(request()))[0] == 200
+        # And it may come back.
+        await bring(router, route, [other])
+        assert (await send(route.listener, 50)).failed == 0
 
 
 async def test_what_envoy_refuses_changes_nothing_for_anyone(route: Route, tmp_path: Path) -> None:

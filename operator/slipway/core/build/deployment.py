@@ -8,7 +8,6 @@ from typing import Any
 from slipway import contract
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Feedback
-from slipway.api.types import ResourceList, Resources
 from slipway.core import names
 from slipway.core.build import pod
 from slipway.core.build.metadata import Owner, metadata
@@ -195,8 +194,7 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         "env": [
             # Defaults are left out: a server of its own version in spec.runtime.image may not know them all.
             {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json(exclude_defaults=True)},
-            # An empty value is left out, as the API server does.
-            *({"name": var.name, **({"value": var.value} if var.value else {})} for var in runtime.env),
+            *pod.plain_env(runtime.env),
         ],
         "ports": [
             {"name": "http", "containerPort": contract.HTTP_PORT, "protocol": "TCP"},
@@ -221,7 +219,7 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
         },
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
-        "resources": _resources(runtime.resources),
+        "resources": pod.resources(runtime.resources),
         "securityContext": pod.CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},
@@ -229,14 +227,3 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
             *_keys_mount(revision.feedback),
         ],
     }
-
-
-def _resources(resources: Resources) -> dict[str, Any]:
-    # Without a CPU request there is nothing for the autoscaler to measure against.
-    requests = {"cpu": "100m", **_amounts(resources.requests)}
-    limits = _amounts(resources.limits)
-    return {"requests": requests, **({"limits": limits} if limits else {})}
-
-
-def _amounts(amounts: ResourceList) -> dict[str, str]:
-    return {name: str(amount) for name, amount in amounts.model_dump(exclude_none=True).items()}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
 
 from slipway import contract
+from slipway.api.container import EnvVar, ResourceList, Resources
 from slipway.api.types import Runtime
 
 #: The user that the images run as.
@@ -47,6 +49,23 @@ def credentials_env(secret: str | None) -> list[dict[str, Any]]:
     if secret is None:
         return []
     return [{"prefix": contract.CREDENTIAL_ENV_PREFIX, "secretRef": {"name": secret}}]
+
+
+def plain_env(variables: Iterable[EnvVar]) -> list[dict[str, Any]]:
+    """Variables of a container. An empty value is left out, as the API server does."""
+    return [{"name": var.name, **({"value": var.value} if var.value else {})} for var in variables]
+
+
+def resources(asked: Resources) -> dict[str, Any]:
+    """What a container asks for and may use at most."""
+    # Without a CPU request there is nothing for the autoscaler to measure against.
+    requests = {"cpu": "100m", **_amounts(asked.requests)}
+    limits = _amounts(asked.limits)
+    return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def _amounts(amounts: ResourceList) -> dict[str, str]:
+    return {name: str(amount) for name, amount in amounts.model_dump(exclude_none=True).items()}
 
 
 def claim_of(uri: str) -> str | None:

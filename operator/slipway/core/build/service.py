@@ -17,12 +17,13 @@ def stable_service(owner: Owner, revision: str) -> dict[str, Any]:
     return _client_service(owner, names.pod_selector(owner.name, revision), "http", "grpc")
 
 
-def routed_service(owner: Owner, port: int) -> dict[str, Any]:
-    """The same Service, leading to the ModelDeployment's listener on the routers of the namespace.
+def routed_service(owner: Owner, port: int, routers: str = "") -> dict[str, Any]:
+    """The same Service, leading to the ModelDeployment's listener on a group of routers.
 
-    The listener tells gRPC and REST apart by itself.
+    The listener tells gRPC and REST apart by itself. ``routers`` is the name of the ModelDeployment whose own
+    they are; empty for those of the namespace.
     """
-    return _client_service(owner, names.router_selector(), port, port)
+    return _client_service(owner, names.router_labels(routers), port, port)
 
 
 def shared_service(owner: Owner, selector: dict[str, str]) -> dict[str, Any]:

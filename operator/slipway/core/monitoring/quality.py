@@ -137,16 +137,30 @@ def _verdict(ratios: list[Ratio], features: int, waiting: int, ages: Ages, limit
             reason = stale[0][0]
         parts = [_words(one) for one in bad] + [words for _, words in stale]
         return say(Condition.DATA_QUALITY, Status.FALSE, reason, parts)
-    if waiting or not features:
-        fact = f"{waiting} of {features} features wait for {number(limits.minimum_rows)} rows"
-        return say(
-            Condition.DATA_QUALITY,
-            Status.UNKNOWN,
-            Why.TOO_FEW_ROWS,
-            [fact if features else "no feature is counted"],
-        )
-    worst = ratios[0]
-    return say(Condition.DATA_QUALITY, Status.TRUE, Why.DATA_IS_GOOD, [f"worst is {_words(worst)}"])
+    fresh = _fresh(ages, limits)
+    wanting = []
+    if waiting:
+        wanting.append(f"{waiting} of {features} features wait for {number(limits.minimum_rows)} rows")
+    if limits.data_age_seconds is not None and ages.data_seconds is None:
+        wanting.append(f"the age of the data waits for {number(limits.minimum_rows)} rows")
+    if not features and not fresh:
+        wanting.append("no feature is counted")
+    if wanting:
+        return say(Condition.DATA_QUALITY, Status.UNKNOWN, Why.TOO_FEW_ROWS, wanting)
+    parts = [f"worst is {_words(one)}" for one in ratios[:1]]
+    return say(Condition.DATA_QUALITY, Status.TRUE, Why.DATA_IS_GOOD, [*parts, *fresh])
+
+
+def _fresh(ages: Ages, limits: QualityLimits) -> list[str]:
+    """What is known of the ages that have a limit, and are within it."""
+    found = []
+    if ages.data_seconds is not None and limits.data_age_seconds is not None:
+        age, limit = ages.data_seconds / 60.0, limits.data_age_seconds / 60.0
+        found.append(f"half of the data is younger than {number(age)} min, {number(limit)} allowed")
+    if ages.model_days is not None and limits.model_age_days is not None:
+        age, limit = ages.model_days, limits.model_age_days
+        found.append(f"the model is {number(age)} days old, {number(limit)} allowed")
+    return found
 
 
 def _stale(ages: Ages, limits: QualityLimits) -> list[tuple[Why, str]]:

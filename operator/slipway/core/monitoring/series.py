@@ -84,9 +84,13 @@ def feature_quality(counts: Values, gauges: Values) -> tuple[FeatureQuality, ...
 
 def feedback(counts: Values) -> Feedback:
     """The labels that came in the window, and the rows that were predicted in it."""
-    confusion = {
-        (labels["outcome"], labels["label"]): count for labels, count in _of(counts, Metric.FEEDBACK_LABELS)
-    }
+    confusion: dict[tuple[str, str], float] = {}
+    for labels, count in _of(counts, Metric.FEEDBACK_LABELS):
+        outcome, label = labels["outcome"], labels["label"]
+        if outcome == label and labels.get("correct") == "false":
+            # Two classes that both go by the name of what is not known are two.
+            label = f"another {label}"
+        confusion[outcome, label] = count
     delays = {float(labels["le"]): count for labels, count in _of(counts, f"{Metric.FEEDBACK_DELAY}_bucket")}
     return Feedback(confusion, sum(count for _, count in _of(counts, Metric.ROWS)), delays)
 

@@ -1,4 +1,4 @@
-"""The objects of a namespace's routers."""
+"""The objects of a group of routers: those that a namespace shares, or a ModelDeployment's own."""
 
 from __future__ import annotations
 
@@ -24,17 +24,8 @@ from slipway.core.router.routes import Arm, Route
 
 Json = dict[str, Any]
 
-#: Name of a namespace's router: of its Deployment, autoscaler, disruption budget and ServiceAccount.
-ROUTER = "slipway-router"
-#: The ConfigMap with the weights, and with what the routers were told, in the words of Slipway itself.
-ROUTES_MAP = f"{ROUTER}-routes"
 ROUTES_KEY = "routes.json"
-CLUSTERS_MAP = f"{ROUTER}-clusters"
-LISTENERS_MAP = f"{ROUTER}-listeners"
 CONTAINER = "envoy"
-
-#: Each worker has connections of its own; Envoy's default is one a CPU of the node.
-ENVOY_ARGUMENTS = ("--concurrency", "2", "--disable-hot-restart", "--log-level", "warning")
 
 _MIB = 1024 * 1024
 
@@ -46,7 +37,7 @@ class RouterSettings:
     Attributes:
         image: any Envoy from 1.34 on that has ``envoy`` on its PATH; a digest pins it.
         image_pull_policy: as Kubernetes has it.
-        least_replicas: of each namespace's routers.
+        least_replicas: of each group of routers.
         most_replicas: likewise.
         drain_seconds: that a leaving router goes on serving, for clients to go elsewhere and requests to end.
         memory_mebibytes: limit of a router pod; at three quarters of it, requests are refused with 503.
@@ -60,37 +51,43 @@ class RouterSettings:
     memory_mebibytes: int = 512
 
 
-def labels() -> dict[str, str]:
-    """Labels of a router's objects and pods, and the selector of a Service that leads to them."""
-    return {
-        names.MANAGED_BY_LABEL: names.MANAGED_BY,
-        names.COMPONENT_LABEL: "router",
-        # Of no ModelDeployment in particular.
-        names.MODEL_LABEL: "",
-    }
+def routes_map(model: str = "") -> str:
+    """Name of the ConfigMap with the weights, and with what the routers were told in the words of Slipway."""
+    return f"{names.router(model)}-routes"
 
 
-def is_router(child: Mapping[str, Any]) -> bool:
-    """Whether an object is a part of a namespace's routers."""
+def clusters_map(model: str = "") -> str:
+    """Name of the ConfigMap with the clusters."""
+    return f"{names.router(model)}-clusters"
+
+
+def listeners_map(model: str = "") -> str:
+    """Name of the ConfigMap with the listeners, and with what Envoy starts from."""
+    return f"{names.router(model)}-listeners"
+
+
+def is_router(child: Mapping[str, Any], model: str = "") -> bool:
+    """Whether an object is a part of a group of routers."""
     found = child["metadata"].get("labels") or {}
-    return all(found.get(key) == value for key, value in labels().items())
+    return all(found.get(key) == value for key, value in names.router_labels(model).items())
 
 
 def router_objects(
-    namespace: str, routes: Sequence[Route], settings: RouterSettings, owners: Sequence[Json]
+    namespace: str, routes: Sequence[Route], settings: RouterSettings, owners: Sequence[Json], model: str = ""
 ) -> list[Json]:
-    """All objects of a namespace's routers, in the order in which they are to be applied.
+    """All objects of a group of routers, in the order in which they are to be applied.
 
     A change of weights differs in one ConfigMap alone; no change of routes differs in the pods.
 
     Args:
         namespace: of the ModelDeployments and the routers.
-        routes: of all its ModelDeployments; those that :func:`slipway.core.router.config.admit` refuses are
-            left out.
+        routes: of all ModelDeployments of the group; those that :func:`slipway.core.router.config.admit`
+            refuses are left out.
         settings: of the installation.
         owners: owner references; the routers go with the last of them.
+        model: name of the ModelDeployment whose own they are; empty for those of the namespace.
     """
-    build = _Builder(namespace, [dict(owner) for owner in owners])
+    build = _Builder(namespace, [dict(owner) for owner in owners], model)
     return [
         build.service_account(),
         *build.config_maps(routes, settings),
@@ -101,7 +98,7 @@ def router_objects(
 
 
 def told(config_map: Mapping[str, Any]) -> tuple[Route, ...]:
-    """The routes that a ConfigMap :data:`ROUTES_MAP` was written for.
+    """The routes that a ConfigMap :func:`routes_map` was written for.
 
     Raises:
         ValueError: if it is not one that :func:`router_objects` made.
@@ -117,17 +114,32 @@ def _route(found: Mapping[str, Any]) -> Route:
     return Route(**{**found, "stable": Arm(**found["stable"]), "canary": Arm(**canary) if canary else None})
 
 
+def envoy_arguments(drain_seconds: int) -> tuple[str, ...]:
+    """How Envoy is started, beside what it starts from.
+
+    Args:
+        drain_seconds: that clients of a listener that goes have; each connection is closed after its next
+            answer, and all in the end.
+    """
+    # Each worker has connections of its own; Envoy's default is one a CPU of the node.
+    workers = ("--concurrency", "2", "--disable-hot-restart", "--log-level", "warning")
+    return (*workers, "--drain-strategy", "immediate", "--drain-time-s", str(drain_seconds))
+
+
 class _Builder:
-    def __init__(self, namespace: str, owners: list[Json]) -> None:
+    def __init__(self, namespace: str, owners: list[Json], model: str) -> None:
         self._namespace = namespace
         self._owners = owners
+        self._model = model
+        self._name = names.router(model)
+        self._labels = names.router_labels(model)
 
     def service_account(self) -> Json:
         """An identity without a token: Envoy asks no API server."""
         return {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": self._metadata(ROUTER),
+            "metadata": self._metadata(self._name),
             "automountServiceAccountToken": False,
         }
 
@@ -136,25 +148,25 @@ class _Builder:
         admitted, _ = admit(routes)
         found = files(admitted)
         in_words = json.dumps([asdict(route) for route in admitted], separators=(",", ":"))
-        yield self._config_map(CLUSTERS_MAP, {CLUSTERS_FILE: found[CLUSTERS_FILE]})
-        yield self._config_map(ROUTES_MAP, {WEIGHTS_FILE: found[WEIGHTS_FILE], ROUTES_KEY: in_words})
-        yield self._config_map(
-            LISTENERS_MAP, {BOOTSTRAP_FILE: _bootstrap(settings), LISTENERS_FILE: found[LISTENERS_FILE]}
-        )
+        yield self._config_map(clusters_map(self._model), {CLUSTERS_FILE: found[CLUSTERS_FILE]})
+        weights = {WEIGHTS_FILE: found[WEIGHTS_FILE], ROUTES_KEY: in_words}
+        yield self._config_map(routes_map(self._model), weights)
+        listeners = {BOOTSTRAP_FILE: _bootstrap(settings), LISTENERS_FILE: found[LISTENERS_FILE]}
+        yield self._config_map(listeners_map(self._model), listeners)
 
     def deployment(self, settings: RouterSettings) -> Json:
         """The pods; ``replicas`` is left to the autoscaler."""
         return {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": self._metadata(ROUTER),
+            "metadata": self._metadata(self._name),
             "spec": {
-                "selector": {"matchLabels": labels()},
+                "selector": {"matchLabels": self._labels},
                 "revisionHistoryLimit": 1,
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {
                     "metadata": {
-                        "labels": labels(),
+                        "labels": self._labels,
                         "annotations": {
                             # Envoy reads all but this file anew while it runs.
                             f"{GROUP}/bootstrap": names.content_hash(_bootstrap(settings)),
@@ -173,9 +185,9 @@ class _Builder:
         return {
             "apiVersion": "autoscaling/v2",
             "kind": "HorizontalPodAutoscaler",
-            "metadata": self._metadata(ROUTER),
+            "metadata": self._metadata(self._name),
             "spec": {
-                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": ROUTER},
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": self._name},
                 "minReplicas": settings.least_replicas,
                 "maxReplicas": max(settings.least_replicas, settings.most_replicas),
                 "metrics": [
@@ -195,17 +207,17 @@ class _Builder:
         return {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
-            "metadata": self._metadata(ROUTER),
+            "metadata": self._metadata(self._name),
             "spec": {
                 "maxUnavailable": 1,
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
-                "selector": {"matchLabels": labels()},
+                "selector": {"matchLabels": self._labels},
             },
         }
 
     def _pod(self, settings: RouterSettings) -> Json:
         return {
-            "serviceAccountName": ROUTER,
+            "serviceAccountName": self._name,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": pod.POD_SECURITY,
@@ -217,8 +229,7 @@ class _Builder:
                     "name": "files",
                     "projected": {
                         "sources": [
-                            {"configMap": {"name": name}}
-                            for name in (CLUSTERS_MAP, ROUTES_MAP, LISTENERS_MAP)
+                            {"configMap": {"name": name}} for name in (named(self._model) for named in _MAPS)
                         ]
                     },
                 },
@@ -229,7 +240,7 @@ class _Builder:
                     "maxSkew": 1,
                     "topologyKey": "kubernetes.io/hostname",
                     "whenUnsatisfiable": "ScheduleAnyway",
-                    "labelSelector": {"matchLabels": labels()},
+                    "labelSelector": {"matchLabels": self._labels},
                 }
             ],
         }
@@ -241,7 +252,7 @@ class _Builder:
             "image": settings.image,
             "imagePullPolicy": settings.image_pull_policy,
             "command": ["envoy"],
-            "args": ["-c", f"{ROUTER_DIR}/{BOOTSTRAP_FILE}", *ENVOY_ARGUMENTS],
+            "args": ["-c", f"{ROUTER_DIR}/{BOOTSTRAP_FILE}", *envoy_arguments(settings.drain_seconds)],
             "ports": [{"name": "admin", "containerPort": ROUTER_ADMIN_PORT, "protocol": "TCP"}],
             "readinessProbe": {**ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},
             # A drain ends in time for this; one that nobody follows up is mended by it.
@@ -268,10 +279,13 @@ class _Builder:
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._metadata(name), "data": data}
 
     def _metadata(self, name: str) -> Json:
-        found: Json = {"name": name, "namespace": self._namespace, "labels": labels()}
+        found: Json = {"name": name, "namespace": self._namespace, "labels": self._labels}
         if self._owners:
             found["ownerReferences"] = self._owners
         return found
+
+
+_MAPS = (clusters_map, routes_map, listeners_map)
 
 
 def _bootstrap(settings: RouterSettings) -> str:

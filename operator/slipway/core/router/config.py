@@ -82,7 +82,9 @@ def render(routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str
     ordered, refused = admit(routes)
     found = {CLUSTERS_FILE: _response(cluster for route in ordered for cluster in _clusters(route))}
     found[WEIGHTS_FILE] = _response([_route_configuration(ordered)])
-    found[LISTENERS_FILE] = _response(_listener(route, directory, address) for route in ordered)
+    found[LISTENERS_FILE] = _response(
+        _listener(route, directory, address) for route in ordered if not route.leaving
+    )
     return Rendered(found, refused)
 
 

@@ -125,7 +125,7 @@ class RouterState:
         return (
             found is not None
             and found.version == version(route)
-            and route.name in self.listeners
+            and (route.name in self.listeners) is not route.leaving
             and defined(route) <= self.clusters
         )
 

@@ -48,6 +48,7 @@ class Route:
             are split at random.
         timeout_milliseconds: until a request without a complete answer is ended with 504.
         closed: the listener answers 503 by itself; so a new one starts, until its clusters are loaded.
+        leaving: the listener takes no new connection, and asks those who have one to close it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Route:
     affinity_header: str | None = None
     timeout_milliseconds: int = 15000
     closed: bool = False
+    leaving: bool = False
 
 
 def refusal(route: Route) -> str | None:

@@ -9,13 +9,14 @@ import pytest
 from slipway.core.monitoring.quality import Ages, FeatureQuality, QualityLimits, judge_quality, median_age
 from slipway.core.monitoring.verdict import Status, Why
 
-LIMITS = QualityLimits(data_age_seconds=3600.0, model_age_days=90.0)
+LIMITS = QualityLimits()
+AGED = QualityLimits(data_age_seconds=3600.0, model_age_days=90.0)
 NO_AGES = Ages()
 
 
 def test_complete_and_valid_data_is_good() -> None:
     good = FeatureQuality("age", 1000, missing=10, violations={"range": 0, "type": 0})
-    verdict, ratios = judge_quality([good], Ages(60.0, 3.0), LIMITS)
+    verdict, ratios = judge_quality([good], NO_AGES, LIMITS)
     assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.TRUE, Why.DATA_IS_GOOD, False)
     assert verdict.message == "worst is age: 0% range of 1,000 values, 1% allowed"
     assert {ratio.what for ratio in ratios} == {"missing", "unknown", "range", "type"}
@@ -79,8 +80,23 @@ def test_no_feature_says_nothing() -> None:
     ids=["data", "model", "both"],
 )
 def test_old_data_and_old_models_are_said(ages: Ages, reason: Why, message: str) -> None:
-    verdict, _ = judge_quality([FeatureQuality("age", 1000)], ages, LIMITS)
+    verdict, _ = judge_quality([FeatureQuality("age", 1000)], ages, AGED)
     assert (verdict.status, verdict.reason, verdict.message) == (Status.FALSE, reason, message)
+
+
+def test_ages_within_their_limits_are_told_also_where_no_feature_is_counted() -> None:
+    fresh = "half of the data is younger than 1 min, 60 allowed; the model is 3 days old, 90 allowed"
+    verdict, _ = judge_quality([], Ages(60.0, 3.0), AGED)
+    assert (verdict.status, verdict.reason, verdict.message) == (Status.TRUE, Why.DATA_IS_GOOD, fresh)
+    verdict, _ = judge_quality([FeatureQuality("age", 1000)], Ages(60.0, 3.0), AGED)
+    assert verdict.message.startswith("worst is age: 0% ")
+    assert verdict.message.endswith(fresh)
+
+
+def test_data_whose_age_is_asked_for_and_not_known_is_not_called_good() -> None:
+    verdict, _ = judge_quality([FeatureQuality("age", 1000)], Ages(None, 3.0), AGED)
+    assert (verdict.status, verdict.reason) == (Status.UNKNOWN, Why.TOO_FEW_ROWS)
+    assert verdict.message == "the age of the data waits for 100 rows"
 
 
 def test_an_age_without_a_limit_is_no_matter() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from slipway.core.monitoring import series
+from slipway.core.monitoring.performance import PerformanceMetric, measure
 from slipway.names import Metric
 
 MODEL = {"model": "fraud", "model_version": "7"}
@@ -89,3 +90,14 @@ def test_a_declared_group_that_nobody_belonged_to_got_nothing() -> None:
     assert sex.groups["f"].selection.value == 3 / 8
     assert sex.groups["f"].false_positives.rows == 2
     assert sex.groups["m"].selection.rows == 0
+
+
+def test_two_classes_that_are_both_unknown_are_not_taken_for_a_right_answer() -> None:
+    other = {"outcome": "other", "label": "other"}
+    for order in (("true", "false"), ("false", "true")):
+        counted = {"true": 30.0, "false": 70.0}
+        found = series.feedback(
+            values(*((Metric.FEEDBACK_LABELS, {**other, "correct": it}, counted[it]) for it in order))
+        )
+        share = measure(found.confusion, PerformanceMetric.ACCURACY)
+        assert (share.hits, share.rows) == (30, 100)

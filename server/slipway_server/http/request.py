@@ -1,0 +1,72 @@
+"""A call as a port has it, from its head to its answer, whatever the port speaks."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from slipway_server.errors import Reason, RequestError
+from slipway_server.runtime.call import Call
+
+if TYPE_CHECKING:
+    from slipway_server.http.head import Head
+    from slipway_server.http.site import Site
+
+
+class Request(Call):
+    """Counted once, and kept in mind by a drain.
+
+    Whoever makes one sets ``site`` and ``head``, and overrides :meth:`settled` and :meth:`explain`. They are
+    not set here, since one more ``__init__`` costs a request more than all of its counting.
+    """
+
+    __slots__ = ("head", "site")
+
+    site: Site
+    head: Head
+
+    def header(self, name: bytes) -> bytes | None:
+        return self.head.headers.get(name)
+
+    def explain(self, error: RequestError | None) -> None:
+        """Answer with an error; without one the server failed, which is no business of the client."""
+        raise NotImplementedError
+
+    def refuse(self, error: Exception | None) -> None:
+        """Answer with an error; anything but a :class:`RequestError` is the server's own fault."""
+        if isinstance(error, RequestError):
+            if self.counted:
+                self.site.counters.refused(error.reason)
+                self.count(error.status)
+            self.explain(error)
+            return
+        if self.counted:
+            self.count(500)
+        self.explain(None)
+
+    def abandon(self) -> None:
+        """The client has left, or wants no answer any more."""
+        if self.counted:
+            self.site.counters.refused(Reason.CLIENT_GONE)
+            self.count(499)  # nobody will see it; nginx made the number known
+        self.gone = True
+        if self.run is not None:
+            self.run.leave()
+        if not self.complete:
+            self.let_go()
+        self.forget()
+
+    def forget(self) -> None:
+        """The answer is written, or never will be: a drain need not wait for it."""
+        if self.minded:
+            self.minded = False
+            self.site.lifecycle.ended()
+
+    def count(self, code: int) -> None:
+        """It is answered; ``code`` is a status of HTTP."""
+        self.counted = False
+        site = self.site
+        seconds = perf_counter() - self.began
+        site.counters.answered(code, seconds)
+        if site.tracing is not None:
+            site.tracing.record(self.head, seconds, code)

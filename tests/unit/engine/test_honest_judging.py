@@ -1,0 +1,81 @@
+"""How often the operator's own path from scrapes to status alarms, when it should and when it should not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from slipway.core.monitoring.series import Series, series
+from slipway.names import Metric
+from tests.unit.judged import Judged
+
+FEATURES = [f"f{position:02}" for position in range(30)]
+BINS = [f"{position:02}" for position in range(20)]
+CALM = np.full(20, 0.05)
+#: Half a deviation more of a standard normal, in bins that were even.
+SHIFTED: NDArray[np.float64] = np.diff(
+    stats.norm.cdf(np.concatenate([[-np.inf], stats.norm.ppf(np.arange(1, 20) / 20) - 0.5, [np.inf]]))
+)
+
+
+class Stream:
+    """Rows of 30 features on two pods, of which one restarts now and then."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        reference = self.random.multinomial(10_000, CALM, size=30)
+        self.gauges: dict[Series, float] = {}
+        for feature, counts in zip(FEATURES, reference, strict=True):
+            for bin_, count in zip(BINS, counts, strict=True):
+                key = series(Metric.FEATURE_REFERENCE_RATIO, {"feature": feature, "bin": bin_})
+                self.gauges[key] = (count + 0.5) / 10_010
+            self.gauges[series(Metric.FEATURE_REFERENCE_ROWS, {"feature": feature})] = 10_000.0
+        self.counted = {pod: np.zeros((30, 20)) for pod in ("a", "b")}
+        spec = {"monitoring": {"drift": {"windowSeconds": 60}}}
+        self.judged = Judged(spec, {pod: self._shown(pod) for pod in self.counted})
+
+    async def look(self, shares: NDArray[np.float64] = CALM) -> None:
+        """250 rows in fifteen seconds, so that a window has 1,000; the 18th feature has these shares."""
+        for pod in self.counted:
+            rows = self.random.multinomial(125, CALM, size=30)
+            rows[17] = self.random.multinomial(125, shares)
+            self.counted[pod] += rows
+            self.judged.shown[pod] = self._shown(pod)
+        await self.judged.look(15)
+        if self.random.random() < 0.1:
+            self.counted["b"][:] = 0.0
+
+    def _shown(self, pod: str) -> dict[Series, float]:
+        counts = {
+            series(Metric.FEATURE_VALUES, {"feature": feature, "bin": bin_}): float(value)
+            for feature, values in zip(FEATURES, self.counted[pod], strict=True)
+            for bin_, value in zip(BINS, values, strict=True)
+        }
+        return {**self.gauges, **counts}
+
+
+async def test_inputs_that_do_not_move_never_turn_drift_true_and_are_hardly_ever_written() -> None:
+    alarms = writes = 0
+    for seed in range(2):
+        stream = Stream(seed)
+        for _ in range(100):
+            await stream.look()
+            alarms += stream.judged.status("Drift") == "True"
+        assert stream.judged.status("Drift") == "False"
+        writes += stream.judged.changes
+    assert alarms == 0
+    # In 25 minutes each: nothing is known yet, there is no drift, and a figure that moved now and then.
+    assert writes <= 10
+
+
+async def test_half_a_deviation_in_one_of_thirty_features_is_said_two_looks_after_1500_rows_at_most() -> None:
+    found = 0
+    for seed in range(10, 20):
+        stream = Stream(seed)
+        for _ in range(6):
+            await stream.look()
+        for _ in range(7):
+            await stream.look(SHIFTED)
+        found += stream.judged.status("Drift") == "True"
+    assert found == 10
