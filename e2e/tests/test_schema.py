@@ -150,6 +150,12 @@ def test_every_constraint_of_the_crd_stands_in_the_table() -> None:
     assert tried == wanted
 
 
+@pytest.mark.parametrize("file", ["quickstart.yaml", "watched-canary.yaml"])
+def test_an_example_that_ships_is_taken_without_a_warning(api: Api, file: str) -> None:
+    code, answer = api.try_spec(yaml.safe_load((ROOT / "examples" / file).read_text()))
+    assert code == 201, answer
+
+
 def test_the_example_holds_every_field_of_the_schema(api: Api) -> None:
     paths = [path for path, _ in nodes(SCHEMA) if path.split(".")[0] in ("spec", "status")]
     assert [path for path in paths if not has_path(path)] == []
