@@ -22,7 +22,8 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from slipway.api.generated import write_or_check
-from slipway.observability.panels import BOARDS, Board, Kind, Panel, Query, Variable
+from slipway.observability.boards import BOARDS
+from slipway.observability.panels import Board, Kind, Panel, Query, Variable
 
 FOLDER = "charts/slipway/dashboards"
 #: The reader chooses among the Prometheus servers that Grafana knows.

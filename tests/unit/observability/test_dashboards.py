@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from slipway.api.generated import ROOT
 from slipway.names import Metric, OperatorMetric
 from slipway.observability import dashboards, rules
-from slipway.observability.panels import BOARDS
+from slipway.observability.boards import BOARDS
 from tests.unit.observability.names import known_metrics, metrics_in
 from tests.unit.observability.promtool import Check, promtool
 from tests.unit.observability.world import LAST, NOW, make_world
