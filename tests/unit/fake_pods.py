@@ -24,6 +24,7 @@ class ModelPods:
     Attributes:
         profile: what models are compared with; empty where there is none.
         reference_rows: behind it.
+        left_out: features of the profile that are too many to be counted.
         mute: names of pods that cannot be read.
         reads: how often any pod was read.
     """
@@ -32,6 +33,7 @@ class ModelPods:
         self._kube = kube
         self.profile: Profile = {}
         self.reference_rows = 10_000.0
+        self.left_out = 0
         self.mute: set[str] = set()
         self.reads = 0
         self._counted: dict[str, dict[str, dict[Series, float]]] = defaultdict(lambda: defaultdict(dict))
@@ -106,6 +108,7 @@ class ModelPods:
             for bin_, share in shares.items():
                 found[series(Metric.FEATURE_REFERENCE_RATIO, {"feature": feature, "bin": bin_})] = share
             found[series(Metric.FEATURE_REFERENCE_ROWS, {"feature": feature})] = self.reference_rows
+        found[series(Metric.MONITORED_FEATURES, {"state": "over_budget"})] = float(self.left_out)
         return found
 
     def _zeros(self) -> Values:

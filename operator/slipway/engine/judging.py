@@ -40,7 +40,8 @@ OUTCOMES: frozenset[str] = frozenset(
     }
 )
 GAUGES: frozenset[str] = frozenset({Metric.FEATURE_REFERENCE_RATIO, Metric.FEATURE_REFERENCE_ROWS})
-WANTED = INPUTS | OUTCOMES | GAUGES
+WANTED = INPUTS | OUTCOMES | GAUGES | {Metric.MONITORED_FEATURES}
+LEFT_OUT = series.series(Metric.MONITORED_FEATURES, {"state": "over_budget"})
 
 #: Seconds between two rounds of looking for who is due, and between two looks at the same; a short window is
 #: looked at more often, so many times at least.
@@ -76,6 +77,7 @@ class _Watched:
     described: str = ""
     references: Mapping[str, Reference] = field(default_factory=dict)
     usual: Values = field(default_factory=dict)
+    left_out: int = 0
     findings: Findings = field(default_factory=dict)
     looked: datetime | None = None
     pods: int = 0
@@ -270,6 +272,7 @@ def _describe(found: _Watched, scrapes: Mapping[str, Values]) -> None:
         if gauges or found.described == "":
             found.described, found.references = run, series.references(gauges)
             found.usual = {one: value for one, value in gauges.items() if ("bin", OTHER) in one[1]}
+            found.left_out = int(values.get(LEFT_OUT, 0.0))
         if gauges:
             return
 
@@ -303,6 +306,7 @@ def _evidence(found: _Watched, asked: Asked, resource: Resource, now: datetime) 
         groups=_window(found.outcomes, asked.groups_seconds, now),
         references=found.references,
         usual=found.usual,
+        left_out=found.left_out,
         model_days=_model_days(resource, now),
     )
 

@@ -93,6 +93,15 @@ async def test_a_model_with_a_profile_is_judged_though_its_spec_says_nothing() -
     assert world.said()["Drift"] == "True FeaturesDrifted"
 
 
+async def test_features_that_are_too_many_to_be_counted_are_told() -> None:
+    world = await serving()
+    world.pods.left_out = 12
+    await Traffic().run(world, 600)
+    assert world.message("Drift").endswith(
+        "; 12 more of the profile are beyond what is counted, the least important ones"
+    )
+
+
 async def test_a_model_without_a_profile_is_hardly_ever_looked_at_and_has_no_condition() -> None:
     world = await serving(spec(), profile={})
     await world.run(60)

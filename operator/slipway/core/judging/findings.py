@@ -21,7 +21,7 @@ from slipway.core.monitoring.quality import (
     median_age,
 )
 from slipway.core.monitoring.series import Values
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, say
+from slipway.core.monitoring.verdict import MOST_CHARACTERS, Condition, Status, Verdict, Why, say
 from slipway.core.observed import rfc3339
 
 #: Nothing is known any more of pods that did not answer for so long.
@@ -55,6 +55,7 @@ class Evidence:
         groups: the window of fairness.
         references: what the profile says of each feature.
         usual: gauges of the profile that data quality asks about.
+        left_out: features of the profile that are not counted, since there are too many.
         model_days: since the model was made, or None where that is not known.
     """
 
@@ -64,6 +65,7 @@ class Evidence:
     groups: Window
     references: Mapping[str, Reference]
     usual: Values
+    left_out: int = 0
     model_days: float | None = None
 
 
@@ -160,7 +162,14 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
         percent = _counted(min(one.rows for one in features), asked.drift.minimum_rows)
     else:
         percent = 100.0 * max((one.excess for one in features), default=0.0) / asked.drift.warning
-    return Finding(verdict, window, percent, drifted)
+    return Finding(_with_left_out(verdict, evidence.left_out), window, percent, drifted)
+
+
+def _with_left_out(verdict: Verdict, features: int) -> Verdict:
+    if not features:
+        return verdict
+    tail = f"; {features} more of the profile are beyond what is counted, the least important ones"
+    return replace(verdict, message=verdict.message[: MOST_CHARACTERS - len(tail)] + tail)
 
 
 def _quality(asked: Asked, evidence: Evidence) -> Finding:
