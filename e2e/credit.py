@@ -179,12 +179,27 @@ def resource(namespace: str, uri: str, secret: str) -> dict[str, Any]:
             "runtime": {"resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}},
             "scaling": {"maxReplicas": 1},
             "monitoring": {
-                "performance": {"feedback": {"secretRef": {"name": secret}}},
+                "performance": {
+                    "feedback": {"secretRef": {"name": secret}},
+                    "objectives": [{"metric": "Accuracy", "minimum": "60%"}],
+                },
                 "freshness": FRESHNESS,
+                "slos": {"latency": {"thresholdMilliseconds": 100}},
             },
             "fairness": {
-                "sensitiveAttributes": [{"name": ATTRIBUTE, "parameter": ATTRIBUTE, "groups": list(GROUPS)}],
+                "sensitiveAttributes": [
+                    {
+                        "name": ATTRIBUTE,
+                        "parameter": ATTRIBUTE,
+                        "groups": list(GROUPS),
+                        "referenceGroup": REFERENCE_GROUP,
+                    }
+                ],
                 "favorableOutcomes": [FAVORABLE],
+                "metrics": [
+                    {"name": "DisparateImpactRatio", "minimum": "70%"},
+                    {"name": "DemographicParityDifference", "maximum": "20%"},
+                ],
             },
         },
     }

@@ -9,8 +9,9 @@ import itertools
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,16 @@ import httpx
 import orjson
 import yaml
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from e2e import credit
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import ALERTMANAGER, PROMETHEUS, GoProgram, Tools
 from e2e.prometheus import Alertmanager, Prometheus, hurried_routes, hurried_rules
 from slipway.api.generated import ROOT
-from slipway.core.monitoring.limits import Limit
+from slipway.engine.judging import Judge
+from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.store import Store
-from slipway.names import OperatorMetric
 from slipway.observability import rules
 from tests.server.running import Server, free_port
 
@@ -41,15 +40,6 @@ SCRAPE_SECONDS = 1.0
 WAIT = "2s"
 ROUTES = ROOT / "examples" / "alertmanager.yaml"
 START_SECONDS = 30.0
-#: What the operator tells of a model's spec.
-LIMITS = {
-    Limit.ACCURACY: 0.9,
-    Limit.DISPARATE_IMPACT_RATIO: 0.8,
-    Limit.DEMOGRAPHIC_PARITY_DIFFERENCE: 0.1,
-    Limit.LATENCY: 0.99,
-}
-#: A bound of the latency histogram, in seconds, as a scrape shows it.
-LATENCY_BOUND = "0.1"
 
 
 def program(which: GoProgram) -> str:
@@ -65,32 +55,8 @@ def wait_for(holds: Callable[[], bool], seconds: float, otherwise: Callable[[], 
         time.sleep(0.2)
 
 
-class Told(Collector):
-    """What the operator tells of a model's ``monitoring`` and ``fairness``."""
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        place = {"namespace": NAMESPACE, "model": credit.NAME}
-        told: list[tuple[str, dict[str, str], float]] = [
-            *((OperatorMetric.LIMIT, {**place, "limit": name}, value) for name, value in LIMITS.items()),
-            (OperatorMetric.DRIFT_COMPARED_WITH, {**place, "with": "Reference"}, 1.0),
-            (
-                OperatorMetric.FAIRNESS_REFERENCE,
-                {**place, "attribute": credit.ATTRIBUTE, "group": credit.REFERENCE_GROUP},
-                1.0,
-            ),
-            (OperatorMetric.LATENCY_BOUND, {**place, "le": LATENCY_BOUND}, 1.0),
-            (
-                OperatorMetric.VERDICT,
-                {"namespace": NAMESPACE, "name": credit.NAME, "condition": "Drift", "status": "True"},
-                1.0,
-            ),
-        ]
-        for name, series in itertools.groupby(told, key=lambda one: one[0]):
-            rows = list(series)
-            family = GaugeMetricFamily(name, "As told", labels=tuple(rows[0][1]))
-            for _, labels, value in rows:
-                family.add_metric(tuple(labels.values()), value)
-            yield family
+async def _nothing(_: str) -> None:
+    """What is read of a pod that is not there."""
 
 
 class Operator:
@@ -103,7 +69,13 @@ class Operator:
             registry = CollectorRegistry()
             metrics = Metrics(registry)
             metrics.lead(leading=replica == 0)
-            for collector in (ModelDeploymentCollector(self._store), RolloutCollector(self._store), Told()):
+            # It judges nobody: pods have their port for metrics in common, which these servers cannot.
+            judge = Judge(self._store, _nothing, lambda _: None, lambda: datetime.now(UTC))
+            for collector in (
+                ModelDeploymentCollector(self._store),
+                RolloutCollector(self._store),
+                MonitoringCollector(self._store, judge),
+            ):
                 registry.register(collector)
             port = free_port()
             self._servers.append(start_http_server(port, "127.0.0.1", registry))
@@ -141,7 +113,20 @@ class Operator:
         manifest = credit.resource(NAMESPACE, "mlflow://credit/1", "feedback")
         version = str(next(self._version))
         manifest["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": version}
-        manifest["status"] = {"conditions": [condition], **revisions, "rollout": rollout}
+        verdict = {
+            "type": "Drift",
+            "status": "True",
+            "reason": "FeaturesDrifted",
+            "message": "income moved",
+            "judgedAt": now,
+            "countedSince": now,
+        }
+        manifest["status"] = {
+            "conditions": [condition],
+            **revisions,
+            "rollout": rollout,
+            "monitoring": {"version": STABLE, "verdicts": [verdict]},
+        }
         self._store.put(manifest)
 
     def work(self) -> None:
