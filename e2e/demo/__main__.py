@@ -154,8 +154,7 @@ def _watch(kube: Kube, settings: Settings) -> None:
         out.print(f"  [bold]an alert in Alertmanager[/bold] after {drift.seconds:.0f} s:")
         for summary in drift.summaries:
             out.print(f"    {summary}")
-        if said := watch.condition("Drift"):
-            out.print(f"  the operator says: Drift {said['status']}, {said['message']}")
+        out.print(f"  the operator's condition Drift is True: {watch.wait_for_verdict()}")
         found = watch.accuracy()
         interval = f"{found.low:.1%} to {found.high:.1%}"
         out.print(

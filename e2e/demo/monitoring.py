@@ -110,10 +110,10 @@ class Watch:
         labels, *shares = figures()
         return Accuracy(round(labels), *shares)
 
-    def condition(self, type_: str) -> Object | None:
-        """What the operator itself says of the model; None where it says nothing."""
-        conditions = self._resource().get("status", {}).get("conditions", [])
-        return next((found for found in conditions if found["type"] == type_), None)
+    def wait_for_verdict(self) -> str:
+        """Wait until the operator itself finds that inputs drifted; returns its words."""
+        self._wait(lambda: self._says("Drift"), SEEN_SECONDS, "has drifted and its condition does not say so")
+        return str(self._condition("Drift")["message"])
 
     def report(self, page: Path) -> str:
         """Write the model's report as a user would; returns what the command said."""
@@ -132,8 +132,14 @@ class Watch:
         return max((one.last for one in found if math.isfinite(one.last)), default=0.0)
 
     def _is_ready(self) -> bool:
-        found = self.condition("Ready")
-        return found is not None and found["status"] == "True"
+        return self._says("Ready")
+
+    def _says(self, type_: str) -> bool:
+        return bool(self._condition(type_).get("status") == "True")
+
+    def _condition(self, type_: str) -> Object:
+        conditions = self._resource().get("status", {}).get("conditions", [])
+        return next((found for found in conditions if found["type"] == type_), {})
 
     def _wait(self, holds: Callable[[], bool], seconds: float, otherwise: str) -> None:
         wait_until(holds, seconds, lambda: f"{credit.NAME} {otherwise} after {seconds:.0f} s", pause=0.5)
