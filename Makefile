@@ -32,8 +32,10 @@ demo: prerequisites-cluster .venv/synced ## a cluster, the operator, MLflow and 
 test: prerequisites-cluster ## everything: check, then end to end on a real cluster
 	@$(call stages,check cluster-up images e2e)
 
+# The unit tests and all that only reads share the cores.
 .PHONY: check
-check: lint types generated unit chart ## what needs no cluster: lint, types, generated files, unit tests, chart
+check: .venv/synced ## what needs no cluster: lint, types, generated files, unit tests, chart
+	@$(MAKE) --jobs=2 --output-sync=line unit lint types generated chart
 
 .PHONY: lint
 lint: .venv/synced ## formatting, lint, and which module may import which
