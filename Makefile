@@ -32,10 +32,8 @@ demo: prerequisites-cluster .venv/synced ## a cluster, the operator, MLflow and 
 test: prerequisites-cluster ## everything: check, then end to end on a real cluster
 	@$(call stages,check cluster-up images e2e)
 
-# The unit tests and all that only reads share the cores.
 .PHONY: check
-check: .venv/synced ## what needs no cluster: lint, types, generated files, unit tests, chart
-	@$(MAKE) --jobs=2 --output-sync=line unit lint types generated chart
+check: lint types generated unit chart ## what needs no cluster: lint, types, generated files, unit tests, chart
 
 .PHONY: lint
 lint: .venv/synced ## formatting, lint, and which module may import which
@@ -52,10 +50,17 @@ generated: .venv/synced ## fail if a generated file or the lock is not up to dat
 	@$(UV) lock --check --quiet
 	@for module in $(GENERATORS); do $(RUN) $$module --check; done
 
-.PHONY: unit
+# Two halves at once: one process would leave the other core idle.
+.PHONY: unit unit-server unit-rest
 unit: .venv/synced ## the tests that need no cluster, with coverage
-	@.venv/bin/coverage run -m pytest tests
+	@.venv/bin/coverage erase
+	@$(MAKE) --jobs=2 --keep-going --output-sync=line unit-server unit-rest
+	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report
+unit-server: .venv/synced
+	@.venv/bin/coverage run --parallel-mode -m pytest tests/server tests/fuzz tests/models
+unit-rest: .venv/synced
+	@.venv/bin/coverage run --parallel-mode -m pytest tests --ignore=tests/server --ignore=tests/fuzz --ignore=tests/models
 
 .PHONY: fuzz
 fuzz: .venv/synced ## look for bytes that make the model server fail: 240,000 cases, some minutes

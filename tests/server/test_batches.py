@@ -201,7 +201,7 @@ def nearly_usual(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             document["parameters"] = {"binary_data_output": draw(st.booleans())}
     if draw(st.integers(0, 2)) == 0:
-        place: Any = draw(st.sampled_from([document, document["inputs"][0], flat]))
+        place: Any = draw(st.sampled_from([document, document["inputs"][0], *([flat] if flat else [])]))
         key = draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(30))))
         place[key] = draw(anything)
     return document
