@@ -154,6 +154,10 @@ def test_a_column_of_an_input_tells_each_row(monkeypatch: pytest.MonkeyPatch) ->
     words.add((), {"t": np.array(texts, object).reshape(-1, 1)})
     assert told() == {"60.0": 1, "3600.0": 2, "missing": 1, "invalid": 1}
 
+    narrow, told = counter(Datatype.FP64, (-1, -1), 1)
+    narrow.add((), {"t": np.zeros((3, 1))})
+    assert told() == {"missing": 3}
+
     whole, told = counter(Datatype.INT64, (-1,), 0)
     whole.add((), {"t": np.full(513, 1_800_000_000 - 30)})
     # More than are counted at once are counted by themselves.

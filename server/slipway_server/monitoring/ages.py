@@ -110,11 +110,14 @@ class AgeCounter:
                 now, given, rows = self._pending.popleft()
                 kind = type(given)
                 if kind is np.ndarray:
-                    column = given.reshape(rows, -1)[:, self._column]
-                    if column.dtype.kind in "iuf":
-                        found.add_table(now, column)
+                    table = given.reshape(rows, -1)
+                    if table.shape[1] <= self._column:
+                        # Where the model leaves the number of columns to the request.
+                        found.add(now, None, rows)
+                    elif table.dtype.kind in "iuf":
+                        found.add_table(now, table[:, self._column])
                     else:
-                        found.add_each(now, column.tolist())
+                        found.add_each(now, table[:, self._column].tolist())
                 elif kind is list:
                     found.add_each(now, given if len(given) == rows else ["not one a row"] * rows)
                 else:
