@@ -51,16 +51,17 @@ generated: .venv/synced ## fail if a generated file or the lock is not up to dat
 	@for module in $(GENERATORS); do $(RUN) $$module --check; done
 
 # Two halves at once: one process would leave the other core idle.
-.PHONY: unit unit-server unit-rest
+APART := tests/server tests/fuzz tests/models tests/observability tests/unit/router
+.PHONY: unit unit-apart unit-rest
 unit: .venv/synced ## the tests that need no cluster, with coverage
 	@.venv/bin/coverage erase
-	@$(MAKE) --jobs=2 --keep-going --output-sync=line unit-server unit-rest
+	@$(MAKE) --jobs=2 --keep-going --output-sync=line unit-apart unit-rest
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report
-unit-server: .venv/synced
-	@.venv/bin/coverage run --parallel-mode -m pytest tests/server tests/fuzz tests/models
+unit-apart: .venv/synced
+	@.venv/bin/coverage run --parallel-mode -m pytest $(APART)
 unit-rest: .venv/synced
-	@.venv/bin/coverage run --parallel-mode -m pytest tests --ignore=tests/server --ignore=tests/fuzz --ignore=tests/models
+	@.venv/bin/coverage run --parallel-mode -m pytest tests $(APART:%=--ignore=%)
 
 .PHONY: fuzz
 fuzz: .venv/synced ## look for bytes that make the model server fail: 240,000 cases, some minutes
