@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from slipway.api.card import Card
+from slipway.api.reasons import Reason
 from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.core.judging.asked import Asked, asked_of, attributes_of
 from slipway.core.monitoring import series
@@ -27,7 +28,7 @@ from slipway.core.monitoring.performance import (
 )
 from slipway.core.monitoring.quality import Ages, QualityLimits, judge_quality, median_age
 from slipway.core.monitoring.series import Values
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, percent
+from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, percent
 from slipway.core.names import REVISION_LABEL
 from slipway.core.observed import Fault, Manifest, timestamp
 from slipway.core.resource import Resource
@@ -170,9 +171,9 @@ def _samples_of(pods: Sequence[Counted], arm: RevisionStatus) -> Iterator[Sample
 
 def _said(status: ModelDeploymentStatus) -> tuple[Verdict, ...]:
     """What the operator's monitoring says."""
-    kinds, reasons = {str(kind) for kind in Condition}, {str(reason) for reason in Why}
+    kinds, reasons = {str(kind) for kind in Condition}, {str(reason) for reason in Reason}
     return tuple(
-        Verdict(Condition(one.type), Status(one.status), Why(one.reason), one.message)
+        Verdict(Condition(one.type), Status(one.status), Reason(one.reason), one.message)
         for one in status.conditions
         if one.type in kinds and one.reason in reasons
     )

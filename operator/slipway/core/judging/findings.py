@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from slipway.api.reasons import Reason
 from slipway.api.verdicts import MAX_PERCENT
 from slipway.core.judging.asked import CONFIDENCE, DAY_SECONDS, Asked, attributes_of
 from slipway.core.monitoring import series
@@ -21,12 +22,14 @@ from slipway.core.monitoring.quality import (
     median_age,
 )
 from slipway.core.monitoring.series import Values
-from slipway.core.monitoring.verdict import MOST_CHARACTERS, Condition, Status, Verdict, Why, say
+from slipway.core.monitoring.verdict import MOST_CHARACTERS, Condition, Status, Verdict, say
 from slipway.core.observed import rfc3339
 
 #: Nothing is known any more of pods that did not answer for so long.
 BLIND = timedelta(minutes=5)
-_WAITING = frozenset({Why.TOO_FEW_ROWS, Why.TOO_FEW_LABELS, Why.TOO_SMALL_GROUPS, Why.NO_REFERENCE})
+_WAITING = frozenset(
+    {Reason.TOO_FEW_ROWS, Reason.TOO_FEW_LABELS, Reason.TOO_SMALL_GROUPS, Reason.NO_REFERENCE}
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def blind(conditions: Mapping[Condition, datetime], version: str, since: datetim
     words = f"no pod of version {version} could be read since {rfc3339(since)}"
     return {
         condition: Finding(
-            say(condition, Status.UNKNOWN, Why.COUNTERS_UNAVAILABLE, [words]),
+            say(condition, Status.UNKNOWN, Reason.COUNTERS_UNAVAILABLE, [words]),
             Window({}, counted, seconds=0.0),
         )
         for condition, counted in conditions.items()
@@ -145,7 +148,7 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
     if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
         if evidence.yesterday is None and references:
             words = f"nothing is known of this hour yesterday: counts go back to {rfc3339(window.since)}"
-            verdict = say(Condition.DRIFT, Status.UNKNOWN, Why.NO_REFERENCE, [words])
+            verdict = say(Condition.DRIFT, Status.UNKNOWN, Reason.NO_REFERENCE, [words])
             return Finding(verdict, replace(window, seconds=DAY_SECONDS + window.seconds))
         before = series.feature_windows(evidence.yesterday or {})
         references = {name: reference_of(counts) for name, counts in before.items()}
@@ -158,7 +161,7 @@ def _drift(asked: Asked, evidence: Evidence) -> Finding:
     }
     verdict, features = judge_drift(windows, references, asked.drift)
     drifted = tuple(one for one in features if one.severity is not None)
-    if verdict.reason is Why.TOO_FEW_ROWS:
+    if verdict.reason is Reason.TOO_FEW_ROWS:
         percent = _counted(min(one.rows for one in features), asked.drift.minimum_rows)
     else:
         percent = 100.0 * max((one.excess for one in features), default=0.0) / asked.drift.warning
@@ -178,7 +181,7 @@ def _quality(asked: Asked, evidence: Evidence) -> Finding:
     data_ages = series.data_ages(window.counts)
     ages = Ages(median_age(data_ages, asked.quality.minimum_rows), evidence.model_days)
     verdict, ratios = judge_quality(features, ages, asked.quality)
-    if verdict.reason is Why.TOO_FEW_ROWS:
+    if verdict.reason is Reason.TOO_FEW_ROWS:
         rows = [one.rows for one in features]
         rows += [max(data_ages.values(), default=0.0)] if asked.quality.data_age_seconds is not None else []
         percent = _counted(min(rows, default=0.0), asked.quality.minimum_rows)
@@ -205,7 +208,7 @@ def _of_ratio(one: Ratio) -> float:
 
 def _performance(asked: Asked, window: Window) -> Finding:
     verdict, measured = judge_performance(series.feedback(window.counts), asked.objectives, CONFIDENCE)
-    if verdict.reason is Why.TOO_FEW_LABELS:
+    if verdict.reason is Reason.TOO_FEW_LABELS:
         percent = min(_counted(one.share.rows, one.objective.minimum_labels) for one in measured)
     else:
         percent = max(map(_of_objective, measured))
@@ -220,7 +223,7 @@ def _of_objective(one: Measurement) -> float:
 def _unfairness(asked: Asked, window: Window) -> Finding:
     attributes = attributes_of(asked, window.counts)
     verdict, gaps = judge_fairness(attributes, asked.fairness)
-    if verdict.reason is Why.TOO_SMALL_GROUPS:
+    if verdict.reason is Reason.TOO_SMALL_GROUPS:
         least = min(group.selection.rows for one in attributes for group in one.groups.values())
         percent = _counted(least, asked.fairness.minimum_group_rows)
     else:

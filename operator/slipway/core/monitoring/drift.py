@@ -21,9 +21,10 @@ from enum import StrEnum
 from math import log
 from typing import Any
 
+from slipway.api.reasons import Reason
 from slipway.core.monitoring.chi_square import upper_quantile, upper_tail
 from slipway.core.monitoring.counting import Mark, increase
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, say
+from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, say
 
 _DAY_SECONDS = 86_400.0
 #: Added to each bin's count, so that an empty one has a logarithm.
@@ -191,11 +192,11 @@ def yesterday(
 def _verdict(found: list[FeatureDrift], limits: DriftLimits) -> Verdict:
     if not found:
         why = "no feature has a reference: log a profile beside the model"
-        return say(Condition.DRIFT, Status.UNKNOWN, Why.NO_REFERENCE, [why])
+        return say(Condition.DRIFT, Status.UNKNOWN, Reason.NO_REFERENCE, [why])
     drifted = [one for one in found if one.severity is not None]
     if drifted:
         parts = [f"{len(drifted)} of {len(found)} features moved", *(_moved(one, limits) for one in drifted)]
-        return say(Condition.DRIFT, Status.TRUE, Why.FEATURES_DRIFTED, parts)
+        return say(Condition.DRIFT, Status.TRUE, Reason.FEATURES_DRIFTED, parts)
     ready = [
         one
         for one in found
@@ -208,13 +209,13 @@ def _verdict(found: list[FeatureDrift], limits: DriftLimits) -> Verdict:
             f"and its reference {number(least.reference_rows)} of {number(limits.minimum_reference_rows)}"
         )
         waiting = f"{len(found) - len(ready)} of {len(found)} features wait for rows"
-        return say(Condition.DRIFT, Status.UNKNOWN, Why.TOO_FEW_ROWS, [waiting, fact])
+        return say(Condition.DRIFT, Status.UNKNOWN, Reason.TOO_FEW_ROWS, [waiting, fact])
     furthest = ready[0]
     fact = (
         f"furthest is {furthest.feature}: PSI {number(furthest.excess)} beyond noise, "
         f"{number(limits.warning)} allowed, over {number(furthest.rows)} rows"
     )
-    return say(Condition.DRIFT, Status.FALSE, Why.NO_DRIFT, [f"{len(found)} features as before", fact])
+    return say(Condition.DRIFT, Status.FALSE, Reason.NO_DRIFT, [f"{len(found)} features as before", fact])
 
 
 def _moved(one: FeatureDrift, limits: DriftLimits) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
 
+from slipway.api.reasons import Reason
 from slipway.core.monitoring.intervals import (
     Interval,
     Share,
@@ -21,7 +22,7 @@ from slipway.core.monitoring.intervals import (
     difference_interval,
     ratio_interval,
 )
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, percent, say
+from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, percent, say
 
 
 class FairnessMetric(StrEnum):
@@ -242,16 +243,16 @@ def _verdict(gaps: list[Gap], waiting: list[str], hidden: list[str]) -> Verdict:
     exceeded = [gap for gap in gaps if gap.is_exceeded]
     outside = [gap for gap in gaps if gap.is_outside]
     if exceeded:
-        status, reason = Status.FALSE, Why.UNFAIR
+        status, reason = Status.FALSE, Reason.UNFAIR
         parts = [_words(gap, "beyond") for gap in exceeded]
     elif waiting or not gaps:
-        status, reason = Status.UNKNOWN, Why.TOO_SMALL_GROUPS
+        status, reason = Status.UNKNOWN, Reason.TOO_SMALL_GROUPS
         parts = waiting or ["no attribute is set"]
     elif outside:
-        status, reason = Status.UNKNOWN, Why.INCONCLUSIVE
+        status, reason = Status.UNKNOWN, Reason.INCONCLUSIVE
         parts = [_words(gap, "not clearly beyond") for gap in outside]
     else:
-        status, reason = Status.TRUE, Why.FAIR
+        status, reason = Status.TRUE, Reason.FAIR
         parts = [_words(gap, "within") for gap in gaps]
     return say(Condition.FAIRNESS, status, reason, [*parts, *hidden])
 

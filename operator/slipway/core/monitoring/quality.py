@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from slipway.api.reasons import Reason
 from slipway.core.monitoring.intervals import Interval, Share, deviations, share_interval
 from slipway.core.monitoring.performance import quantile
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, Why, number, percent, say
+from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, percent, say
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _verdict(ratios: list[Ratio], features: int, waiting: int, ages: Ages, limit
     if bad or stale:
         if bad:
             is_missing = bad[0].what == "missing"
-            reason = Why.TOO_MUCH_MISSING if is_missing else Why.TOO_MANY_VIOLATIONS
+            reason = Reason.TOO_MUCH_MISSING if is_missing else Reason.TOO_MANY_VIOLATIONS
         else:
             reason = stale[0][0]
         parts = [_words(one) for one in bad] + [words for _, words in stale]
@@ -146,9 +147,9 @@ def _verdict(ratios: list[Ratio], features: int, waiting: int, ages: Ages, limit
     if not features and not fresh:
         wanting.append("no feature is counted")
     if wanting:
-        return say(Condition.DATA_QUALITY, Status.UNKNOWN, Why.TOO_FEW_ROWS, wanting)
+        return say(Condition.DATA_QUALITY, Status.UNKNOWN, Reason.TOO_FEW_ROWS, wanting)
     parts = [f"worst is {_words(one)}" for one in ratios[:1]]
-    return say(Condition.DATA_QUALITY, Status.TRUE, Why.DATA_IS_GOOD, [*parts, *fresh])
+    return say(Condition.DATA_QUALITY, Status.TRUE, Reason.DATA_IS_GOOD, [*parts, *fresh])
 
 
 def _fresh(ages: Ages, limits: QualityLimits) -> list[str]:
@@ -163,16 +164,19 @@ def _fresh(ages: Ages, limits: QualityLimits) -> list[str]:
     return found
 
 
-def _stale(ages: Ages, limits: QualityLimits) -> list[tuple[Why, str]]:
+def _stale(ages: Ages, limits: QualityLimits) -> list[tuple[Reason, str]]:
     found = []
     if _beyond(ages.data_seconds, limits.data_age_seconds):
         age, limit = (ages.data_seconds or 0.0) / 60.0, (limits.data_age_seconds or 0.0) / 60.0
         found.append(
-            (Why.DATA_IS_STALE, f"half of the data is older than {number(age)} min, {number(limit)} allowed")
+            (
+                Reason.DATA_IS_STALE,
+                f"half of the data is older than {number(age)} min, {number(limit)} allowed",
+            )
         )
     if _beyond(ages.model_days, limits.model_age_days):
         age, limit = ages.model_days or 0.0, limits.model_age_days or 0.0
-        found.append((Why.MODEL_IS_STALE, f"the model is {number(age)} days old, {number(limit)} allowed"))
+        found.append((Reason.MODEL_IS_STALE, f"the model is {number(age)} days old, {number(limit)} allowed"))
     return found
 
 

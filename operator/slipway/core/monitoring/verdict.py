@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from slipway.api.reasons import Reason
+
 #: Conditions of ``metav1`` hold longer messages, but nobody reads them.
 MOST_CHARACTERS = 1024
 
@@ -26,35 +28,13 @@ class Status(StrEnum):
     UNKNOWN = "Unknown"
 
 
-class Why(StrEnum):
-    """The reason of a verdict."""
-
-    FEATURES_DRIFTED = "FeaturesDrifted"
-    NO_DRIFT = "NoDrift"
-    DATA_IS_GOOD = "DataIsGood"
-    TOO_MUCH_MISSING = "TooMuchMissing"
-    TOO_MANY_VIOLATIONS = "TooManyViolations"
-    DATA_IS_STALE = "DataIsStale"
-    MODEL_IS_STALE = "ModelIsStale"
-    OBJECTIVES_MET = "ObjectivesMet"
-    OBJECTIVE_MISSED = "ObjectiveMissed"
-    FAIR = "WithinLimits"
-    UNFAIR = "LimitExceeded"
-    NO_REFERENCE = "NoReference"
-    TOO_FEW_ROWS = "TooFewRows"
-    TOO_FEW_LABELS = "TooFewLabels"
-    TOO_SMALL_GROUPS = "TooSmallGroups"
-    INCONCLUSIVE = "Inconclusive"
-    COUNTERS_UNAVAILABLE = "CountersUnavailable"
-
-
 @dataclass(frozen=True)
 class Verdict:
     """A condition's status, why, and the numbers behind it in words."""
 
     condition: Condition
     status: Status
-    reason: Why
+    reason: Reason
     message: str
 
     @property
@@ -64,7 +44,7 @@ class Verdict:
         return self.status is bad
 
 
-def say(condition: Condition, status: Status, reason: Why, parts: list[str]) -> Verdict:
+def say(condition: Condition, status: Status, reason: Reason, parts: list[str]) -> Verdict:
     """A verdict whose message is as many of the parts as fit, the most important first."""
     kept: list[str] = []
     for position, part in enumerate(parts):

@@ -8,6 +8,7 @@ from fairlearn import metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipway.api.reasons import Reason
 from slipway.core.monitoring.fairness import (
     Attribute,
     FairnessLimit,
@@ -18,7 +19,7 @@ from slipway.core.monitoring.fairness import (
     comparisons,
     judge_fairness,
 )
-from slipway.core.monitoring.verdict import Status, Why
+from slipway.core.monitoring.verdict import Status
 
 ALL = (
     FairnessLimit(FairnessMetric.DISPARATE_IMPACT_RATIO, 0.8),
@@ -105,7 +106,7 @@ def test_compas_comes_out_as_published() -> None:
     assert found[FairnessMetric.EQUAL_OPPORTUNITY_DIFFERENCE] == pytest.approx(0.4485 - 0.2345, abs=1e-4)
     assert found[FairnessMetric.EQUALIZED_ODDS_DIFFERENCE] == pytest.approx(0.4485 - 0.2345, abs=1e-4)
     assert found[FairnessMetric.DISPARATE_IMPACT_RATIO] == pytest.approx(0.4118 / 0.6520, abs=1e-4)
-    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.FALSE, Why.UNFAIR, True)
+    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.FALSE, Reason.UNFAIR, True)
     assert verdict.message.startswith(
         "race: DisparateImpactRatio 0.632 (0.593 to 0.673), beyond 0.8: "
         "black 41.2% of 3,696, white 65.2% of 2,454; "
@@ -131,7 +132,7 @@ def test_a_ratio_that_may_be_chance_is_no_alarm() -> None:
     assert gap.value == pytest.approx(0.7)
     assert (verdict.status, verdict.reason, verdict.is_breach) == (
         Status.UNKNOWN,
-        Why.INCONCLUSIVE,
+        Reason.INCONCLUSIVE,
         False,
     )
     assert "not clearly beyond 0.8" in verdict.message
@@ -171,7 +172,7 @@ def test_a_small_group_is_neither_judged_nor_shown() -> None:
 def test_where_two_groups_are_not_large_enough_nothing_is_said(metric: FairnessMetric) -> None:
     sex = Attribute("sex", "m", {"m": selected(300, 700), "f": selected(0, 99)})
     verdict, gaps = judge_fairness([sex], only(metric))
-    assert (verdict.status, verdict.reason, gaps) == (Status.UNKNOWN, Why.TOO_SMALL_GROUPS, ())
+    assert (verdict.status, verdict.reason, gaps) == (Status.UNKNOWN, Reason.TOO_SMALL_GROUPS, ())
     assert "needs two groups with 100" in verdict.message
 
 
@@ -179,14 +180,14 @@ def test_equalized_odds_need_labels_of_both_kinds_unless_one_is_enough_to_tell()
     fair = Attribute("sex", "m", {"m": group(150, 150, 5, 5), "f": group(150, 150, 5, 5)})
     unfair = Attribute("sex", "m", {"m": group(250, 50, 5, 5), "f": group(50, 250, 5, 5)})
     limits = only(FairnessMetric.EQUALIZED_ODDS_DIFFERENCE)
-    assert judge_fairness([fair], limits)[0].reason is Why.TOO_SMALL_GROUPS
-    assert judge_fairness([unfair], limits)[0].reason is Why.UNFAIR
+    assert judge_fairness([fair], limits)[0].reason is Reason.TOO_SMALL_GROUPS
+    assert judge_fairness([unfair], limits)[0].reason is Reason.UNFAIR
 
 
 def test_ratios_need_the_reference_group() -> None:
     groups = {"m": selected(3, 7), "f": selected(500, 500), "x": selected(100, 900)}
     verdict, _ = judge_fairness([Attribute("sex", "m", groups)], only(FairnessMetric.DISPARATE_IMPACT_RATIO))
-    assert verdict.reason is Why.TOO_SMALL_GROUPS
+    assert verdict.reason is Reason.TOO_SMALL_GROUPS
     assert "two groups with 100 rows each, m among them" in verdict.message
 
 

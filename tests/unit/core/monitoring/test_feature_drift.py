@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from slipway.api.reasons import Reason
 from slipway.core.monitoring.counting import Mark
 from slipway.core.monitoring.drift import (
     DriftLimits,
@@ -21,7 +22,7 @@ from slipway.core.monitoring.drift import (
     reference_of,
     yesterday,
 )
-from slipway.core.monitoring.verdict import Status, Why
+from slipway.core.monitoring.verdict import Status
 
 EVEN = Reference({f"{position:02}": 0.05 for position in range(20)}, 10_000)
 LIMITS = DriftLimits()
@@ -75,7 +76,7 @@ def test_a_feature_that_moved_is_named_with_how_far() -> None:
     verdict, features = judge_drift(
         {"age": moved(2000), "income": even(2000)}, {"age": EVEN, "income": EVEN}, LIMITS
     )
-    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.TRUE, Why.FEATURES_DRIFTED, True)
+    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.TRUE, Reason.FEATURES_DRIFTED, True)
     assert [one.feature for one in features] == ["age", "income"]
     assert features[0].severity is Severity.CRITICAL
     assert verdict.message == (
@@ -85,7 +86,7 @@ def test_a_feature_that_moved_is_named_with_how_far() -> None:
 
 def test_no_drift_says_which_feature_is_furthest() -> None:
     verdict, _ = judge_drift({"age": even(2000), "pay": even(3000)}, {"age": EVEN, "pay": EVEN}, LIMITS)
-    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.FALSE, Why.NO_DRIFT, False)
+    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.FALSE, Reason.NO_DRIFT, False)
     assert verdict.message == (
         "2 features as before; furthest is pay: PSI -0.00823 beyond noise, 0.05 allowed, over 3,000 rows"
     )
@@ -93,20 +94,20 @@ def test_no_drift_says_which_feature_is_furthest() -> None:
 
 def test_below_the_minimum_nothing_is_said_even_if_all_has_moved() -> None:
     verdict, features = judge_drift({"age": moved(999)}, {"age": EVEN}, LIMITS)
-    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.UNKNOWN, Why.TOO_FEW_ROWS, False)
+    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.UNKNOWN, Reason.TOO_FEW_ROWS, False)
     assert "age has 999 rows of the 1,000 needed" in verdict.message
     assert features[0].severity is None
 
 
 def test_a_reference_of_few_rows_says_nothing() -> None:
     verdict, _ = judge_drift({"age": moved(5000)}, {"age": Reference(EVEN.shares, 200)}, LIMITS)
-    assert (verdict.status, verdict.reason) == (Status.UNKNOWN, Why.TOO_FEW_ROWS)
+    assert (verdict.status, verdict.reason) == (Status.UNKNOWN, Reason.TOO_FEW_ROWS)
     assert "its reference 200 of 1,000" in verdict.message
 
 
 def test_without_a_profile_nothing_is_said() -> None:
     verdict, features = judge_drift({"age": even(5000)}, {}, LIMITS)
-    assert (verdict.status, verdict.reason, features) == (Status.UNKNOWN, Why.NO_REFERENCE, ())
+    assert (verdict.status, verdict.reason, features) == (Status.UNKNOWN, Reason.NO_REFERENCE, ())
 
 
 def test_a_feature_that_moved_counts_although_another_waits_for_rows() -> None:

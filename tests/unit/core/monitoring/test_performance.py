@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from slipway.api.reasons import Reason
 from slipway.core.monitoring.performance import (
     Confusion,
     Feedback,
@@ -22,7 +23,7 @@ from slipway.core.monitoring.performance import (
     measure,
     quantile,
 )
-from slipway.core.monitoring.verdict import Status, Why
+from slipway.core.monitoring.verdict import Status
 
 NO_DELAYS = {math.inf: 0.0}
 ACCURACY = Objective(PerformanceMetric.ACCURACY, 0.82)
@@ -51,7 +52,7 @@ def test_the_metrics_are_scikit_learns(drawn: list[tuple[str, str]]) -> None:
 def test_an_objective_that_is_met_says_how_many_labels_came_and_when() -> None:
     feedback = Feedback(of(900, 100), 20_000, {3600.0: 0.0, 86_400.0: 600.0, math.inf: 1000.0})
     verdict, _ = judge_performance(feedback, [ACCURACY])
-    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.TRUE, Why.OBJECTIVES_MET, False)
+    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.TRUE, Reason.OBJECTIVES_MET, False)
     assert verdict.message == (
         "Accuracy 90% of 1,000 labels (88% to 91.7%), at least 82%; "
         "labels for 5% of the rows; half within 20.2 h"
@@ -60,7 +61,11 @@ def test_an_objective_that_is_met_says_how_many_labels_came_and_when() -> None:
 
 def test_an_objective_is_missed_once_the_whole_interval_lies_below() -> None:
     verdict, _ = judge_performance(Feedback(of(780, 220), 1000, NO_DELAYS), [ACCURACY])
-    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.FALSE, Why.OBJECTIVE_MISSED, True)
+    assert (verdict.status, verdict.reason, verdict.is_breach) == (
+        Status.FALSE,
+        Reason.OBJECTIVE_MISSED,
+        True,
+    )
     assert verdict.message == (
         "Accuracy 78% of 1,000 labels (75.3% to 80.5%), below 82%; labels for 100% of the rows"
     )
@@ -70,21 +75,21 @@ def test_a_value_below_the_objective_may_be_chance() -> None:
     verdict, _ = judge_performance(Feedback(of(240, 60), 300, NO_DELAYS), [ACCURACY])
     assert (verdict.status, verdict.reason, verdict.is_breach) == (
         Status.UNKNOWN,
-        Why.INCONCLUSIVE,
+        Reason.INCONCLUSIVE,
         False,
     )
 
 
 def test_too_few_labels_say_nothing_however_bad() -> None:
     verdict, _ = judge_performance(Feedback(of(0, 299), 299, NO_DELAYS), [ACCURACY])
-    assert (verdict.status, verdict.reason) == (Status.UNKNOWN, Why.TOO_FEW_LABELS)
+    assert (verdict.status, verdict.reason) == (Status.UNKNOWN, Reason.TOO_FEW_LABELS)
     assert verdict.message.startswith("Accuracy has 299 labels of the 300 needed")
 
 
 def test_an_objective_that_is_missed_is_said_although_another_waits() -> None:
     waiting = Objective(PerformanceMetric.RECALL, 0.5, outcome="c")
     verdict, _ = judge_performance(Feedback(of(500, 500), 1000, NO_DELAYS), [waiting, ACCURACY])
-    assert (verdict.status, verdict.reason) == (Status.FALSE, Why.OBJECTIVE_MISSED)
+    assert (verdict.status, verdict.reason) == (Status.FALSE, Reason.OBJECTIVE_MISSED)
 
 
 def test_no_objective_says_nothing() -> None:

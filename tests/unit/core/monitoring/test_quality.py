@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from slipway.api.reasons import Reason
 from slipway.core.monitoring.quality import Ages, FeatureQuality, QualityLimits, judge_quality, median_age
-from slipway.core.monitoring.verdict import Status, Why
+from slipway.core.monitoring.verdict import Status
 
 LIMITS = QualityLimits()
 AGED = QualityLimits(data_age_seconds=3600.0, model_age_days=90.0)
@@ -17,21 +18,25 @@ NO_AGES = Ages()
 def test_complete_and_valid_data_is_good() -> None:
     good = FeatureQuality("age", 1000, missing=10, violations={"range": 0, "type": 0})
     verdict, ratios = judge_quality([good], NO_AGES, LIMITS)
-    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.TRUE, Why.DATA_IS_GOOD, False)
+    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.TRUE, Reason.DATA_IS_GOOD, False)
     assert verdict.message == "worst is age: 0% range of 1,000 values, 1% allowed"
     assert {ratio.what for ratio in ratios} == {"missing", "unknown", "range", "type"}
 
 
 def test_missing_values_are_named_with_their_share() -> None:
     verdict, _ = judge_quality([FeatureQuality("age", 1000, missing=200)], NO_AGES, LIMITS)
-    assert (verdict.status, verdict.reason, verdict.is_breach) == (Status.FALSE, Why.TOO_MUCH_MISSING, True)
+    assert (verdict.status, verdict.reason, verdict.is_breach) == (
+        Status.FALSE,
+        Reason.TOO_MUCH_MISSING,
+        True,
+    )
     assert verdict.message == "age: 20% missing of 1,000 values, 5% allowed"
 
 
 def test_a_broken_rule_is_named() -> None:
     bad = FeatureQuality("age", 1000, violations={"range": 50, "type": 0})
     verdict, _ = judge_quality([FeatureQuality("pay", 1000), bad], NO_AGES, LIMITS)
-    assert (verdict.status, verdict.reason) == (Status.FALSE, Why.TOO_MANY_VIOLATIONS)
+    assert (verdict.status, verdict.reason) == (Status.FALSE, Reason.TOO_MANY_VIOLATIONS)
     assert verdict.message == "age: 5% range of 1,000 values, 1% allowed"
 
 
@@ -57,7 +62,7 @@ def test_a_share_a_little_beyond_its_limit_needs_rows_to_count() -> None:
 
 def test_too_few_rows_say_nothing() -> None:
     verdict, ratios = judge_quality([FeatureQuality("age", 99, missing=99)], NO_AGES, LIMITS)
-    assert (verdict.status, verdict.reason, ratios) == (Status.UNKNOWN, Why.TOO_FEW_ROWS, ())
+    assert (verdict.status, verdict.reason, ratios) == (Status.UNKNOWN, Reason.TOO_FEW_ROWS, ())
     assert verdict.message == "1 of 1 features wait for 100 rows"
 
 
@@ -69,17 +74,17 @@ def test_no_feature_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("ages", "reason", "message"),
     [
-        (Ages(7200.0, 1.0), Why.DATA_IS_STALE, "half of the data is older than 120 min, 60 allowed"),
-        (Ages(60.0, 91.0), Why.MODEL_IS_STALE, "the model is 91 days old, 90 allowed"),
+        (Ages(7200.0, 1.0), Reason.DATA_IS_STALE, "half of the data is older than 120 min, 60 allowed"),
+        (Ages(60.0, 91.0), Reason.MODEL_IS_STALE, "the model is 91 days old, 90 allowed"),
         (
             Ages(7200.0, 91.0),
-            Why.DATA_IS_STALE,
+            Reason.DATA_IS_STALE,
             "half of the data is older than 120 min, 60 allowed; the model is 91 days old, 90 allowed",
         ),
     ],
     ids=["data", "model", "both"],
 )
-def test_old_data_and_old_models_are_said(ages: Ages, reason: Why, message: str) -> None:
+def test_old_data_and_old_models_are_said(ages: Ages, reason: Reason, message: str) -> None:
     verdict, _ = judge_quality([FeatureQuality("age", 1000)], ages, AGED)
     assert (verdict.status, verdict.reason, verdict.message) == (Status.FALSE, reason, message)
 
@@ -87,7 +92,7 @@ def test_old_data_and_old_models_are_said(ages: Ages, reason: Why, message: str)
 def test_ages_within_their_limits_are_told_also_where_no_feature_is_counted() -> None:
     fresh = "half of the data is younger than 1 min, 60 allowed; the model is 3 days old, 90 allowed"
     verdict, _ = judge_quality([], Ages(60.0, 3.0), AGED)
-    assert (verdict.status, verdict.reason, verdict.message) == (Status.TRUE, Why.DATA_IS_GOOD, fresh)
+    assert (verdict.status, verdict.reason, verdict.message) == (Status.TRUE, Reason.DATA_IS_GOOD, fresh)
     verdict, _ = judge_quality([FeatureQuality("age", 1000)], Ages(60.0, 3.0), AGED)
     assert verdict.message.startswith("worst is age: 0% ")
     assert verdict.message.endswith(fresh)
@@ -95,7 +100,7 @@ def test_ages_within_their_limits_are_told_also_where_no_feature_is_counted() ->
 
 def test_data_whose_age_is_asked_for_and_not_known_is_not_called_good() -> None:
     verdict, _ = judge_quality([FeatureQuality("age", 1000)], Ages(None, 3.0), AGED)
-    assert (verdict.status, verdict.reason) == (Status.UNKNOWN, Why.TOO_FEW_ROWS)
+    assert (verdict.status, verdict.reason) == (Status.UNKNOWN, Reason.TOO_FEW_ROWS)
     assert verdict.message == "the age of the data waits for 100 rows"
 
 
@@ -111,7 +116,7 @@ def test_data_is_stale_just_where_more_than_half_of_the_rows_are_older(stale: in
     limits = QualityLimits(data_age_seconds=limit)
     good = FeatureQuality("age", 1000, missing=10)
     verdict, _ = judge_quality([good], Ages(data_seconds=median_age(ages, 100)), limits)
-    assert (verdict.reason is Why.DATA_IS_STALE) == (stale > 50)
+    assert (verdict.reason is Reason.DATA_IS_STALE) == (stale > 50)
 
 
 def test_of_too_few_rows_no_age_is_told() -> None:
