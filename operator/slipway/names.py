@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+#: What pip installs; ``slipway`` on PyPI is somebody else's.
+DISTRIBUTION = "slipway-serving"
+
 #: The port of the Open Inference Protocol, on pods and Services alike.
 HTTP_PORT = 8080
 #: The port of the same protocol over gRPC.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slipway.names import LIVE_PATH, READY_PATH
+from slipway.names import DISTRIBUTION, LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError, not_now, show
 from slipway_server.http.body import BODIES_AT_ONCE, BodyBudget
 from slipway_server.http.head import Head
@@ -151,7 +151,7 @@ class Frontend(Site):
     def _version(self, _: Head) -> Response:
         from importlib.metadata import version
 
-        return Response(200, version("slipway").encode(), _TEXT)
+        return Response(200, version(DISTRIBUTION).encode(), _TEXT)
 
     def _openapi_page(self, model: str, version: str | None) -> Page:
         def page(_: Head) -> Response:
@@ -166,7 +166,7 @@ class Frontend(Site):
         from importlib.metadata import version
 
         return json_response(
-            {"name": "slipway", "version": version("slipway"), "extensions": ["binary_tensor_data"]}
+            {"name": "slipway", "version": version(DISTRIBUTION), "extensions": ["binary_tensor_data"]}
         )
 
     def _model_page(self, model: str, version: str | None) -> Page:

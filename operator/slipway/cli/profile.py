@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.models.faults import ModelError
+from slipway.names import DISTRIBUTION
 from slipway.profile import ProfileError
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         from slipway.profiling.make import make_profile
     except ImportError as error:
         print(
-            f"slipway profile: {error.name} is not installed: pip install 'slipway[profile]'", file=sys.stderr
+            f"slipway profile: {error.name} is not installed: pip install '{DISTRIBUTION}[profile]'",
+            file=sys.stderr,
         )
         return 1
     from rich.console import Console

@@ -16,6 +16,7 @@ from slipway.cli.errors import CommandError
 from slipway.core import names
 from slipway.core.observed import Manifest, is_ready, revision_of_object, timestamp
 from slipway.core.resource import Resource, read
+from slipway.names import DISTRIBUTION
 
 if TYPE_CHECKING:
     from slipway.report.live import Counted, Sample
@@ -37,7 +38,9 @@ def run(arguments: Namespace) -> int:
     try:
         from slipway.report.page import render
     except ImportError as error:
-        raise CommandError(f"{error.name} is not installed: pip install 'slipway[cli,report]'") from error
+        raise CommandError(
+            f"{error.name} is not installed: pip install '{DISTRIBUTION}[cli,report]'"
+        ) from error
     from slipway.report.live import report_of, serving
 
     there = Cluster(arguments)

@@ -1,4 +1,4 @@
-"""Makes profiles and logs them beside models; needs ``pip install slipway[profile]``.
+"""Makes profiles and logs them beside models; needs ``pip install slipway-serving[profile]``.
 
 >>> from slipway.profiling import log_profile, make_profile
 >>> log_profile(make_profile(frame, "model.onnx", labels="default"), model_info)  # doctest: +SKIP

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from slipway.names import DISTRIBUTION
 from slipway_server.http.head import Head
 from slipway_server.settings import Serving, SettingsError
 
@@ -37,7 +38,7 @@ def make_tracing(serving: Serving) -> Tracing | None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise SettingsError(
-            f"{_ENDPOINTS[0]} is set, but {error.name} is not installed: install slipway[telemetry], "
+            f"{_ENDPOINTS[0]} is set, but {error.name} is not installed: install {DISTRIBUTION}[telemetry], "
             "or leave the variable out"
         ) from None
     provider = TracerProvider(resource=Resource.create({"service.name": "slipway-server"}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import version
 
+from slipway.names import DISTRIBUTION
 from slipway_server.errors import Reason, RequestError, show
 from slipway_server.frontend import PLATFORM, Frontend
 from slipway_server.protocol.tensors import TensorSpec
@@ -117,7 +118,7 @@ class Service:
         return oip.ModelReadyResponse(ready=self._frontend.lifecycle.ready).SerializeToString()
 
     def _server_metadata(self, _: bytes) -> bytes:
-        return oip.ServerMetadataResponse(name="slipway", version=version("slipway")).SerializeToString()
+        return oip.ServerMetadataResponse(name="slipway", version=version(DISTRIBUTION)).SerializeToString()
 
     def _model_metadata(self, message: bytes) -> bytes:
         asked = parse_message(oip.ModelMetadataRequest, message)
