@@ -53,7 +53,7 @@ generated: .venv/synced ## fail if a generated file or the lock is not up to dat
 # Two halves at once: one process would leave the other core idle.
 APART := tests/server tests/fuzz tests/models tests/observability tests/unit/router
 .PHONY: unit unit-apart unit-rest
-unit: .venv/synced ## the tests that need no cluster, with coverage
+unit: prerequisites-tests .venv/synced ## the tests that need no cluster, with coverage
 	@.venv/bin/coverage erase
 	@$(MAKE) --jobs=2 --keep-going --output-sync=line unit-apart unit-rest
 	@.venv/bin/coverage combine --quiet
@@ -68,7 +68,7 @@ fuzz: .venv/synced ## look for bytes that make the model server fail: 240,000 ca
 	@$(RUN) tests.fuzz
 
 .PHONY: chart
-chart: .venv/synced ## helm lint, and the rendered chart against the schemas of Kubernetes
+chart: prerequisites-tests .venv/synced ## helm lint, and the rendered chart against the schemas of Kubernetes
 	@$(RUN) e2e.chart
 
 .PHONY: generate
@@ -110,6 +110,10 @@ bench-router: .venv/synced ## what a router costs, and its neighbours; four minu
 prerequisites:
 	@command -v $(PYTHON) >/dev/null || { echo 'missing: Python 3.11 or newer (apt-get install python3)' >&2; exit 1; }
 	@$(PYTHON) e2e/prerequisites.py
+
+.PHONY: prerequisites-tests
+prerequisites-tests: prerequisites
+	@$(PYTHON) e2e/prerequisites.py --tests
 
 .PHONY: prerequisites-cluster
 prerequisites-cluster: prerequisites

@@ -1,4 +1,4 @@
-"""Check what `make` needs before it starts: `python3 e2e/prerequisites.py [--cluster]`.
+"""Check what `make` needs before it starts: `python3 e2e/prerequisites.py [--tests] [--cluster]`.
 
 Runs on the machine's own Python, which may be what is too old: nothing here is newer than Python 3.6.
 """
@@ -17,8 +17,10 @@ GO_MINIMUM = (1, 26)
 
 def main():  # type: () -> int
     parser = argparse.ArgumentParser(description="Check what make needs before it starts.")
+    parser.add_argument("--tests", action="store_true", help="also what tests without a cluster need")
     parser.add_argument("--cluster", action="store_true", help="also what a cluster and its images need")
-    missing = find_missing(cluster=parser.parse_args().cluster)
+    asked = parser.parse_args()
+    missing = find_missing(asked.tests, asked.cluster)
     for line in missing:
         print("missing: " + line, file=sys.stderr)
     if missing:
@@ -26,7 +28,7 @@ def main():  # type: () -> int
     return 1 if missing else 0
 
 
-def find_missing(cluster):  # type: (bool) -> list[str]
+def find_missing(tests, cluster):  # type: (bool, bool) -> list[str]
     """One line for each thing that is not there, with the way to get it."""
     missing = []
     if sys.version_info < PYTHON_MINIMUM:
@@ -36,9 +38,9 @@ def find_missing(cluster):  # type: (bool) -> list[str]
         missing.append("Python's venv module (apt-get install python3-venv), or uv")
     if not shutil.which("git"):
         missing.append("git (apt-get install git)")
-    if go_is_missing():
-        missing.append("Go {}.{} or newer (https://go.dev/dl/)".format(*GO_MINIMUM))
-    if not shutil.which("chromium") and not (os.geteuid() == 0 and shutil.which("apt-get")):
+    if (tests or cluster) and go_is_missing():
+        missing.append("Go {}.{} or newer (https://go.dev/dl/), to build tools with".format(*GO_MINIMUM))
+    if tests and not shutil.which("chromium") and not (os.geteuid() == 0 and shutil.which("apt-get")):
         missing.append("Chromium (apt-get install chromium), to look at pages in tests")
     if cluster and not docker_answers():
         if os.geteuid() != 0:

@@ -75,29 +75,33 @@ class Environment:
         router_image = os.environ.get("SLIPWAY_ROUTER_IMAGE", "")
         if not router_image:
             sys.exit("SLIPWAY_ROUTER_IMAGE is not set: it names the image of Envoy for the routers")
+        pull_secrets = _names("SLIPWAY_IMAGE_PULL_SECRETS")
         return cls(
             settings=Settings(
                 server_image=image,
                 image_pull_policy=os.environ.get("SLIPWAY_SERVER_IMAGE_PULL_POLICY") or "IfNotPresent",
                 mlflow_tracking_uri=os.environ.get("SLIPWAY_MLFLOW_TRACKING_URI", ""),
+                image_pull_secrets=pull_secrets,
             ),
             routers=RouterSettings(
                 image=router_image,
                 image_pull_policy=os.environ.get("SLIPWAY_ROUTER_IMAGE_PULL_POLICY") or "IfNotPresent",
                 least_replicas=int(os.environ.get("SLIPWAY_ROUTER_LEAST_REPLICAS", "2")),
                 most_replicas=int(os.environ.get("SLIPWAY_ROUTER_MOST_REPLICAS", "10")),
+                image_pull_secrets=pull_secrets,
             ),
-            namespaces=tuple(
-                name.strip()
-                for name in os.environ.get("SLIPWAY_WATCH_NAMESPACES", "").split(",")
-                if name.strip()
-            ),
+            namespaces=_names("SLIPWAY_WATCH_NAMESPACES"),
             namespace=os.environ.get("POD_NAMESPACE", "default"),
             identity=os.environ.get("POD_NAME") or socket.gethostname(),
             workers=int(os.environ.get("SLIPWAY_WORKERS", "16")),
             port=int(os.environ.get("SLIPWAY_HTTP_PORT", str(http.PORT))),
             webhook_token=os.environ.get("SLIPWAY_WEBHOOK_TOKEN", ""),
         )
+
+
+def _names(variable: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
 
 
 def main() -> None:

@@ -24,6 +24,8 @@ from slipway.core.traffic import FIRST_PORT, MOST_PORTS
 
 CHART = Path(__file__).parents[2] / "charts/slipway"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+#: The default tag of the images.
+VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 Manifest = dict[str, Any]
 
@@ -193,17 +195,19 @@ def test_the_operator_is_told_what_the_values_say() -> None:
             workers=8,
             logLevel="DEBUG",
             server={"image": {"pullPolicy": "Never"}},
+            imagePullSecrets=[{"name": "pull"}, {"name": "mirror"}],
             env=[{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
         )
     ) == {
         "POD_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
         "POD_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
-        "SLIPWAY_SERVER_IMAGE": "slipway.dev/server:dev",
+        "SLIPWAY_SERVER_IMAGE": f"slipway.dev/server:{VERSION}",
         "SLIPWAY_SERVER_IMAGE_PULL_POLICY": "Never",
-        "SLIPWAY_ROUTER_IMAGE": "slipway.dev/router:dev",
+        "SLIPWAY_ROUTER_IMAGE": f"slipway.dev/router:{VERSION}",
         "SLIPWAY_ROUTER_IMAGE_PULL_POLICY": "IfNotPresent",
         "SLIPWAY_ROUTER_LEAST_REPLICAS": "2",
         "SLIPWAY_ROUTER_MOST_REPLICAS": "10",
+        "SLIPWAY_IMAGE_PULL_SECRETS": "pull,mirror",
         "SLIPWAY_MLFLOW_TRACKING_URI": "http://mlflow.mlflow:5000",
         "SLIPWAY_WATCH_NAMESPACES": "payments,search",
         "SLIPWAY_WORKERS": "8",
@@ -215,11 +219,11 @@ def test_the_operator_is_told_what_the_values_say() -> None:
 @pytest.mark.parametrize(
     ("image", "reference"),
     [
-        ({}, "slipway.dev/server:dev"),
+        ({}, f"slipway.dev/server:{VERSION}"),
         ({"tag": "1.2"}, "slipway.dev/server:1.2"),
         ({"digest": DIGEST}, f"slipway.dev/server@{DIGEST}"),
         ({"tag": "1.2", "digest": DIGEST}, f"slipway.dev/server:1.2@{DIGEST}"),
-        ({"repository": "localhost:5000/a/b"}, "localhost:5000/a/b:dev"),
+        ({"repository": "localhost:5000/a/b"}, f"localhost:5000/a/b:{VERSION}"),
     ],
 )
 def test_an_image_is_named_by_tag_digest_or_both(image: dict[str, str], reference: str) -> None:
@@ -526,6 +530,32 @@ def test_no_value_is_accepted_and_ignored(path: str) -> None:
         node = node.setdefault(name, {})
     node[last] = value
     assert render_beside_prometheus(**changed) != render_beside_prometheus(**more)
+
+
+def test_helm_show_values_explains_every_value_as_the_schema_does() -> None:
+    """By the comment above it, which `python -m slipway.api.docs` writes."""
+    readme = (CHART / "README.md").read_text().splitlines()
+    meanings = {
+        line.split("`")[1]: line.split(" | ")[2].removesuffix(" |") for line in readme if "| `" in line
+    }
+    told: dict[str, str] = {}
+    parents: list[str] = []
+    comment: list[str] = []
+    for line in helm_show_values().splitlines():
+        if line.lstrip().startswith("#"):
+            comment.append(line.strip(" #"))
+        elif ":" in line:
+            depth = (len(line) - len(line.lstrip())) // 2
+            parents[depth:] = [line.strip().partition(":")[0]]
+            told[".".join(parents)] = " ".join(comment)
+        if not line.lstrip().startswith("#"):
+            comment = []
+    assert {path: told[path] for path in leaves(VALUES)} == {path: meanings[path] for path in leaves(VALUES)}
+
+
+def helm_show_values() -> str:
+    command = [helm_program(), "show", "values", str(CHART)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_every_value_is_described_in_the_schema() -> None:

@@ -23,7 +23,7 @@ def provide(folder: Path, name: str, script: str) -> None:
 
 
 def test_every_missing_program_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
-    done = check(tmp_path)
+    done = check(tmp_path, "--tests")
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert "missing: git (apt-get install git)" in lines
@@ -34,7 +34,7 @@ def test_every_missing_program_is_named_with_the_way_to_get_it(tmp_path: Path) -
 def test_a_go_that_is_too_old_counts_as_missing(tmp_path: Path) -> None:
     provide(tmp_path, "git", "exit 0")
     provide(tmp_path, "go", "echo go version go1.19.8 linux/amd64")
-    done = check(tmp_path)
+    done = check(tmp_path, "--tests")
     assert done.returncode == 1
     assert "Go 1.26 or newer" in done.stderr
     assert "git" not in done.stderr
@@ -45,7 +45,21 @@ def test_nothing_is_said_where_all_is_there(tmp_path: Path) -> None:
     provide(tmp_path, "go", "echo go version go1.26.8 linux/amd64")
     provide(tmp_path, "docker", "exit 0")
     provide(tmp_path, "chromium", "exit 0")
+    done = check(tmp_path, "--tests", "--cluster")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_laptop_with_docker_needs_no_browser_for_the_demo(tmp_path: Path) -> None:
+    provide(tmp_path, "git", "exit 0")
+    provide(tmp_path, "go", "echo go version go1.26.8 linux/amd64")
+    provide(tmp_path, "docker", "exit 0")
     done = check(tmp_path, "--cluster")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_environment_alone_needs_no_go(tmp_path: Path) -> None:
+    provide(tmp_path, "git", "exit 0")
+    done = check(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 

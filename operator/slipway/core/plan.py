@@ -74,7 +74,7 @@ def plan(
     wanted = revision_of(spec, resolution.model, settings) if resolution.model else None
     roles = assign_roles(resource, spec, wanted, observed, now)
 
-    apply: list[dict[str, Any]] = [service_account(owner)]
+    apply: list[dict[str, Any]] = [service_account(owner, settings.image_pull_secrets)]
     if resolution.asking and observed.find(Kind.POD, resolver_name) is None:
         apply.append(resolver)
     apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))

@@ -20,6 +20,8 @@ class Settings:
     server_image: str
     image_pull_policy: str = "IfNotPresent"
     mlflow_tracking_uri: str = ""
+    #: Secrets, of each ModelDeployment's own namespace, that its pods' images are pulled with.
+    image_pull_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

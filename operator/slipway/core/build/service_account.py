@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from slipway.core import names
 from slipway.core.build.metadata import Owner, metadata
 
 
-def service_account(owner: Owner) -> dict[str, Any]:
+def service_account(owner: Owner, pull_secrets: Sequence[str] = ()) -> dict[str, Any]:
     """ServiceAccount without a token: neither the model server nor the resolver asks the API server."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
         "metadata": metadata(owner, names.service_account(owner.name), names.labels(owner.name, "identity")),
         "automountServiceAccountToken": False,
+        **pulling(pull_secrets),
     }
+
+
+def pulling(secrets: Sequence[str]) -> dict[str, Any]:
+    """The field of a ServiceAccount that gives its new pods these Secrets to pull images with.
+
+    It is not in pods, so that a change restarts none. Without any the field is left to whoever sets it.
+    """
+    return {"imagePullSecrets": [{"name": name} for name in secrets]} if secrets else {}

@@ -10,6 +10,7 @@ from typing import Any
 from slipway.api.types import GROUP
 from slipway.core import names
 from slipway.core.build import pod
+from slipway.core.build.service_account import pulling
 from slipway.core.router.bootstrap import DRAIN_PATH, bootstrap
 from slipway.core.router.config import admit, files
 from slipway.core.router.envoy import (
@@ -41,6 +42,7 @@ class RouterSettings:
         most_replicas: likewise.
         drain_seconds: that a leaving router goes on serving, for clients to go elsewhere and requests to end.
         memory_mebibytes: limit of a router pod; at three quarters of it, requests are refused with 503.
+        image_pull_secrets: Secrets, of the routers' own namespace, that the image is pulled with.
     """
 
     image: str
@@ -49,6 +51,7 @@ class RouterSettings:
     most_replicas: int = 10
     drain_seconds: int = 30
     memory_mebibytes: int = 512
+    image_pull_secrets: tuple[str, ...] = ()
 
 
 def routes_map(model: str = "") -> str:
@@ -89,7 +92,7 @@ def router_objects(
     """
     build = _Builder(namespace, [dict(owner) for owner in owners], model)
     return [
-        build.service_account(),
+        build.service_account(settings),
         *build.config_maps(routes, settings),
         build.deployment(settings),
         build.autoscaler(settings),
@@ -134,13 +137,14 @@ class _Builder:
         self._name = names.router(model)
         self._labels = names.router_labels(model)
 
-    def service_account(self) -> Json:
+    def service_account(self, settings: RouterSettings) -> Json:
         """An identity without a token: Envoy asks no API server."""
         return {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
             "metadata": self._metadata(self._name),
             "automountServiceAccountToken": False,
+            **pulling(settings.image_pull_secrets),
         }
 
     def config_maps(self, routes: Sequence[Route], settings: RouterSettings) -> Iterator[Json]:
