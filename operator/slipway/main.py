@@ -36,6 +36,7 @@ from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.workers import await_kinds, fill, sweep, work
 from slipway.infra import http, leader, logs
+from slipway.infra.bounded import Budget
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.pods import answer_taker, pod_reader
@@ -126,14 +127,14 @@ async def run(environment: Environment) -> None:
     beating = asyncio.create_task(pulse.beat())
 
     await _load_kube_config()
-    tracking_uri = environment.settings.mlflow_tracking_uri
+    tracking_uri, budget = environment.settings.mlflow_tracking_uri, Budget()
     async with (
         ApiClient() as client,
-        router_reader() as reader,
-        pod_reader(served.WANTED) as read_served,
-        pod_reader(judging.WANTED) as read_counters,
-        answer_taker() as take_answers,
-        prometheus_reader() as ask_prometheus,
+        router_reader(budget) as reader,
+        pod_reader(served.WANTED, budget) as read_served,
+        pod_reader(judging.WANTED, budget) as read_counters,
+        answer_taker(budget) as take_answers,
+        prometheus_reader(budget) as ask_prometheus,
         alias_reader(tracking_uri) as ask,
     ):
         alias_version = ask if tracking_uri else None

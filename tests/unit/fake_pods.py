@@ -11,6 +11,7 @@ import numpy as np
 
 from slipway.core.monitoring.series import Series, Values, series
 from slipway.core.observed import Kind, is_ready, revision_of_object
+from slipway.core.target import Target
 from slipway.names import Metric
 from tests.unit.fake import FakeKube, place_of, stamp
 
@@ -38,10 +39,10 @@ class ModelPods:
         self.reads = 0
         self._counted: dict[str, dict[str, dict[Series, float]]] = defaultdict(lambda: defaultdict(dict))
 
-    async def read(self, address: str) -> Mapping[str, Values] | None:
+    async def read(self, target: Target) -> Mapping[str, Values] | None:
         """As :func:`slipway.infra.pods.pod_reader` does; None for one that is mute or not there."""
         self.reads += 1
-        name = address.rpartition(":")[0]
+        name = target.host
         if name in self.mute or name not in self.names():
             return None
         own = self._own(name)

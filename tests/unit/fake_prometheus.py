@@ -50,7 +50,7 @@ class FakePrometheus:
                 while points[0][0] < now - WINDOW_SECONDS:
                     points.pop(0)
 
-    async def ask(self, address: str, query: str) -> list[Samples]:
+    async def ask(self, _: str, address: str, query: str) -> list[Samples]:
         """As :func:`slipway.infra.prometheus.ask` does."""
         self.asked.append((address, query))
         if self.down:

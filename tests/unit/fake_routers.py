@@ -15,6 +15,7 @@ from slipway.core.router.build import routes_map, told
 from slipway.core.router.config import version
 from slipway.core.router.readback import ArmCounters, ArmState, RouterState, RouteState
 from slipway.core.router.routes import Route, arms, defined
+from slipway.core.target import Target
 from tests.unit.fake import FakeKube
 
 
@@ -56,10 +57,10 @@ class RouterPods:
         self._served: dict[str, dict[Series, float]] = defaultdict(lambda: defaultdict(float))
         self._copied: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
 
-    async def read(self, address: str) -> RouterState | None:
+    async def read(self, target: Target) -> RouterState | None:
         """As :func:`slipway.infra.routers.read_router` does; None for one that is mute or not there."""
         self.follow()
-        name = address.rpartition(":")[0]
+        name = target.host
         if name in self.mute or name not in self._taken_up:
             return None
         routes = self._taken_up[name][1]
@@ -79,19 +80,20 @@ class RouterPods:
             listeners=frozenset(route.name for route in routes if not route.leaving),
         )
 
-    async def read_pod(self, address: str) -> ByVersion | None:
+    async def read_pod(self, target: Target) -> ByVersion | None:
         """As :func:`slipway.infra.pods.pod_reader` does."""
-        name = address.rpartition(":")[0]
+        name = target.host
         if self.silent:
             return None
         return {"1": {key: float(int(value)) for key, value in self._served[name].items()}}
 
-    async def take_answers(self, address: str, seconds: int) -> Remembered | None:
+    async def take_answers(self, target: Target, seconds: int, most: int) -> Remembered | None:
         """As :func:`slipway.infra.pods.answer_taker` does."""
-        name = address.rpartition(":")[0]
+        name = target.host
         if self.silent:
             return None
         assert seconds > 0
+        assert most > 0
         self._remembering.add(name)
         return Remembered(False, b"".join(self._answers.pop(name, [])))
 

@@ -13,6 +13,7 @@ from slipway.core.monitoring.series import Values
 from slipway.core.names import labels
 from slipway.core.observed import Kind
 from slipway.core.resource import read
+from slipway.core.target import Target
 from slipway.engine.judging import Judge
 from slipway.engine.store import Key, Store
 
@@ -62,8 +63,8 @@ class Judged:
         monitoring = read(manifest).status.monitoring
         return next((one for one in monitoring.verdicts if one.type == type_), None) if monitoring else None
 
-    async def _read(self, address: str) -> Mapping[str, Values] | None:
-        return {VERSION: self.shown[address.rpartition(":")[0]]}
+    async def _read(self, target: Target) -> Mapping[str, Values] | None:
+        return {VERSION: self.shown[target.host]}
 
     def _changed(self, key: Key) -> None:
         """As a reconcile does: what is found goes to status."""

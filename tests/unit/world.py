@@ -18,6 +18,7 @@ from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
 from slipway.core.router.prometheus import Samples
 from slipway.core.router.readback import RouterState
+from slipway.core.target import Target
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
@@ -57,11 +58,11 @@ class Operator:
         self,
         kube: FakeKube,
         clock: Callable[[], datetime],
-        read_router: Callable[[str], Awaitable[RouterState | None]],
-        read_pod: Callable[[str], Awaitable[ByVersion | None]],
-        read_counters: Callable[[str], Awaitable[ByVersion | None]],
-        take_answers: Callable[[str, int], Awaitable[Remembered | None]],
-        prometheus: Callable[[str, str], Awaitable[list[Samples]]],
+        read_router: Callable[[Target], Awaitable[RouterState | None]],
+        read_pod: Callable[[Target], Awaitable[ByVersion | None]],
+        read_counters: Callable[[Target], Awaitable[ByVersion | None]],
+        take_answers: Callable[[Target, int, int], Awaitable[Remembered | None]],
+        prometheus: Callable[[str, str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
     ) -> None:
         self.kube = kube

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ from slipway.engine.store import is_child
 
 #: Seconds until the API server counts as silent.
 TIMEOUT = 15
+#: Of a pod's metrics, as the operator reads them.
+MOST_BYTES = 3 * 1024 * 1024
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -143,14 +146,20 @@ class Cluster:
         Raises:
             CommandError: where the pod does not answer.
         """
-        text = self._ask(
-            f"metrics of pod {self.namespace}/{pod}",
+        what = f"metrics of pod {self.namespace}/{pod}"
+        response = self._ask(
+            what,
             self._core.connect_get_namespaced_pod_proxy_with_path,
             f"{pod}:{ADMIN_PORT}",
             self.namespace,
             METRICS_PATH.removeprefix("/"),
+            _preload_content=False,
         )
-        return str(text)
+        # A model server's image may be anybody's.
+        body: bytes = self._ask(what, _read, response)
+        if len(body) > MOST_BYTES:
+            raise CommandError(f"{what}: more than {MOST_BYTES} bytes, which no model server says")
+        return body.decode("utf-8", "replace")
 
     def _list(self, method: Any, what: str, labels: Mapping[str, str]) -> list[Manifest]:
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
@@ -189,3 +198,16 @@ class Cluster:
             raise refused(f"{where}: the API server answered {error.status} {error.reason}") from error
         except Exception as error:  # urllib3's own, of many kinds
             raise CommandError(f"the API server does not answer: {error}") from error
+
+
+def _read(response: Any, _request_timeout: float) -> bytes:
+    """As much as is needed to know that it is too much."""
+    try:
+        deadline, body = time.monotonic() + _request_timeout, b""
+        while len(body) <= MOST_BYTES and (piece := response.read1(64 * 1024)):
+            body += piece
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no end after {_request_timeout} s")
+        return body
+    finally:
+        response.close()

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _ENTRY = struct.Struct("<Q8s")
+#: Of what was answered to one row.
+ENTRY_BYTES = _ENTRY.size
 _PLACES = 0xFF
 
 
@@ -33,16 +35,17 @@ def answers(pods: Iterable[Remembered]) -> Answers:
     A request whose rows are not all there, or one whose id came twice, is left out: nobody could tell which
     answers belong together.
     """
-    rows: dict[int, dict[int, bytes]] = {}
+    rows: dict[int, tuple[bytes, ...]] = {}
     broken: set[int] = set()
     for pod in pods:
         for key, value in _ENTRY.iter_unpack(pod.entries):
             request, place = key & ~_PLACES, key & _PLACES
-            found = rows.setdefault(request, {})
-            if place in found or place != len(found):
+            found = rows.get(request, ())
+            if place != len(found):
                 broken.add(request)
-            found[place] = value
-    return {request: tuple(found.values()) for request, found in rows.items() if request not in broken}
+            else:
+                rows[request] = (*found, value)
+    return {request: found for request, found in rows.items() if request not in broken}
 
 
 def common(canary: Answers, stable: Answers) -> list[tuple[tuple[bytes, ...], tuple[bytes, ...]]]:

@@ -16,13 +16,14 @@ from slipway.core.judging.asked import DAY_SECONDS, LABELS_SECONDS, Asked, asked
 from slipway.core.judging.findings import BLIND, Evidence, Findings, Window, blind, judge, repeated
 from slipway.core.judging.turning import settle
 from slipway.core.monitoring import series
-from slipway.core.monitoring.counting import Mark, Row, Tally, begin, increase, remember
+from slipway.core.monitoring.counting import MOST_SERIES, Mark, Row, Tally, begin, increase, remember
 from slipway.core.monitoring.drift import CompareWith, Reference, yesterday
 from slipway.core.monitoring.series import ByVersion, Series, Values
 from slipway.core.monitoring.verdict import Condition
 from slipway.core.names import SERVER_CONTAINER
 from slipway.core.observed import Fault, Kind, Manifest, is_ready, revision_of_object, timestamp
 from slipway.core.resource import Resource, read
+from slipway.core.target import Target, target_of
 from slipway.engine.store import Key, Store
 from slipway.names import ADMIN_PORT, Metric
 
@@ -49,6 +50,8 @@ ROUND, INTERVAL = 1.0, 15.0
 LOOKS = 8
 #: Seconds until a model that has nothing to be judged is looked at again.
 BARREN = 600.0
+#: Series of all models of a namespace that are remembered.
+MOST_SERIES_OF_NAMESPACE = 65_536
 #: Pods that are read at once.
 AT_ONCE = 16
 #: Reading a series takes so many seconds, and all reading together so much of the operator's time at most.
@@ -61,6 +64,7 @@ MARKS, MOST_MARKS = 20, 56
 class _Watched:
     """What is known of one version of a ModelDeployment; all of it can be counted anew."""
 
+    namespace: str
     uid: str
     version: str
     began: datetime
@@ -78,6 +82,7 @@ class _Watched:
     references: Mapping[str, Reference] = field(default_factory=dict)
     usual: Values = field(default_factory=dict)
     left_out: int = 0
+    is_full: bool = False
     findings: Findings = field(default_factory=dict)
     looked: datetime | None = None
     pods: int = 0
@@ -99,7 +104,7 @@ class Judge:
     def __init__(
         self,
         store: Store,
-        read_pod: Callable[[str], Awaitable[ByVersion | None]],
+        read_pod: Callable[[Target], Awaitable[ByVersion | None]],
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
         spread: Callable[[], float] = random.random,
@@ -107,7 +112,8 @@ class Judge:
         """
         Args:
             store: what the cluster holds.
-            read_pod: reads the pod at ``host:port``, its counts by version; None where it cannot be read.
+            read_pod: reads the pod whose admin port it is, its counts by version; None where it cannot be
+                read.
             changed: has a key worked on.
             clock: tells the time, with a time zone.
             spread: between 0 and 1, so that not all are looked at at once.
@@ -170,7 +176,9 @@ class Judge:
         if found is None or (found.uid, found.version) != (manifest["metadata"]["uid"], stable["version"]):
             now = self._clock()
             due = now + timedelta(seconds=INTERVAL * self._spread())
-            self._watched[key] = _Watched(manifest["metadata"]["uid"], stable["version"], now, now, due)
+            self._watched[key] = _Watched(
+                key.namespace, manifest["metadata"]["uid"], stable["version"], now, now, due
+            )
             return due <= now
         changed = found.looked is not None and found.generation != manifest["metadata"].get("generation", 0)
         return changed or found.due <= self._clock()
@@ -217,7 +225,7 @@ class Judge:
 
         async def scrape(pod: Manifest) -> tuple[str, Values] | None:
             async with self._room:
-                read_out = await self._read(f"{pod['status']['podIP']}:{ADMIN_PORT}")
+                read_out = await self._read(target_of(pod, ADMIN_PORT))
             return None if read_out is None else (_run_of(pod), read_out.get(found.version, {}))
 
         answers = await asyncio.gather(*(scrape(pod) for pod in pods if _answers(pod)))
@@ -234,8 +242,11 @@ class Judge:
         if found.described not in scrapes:
             _describe(found, scrapes)
         found.pods = len(scrapes)
+        most = self._most_series(found)
         counts = {
-            run: Row({one: value for one, value in values.items() if one[0] not in GAUGES}, found.places)
+            run: Row(
+                {one: value for one, value in values.items() if one[0] not in GAUGES}, found.places, most
+            )
             for run, values in scrapes.items()
         }
         if found.tally is None:
@@ -257,6 +268,22 @@ class Judge:
         found.inputs = _remember(found.inputs, at, totals, INPUTS, found.input_places, inputs_span)
         outcomes_span = max(LABELS_SECONDS, asked.groups_seconds)
         found.outcomes = _remember(found.outcomes, at, totals, OUTCOMES, found.outcome_places, outcomes_span)
+
+    def _most_series(self, found: _Watched) -> int:
+        """Series that a model may have: pods show what they like, and it is remembered for good."""
+        others = sum(
+            len(other.places)
+            for other in self._watched.values()
+            if other.namespace == found.namespace and other is not found
+        )
+        most = max(0, min(MOST_SERIES, MOST_SERIES_OF_NAMESPACE - others))
+        if len(found.places) >= most and not found.is_full:
+            found.is_full = True
+            log.warning(
+                "no room for more series of a model",
+                extra={"namespace": found.namespace, "uid": found.uid, "series": len(found.places)},
+            )
+        return most
 
 
 def _is_of(found: _Watched, resource: Resource) -> bool:

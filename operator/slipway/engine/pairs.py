@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ from slipway.core.agreement import Remembered, answers, common, unlike
 from slipway.core.gates import TOLERANCE
 from slipway.core.observed import Agreement, Fault, Traffic
 from slipway.core.resource import Resource
+from slipway.core.target import Target, target_of
 from slipway.engine.served import ready_pods
 from slipway.engine.store import Key, Store
 
@@ -20,6 +21,8 @@ from slipway.engine.store import Key, Store
 SPARE_SECONDS = 60
 #: For which they do at most.
 MOST_SECONDS = 7200
+#: Answers of one revision that are compared, whatever its pods remember; each takes 0.3 kB of memory.
+MOST_ENTRIES = 65_536
 
 
 class Pairs:
@@ -32,19 +35,21 @@ class Pairs:
     def __init__(
         self,
         store: Store,
-        take: Callable[[str, int], Awaitable[Remembered | None]],
+        take: Callable[[Target, int, int], Awaitable[Remembered | None]],
         clock: Callable[[], datetime],
     ) -> None:
         """
         Args:
             store: what the cluster holds.
-            take: takes the answers of the pod whose admin port is ``host:port``, and has it go on remembering
-                for so many seconds; None where it cannot be asked.
+            take: takes the answers of the pod whose admin port it is, and has it go on remembering for so
+                many seconds; so many entries of them at most; None where it cannot be asked.
             clock: tells the time, with a time zone.
         """
         self._store = store
         self._take = take
         self._clock = clock
+        #: What is compared takes memory, whoever's it is.
+        self._turn = asyncio.Lock()
         #: Rollouts whose pods remember, by what is compared.
         self._began: dict[Key, object] = {}
 
@@ -71,26 +76,37 @@ class Pairs:
         if begun and self._clock() < since + timedelta(seconds=analysis.intervalSeconds):
             return traffic
         seconds = min(MOST_SECONDS, 2 * analysis.intervalSeconds + SPARE_SECONDS)
-        canary, stable = [await self._all(key, revision, seconds) for revision in compared[1:]]
-        if not canary or not stable:
-            return traffic
-        self._began[key] = compared
-        kinds = {pod.numbers for pod in (*canary, *stable) if pod.entries}
-        if not begun or len(kinds) != 1:
-            return traffic
-        pairs, numbers = common(answers(canary), answers(stable)), kinds.pop()
-        found = {
-            gate.name: unlike(pairs, numbers, share(gate.tolerance or TOLERANCE))
-            for gate in analysis.gates
-            if gate.compares_answers
-        }
-        return replace(traffic, agreement=Agreement(len(pairs), found))
+        async with self._turn:
+            canary, stable = [await self._all(key, revision, seconds) for revision in compared[1:]]
+            if not canary or not stable:
+                return traffic
+            self._began[key] = compared
+            kinds = {pod.numbers for pod in (*canary, *stable) if pod.entries}
+            if not begun or len(kinds) != 1:
+                return traffic
+            numbers = kinds.pop()
+            tolerances = {
+                gate.name: share(gate.tolerance or TOLERANCE)
+                for gate in analysis.gates
+                if gate.compares_answers
+            }
+            agreement = await asyncio.to_thread(_compare, canary, stable, numbers, tolerances)
+        return replace(traffic, agreement=agreement)
 
     async def _all(self, key: Key, revision: str, seconds: int) -> list[Remembered] | None:
         """Of all ready pods of a revision; None where any could not be asked."""
         pods = ready_pods(self._store, key, revision)
-        taken = await asyncio.gather(
-            *(self._take(f"{pod['status']['podIP']}:{ADMIN_PORT}", seconds) for pod in pods)
-        )
+        most = MOST_ENTRIES // max(1, len(pods))
+        taken = await asyncio.gather(*(self._take(target_of(pod, ADMIN_PORT), seconds, most) for pod in pods))
         found = [one for one in taken if one is not None]
         return found if len(found) == len(pods) else None
+
+
+def _compare(
+    canary: Iterable[Remembered], stable: Iterable[Remembered], numbers: bool, tolerances: Mapping[str, float]
+) -> Agreement:
+    """By gate; in a thread, since other work waits meanwhile."""
+    pairs = common(answers(canary), answers(stable))
+    return Agreement(
+        len(pairs), {name: unlike(pairs, numbers, tolerance) for name, tolerance in tolerances.items()}
+    )

@@ -36,11 +36,12 @@ class PrometheusCounts:
     """Asks for counts where a look is due. All that it remembers can be had again."""
 
     def __init__(
-        self, ask: Callable[[str, str], Awaitable[list[Samples]]], clock: Callable[[], datetime]
+        self, ask: Callable[[str, str, str], Awaitable[list[Samples]]], clock: Callable[[], datetime]
     ) -> None:
         """
         Args:
-            ask: the Prometheus at an address for the answer to a query; raises :class:`PrometheusError`.
+            ask: for a namespace, the Prometheus at an address, for the answer to a query; raises
+                :class:`PrometheusError`.
             clock: tells the time, with a time zone; about that of the Prometheus.
         """
         self._ask = ask
@@ -80,7 +81,7 @@ class PrometheusCounts:
             return traffic
         count.asked_at = now
         try:
-            found = scraped(await self._ask(source.address, query(key.namespace, key.name)))
+            found = await self._scraped(key, source.address)
             _check(found, names)
         except PrometheusError as error:
             return replace(traffic, evidence_error=str(error)) if due else traffic
@@ -90,6 +91,13 @@ class PrometheusCounts:
         states = {name: RouterState({}, found[name].arms, frozenset(), frozenset()) for name in names}
         counted = count.tally.count(resource, states, names, traffic)
         return replace(traffic, canary=counted[0], stable=counted[1])
+
+    async def _scraped(self, key: Key, address: str) -> Mapping[str, Scraped]:
+        samples = await self._ask(key.namespace, address, query(key.namespace, key.name))
+        try:
+            return scraped(samples)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise PrometheusError(f"{address} has samples of routers that no router shows") from error
 
     def patience(self, key: Key) -> float | None:
         """Seconds until a rollout is to be looked at again, because scrapes are waited for; None if not."""

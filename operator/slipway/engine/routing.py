@@ -18,6 +18,7 @@ from slipway.core.router.config import admit
 from slipway.core.router.envoy import ROUTER_ADMIN_PORT
 from slipway.core.router.readback import RouterState
 from slipway.core.router.routes import Route
+from slipway.core.target import Target, target_of
 from slipway.core.traffic import (
     free_port,
     has_routers,
@@ -63,7 +64,7 @@ class Routers:
         store: Store,
         writer: Writer,
         settings: RouterSettings,
-        read_router: Callable[[str], Awaitable[RouterState | None]],
+        read_router: Callable[[Target], Awaitable[RouterState | None]],
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
         moved: Callable[[float], None] = lambda _: None,
@@ -73,7 +74,7 @@ class Routers:
             store: what the cluster holds.
             writer: writes the routers' objects.
             settings: of the installation.
-            read_router: reads the router at ``host:port``; None where it cannot be read.
+            read_router: reads the router whose own port it is; None where it cannot be read.
             changed: has a key worked on.
             clock: tells the time, with a time zone.
             moved: is told how many seconds every router took to do something new.
@@ -239,9 +240,7 @@ class Routers:
         """Read every router that is there, the leaving ones too: those still send traffic."""
         pods = [child for child in children if child["kind"] == Kind.POD]
         alive = [pod for pod in pods if is_ready(pod) and (pod.get("status") or {}).get("podIP")]
-        read_out = await asyncio.gather(
-            *(self._read(f"{pod['status']['podIP']}:{ROUTER_ADMIN_PORT}") for pod in alive)
-        )
+        read_out = await asyncio.gather(*(self._read(target_of(pod, ROUTER_ADMIN_PORT)) for pod in alive))
         here.states = {
             str(pod["metadata"]["name"]): state for pod, state in zip(alive, read_out, strict=True) if state
         }

@@ -22,6 +22,7 @@ from slipway.core.observed import (
 )
 from slipway.core.resource import Resource
 from slipway.core.router.bootstrap import LATENCY_BOUNDS_MILLISECONDS
+from slipway.core.target import Target, target_of
 from slipway.engine.store import Key, Store
 from slipway.names import ADMIN_PORT, Metric
 
@@ -61,14 +62,14 @@ class Served:
     def __init__(
         self,
         store: Store,
-        read_pod: Callable[[str], Awaitable[ByVersion | None]],
+        read_pod: Callable[[Target], Awaitable[ByVersion | None]],
         clock: Callable[[], datetime],
     ) -> None:
         """
         Args:
             store: what the cluster holds.
-            read_pod: reads the pod whose admin port is ``host:port``, :data:`WANTED` of it by version; None
-                where it cannot be read.
+            read_pod: reads the pod whose admin port it is, :data:`WANTED` of it by version; None where it
+                cannot be read.
             clock: tells the time, with a time zone.
         """
         self._store = store
@@ -144,7 +145,7 @@ class Served:
 
     async def _all(self, pods: Sequence[Manifest]) -> dict[str, Values] | None:
         """By run; None where any pod could not be read."""
-        read = await asyncio.gather(*(self._read(f"{pod['status']['podIP']}:{ADMIN_PORT}") for pod in pods))
+        read = await asyncio.gather(*(self._read(target_of(pod, ADMIN_PORT)) for pod in pods))
         found = {
             _run(pod): series.of_all_versions(counts)
             for pod, counts in zip(pods, read, strict=True)

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from sys import intern
 
 import aiohttp
 
 from slipway.contract import ANSWERS_PATH, METRICS_PATH
-from slipway.core.agreement import Remembered
+from slipway.core.agreement import ENTRY_BYTES, Remembered
+from slipway.core.monitoring.counting import MOST_SERIES
 from slipway.core.monitoring.series import ByVersion, Series, series
+from slipway.core.target import Target
+from slipway.infra.bounded import Answer, Budget, Charge, ReadError, read_bounded, reading_session
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a pod that does not answer counts as unreadable.
-TIMEOUT = 5.0
-#: A longer answer is not read, in bytes: a server with every series that it may have says less.
-MOST_BYTES = 8 * 1024 * 1024
-#: Of its answers: 64 processes remember half a MiB each.
-MOST_ANSWER_BYTES = 40 * 1024 * 1024
+#: A longer page of metrics is not read, in bytes: a server with every series that it may have says less.
+MOST_BYTES = 3 * 1024 * 1024
+#: Characters that the labels of one series may take.
+MOST_LABELS = 4096
+#: Characters of a page that is parsed at once.
+MOST_INLINE = 64 * 1024
+#: Beyond this a count is not one that status could hold.
+MOST_COUNT = 2.0**53
 #: A line of a model's series; by another name they are the process's, or the platform's.
-_LINE = re.compile(r"^slipway_", re.MULTILINE)
+_LINE = re.compile(r"^slipway_.*$", re.MULTILINE)
 #: Faster by ten times than a parser of all that the format may hold.
-_SAMPLE = re.compile(r"^(slipway_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_SAMPLE = re.compile(r"(slipway_\w+)(?:\{(.*)\})? (\S+)")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"(?:, ?|$)')
 _ESCAPE = re.compile(r"\\(.)")
 
 
@@ -36,22 +42,30 @@ class PodError(Exception):
     """A model-server pod that cannot be read; its message says why."""
 
 
-async def read_pod(address: str, wanted: Collection[str], session: aiohttp.ClientSession) -> ByVersion:
+async def read_pod(
+    address: str, wanted: Collection[str], session: aiohttp.ClientSession, charge: Charge | None = None
+) -> ByVersion:
     """What one model-server pod shows now.
 
     Args:
         address: ``host:port`` of its admin port (:data:`slipway.contract.ADMIN_PORT`).
         wanted: names of metrics.
-        session: to ask with.
+        session: of :func:`slipway.infra.bounded.reading_session`.
+        charge: what the answer is charged to.
 
     Raises:
         PodError: if it cannot be reached, or does not answer as a model server does.
+        TimeoutError: if it takes too long.
     """
-    text, _ = await _ask(session, "GET", address, METRICS_PATH, MOST_BYTES)
+    answer = await _ask(session, "GET", address, METRICS_PATH, MOST_BYTES, charge)
     try:
-        return by_version(text.decode(), wanted)
+        text = answer.body.decode()
+        if len(text) < MOST_INLINE:
+            return by_version(text, wanted)
+        # A quarter of a second for the largest: others get their turn meanwhile.
+        return await asyncio.to_thread(by_version, text, wanted)
     except ValueError as error:
-        raise PodError(f"pod {address} answers as no model server does: {error!r}") from error
+        raise PodError(f"pod {address} answers as no model server does: {error}") from error
 
 
 def by_version(text: str, wanted: Collection[str]) -> ByVersion:
@@ -60,18 +74,46 @@ def by_version(text: str, wanted: Collection[str]) -> ByVersion:
     A model server counts labels for the version that predicted, which may be another than its own.
 
     Raises:
-        ValueError: if a line of the model's series is not of the Prometheus text format.
+        ValueError: if a line of the model's series is not of the Prometheus text format, or what is wanted
+            is more than a model server has.
     """
     found: dict[str, dict[Series, float]] = defaultdict(lambda: defaultdict(float))
-    samples = _SAMPLE.findall(text)
-    if len(samples) != len(_LINE.findall(text)):
-        raise ValueError("a line is no sample")
-    for metric, labels, value in samples:
+    count = 0
+    for line in _LINE.finditer(text):
+        sample = _SAMPLE.fullmatch(text, *line.span())
+        if sample is None:
+            raise ValueError("a line is no sample")
+        metric, labels, value = sample.groups()
         if metric not in wanted:
             continue
-        named = {intern(name): _plain(content) for name, content in _LABEL.findall(labels)}
-        found[named.get("model_version", "")][series(intern(metric), named)] += float(value)
+        count += 1
+        if count > MOST_SERIES:
+            raise ValueError(f"more than {MOST_SERIES} series")
+        named = _labels(labels or "")
+        found[named.get("model_version", "")][series(intern(metric), named)] += _count(value)
     return {version: dict(values) for version, values in found.items()}
+
+
+def _labels(text: str) -> dict[str, str]:
+    if len(text) > MOST_LABELS:
+        raise ValueError(f"labels of more than {MOST_LABELS} characters")
+    named: dict[str, str] = {}
+    place = 0
+    # One after the other: a search would begin again at each character of a name without a value.
+    while place < len(text):
+        label = _LABEL.match(text, place)
+        if label is None:
+            raise ValueError("a label is none")
+        named[label[1]] = _plain(label[2])
+        place = label.end()
+    return named
+
+
+def _count(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or not 0 <= value <= MOST_COUNT:
+        raise ValueError("a value is no count")
+    return value
 
 
 def _plain(content: str) -> str:
@@ -80,72 +122,85 @@ def _plain(content: str) -> str:
     return _ESCAPE.sub(lambda escape: "\n" if escape[1] == "n" else escape[1], content)
 
 
-async def take_answers(address: str, seconds: int, session: aiohttp.ClientSession) -> Remembered:
+async def take_answers(
+    address: str, seconds: int, most: int, session: aiohttp.ClientSession, charge: Charge | None = None
+) -> Remembered:
     """What one pod remembers of its answers, which it forgets; for so long it goes on remembering.
 
     Args:
         address: ``host:port`` of its admin port.
         seconds: 1 to 7200.
-        session: to ask with.
+        most: entries that are read; a pod may remember more.
+        session: of :func:`slipway.infra.bounded.reading_session`.
+        charge: what the answer is charged to.
 
     Raises:
         PodError: if it cannot be reached, or does not answer as a model server does.
+        TimeoutError: if it takes too long.
     """
-    body, headers = await _ask(session, "POST", address, f"{ANSWERS_PATH}/{seconds}", MOST_ANSWER_BYTES)
-    kind = headers.get("slipway-outcomes")
-    if kind not in ("class", "number", "none") or len(body) % 16:
-        raise PodError(f"pod {address} answers as no model server does: outcomes {kind}, {len(body)} bytes")
-    return Remembered(kind == "number", bytes(body))
+    path = f"{ANSWERS_PATH}/{seconds}"
+    answer = await _ask(session, "POST", address, path, ENTRY_BYTES * most, charge, cut=True)
+    kind = answer.headers.get("slipway-outcomes")
+    if kind not in ("class", "number", "none") or len(answer.body) % ENTRY_BYTES:
+        raise PodError(f"pod {address} answers as no model server does: {len(answer.body)} bytes")
+    return Remembered(kind == "number", bytes(answer.body))
 
 
 @asynccontextmanager
-async def answer_taker() -> AsyncIterator[Callable[[str, int], Awaitable[Remembered | None]]]:
+async def answer_taker(
+    budget: Budget,
+) -> AsyncIterator[Callable[[Target, int, int], Awaitable[Remembered | None]]]:
     """Takes answers over kept connections; None where a pod cannot be asked, and the log says why."""
 
-    async def take(address: str, seconds: int) -> Remembered | None:
+    async def take(target: Target, seconds: int, most: int) -> Remembered | None:
         try:
-            return await take_answers(address, seconds, session)
-        except PodError as error:
-            log.info("answers not taken", extra={"error": str(error)})
+            async with budget.request(target.namespace, str(target)) as charge:
+                return await take_answers(str(target), seconds, most, session, charge)
+        except (PodError, ReadError, TimeoutError) as error:
+            _say("answers not taken", target, error)
             return None
 
-    async with aiohttp.ClientSession() as session:
+    async with reading_session() as session:
         yield take
-
-
-async def _ask(
-    session: aiohttp.ClientSession, method: str, address: str, path: str, most: int
-) -> tuple[bytearray, Mapping[str, str]]:
-    """Body and headers of the answer."""
-    try:
-        async with (
-            asyncio.timeout(TIMEOUT),
-            session.request(method, f"http://{address}{path}", allow_redirects=False) as response,
-        ):
-            if response.status != 200:
-                raise PodError(f"pod {address} does not answer: status {response.status}")
-            body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > most:
-                    raise PodError(f"pod {address} answers with more than {most} bytes")
-            return body, response.headers
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise PodError(f"pod {address} does not answer: {type(error).__name__} {error}") from error
 
 
 @asynccontextmanager
 async def pod_reader(
-    wanted: Collection[str],
-) -> AsyncIterator[Callable[[str], Awaitable[ByVersion | None]]]:
+    wanted: Collection[str], budget: Budget
+) -> AsyncIterator[Callable[[Target], Awaitable[ByVersion | None]]]:
     """Reads pods over kept connections; None for one that cannot be read, and the log says why."""
 
-    async def read(address: str) -> ByVersion | None:
+    async def read(target: Target) -> ByVersion | None:
         try:
-            return await read_pod(address, wanted, session)
-        except PodError as error:
-            log.info("pod not read", extra={"error": str(error)})
+            async with budget.request(target.namespace, str(target)) as charge:
+                return await read_pod(str(target), wanted, session, charge)
+        except (PodError, ReadError, TimeoutError) as error:
+            _say("pod not read", target, error)
             return None
 
-    async with aiohttp.ClientSession() as session:
+    async with reading_session() as session:
         yield read
+
+
+async def _ask(
+    session: aiohttp.ClientSession,
+    method: str,
+    address: str,
+    path: str,
+    most: int,
+    charge: Charge | None,
+    cut: bool = False,
+) -> Answer:
+    try:
+        url = f"http://{address}{path}"
+        answer = await read_bounded(session, url, most, method=method, charge=charge, cut=cut)
+    except ReadError as error:
+        raise PodError(f"pod {address} {error}") from error
+    if answer.status != 200:
+        raise PodError(f"pod {address} does not answer: status {answer.status}")
+    return answer
+
+
+def _say(what: str, target: Target, error: Exception) -> None:
+    words = str(error) or "does not answer in time"
+    log.info(what, extra={"namespace": target.namespace, "address": str(target), "error": words})

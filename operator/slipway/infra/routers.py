@@ -25,6 +25,8 @@ from slipway.core.router.readback import (
     read_names,
     read_routes,
 )
+from slipway.core.target import Target
+from slipway.infra.bounded import TIMEOUT, Answer, Budget, Charge, ReadError, read_bounded, reading_session
 
 __all__ = [
     "ArmCounters",
@@ -38,62 +40,76 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a router that does not answer counts as unreadable.
-TIMEOUT = 5.0
+#: Of each of its answers, in bytes and in values of JSON: three times what a full router says.
+MOST_BYTES, MOST_VALUES = 2 * 1024 * 1024, 100_000
 
 
 class RouterError(Exception):
     """A router pod that cannot be read; its message says why."""
 
 
-async def read_router(address: str, session: aiohttp.ClientSession | None = None) -> RouterState:
+async def read_router(
+    address: str, session: aiohttp.ClientSession | None = None, charge: Charge | None = None
+) -> RouterState:
     """What one router pod really does now, and what it counted.
 
     Args:
         address: ``host:port`` of its own listener (:data:`slipway.core.router.envoy.ROUTER_ADMIN_PORT`).
-        session: to ask with; where none is given, one of its own.
+        session: of :func:`slipway.infra.bounded.reading_session`; where none is given, one of its own.
+        charge: what the answers are charged to.
 
     Raises:
         RouterError: if it cannot be reached, or does not answer as a router does.
+        TimeoutError: if it takes too long.
     """
     if session is None:
-        async with aiohttp.ClientSession() as own:
-            return await read_router(address, own)
+        async with reading_session() as own:
+            return await read_router(address, own, charge)
     try:
         async with asyncio.timeout(TIMEOUT):
-            await _get(session, address, FLUSH_QUERY)
-            routes = await _get(session, address, ROUTES_QUERY)
-            clusters = await _get(session, address, CLUSTERS_QUERY)
-            listeners = await _get(session, address, LISTENERS_QUERY)
-            counters = await _get(session, address, COUNTERS_QUERY)
-        return RouterState(
-            read_routes(routes), read_arms(counters), read_names(clusters), read_names(listeners)
-        )
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise RouterError(f"router {address} does not answer: {type(error).__name__} {error}") from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise RouterError(f"router {address} answers as no router does: {error!r}") from error
+            await _get(session, address, FLUSH_QUERY, charge)
+            routes = read_routes(await _document(session, address, ROUTES_QUERY, charge))
+            clusters = read_names(await _document(session, address, CLUSTERS_QUERY, charge))
+            listeners = read_names(await _document(session, address, LISTENERS_QUERY, charge))
+            arms = read_arms(await _document(session, address, COUNTERS_QUERY, charge))
+        return RouterState(routes, arms, clusters, listeners)
+    except ReadError as error:
+        raise RouterError(f"router {address} {error}") from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        # In no word of the answer's.
+        raise RouterError(f"router {address} answers as no router does: {type(error).__name__}") from error
 
 
 @asynccontextmanager
-async def router_reader() -> AsyncIterator[Callable[[str], Awaitable[RouterState | None]]]:
+async def router_reader(budget: Budget) -> AsyncIterator[Callable[[Target], Awaitable[RouterState | None]]]:
     """Reads routers over kept connections; None for one that cannot be read, and the log says why."""
 
-    async def read(address: str) -> RouterState | None:
+    async def read(target: Target) -> RouterState | None:
         try:
-            return await read_router(address, session)
-        except RouterError as error:
-            log.info("router not read", extra={"error": str(error)})
+            async with budget.request(target.namespace, str(target)) as charge:
+                return await read_router(str(target), session, charge)
+        except (RouterError, ReadError, TimeoutError) as error:
+            words = str(error) or "does not answer in time"
+            log.info(
+                "router not read",
+                extra={"namespace": target.namespace, "address": str(target), "error": words},
+            )
             return None
 
-    async with aiohttp.ClientSession() as session:
+    async with reading_session() as session:
         yield read
 
 
-async def _get(session: aiohttp.ClientSession, address: str, query: str) -> dict[str, Any]:
+async def _document(
+    session: aiohttp.ClientSession, address: str, query: str, charge: Charge | None
+) -> dict[str, Any]:
+    return (await _get(session, address, query, charge)).json(MOST_VALUES)
+
+
+async def _get(session: aiohttp.ClientSession, address: str, query: str, charge: Charge | None) -> Answer:
     # The query is escaped as Envoy wants it, which aiohttp would undo.
     url = URL(f"http://{address}{query}", encoded=True)
-    async with session.get(url) as response:
-        response.raise_for_status()
-        found = await response.json(content_type=None)
-        return found if isinstance(found, dict) else {}
+    answer = await read_bounded(session, url, MOST_BYTES, charge=charge)
+    if answer.status != 200:
+        raise ReadError(f"answers with status {answer.status}")
+    return answer

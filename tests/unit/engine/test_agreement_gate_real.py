@@ -17,6 +17,7 @@ from sklearn.datasets import load_breast_cancer
 from slipway.core.agreement import Remembered, answers, common, unlike
 from slipway.core.observed import Kind
 from slipway.core.router.routes import Arm, Route
+from slipway.core.target import Target
 from slipway.infra.pods import take_answers
 from tests.server import onnx_models
 from tests.server.running import Server, free_port, tensor
@@ -60,7 +61,7 @@ async def ask(url: str, tables: list[Any], **headers: str) -> None:
 
 async def take(servers: Pair, seconds: int = 60) -> list[Remembered]:
     async with aiohttp.ClientSession() as session:
-        return [await take_answers(f"127.0.0.1:{one.admin_port}", seconds, session) for one in servers]
+        return [await take_answers(f"127.0.0.1:{one.admin_port}", seconds, 1000, session) for one in servers]
 
 
 async def test_every_copied_request_is_a_pair_and_only_while_somebody_asks(
@@ -90,13 +91,12 @@ async def test_a_rollout_is_judged_by_what_both_answered(tmp_path: Path, servers
     world = World()
     stable = ""
 
-    async def from_server(address: str, seconds: int) -> Remembered | None:
-        name = address.rpartition(":")[0]
+    async def from_server(target: Target, seconds: int, most: int) -> Remembered | None:
         pods = {pod["metadata"]["name"]: pod for pod in world.kube.all(Kind.POD)}
-        revision = pods[name]["metadata"]["labels"]["slipway.dev/revision"]
+        revision = pods[target.host]["metadata"]["labels"]["slipway.dev/revision"]
         async with aiohttp.ClientSession() as session:
             server = servers[revision != stable]
-            return await take_answers(f"127.0.0.1:{server.admin_port}", seconds, session)
+            return await take_answers(f"127.0.0.1:{server.admin_port}", seconds, most, session)
 
     world.routers.take_answers = from_server  # type: ignore[method-assign]
     await world.restart()

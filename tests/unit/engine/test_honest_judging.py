@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
 from slipway.core.monitoring.series import Series, series
+from slipway.engine import judging
 from slipway.names import Metric
-from tests.unit.judged import Judged
+from tests.unit.judged import KEY, Judged
 
 FEATURES = [f"f{position:02}" for position in range(30)]
 BINS = [f"{position:02}" for position in range(20)]
@@ -79,3 +81,21 @@ async def test_half_a_deviation_in_one_of_thirty_features_is_said_two_looks_afte
             await stream.look(SHIFTED)
         found += stream.judged.status("Drift") == "True"
     assert found == 10
+
+
+async def test_pods_that_show_ever_new_series_add_no_more_than_a_model_server_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judging, "MOST_SERIES_OF_NAMESPACE", 500)
+    judged = Judged({"monitoring": {"drift": {}}}, {"a": {}})
+    for look in range(10):
+        judged.shown["a"] = {
+            series(Metric.FEATURE_VALUES, {"feature": f"{look}-{number}", "bin": "b"}): 1.0
+            for number in range(200)
+        }
+        await judged.look(15)
+    watched = judged.judge._watched[KEY]
+    assert len(watched.places) == 500
+    assert watched.tally is not None
+    assert len(watched.tally.totals) <= 500
+    assert len(watched.input_places) <= 500

@@ -9,7 +9,9 @@ from pathlib import Path
 import httpx
 
 from e2e import credit
+from slipway.core.target import Target
 from slipway.engine.judging import WANTED
+from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from tests.server.running import Server
 from tests.unit.judged import VERSION, Judged
@@ -60,9 +62,9 @@ def _people(client: httpx.Client, count: int, seed: int, shift: float = 0.0) -> 
 async def test_shifted_people_are_drift_by_name_and_their_labels_are_accuracy(tmp_path: Path) -> None:
     with _serve(tmp_path) as server:
         await asyncio.to_thread(server.wait_until_ready)
-        async with pod_reader(WANTED) as read:
+        async with pod_reader(WANTED, Budget()) as read:
             judged = Judged({"monitoring": MONITORING, "fairness": FAIRNESS}, {"a": {}})
-            judged.judge._read = lambda _: read(f"127.0.0.1:{server.admin_port}")
+            judged.judge._read = lambda _: read(Target("payments", "127.0.0.1", server.admin_port))
             await judged.look(0)
             await asyncio.to_thread(_people, server.client, 2000, 1)
             await judged.look(10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from sklearn.datasets import load_breast_cancer
 from slipway.contract import InputColumn, Inputs
 from slipway.core.monitoring.series import ByVersion
 from slipway.core.observed import Kind
+from slipway.core.target import Target
 from slipway.engine.served import WANTED
+from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from slipway.profiling import make_profile
 from tests.server import onnx_models
@@ -43,12 +46,13 @@ async def rolling_out(servers: Pair, *gates: dict[str, Any]) -> World:
     world = World()
     stable = ""
 
-    async def read(address: str) -> ByVersion | None:
-        name = address.rpartition(":")[0]
+    async def read(target: Target) -> ByVersion | None:
         pods = {pod["metadata"]["name"]: pod for pod in world.kube.all(Kind.POD)}
-        revision = pods[name]["metadata"]["labels"]["slipway.dev/revision"]
-        async with pod_reader(WANTED) as read_pod:
-            return await read_pod(f"127.0.0.1:{servers[revision != stable].admin_port}")
+        revision = pods[target.host]["metadata"]["labels"]["slipway.dev/revision"]
+        async with pod_reader(WANTED, Budget()) as read_pod:
+            return await read_pod(
+                replace(target, host="127.0.0.1", port=servers[revision != stable].admin_port)
+            )
 
     world.routers.read_pod = read  # type: ignore[method-assign]
     await world.restart()

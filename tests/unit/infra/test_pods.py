@@ -14,7 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slipway.contract import METRICS_PATH, Metric
 from slipway.core.monitoring.series import add_up, of_all_versions, series
+from slipway.core.target import Target
 from slipway.engine import judging, served
+from slipway.infra.bounded import Budget
 from slipway.infra.pods import PodError, by_version, pod_reader, read_pod
 from tests.server import onnx_models
 from tests.server.running import Server, free_port, tensor
@@ -59,8 +61,8 @@ async def test_a_model_servers_counts_are_those_that_a_full_parser_reads(tmp_pat
             server.infer(tensor("x", "FP32", [2, 3], [0] * 6))
         server.infer(tensor("x", "FP32", [1, 3], [0] * 2))
         address = f"127.0.0.1:{server.admin_port}"
-        async with pod_reader(wanted) as read, aiohttp.ClientSession() as session:
-            found = await read(address)
+        async with pod_reader(wanted, Budget()) as read, aiohttp.ClientSession() as session:
+            found = await read(Target("payments", "127.0.0.1", server.admin_port))
             async with session.get(f"http://{address}{METRICS_PATH}") as response:
                 families = list(text_string_to_metric_families(await response.text()))
     assert found is not None
@@ -97,8 +99,8 @@ async def answering(text: str, status: int = 200) -> AsyncIterator[str]:
 
 
 async def test_a_pod_that_is_gone_or_says_nonsense_is_no_pod_without_counts() -> None:
-    async with pod_reader(served.WANTED) as read:
-        assert await read(f"127.0.0.1:{free_port()}") is None
+    async with pod_reader(served.WANTED, Budget()) as read:
+        assert await read(Target("payments", "127.0.0.1", free_port())) is None
     for text, status, why in (
         ("slipway_inference_rows_total{ 3", 200, "as no model server does"),
         ("", 503, "does not answer: status 503"),

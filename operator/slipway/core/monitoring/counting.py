@@ -17,6 +17,10 @@ S = TypeVar("S", bound=Hashable)
 Counts = Mapping[S, float]
 
 
+#: Of one model, for as long as it is counted: as many as a model server has for its spec and profile.
+MOST_SERIES = 8192
+
+
 class Row(Mapping[S, float]):
     """Counts as bare numbers; the names of their series are shared by all rows of a model.
 
@@ -25,10 +29,12 @@ class Row(Mapping[S, float]):
 
     __slots__ = ("_numbers", "_places")
 
-    def __init__(self, counts: Counts[S], places: dict[S, int]) -> None:
-        """``places`` grows by the series that it does not have yet."""
+    def __init__(self, counts: Counts[S], places: dict[S, int], most: int = MOST_SERIES) -> None:
+        """``places`` grows by the series that it does not have yet, up to ``most``; others are left out."""
         numbers = array("d", bytes(8 * len(places)))
         for series, value in counts.items():
+            if len(places) >= most and series not in places:
+                continue
             place = places.setdefault(series, len(places))
             if place == len(numbers):
                 numbers.append(value)
@@ -70,7 +76,7 @@ class Tally(Generic[S]):
         """With what the runs show now.
 
         A run that is not among them (its pod did not answer) keeps its place until it is named in ``gone``.
-        One that was not there before counts from 0.
+        One that was not there before counts from 0. Series beyond :data:`MOST_SERIES` are not counted.
         """
         totals = dict(self.totals)
         for run, values in scrapes.items():
@@ -78,7 +84,8 @@ class Tally(Generic[S]):
             if any(value < before.get(series, 0.0) for series, value in values.items()):
                 before = {}
             for series, value in values.items():
-                totals[series] = totals.get(series, 0.0) + value - before.get(series, 0.0)
+                if series in totals or len(totals) < MOST_SERIES:
+                    totals[series] = totals.get(series, 0.0) + value - before.get(series, 0.0)
         last = {run: values for run, values in {**self.last, **scrapes}.items() if run not in gone}
         return Tally(totals, last)
 

@@ -26,6 +26,8 @@ COUNTERS_QUERY = (
     "upstream_rq_active%7Cmembership_healthy%7Cmembership_total%7Cupstream_rq_time%29%24"
 )
 
+#: Beyond this a count is not one that status could hold.
+_MOST_COUNT = 2**53
 _STAT = re.compile(
     r"cluster\.(?P<name>[^./]+)/(?P<revision>[^./]+?)(?:-else-(?P<other>[^./]+))?(?P<shadow>/shadow)?"
     r"(?P<grpc>/grpc)?\.(?:(?P<what>[^.]+)|grpc\.(?P<status>\d+))"
@@ -224,6 +226,9 @@ def _stats(stats: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], Any]]:
         )
         for name, value in found:
             if match := _STAT.fullmatch(name):
+                for count in (one["cumulative"] for one in value) if histograms is not None else (value,):
+                    if not isinstance(count, int) or not 0 <= count <= _MOST_COUNT:
+                        raise ValueError("a value is no count")
                 yield match, value
 
 

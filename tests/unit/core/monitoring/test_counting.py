@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.core.monitoring.counting import Mark, Tally, begin, increase, remember
+from slipway.core.monitoring.counting import MOST_SERIES, Mark, Row, Tally, begin, increase, remember
 
 
 def total(*looks: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
@@ -120,3 +120,14 @@ def test_a_tally_is_not_changed_by_adding() -> None:
     before: Tally[str] = begin({"a": {"x": 1.0}})
     before.add({"a": {"x": 5.0}})
     assert before.totals == {"x": 0}
+
+
+def test_series_beyond_what_a_model_server_has_are_not_remembered() -> None:
+    tally = begin({"a": {"honest": 1.0}})
+    places: dict[str, int] = {}
+    for scrape in range(4):
+        shown = {"honest": 2.0 + scrape, **{f"{scrape}-{number}": 1.0 for number in range(MOST_SERIES // 2)}}
+        tally = tally.add({"a": Row(shown, places)})
+    assert len(places) == MOST_SERIES
+    assert len(tally.totals) <= MOST_SERIES
+    assert "honest" in tally.totals
