@@ -21,7 +21,6 @@ from slipway.core.router.build import RouterSettings
 from slipway.engine import judging, served
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
-from slipway.engine.errors import ApiError
 from slipway.engine.evidence import Evidence
 from slipway.engine.judging import Judge
 from slipway.engine.limits import MonitoringCollector
@@ -34,7 +33,8 @@ from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
-from slipway.engine.workers import await_kinds, fill, sweep, work
+from slipway.engine.sweep import Sweep, await_kinds, begin
+from slipway.engine.workers import work
 from slipway.infra import http, leader, logs
 from slipway.infra.bounded import Budget
 from slipway.infra.kube import KubeClient
@@ -163,23 +163,21 @@ async def run(environment: Environment) -> None:
             Pairs(store, take_answers, _now),
         )
         reconciler = Reconciler(store, writer, routers, evidence, aliases, judge, environment.settings, _now)
+        sweep = Sweep(kube, store, queue, environment.namespaces)
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:
             metrics.lead(leading=True)
             # What the leader before deleted while the watches here began, no watch has told.
-            await _fill(kube, store, environment.namespaces)
-            for key in store.everything():
-                queue.add(key)
+            await sweep.first()
+            begin(store, queue)
             workers.extend(
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
                 for _ in range(environment.workers)
             )
-            await asyncio.gather(
-                sweep(kube, store, queue, environment.namespaces), aliases.watch(), judge.watch()
-            )
+            await asyncio.gather(sweep.watch(), aliases.watch(), judge.watch())
 
-        await _fill(kube, store, environment.namespaces)
+        await sweep.first()
         synced.set()
         leading = asyncio.create_task(leader.lead(client, environment.namespace, environment.identity, act))
         leading.add_done_callback(lambda task: _ended(task, asked_to_stop))
@@ -187,7 +185,7 @@ async def run(environment: Environment) -> None:
         growing = asyncio.create_task(await_kinds(kube, store.unknown, environment.namespaces))
         growing.add_done_callback(lambda _: asked_to_stop.set())
         watching = asyncio.create_task(
-            watch(store, queue.add, environment.namespaces, watch_stop, watch_ready)
+            watch(store, queue.add, sweep.missed, environment.namespaces, watch_stop, watch_ready)
         )
         await _first(watching, watch_ready)
         # kopf stops at a signal by itself and cancels whatever else is running; so it is not to see one.
@@ -233,20 +231,6 @@ async def _load_kube_config() -> None:
         await kube_config.load_kube_config()  # type: ignore[no-untyped-call]
     else:
         kube_config.load_incluster_config()  # type: ignore[no-untyped-call]
-
-
-async def _fill(kube: KubeClient, store: Store, namespaces: tuple[str, ...]) -> None:
-    """The first listing; the CRD may be installed after the operator, and the API server may be starting."""
-    delay = 1.0
-    while True:
-        try:
-            await fill(kube, store, namespaces)
-        except ApiError as error:
-            log.warning("cannot list yet", extra={"error": str(error)})
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 15.0)
-        else:
-            return
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ whoever listens at once and in order. ``e2e/`` runs the same on a real one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,7 @@ from slipway.core import names
 from slipway.core.drift import quantity
 from slipway.core.observed import Kind, Manifest
 from slipway.engine.errors import ApiError
+from slipway.engine.kube import Page
 
 Place = tuple[str, str, str]
 Path = tuple[Any, ...]
@@ -85,6 +86,7 @@ class FakeKube:
         admission: sees every object that is applied, may raise, and returns what is stored instead.
         events: Events that were emitted.
         unknown: kinds that the cluster does not know.
+        page: objects on a page of a list.
         listeners: told ``ADDED``, ``MODIFIED`` or ``DELETED`` with the object.
     """
 
@@ -100,6 +102,7 @@ class FakeKube:
         self.admission: Admission = lambda manifest: manifest
         self.events: Objects = []
         self.unknown: set[str] = set()
+        self.page = 500
         self.listeners: Listeners = []
 
     # What the operator calls.
@@ -121,6 +124,13 @@ class FakeKube:
         ]
         self._end(request)
         return found, self._version
+
+    async def pages(self, kind: str, namespace: str | None) -> AsyncIterator[Page]:
+        found, version = await self.list(kind, namespace)
+        for begin in range(0, max(len(found), 1), self.page):
+            if begin:
+                self._end(self._begin("list", kind, namespace or ""))
+            yield Page(tuple(found[begin : begin + self.page]), version)
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         request = self._begin("apply", manifest["kind"], manifest["metadata"]["name"])

@@ -31,7 +31,7 @@ from slipway.engine.reconcile import Reconciler
 from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
-from slipway.engine.workers import fill
+from slipway.engine.sweep import fill
 from tests.unit.fake import FakeKube, Place, place_of, stamp
 from tests.unit.fake_gateways import Gateways
 from tests.unit.fake_pods import ModelPods
@@ -122,7 +122,7 @@ class Operator:
             self.due[key] = self.clock() + timedelta(seconds=outcome.requeue_after)
 
     def _see(self, type_: str, manifest: Manifest) -> None:
-        key = self.store.remove(manifest) if type_ == "DELETED" else self.store.put(manifest)
+        key = self.store.bury(manifest) if type_ == "DELETED" else self.store.put(manifest)
         if key is not None:
             self.dirty.add(key)
 

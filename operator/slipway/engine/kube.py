@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,6 +51,14 @@ def typed(manifest: Manifest, kind: str) -> Manifest:
     return {**manifest, "kind": kind, "apiVersion": version}
 
 
+@dataclass(frozen=True)
+class Page:
+    """A part of a list, and the resource version of the whole."""
+
+    items: tuple[Manifest, ...]
+    version: int
+
+
 class Kube(Protocol):
     """The few calls that Slipway makes. Each raises :class:`slipway.engine.errors.ApiError`."""
 
@@ -59,6 +67,9 @@ class Kube(Protocol):
 
     async def list(self, kind: str, namespace: str | None) -> tuple[list[Manifest], int]:
         """All objects of a kind that concern Slipway, and the resource version of the list."""
+
+    def pages(self, kind: str, namespace: str | None) -> AsyncIterator[Page]:
+        """The same page by page, so that no more than one has to be held; 410 where it lasted too long."""
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply; the object as it is now."""

@@ -149,6 +149,13 @@ class ModelDeploymentCollector(Collector):
             "How old a model may be while it serves, by spec.card.maxAgeDays",
             labels=("namespace", "model"),
         )
+        unseen = GaugeMetricFamily(
+            OperatorMetric.NAMESPACE_UNSEEN,
+            "1 for a namespace of watchNamespaces that may not be listed and is left alone",
+            labels=("namespace",),
+        )
+        for namespace in sorted(self._store.unseen):
+            unseen.add_metric((namespace,), 1.0)
         for key in self._store.resources():
             manifest = self._store.resource(key)
             if manifest is None:
@@ -170,7 +177,7 @@ class ModelDeploymentCollector(Collector):
                 made = timestamp(stable.modelCreatedAt)
                 if made is not None:
                     created.add_metric((*where, stable.version), made.timestamp())
-        return (info, ready, replicas, revision, created, most)
+        return (unseen, info, ready, replicas, revision, created, most)
 
 
 class RolloutCollector(Collector):

@@ -53,6 +53,8 @@ class Reconciler:
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
+        if key.namespace in self._store.unseen:
+            return Outcome()
         if key.routers:
             return await self._routers.reconcile(key)
         outcome = await self._reconcile(key)

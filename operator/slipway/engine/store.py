@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from slipway.api.types import KIND
 from slipway.core import names
 from slipway.core.observed import Kind, Manifest
 from slipway.core.router.build import is_router
+
+#: Seconds for which a deleted object stays deleted, whatever answer to an earlier request is read late.
+TOMBSTONE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, order=True)
@@ -34,32 +38,56 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[str, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         self._children: dict[Key, dict[tuple[str, str], Manifest]] = defaultdict(dict)
+        #: When objects were seen to be gone, by uid, the first first, in seconds of a monotonic clock.
+        self._gone: dict[str, float] = {}
         #: Kinds that the cluster does not know, as of the last list.
         self.unknown: frozenset[str] = frozenset()
+        #: Namespaces that could not be listed: too little is known to do anything there.
+        self.unseen: frozenset[str] = frozenset()
 
     def put(self, manifest: Manifest) -> Key | None:
-        """Take in an object unless a newer state of it is known; the ModelDeployment that it concerns."""
+        """Take in an object; the ModelDeployment that it concerns.
+
+        None if nobody is concerned: a newer state of it is known, or it was seen to be gone.
+        """
+        known = self._objects[str(manifest["kind"])].get(_place(manifest))
+        if known is not None and _version(known) > _version(manifest):
+            return None
+        return self._put(manifest)
+
+    def _put(self, manifest: Manifest) -> Key | None:
         key = owner_key(manifest)
-        if key is None:
+        if key is None or manifest["metadata"]["uid"] in self._gone:
             return None
-        kind = str(manifest["kind"])
-        place = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-        known = self._objects[kind].get(place)
-        if known is not None and _is_newer(known, manifest):
-            return None
+        kind, place = str(manifest["kind"]), _place(manifest)
         slim = project(manifest)
+        known = self._objects[kind].get(place)
+        if known is not None and owner_key(known) != key:
+            # Somebody changed its label.
+            self.remove(known)
         self._objects[kind][place] = slim
         if kind != KIND:
             self._children[key][kind, place[1]] = slim
         return key
+
+    def bury(self, manifest: Manifest) -> Key | None:
+        """Forget an object that was seen to be gone, and do not believe later that it is there.
+
+        An answer to a request may be read after the news of the deletion that followed it.
+        """
+        now = time.monotonic()
+        while self._gone and now - self._gone[first := next(iter(self._gone))] > TOMBSTONE_SECONDS:
+            del self._gone[first]
+        if owner_key(manifest) is not None:
+            self._gone.setdefault(manifest["metadata"]["uid"], now)
+        return self.remove(manifest)
 
     def remove(self, manifest: Manifest) -> Key | None:
         """Forget an object, unless one of the same name has taken its place; whom that concerns."""
         key = owner_key(manifest)
         if key is None:
             return None
-        kind = str(manifest["kind"])
-        place = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        kind, place = str(manifest["kind"]), _place(manifest)
         known = self._objects[kind].get(place)
         if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return None
@@ -70,25 +98,16 @@ class Store:
                 del self._children[key]
         return key
 
-    def replace(self, kind: str, listed: Iterable[Manifest], version: int) -> set[Key]:
-        """Take in a complete list of a kind, as of a resource version; whom the differences concern."""
-        changed: set[Key] = set()
-        seen: set[str] = set()
-        for manifest in listed:
-            seen.add(manifest["metadata"]["uid"])
-            place = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-            known = self._objects[kind].get(place)
-            if known is None or _version(known) != _version(manifest):
-                key = self.put(manifest)
-                if key is not None:
-                    changed.add(key)
-        for known in list(self._objects[kind].values()):
-            # What is newer than the list may well be missing from it.
-            if known["metadata"]["uid"] not in seen and _version(known) <= version:
-                key = self.remove(known)
-                if key is not None:
-                    changed.add(key)
-        return changed
+    def listing(self, kind: str, namespace: str | None = None) -> Listing:
+        """Begin to take in a list of a kind, of one namespace or of all: before its first request is made."""
+        return Listing(self, kind, namespace)
+
+    def _of(self, kind: str, namespace: str | None) -> list[Manifest]:
+        return [
+            found
+            for place, found in self._objects[kind].items()
+            if namespace is None or place[0] == namespace
+        ]
 
     def resource(self, key: Key) -> Manifest | None:
         """The ModelDeployment, if it exists."""
@@ -118,6 +137,51 @@ class Store:
     def count(self, kind: str) -> int:
         """How many objects of a kind are known."""
         return len(self._objects[kind])
+
+
+class Listing:
+    """A complete list of a kind, taken in page by page; what does not differ is not kept twice.
+
+    A list that was asked for after something was seen cannot hold an older state of it: where it does, the
+    cluster went back to a backup of its etcd, and the list is right.
+    """
+
+    def __init__(self, store: Store, kind: str, namespace: str | None) -> None:
+        self._store = store
+        self._kind = kind
+        self._namespace = namespace
+        #: The newest that was known before the list was asked for.
+        self._before = max((_version(found) for found in store._of(kind, None)), default=0)
+        self._seen: set[str] = set()
+        self._changed: set[Key] = set()
+
+    def take(self, page: Iterable[Manifest]) -> None:
+        """Take in a page of the list."""
+        for manifest in page:
+            self._seen.add(manifest["metadata"]["uid"])
+            known = self._store._objects[self._kind].get(_place(manifest))
+            if known is not None and _state(known) == _state(manifest):
+                continue
+            if known is not None and self._before < _version(known) > _version(manifest):
+                # It was seen while the list was on its way.
+                continue
+            key = self._store._put(manifest)
+            if key is not None:
+                self._changed.add(key)
+
+    def again(self) -> None:
+        """The list is to begin from its first page again."""
+        self._seen.clear()
+
+    def end(self, version: int) -> set[Key]:
+        """The list is complete, as of a resource version; whom the differences concern."""
+        for known in self._store._of(self._kind, self._namespace):
+            # What appeared while the list was on its way may well be missing from it.
+            if known["metadata"]["uid"] not in self._seen and _version(known) <= max(version, self._before):
+                key = self._store.bury(known)
+                if key is not None:
+                    self._changed.add(key)
+        return self._changed
 
 
 def _is_made_by_others(child: Manifest) -> bool:
@@ -163,10 +227,13 @@ def project(manifest: Manifest) -> Manifest:
     return kept
 
 
+def _place(manifest: Manifest) -> tuple[str, str]:
+    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+def _state(manifest: Manifest) -> tuple[str, str]:
+    return manifest["metadata"]["uid"], manifest["metadata"]["resourceVersion"]
+
+
 def _version(manifest: Manifest) -> int:
     return int(manifest["metadata"]["resourceVersion"])
-
-
-def _is_newer(known: Manifest, other: Manifest) -> bool:
-    """Whether what is known is a later state than the other, so far as versions tell."""
-    return _version(known) > _version(other)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,7 +19,7 @@ from slipway.api.types import KIND
 from slipway.core import names
 from slipway.core.observed import Manifest
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import RESOURCES, typed
+from slipway.engine.kube import RESOURCES, Page, typed
 
 #: Seconds until a request without an answer counts as failed.
 TIMEOUT = 30.0
@@ -47,19 +47,27 @@ class KubeClient:
             raise
 
     async def list(self, kind: str, namespace: str | None) -> tuple[list[Manifest], int]:
-        """All objects of a kind that concern Slipway, page by page, and the version of the list."""
+        """All objects of a kind that concern Slipway, and the version of the list."""
+        found: list[Manifest] = []
+        version = 0
+        async for page in self.pages(kind, namespace):
+            found.extend(page.items)
+            version = page.version
+        return found, version
+
+    async def pages(self, kind: str, namespace: str | None) -> AsyncIterator[Page]:
+        """All objects of a kind that concern Slipway, page by page."""
         query = {"limit": str(PAGE)}
         if kind != KIND:
             query["labelSelector"] = names.MODEL_LABEL
-        found: list[Manifest] = []
         while True:
             page = await self._call("GET", f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}")
             if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
                 raise ApiError(0, "NotAList", f"the answer to a list of {kind} is no list")
-            found.extend(typed(item, kind) for item in page["items"])
             meta = page["metadata"]
+            yield Page(tuple(typed(item, kind) for item in page["items"]), int(meta["resourceVersion"]))
             if not meta.get("continue"):
-                return found, int(meta["resourceVersion"])
+                return
             query["continue"] = meta["continue"]
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+import pytest
 
 from slipway.api.types import KIND
 from slipway.core import names
@@ -120,9 +123,15 @@ def test_children_of_one_name_in_two_namespaces_are_told_apart() -> None:
     assert sorted(store.resources()) == [Key("other", "fraud"), KEY]
 
 
+def listed(store: Store, kind: str, items: list[Any], version: int, namespace: str | None = None) -> set[Key]:
+    listing = store.listing(kind, namespace)
+    listing.take(items)
+    return listing.end(version)
+
+
 def test_a_list_brings_what_no_watch_told() -> None:
     store = filled(resource(1))
-    assert store.replace(KIND, [resource(3), resource(2, uid="b", name="b")], 3) == {
+    assert listed(store, KIND, [resource(3), resource(2, uid="b", name="b")], 3) == {
         KEY,
         Key("payments", "b"),
     }
@@ -131,32 +140,111 @@ def test_a_list_brings_what_no_watch_told() -> None:
 
 def test_a_list_that_says_nothing_new_concerns_nobody() -> None:
     store = filled(resource(), child())
-    assert store.replace(Kind.DEPLOYMENT, [child()], 50) == set()
+    assert listed(store, Kind.DEPLOYMENT, [child()], 50) == set()
 
 
 def test_what_is_missing_from_a_list_is_gone() -> None:
     store = filled(resource(), child(5))
-    assert store.replace(Kind.DEPLOYMENT, [], 5) == {KEY}
+    assert listed(store, Kind.DEPLOYMENT, [], 5) == {KEY}
     assert store.children(KEY) == []
     assert store.resource(KEY) is not None, "other kinds are left alone"
 
 
-def test_what_is_newer_than_a_list_may_be_missing_from_it() -> None:
-    store = filled(resource(), child(6))
-    assert store.replace(Kind.DEPLOYMENT, [], 5) == set()
+def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
+    store = filled(resource(), resource(2, uid="elsewhere", namespace="other"))
+    assert listed(store, KIND, [], 9, "other") == {Key("other", "fraud")}
+    assert store.resource(KEY) is not None
+
+
+def test_what_appears_while_a_list_is_on_its_way_may_be_missing_from_it_or_older_in_it() -> None:
+    store = filled(resource())
+    listing = store.listing(Kind.DEPLOYMENT)
+    store.put(child(6))
+    assert listing.end(5) == set()
     assert store.children(KEY) == [child(6)]
+    listing = store.listing(Kind.DEPLOYMENT)
+    store.put(child(9))
+    listing.take([child(7)])
+    assert listing.end(8) == set()
+    assert store.children(KEY) == [child(9)]
 
 
-def test_a_list_older_than_what_is_known_changes_nothing() -> None:
-    store = filled(resource(9))
-    assert store.replace(KIND, [resource(4)], 4) == set()
-    assert store.resource(KEY) == resource(9)
+def test_after_etcd_went_back_to_a_backup_a_list_is_right_whatever_its_versions_are() -> None:
+    changed, gone = child(900), child(950, uid="gone")
+    gone["metadata"]["name"] = "fraud-2"
+    store = filled(resource(1000), changed, gone)
+    assert store.put(resource(40)) is None, "one event is no proof"
+    assert listed(store, KIND, [resource(40)], 55) == {KEY}
+    assert store.resource(KEY) == resource(40)
+    assert listed(store, Kind.DEPLOYMENT, [child(30)], 55) == {KEY}
+    assert store.children(KEY) == [child(30)]
+    assert store.put(resource(56)) == KEY, "and watches are believed again"
+
+
+def test_a_list_that_begins_again_says_nothing_of_what_it_told_before() -> None:
+    store = filled(resource(), child(5))
+    listing = store.listing(Kind.DEPLOYMENT)
+    listing.take([child(5)])
+    listing.again()
+    assert listing.end(9) == {KEY}
+    assert store.children(KEY) == []
 
 
 def test_a_successor_of_the_same_name_takes_the_place_of_what_is_gone() -> None:
     store = filled(resource(1, uid="old"))
-    assert store.replace(KIND, [resource(8, uid="new")], 8) == {KEY}
+    assert listed(store, KIND, [resource(8, uid="new")], 8) == {KEY}
     assert store.resource(KEY) == resource(8, uid="new")
+
+
+def test_an_answer_that_is_read_after_a_deletion_brings_nothing_back() -> None:
+    store = filled(resource(1), child(2))
+    store.bury(resource(3))
+    store.bury(child(4))
+    assert store.put(resource(2)) is None
+    assert store.put(child(9)) is None
+    assert store.resource(KEY) is None
+    assert store.everything() == set()
+
+
+def test_an_answer_about_the_one_before_does_not_hide_a_successor() -> None:
+    store = filled(resource(1, uid="old"))
+    store.bury(resource(3, uid="old"))
+    assert store.put(resource(4, uid="new")) == KEY
+    assert store.put(resource(9, uid="old")) is None
+    assert store.resource(KEY) == resource(4, uid="new")
+
+
+def test_a_deletion_whose_object_was_never_seen_counts_too() -> None:
+    store = Store()
+    assert store.bury(resource(3)) is None
+    assert store.put(resource(2)) is None
+
+
+def test_a_list_on_its_way_brings_nothing_back_that_was_deleted_meanwhile() -> None:
+    store = filled(resource(1))
+    listing = store.listing(KIND)
+    store.bury(resource(3))
+    listing.take([resource(1)])
+    assert listing.end(2) == set()
+    assert store.resource(KEY) is None
+
+
+def test_deletions_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = Store(), 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for number in range(100):
+        store.bury(resource(uid=f"u{number}"))
+    now = 1000.0
+    store.bury(resource(uid="last"))
+    assert len(store._gone) == 1
+
+
+def test_an_object_that_is_given_to_another_leaves_the_first() -> None:
+    store = filled(resource(), resource(uid="b", name="b"), child(kind=Kind.POD))
+    given = child(2, kind=Kind.POD)
+    given["metadata"]["labels"] = {names.MODEL_LABEL: "b"}
+    assert store.put(given) == Key("payments", "b")
+    assert store.children(KEY) == []
 
 
 def test_only_what_is_read_is_kept() -> None:

@@ -1,4 +1,4 @@
-"""Workers, the first listing and the sweep, with the metrics that they leave."""
+"""Workers, with the metrics that they leave."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from prometheus_client import CollectorRegistry
 
 from slipway.api.types import KIND
 from slipway.core.observed import Kind
-from slipway.engine import workers
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import RESOURCES
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector
 from slipway.engine.outcome import Outcome
 from slipway.engine.queue import WorkQueue
-from slipway.engine.store import Key, Store
-from slipway.engine.workers import fill, sweep, work
+from slipway.engine.store import Key
+from slipway.engine.workers import work
 from slipway.names import OperatorMetric
-from tests.unit.fake import FakeKube, Request
+from tests.unit.fake import FakeKube
 from tests.unit.world import KEY, NAMESPACE, World
 
 GOOD, BAD = Key("payments", "good"), Key("payments", "bad")
@@ -119,70 +117,28 @@ async def test_a_cancelled_worker_gives_its_key_back() -> None:
     assert await bench.queue.take() == GOOD
 
 
-async def test_the_first_listing_fills_the_store_with_every_kind() -> None:
-    world = World()
-    world.create()
-    await world.settle()
-    store = Store()
-    changed = await fill(world.kube, store, ())
-    assert changed == {KEY}
-    for kind in set(RESOURCES) - {Kind.CONFIG_MAP, Kind.HTTP_ROUTE, Kind.JOB}:
-        assert store.count(kind) == len(world.kube.all(kind)) > 0
-    assert await fill(world.kube, store, ()) == set()
+async def test_runs_that_wait_for_nothing_leave_turns_for_others() -> None:
+    """A lease is renewed and an API server's answers are read between them."""
+    bench, beats = Bench(), 0
 
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0)
 
-async def test_listing_by_namespace_sees_those_alone() -> None:
-    world = World()
-    world.create()
-    world.kube.update({"kind": KIND, "metadata": {"name": "other", "namespace": "elsewhere"}, "spec": {}})
-    store = Store()
-    assert await fill(world.kube, store, (NAMESPACE, "empty")) == {KEY}
-    assert store.resource(Key("elsewhere", "other")) is None
+    async def reconcile(key: Key) -> Outcome:
+        if key.name == "last":
+            bench.queue.close()
+        return Outcome()
 
-
-async def test_what_appears_while_namespaces_are_listed_one_after_another_is_not_lost() -> None:
-    world = World()
-    store = Store()
-    kube = world.kube
-
-    def appear(request: Request) -> None:
-        """After the first namespace was listed, and before the second."""
-        if (request.verb, request.kind, request.name) == ("list", KIND, "elsewhere"):
-            world.create()
-            store.put(kube.find(KIND, NAMESPACE, "fraud"))
-            # Something else moves the version of the second list beyond it.
-            kube.update({"kind": "ConfigMap", "metadata": {"name": "x", "namespace": "elsewhere"}})
-
-    kube.before = appear
-    await fill(kube, store, (NAMESPACE, "elsewhere"))
-    assert store.resource(KEY) is not None
-
-
-async def test_the_sweep_looks_at_everything_and_survives_an_api_server_that_is_down(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(workers, "SWEEP_SECONDS", 0.01)
-    world = World()
-    world.create()
-    kube, store, bench = world.kube, Store(), Bench()
-    failures = iter(range(2))
-
-    def fail(_: Request) -> None:
-        if next(failures, None) is not None:
-            raise ApiError(0, "NoAnswer", "connection refused")
-
-    kube.before = fail
-    task = asyncio.create_task(sweep(kube, store, bench.queue, ()))
-    everything = {KEY, Key(NAMESPACE, "", routers=True)}
-    taken = [await asyncio.wait_for(bench.queue.take(), 5) for _ in everything]
-    assert set(taken) == everything
-    assert "sweep failed" in caplog.text
-    assert "sweep found what no watch told" in caplog.text
-    for key in everything:
-        bench.queue.done(key)
-    # Again and again, though nothing changed.
-    assert await asyncio.wait_for(bench.queue.take(), 5) in everything
-    task.cancel()
+    for number in range(1000):
+        bench.queue.add(Key("payments", f"m{number}"))
+    bench.queue.add(Key("payments", "last"))
+    beating = asyncio.create_task(beat())
+    await asyncio.gather(*(work(bench.queue, reconcile, bench.metrics) for _ in range(16)))
+    beating.cancel()
+    assert beats > 1000 / 16 / 2
 
 
 def test_model_deployments_are_told_as_metrics_with_their_model() -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +49,7 @@ async def _watch(
 ) -> tuple[dict[str, Any], Store, list[Key]]:
     store, changed = Store(), list[Key]()
     stop, ready = asyncio.Event(), asyncio.Event()
-    await watching.watch(store, changed.append, namespaces, stop, ready)
+    await watching.watch(store, changed.append, lambda _: None, namespaces, stop, ready)
     assert captured.arguments["stop_flag"] is stop
     assert captured.arguments["ready_flag"] is ready
     return captured.arguments, store, changed
@@ -108,12 +112,12 @@ async def _handler(captured: _Captured, kind: str) -> tuple[Any, Store, list[Key
     return handler.fn, store, changed
 
 
-def _object(version: int) -> dict[str, Any]:
+def _object(version: int, name: str = "fraud", namespace: str = "payments") -> dict[str, Any]:
     # Items of kopf's own listing come without their kind.
     meta = {
-        "name": "fraud",
-        "namespace": "payments",
-        "uid": "u",
+        "name": name,
+        "namespace": namespace,
+        "uid": f"{namespace} {name}",
         "resourceVersion": str(version),
         "labels": {names.MODEL_LABEL: "fraud"},
     }
@@ -153,10 +157,24 @@ def _versioned(manifest: Any) -> dict[str, Any]:
 
 
 class _Cluster:
-    """Just enough of an API server for kopf to find its kinds, list them and watch them."""
+    """Just enough of an API server for kopf to find its kinds, list them and watch them.
+
+    Attributes:
+        items: objects by the path of their list.
+        forbidden: paths that may be neither listed nor watched.
+        watched: how often each path was watched.
+    """
 
     def __init__(self) -> None:
         self.told = asyncio.Event()
+        self.items: dict[str, list[dict[str, Any]]] = {}
+        self.forbidden: set[str] = set()
+        self.watched: Counter[str] = Counter()
+        self._events: defaultdict[str, asyncio.Queue[dict[str, Any]]] = defaultdict(asyncio.Queue)
+
+    def tell(self, path: str, type_: str, manifest: dict[str, Any]) -> None:
+        """Send an event to whoever watches a path."""
+        self._events[path].put_nowait({"type": type_, "object": manifest})
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         versions = {f"{found.group}/{found.version}" for found in RESOURCES.values() if found.group}
@@ -185,28 +203,69 @@ class _Cluster:
                 for plural, kind, namespaced in found
             ]
             return web.json_response({"resources": listed})
-        is_ours = request.path == RESOURCES[KIND].path()
+        if request.path in self.forbidden:
+            return web.json_response(_error(403), status=403)
         if "watch" in request.query:
-            return await self._stream(
-                request, [{"type": "MODIFIED", "object": _object(2)}] if is_ours else []
-            )
-        items = [_object(1)] if is_ours else []
-        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": items})
+            self.watched[request.path] += 1
+            return await self._stream(request)
+        items = self.items.get(request.path, [])
+        begin = int(request.query.get("continue") or 0)
+        page = items[begin : begin + 500]
+        more = str(begin + 500) if begin + 500 < len(items) else ""
+        return web.json_response({"metadata": {"resourceVersion": "1", "continue": more}, "items": page})
 
-    async def _stream(self, request: web.Request, events: list[dict[str, Any]]) -> web.StreamResponse:
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        for event in events:
+        ended = asyncio.create_task(self.told.wait())
+        while not ended.done():
+            coming = asyncio.create_task(self._events[request.path].get())
+            await asyncio.wait((coming, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                break
+            event = coming.result()
             await response.write(json.dumps(event).encode() + b"\n")
-        await self.told.wait()
+            if event["type"] == "ERROR":
+                break
+        ended.cancel()
         return response
 
 
-async def test_kopf_lists_watches_and_stops_without_writing_a_thing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    cluster, store, changed = _Cluster(), Store(), list[Key]()
+def _error(code: int) -> dict[str, Any]:
+    return {"kind": "Status", "code": code, "reason": "Sorry", "message": "etcdserver: request timed out"}
+
+
+@dataclass
+class _Running:
+    """kopf itself, watching a :class:`_Cluster`."""
+
+    cluster: _Cluster
+    store: Store
+    changed: list[Key]
+    missed: list[str]
+    task: asyncio.Task[None]
+    asked: list[tuple[str, str]]
+
+    async def until(self, holds: Callable[[], object], seconds: float = 30.0) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds():
+                    assert not self.task.done(), "kopf ended"
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError("it never came to be") from None
+
+
+@asynccontextmanager
+async def _kopf(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: _Cluster, namespaces: tuple[str, ...] = ()
+) -> AsyncIterator[_Running]:
+    store, changed, missed = Store(), list[Key](), list[str]()
     stop, ready = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(watching, "REQUEST_DELAYS", (0.01,))
+    monkeypatch.setattr(watching, "LEAST_DELAY", 0.05)
+    monkeypatch.setattr(watching, "MOST_DELAY", 0.2)
     async with api_server(cluster) as server:
         config = {
             "current-context": "here",
@@ -216,21 +275,106 @@ async def test_kopf_lists_watches_and_stops_without_writing_a_thing(
         }
         (tmp_path / "kubeconfig").write_text(json.dumps(config))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-        task = asyncio.create_task(watching.watch(store, changed.append, (), stop, ready))
-        for _ in range(2000):
-            seen = store.resource(KEY)
-            if seen is not None and seen["metadata"]["resourceVersion"] == "2":
-                break
-            await asyncio.sleep(0.01)
-        assert len(changed) >= 2, "the listed one, and its change"
-        assert ready.is_set()
+        task = asyncio.create_task(
+            watching.watch(store, changed.append, missed.append, namespaces, stop, ready)
+        )
+        try:
+            yield _Running(cluster, store, changed, missed, task, server.asked)
+            assert ready.is_set()
+        finally:
+            stop.set()
+            cluster.told.set()
+            await asyncio.wait_for(task, 20)
+
+
+MODELS, PODS = RESOURCES[KIND].path(), RESOURCES[Kind.POD].path()
+
+
+async def test_kopf_lists_watches_and_stops_without_writing_a_thing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = _Cluster()
+    cluster.items[MODELS] = [_object(1)]
+    cluster.tell(MODELS, "MODIFIED", _object(2))
+    async with _kopf(monkeypatch, tmp_path, cluster) as running:
+        await running.until(lambda: _version_of(running.store) == 2)
+        assert len(running.changed) >= 2, "the listed one, and its change"
         # Long enough for kopf to act on what it saw, were it to.
         await asyncio.sleep(0.5)
-        stop.set()
-        cluster.told.set()
-        await asyncio.wait_for(task, 20)
-        assert {method for method, _ in server.asked} == {"GET"}
-        watched = {path.partition("?")[0] for _, path in server.asked if "watch=" in path}
-        assert watched == {found.path() for found in RESOURCES.values()}
-        labelled = {path.partition("?")[0] for _, path in server.asked if "labelSelector=" in path}
-        assert labelled == watched - {RESOURCES[KIND].path()}
+    assert {method for method, _ in running.asked} == {"GET"}
+    watched = {path.partition("?")[0] for _, path in running.asked if "watch=" in path}
+    assert watched == {found.path() for found in RESOURCES.values()}
+    labelled = {path.partition("?")[0] for _, path in running.asked if "labelSelector=" in path}
+    assert labelled == watched - {MODELS}
+
+
+async def test_a_thousand_objects_are_handed_on_in_the_time_of_kopfs_hundreds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its defaults and a limit of 100 kopf hands on 100 in 5 s: this would take a minute."""
+    cluster = _Cluster()
+    cluster.items[PODS] = [_object(1, name=f"p{number}") for number in range(1200)]
+    cluster.tell(PODS, "ADDED", _object(2, name="late"))
+    async with _kopf(monkeypatch, tmp_path, cluster) as running:
+        await running.until(lambda: running.store.count(Kind.POD) == 1201, 40.0)
+        # Nor does kopf keep a task for each of them.
+        await running.until(lambda: len(asyncio.all_tasks()) < 600)
+
+
+async def test_states_of_one_object_arrive_in_their_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = _Cluster()
+    cluster.items[MODELS] = [_object(1)]
+    for version in range(2, 300):
+        cluster.tell(MODELS, "MODIFIED", _object(version))
+    async with _kopf(monkeypatch, tmp_path, cluster) as running:
+        await running.until(lambda: _version_of(running.store) == 299)
+        assert len(running.changed) == 299, "none was refused as older than one before"
+
+
+@pytest.mark.parametrize("code", [410, 429, 500, 504])
+async def test_an_error_in_a_watch_is_a_list_more_and_not_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
+) -> None:
+    cluster = _Cluster()
+    cluster.items[MODELS] = [_object(1)]
+    async with _kopf(monkeypatch, tmp_path, cluster) as running:
+        everybody = len(RESOURCES)
+        await running.until(lambda: len(cluster.watched) == everybody and _version_of(running.store) == 1)
+        running.missed.clear()
+        pods = cluster.watched[PODS]
+        # All of a kind goes while nobody watches: an empty list tells nothing by itself.
+        cluster.items[MODELS] = []
+        cluster.tell(MODELS, "ERROR", _error(code))
+        await running.until(lambda: running.missed)
+        assert set(running.missed) == {KIND}
+        assert cluster.watched[PODS] == pods, "others are left alone"
+        cluster.tell(MODELS, "MODIFIED", _object(2))
+        await running.until(lambda: _version_of(running.store) == 2)
+
+
+async def test_a_namespace_that_may_not_be_watched_ends_nothing_and_is_watched_once_it_may(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = _Cluster()
+    here, there = RESOURCES[KIND].path("payments"), RESOURCES[KIND].path("elsewhere")
+    cluster.items[here] = [_object(1)]
+    cluster.items[there] = [_object(1, namespace="elsewhere")]
+    cluster.forbidden = {found.path("elsewhere") for found in RESOURCES.values()}
+    async with _kopf(monkeypatch, tmp_path, cluster, ("payments", "elsewhere")) as running:
+        await running.until(lambda: _version_of(running.store) == 1 and cluster.watched[here])
+        for version in range(2, 5):
+            cluster.tell(here, "MODIFIED", _object(version))
+            await running.until(lambda version=version: _version_of(running.store) == version)
+            await asyncio.sleep(0.2)
+        assert not running.store.count(KIND) > 1
+        running.missed.clear()
+        cluster.forbidden = set()
+        await running.until(lambda: running.store.resource(Key("elsewhere", "fraud")) is not None)
+        await running.until(lambda: KIND in running.missed)
+
+
+def _version_of(store: Store) -> int:
+    found = store.resource(KEY)
+    return int(found["metadata"]["resourceVersion"]) if found is not None else 0
