@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 MLFLOW_ADDRESS = "http://mlflow.mlflow:5000"
+GATEWAYS = {"namespaces": ["*"], "gateways": ["envoy-gateway/public"], "hostnames": ["*"]}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,11 @@ def install(settings: Settings, kube: Kube) -> Installation:
     services.start(["mlflow"], settings)
     images = load(build(map(find_image, IMAGES), settings.cache), settings)
     helm = Helm.of(settings)
-    helm.upgrade(RELEASE, SYSTEM_NAMESPACE, image_values(images, mlflow={"trackingURI": MLFLOW_ADDRESS}))
+    helm.upgrade(
+        RELEASE,
+        SYSTEM_NAMESPACE,
+        image_values(images, mlflow={"trackingURI": MLFLOW_ADDRESS}, gatewayAPI={"allow": [GATEWAYS]}),
+    )
     return Installation(kube, helm, images["operator"], images["server"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
+from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
 from slipway.engine import judging, served
@@ -56,6 +58,7 @@ class Environment:
 
     settings: Settings
     routers: RouterSettings
+    allowed: Allowed
     namespaces: tuple[str, ...]
     namespace: str
     identity: str
@@ -91,6 +94,9 @@ class Environment:
                 most_replicas=int(os.environ.get("SLIPWAY_ROUTER_MOST_REPLICAS", "10")),
                 image_pull_secrets=pull_secrets,
             ),
+            allowed=allowed(
+                os.environ.get("SLIPWAY_PROMETHEUS_ADDRESSES", "[]"), os.environ.get("SLIPWAY_GATEWAYS", "[]")
+            ),
             namespaces=_names("SLIPWAY_WATCH_NAMESPACES"),
             namespace=os.environ.get("POD_NAMESPACE", "default"),
             identity=os.environ.get("POD_NAME") or socket.gethostname(),
@@ -103,6 +109,22 @@ class Environment:
 def _names(variable: str) -> tuple[str, ...]:
     """Names with commas between them."""
     return tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
+
+
+def allowed(addresses: str, gateways: str) -> Allowed:
+    """What the installation allows, from two lists in JSON, as in the chart's values.
+
+    Raises:
+        SystemExit: if they are none.
+    """
+    try:
+        rules = tuple(
+            GatewayRule(frozenset(one["namespaces"]), frozenset(one["gateways"]), tuple(one["hostnames"]))
+            for one in json.loads(gateways)
+        )
+        return Allowed(frozenset(map(str, json.loads(addresses))), rules)
+    except (ValueError, TypeError, KeyError) as error:
+        sys.exit(f"SLIPWAY_PROMETHEUS_ADDRESSES or SLIPWAY_GATEWAYS is not as the chart has it: {error!r}")
 
 
 def main() -> None:
@@ -156,9 +178,9 @@ async def run(environment: Environment) -> None:
         judge = Judge(store, read_counters, queue.add, _now)
         registry.register(MonitoringCollector(store, judge))
         evidence = Evidence(
-            Providers(routers, store, _now),
+            Providers(routers, store, environment.allowed, _now),
             routers,
-            PrometheusCounts(ask_prometheus, _now),
+            PrometheusCounts(ask_prometheus, environment.allowed, _now),
             Served(store, read_served, _now),
             Pairs(store, take_answers, _now),
         )

@@ -18,9 +18,11 @@ from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
 from slipway.core import names
+from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.names import labels
 from slipway.core.router.envoy import ROUTER_ADMIN_PORT
 from slipway.core.traffic import FIRST_PORT, MOST_PORTS
+from slipway.main import allowed
 
 CHART = Path(__file__).parents[2] / "charts/slipway"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -209,6 +211,8 @@ def test_the_operator_is_told_what_the_values_say() -> None:
         "SLIPWAY_ROUTER_MOST_REPLICAS": "10",
         "SLIPWAY_IMAGE_PULL_SECRETS": "pull,mirror",
         "SLIPWAY_MLFLOW_TRACKING_URI": "http://mlflow.mlflow:5000",
+        "SLIPWAY_PROMETHEUS_ADDRESSES": "[]",
+        "SLIPWAY_GATEWAYS": "[]",
         "SLIPWAY_WATCH_NAMESPACES": "payments,search",
         "SLIPWAY_WORKERS": "8",
         "SLIPWAY_LOG_LEVEL": "DEBUG",
@@ -345,8 +349,47 @@ def test_the_network_policy_lets_in_metrics_and_out_dns_and_the_api_server() -> 
 
 
 def test_the_network_policy_lets_the_operator_ask_a_prometheus_that_rollouts_name() -> None:
-    policy = find(render(networkPolicy={"prometheusPorts": [9090]}), "NetworkPolicy")["spec"]
-    assert {"ports": [{"port": 9090, "protocol": "TCP"}]} in policy["egress"]
+    addresses = [
+        "http://prometheus.monitoring:9090",
+        "https://metrics.example.com/team",
+        "http://[fd00::1]:9091",
+    ]
+    values = {"rollouts": {"prometheus": {"addresses": addresses}}}
+    policy = find(render(networkPolicy={"prometheusPorts": [9093, 9090]}, **values), "NetworkPolicy")["spec"]
+    ports = [{"port": port, "protocol": "TCP"} for port in (9093, 9090, 443, 9091)]
+    assert {"ports": ports} in policy["egress"]
+
+
+def test_the_operator_is_told_what_the_installation_allows() -> None:
+    rules = [{"namespaces": ["payments"], "gateways": ["gateways/public"], "hostnames": ["*.example.com"]}]
+    address = "http://prometheus.monitoring:9090"
+    for values, expected in (
+        ({}, Allowed()),
+        (
+            {"gatewayAPI": {"allow": rules}, "rollouts": {"prometheus": {"addresses": [address]}}},
+            Allowed(
+                frozenset({address}),
+                (GatewayRule(frozenset({"payments"}), frozenset({"gateways/public"}), ("*.example.com",)),),
+            ),
+        ),
+    ):
+        (container,) = find(render(**values), "Deployment")["spec"]["template"]["spec"]["containers"]
+        env = {one["name"]: one.get("value", "") for one in container["env"]}
+        assert allowed(env["SLIPWAY_PROMETHEUS_ADDRESSES"], env["SLIPWAY_GATEWAYS"]) == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rollouts": {"prometheus": {"addresses": ["http://a:b@prometheus.monitoring:9090"]}}},
+        {"rollouts": {"prometheus": {"addresses": ["prometheus.monitoring:9090"]}}},
+        {"gatewayAPI": {"allow": [{"namespaces": ["a"], "gateways": ["public"], "hostnames": ["*"]}]}},
+        {"gatewayAPI": {"allow": [{"namespaces": ["a"], "gateways": ["b/c"]}]}},
+        {"gatewayAPI": {"allow": [{"namespaces": ["a"], "gateways": ["b/c"], "hostnames": ["a.*.com"]}]}},
+    ],
+)
+def test_lists_of_what_is_allowed_that_allow_nothing_are_refused(values: Any) -> None:
+    assert helm("template", "slipway", str(CHART), values=values).returncode != 0
 
 
 def test_the_routers_network_policy_lets_in_requests_and_reads_of_counters_alone() -> None:
@@ -478,6 +521,8 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "webhook.tokenSecret.key": ("other", {"webhook": {"tokenSecret": {"name": "webhook"}}}),
     "imagePullSecrets": ([{"name": "pull"}], {}),
     "mlflow.trackingURI": ("http://mlflow:5000", {}),
+    "gatewayAPI.allow": ([{"namespaces": ["a"], "gateways": ["b/c"], "hostnames": ["*"]}], {}),
+    "rollouts.prometheus.addresses": (["http://prometheus:9090"], {}),
     "watchNamespaces": (["a"], {}),
     "workers": (1, {}),
     "logLevel": ("DEBUG", {}),

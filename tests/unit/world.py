@@ -12,6 +12,7 @@ from slipway.api.types import API_VERSION, KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
 from slipway.core import names
 from slipway.core.agreement import Remembered
+from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.monitoring.series import ByVersion
 from slipway.core.observed import Kind, Manifest
 from slipway.core.revision import Settings
@@ -43,6 +44,10 @@ NAME = "fraud"
 KEY = Key(NAMESPACE, NAME)
 SETTINGS = Settings("slipway.dev/server:dev", "IfNotPresent", "http://mlflow.mlflow:5000")
 ROUTERS = RouterSettings("slipway.dev/router:dev")
+ALLOWED = Allowed(
+    frozenset({"http://prometheus.monitoring:9090"}),
+    (GatewayRule(frozenset({NAMESPACE}), frozenset({"gateways/public"}), ("fraud.example.com",)),),
+)
 #: Looks at the cluster after which it should have come to rest.
 MOST_LOOKS = 300
 
@@ -64,6 +69,7 @@ class Operator:
         take_answers: Callable[[Target, int, int], Awaitable[Remembered | None]],
         prometheus: Callable[[str, str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
+        allowed: Allowed,
     ) -> None:
         self.kube = kube
         self.store = Store()
@@ -73,9 +79,9 @@ class Operator:
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
         self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
         evidence = Evidence(
-            Providers(self.routers, self.store, clock),
+            Providers(self.routers, self.store, allowed, clock),
             self.routers,
-            PrometheusCounts(prometheus, clock),
+            PrometheusCounts(prometheus, allowed, clock),
             Served(self.store, read_pod, clock),
             Pairs(self.store, take_answers, clock),
         )
@@ -146,6 +152,8 @@ class World:
         self.pods = ModelPods(self.kube)
         self.prometheus = FakePrometheus(self.routers, lambda: self.now)
         self.gateways = Gateways(self.kube, self.routers)
+        #: What the installation allows, from the next restart on.
+        self.allowed = ALLOWED
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -194,7 +202,7 @@ class World:
             self.routers.take_answers,
             self.prometheus.ask,
         )
-        return Operator(self.kube, lambda: self.now, *readers, self._version)
+        return Operator(self.kube, lambda: self.now, *readers, self._version, self.allowed)
 
     async def _version(self, alias: Alias) -> str | None:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")

@@ -96,6 +96,8 @@ class Reason(StrEnum):
     GATEWAY_API_MISSING = "GatewayAPIMissing"
     WAITING_FOR_GATEWAY = "WaitingForGateway"
     ROUTE_REFUSED = "RouteRefusedByGateway"
+    GATEWAY_NOT_ALLOWED = "GatewayNotAllowed"
+    PROMETHEUS_NOT_ALLOWED = "PrometheusNotAllowed"
     # The resource and its children
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
@@ -274,6 +276,18 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.ROUTE_REFUSED: Explanation(
         "A Gateway does not accept the HTTPRoute, or cannot resolve what it leads to.",
         "Read the message; mend spec.traffic.gatewayAPI or the Gateway's listeners.",
+    ),
+    Reason.GATEWAY_NOT_ALLOWED: Explanation(
+        "The installation does not allow the namespace this Gateway, or this host name on it; there is no "
+        "HTTPRoute, and the model's Service leads to it.",
+        "Have the Gateway and the host name added to the chart's value gatewayAPI.allow, or use a Gateway of "
+        "the ModelDeployment's own namespace.",
+    ),
+    Reason.PROMETHEUS_NOT_ALLOWED: Explanation(
+        "The installation does not allow the Prometheus that the rollout names; it is not asked, so that "
+        "rollouts hold.",
+        "Have its address added to the chart's value rollouts.prometheus.addresses, or remove "
+        "spec.rollout.analysis.prometheus: the routers' own counts are used then.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

@@ -196,8 +196,14 @@ class PrometheusSource(Block):
     address: str = Field(
         max_length=500,
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
-        description="Where its API is, such as http://prometheus.monitoring:9090.",
-        json_schema_extra={MESSAGE_KEY: "must be a URL such as http://prometheus.monitoring:9090"},
+        description="Where its API is, such as http://prometheus.monitoring:9090; one of those that the "
+        "chart's value rollouts.prometheus.addresses lists.",
+        json_schema_extra={
+            MESSAGE_KEY: "must be a URL such as http://prometheus.monitoring:9090",
+            "x-kubernetes-validations": [
+                rule("!self.matches('^https?://[^/]*@')", "the address must be without user and password")
+            ],
+        },
     )
     consecutiveErrorLimit: int = Field(
         default=4, ge=1, le=100, description="Looks in a row that may fail before the rollout pauses."

@@ -56,7 +56,10 @@ class GatewayAPI(Block):
     """Which Gateways lead to the model, and by what names."""
 
     parentRefs: tuple[ParentRef, ...] = Field(
-        min_length=1, max_length=8, description="Gateways that the HTTPRoute is attached to."
+        min_length=1,
+        max_length=8,
+        description="Gateways that the HTTPRoute is attached to: those of the ModelDeployment's own "
+        "namespace, and others as the chart's value gatewayAPI.allow lists them.",
     )
     hostnames: tuple[
         Annotated[

@@ -110,12 +110,19 @@ def traffic(owner: Owner, gateway: GatewayAPI, split: Split, observed: Observed,
 
 
 def reachable_gateways(spec: ModelDeploymentSpec, observed: Observed) -> GatewayAPI | None:
-    """The Gateways that are to lead to the model, where the cluster knows of routes to them."""
+    """The Gateways that are to lead to the model, where the cluster knows of routes to them, and that may."""
     if observed.traffic is None:
         return None
     fault = observed.traffic.fault
-    missing = fault is not None and fault.reason is Reason.GATEWAY_API_MISSING
-    return None if missing else spec.traffic.gatewayAPI
+    without = fault is not None and fault.reason in (Reason.GATEWAY_API_MISSING, Reason.GATEWAY_NOT_ALLOWED)
+    return None if without else spec.traffic.gatewayAPI
+
+
+def has_route(spec: ModelDeploymentSpec, observed: Observed) -> bool:
+    """Whether a route that is there may stay: a spec asks for it, and the installation allows it."""
+    fault = observed.traffic.fault if observed.traffic is not None else None
+    allowed = fault is None or fault.reason is not Reason.GATEWAY_NOT_ALLOWED
+    return spec.traffic.gatewayAPI is not None and allowed
 
 
 def is_accepted(owner: Owner, gateway: GatewayAPI, observed: Observed) -> bool:

@@ -98,6 +98,7 @@ class Traffic:
         agreement: how alike both answered the same requests meanwhile; None where that could not be had, or
             nobody asks.
         evidence_error: why the Prometheus that the resource names could not be asked for a due look, or None.
+        evidence_fault: why the Prometheus that the resource names may not be asked at all, or None.
         fault: why there is no router, or none for this ModelDeployment; None while all seems under way.
         arrived: whether every router of the group that it should have has the route.
         approximate: whether shares come from numbers of pods, and with connections rather than requests.
@@ -116,6 +117,7 @@ class Traffic:
     stable_served: ServedCount | None = None
     agreement: Agreement | None = None
     evidence_error: str | None = None
+    evidence_fault: Fault | None = None
     fault: Fault | None = None
     arrived: bool = False
     approximate: bool = False

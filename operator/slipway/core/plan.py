@@ -21,7 +21,7 @@ from slipway.core.build.resolver import resolver_pod
 from slipway.core.build.service import revision_service, routed_service, shared_service, stable_service
 from slipway.core.build.service_account import service_account
 from slipway.core.diagnosis import probe_deadline
-from slipway.core.gateway import http_route, reachable_gateways
+from slipway.core.gateway import has_route, http_route, reachable_gateways
 from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
 from slipway.core.resolution import Resolution, resolve
 from slipway.core.resource import Resource
@@ -95,7 +95,7 @@ def plan(
         delete=(
             *_spent_resolvers(resolver_name, resource, resolution, observed, now),
             *retired,
-            *(observed.of(Kind.HTTP_ROUTE) if spec.traffic.gatewayAPI is None else ()),
+            *(observed.of(Kind.HTTP_ROUTE) if not has_route(spec, observed) else ()),
         ),
         roles=roles,
         resolution=resolution,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from slipway.core.allowed import Allowed
 from slipway.core.observed import Fault, Traffic
 from slipway.core.resource import Resource
 from slipway.core.router.prometheus import WINDOW_SECONDS, Samples, Scraped, query, scraped
@@ -36,15 +37,20 @@ class PrometheusCounts:
     """Asks for counts where a look is due. All that it remembers can be had again."""
 
     def __init__(
-        self, ask: Callable[[str, str, str], Awaitable[list[Samples]]], clock: Callable[[], datetime]
+        self,
+        ask: Callable[[str, str, str], Awaitable[list[Samples]]],
+        allowed: Allowed,
+        clock: Callable[[], datetime],
     ) -> None:
         """
         Args:
             ask: for a namespace, the Prometheus at an address, for the answer to a query; raises
                 :class:`PrometheusError`.
+            allowed: by the installation.
             clock: tells the time, with a time zone; about that of the Prometheus.
         """
         self._ask = ask
+        self._allowed = allowed
         self._clock = clock
         self._counts: dict[Key, _Count] = {}
 
@@ -62,7 +68,8 @@ class PrometheusCounts:
         if traffic is None or traffic.approximate or isinstance(spec, Fault) or source is None:
             self._counts.pop(key, None)
             return traffic
-        traffic = replace(traffic, canary=None, stable=None)
+        fault = self._allowed.prometheus_fault(source)
+        traffic = replace(traffic, canary=None, stable=None, evidence_fault=fault)
         canary, stable = resource.status.canary, resource.status.stable
         if rollout is None or canary is None or stable is None or len(traffic.weights) != 1:
             self._counts.pop(key, None)
@@ -79,6 +86,8 @@ class PrometheusCounts:
         waits = count.asked_at is not None and now < count.asked_at + AGAIN
         if (count.began and not due) or waits:
             return traffic
+        if fault is not None:
+            return replace(traffic, evidence_error=fault.message) if due else traffic
         count.asked_at = now
         try:
             found = await self._scraped(key, source.address)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from slipway.api.reasons import Reason
 from slipway.core import gateway, ratio
+from slipway.core.allowed import Allowed
 from slipway.core.observed import Fault, Kind, Observed, Traffic
 from slipway.core.resource import Resource
 from slipway.core.split import split_of
@@ -51,13 +52,15 @@ class ReplicaRatio:
 class Gateways:
     """HTTPRoutes, which the plan writes and Gateways of whatever make carry out."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, allowed: Allowed, clock: Callable[[], datetime]) -> None:
         """
         Args:
             store: what the cluster holds.
+            allowed: by the installation.
             clock: tells the time, with a time zone.
         """
         self._store = store
+        self._allowed = allowed
         self._clock = clock
         #: When the newest state of a route was first seen to be accepted.
         self._accepted: dict[Key, tuple[object, datetime]] = {}
@@ -73,6 +76,10 @@ class Gateways:
         if Kind.HTTP_ROUTE in self._store.unknown:
             words = "the cluster does not know HTTPRoutes; install the Gateway API, or use provider Router"
             return Traffic(fault=Fault(Reason.GATEWAY_API_MISSING, words), obstacle=words, wait=MISSING)
+        refused = self._allowed.gateway_fault(owner.namespace, gateways)
+        if refused is not None:
+            self._accepted.pop(key, None)
+            return Traffic(fault=refused, obstacle=refused.message)
         left = self._until_settled(key, observed, gateway.is_accepted(owner, gateways, observed))
         traffic = gateway.traffic(owner, gateways, split, observed, settled=left == 0)
         return replace(traffic, wait=left or None)
@@ -94,11 +101,13 @@ class Gateways:
 class Providers:
     """Picks the provider that a ModelDeployment names."""
 
-    def __init__(self, routers: Routers, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, routers: Routers, store: Store, allowed: Allowed, clock: Callable[[], datetime]
+    ) -> None:
         """``routers`` is the first of them, and may still have a route that another provider took over."""
         self._routers = routers
         self._others: dict[str, Provider] = {
-            "GatewayAPI": Gateways(store, clock),
+            "GatewayAPI": Gateways(store, allowed, clock),
             "ReplicaRatio": ReplicaRatio(),
         }
 

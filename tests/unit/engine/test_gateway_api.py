@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from slipway.api.types import KIND
+from slipway.core.allowed import Allowed
 from slipway.core.observed import Kind, revision_of_object
 from tests.unit.fake import Request
-from tests.unit.world import NAME, NAMESPACE, Killed, World
+from tests.unit.world import ALLOWED, NAME, NAMESPACE, Killed, World
 
 PAUSE = {"pause": {"untilApproved": True}}
 STEPS = [{"setWeight": 10}, {"analysis": {}}, {"setWeight": 50}, {"analysis": {}}]
@@ -231,3 +232,35 @@ async def test_a_rollout_ends_the_same_though_the_operator_dies_in_it(world: Wor
     assert world.status()["stable"]["version"] == "2"
     assert weights(world) == [(f"{NAME}-{stable(world)}", 100)]
     assert world.kube.has(KIND, NAMESPACE, NAME)
+
+
+async def test_a_route_that_is_not_allowed_is_not_written_and_says_what_to_do(world: World) -> None:
+    world.allowed = Allowed()
+    await world.restart()
+    await world.run(60)
+    assert not world.kube.all(Kind.HTTP_ROUTE), "it was allowed before"
+    found = world.said()
+    assert found["Ready"] == found["RouteReady"] == found["TrafficSynced"] == "False GatewayNotAllowed"
+    assert found["Stalled"] == "True GatewayNotAllowed"
+    assert world.status()["stable"]["version"] == "1"
+    world.create(spec(2))
+    await world.run(600)
+    assert world.status()["stable"]["version"] == "1", "nothing shows what a canary does"
+    world.allowed = ALLOWED
+    await world.restart()
+    await world.run(60)
+    assert world.said()["Ready"] == "True Serving"
+    assert route(world)["spec"]["hostnames"] == ["fraud.example.com"]
+
+
+async def test_host_names_of_others_are_not_taken(world: World) -> None:
+    asked = spec(1)
+    asked["traffic"]["gatewayAPI"]["hostnames"] = ["payments.example.com"]
+    world.create(asked)
+    await world.run(60)
+    assert not world.kube.all(Kind.HTTP_ROUTE)
+    assert world.said()["Ready"] == "False GatewayNotAllowed"
+    world.create(spec(1))
+    await world.run(60)
+    assert route(world)["spec"]["hostnames"] == ["fraud.example.com"]
+    assert world.said()["Ready"] == "True Serving"

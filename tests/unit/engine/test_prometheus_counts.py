@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from slipway.core.allowed import Allowed
 from slipway.core.observed import Kind
 from slipway.core.router.build import is_router
 from tests.unit.world import World
@@ -105,3 +106,19 @@ async def test_a_person_may_abort_while_there_is_no_evidence(world: World) -> No
     world.annotate("slipway.dev/abort", world.status()["rollout"]["id"])
     await world.run(60)
     assert world.status()["rejected"][0]["message"] == "aborted by a person"
+
+
+async def test_a_prometheus_that_is_not_allowed_is_not_asked_and_says_what_to_do(world: World) -> None:
+    world.allowed = Allowed()
+    await world.restart()
+    await world.run(60)
+    world.prometheus.asked.clear()
+    found = world.said()
+    assert found["Stalled"] == "True PrometheusNotAllowed"
+    assert found["Ready"] == "True Serving", "the model has no part in it"
+    world.create(spec(2))
+    await world.run(600)
+    assert world.prometheus.asked == []
+    assert world.status()["rollout"]["phase"] == "Paused"
+    assert "rollouts.prometheus.addresses" in world.status()["rollout"]["message"]
+    assert world.status()["stable"]["version"] == "1"

@@ -37,7 +37,7 @@ def sum_up(
         ConditionType.REVISION_READY: revision,
         ConditionType.ROUTE_READY: route,
         **traffic_synced(resource, spec, plan, observed),
-        **_progress(plan, (resolved, revision, route)),
+        **_progress(plan, (resolved, revision, route, *_refused(observed))),
         **_monitored(monitoring),
     }
 
@@ -85,6 +85,12 @@ def _ready(
     # What a person has to mend counts more than what is under way, whichever comes first.
     told = next((part for part in open_parts if is_bad(part)), open_parts[0])
     return Verdict("False", told.reason, told.message)
+
+
+def _refused(observed: Observed) -> tuple[Verdict, ...]:
+    """What the installation does not allow; the model serves meanwhile."""
+    fault = observed.traffic.evidence_fault if observed.traffic is not None else None
+    return (Verdict("False", fault.reason, fault.message),) if fault is not None else ()
 
 
 def _progress(plan: Plan, parts: Iterable[Verdict]) -> dict[ConditionType, Verdict]:
