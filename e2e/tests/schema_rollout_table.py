@@ -219,6 +219,13 @@ ROLLOUT = [
             ("http://a", "http:///"),
         )
     ),
+    Case(
+        f"{SPEC}.analysis.prometheus.address",
+        "rule",
+        "http://prometheus.monitoring:9090/a@b",
+        "http://user:password@prometheus.monitoring:9090",
+        "the address must be without user and password",
+    ),
     *bounds(f"{SPEC}.analysis.prometheus.consecutiveErrorLimit", 1, 100),
     *bounds(f"{STATUS}.evidenceErrors", 0, 1_000_000),
     *required(STATUS, "phase", "revision", "id", "startedAt", "stepStartedAt"),
