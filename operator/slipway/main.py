@@ -39,6 +39,7 @@ from slipway.engine.sweep import Sweep, await_kinds, begin
 from slipway.engine.workers import work
 from slipway.infra import http, leader, logs
 from slipway.infra.bounded import Budget
+from slipway.infra.fence import Fence
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.pods import answer_taker, pod_reader
@@ -149,9 +150,13 @@ async def run(environment: Environment) -> None:
     beating = asyncio.create_task(pulse.beat())
 
     await _load_kube_config()
+    fence = Fence(leader.TIMING.begin, leader.TIMING.finish)
+    metrics.lead(fence.left)
     tracking_uri, budget = environment.settings.mlflow_tracking_uri, Budget()
     async with (
         ApiClient() as client,
+        # What holds up other requests is not to hold up the lease.
+        ApiClient() as lease_client,
         router_reader(budget) as reader,
         pod_reader(served.WANTED, budget) as read_served,
         pod_reader(judging.WANTED, budget) as read_counters,
@@ -160,11 +165,16 @@ async def run(environment: Environment) -> None:
         alias_reader(tracking_uri) as ask,
     ):
         alias_version = ask if tracking_uri else None
-        kube = KubeClient(client, metrics.requested)
+        kube = KubeClient(client, metrics.requested, fence.left)
         writer = Writer(kube, store, environment.identity)
+        noting = Writer(
+            KubeClient(client, metrics.requested, fence.left_for_request), store, environment.identity
+        )
+        leases = leader.Leases(lease_client)
+        candidate = leader.Candidate(leases, environment.namespace, environment.identity, fence)
         webhook = http.Webhook(
             environment.webhook_token,
-            lambda namespace, name: writer.request_refresh(Key(namespace, name), _now()),
+            lambda namespace, name: noting.request_refresh(Key(namespace, name), _now()),
         )
         server = await http.serve(
             registry,
@@ -189,7 +199,6 @@ async def run(environment: Environment) -> None:
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:
-            metrics.lead(leading=True)
             # What the leader before deleted while the watches here began, no watch has told.
             await sweep.first()
             begin(store, queue)
@@ -201,7 +210,7 @@ async def run(environment: Environment) -> None:
 
         await sweep.first()
         synced.set()
-        leading = asyncio.create_task(leader.lead(client, environment.namespace, environment.identity, act))
+        leading = asyncio.create_task(leader.lead(candidate, fence, act))
         leading.add_done_callback(lambda task: _ended(task, asked_to_stop))
         # Watches are set up once: a replica that is to see another kind has to start anew.
         growing = asyncio.create_task(await_kinds(kube, store.unknown, environment.namespaces))
@@ -223,7 +232,7 @@ async def run(environment: Environment) -> None:
         for task in [leading, growing, *workers]:
             task.cancel()
         await asyncio.gather(leading, growing, *workers, return_exceptions=True)
-        await leader.release(client, environment.namespace, environment.identity)
+        await candidate.release()
         watch_stop.set()
         await watching
     beating.cancel()

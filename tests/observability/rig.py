@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Operator:
         for replica in range(2):
             registry = CollectorRegistry()
             metrics = Metrics(registry)
-            metrics.lead(leading=replica == 0)
+            metrics.lead(partial(float, replica == 0))
             # It judges nobody: pods have their port for metrics in common, which these servers cannot.
             judge = Judge(self._store, _nothing, lambda _: None, lambda: datetime.now(UTC))
             for collector in (

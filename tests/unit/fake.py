@@ -134,6 +134,7 @@ class FakeKube:
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         request = self._begin("apply", manifest["kind"], manifest["metadata"]["name"])
+        self._refuse_if_old(place_of(manifest), manifest)
         wanted = self.admission(copied(dict(manifest)))
         self._merge(place_of(manifest), wanted, manager)
         self._end(request)
@@ -147,6 +148,7 @@ class FakeKube:
             raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
         if live["metadata"]["uid"] != manifest["metadata"].get("uid", live["metadata"]["uid"]):
             raise ApiError(409, "Conflict", "Precondition failed: UID in precondition does not match")
+        self._refuse_if_old(place, manifest)
         try:
             ModelDeploymentStatus.model_validate(manifest["status"])
         except ValidationError as error:
@@ -239,6 +241,17 @@ class FakeKube:
     def _end(self, request: Request) -> None:
         if self.after is not None:
             self.after(request)
+
+    def _refuse_if_old(self, place: Place, manifest: Manifest) -> None:
+        """A resourceVersion in what is applied has to be the object's own."""
+        asked, live = manifest["metadata"].get("resourceVersion"), self._objects.get(place)
+        if asked is not None and live is not None and live["metadata"]["resourceVersion"] != asked:
+            raise ApiError(
+                409,
+                "Conflict",
+                f'Operation cannot be fulfilled on {place[0]} "{place[2]}": the object has been modified; '
+                "please apply your changes to the latest version and try again",
+            )
 
     def _merge(self, place: Place, wanted: dict[str, Any], manager: str) -> None:
         live = self._objects.get(place)
@@ -347,6 +360,7 @@ def _is_identity(path: Path) -> bool:
         ("metadata", "name"),
         ("metadata", "namespace"),
         ("metadata", "uid"),
+        ("metadata", "resourceVersion"),
     )
 
 

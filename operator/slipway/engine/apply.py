@@ -97,21 +97,33 @@ class Writer:
         self._store.put(await self._kube.apply(manifest, ROUTER_MANAGER))
 
     async def write_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
-        """Write status if it says anything new."""
+        """Write status if it says anything new.
+
+        Raises:
+            ApiError: 409 where it was made from an older state than the one that is known after that.
+        """
         if manifest.get("status") == status:
             return
         meta = manifest["metadata"]
-        written = await self._kube.apply_status(
-            {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                # The uid keeps a status from reaching another resource that took the name.
-                "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
-                "status": status,
-            },
-            STATUS_MANAGER,
-        )
-        self._store.put(written)
+        # The uid keeps a status from reaching another resource that took the name, the version keeps one that
+        # was made from the past from undoing what a later leader wrote.
+        mark = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion")}
+        made = {"apiVersion": API_VERSION, "kind": KIND, "metadata": mark, "status": status}
+        try:
+            self._store.put(await self._kube.apply_status(made, STATUS_MANAGER))
+        except ApiError as error:
+            if error.code == 409:
+                await self._read_again(manifest)
+            raise
+
+    async def _read_again(self, manifest: Manifest) -> None:
+        """Know the newest state now, whether a watch has told of it or not."""
+        meta = manifest["metadata"]
+        found = await self._kube.get(KIND, meta["namespace"], meta["name"])
+        if found is None or found["metadata"]["uid"] != meta["uid"]:
+            self._store.remove(manifest)
+        if found is not None:
+            self._store.put(found)
 
     async def tell(self, manifest: Manifest, notices: Iterable[Notice], now: datetime) -> None:
         """Emit Events; one that cannot be written is no reason to do the work again."""

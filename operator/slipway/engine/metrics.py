@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -107,9 +107,9 @@ class Metrics:
         """Every router was seen to do what it was told so many seconds ago."""
         self._traffic.observe(seconds)
 
-    def lead(self, leading: bool) -> None:
-        """Whether this replica leads."""
-        self._leader.set(1 if leading else 0)
+    def lead(self, left: Callable[[], float]) -> None:
+        """This replica leads while the seconds that it may write are more than none."""
+        self._leader.set_function(lambda: 1.0 if left() else 0.0)
 
 
 PHASES = ("Progressing", "Paused", "Promoting", "Aborting")

@@ -21,10 +21,10 @@ from slipway.core.observed import Manifest
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES, Page, typed
 
-#: Seconds until a request without an answer counts as failed.
+#: Seconds until a read without an answer counts as failed; how long a write may take, the fence says.
 TIMEOUT = 30.0
 PAGE = 500
-_APPLY = "application/apply-patch+yaml"
+_JSON, _APPLY = "application/json", "application/apply-patch+yaml"
 
 Observer = Callable[[str, int], None]
 
@@ -32,15 +32,21 @@ Observer = Callable[[str, int], None]
 class KubeClient:
     """Implements :class:`slipway.engine.kube.Kube`."""
 
-    def __init__(self, client: ApiClient, observe: Observer) -> None:
-        """``observe`` is told method and status code of every request."""
+    def __init__(self, client: ApiClient, observe: Observer, left: Callable[[], float]) -> None:
+        """
+        Args:
+            client: of the API server.
+            observe: is told method and status code of every request.
+            left: seconds that a write which begins now may take; 0 where none may begin.
+        """
         self._client = client
         self._observe = observe
+        self._left = left
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object, or None if there is none of that name."""
         try:
-            return typed(await self._call("GET", RESOURCES[kind].path(namespace, name)), kind)
+            return typed(await self._read(RESOURCES[kind].path(namespace, name)), kind)
         except ApiError as error:
             if error.code == 404:
                 return None
@@ -61,7 +67,7 @@ class KubeClient:
         if kind != KIND:
             query["labelSelector"] = names.MODEL_LABEL
         while True:
-            page = await self._call("GET", f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}")
+            page = await self._read(f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}")
             if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
                 raise ApiError(0, "NotAList", f"the answer to a list of {kind} is no list")
             meta = page["metadata"]
@@ -83,9 +89,8 @@ class KubeClient:
         meta = manifest["metadata"]
         body = {"propagationPolicy": "Background", "preconditions": {"uid": meta["uid"]}}
         try:
-            await self._call(
-                "DELETE", RESOURCES[manifest["kind"]].path(meta["namespace"], meta["name"]), body
-            )
+            path = RESOURCES[manifest["kind"]].path(meta["namespace"], meta["name"])
+            await self._write("DELETE", path, {}, body)
         except ApiError as error:
             # 409: another object has taken the name.
             if error.code not in (404, 409):
@@ -93,40 +98,78 @@ class KubeClient:
 
     async def emit(self, namespace: str, event: dict[str, Any]) -> None:
         """Create an ``events.k8s.io/v1`` Event."""
-        await self._call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)
+        await self._write("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", {}, event)
 
     async def _apply(self, manifest: Manifest, manager: str, subresource: str) -> Manifest:
         meta, kind = manifest["metadata"], manifest["kind"]
-        query = urlencode({"fieldManager": manager, "force": "true"})
-        path = f"{RESOURCES[kind].path(meta['namespace'], meta['name'])}{subresource}?{query}"
-        return typed(await self._call("PATCH", path, manifest, _APPLY), kind)
+        query = {"fieldManager": manager, "force": "true"}
+        path = f"{RESOURCES[kind].path(meta['namespace'], meta['name'])}{subresource}"
+        return typed(await self._write("PATCH", path, query, manifest, _APPLY), kind)
 
-    async def _call(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
+    async def _read(self, path: str) -> dict[str, Any]:
+        return await call(self._client, self._observe, "GET", path, TIMEOUT)
+
+    async def _write(
+        self, method: str, path: str, query: dict[str, str], body: Any, content_type: str = _JSON
     ) -> dict[str, Any]:
-        request = await self._client.param_serialize(
-            method,
-            path,
-            header_params={"Accept": "application/json", "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
-        try:
-            response = await self._client.call_api(*request, _request_timeout=TIMEOUT)
+        """The only way to write.
+
+        Raises:
+            ApiError: ``Fenced`` where this replica does not hold the lease.
+        """
+        seconds = self._left()
+        if seconds < 1.0:
+            raise ApiError(0, "Fenced", "this replica does not hold the lease; nothing was written")
+        # The API server gives up too: a request that waits there is not carried out for a leader of the past.
+        where = f"{path}?{urlencode({**query, 'timeout': f'{int(seconds)}s'})}"
+        return await call(self._client, self._observe, method, where, seconds, body, content_type)
+
+
+async def call(
+    client: ApiClient,
+    observe: Observer,
+    method: str,
+    path: str,
+    seconds: float,
+    body: Any = None,
+    content_type: str = _JSON,
+) -> dict[str, Any]:
+    """One request, whose answer is an object.
+
+    Args:
+        client: of the API server.
+        observe: is told method and status code.
+        method: of HTTP.
+        path: with its query.
+        seconds: until no answer counts as a failure.
+        body: plain JSON.
+        content_type: of the body.
+
+    Raises:
+        ApiError: for any other answer, and for none.
+    """
+    headers = {"Accept": "application/json", "Content-Type": content_type}
+    try:
+        # Around all that waits: after a stall this is due before anything goes on.
+        async with asyncio.timeout(seconds):
+            request = await client.param_serialize(
+                method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
+            response = await client.call_api(*request, _request_timeout=seconds)
             data = await response.response.read()
-        except ApiException as error:
-            self._observe(method, int(error.status or 0))
-            raise ApiError(int(error.status or 0), str(error.reason), str(error.body)) from error
-        except (TimeoutError, aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
-            self._observe(method, 0)
-            raise ApiError(0, "NoAnswer", f"{type(error).__name__}: {error}") from error
-        self._observe(method, response.status)
-        content = _decode(data)
-        if response.status >= 400:
-            raise ApiError.from_status(response.status, content or {"message": _text(data)})
-        if content is None:
-            raise ApiError(0, "NotJSON", f"the answer is no JSON object: {_text(data)}")
-        return content
+    except ApiException as error:
+        observe(method, int(error.status or 0))
+        raise ApiError(int(error.status or 0), str(error.reason), str(error.body)) from error
+    except (TimeoutError, aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+        observe(method, 0)
+        raise ApiError(0, "NoAnswer", f"{type(error).__name__}: {error}") from error
+    observe(method, response.status)
+    content = _decode(data)
+    if response.status >= 400:
+        raise ApiError.from_status(response.status, content or {"message": _text(data)})
+    if content is None:
+        raise ApiError(0, "NotJSON", f"the answer is no JSON object: {_text(data)}")
+    return content
 
 
 def _decode(data: bytes) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""One replica acts, by a Lease; the other is ready to."""
+"""One replica acts, by a Lease; the other is ready to. What a lease cannot do, the fence does (ADR 9)."""
 
 from __future__ import annotations
 
@@ -6,102 +6,223 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-import aiohttp
-from kubernetes.aio.client import CoordinationV1Api, V1Lease, V1ObjectMeta
 from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.leaderelection.electionconfig import Config
-from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from slipway.engine.errors import ApiError
+from slipway.infra.fence import Fence, boot_time
+from slipway.infra.kube import call
 
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "slipway-operator"
-#: Seconds: a silent leader is replaced after the first; a leader that cannot renew gives up after the second.
-LEASE_SECONDS = 15
-RENEW_DEADLINE_SECONDS = 10
-RETRY_SECONDS = 2
+
+Lease = dict[str, Any]
 
 
-_Found = tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]
-_NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
+@dataclass(frozen=True)
+class Timing:
+    """Seconds; each has to leave room for the next.
 
-
-class _Lock(LeaseLock):
-    """The client's lock, less two of its faults.
-
-    An API server that does not answer is one more try, not the end of the election; and in version 37
-    ``create`` passes an argument that the client itself refuses.
+    Attributes:
+        retry: between two renewals, and between two tries to take the lease.
+        call: until a lease call without an answer counts as failed.
+        begin: after a renewal was sent, a write may begin.
+        finish: after a renewal was sent, every write is over.
+        lease: after a lease was last seen to change, somebody else may take it.
     """
 
-    async def get(self, name: str, namespace: str) -> _Found:
-        """The record, or the error that was met."""
-        try:
-            return await super().get(name, namespace)
-        except _NO_ANSWER as error:
-            return False, ApiException(status=0, reason=str(error))
+    retry: float = 2.0
+    call: float = 3.0
+    begin: float = 10.0
+    finish: float = 13.0
+    lease: float = 15.0
 
-    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        """Whether the lease could be created."""
-        lease = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
+
+TIMING = Timing()
+
+
+class LeaseTakenError(Exception):
+    """Another replica holds the lease that this one held."""
+
+
+class Leases:
+    """The API server's leases; every call raises :class:`slipway.engine.errors.ApiError`."""
+
+    def __init__(self, client: ApiClient, seconds: float = TIMING.call) -> None:
+        """``seconds``: until a call without an answer counts as failed."""
+        self._client = client
+        self._seconds = seconds
+
+    async def get(self, namespace: str, name: str) -> Lease | None:
+        """One lease, or None if there is none of that name."""
         try:
-            await self.api_instance.create_namespaced_lease(namespace, lease)
-        except (ApiException, *_NO_ANSWER) as error:
-            log.info("lease not created", extra={"error": str(error)})
+            return await self._call("GET", f"{_path(namespace)}/{name}")
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    async def create(self, lease: Lease) -> Lease:
+        """The new lease; 409 where there is one already."""
+        return await self._call("POST", _path(lease["metadata"]["namespace"]), lease)
+
+    async def replace(self, lease: Lease) -> Lease:
+        """The lease as it is now; 409 where it is no longer the one that was read."""
+        meta = lease["metadata"]
+        return await self._call("PUT", f"{_path(meta['namespace'])}/{meta['name']}", lease)
+
+    async def _call(self, method: str, path: str, body: Lease | None = None) -> Lease:
+        return await call(self._client, lambda *_: None, method, path, self._seconds, body)
+
+
+class Candidate:
+    """One replica's part in the election."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        namespace: str,
+        identity: str,
+        fence: Fence,
+        timing: Timing = TIMING,
+        clock: Callable[[], float] = boot_time,
+    ) -> None:
+        """``identity`` names this replica in the lease; ``clock`` is that of the fence."""
+        self._leases = leases
+        self._namespace = namespace
+        self._identity = identity
+        self._fence = fence
+        self._timing = timing
+        self._clock = clock
+        #: As it was last read or written, and when it was first seen to be so.
+        self._lease: Lease | None = None
+        self._since = 0.0
+
+    async def acquire(self) -> None:
+        """Wait until this replica holds the lease."""
+        while True:
+            try:
+                if await self._take():
+                    return
+            except ApiError as error:
+                log.info("lease not taken", extra={"error": str(error)})
+            await asyncio.sleep(self._timing.retry)
+
+    async def keep(self) -> None:
+        """Renew the lease for as long as nobody else holds it; the fence closes while that fails.
+
+        Raises:
+            LeaseTakenError: if somebody else held it meanwhile.
+        """
+        failing = False
+        while True:
+            await asyncio.sleep(self._timing.retry)
+            try:
+                await self._renew()
+            except ApiError as error:
+                if not failing:
+                    log.warning("lease not renewed", extra={"error": str(error)})
+                failing = True
+            else:
+                if failing:
+                    log.warning("lease renewed again")
+                failing = False
+
+    async def release(self) -> None:
+        """Write nothing more, and blank the holder if that is this replica: the next one need not wait."""
+        self._fence.close()
+        if self._lease is None or _holder(self._lease) != self._identity:
+            return
+        spec = {**self._lease["spec"], "holderIdentity": ""}
+        try:
+            # The version that was read goes along: whoever took the lease meanwhile keeps it.
+            await self._leases.replace({**self._lease, "spec": spec})
+        except ApiError as error:
+            # It runs out by itself.
+            log.info("lease not released", extra={"error": str(error)})
+
+    async def _take(self) -> bool:
+        found = await self._leases.get(self._namespace, LEASE_NAME)
+        if found is None:
+            await self._write({"metadata": {"name": LEASE_NAME, "namespace": self._namespace}})
+            return True
+        if self._lease is None or _version(found) != _version(self._lease):
+            self._since = self._clock()
+        self._lease = found
+        # The holder says how long its lease lasts; only the clock here says how long that is ago.
+        lasts = float((found.get("spec") or {}).get("leaseDurationSeconds") or self._timing.lease)
+        if _holder(found) not in ("", self._identity) and self._clock() - self._since < lasts:
             return False
+        await self._write(found)
         return True
 
-    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
-        """Whether the lease could be taken or renewed."""
+    async def _renew(self) -> None:
+        assert self._lease is not None
         try:
-            return bool(await super().update(name, namespace, updated_record))
-        except _NO_ANSWER as error:
-            log.info("lease not updated", extra={"error": str(error)})
-            return False
+            await self._write(self._lease)
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+            found = await self._leases.get(self._namespace, LEASE_NAME)
+            if found is not None and _holder(found) != self._identity:
+                raise LeaseTakenError(_holder(found) or "nobody") from error
+            # Somebody deleted or labelled it, or the answer to a renewal was lost.
+            await self._write(found or {"metadata": {"name": LEASE_NAME, "namespace": self._namespace}})
+
+    async def _write(self, lease: Lease) -> None:
+        """Take or renew a lease as it was read, or make one that has no version yet."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        before = lease.get("spec") or {}
+        spec = {
+            **before,
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": max(1, round(self._timing.lease)),
+            "renewTime": now,
+        }
+        if before.get("holderIdentity") != self._identity:
+            spec |= {"acquireTime": now, "leaseTransitions": int(before.get("leaseTransitions") or 0) + 1}
+        if not before:
+            spec["leaseTransitions"] = 0
+        wanted = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **lease, "spec": spec}
+        sent = self._clock()
+        known = lease["metadata"].get("resourceVersion")
+        self._lease = await (self._leases.replace(wanted) if known else self._leases.create(wanted))
+        self._fence.renew(sent)
 
 
-async def lead(client: ApiClient, namespace: str, identity: str, act: Callable[[], Awaitable[None]]) -> None:
-    """Wait for the lease, then act. Never returns while it holds; losing it ends the process at once.
+async def lead(candidate: Candidate, fence: Fence, act: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the lease, then act. Never returns while it holds; another holder ends the process at once.
 
-    Two replicas that both act would undo each other's work, and a task cannot be trusted to stop in time.
+    A task cannot be trusted to stop in time, and what it remembers is no longer true.
     """
-
-    acting: list[asyncio.Task[None]] = []
-
-    async def started() -> None:
-        log.info("leading", extra={"identity": identity})
-        acting.append(asyncio.ensure_future(act()))
-        try:
-            await acting[0]
-        except Exception:
-            log.exception("leading failed; exiting")
-            os._exit(1)
-
-    async def stopped() -> None:
-        log.error("lost the lease; exiting")
-        os._exit(1)
-
-    lock = _Lock(LEASE_NAME, namespace, identity, client)
-    config = Config(lock, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS, started, stopped)
+    await candidate.acquire()
+    log.info("leading")
+    tasks = [asyncio.ensure_future(act()), asyncio.ensure_future(candidate.keep())]
     try:
-        await LeaderElection(config).run()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        fence.close()
+        error = next(iter(done)).exception()
+        if isinstance(error, LeaseTakenError):
+            log.error("another replica leads; exiting", extra={"holder": str(error)})
+        else:
+            log.error("leading failed; exiting", exc_info=error)
+        os._exit(1)
     finally:
-        for task in acting:
+        for task in tasks:
             task.cancel()
 
 
-async def release(client: ApiClient, namespace: str, identity: str) -> None:
-    """Blank the holder of the lease if that is this replica, so that the next one need not wait."""
-    api = CoordinationV1Api(client)
-    try:
-        lease = await api.read_namespaced_lease(LEASE_NAME, namespace)
-        if lease.spec is None or lease.spec.holder_identity != identity:
-            return
-        # The version that was read goes along: whoever took the lease meanwhile keeps it.
-        lease.spec.holder_identity = ""
-        await api.replace_namespaced_lease(LEASE_NAME, namespace, lease)
-    except (ApiException, *_NO_ANSWER) as error:
-        # It runs out by itself.
-        log.info("lease not released", extra={"error": str(error)})
+def _path(namespace: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+
+def _holder(lease: Lease) -> str:
+    return str((lease.get("spec") or {}).get("holderIdentity") or "")
+
+
+def _version(lease: Lease) -> str:
+    return str(lease["metadata"].get("resourceVersion", ""))

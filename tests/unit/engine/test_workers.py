@@ -190,11 +190,11 @@ def test_requests_and_leadership_are_counted() -> None:
     bench = Bench()
     bench.metrics.requested("PATCH", 200)
     bench.metrics.requested("GET", 0)
-    bench.metrics.lead(True)
+    bench.metrics.lead(lambda: 4.5)
     assert bench.value("rest_client_requests_total", code="200", method="PATCH") == 1
     assert bench.value("rest_client_requests_total", code="<error>", method="GET") == 1
     assert bench.value("leader_election_master_status", name="slipway-operator") == 1
-    bench.metrics.lead(False)
+    bench.metrics.lead(lambda: 0.0)
     assert bench.value("leader_election_master_status", name="slipway-operator") == 0
 
 

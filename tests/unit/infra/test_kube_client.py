@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,12 +14,14 @@ from aiohttp import web
 from slipway.api.types import KIND
 from slipway.core.observed import Kind
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import RESOURCES
+from slipway.engine.kube import RESOURCES, Kube
 from slipway.infra import kube
 from slipway.infra.kube import KubeClient
 from tests.unit.infra.api_server import Answer, ApiServer, api_server
 
 SERVICE = {"kind": "Service", "metadata": {"name": "fraud", "namespace": "payments", "uid": "u1"}}
+#: Seconds that a write may take.
+LEFT = 12.7
 PLACE = "/api/v1/namespaces/payments/services/fraud"
 
 
@@ -50,7 +54,7 @@ def _status(code: int, reason: str, message: str, *causes: str) -> Answer:
 
 def _client(server: ApiServer) -> tuple[KubeClient, Observed]:
     observed = Observed()
-    return KubeClient(server.client, observed), observed
+    return KubeClient(server.client, observed, lambda: LEFT), observed
 
 
 async def test_an_object_is_read_from_its_place() -> None:
@@ -143,7 +147,9 @@ async def test_an_apply_is_forced_under_its_managers_name() -> None:
             "apiVersion": "v1",
             "spec": {},
         }
-        assert server.asked == [("PATCH", f"{PLACE}?fieldManager=slipway.dev/workload&force=true")]
+        assert server.asked == [
+            ("PATCH", f"{PLACE}?fieldManager=slipway.dev/workload&force=true&timeout=12s")
+        ]
         assert server.bodies[0]["type"] == "application/apply-patch+yaml"
         assert json.loads(server.bodies[0]["text"]) == SERVICE
         assert observed.seen == [("PATCH", 200)]
@@ -158,7 +164,7 @@ async def test_status_is_applied_to_its_subresource() -> None:
             (
                 "PATCH",
                 "/apis/slipway.dev/v1alpha1/namespaces/payments/modeldeployments/fraud/status"
-                "?fieldManager=slipway.dev/status&force=true",
+                "?fieldManager=slipway.dev/status&force=true&timeout=12s",
             )
         ]
 
@@ -167,7 +173,7 @@ async def test_a_deletion_names_the_uid_and_works_in_the_background() -> None:
     async with api_server(_json({"kind": "Status", "status": "Success"})) as server:
         client, _ = _client(server)
         await client.delete(SERVICE)
-        assert server.asked == [("DELETE", PLACE)]
+        assert server.asked == [("DELETE", f"{PLACE}?timeout=12s")]
         body = json.loads(server.bodies[0]["text"])
         assert body == {"propagationPolicy": "Background", "preconditions": {"uid": "u1"}}
 
@@ -190,7 +196,7 @@ async def test_an_event_is_created_in_its_namespace() -> None:
     async with api_server(_json({"kind": "Event"}, 201)) as server:
         client, observed = _client(server)
         await client.emit("payments", {"reason": "Serving"})
-        assert server.asked == [("POST", "/apis/events.k8s.io/v1/namespaces/payments/events")]
+        assert server.asked == [("POST", "/apis/events.k8s.io/v1/namespaces/payments/events?timeout=12s")]
         assert observed.seen == [("POST", 201)]
 
 
@@ -304,3 +310,68 @@ async def test_every_request_carries_the_token() -> None:
         client, _ = _client(server)
         await client.get(Kind.POD, "n", "x")
         assert tokens == ["Bearer secret"]
+
+
+WRITES: dict[str, Callable[[KubeClient], Awaitable[object]]] = {
+    "apply": lambda client: client.apply(SERVICE, "m"),
+    "status": lambda client: client.apply_status({**SERVICE, "kind": KIND}, "m"),
+    "delete": lambda client: client.delete(SERVICE),
+    "event": lambda client: client.emit("payments", {"reason": "Serving"}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_who_does_not_hold_the_lease_writes_nothing_and_reads_on(write: str) -> None:
+    async with api_server(_json({**SERVICE, "metadata": {"resourceVersion": "1"}})) as server:
+        client = KubeClient(server.client, Observed(), lambda: 0.0)
+        with pytest.raises(ApiError) as raised:
+            await WRITES[write](client)
+        assert raised.value.reason == "Fenced"
+        assert server.asked == []
+        assert await client.get(Kind.SERVICE, "payments", "fraud")
+
+
+def test_every_call_that_may_write_is_known_to_the_test_above() -> None:
+    calls = {name for name in vars(Kube) if not name.startswith("_")}
+    assert calls - {"get", "list", "pages"} == {"apply", "apply_status", "delete", "emit"}
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_write_is_over_before_somebody_else_may_lead(write: str) -> None:
+    never = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    async with api_server(answer) as server:
+        client = KubeClient(server.client, Observed(), lambda: 1.0)
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(ApiError, match="NoAnswer"):
+            await WRITES[write](client)
+        assert asyncio.get_running_loop().time() - begun < 3.0
+        assert server.asked[0][1].endswith("timeout=1s")
+        never.set()
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_an_event_loop_that_stood_still_while_a_write_waited_to_be_sent_sends_nothing(
+    write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api_server(_json({**SERVICE, "metadata": {"resourceVersion": "1"}})) as server:
+        serialize = server.client.param_serialize
+
+        async def stall(*arguments: Any, **named: Any) -> Any:
+            waiting = asyncio.get_running_loop().create_future()
+            # What was waited for is there when the loop goes on, and so is the time-out.
+            asyncio.get_running_loop().call_later(0.05, waiting.set_result, None)
+            asyncio.get_running_loop().call_soon(time.sleep, 1.5)
+            await waiting
+            return await serialize(*arguments, **named)
+
+        monkeypatch.setattr(server.client, "param_serialize", stall)
+        client = KubeClient(server.client, Observed(), lambda: 1.0)
+        with pytest.raises(ApiError, match="NoAnswer"):
+            await WRITES[write](client)
+        await asyncio.sleep(0.2)
+        assert server.asked == []
