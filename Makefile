@@ -29,8 +29,13 @@ demo: prerequisites-cluster .venv/synced ## a cluster, the operator, MLflow and 
 	@$(RUN) e2e.demo
 
 .PHONY: test
-test: prerequisites-cluster ## everything: check, then end to end on a real cluster
+test: prerequisites-cluster .venv/synced ## check, then end to end on a real cluster
+	@$(RUN) e2e.ledger --begin
 	@$(call stages,check cluster-up images e2e)
+
+.PHONY: test-long
+test-long: prerequisites-cluster ## what is slow or repeated, and every bound of seconds; on a quiet machine
+	@$(call stages,cluster-up images long)
 
 .PHONY: check
 check: lint types generated unit chart ## what needs no cluster: lint, types, generated files, unit tests, chart
@@ -92,9 +97,28 @@ cluster-down: .venv/synced ## remove the test cluster and everything it left
 images: prerequisites-cluster .venv/synced ## build the images that changed and load them into the cluster
 	@$(RUN) e2e.images build
 
-.PHONY: e2e
-e2e: .venv/synced ## the end-to-end tests, on the cluster that is up
-	@$(RUN) pytest e2e/tests
+# TEST=NAME runs the tests with that in their name, long ones too, and nothing else.
+# Tests in namespaces of their own wait most of the time: several run at once. The others run alone, after them.
+WORKERS ?= 5
+.PHONY: e2e e2e-together e2e-alone
+ifdef TEST
+e2e: .venv/synced
+	@$(RUN) pytest $$(grep -lE '$(TEST)' e2e/tests/test_*.py) -k '$(TEST)'
+else
+e2e: .venv/synced ## the end-to-end tests, on the cluster that is up; with TEST=NAME only these
+	@$(call stages,e2e-together e2e-alone)
+	@$(RUN) e2e.ledger
+endif
+e2e-together:
+	@$(RUN) pytest e2e/tests -m 'not alone and not long' --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder
+e2e-alone:
+	@$(RUN) pytest e2e/tests -m 'alone and not long'
+
+.PHONY: long
+long: export SLIPWAY_LONG = 1
+long: .venv/synced
+	@$(RUN) e2e.ledger --begin
+	@failed=0; $(RUN) pytest tests e2e/tests -m 'long or timed' || failed=1; $(RUN) e2e.ledger; exit $$failed
 
 # BENCH="--rounds 1" takes about five minutes; BENCH=--help says what else there is.
 .PHONY: bench-server

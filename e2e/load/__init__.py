@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.kube import Kube
+from e2e.ledger import PATIENCE
 from e2e.load.client import STOP, Plan
 
 CLIENT = Path(__file__).with_name("client.py")
@@ -31,17 +32,17 @@ class Load:
         return account
 
     def wait_for(self, sent: int, seconds: float) -> dict[str, Any]:
-        """Wait until so many requests were sent in all."""
-        end = time.monotonic() + seconds
+        """Wait until so many requests were sent in all; `seconds` are those of a quiet machine."""
+        end = time.monotonic() + seconds * PATIENCE
         while (account := self.so_far())["sent"] < sent:
-            assert time.monotonic() < end, f"only {account} after {seconds:.0f} s"
+            assert time.monotonic() < end, f"only {account} after {seconds * PATIENCE:.0f} s"
             time.sleep(1)
         return account
 
     def stop(self, seconds: float = 60) -> dict[str, Any]:
         """End the load; the whole account."""
         self.kube.kubectl("exec", NAME, f"--namespace={self.namespace}", "--", "touch", STOP)
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * PATIENCE
         while not (account := self.so_far()).get("done"):
             assert time.monotonic() < end, f"the load does not end: {account}"
             time.sleep(0.5)
@@ -69,8 +70,8 @@ def loading(kube: Kube, namespace: str, image: str, plan: Plan) -> Iterator[Load
             f"pod/{NAME}",
             f"--namespace={namespace}",
             "--for=condition=Ready",
-            "--timeout=60s",
-            seconds=90,
+            "--timeout=240s",
+            seconds=270,
         )
         yield Load(kube, namespace)
     finally:

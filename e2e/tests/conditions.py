@@ -9,6 +9,7 @@ from typing import Any
 
 from e2e.cluster.errors import ClusterError
 from e2e.kube import Kube, Object
+from e2e.ledger import PATIENCE
 
 
 def condition(found: Object, type_: str) -> dict[str, Any]:
@@ -30,10 +31,10 @@ def wait_for_condition(
     """Wait until a condition has this status and, where one is given, this reason; the ModelDeployment.
 
     Waiting is a watch, so that many can wait at once. AssertionError, with all that is known, after `within`
-    seconds.
+    seconds of a quiet machine.
     """
     wanted = (status, reason) if reason else (status,)
-    end = time.monotonic() + within
+    end = time.monotonic() + within * PATIENCE
     field = "reason" if reason else "status"
     path = f'{{.status.conditions[?(@.type=="{type_}")].{field}}}'
     while True:
@@ -49,7 +50,8 @@ def wait_for_condition(
             )
         except ClusterError as error:
             told = explain(kube, name, namespace)
-            raise AssertionError(f"{type_} is not {wanted} after {within:.0f} s: {error}\n{told}") from None
+            took = within * PATIENCE
+            raise AssertionError(f"{type_} is not {wanted} after {took:.0f} s: {error}\n{told}") from None
         found = kube.get("modeldeployment", name, namespace) or {}
         seen = condition(found, type_)
         if (seen.get("status"), seen.get("reason"))[: len(wanted)] == wanted:
@@ -62,11 +64,10 @@ def wait_for_condition(
 
 def wait_until_ready(kube: Kube, name: str, namespace: str, within: float = 120) -> Object:
     """Wait until a ModelDeployment serves what its present spec asks for, with all of its pods."""
-    end = time.monotonic() + within
+    end = time.monotonic() + within * PATIENCE
     while True:
-        found = wait_for_condition(
-            kube, name, "Ready", "True", namespace=namespace, within=max(end - time.monotonic(), 0.1)
-        )
+        left = max(end - time.monotonic(), 0.1) / PATIENCE
+        found = wait_for_condition(kube, name, "Ready", "True", namespace=namespace, within=left)
         asked = found["metadata"]["generation"]
         parts = [
             condition(found, type_) for type_ in ("ModelResolved", "RevisionReady", "RouteReady", "Ready")
@@ -75,17 +76,22 @@ def wait_until_ready(kube: Kube, name: str, namespace: str, within: float = 120)
         if done and "canary" not in found["status"]:
             return found
         if time.monotonic() > end:
-            raise AssertionError(f"not all is ready after {within:.0f} s\n{explain(kube, name, namespace)}")
+            raise AssertionError(
+                f"not all is ready after {within * PATIENCE:.0f} s\n{explain(kube, name, namespace)}"
+            )
         time.sleep(0.5)
 
 
 def wait_for(check: Callable[[], Any], within: float, otherwise: str | Callable[[], object]) -> Any:
-    """Ask until the answer is true; returns it. AssertionError after `within` seconds."""
-    end = time.monotonic() + within
+    """Query until the answer is true; returns it.
+
+    AssertionError after `within` seconds of a quiet machine.
+    """
+    end = time.monotonic() + within * PATIENCE
     while not (answer := check()):
         if time.monotonic() > end:
             words = otherwise if isinstance(otherwise, str) else otherwise()
-            raise AssertionError(f"{words} after {within:.0f} s")
+            raise AssertionError(f"{words} after {within * PATIENCE:.0f} s")
         time.sleep(0.3)
     return answer
 

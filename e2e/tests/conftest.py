@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from e2e.cluster.command import exclusive
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.settings import Settings, read_settings
+from e2e.helm import Helm
 from e2e.kube import Kube
 from e2e.tests.installation import (
     MLFLOW_ADDRESS,
@@ -21,6 +25,26 @@ from e2e.tests.installation import (
 from e2e.tests.registry import Registry
 
 __all__ = ["MLFLOW_ADDRESS", "RELEASE", "SYSTEM_NAMESPACE", "Installation", "temporary_namespace"]
+
+
+#: Files whose tests take longest, so that they begin first.
+LONGEST = (
+    "test_operator_bad_cases.py",
+    "test_alerts_and_dashboards.py",
+    "test_cluster_lifecycle.py",
+    "test_schema.py",
+    "test_figures_rolling.py",
+    "test_replica_ratio.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file share its fixtures, so that one worker runs all of them."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +61,23 @@ def kube(settings: Settings) -> Kube:
 
 
 @pytest.fixture(scope="session")
-def installed(settings: Settings, kube: Kube) -> Installation:
-    """Slipway from this checkout's chart and images, with MLflow beside it; what is there already stays."""
-    return install(settings, kube)
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all workers of a run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def installed(settings: Settings, kube: Kube, shared: Path) -> Installation:
+    """Slipway from this checkout's chart and images, with MLflow; the first worker of a run installs it."""
+    record = shared / "installed.json"
+    with exclusive(shared / "install.lock", "installing Slipway"):
+        if record.exists():
+            return Installation(kube, Helm.of(settings), **json.loads(record.read_text()))
+        made = install(settings, kube)
+        images = {"operator_image": made.operator_image, "server_image": made.server_image}
+        record.write_text(json.dumps(images))
+        return made
 
 
 @pytest.fixture(scope="session")

@@ -33,11 +33,6 @@ WRITTEN = frozenset(
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def report(text: str) -> None:
-    """Print a figure; pytest shows what a test that passed has printed with -rP."""
-    print(f"figure: {text}")
-
-
 def operator_pods(kube: Kube) -> list[Object]:
     """The operator's pods that are not being deleted."""
     found = kube.items("pods", SYSTEM_NAMESPACE, "app.kubernetes.io/component=operator")
@@ -164,8 +159,8 @@ def killer(installed: Installation, namespace: str) -> Iterator[Killer]:
         },
     )
     try:
-        ready = ("--for=condition=Ready", "--timeout=60s")
-        kube.kubectl("wait", "pod/killer", f"--namespace={namespace}", *ready, seconds=90)
+        ready = ("--for=condition=Ready", "--timeout=240s")
+        kube.kubectl("wait", "pod/killer", f"--namespace={namespace}", *ready, seconds=270)
         yield Killer(kube, namespace)
     finally:
         kube.kubectl("delete", "namespace", namespace, "--wait=false")

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 
 from e2e.kube import Kube, Object
+from e2e.ledger import hold
 from e2e.tests import models
 from e2e.tests.conditions import (
     condition,
@@ -53,8 +54,6 @@ class Stage:
     server_image: str
     leaving: ExitStack
     """What is to be cleaned up at the end."""
-    diary: dict[str, str] = field(default_factory=dict)
-    """How long each failure took to be told and to be overcome, in words."""
 
     @property
     def registered(self) -> str:
@@ -128,7 +127,7 @@ class Stage:
             assert (ready["status"], ready["reason"]) == ("False", reason), ready
         event = wait_for_event(self.kube, name, reason, namespace=where)
         assert says in event["message"], event
-        self.diary[name] = f"{reason} told in {time.monotonic() - began:.0f} s"
+        hold(f"{name}: {reason} is reported", time.monotonic() - began, REPORT_SECONDS)
         return found
 
     def recovers(self, name: str, namespace: str | None = None) -> None:
@@ -141,7 +140,7 @@ class Stage:
         )
         # However often it was tried again meanwhile, a failure is told once.
         assert max(told.values(), default=0) <= 1, told
-        self.diary[name] = f"{self.diary.get(name)}, overcome in {time.monotonic() - began:.0f} s"
+        hold(f"{name}: fixed, it serves", time.monotonic() - began, RECOVERY_SECONDS)
         self.kube.kubectl("delete", "modeldeployment", name, f"--namespace={where}", "--wait=false")
 
     def own_namespace(self, prefix: str) -> str:

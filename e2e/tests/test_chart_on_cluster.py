@@ -6,7 +6,6 @@ The releases here watch one namespace of their own, so that they leave alone wha
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from e2e.helm import IMAGES, Helm, image_values
 from e2e.images.archives import build, load
 from e2e.images.catalog import find_image
 from e2e.kube import Kube
+from e2e.tests.conditions import wait_for
 from e2e.tests.installation import Installation
 
 NAMESPACE = "slipway-chart-test"
@@ -138,10 +138,8 @@ def test_people_get_their_rights_through_the_clusters_own_roles(kube: Kube) -> N
             for verb in rule["verbs"]
         }
 
-    end = time.monotonic() + 20  # the controller that adds them up takes a moment
-    while "create" not in verbs("admin", "modeldeployments"):
-        assert time.monotonic() < end
-        time.sleep(0.5)
+    # The controller that adds them up takes a moment.
+    wait_for(lambda: "create" in verbs("admin", "modeldeployments"), 20, "the roles are not added up")
     for role in ("admin", "edit"):
         assert verbs(role, "modeldeployments") >= {"create", "delete", "patch", "list"}
         assert verbs(role, "modeldeployments/scale") >= {"get", "update"}
@@ -155,10 +153,7 @@ def test_an_upgrade_replaces_the_replicas_and_another_leads(
 ) -> None:
     before = {pod["metadata"]["name"] for pod in kube.items("pods", NAMESPACE)}
     helm.upgrade(RELEASE, NAMESPACE, values | {"workers": 4})
-    end = time.monotonic() + 30
-    while _leader(kube) in before | {""}:
-        assert time.monotonic() < end, "nobody took the lease over"
-        time.sleep(0.5)
+    wait_for(lambda: _leader(kube) not in before | {""}, 30, "nobody took the lease over")
 
 
 def test_a_release_leaves_nothing_but_its_lease(kube: Kube, helm: Helm, release: None) -> None:  # noqa: ARG001

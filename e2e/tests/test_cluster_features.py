@@ -13,6 +13,7 @@ import pytest
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.images import BUSYBOX_IMAGE
 from e2e.kube import Kube, Object
+from e2e.ledger import PATIENCE, hold
 
 pytestmark = pytest.mark.usefixtures("web")
 
@@ -42,9 +43,9 @@ def within(namespace: str, item: Object) -> Object:
 
 
 def wait_until(check: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while not check():
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
+        assert time.monotonic() < end, f"{what}: not within {seconds * PATIENCE:.0f} s"
         time.sleep(0.5)
 
 
@@ -77,7 +78,7 @@ def web(kube: Kube, namespace: str) -> str:
     objects = (deployment("web", 2, server), service, pod("client", "sleep 3600"))
     kube.apply(*(within(namespace, item) for item in objects))
     kube.wait_for_rollout("deployment/web", namespace, 60)
-    kube.kubectl("wait", "--for=condition=Ready", "pod/client", "-n", namespace, "--timeout=60s")
+    kube.kubectl("wait", "--for=condition=Ready", "pod/client", "-n", namespace, "--timeout=240s")
     return "web"
 
 
@@ -88,28 +89,29 @@ def ask(kube: Kube, namespace: str) -> Callable[[str], str]:
 
 
 def test_a_pod_finds_a_service_by_its_short_name(ask: Callable[[str], str]) -> None:
-    assert ask("timeout 5 wget -qO- http://web/name").startswith("web-")
+    assert ask("timeout 20 wget -qO- http://web/name").startswith("web-")
 
 
 def test_a_pod_finds_a_service_of_another_namespace(ask: Callable[[str], str]) -> None:
     assert "10.96.0.1" in ask("nslookup -type=a kubernetes.default.svc.cluster.local")
 
 
+@pytest.mark.timed
 def test_a_name_outside_of_the_cluster_does_not_exist_and_says_so_at_once(ask: Callable[[str], str]) -> None:
     started = time.monotonic()
     assert "NXDOMAIN" in ask("nslookup -type=a models.example 2>&1 || true")
-    assert time.monotonic() - started < 5
+    hold("a name outside of the cluster does not exist", time.monotonic() - started, 5)
 
 
 def test_a_service_spreads_connections_over_its_pods(ask: Callable[[str], str]) -> None:
-    answers = ask("for i in $(seq 30); do timeout 5 wget -qO- http://web/name; done").split()
+    answers = ask("for i in $(seq 30); do timeout 20 wget -qO- http://web/name; done").split()
     assert len(answers) == 30
     assert len(set(answers)) == 2
 
 
 def test_a_pod_reaches_itself_through_its_service(kube: Kube, namespace: str) -> None:
     name = kube.items("pods", namespace, "app=web")[0]["metadata"]["name"]
-    ask = "for i in $(seq 20); do timeout 5 wget -qO- http://web/name; done"
+    ask = "for i in $(seq 20); do timeout 20 wget -qO- http://web/name; done"
     assert name in kube.kubectl("exec", name, "-n", namespace, "--", "/bin/sh", "-c", ask).split()
 
 
@@ -135,7 +137,7 @@ def test_a_command_of_this_machine_reaches_a_service_from_inside_the_network(
 ) -> None:
     service = kube.get("service", "web", namespace)
     assert service is not None
-    program = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
+    program = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=20).read().decode())"
     url = f"http://{service['spec']['clusterIP']}/name"
     inside = [sys.executable, "-m", "e2e.cluster", "run", "--", sys.executable, "-c", program, url]
     assert subprocess.check_output(inside, text=True, timeout=60).startswith("web-")
@@ -170,7 +172,7 @@ def test_a_host_path_volume_outlives_the_pod_that_wrote_it(kube: Kube, namespace
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
             }
             kube.apply(within(namespace, job))
-            done = f"--for=jsonpath={{.status.phase}}=Succeeded pod/{name} --timeout=30s -n {namespace}"
+            done = f"--for=jsonpath={{.status.phase}}=Succeeded pod/{name} --timeout=120s -n {namespace}"
             kube.kubectl("wait", *done.split())
         assert kube.kubectl("logs", "reader", "-n", namespace).strip() == "kept"
     finally:
@@ -218,7 +220,7 @@ def test_a_restricted_namespace_refuses_a_privileged_pod(kube: Kube) -> None:
         }
         modest = pod("modest", "sleep 600", securityContext=harmless)
         kube.apply(within(name, modest))
-        kube.kubectl("wait", "--for=condition=Ready", "pod/modest", "-n", name, "--timeout=30s")
+        kube.kubectl("wait", "--for=condition=Ready", "pod/modest", "-n", name, "--timeout=120s")
     finally:
         kube.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -229,7 +231,7 @@ def test_an_image_pinned_by_digest_needs_no_pull(kube: Kube, namespace: str) -> 
     digest = client["status"]["containerStatuses"][0]["imageID"].split("@")[-1]
     pinned = pod("pinned", "sleep 600", image=f"{BUSYBOX_IMAGE.split(':')[0]}@{digest}")
     kube.apply(within(namespace, pinned))
-    kube.kubectl("wait", "--for=condition=Ready", "pod/pinned", "-n", namespace, "--timeout=30s")
+    kube.kubectl("wait", "--for=condition=Ready", "pod/pinned", "-n", namespace, "--timeout=120s")
 
 
 def test_an_image_of_an_unknown_registry_fails_within_seconds(kube: Kube, namespace: str) -> None:

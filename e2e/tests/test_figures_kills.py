@@ -7,14 +7,16 @@ import random
 import time
 from typing import Any
 
+import pytest
+
 from e2e.kube import Kube, Object
+from e2e.ledger import LONG, PATIENCE, note
 from e2e.tests import figures, models
 from e2e.tests.conditions import wait_for, wait_until_ready
-from e2e.tests.figures import report
 from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
 
-KILLS = 20
+KILLS = 20 if LONG else 3
 #: Words that occur in no manifest, so that they can be replaced there.
 DISTURBED = ("kill-one", "kill-two", "kill-three")
 TWIN = "kill-twin"
@@ -35,7 +37,9 @@ STEPS = {
 OWN = frozenset({"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "namespace"})
 
 
-def test_killed_20_times_during_rollouts_it_ends_where_an_undisturbed_one_does(
+@pytest.mark.alone
+@pytest.mark.timed
+def test_killed_during_rollouts_it_ends_where_an_undisturbed_one_does(
     installed: Installation, mlflow: Registry, restricted_namespace: str, token: str
 ) -> None:
     kube, namespace, model = installed.kube, restricted_namespace, f"kills-{token}"
@@ -73,12 +77,12 @@ def test_killed_20_times_during_rollouts_it_ends_where_an_undisturbed_one_does(
     for name, twin in (*twins, ("kill-late", "kill-late-twin")):
         wait_until_settled(kube, name, namespace)
         wait_until_alike(kube, name, twin, namespace)
-    report(
+    note(
         f"{KILLS} kills in {last_kill - began:.0f} s ({killed.count('leader')} of the leader, "
         f"{killed.count('follower')} of the other): same end state as undisturbed, "
         f"{time.monotonic() - last_kill:.0f} s after the last"
     )
-    assert {"leader", "follower"} == set(killed)
+    assert not LONG or {"leader", "follower"} == set(killed)
 
 
 def resource(name: str, namespace: str, uri: str) -> dict[str, Any]:
@@ -154,7 +158,7 @@ def wait_until_settled(kube: Kube, name: str, namespace: str) -> None:
 
 def wait_until_alike(kube: Kube, name: str, twin: str, namespace: str) -> None:
     """Wait until two ModelDeployments are in the same end state: status has its last words after the pods."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 30 * PATIENCE
     while (found := end_state(kube, name, namespace)) != (other := end_state(kube, twin, namespace)):
         if time.monotonic() > end:
             for part in found.keys() | other.keys():

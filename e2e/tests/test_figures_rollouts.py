@@ -17,10 +17,10 @@ from onnx import ModelProto, parser
 
 from e2e.cluster.command import run
 from e2e.kube import Kube, Object
+from e2e.ledger import LONG, PATIENCE, hold, note
 from e2e.load import Load, loading
 from e2e.tests import figures
 from e2e.tests.conditions import wait_for, wait_until_ready
-from e2e.tests.figures import report
 from e2e.tests.installation import SYSTEM_NAMESPACE, Installation
 from e2e.tests.registry import Registry
 from e2e.tests.test_figures_rolling import FACTORS, change, plan, scale, times
@@ -28,9 +28,9 @@ from slipway.contract import GRPC_PORT
 from slipway_server.rpc import open_inference_pb2 as oip
 
 NAME = "steps"
-REQUESTS = 100_000
+REQUESTS = 100_000 if LONG else 10_000
 #: Answers that each weight is judged on.
-SAMPLE = 10_000
+SAMPLE = 10_000 if LONG else 2_000
 RATE = 400.0
 WEIGHTS = (1, 10, 50)
 #: A share of binomial noise goes beyond this once in fifteen thousand samples.
@@ -46,7 +46,9 @@ def versions(mlflow: Registry, token: str) -> list[str]:
     return [f"mlflow://{model}/{mlflow.register(model, times(factor))}" for factor in FACTORS]
 
 
-def test_no_request_of_100000_fails_through_all_that_moves_traffic(
+@pytest.mark.alone
+@pytest.mark.timed
+def test_no_request_fails_through_all_that_moves_traffic(
     installed: Installation, restricted_namespace: str, versions: list[str]
 ) -> None:
     kube, namespace = installed.kube, restricted_namespace
@@ -94,16 +96,18 @@ def test_no_request_of_100000_fails_through_all_that_moves_traffic(
         load.wait_for(REQUESTS, 400)
         account = load.stop()
 
-    report(f"shares: {'; '.join(shares)}")
-    report(f"rollouts under load: {json.dumps({**account, 'failures': account['failures'][:5]})}")
-    report(f"last answer of an aborted canary {account['last'][three] - aborted:.2f} s after the command")
-    report(f"change of a route until every router does it: {moving_times(kube)}")
+    note(f"shares: {'; '.join(shares)}")
+    note(f"rollouts under load: {json.dumps({**account, 'failures': account['failures'][:5]})}")
+    note(f"last answer of an aborted canary {account['last'][three] - aborted:.2f} s after the command")
+    note(f"change of a route until every router does it: {moving_times(kube)}")
     assert account["failed"] == 0, account["failures"]
     assert account["sent"] >= REQUESTS
     assert stable(kube, namespace) == two
-    assert account["last"][three] - aborted < 3
+    hold("last answer of an aborted canary", account["last"][three] - aborted, 3)
 
 
+@pytest.mark.xdist_group("bad_version")
+@pytest.mark.timed
 def test_a_bad_version_is_back_at_nothing_within_two_looks(
     installed: Installation, mlflow: Registry, restricted_namespace: str, token: str, versions: list[str]
 ) -> None:
@@ -124,12 +128,12 @@ def test_a_bad_version_is_back_at_nothing_within_two_looks(
     first, last = account["failures"][0]["at"], account["last"]["failed"]
     message = status(kube, namespace)["rejected"][0]["message"]
     failed = f"{account['failed']} of {account['sent']} requests failed"
-    report(f"bad canary: {failed} within {last - first:.1f} s; {message}")
+    note(f"bad canary: {failed} within {last - first:.1f} s; {message}")
     # Two looks, and the time that a busy machine takes to look and to move traffic.
-    assert last - first <= 2 * 5 + 3
+    hold("a bad canary, from its first failure to its last", last - first, 2 * 5 + 3)
     assert "evidence" in message
     # As Argo CD would, again and again: it stays out.
-    for _ in range(3):
+    for _ in range(3 if LONG else 1):
         spec["spec"]["model"]["uri"] = bad
         kube.apply(spec)
         time.sleep(10)
@@ -170,7 +174,7 @@ def test_no_request_fails_from_shared_routers_to_own_ones_and_straight_to_the_po
         kube.kubectl("wait", gone, f"--namespace={namespace}", "--for=delete", "--timeout=120s", seconds=150)
         load.wait_for(load.so_far()["sent"] + 4000, 120)
         account = load.stop()
-    report(f"from shared routers to own ones to none: {json.dumps({**account, 'failures': []})}")
+    note(f"from shared routers to own ones to none: {json.dumps({**account, 'failures': []})}")
     assert account["failed"] == 0, account["failures"]
     assert kube.get("deployment", "slipway-router", namespace) is not None
 
@@ -222,7 +226,7 @@ def failing(factor: int) -> ModelProto:
 def share(load: Load, version: str, weight: int) -> str:
     """Judge the share of a version in the next answers; in words."""
     before = load.so_far()["answers"]
-    end = time.monotonic() + 120
+    end = time.monotonic() + 120 * PATIENCE
     while True:
         now = load.so_far()["answers"]
         answers = {found: count - before.get(found, 0) for found, count in now.items()}

@@ -11,9 +11,9 @@ import pytest
 
 from e2e import services
 from e2e.cluster.settings import Settings
+from e2e.ledger import note
 from e2e.load import loading
 from e2e.tests.conditions import condition, wait_for, wait_for_condition, wait_until_ready
-from e2e.tests.figures import report
 from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
 from e2e.tests.test_figures_rolling import FACTORS, change, plan, times
@@ -45,11 +45,19 @@ def cleared(installed: Installation, restricted_namespace: str) -> Iterator[str]
     """A namespace whose route ends with the test, not some time after it."""
     yield restricted_namespace
     installed.kube.kubectl(
-        "delete", "modeldeployment", "--all", f"--namespace={restricted_namespace}", "--timeout=60s"
+        "delete",
+        "modeldeployment",
+        "--all",
+        f"--namespace={restricted_namespace}",
+        "--timeout=240s",
+        seconds=270,
     )
 
 
-def test_ten_percent_of_10000_requests_and_no_failure_through_promotion_and_abort(
+# The operator restarts once the kinds of the Gateway API are there.
+@pytest.mark.alone
+@pytest.mark.timed
+def test_ten_percent_of_requests_and_no_failure_through_promotion_and_abort(
     installed: Installation, settings: Settings, cleared: str, versions: list[str]
 ) -> None:
     kube, namespace = installed.kube, cleared
@@ -86,8 +94,8 @@ def test_ten_percent_of_10000_requests_and_no_failure_through_promotion_and_abor
         before = load.so_far()["answers"].get(three, 0)
         load.wait_for(load.so_far()["sent"] + 2000, 60)
         account = load.stop()
-    report(f"gateway: shares {'; '.join(shares)}")
-    report(f"gateway: {json.dumps({**account, 'failures': account['failures'][:5]})}")
+    note(f"gateway: shares {'; '.join(shares)}")
+    note(f"gateway: {json.dumps({**account, 'failures': account['failures'][:5]})}")
     assert account["failed"] == 0, account["failures"]
     assert account["answers"][three] == before
     assert stable(kube, namespace) == two

@@ -57,8 +57,8 @@ def served(kube: Kube, registered: str) -> Iterator[str]:
             "--for=condition=Ready",
             f"mdep/{NAME}",
             f"--namespace={namespace}",
-            "--timeout=90s",
-            seconds=100,
+            "--timeout=300s",
+            seconds=330,
         )
         yield namespace
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from e2e.ledger import LONG, note
 from e2e.load import Load, loading
 from e2e.tests.conditions import condition, wait_for, wait_until_ready
-from e2e.tests.figures import report
 from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
 from e2e.tests.test_figures_rolling import FACTORS, change, plan, times
@@ -28,7 +28,7 @@ from e2e.tests.test_figures_rollouts import (
 
 #: One canary pod beside two stable ones is as near to 10% as it gets.
 SHARE = 33
-SAMPLE = 3000
+SAMPLE = 3000 if LONG else 1200
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,7 @@ def versions(mlflow: Registry, token: str) -> list[str]:
     return [f"mlflow://{model}/{mlflow.register(model, times(factor))}" for factor in FACTORS]
 
 
+@pytest.mark.timed
 def test_fresh_connections_are_split_by_pods_and_none_fails_through_promotion_and_abort(
     installed: Installation, restricted_namespace: str, versions: list[str]
 ) -> None:
@@ -63,7 +64,7 @@ def test_fresh_connections_are_split_by_pods_and_none_fails_through_promotion_an
         before = load.so_far()["answers"].get(three, 0)
         load.wait_for(load.so_far()["sent"] + 600, 60)
         account = load.stop()
-    report(f"replica ratio: {split}; {json.dumps({**account, 'failures': account['failures'][:5]})}")
+    note(f"replica ratio: {split}; {json.dumps({**account, 'failures': account['failures'][:5]})}")
     assert account["failed"] == 0, account["failures"]
     assert account["answers"].get(three, 0) == before
     assert kube.get("deployment", "slipway-router", namespace) is None

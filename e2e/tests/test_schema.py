@@ -14,6 +14,7 @@ import yaml
 from kubernetes import config
 
 from e2e.cluster.settings import Settings
+from e2e.tests.installation import Installation
 from e2e.tests.schema_cases import EXAMPLE, GATEWAY, Case, constraints, example, has_path, nodes, with_value
 from e2e.tests.schema_table import CASES
 from slipway.api.types import ModelDeploymentSpec
@@ -70,7 +71,7 @@ class Api:
 
 
 @pytest.fixture(scope="module")
-def api(settings: Settings) -> Iterator[Api]:
+def api(settings: Settings, installed: Installation) -> Iterator[Api]:  # noqa: ARG001
     """The API server with the CRD of this checkout and one ModelDeployment."""
     api = Api(str(settings.kubeconfig))
     _install_crd(api)
@@ -101,7 +102,7 @@ def _install_crd(api: Api) -> None:
     _await(lambda: api.call("GET", "/apis/slipway.dev/v1alpha1")[0] == 200)
 
 
-def _await(ready: Callable[[], bool], seconds: float = 20) -> None:
+def _await(ready: Callable[[], bool], seconds: float = 80) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, f"not ready after {seconds} s"

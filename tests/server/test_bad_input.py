@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from e2e.ledger import hold
 from slipway_server.errors import Reason
 from slipway_server.metrics.board import REASON_SLOTS
 from tests.server.running import Server, tensor
@@ -110,6 +111,7 @@ def test_half_closed_connections_get_their_answers_or_are_counted_as_gone(own: S
     assert reasons(own) == before | {"client_gone": before["client_gone"] + 2}
 
 
+@pytest.mark.timed
 def test_ten_thousand_idle_connections_hold_up_nobody(own: Server) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 11_000), max(hard, 11_000)))
@@ -126,7 +128,7 @@ def test_ten_thousand_idle_connections_hold_up_nobody(own: Server) -> None:
         began = time.monotonic()
         assert own.infer(GOOD).status_code == 200
         assert own.client.get("/v2/health/live").status_code == 200
-        assert time.monotonic() - began < 2
+        hold("two answers beside 10,000 idle connections", time.monotonic() - began, 2)
         assert own.metrics()["process_open_fds", ()] > 10_000
         grown = rss_kib(own) - before
         assert grown < 10_000 * 16, f"{grown} KiB"

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from e2e.ledger import hold
 from slipway_server.lifecycle import Lifecycle
 from tests.server.conftest import Start
 from tests.server.running import Server, free_port, tensor
@@ -19,6 +20,7 @@ from tests.server.running import Server, free_port, tensor
 ROW = tensor("x", "FP32", [1, 3], [1, 2, 3])
 
 
+@pytest.mark.timed
 def test_a_draining_server_answers_but_asks_clients_to_leave(start: Start) -> None:
     server = start("identity", drainSeconds=2).wait_until_ready()
     assert "connection" not in server.infer(ROW).headers
@@ -34,15 +36,17 @@ def test_a_draining_server_answers_but_asks_clients_to_leave(start: Start) -> No
     assert server.infer(ROW).status_code == 200
     drain.join(10)
     assert drained[0].json()["drained"] is True
-    assert 2 <= drained[0].json()["seconds"] < 4
+    assert drained[0].json()["seconds"] >= 2
+    hold("a drain of two seconds", drained[0].json()["seconds"], 4)
     # The preStop hook is over; only SIGTERM ends the server, and it need not wait again.
     assert server.infer(ROW).status_code == 200
     began = time.monotonic()
     server.terminate()
     assert server.wait() == 0
-    assert time.monotonic() - began < 1.9
+    hold("a server that drained ends", time.monotonic() - began, 1.9)
 
 
+@pytest.mark.timed
 async def test_a_drain_ends_after_a_quiet_time_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipway_server.lifecycle.QUIET_SECONDS", 0.3)
     lifecycle = Lifecycle(drain_seconds=10)
@@ -57,7 +61,8 @@ async def test_a_drain_ends_after_a_quiet_time_and_not_before(monkeypatch: pytes
     await asyncio.sleep(0.2)
     assert not first.done(), "the last request ended only just now"
     seconds = await asyncio.wait_for(first, 5)
-    assert 1.1 <= seconds < 3
+    assert seconds >= 1.1
+    hold("a drain ends 0.3 s after the last of 1.1 s of requests", seconds, 3)
     assert await second == seconds
 
 
@@ -83,13 +88,16 @@ def test_sigterm_alone_drains_too_and_what_is_under_way_is_finished(start: Start
     assert answers[0].json()["outputs"][0]["data"] == [1.0]
 
 
+@pytest.mark.timed
 def test_interrupt_ends_an_idle_server_at_once_and_closes_idle_connections(start: Start) -> None:
     server = start("identity", drainSeconds=30).wait_until_ready()
     with socket.create_connection(("127.0.0.1", server.http_port), timeout=5) as idle:
         began = time.monotonic()
         server.process.send_signal(2)
         assert server.wait() == 0
-        assert time.monotonic() - began < 2
+        took = time.monotonic() - began
+        assert took < 15, "it drained"
+        hold("an idle server ends at an interrupt", took, 2)
         assert idle.recv(1) == b""
 
 

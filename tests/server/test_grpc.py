@@ -16,6 +16,7 @@ import pytest
 import trustme
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from e2e.ledger import hold
 from slipway_server.rpc import health_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.conftest import Start
@@ -389,6 +390,7 @@ def test_large_tensors_pass_both_ways_through_small_windows(servers: Servers) ->
         assert all(answer.result().raw_output_contents[0] == rows.tobytes() for answer in answers)
 
 
+@pytest.mark.timed
 def test_a_request_past_its_deadline_gets_the_status_for_it(start: Start) -> None:
     server = start("slow", requestTimeoutMilliseconds=300).wait_until_ready()
     slow = [given("x", "FP32", [1], [1.0]), given("n", "INT64", [1], [10_000_000])]
@@ -399,7 +401,7 @@ def test_a_request_past_its_deadline_gets_the_status_for_it(start: Start) -> Non
     assert refused(server, *slow, how={"timeout": 0.1})[0] is grpc.StatusCode.DEADLINE_EXCEEDED
     parameters = {"timeout": oip.InferParameter(int64_param=50_000)}
     assert refused(server, *slow, parameters=parameters)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - began < 3
+    hold("three deadlines of gRPC, 0.45 s in all", time.monotonic() - began, 3)
     quick = [given("x", "FP32", [1], [4.0]), given("n", "INT64", [1], [1])]
     assert list(infer(server, *quick).outputs[0].contents.fp32_contents) == [2.0]
 

@@ -18,6 +18,7 @@ import httpx
 import pytest
 import trustme
 
+from e2e.ledger import hold
 from slipway_server.frontend import Frontend
 from slipway_server.http import protocol
 from slipway_server.http.listen import bind
@@ -167,6 +168,7 @@ def test_a_gzip_body_is_unpacked_within_the_limit(start: Start) -> None:
         assert "gzip" in answer.json()["error"]
 
 
+@pytest.mark.timed
 def test_a_client_may_shorten_its_deadline(servers: Servers) -> None:
     server = servers("slow")
     work = [tensor("x", "FP32", [1], [2.0]), tensor("n", "INT64", [1], [10**9])]
@@ -176,11 +178,11 @@ def test_a_client_may_shorten_its_deadline(servers: Servers) -> None:
     answer = server.client.post(server.infer_path, content=content, headers=headers)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "no answer within 0.2 s" in answer.json()["error"]
-    assert time.monotonic() - began < 1.5
+    hold("a deadline of 0.2 s in a header", time.monotonic() - began, 1.5)
     began = time.monotonic()
     answer = server.infer(*work, parameters={"timeout": 200_000})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert time.monotonic() - began < 1.5
+    hold("a deadline of 0.2 s in a parameter", time.monotonic() - began, 1.5)
     for wrong in ("0", "-1", "soon", "nan"):
         answer = server.client.post(server.infer_path, content=content, headers=headers | {"timeout": wrong})
         assert answer.status_code == 400

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
+from e2e.ledger import hold
 from slipway.contract import Failed, ModelFault
 from slipway.digest import digest_of
 from slipway_server.runtime import model as model_module
@@ -201,6 +202,7 @@ def test_a_server_that_loads_is_alive_but_not_ready(tmp_path: Path, start: Start
     assert server.metrics()["slipway_model_load_seconds", (("model", "fraud"), ("model_version", "3"))] > 0
 
 
+@pytest.mark.timed
 def test_a_server_told_to_stop_while_it_loads_leaves_at_once(tmp_path: Path, start: Start) -> None:
     directory = tmp_path / "model"
     directory.mkdir()
@@ -216,7 +218,7 @@ def test_a_server_told_to_stop_while_it_loads_leaves_at_once(tmp_path: Path, sta
     began = time.monotonic()
     server.terminate()
     assert server.wait() == 0
-    assert time.monotonic() - began < 3
+    hold("SIGTERM while a model of 20 GiB is read", time.monotonic() - began, 3)
     assert not server.termination.exists()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from e2e.ledger import hold
 from slipway.core.mismatch import doubt
 from slipway.core.router import config
 from slipway.core.router.routes import Route
@@ -52,6 +53,7 @@ async def test_shares_are_within_binomial_error_of_the_weights(route: Route, tmp
             assert deviation(load.of("bbbbbbbbbb"), 10_000, weight) < MOST_DEVIATION, load.answers
 
 
+@pytest.mark.timed
 async def test_nothing_fails_while_weights_change_fifty_times(route: Route, tmp_path: Path) -> None:
     async with running_router(tmp_path, [route]) as router:
         load, took = Load(), []
@@ -69,7 +71,7 @@ async def test_nothing_fails_while_weights_change_fifty_times(route: Route, tmp_
         assert load.failed == 0
         assert load.total > 1_000
         # From the file's swap to its proof; it takes a few milliseconds on an idle machine.
-        assert sorted(took)[25] < 1.0
+        hold("a change of weights until a router proves it, median of 50", sorted(took)[25], 1.0)
 
 
 async def test_a_promotion_swaps_roles_without_a_failure(route: Route, tmp_path: Path) -> None:
@@ -215,6 +217,7 @@ async def test_a_canary_that_is_not_well_gets_nothing_until_it_is(
         assert (await send(route.listener, 200)).of("bbbbbbbbbb") > 50
 
 
+@pytest.mark.timed
 async def test_a_canary_that_gets_ready_has_traffic_within_moments(
     route: Route, stable: Pods, canary: Pods, tmp_path: Path
 ) -> None:
@@ -245,8 +248,8 @@ async def test_a_canary_that_gets_ready_has_traffic_within_moments(
             assert load.failed == 0
             # A second until the name is asked for again, however long its last answer said that it holds, and
             # what a busy machine adds; then at once.
-            assert names.given["canary"] - begun < 1.8
-            assert begun + took - names.given["canary"] < 0.9
+            hold("a new canary's name is asked for", names.given["canary"] - begun, 1.8)
+            hold("its first answer after that", begun + took - names.given["canary"], 0.9)
             # By each of its clusters, once a second.
             assert names.asked["canary"] <= 2 * (took + 2)
 
