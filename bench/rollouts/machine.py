@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from slipway.api.rollout import AnalysisStep, LookStatus, Pause, Rejection, Rollout, RolloutStatus, Step
 from slipway.core import commands
-from slipway.core.rollout import Command, Outcome, Situation, decide
+from slipway.core.rollout import decide
+from slipway.core.situation import Command, Outcome, Situation
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _SPEC = Rollout(

@@ -14,7 +14,8 @@ import numpy as np
 
 from slipway.api.rollout import Analysis, Gate, LookStatus, PredictionStatus, Rollout, RolloutStatus
 from slipway.core.prediction_shift import shifts
-from slipway.core.rollout import Outcome, Situation, decide
+from slipway.core.rollout import decide
+from slipway.core.situation import Outcome, Situation
 
 RUNS = 200
 MINUTES = 30

@@ -379,6 +379,8 @@ class World:
             for pod in self.kube.all(Kind.POD)
             if any(owner["uid"] == meta["uid"] for owner in pod["metadata"].get("ownerReferences", ()))
             and "deletionTimestamp" not in pod["metadata"]
+            # What has ended is replaced, and stays to be looked at.
+            and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
         ]
         acted = False
         if self.pods_refused is None:

@@ -110,6 +110,7 @@ def crd() -> dict[str, Any]:
                         _column("Canary", ".status.canary.revision"),
                         _column("Weight", ".status.canaryWeight", "integer"),
                         _column("Replicas", ".status.replicas", "integer"),
+                        _column("Available", ".status.readyReplicas", "integer"),
                         _column("Age", ".metadata.creationTimestamp", "date"),
                     ],
                     "schema": {"openAPIV3Schema": schema},

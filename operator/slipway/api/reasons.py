@@ -17,6 +17,10 @@ class ConditionType(StrEnum):
     REVISION_READY = "RevisionReady"
     ROUTE_READY = "RouteReady"
     TRAFFIC_SYNCED = "TrafficSynced"
+    #: True once the revision that the spec asks for is the stable one.
+    ROLLOUT_COMPLETE = "RolloutComplete"
+    #: Present and True while a rollout waits for a person.
+    SUSPENDED = "Suspended"
     #: What monitoring says of the stable revision. Drift is bad when True, the others when False.
     DRIFT = "Drift"
     DATA_QUALITY = "DataQuality"
@@ -37,10 +41,13 @@ class Reason(StrEnum):
     AVAILABLE = "Available"
     ROUTED = "Routed"
     APPROXIMATE = "ApproximateSplit"
+    ROLLED_OUT = "RolledOut"
     # Under way
     RESOLVING = "Resolving"
     STARTING = "Starting"
     ROLLING_OUT = "RollingOut"
+    FOLLOWING = "FollowingName"
+    SUSPENDED = "Suspended"
     WAITING_FOR_MODEL = "WaitingForModel"
     WAITING_FOR_REVISION = "WaitingForRevision"
     NO_READY_ENDPOINTS = "NoReadyEndpoints"
@@ -69,6 +76,8 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     PROBE_FAILING = "ProbeFailing"
     CONTAINER_CRASHING = "ContainerCrashing"
+    PODS_LOST = "PodsLost"
+    LATE = "ProgressDeadlineExceeded"
     # The rollout
     REJECTED = "Rejected"
     ROUTER_FULL = "RouterFull"
@@ -125,6 +134,15 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.STARTING: Explanation("The revision's pods are starting.", "Wait."),
     Reason.ROLLING_OUT: Explanation(
         "A new revision is starting; the stable one serves meanwhile.", "Wait, or read RevisionReady."
+    ),
+    Reason.ROLLED_OUT: Explanation("The wanted revision is the stable one.", "None."),
+    Reason.FOLLOWING: Explanation(
+        "The spec did not change: a name that it follows means another version now, which is to take over.",
+        "None; the stable revision serves. Read the message for what it waits for.",
+    ),
+    Reason.SUSPENDED: Explanation(
+        "The wanted revision waits for a person; the stable one serves meanwhile.",
+        "Do what the message says: kubectl slipway promote, resume or abort, or spec.rollout.paused: false.",
     ),
     Reason.WAITING_FOR_MODEL: Explanation(
         "Nothing can start before the model is resolved.", "Read ModelResolved."
@@ -198,6 +216,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.PROBE_FAILING: Explanation("The server runs but does not become ready.", "Look at the pod's log."),
     Reason.CONTAINER_CRASHING: Explanation("The server keeps exiting.", "Look at the pod's log."),
+    Reason.PODS_LOST: Explanation(
+        "The cluster took a pod away: it was evicted, preempted or ended, or its node is gone.",
+        "None; another pod takes its place, and the model is not judged by it.",
+    ),
+    Reason.LATE: Explanation(
+        "The revision's pods have not become ready in time, and nothing says why.",
+        "Look at the pods: kubectl describe pods.",
+    ),
     Reason.REJECTED: Explanation(
         "The wanted revision was found bad and is not tried again by itself; the stable one serves.",
         "Register a better model, or kubectl slipway retry.",

@@ -368,9 +368,27 @@ class RolloutStatus(Block):
     )
     weight: int = Field(default=0, ge=0, le=100, description="Percent of traffic meant for the canary.")
     mirrorPercent: int = Field(default=0, ge=0, le=100, description="Percent of traffic copied to it.")
+    heldWeight: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Weight that it gets back once it has ready pods again; stable has it meanwhile.",
+    )
     canaryReplicas: int = Field(default=1, ge=0, le=1000, description="Pods that it is given at least.")
     stableReplicas: int = Field(
         default=0, ge=0, le=1000, description="Pods that the stable revision keeps, to take all traffic back."
+    )
+    waitingSince: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Since when it waits for pods, routers or Gateways, for progressDeadlineSeconds.",
+        json_schema_extra={"format": "date-time"},
+    )
+    stableLostAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Since when the stable revision has had no ready pod.",
+        json_schema_extra={"format": "date-time"},
     )
     lookedAt: str | None = Field(
         default=None,

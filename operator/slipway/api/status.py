@@ -108,6 +108,15 @@ class ModelDeploymentStatus(Block):
         default=None, ge=1, le=65535, description="Port of the namespace's router that is this resource's."
     )
     replicas: int = Field(default=0, ge=0, le=INT32, description="Pods of all revisions.")
+    readyReplicas: int = Field(default=0, ge=0, le=INT32, description="Of these, those that are ready.")
+    settledGeneration: int | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "metadata.generation whose revision was stable last; a rollout at the same one was begun by a "
+            "name that moved."
+        ),
+    )
     selector: str = Field(
         default="", max_length=1024, description="Label selector of the pods, for the scale subresource."
     )

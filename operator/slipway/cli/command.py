@@ -14,7 +14,8 @@ from slipway.cli.errors import CommandError
 from slipway.core import commands
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource, read
-from slipway.core.rollout import Command, steps_of
+from slipway.core.rollout import HOLDS, steps_of
+from slipway.core.situation import Command
 
 #: Takes the annotation of ``pause`` away again.
 RESUME = "resume"
@@ -59,7 +60,8 @@ def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:
                 f"{name} was not paused by kubectl slipway pause; spec.rollout.paused is changed in the spec"
             )
         return commands.annotation(Command.PAUSE), None, f"rollout {rollout.id} goes on"
-    if rollout.phase == "Aborting":
+    is_needed = command == Command.PROMOTE_FULL and rollout.message.startswith(HOLDS)
+    if rollout.phase == "Aborting" and not is_needed:
         raise CommandError(f"rollout {rollout.id} is being aborted: {rollout.message}")
     if command == Command.PROMOTE:
         _refuse_idle(resource, rollout)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from slipway.api.rollout import Rejection, RolloutStatus
 from slipway.api.types import GROUP
-from slipway.core.rollout import Command
+from slipway.core.situation import Command
 
 
 def annotation(command: Command) -> str:

@@ -14,6 +14,24 @@ from slipway.contract import Failed, Outcome
 from slipway.core import names
 from slipway.core.observed import Fault, Manifest, condition_of, is_ready, timestamp
 
+#: Words of a container that speak of its model, whatever the cluster or a store does meanwhile.
+_OF_THE_MODEL = frozenset(
+    {
+        Reason.INVALID_MODEL_URI,
+        Reason.MODEL_NOT_FOUND,
+        Reason.UNSUPPORTED_FLAVOR,
+        Reason.UNSUPPORTED_ARTIFACT_STORE,
+        Reason.DIGEST_MISMATCH,
+        Reason.NOT_AN_ONNX_MODEL,
+        Reason.UNSUPPORTED_OPSET,
+        Reason.MODEL_LOAD_FAILED,
+    }
+)
+#: How the kubelet calls the end of a container that it was not there to see, after its node restarted say.
+_UNSEEN = frozenset({"ContainerStatusUnknown", "Unknown"})
+#: Restarts from which on a crash is the container's habit.
+_HABIT = 2
+
 #: A container that runs this long without becoming ready has a failing probe.
 PROBE_PATIENCE = timedelta(seconds=30)
 
@@ -38,17 +56,37 @@ _NO_CLAIM = re.compile(
 def diagnose_pods(pods: Iterable[Manifest], now: datetime) -> Fault | None:
     """The fault of the newest pod that is not ready and shows one; None while all seems under way.
 
+    A pod that ended or leaves speaks only where no other is there: its replacement does.
+
     Args:
         pods: pods of one revision, newest first.
         now: the time, with a time zone.
     """
-    for pod in pods:
-        if is_ready(pod) or pod["metadata"].get("deletionTimestamp"):
-            continue
-        found = diagnose_pod(pod, now)
-        if found is not None:
-            return found
+    found = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    living = [pod for pod in found if not _has_ended(pod)]
+    if not living:
+        return _taken(found[0], now) if found else None
+    for pod in living:
+        if not is_ready(pod) and (fault := diagnose_pod(pod, now)) is not None:
+            return fault
     return None
+
+
+def verdict_of_pods(pods: Iterable[Manifest], now: datetime) -> Fault | None:
+    """What the model or its server itself did wrong, by any pod that is there to say so, or None."""
+    for pod in pods:
+        if is_ready(pod) or pod["metadata"].get("deletionTimestamp") or _has_ended(pod):
+            continue
+        for check in _CHECKS:
+            fault = check(pod, now)
+            if fault is not None and fault.of_model:
+                return fault
+    return None
+
+
+def _has_ended(pod: Manifest) -> bool:
+    """Whether a pod is over: those of a Deployment end by what the cluster does to them alone."""
+    return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
 
 
 def diagnose_pod(pod: Manifest, now: datetime) -> Fault | None:
@@ -66,6 +104,12 @@ def diagnose_deployment(deployment: Manifest) -> Fault | None:
     if failure is None or failure["status"] != "True":
         return None
     return refusal(str(failure.get("message", "")))
+
+
+def is_late(deployment: Manifest) -> bool:
+    """Whether its controller gave up waiting for pods, for which nobody has another explanation."""
+    found = condition_of(deployment, "Progressing")
+    return found is not None and found["status"] == "False"
 
 
 def refusal(message: str) -> Fault:
@@ -90,13 +134,31 @@ def last_words(status: Manifest) -> Failed | None:
 def probe_deadline(pods: Iterable[Manifest]) -> datetime | None:
     """When the first of the pods that run unready runs out of patience, or None."""
     started = [
-        begun
+        since
         for pod in pods
         if not is_ready(pod)
         for status in _statuses(pod, "containerStatuses")
-        if (begun := timestamp(((status.get("state") or {}).get("running") or {}).get("startedAt")))
+        if (since := _unready_since(pod, status)) is not None
     ]
     return min(started) + PROBE_PATIENCE if started else None
+
+
+def _unready_since(pod: Manifest, status: Manifest) -> datetime | None:
+    """Since when a container has run without being ready, or None where it does not run or is ready."""
+    begun = _began(status)
+    if begun is None or status.get("ready"):
+        return None
+    turned = _turned_unready(pod)
+    return max(begun, turned) if turned is not None else begun
+
+
+def _began(status: Manifest) -> datetime | None:
+    return timestamp(((status.get("state") or {}).get("running") or {}).get("startedAt"))
+
+
+def _turned_unready(pod: Manifest) -> datetime | None:
+    found = condition_of(pod, "ContainersReady") or condition_of(pod, "Ready") or {}
+    return timestamp(found.get("lastTransitionTime")) if found.get("status") == "False" else None
 
 
 def _statuses(pod: Manifest, *fields: str) -> list[dict[str, Any]]:
@@ -159,52 +221,95 @@ def _model(pod: Manifest, _now: datetime) -> Fault | None:
     for status in _statuses(pod):
         words = last_words(status)
         if words is not None:
-            return Fault(Reason(words.failure.reason.value), words.failure.message)
+            reason = Reason(words.failure.reason.value)
+            return Fault(reason, words.failure.message, of_model=reason in _OF_THE_MODEL)
     return None
 
 
 def _memory(pod: Manifest, _now: datetime) -> Fault | None:
     for status in _statuses(pod):
-        if any(ended.get("reason") == "OOMKilled" for ended in _endings(status)):
-            mend = (
-                "raise spec.runtime.resources.limits.memory"
-                if status["name"] == names.SERVER_CONTAINER
-                else "it should stream the model within its fixed limit; please report this"
-            )
-            return Fault(
-                Reason.OUT_OF_MEMORY, f"container {status['name']} was killed at its memory limit; {mend}"
-            )
+        if not any(ended.get("reason") == "OOMKilled" for ended in _endings(status)):
+            continue
+        name = status["name"]
+        if not _has_limit(status):
+            words = f"container {name} has no memory limit and was killed, since its node had no memory left"
+            return Fault(Reason.PODS_LOST, f"{words}; give it a limit, or the node more room")
+        if name == names.SERVER_CONTAINER:
+            fix = "raise spec.runtime.resources.limits.memory"
+        elif name == names.FETCH_CONTAINER:
+            fix = "raise downloads.resources in the chart's values"
+        else:
+            fix = "raise its limit"
+        return Fault(
+            Reason.OUT_OF_MEMORY,
+            f"container {name} was killed at its memory limit; {fix}",
+            of_model=name == names.SERVER_CONTAINER,
+        )
     return None
+
+
+def _has_limit(status: Manifest) -> bool:
+    """Whether a container has a memory limit of its own; taken for granted where the kubelet does not say."""
+    known = status.get("resources")
+    return known is None or "memory" in (known.get("limits") or {})
+
+
+def _node(pod: Manifest, _now: datetime) -> Fault | None:
+    """A pod whose containers are all well is not ready for something outside of it."""
+    statuses = _statuses(pod, "containerStatuses")
+    if is_ready(pod) or not statuses or not all(found.get("ready") for found in statuses):
+        return None
+    return Fault(
+        Reason.PODS_LOST,
+        f"pod {pod['metadata']['name']} was well when its node was last heard of, and is not ready now; "
+        "look at the node, and at readiness gates of the pod",
+    )
 
 
 def _probe(pod: Manifest, now: datetime) -> Fault | None:
     for status in _statuses(pod, "containerStatuses"):
-        begun = timestamp(((status.get("state") or {}).get("running") or {}).get("startedAt"))
-        if begun is not None and now - begun >= PROBE_PATIENCE:
+        since, begun = _unready_since(pod, status), _began(status)
+        if since is not None and begun is not None and now - since >= PROBE_PATIENCE:
             return Fault(
                 Reason.PROBE_FAILING,
                 f"container {status['name']} runs but does not answer its readiness probe; look at its log",
+                # One that has yet to become ready may just be slow.
+                of_model=status["name"] == names.SERVER_CONTAINER and since > begun,
             )
     return None
 
 
 def _crash(pod: Manifest, _now: datetime) -> Fault | None:
     for status in _statuses(pod):
-        failed = [ended for ended in _endings(status) if ended.get("exitCode")]
+        failed = [
+            ended
+            for ended in _endings(status)
+            if ended.get("exitCode") and ended.get("reason") not in _UNSEEN
+        ]
         if failed:
+            waiting = ((status.get("state") or {}).get("waiting") or {}).get("reason")
+            loops = waiting == "CrashLoopBackOff" or status.get("restartCount", 0) >= _HABIT
             return Fault(
                 Reason.CONTAINER_CRASHING,
                 f"container {status['name']} ended with exit code {failed[0]['exitCode']}; "
                 f"look at its log: kubectl logs {pod['metadata']['name']} -c {status['name']} --previous",
+                of_model=loops and status["name"] == names.SERVER_CONTAINER,
             )
     return None
 
 
-def _evicted(pod: Manifest, _now: datetime) -> Fault | None:
+def _taken(pod: Manifest, _now: datetime) -> Fault | None:
+    """A pod that the cluster ended: evicted, preempted, past its deadline, or lost with its node."""
+    if not _has_ended(pod):
+        return None
     status = pod.get("status") or {}
-    if status.get("phase") == "Failed" and status.get("reason"):
-        return Fault(Reason.CONTAINER_CRASHING, f"pod ended: {status['reason']}: {status.get('message', '')}")
-    return None
+    disrupted = condition_of(pod, "DisruptionTarget") or {}
+    what = status.get("reason") or disrupted.get("reason") or status["phase"]
+    words = status.get("message") or disrupted.get("message") or "the cluster ended it"
+    return Fault(
+        Reason.PODS_LOST,
+        f"pod {pod['metadata']['name']} ended: {what}: {words}; another one takes its place",
+    )
 
 
 #: What a container said of itself counts more than how it ended.
@@ -214,7 +319,8 @@ _CHECKS: tuple[Check, ...] = (
     _configuration,
     _model,
     _memory,
+    _node,
     _probe,
     _crash,
-    _evicted,
+    _taken,
 )

@@ -42,10 +42,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why something could not be done, or does not work."""
+    """Why something could not be done, or does not work.
+
+    ``of_model`` says that the model or its server did it itself: what the cluster did to a pod is no verdict
+    on the model, and may be over in a moment.
+    """
 
     reason: Reason
     message: str
+    of_model: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,9 @@ def plan(
 def _kept_revisions(spec: ModelDeploymentSpec, roles: Roles, observed: Observed) -> list[Revision]:
     """The stable revision as it is remembered, then the wanted one."""
     kept = [roles.wanted] if roles.wanted and roles.rejection is None else []
+    if roles.suspended and roles.candidate is None:
+        # Recreate never has two at once.
+        kept = []
     if spec.rollout.strategy == "Recreate" and roles.stable is None and _others(roles, observed):
         kept = []
     if roles.stable is not None and (roles.wanted is None or roles.wanted.name != roles.stable):

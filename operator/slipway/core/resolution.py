@@ -82,7 +82,7 @@ def _from_pod(
             )
         )
     fault = diagnose_pod(pod, now)
-    if fault is None or fault.reason is Reason.CONTAINER_CRASHING:
+    if fault is None or fault.reason in (Reason.CONTAINER_CRASHING, Reason.PODS_LOST):
         fault = Fault(
             Reason.RESOLVER_FAILED,
             f"the resolver pod ended without an answer{f': {fault.message}' if fault else ''}",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from slipway.api.reasons import ConditionType, Reason
 from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, RolloutStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import VerdictStatus
@@ -13,12 +14,14 @@ from slipway.core import names
 from slipway.core.breach import going_on
 from slipway.core.build.metadata import Owner
 from slipway.core.commands import commands_for, is_retried
-from slipway.core.diagnosis import diagnose_pods
-from slipway.core.observed import Kind, Manifest, Observed, revision_of_object, rfc3339
+from slipway.core.diagnosis import diagnose_deployment, diagnose_pods, verdict_of_pods
+from slipway.core.observed import Fault, Kind, Manifest, Observed, is_ready, revision_of_object, rfc3339
 from slipway.core.ratio import pods_behind
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, revision_from
-from slipway.core.rollout import Decision, Outcome, Situation, decide
+from slipway.core.rollout import decide
+from slipway.core.situation import Decision, Outcome, Situation
+from slipway.core.takeover import STABLE_PATIENCE
 from slipway.core.traffic import doubt, is_routed, led_to, look
 
 
@@ -35,6 +38,8 @@ class Roles:
         rejected: revisions that are not tried again by themselves.
         previous: earlier stable revisions, the newest first.
         rollout_wait: seconds until time alone may change something about the rollout, or None.
+        suspended: what a person has to do before the wanted revision goes on; empty where none is waited for.
+        took_over: why a revision took over without further steps; empty where it went its way.
     """
 
     stable: str | None = None
@@ -45,6 +50,8 @@ class Roles:
     rejected: tuple[Rejection, ...] = ()
     previous: tuple[str, ...] = ()
     rollout_wait: float | None = None
+    suspended: str = ""
+    took_over: str = ""
 
     @property
     def routed(self) -> str | None:
@@ -89,14 +96,35 @@ def assign_roles(
         wanted, roles = back, replace(roles, wanted=back, rejected=rejected)
     if rejection_of(wanted, roles.rejected) is not None and roles.stable is not None:
         return roles
-    if spec.rollout.strategy == "Recreate" and roles.stable is not None:
-        return replace(_promoted(roles, None, now), candidate=wanted.name, promoted_at=None)
     if roles.stable is not None and is_routed(spec):
         return _by_steps(resource, spec, wanted, observed, roles, now)
+    if spec.rollout.strategy == "Recreate" and roles.stable is not None:
+        if spec.rollout.paused:
+            return replace(roles, suspended=_PAUSED)
+        return replace(_promoted(roles, None, now), candidate=wanted.name, promoted_at=None)
+    if spec.rollout.paused and roles.stable is not None:
+        left = _until_nobody_answers(resource, roles.stable, observed, now)
+        if left is None or left > 0:
+            return replace(roles, candidate=wanted.name, suspended=_PAUSED, rollout_wait=left)
     needed = floor(spec, roles.stable, observed) if roles.stable else 1
     if ready_replicas(observed, resource.owner, wanted.name) >= needed:
         return _promoted(roles, wanted.name, now)
     return replace(roles, candidate=wanted.name)
+
+
+_PAUSED = "spec.rollout.paused is true; set it to false to go on"
+
+
+def _until_nobody_answers(resource: Resource, stable: str, observed: Observed, now: datetime) -> float | None:
+    """Seconds until a revision without ready pods has had its time to come back; None while it has some."""
+    if carrying(stable, observed):
+        return None
+    conditions = (found for found in resource.status.conditions if found.type == ConditionType.ROUTE_READY)
+    said = next(conditions, None)
+    if said is None or said.reason != Reason.NO_READY_ENDPOINTS:
+        return STABLE_PATIENCE.total_seconds()
+    lost = datetime.fromisoformat(said.lastTransitionTime)
+    return max(0.0, (STABLE_PATIENCE - (now - lost)).total_seconds())
 
 
 def _back_to(
@@ -157,7 +185,12 @@ def remembered(revision: str, observed: Observed) -> Revision | None:
 
 
 def floor(spec: ModelDeploymentSpec, stable: str, observed: Observed) -> int:
-    """Pods that a candidate needs before it may take over from the stable revision at once."""
+    """Pods that a candidate needs before it may take over from the stable revision at once.
+
+    One does where the stable revision has none.
+    """
+    if not carrying(stable, observed):
+        return 1
     return min(max(spec.scaling.minReplicas, carrying(stable, observed), 1), spec.scaling.maxReplicas)
 
 
@@ -205,10 +238,17 @@ def _by_steps(
         rollout = rollout.model_copy(update={"steps": ()})
     decision = decide(rollout, before, _situation(resource, spec, wanted, observed, roles, now), now)
     if decision.outcome is Outcome.PROMOTE:
-        return _promoted(roles, wanted.name, now)
+        lost = not carrying(roles.stable, observed) if roles.stable else False
+        return replace(_promoted(roles, wanted.name, now), took_over=decision.state.message if lost else "")
     if decision.outcome is Outcome.REJECT and _is_quiet(wanted.name, observed):
         return replace(roles, rejected=_with(roles.rejected, wanted, decision, now))
-    return replace(roles, candidate=wanted.name, rollout=decision.state, rollout_wait=decision.wait)
+    return replace(
+        roles,
+        candidate=wanted.name,
+        rollout=decision.state,
+        rollout_wait=decision.wait,
+        suspended=decision.state.message if decision.suspended else "",
+    )
 
 
 def _situation(
@@ -220,13 +260,17 @@ def _situation(
     now: datetime,
 ) -> Situation:
     traffic = observed.traffic
+    pods = observed.pods(wanted.name)
+    leaving = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
     return Situation(
         canary=wanted.name,
         canary_ready=ready_replicas(observed, resource.owner, wanted.name),
         canary_routed=traffic.canary_pods if traffic is not None else 0,
         stable_ready=carrying(roles.stable, observed) if roles.stable else 0,
         max_replicas=spec.scaling.maxReplicas,
-        fault=diagnose_pods(observed.pods(wanted.name), now),
+        canary_alive=sum(is_ready(pod) for pod in pods if pod not in leaving),
+        fault=_cause(resource, wanted, observed, now),
+        verdict=verdict_of_pods(pods, now),
         seen_weights=traffic.weights if traffic is not None and traffic.complete else None,
         counts=look(spec.rollout.analysis.gates, traffic) if traffic is not None else None,
         evidence_error=traffic.evidence_error if traffic is not None else None,
@@ -234,7 +278,27 @@ def _situation(
         commands=commands_for(resource.annotations, resource.status.rollout),
         by_replicas=traffic is not None and traffic.approximate,
         obstacle=traffic.obstacle if traffic is not None else None,
+        route_fault=traffic.fault if traffic is not None else None,
+        in_window=wanted.name in roles.previous[: spec.rollout.rollbackWindowRevisions],
     )
+
+
+def _cause(resource: Resource, wanted: Revision, observed: Observed, now: datetime) -> Fault | None:
+    """Why a revision lacks pods: by its Deployment, by its pods, or as it was said last."""
+    deployment = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, wanted.name))
+    fault = diagnose_deployment(deployment) if deployment is not None else None
+    fault = fault or diagnose_pods(observed.pods(wanted.name), now)
+    canary = resource.status.canary
+    if fault is not None or canary is None or canary.revision != wanted.name:
+        return fault
+    for said in resource.status.conditions:
+        if (
+            said.type == ConditionType.REVISION_READY
+            and said.status == "False"
+            and said.reason in set(Reason)
+        ):
+            return Fault(Reason(said.reason), said.message)
+    return None
 
 
 def rejection_of(revision: Revision, rejected: tuple[Rejection, ...]) -> Rejection | None:

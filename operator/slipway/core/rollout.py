@@ -7,9 +7,8 @@ killed at any point decides the same afterwards.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from slipway.api.rollout import (
@@ -17,7 +16,6 @@ from slipway.api.rollout import (
     Analysis,
     AnalysisStep,
     GateStatus,
-    LookStatus,
     Pause,
     Rollout,
     RolloutStatus,
@@ -26,76 +24,9 @@ from slipway.api.rollout import (
 )
 from slipway.core import ratio
 from slipway.core.gates import judge
-from slipway.core.observed import Fault, rfc3339
-
-
-class Command(StrEnum):
-    """What a person may ask of a rollout, by annotation with the canary's hash as value."""
-
-    PROMOTE = "promote"
-    PROMOTE_FULL = "promote-full"
-    ABORT = "abort"
-    PAUSE = "pause"
-    RETRY = "retry"
-
-
-class Outcome(StrEnum):
-    """Where a rollout stands after a step."""
-
-    CONTINUE = "Continue"
-    PROMOTE = "Promote"
-    REJECT = "Reject"
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What is seen of a rollout.
-
-    Attributes:
-        canary: name of the canary's revision.
-        canary_ready: its ready pods.
-        canary_routed: of these, those that every router knows and finds well; traffic for any other one
-            would go to the stable revision instead, and count against the canary.
-        stable_ready: ready pods of the stable revision.
-        max_replicas: that a revision may have.
-        fault: what keeps the canary's pods from being ready, or None.
-        seen_weights: percent of traffic that each router sends to the canary; None while that is not known.
-        counts: what both arms answered since the last look; None where it could not be had.
-        evidence_error: why the Prometheus that is named could not be asked for a due look, or None.
-        doubt: why the counts are of another split than was asked for, or None.
-        commands: of a person, for this canary.
-        by_replicas: whether weights come about by numbers of pods; see :mod:`slipway.core.ratio`.
-        obstacle: what keeps the canary from being sent more than it is, beside its pods, or None.
-    """
-
-    canary: str
-    canary_ready: int
-    canary_routed: int
-    stable_ready: int
-    max_replicas: int
-    fault: Fault | None = None
-    seen_weights: frozenset[int] | None = None
-    counts: LookStatus | None = None
-    evidence_error: str | None = None
-    doubt: str | None = None
-    commands: frozenset[Command] = frozenset()
-    by_replicas: bool = False
-    obstacle: str | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is to be done.
-
-    Attributes:
-        state: to be remembered; its weight, mirror and replicas are what traffic and capacity have to become.
-        outcome: whether the rollout goes on.
-        wait: seconds until time alone may change something, or None.
-    """
-
-    state: RolloutStatus
-    outcome: Outcome = Outcome.CONTINUE
-    wait: float | None = None
+from slipway.core.observed import rfc3339
+from slipway.core.situation import Command, Decision, Outcome, Situation
+from slipway.core.takeover import lost, note_stable, spare, stand_in, take_over
 
 
 def decide(rollout: Rollout, before: RolloutStatus | None, seen: Situation, now: datetime) -> Decision:
@@ -108,7 +39,7 @@ def decide(rollout: Rollout, before: RolloutStatus | None, seen: Situation, now:
         now: the time, with a time zone.
     """
     state = before if before is not None and before.revision == seen.canary else _begin(seen, now)
-    decision = _decide(rollout, state, seen, now)
+    decision = _timed(rollout, _decide(rollout, state, seen, now), seen, now)
     if decision.outcome is Outcome.CONTINUE and (decision.state.weight or decision.state.mirrorPercent):
         # Wherever it stands: while it gets requests, they are looked at.
         look = _until_look(decision.state, rollout.analysis, now) or float(rollout.analysis.intervalSeconds)
@@ -120,31 +51,59 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
     if Command.ABORT in seen.commands:
         return _abort(state, "aborted by a person", seen)
     if state.phase == "Aborting":
-        return _abort(state, state.message.removeprefix(_HOLDS), seen)
+        if Command.PROMOTE_FULL in seen.commands and seen.alive and not seen.stable_ready:
+            return take_over(state, "a person asked for it")
+        return _abort(state, state.message.removeprefix(HOLDS), seen)
     state = _look(state, rollout.analysis, seen, now)
     failed = next(
         (gate for gate in state.gates if _acts(gate, rollout.analysis) and gate.verdict == "Fail"), None
     )
     if failed is not None:
         return _abort(state, f"gate {failed.name}: {failed.message}", seen)
-    carries = state.weight > 0 and seen.canary_ready == 0
-    if seen.fault is not None and (carries or _is_overdue(state, rollout, seen, now)):
-        return _abort(state, f"{seen.fault.reason}: {seen.fault.message}", seen)
-    if _is_overdue(state, rollout, seen, now):
-        return _abort(state, f"not ready within {rollout.progressDeadlineSeconds} s", seen)
+    state = note_stable(state, seen, now)
+    if not seen.stable_ready and seen.alive:
+        return stand_in(state, seen, now)
+    state = spare(state, seen)
+    if seen.verdict is not None and (state.heldWeight or state.weight) and not seen.alive:
+        return _abort(state, f"{seen.verdict.reason}: {seen.verdict.message}", seen)
     if Command.PROMOTE_FULL in seen.commands or state.phase == "Promoting":
         return _promote(state, seen, now)
+    if state.heldWeight:
+        waiting = _reach_weight(state, state.heldWeight, seen)
+        if waiting is not None and not waiting.state.weight:
+            return replace(waiting, state=_changed(waiting.state, message=lost(waiting.state, seen)))
+        state = _changed(state, weight=state.heldWeight, heldWeight=None)
+        if waiting is not None:
+            return replace(waiting, state=_changed(waiting.state, heldWeight=None))
     if rollout.paused:
-        return _hold(state, "spec.rollout.paused is true", seen)
+        return _hold(state, "spec.rollout.paused is true; set it to false to go on", seen)
     if Command.PAUSE in seen.commands:
         return _hold(state, "paused; kubectl slipway resume goes on", seen)
     source = rollout.analysis.prometheus
     if source is not None and state.evidenceErrors >= source.consecutiveErrorLimit:
         why = seen.evidence_error or state.message.removeprefix(_BLIND)
-        return _hold(state, f"{_BLIND}{why}"[:1024], seen)
-    if seen.stable_ready == 0:
-        return _wait(state, "holds while the stable revision has no ready pod to compare with or go back to")
+        return _hold(state, f"{_BLIND}{why}"[:1024], seen, suspended=False)
+    if not seen.stable_ready:
+        return _wait(state, "neither revision has a ready pod")
     return _walk(rollout, state, seen, now)
+
+
+def _timed(rollout: Rollout, decision: Decision, seen: Situation, now: datetime) -> Decision:
+    """End what waited for pods, routers or Gateways for longer than its deadline, with the cause."""
+    state = decision.state
+    if decision.outcome is not Outcome.CONTINUE or state.phase == "Aborting":
+        return decision
+    only_hope = seen.alive and not seen.stable_ready
+    if only_hope or not (decision.blocked or _lacks_pods(state, seen)):
+        return replace(decision, state=_changed(state, waitingSince=None))
+    since = state.waitingSince or rfc3339(now)
+    left = rollout.progressDeadlineSeconds - (now - _time(since)).total_seconds()
+    if left > 0:
+        wait = left if decision.wait is None else min(left, decision.wait)
+        return replace(decision, state=_changed(state, waitingSince=since), wait=wait)
+    fault = (seen.fault if _lacks_pods(state, seen) else None) or seen.route_fault or seen.fault
+    cause = f"{fault.reason}: {fault.message}" if fault is not None else state.message
+    return _abort(state, f"not ready within {rollout.progressDeadlineSeconds} s: {cause}", seen)
 
 
 def steps_of(rollout: Rollout) -> tuple[Step, ...]:
@@ -179,7 +138,11 @@ def _walk(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime
         if waiting is not None:
             return waiting
         state = _changed(
-            _target(step, state), step=state.step + 1, stepStartedAt=rfc3339(now), phase="Progressing"
+            _target(step, state),
+            step=state.step + 1,
+            stepStartedAt=rfc3339(now),
+            phase="Progressing",
+            waitingSince=None,
         )
         # A promotion takes one step: the analysis after an approved pause is not skipped with it.
         seen = replace(seen, commands=seen.commands - {Command.PROMOTE})
@@ -223,7 +186,8 @@ def _reach_weight(state: RolloutStatus, weight: int, seen: Situation) -> Decisio
     pods = needed_pods(weight, seen)
     grown = _changed(state, canaryReplicas=pods if seen.by_replicas else max(state.canaryReplicas, pods))
     if weight > state.weight and seen.obstacle is not None:
-        return _wait(grown, seen.obstacle)
+        # What is no fault ends by itself, at a time of its own.
+        return replace(_wait(grown, seen.obstacle), blocked=seen.route_fault is not None)
     if weight > state.weight and (lacking := _lacking(pods, seen)) is not None:
         return _wait(grown, f"{lacking} for {weight}%")
     reached = _changed(grown, weight=weight)
@@ -241,7 +205,8 @@ def _lacking(pods: int, seen: Situation) -> str | None:
     if seen.canary_ready < pods:
         return f"{seen.canary_ready} of {pods} canary pods are ready"
     if seen.canary_routed < pods:
-        return f"routers know {seen.canary_routed} of {pods} canary pods"
+        cause = f"{seen.route_fault.reason}: {seen.route_fault.message}; " if seen.route_fault else ""
+        return f"{cause}routers know {seen.canary_routed} of {pods} canary pods"
     return None
 
 
@@ -252,7 +217,7 @@ def _pause(step: Step, state: RolloutStatus, seen: Situation, now: datetime) -> 
         left = step.pause.seconds - (now - _time(state.stepStartedAt)).total_seconds()
         if left <= 0:
             return None
-        return replace(_hold(state, "pause", seen), wait=left)
+        return replace(_hold(state, "pause", seen, suspended=False), wait=left)
     return _hold(state, "waits for approval: kubectl slipway promote", seen)
 
 
@@ -277,6 +242,7 @@ def _analyse(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dat
     return Decision(
         _changed(state, phase="Paused", message="inconclusive; kubectl slipway promote or abort"),
         wait=_until_look(state, analysis, now),
+        suspended=True,
     )
 
 
@@ -287,15 +253,17 @@ def _promote(state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     """All traffic, once the canary has the capacity for it; then the roles are swapped."""
     if state.phase != "Promoting":
         # Pods that are still to come have their time from now on, however long it was paused before.
-        state = _changed(state, stepStartedAt=rfc3339(now))
+        state = _changed(state, stepStartedAt=rfc3339(now), waitingSince=None)
     promoting = _changed(state, phase="Promoting", mirrorPercent=0, message="takes over")
     waiting = _reach_weight(promoting, 100, seen)
     if waiting is not None:
-        return Decision(_changed(waiting.state, phase="Promoting"), wait=waiting.wait)
+        held = None if waiting.state.weight else state.heldWeight
+        return replace(waiting, state=_changed(waiting.state, phase="Promoting", heldWeight=held))
     return Decision(promoting, Outcome.PROMOTE)
 
 
-_HOLDS = "holds, since the stable revision has no ready pod: "
+#: How a message begins of an abort that waits, since nobody else answers.
+HOLDS = "holds, since the stable revision has no ready pod: "
 
 
 def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
@@ -303,10 +271,10 @@ def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
 
     Never into nothing: while only the canary has ready pods, it keeps the share that it has.
     """
-    if state.weight and seen.canary_ready and not seen.stable_ready:
-        held = f"{_HOLDS}{message}"
+    if state.weight and seen.alive and not seen.stable_ready:
+        held = f"{HOLDS}{message}"
         return Decision(_changed(state, phase="Aborting", mirrorPercent=0, message=held[:1024]))
-    fields = {"weight": 0, "mirrorPercent": 0, "mismatch": "", "message": message[:1024]}
+    fields = {"weight": 0, "mirrorPercent": 0, "heldWeight": None, "mismatch": "", "message": message[:1024]}
     aborting = _changed(state, phase="Aborting", **fields)
     return Decision(aborting, Outcome.REJECT)
 
@@ -338,15 +306,13 @@ def _until_look(state: RolloutStatus, analysis: Analysis, now: datetime) -> floa
     return max(0.0, analysis.intervalSeconds - (now - since).total_seconds())
 
 
-def _is_overdue(state: RolloutStatus, rollout: Rollout, seen: Situation, now: datetime) -> bool:
-    """Whether the canary lacks the pods it was given, and has lacked them for too long."""
+def _lacks_pods(state: RolloutStatus, seen: Situation) -> bool:
+    """Whether the canary lacks pods that it was given."""
     needed = min(state.canaryReplicas, seen.max_replicas)
     if seen.by_replicas and state.phase == "Paused":
         # Its number follows the stable revision's meanwhile.
         needed = min(needed, 1)
-    if seen.canary_ready >= needed:
-        return False
-    return now - _time(state.stepStartedAt) >= timedelta(seconds=rollout.progressDeadlineSeconds)
+    return seen.canary_ready < needed
 
 
 def _acts(gate: GateStatus, analysis: Analysis) -> bool:
@@ -364,15 +330,15 @@ def _begin(seen: Situation, now: datetime) -> RolloutStatus:
     )
 
 
-def _hold(state: RolloutStatus, message: str, seen: Situation) -> Decision:
+def _hold(state: RolloutStatus, message: str, seen: Situation, suspended: bool = True) -> Decision:
     """Stay where it is; where pods make the share, the canary's follow the stable revision's."""
     if seen.by_replicas and state.weight and seen.stable_ready:
         state = _changed(state, canaryReplicas=needed_pods(state.weight, seen))
-    return Decision(_changed(state, phase="Paused", message=message))
+    return Decision(_changed(state, phase="Paused", message=message), suspended=suspended)
 
 
 def _wait(state: RolloutStatus, message: str) -> Decision:
-    return Decision(_changed(state, phase="Progressing", message=message))
+    return Decision(_changed(state, phase="Progressing", message=message[:1024]), blocked=True)
 
 
 def _changed(state: RolloutStatus, **fields: Any) -> RolloutStatus:

@@ -171,9 +171,12 @@ def test_a_paused_rollout_holds_its_weight() -> None:
 
 
 def test_a_canary_whose_pods_die_under_traffic_is_left_at_once() -> None:
-    fault = Fault(Reason.CONTAINER_CRASHING, "container server ended with exit code 1")
+    fault = Fault(Reason.CONTAINER_CRASHING, "container server ended with exit code 1", of_model=True)
     decision = after(
-        rollout(), (0, seen()), (1, seen(seen_weights=at(10))), (5, seen(canary_ready=0, fault=fault))
+        rollout(),
+        (0, seen()),
+        (1, seen(seen_weights=at(10))),
+        (5, seen(canary_ready=0, fault=fault, verdict=fault)),
     )
     assert decision.outcome is Outcome.REJECT
 

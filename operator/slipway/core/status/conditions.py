@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from slipway.api.reasons import ConditionType, Reason
@@ -12,9 +12,11 @@ from slipway.api.verdicts import MonitoringStatus
 from slipway.core.observed import Fault, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
+from slipway.core.status.progress import progress, rollout_complete, stalled
 from slipway.core.status.revision import model_resolved, revision_ready
 from slipway.core.status.route import route_ready, traffic_synced
 from slipway.core.status.verdict import Verdict, is_bad, said_before
+from slipway.core.status.way_out import way_out
 
 Verdicts = Mapping[ConditionType, Verdict]
 
@@ -31,13 +33,15 @@ def sum_up(
     resolved = model_resolved(resource, spec, plan, observed)
     revision = revision_ready(resource, spec, plan, observed, now)
     route = route_ready(resource, spec, plan, observed, now)
+    help_ = way_out(resource, spec, plan, observed)
     return {
-        ConditionType.READY: _ready(resource, plan, resolved, revision, route),
+        ConditionType.READY: _ready(resource, plan, resolved, revision, route, help_),
         ConditionType.MODEL_RESOLVED: resolved,
         ConditionType.REVISION_READY: revision,
         ConditionType.ROUTE_READY: route,
         **traffic_synced(resource, spec, plan, observed),
-        **_progress(plan, (resolved, revision, route, *_refused(observed))),
+        ConditionType.ROLLOUT_COMPLETE: rollout_complete(resource, plan, resolved, revision),
+        **progress(resource, plan, (resolved, revision, route, *_refused(observed)), route),
         **_monitored(monitoring),
     }
 
@@ -45,7 +49,7 @@ def sum_up(
 def unreadable(fault: Fault) -> Verdicts:
     """What is said of a spec that cannot be read."""
     verdict = Verdict("False", fault.reason, fault.message)
-    return {ConditionType.READY: verdict, ConditionType.STALLED: _stalled(verdict)}
+    return {ConditionType.READY: verdict, ConditionType.STALLED: stalled(verdict)}
 
 
 def conditions(resource: Resource, verdicts: Verdicts, now: datetime) -> tuple[Condition, ...]:
@@ -70,7 +74,12 @@ def conditions(resource: Resource, verdicts: Verdicts, now: datetime) -> tuple[C
 
 
 def _ready(
-    resource: Resource, plan: Plan, resolved: Verdict, revision_ready: Verdict, route_ready: Verdict
+    resource: Resource,
+    plan: Plan,
+    resolved: Verdict,
+    revision_ready: Verdict,
+    route_ready: Verdict,
+    way_out: str,
 ) -> Verdict:
     stable = plan.roles.stable
     if stable is not None and route_ready.status == "True":
@@ -82,35 +91,15 @@ def _ready(
     open_parts = [part for part in (resolved, revision_ready, route_ready) if part.status != "True"]
     if not open_parts:
         return Verdict("False", Reason.STARTING, "the first revision is about to serve")
-    # What a person has to mend counts more than what is under way, whichever comes first.
+    # What a person has to fix counts more than what is under way, whichever comes first.
     told = next((part for part in open_parts if is_bad(part)), open_parts[0])
-    return Verdict("False", told.reason, told.message)
+    return Verdict("False", told.reason, f"{told.message}; {way_out}" if way_out else told.message)
 
 
 def _refused(observed: Observed) -> tuple[Verdict, ...]:
     """What the installation does not allow; the model serves meanwhile."""
     fault = observed.traffic.evidence_fault if observed.traffic is not None else None
     return (Verdict("False", fault.reason, fault.message),) if fault is not None else ()
-
-
-def _progress(plan: Plan, parts: Iterable[Verdict]) -> dict[ConditionType, Verdict]:
-    """kstatus conditions: there only while they are True."""
-    open_parts = [part for part in parts if part.status != "True"]
-    stuck = next((part for part in open_parts if is_bad(part)), None)
-    if stuck is not None:
-        return {ConditionType.STALLED: _stalled(stuck)}
-    if open_parts:
-        return {ConditionType.RECONCILING: Verdict("True", open_parts[0].reason, open_parts[0].message)}
-    if plan.roles.candidate is not None:
-        rollout = plan.roles.rollout
-        waits = f": {rollout.message}" if rollout else ""
-        message = f"revision {plan.roles.candidate} is to take over{waits}"
-        return {ConditionType.RECONCILING: Verdict("True", Reason.ROLLING_OUT, message)}
-    return {}
-
-
-def _stalled(verdict: Verdict) -> Verdict:
-    return Verdict("True", verdict.reason, verdict.message)
 
 
 def _monitored(monitoring: MonitoringStatus | None) -> dict[ConditionType, Verdict]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slipway.api.reasons import ConditionType, Reason
+from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import MonitoringStatus
+from slipway.core.observed import Observed
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.status.conditions import Verdicts
-from slipway.core.status.verdict import is_bad, said_before
+from slipway.core.status.verdict import Verdict, is_bad, said_before
+from slipway.core.status.way_out import way_out
 
 #: Of the conditions of monitoring, the status that is bad.
 _BAD = {
@@ -29,7 +32,9 @@ class Notice:
     message: str
 
 
-def notices(resource: Resource, plan: Plan, verdicts: Verdicts) -> tuple[Notice, ...]:
+def notices(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, verdicts: Verdicts
+) -> tuple[Notice, ...]:
     """One Event for each condition that turned good or bad, and none twice for one cause."""
     told = changed(
         resource,
@@ -38,28 +43,63 @@ def notices(resource: Resource, plan: Plan, verdicts: Verdicts) -> tuple[Notice,
             for type_ in (ConditionType.READY, ConditionType.MODEL_RESOLVED, ConditionType.REVISION_READY)
         },
     )
-    told = (*told, *_breaches(resource, verdicts))
+    told = (*told, *_routers(resource, verdicts), *_breaches(resource, verdicts))
+    told = (*told, *_stranded(resource, verdicts, way_out(resource, spec, plan, observed)))
     before = resource.status.stable.revision if resource.status.stable else None
     step = _step_taken(resource, plan)
     if step is not None:
         told = (*told, step)
     if before is not None and plan.roles.stable not in (None, before):
-        message = f"revision {plan.roles.stable} took over from {before}"
+        why = f": {plan.roles.took_over}" if plan.roles.took_over else ""
+        message = f"revision {plan.roles.stable} took over from {before}{why}"
         return (*told, Notice(normal=True, reason=Reason.SERVING, message=message))
     return told
 
 
+def _routers(resource: Resource, verdicts: Verdicts) -> tuple[Notice, ...]:
+    """What keeps routers from being there, once a cause; a split that is off is told by its rollout."""
+    verdict, before = (
+        verdicts.get(ConditionType.TRAFFIC_SYNCED),
+        said_before(resource, ConditionType.TRAFFIC_SYNCED),
+    )
+    if verdict is None or not is_bad(verdict) or verdict.reason is Reason.SPLIT_MISMATCH:
+        return ()
+    if before is not None and (before.status, before.reason) == (verdict.status, verdict.reason):
+        return ()
+    return (Notice(False, verdict.reason, verdict.message),)
+
+
+def _stranded(resource: Resource, verdicts: Verdicts, help_: str) -> tuple[Notice, ...]:
+    """The stable revision answers nothing, and there is something to be done or to be known of it."""
+    ready, before = verdicts[ConditionType.READY], said_before(resource, ConditionType.READY)
+    if ready.status == "True" or not help_ or (before is not None and help_ in before.message):
+        return ()
+    return (Notice(False, ready.reason, ready.message),)
+
+
 def changed(resource: Resource, verdicts: Verdicts) -> tuple[Notice, ...]:
     """Those of the verdicts that are new and worth telling."""
-    told: dict[tuple[Reason, str], Notice] = {}
+    told: dict[Reason, Notice] = {}
     for type_, verdict in verdicts.items():
         before = said_before(resource, type_)
         if before is not None and (before.status, before.reason) == (verdict.status, verdict.reason):
             continue
         if verdict.status == "True" or is_bad(verdict) or verdict.reason is Reason.REGISTRY_UNREACHABLE:
             notice = Notice(verdict.status == "True", verdict.reason, verdict.message)
-            told.setdefault((notice.reason, notice.message), notice)
+            if not _is_known(resource, verdict):
+                told.setdefault(notice.reason, notice)
     return tuple(told.values())
+
+
+def _is_known(resource: Resource, verdict: Verdict) -> bool:
+    """Whether another condition said the very same while the resource was not ready already."""
+    ready = said_before(resource, ConditionType.READY)
+    if ready is None or ready.status == "True":
+        return False
+    return any(
+        (said.reason, said.message, said.status) == (verdict.reason, verdict.message, verdict.status)
+        for said in resource.status.conditions
+    )
 
 
 def _breaches(resource: Resource, verdicts: Verdicts) -> tuple[Notice, ...]:

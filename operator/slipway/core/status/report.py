@@ -62,9 +62,11 @@ def report(
         previous=roles.previous,
         monitoring=monitoring,
         routerPort=plan.router_port,
-        replicas=sum(
-            int((found.get("status") or {}).get("replicas", 0)) for found in observed.of(Kind.DEPLOYMENT)
-        ),
+        replicas=_pods(observed, "replicas"),
+        readyReplicas=_pods(observed, "readyReplicas"),
+        settledGeneration=resource.generation
+        if roles.wanted is not None and roles.wanted.name == roles.stable
+        else resource.status.settledGeneration,
         selector=",".join(
             f"{key}={value}" for key, value in sorted(names.pod_selector(resource.owner.name).items())
         ),
@@ -72,8 +74,12 @@ def report(
     )
     return Report(
         status=status.model_dump(mode="json", exclude_none=True),
-        notices=(*notices(resource, plan, verdicts), *jobs_created(resource, monitoring)),
+        notices=(*notices(resource, spec, plan, observed, verdicts), *jobs_created(resource, monitoring)),
     )
+
+
+def _pods(observed: Observed, count: str) -> int:
+    return sum(int((found.get("status") or {}).get(count, 0)) for found in observed.of(Kind.DEPLOYMENT))
 
 
 def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report:

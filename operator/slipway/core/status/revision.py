@@ -7,7 +7,7 @@ from datetime import datetime
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
-from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
+from slipway.core.diagnosis import diagnose_deployment, diagnose_pods, is_late
 from slipway.core.observed import Kind, Observed, Reference
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
@@ -48,6 +48,9 @@ def revision_ready(
     if rejection is not None:
         message = f"{rejection.message}; kubectl slipway retry {resource.owner.name} tries it again"
         return Verdict("False", Reason.REJECTED, message)
+    if plan.roles.suspended and plan.roles.candidate is None and wanted.name != plan.roles.stable:
+        message = f"revision {wanted.name} has not begun: {plan.roles.suspended}"
+        return Verdict("Unknown", Reason.SUSPENDED, message)
     name = names.revision_object(resource.owner.name, wanted.name)
     fault = first_fault(
         observed,
@@ -78,6 +81,11 @@ def revision_ready(
     if before is not None:
         # A pod that failed is starting again; until it is ready the last failure is the best that is known.
         return before
+    if deployment is not None and is_late(deployment):
+        message = (
+            f"pods of revision {wanted.name} did not become ready in time; kubectl describe pods tells more"
+        )
+        return Verdict("False", Reason.LATE, message)
     return Verdict("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
 
 

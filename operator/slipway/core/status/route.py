@@ -97,6 +97,11 @@ def traffic_synced(
         if fault.reason is not Reason.ROUTER_FULL:
             fault = Fault(Reason.ROUTER_UNAVAILABLE, f"no router is ready: {fault.reason}: {fault.message}")
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", fault.reason, fault.message)}
+    if rollout is None and not traffic.knowing:
+        words = (
+            f"routers are starting; meanwhile the Service leads to revision {plan.roles.stable} without them"
+        )
+        return {ConditionType.TRAFFIC_SYNCED: Verdict("Unknown", Reason.STARTING, words)}
     words = f"{traffic.knowing} of {traffic.routers} routers do what they were told"
     if traffic.complete:
         words = "the routers that it moves to are starting; those that it has do what they were told"

@@ -21,6 +21,7 @@ _UNDER_WAY = frozenset(
         Reason.NO_READY_ENDPOINTS,
         Reason.REGISTRY_UNREACHABLE,
         Reason.RESOLVER_FAILED,
+        Reason.PODS_LOST,
         Reason.NAMESPACE_TERMINATING,
         Reason.WAITING_FOR_GATEWAY,
     }

@@ -1,0 +1,78 @@
+"""Whether the wanted revision is stable, what goes on until it is, and who is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from slipway.api.reasons import ConditionType, Reason
+from slipway.core.plan import Plan
+from slipway.core.resource import Resource
+from slipway.core.status.verdict import Verdict, is_bad
+
+
+def rollout_complete(resource: Resource, plan: Plan, resolved: Verdict, revision: Verdict) -> Verdict:
+    """Whether the revision that the spec asks for is the stable one: what a pipeline waits for."""
+    wanted, stable = plan.roles.wanted, plan.roles.stable
+    if wanted is None:
+        return Verdict("False", resolved.reason, resolved.message)
+    if wanted.name == stable:
+        return Verdict(
+            "True", Reason.ROLLED_OUT, f"revision {stable} is the one that is asked for, and stable"
+        )
+    if plan.roles.candidate is None or is_bad(revision):
+        return Verdict("False", revision.reason, revision.message)
+    rollout = plan.roles.rollout
+    waits = (rollout.message if rollout else "") or plan.roles.suspended
+    message = f"revision {wanted.name} is to take over{f': {waits}' if waits else ''}"
+    if stable is None:
+        return Verdict("False", Reason.STARTING, message)
+    if began_by_itself(resource):
+        return Verdict("False", Reason.FOLLOWING, message)
+    return Verdict("False", Reason.SUSPENDED if plan.roles.suspended else Reason.ROLLING_OUT, message)
+
+
+def began_by_itself(resource: Resource) -> bool:
+    """Whether the spec is still the one whose revision became stable: a name that it follows moved."""
+    return resource.status.settledGeneration == resource.generation
+
+
+def progress(
+    resource: Resource, plan: Plan, parts: Iterable[Verdict], route: Verdict
+) -> dict[ConditionType, Verdict]:
+    """kstatus conditions and Suspended: there only while they are True.
+
+    What nobody asked for by a change of the spec neither fails the resource nor keeps it from being current,
+    as long as the stable revision answers.
+    """
+    found: dict[ConditionType, Verdict] = {}
+    suspended = plan.roles.suspended
+    if suspended:
+        found[ConditionType.SUSPENDED] = Verdict("True", Reason.SUSPENDED, suspended)
+    open_parts = [part for part in parts if part.status != "True"]
+    if route.status == "True" and began_by_itself(resource):
+        return found
+    stuck = next((part for part in open_parts if is_bad(part)), None)
+    if stuck is not None:
+        return {**found, ConditionType.STALLED: stalled(stuck)}
+    if suspended and route.status == "True":
+        return found
+    if open_parts:
+        told = open_parts[0]
+        if (
+            told.reason is Reason.STARTING
+            and plan.roles.rollout is not None
+            and plan.roles.stable is not None
+        ):
+            told = Verdict("True", told.reason, f"{told.message}: {plan.roles.rollout.message}")
+        return {**found, ConditionType.RECONCILING: Verdict("True", told.reason, told.message)}
+    if plan.roles.candidate is not None:
+        rollout = plan.roles.rollout
+        waits = f": {rollout.message}" if rollout else ""
+        message = f"revision {plan.roles.candidate} is to take over{waits}"
+        return {**found, ConditionType.RECONCILING: Verdict("True", Reason.ROLLING_OUT, message)}
+    return found
+
+
+def stalled(verdict: Verdict) -> Verdict:
+    """The same, as the condition that only a person can end."""
+    return Verdict("True", verdict.reason, verdict.message)
