@@ -48,6 +48,7 @@ ALLOWED = Allowed(
     frozenset({"http://prometheus.monitoring:9090"}),
     (GatewayRule(frozenset({NAMESPACE}), frozenset({"gateways/public"}), ("fraud.example.com",)),),
 )
+TEMPLATE_LABEL = "pod-template-hash"
 #: Looks at the cluster after which it should have come to rest.
 MOST_LOOKS = 300
 
@@ -70,12 +71,14 @@ class Operator:
         prometheus: Callable[[str, str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
         allowed: Allowed,
+        settings: Settings = SETTINGS,
+        routers: RouterSettings = ROUTERS,
     ) -> None:
         self.kube = kube
         self.store = Store()
         self.dirty: set[Key] = set()
         writer = Writer(kube, self.store, "operator-0")
-        self.routers = Routers(self.store, writer, ROUTERS, read_router, self.dirty.add, clock)
+        self.routers = Routers(self.store, writer, routers, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
         self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
         evidence = Evidence(
@@ -92,7 +95,7 @@ class Operator:
             evidence,
             self.aliases,
             self.judge,
-            SETTINGS,
+            settings,
             clock,
         )
         self.clock = clock
@@ -140,6 +143,8 @@ class World:
         models: what resolver pods find out, by URI.
         pod_status: status of a serving pod that is not to become ready, or None.
         pods_refused: what admission says of every serving pod, or None.
+        settings: of the installation, for the next operator that starts.
+        router_settings: likewise.
     """
 
     def __init__(self) -> None:
@@ -148,6 +153,8 @@ class World:
         self.models: dict[str, Resolution | Failure] = {}
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.pods_refused: str | None = None
+        self.settings = SETTINGS
+        self.router_settings = ROUTERS
         self.routers = RouterPods(self.kube)
         self.pods = ModelPods(self.kube)
         self.prometheus = FakePrometheus(self.routers, lambda: self.now)
@@ -202,7 +209,15 @@ class World:
             self.routers.take_answers,
             self.prometheus.ask,
         )
-        return Operator(self.kube, lambda: self.now, *readers, self._version, self.allowed)
+        return Operator(
+            self.kube,
+            lambda: self.now,
+            *readers,
+            self._version,
+            self.allowed,
+            self.settings,
+            self.router_settings,
+        )
 
     async def _version(self, alias: Alias) -> str | None:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")
@@ -382,22 +397,27 @@ class World:
             # What has ended is replaced, and stays to be looked at.
             and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
         ]
-        acted = False
-        if self.pods_refused is None:
-            for number in range(len(pods), spec["replicas"]):
-                self._make_pod(deployment, number)
-                acted = True
-        for pod in pods[spec["replicas"] :]:
+        template = names.content_hash(spec["template"])
+        new = [pod for pod in pods if pod["metadata"]["labels"].get(TEMPLATE_LABEL) == template]
+        old = sorted((pod for pod in pods if pod not in new), key=_is_ready)
+        # maxUnavailable 0, maxSurge 1.
+        room = min(spec["replicas"] - len(new), spec["replicas"] + bool(old) - len(pods))
+        acted = self.pods_refused is None and room > 0
+        for number in range(room if acted else 0):
+            self._make_pod(deployment, len(pods) + number)
+        spare = len(pods) - spec["replicas"] - sum(not _is_ready(pod) for pod in new if old)
+        leaving = (old or new[spec["replicas"] :])[: max(spare, 0)]
+        for pod in leaving:
             self.kube.take(place_of(pod))
             acted = True
-        for pod in pods[: spec["replicas"]]:
+        kept = [pod for pod in pods if pod not in leaving]
+        for pod in kept:
             acted |= self._set_status(pod, self._pod_status(pod))
-        kept = pods[: spec["replicas"]]
         ready = sum(_is_ready(self.kube.find(*place_of(pod))) for pod in kept)
         counted: dict[str, Any] = {
             "observedGeneration": meta["generation"],
             "replicas": len(kept),
-            "updatedReplicas": len(kept),
+            "updatedReplicas": sum(pod in new for pod in kept),
             "readyReplicas": ready,
         }
         if self.pods_refused is not None and len(kept) < spec["replicas"]:
@@ -417,7 +437,10 @@ class World:
                 "metadata": {
                     "name": name,
                     "namespace": meta["namespace"],
-                    "labels": template["metadata"]["labels"],
+                    "labels": {
+                        **template["metadata"]["labels"],
+                        TEMPLATE_LABEL: names.content_hash(template),
+                    },
                     "ownerReferences": [{**owner, "controller": True}],
                 },
                 "spec": template["spec"],

@@ -346,7 +346,12 @@ class Rejection(Block):
     revision: str = Field(max_length=63, description="Its name.")
     digest: str = Field(max_length=71, description="SHA-256 of its model's files.")
     content: str = Field(
-        default="", max_length=63, description="Hash of what was judged: the digest and what runs it."
+        default="", max_length=63, description="As operators knew what was judged before there was identity."
+    )
+    identity: str | None = Field(
+        default=None,
+        max_length=63,
+        description="Hash of what was judged: digest, runtime and inputs, as the spec says them.",
     )
     id: str = Field(max_length=96, description="Names the rollout that found it bad.")
     rejectedAt: str = Field(max_length=64, description="When.", json_schema_extra={"format": "date-time"})

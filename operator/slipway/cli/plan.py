@@ -19,11 +19,12 @@ from slipway.cli.drawing import told_step
 from slipway.cli.errors import CommandError
 from slipway.core import names
 from slipway.core import plan as planning
+from slipway.core.build.deployment import settings_of
 from slipway.core.drift import contains, differences
+from slipway.core.history import by_its_name, carried_over, rejection_of
 from slipway.core.observed import Fault, Kind, Manifest, Traffic, observe
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings, revision_of
-from slipway.core.roles import rejection_of, remembered
 from slipway.core.rollout import steps_of
 from slipway.core.traffic import has_routers
 
@@ -70,12 +71,8 @@ def installed(live: Manifest | None, children: Sequence[Manifest] | None) -> Set
     if resource is None or stable is None or children is None:
         return Settings(SERVER_IMAGE)
     observed = observe(children)
-    revision = remembered(stable.revision, observed)
     found = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, stable.revision))
-    if revision is None or found is None:
-        return Settings(SERVER_IMAGE)
-    policy = found["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"]
-    return Settings(revision.fetch_image, policy, revision.mlflow_tracking_uri)
+    return (settings_of(found) if found is not None else None) or Settings(SERVER_IMAGE)
 
 
 def describe(
@@ -106,7 +103,8 @@ def describe(
         yield f"  model     {uri} is looked up first; its version and digest are not known yet"
     else:
         yield f"  model     {model.uri} is version {model.version}, {model.digest}"
-    revision = revision_of(wanted.spec, model, settings)
+    observed = observe(children or ())
+    revision = by_its_name(revision_of(wanted.spec, model), wanted.owner, wanted.status, observed)
     stable = wanted.status.stable
     if stable is None:
         yield "  revision  the first one; it serves as soon as one of its pods is ready"
@@ -120,7 +118,7 @@ def describe(
         if children is not None:
             yield from _objects(wanted, model, settings, now, children)
         return
-    rejection = rejection_of(revision, wanted.status.rejected)
+    rejection = rejection_of(revision, carried_over(wanted.status.rejected, revision, observed))
     if rejection is not None:
         yield f"  revision  rejected before, and not tried again: {rejection.message}"
         return

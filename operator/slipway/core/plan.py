@@ -22,12 +22,13 @@ from slipway.core.build.service import revision_service, routed_service, shared_
 from slipway.core.build.service_account import service_account
 from slipway.core.diagnosis import probe_deadline
 from slipway.core.gateway import has_route, http_route, reachable_gateways
+from slipway.core.history import as_pinned, by_its_name, remembered
 from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
 from slipway.core.resolution import Resolution, resolve
 from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_of
-from slipway.core.roles import Roles, assign_roles, floor, remembered
+from slipway.core.roles import Roles, assign_roles, floor
 from slipway.core.split import Split
 from slipway.core.traffic import by_replicas, has_routers, led_to, router_group
 
@@ -71,7 +72,9 @@ def plan(
     resolver = resolver_pod(owner, spec, settings, observed.moved)
     resolver_name = str(resolver["metadata"]["name"])
     resolution = resolve(spec, resource.status, observed.find(Kind.POD, resolver_name), now, observed.moved)
-    wanted = revision_of(spec, resolution.model, settings) if resolution.model else None
+    wanted = None
+    if resolution.model is not None:
+        wanted = by_its_name(revision_of(spec, resolution.model), owner, resource.status, observed)
     roles = assign_roles(resource, spec, wanted, observed, now)
 
     apply: list[dict[str, Any]] = [service_account(owner, settings.image_pull_secrets)]
@@ -82,7 +85,7 @@ def plan(
     if by_replicas(spec) and roles.routed is not None:
         # First: pods of a third revision must never come behind a Service that selects those of two.
         apply.append(shared_service(owner, ratio.selector(owner, _split(resource, roles, roles.routed))))
-    for revision in _kept_revisions(spec, roles, observed):
+    for revision in _kept_revisions(owner, spec, roles, observed):
         apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
     if not by_replicas(spec) and roles.routed is not None:
         apply.append(_client_service(owner, spec, roles, router_port, observed))
@@ -112,7 +115,9 @@ def plan(
     )
 
 
-def _kept_revisions(spec: ModelDeploymentSpec, roles: Roles, observed: Observed) -> list[Revision]:
+def _kept_revisions(
+    owner: Owner, spec: ModelDeploymentSpec, roles: Roles, observed: Observed
+) -> list[Revision]:
     """The stable revision as it is remembered, then the wanted one."""
     kept = [roles.wanted] if roles.wanted and roles.rejection is None else []
     if roles.suspended and roles.candidate is None:
@@ -123,7 +128,7 @@ def _kept_revisions(spec: ModelDeploymentSpec, roles: Roles, observed: Observed)
     if roles.stable is not None and (roles.wanted is None or roles.wanted.name != roles.stable):
         stable = remembered(roles.stable, observed)
         if stable is not None:
-            kept.insert(0, stable)
+            kept.insert(0, as_pinned(stable, spec.runtime.image, owner, observed))
     return kept
 
 
@@ -163,7 +168,7 @@ def _revision_objects(
     number = _number(revision.name, roles, observed)
     return [
         controller_revision(owner, revision, number),
-        deployment(owner, revision, settings.image_pull_policy),
+        deployment(owner, revision, settings),
         revision_service(owner, revision.name),
         autoscaler(owner, revision.name, spec.scaling, least, fixed),
         disruption_budget(owner, revision.name),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slipway.api.freshness import Freshness
@@ -26,19 +27,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Revision:
-    """A model's bytes and what runs them; two equal revisions need the same pods."""
+    """A model's bytes and what people chose to run them with; two equal revisions need the same pods.
+
+    Nothing of the installation is in it: neither its images nor its addresses.
+    """
 
     model: ModelStatus
     runtime: Runtime
-    image: str
-    #: Image of the container that brings the model, and the MLflow server it asks.
-    fetch_image: str
-    mlflow_tracking_uri: str
     credentials: str | None
     inputs: Inputs | None = None
     feedback: Feedback | None = None
     fairness: Fairness | None = None
     freshness: Freshness | None = None
+    #: What its ControllerRevision holds, if there is one: another operator may have put the same otherwise.
+    record: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -46,51 +48,89 @@ class Revision:
         return names.content_hash(self.content())
 
     @property
+    def identity(self) -> str:
+        """Hash of what people chose: the name, unless another operator gave it one."""
+        return names.content_hash(self._chosen())
+
+    @property
     def judged(self) -> str:
-        """Hash of what a rollout judges: the same bytes under another version's name are judged already."""
-        content = self.content()
-        content["model"] = self.model.digest
-        return names.content_hash(content)
+        """Hash of what a rollout judges: digest, runtime and inputs, by whatever name of a version."""
+        chosen = self._chosen()
+        return names.content_hash(
+            {
+                "digest": self.model.digest,
+                "runtime": chosen["runtime"],
+                "inputs": chosen.get("inputs"),
+            }
+        )
 
     def content(self) -> dict[str, Any]:
-        """As stored in a ControllerRevision.
+        """As stored in a ControllerRevision."""
+        return self._chosen() if self.record is None else dict(self.record)
 
-        Defaults are left out, so that a field which a newer operator adds changes no revision's name.
-        """
-        content: dict[str, Any] = {
+    def named_before(self, fetch_image: str, mlflow_tracking_uri: str) -> Revision:
+        """The same revision by the name that an operator before ADR 8 gives it in such an installation."""
+        chosen = self._chosen()
+        record = {
+            **chosen,
+            "runtime": {key: value for key, value in chosen["runtime"].items() if key != "image"},
+            "image": self.runtime.image or fetch_image,
+            "fetchImage": fetch_image,
+            "mlflowTrackingURI": mlflow_tracking_uri if self.model.resolvedURI.startswith("mlflow:") else "",
+        }
+        return replace(self, record=record)
+
+    @property
+    def judged_before(self) -> str:
+        """Hash by which an operator before ADR 8 remembers that a revision which it named was judged."""
+        return names.content_hash({**self.content(), "model": self.model.digest})
+
+    @property
+    def installation(self) -> tuple[str, str] | None:
+        """Image that fetches models and MLflow's address, where the record is from before ADR 8."""
+        if self.record is None or "fetchImage" not in self.record:
+            return None
+        return str(self.record["fetchImage"]), str(self.record["mlflowTrackingURI"])
+
+    def may_pin(self, image: str) -> bool:
+        """Whether the spec may have pinned this image: before ADR 8 the chart's own one looked like none."""
+        record = self.record or {}
+        return record.get("image") == record.get("fetchImage") == image
+
+    def pinning(self, image: str) -> Revision:
+        """This revision, read as one whose spec pins this image."""
+        return replace(self, runtime=self.runtime.model_copy(update={"image": image}))
+
+    def _chosen(self) -> dict[str, Any]:
+        """Defaults are left out, so that a field which a newer operator adds changes no revision's name."""
+        chosen: dict[str, Any] = {
             "model": {
                 "uri": self.model.resolvedURI,
                 "version": self.model.version,
                 "digest": self.model.digest,
                 "bytes": self.model.bytes,
             },
-            "runtime": self.runtime.model_dump(mode="json", exclude={"image"}, exclude_defaults=True),
-            "image": self.image,
-            "fetchImage": self.fetch_image,
-            "mlflowTrackingURI": self.mlflow_tracking_uri,
+            "runtime": self.runtime.model_dump(mode="json", exclude_defaults=True),
             "credentials": self.credentials,
         }
         if self.inputs is not None:
-            content["inputs"] = self.inputs.model_dump(mode="json", exclude_defaults=True)
+            chosen["inputs"] = self.inputs.model_dump(mode="json", exclude_defaults=True)
         if self.feedback is not None:
-            content["feedback"] = self.feedback.model_dump(mode="json", exclude_defaults=True)
+            chosen["feedback"] = self.feedback.model_dump(mode="json", exclude_defaults=True)
         if self.fairness is not None:
-            content["fairness"] = self.fairness.model_dump(mode="json", exclude_defaults=True)
+            chosen["fairness"] = self.fairness.model_dump(mode="json", exclude_defaults=True)
         if self.freshness is not None:
-            content["freshness"] = self.freshness.model_dump(mode="json", exclude_defaults=True)
-        return content
+            chosen["freshness"] = self.freshness.model_dump(mode="json", exclude_defaults=True)
+        return chosen
 
 
-def revision_of(spec: ModelDeploymentSpec, model: ModelStatus, settings: Settings) -> Revision:
+def revision_of(spec: ModelDeploymentSpec, model: ModelStatus) -> Revision:
     """The revision that a spec asks for once its model is resolved."""
     credentials = spec.model.credentials
     performance = spec.monitoring.performance if spec.monitoring else None
     return Revision(
         model=model,
         runtime=spec.runtime,
-        image=spec.runtime.image or settings.server_image,
-        fetch_image=settings.server_image,
-        mlflow_tracking_uri=settings.mlflow_tracking_uri if model.uri.startswith("mlflow:") else "",
         credentials=credentials.secretRef.name if credentials else None,
         inputs=spec.inputs,
         feedback=performance.feedback if performance else None,
@@ -109,7 +149,7 @@ def _counted(fairness: Fairness | None) -> Fairness | None:
     return Fairness(sensitiveAttributes=attributes, favorableOutcomes=fairness.favorableOutcomes)
 
 
-def revision_from(content: dict[str, Any]) -> Revision:
+def revision_from(content: Mapping[str, Any]) -> Revision:
     """The revision that a ControllerRevision remembers.
 
     Raises:
@@ -118,6 +158,11 @@ def revision_from(content: dict[str, Any]) -> Revision:
         TypeError: if a part of it is something else than a map.
     """
     model = content["model"]
+    runtime = Runtime.model_validate(content["runtime"])
+    if "fetchImage" in content:
+        # From before ADR 8, when the chart's images were in it.
+        image = content["image"] if content["image"] != content["fetchImage"] else ""
+        runtime = runtime.model_copy(update={"image": image})
     return Revision(
         model=ModelStatus(
             uri=model["uri"],
@@ -126,13 +171,11 @@ def revision_from(content: dict[str, Any]) -> Revision:
             digest=model["digest"],
             bytes=model["bytes"],
         ),
-        runtime=Runtime.model_validate(content["runtime"]),
-        image=content["image"],
-        fetch_image=content["fetchImage"],
-        mlflow_tracking_uri=content["mlflowTrackingURI"],
+        runtime=runtime,
         credentials=content.get("credentials"),
         inputs=Inputs.model_validate(content["inputs"]) if "inputs" in content else None,
         feedback=Feedback.model_validate(content["feedback"]) if "feedback" in content else None,
         fairness=Fairness.model_validate(content["fairness"]) if "fairness" in content else None,
         freshness=Freshness.model_validate(content["freshness"]) if "freshness" in content else None,
+        record=content,
     )

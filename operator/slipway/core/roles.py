@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, RolloutStatus
+from slipway.api.rollout import MAX_PREVIOUS, Rejection, RolloutStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import VerdictStatus
 from slipway.core import names
@@ -15,12 +15,13 @@ from slipway.core.breach import going_on
 from slipway.core.build.metadata import Owner
 from slipway.core.commands import commands_for, is_retried
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods, verdict_of_pods
-from slipway.core.observed import Fault, Kind, Manifest, Observed, is_ready, revision_of_object, rfc3339
+from slipway.core.history import carried_over, rejection_of, remembered, with_rejection
+from slipway.core.observed import Fault, Kind, Manifest, Observed, is_ready, revision_of_object
 from slipway.core.ratio import pods_behind
 from slipway.core.resource import Resource
-from slipway.core.revision import Revision, revision_from
+from slipway.core.revision import Revision
 from slipway.core.rollout import decide
-from slipway.core.situation import Decision, Outcome, Situation
+from slipway.core.situation import Outcome, Situation
 from slipway.core.takeover import STABLE_PATIENCE
 from slipway.core.traffic import doubt, is_routed, led_to, look
 
@@ -79,7 +80,11 @@ def assign_roles(
         stable=status.stable.revision if status.stable else _served(resource.owner, wanted, observed),
         wanted=wanted,
         promoted_at=datetime.fromisoformat(status.promotedAt) if status.promotedAt else None,
-        rejected=tuple(found for found in status.rejected if not is_retried(resource.annotations, found)),
+        rejected=carried_over(
+            tuple(found for found in status.rejected if not is_retried(resource.annotations, found)),
+            wanted,
+            observed,
+        ),
         previous=status.previous,
     )
     if wanted is None:
@@ -94,7 +99,8 @@ def assign_roles(
         # The wanted revision was found bad while it served: one before it takes its place.
         rejected = _with_breach(roles.rejected, spec, wanted, observed, now)
         wanted, roles = back, replace(roles, wanted=back, rejected=rejected)
-    if rejection_of(wanted, roles.rejected) is not None and roles.stable is not None:
+    at_work = {role.revision for role in (status.stable, status.canary) if role is not None}
+    if rejection_of(wanted, roles.rejected, at_work) is not None and roles.stable is not None:
         return roles
     if roles.stable is not None and is_routed(spec):
         return _by_steps(resource, spec, wanted, observed, roles, now)
@@ -134,7 +140,7 @@ def _back_to(
     asked = spec.monitoring.onBreach if spec.monitoring is not None else None
     if asked is None or asked.action != "Rollback":
         return None
-    if rejection_of(stable, roles.rejected) is None and _breach(spec, stable, observed) is None:
+    if not _was_rejected(stable, roles.rejected) and _breach(spec, stable, observed) is None:
         return None
     earlier = (remembered(name, observed) for name in roles.previous)
     return next(
@@ -158,30 +164,16 @@ def _with_breach(
     now: datetime,
 ) -> tuple[Rejection, ...]:
     verdict = _breach(spec, stable, observed)
-    if verdict is None or rejection_of(stable, rejected) is not None:
+    if verdict is None or _was_rejected(stable, rejected):
         return rejected
-    rejection = Rejection(
-        revision=stable.name,
-        digest=stable.model.digest,
-        content=stable.judged,
-        id=f"{stable.name}.{int(now.timestamp())}",
-        rejectedAt=rfc3339(now),
-        message=f"rolled back: {verdict.type} is {verdict.status}: {verdict.message}"[:1024],
-    )
-    return (*rejected, rejection)[-MAX_REJECTED:]
+    message = f"rolled back: {verdict.type} is {verdict.status}: {verdict.message}"
+    rollout = f"{stable.name}.{int(now.timestamp())}"
+    return with_rejection(rejected, stable, observed, rollout, message, now)
 
 
-def remembered(revision: str, observed: Observed) -> Revision | None:
-    """A revision as its ControllerRevision holds it, or None where there is none that can be trusted."""
-    for found in observed.of(Kind.CONTROLLER_REVISION):
-        if revision_of_object(found) == revision:
-            try:
-                content = revision_from(found["data"])
-            except (KeyError, TypeError, ValueError):
-                return None
-            # A name of another content is another operator's writing; its children are left as they are.
-            return content if content.name == revision else None
-    return None
+def _was_rejected(stable: Revision, rejected: tuple[Rejection, ...]) -> bool:
+    """Whether the stable revision itself was found bad: what was said of a twin did not keep it out."""
+    return any(found.revision == stable.name for found in rejected)
 
 
 def floor(spec: ModelDeploymentSpec, stable: str, observed: Observed) -> int:
@@ -204,14 +196,9 @@ def carrying(revision: str, observed: Observed) -> int:
 
 
 def ready_replicas(observed: Observed, owner: Owner, revision: str) -> int:
-    """Ready pods of a revision's Deployment as its controller counts them for its newest template."""
+    """Ready pods of a revision's Deployment: those of each template are what people chose."""
     found = observed.find(Kind.DEPLOYMENT, names.revision_object(owner.name, revision))
-    if found is None:
-        return 0
-    if not is_counted(found):
-        return 0
-    status = found.get("status") or {}
-    return min(int(status.get("readyReplicas", 0)), int(status.get("updatedReplicas", 0)))
+    return int((found.get("status") or {}).get("readyReplicas", 0)) if found is not None else 0
 
 
 def is_counted(deployment: Manifest) -> bool:
@@ -241,7 +228,9 @@ def _by_steps(
         lost = not carrying(roles.stable, observed) if roles.stable else False
         return replace(_promoted(roles, wanted.name, now), took_over=decision.state.message if lost else "")
     if decision.outcome is Outcome.REJECT and _is_quiet(wanted.name, observed):
-        return replace(roles, rejected=_with(roles.rejected, wanted, decision, now))
+        state = decision.state
+        rejected = with_rejection(roles.rejected, wanted, observed, state.id, state.message, now)
+        return replace(roles, rejected=rejected)
     return replace(
         roles,
         candidate=wanted.name,
@@ -301,14 +290,6 @@ def _cause(resource: Resource, wanted: Revision, observed: Observed, now: dateti
     return None
 
 
-def rejection_of(revision: Revision, rejected: tuple[Rejection, ...]) -> Rejection | None:
-    """Why a revision is not to be tried again, or None: it, or its twin by another name, was found bad."""
-    return next(
-        (found for found in rejected if revision.name == found.revision or revision.judged == found.content),
-        None,
-    )
-
-
 def _promoted(roles: Roles, revision: str | None, now: datetime) -> Roles:
     """Another revision is stable; the one before is remembered."""
     kept = [found for found in roles.previous if found not in (revision, roles.stable)]
@@ -322,20 +303,6 @@ def _is_quiet(revision: str, observed: Observed) -> bool:
     if traffic is None:
         return True
     return revision not in traffic.reached and (traffic.complete or traffic.routers == 0)
-
-
-def _with(
-    rejected: tuple[Rejection, ...], wanted: Revision, decision: Decision, now: datetime
-) -> tuple[Rejection, ...]:
-    rejection = Rejection(
-        revision=wanted.name,
-        digest=wanted.model.digest,
-        content=wanted.judged,
-        id=decision.state.id,
-        rejectedAt=rfc3339(now),
-        message=decision.state.message,
-    )
-    return (*rejected, rejection)[-MAX_REJECTED:]
 
 
 def _served(owner: Owner, wanted: Revision | None, observed: Observed) -> str | None:

@@ -104,7 +104,7 @@ def _revision(found: Mapping[str, Any]) -> Revision:
     spec = ModelDeploymentSpec.model_validate(
         {"model": {"uri": f"mlflow://fraud/{number}"}, "runtime": found.get("runtime") or {}}
     )
-    return revision_of(spec, model(number), SETTINGS)
+    return revision_of(spec, model(number))
 
 
 def _filled(value: Any, letters: Mapping[str, Revision]) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slipway.core.drift import contains, quantity
 from slipway.core.revision import revision_from, revision_of
-from tests.unit.core.tables import SETTINGS, model
+from tests.unit.core.tables import model
 from tests.unit.core.test_manifests import LARGEST, MANIFESTS, MODELS, SMALLEST
 
 _leaves = st.one_of(st.booleans(), st.integers(-5, 5), st.text(max_size=4))
@@ -118,7 +118,7 @@ def test_every_manifest_contains_itself(name: str) -> None:
 @pytest.mark.parametrize("kind", ["smallest", "largest"])
 def test_a_revision_is_remembered_as_it_was(kind: str) -> None:
     spec = {"smallest": SMALLEST, "largest": LARGEST}[kind]
-    revision = revision_of(spec, MODELS[kind], SETTINGS)
+    revision = revision_of(spec, MODELS[kind])
     remembered = revision_from(revision.content())
     assert remembered.name == revision.name
     assert remembered.content() == revision.content()

@@ -27,7 +27,7 @@ from slipway.core.build.metadata import Owner
 from slipway.core.build.resolver import resolver_pod
 from slipway.core.build.service import revision_service, stable_service
 from slipway.core.build.service_account import service_account
-from slipway.core.revision import revision_of
+from slipway.core.revision import Settings, revision_of
 from tests.unit.core.tables import OWNER, SETTINGS, digest
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,12 +129,12 @@ VERDICT = VerdictStatus(
 def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
     """Every manifest of one spec, by the name of its golden file."""
     spec = {"smallest": SMALLEST, "largest": LARGEST}[kind]
-    revision = revision_of(spec, MODELS[kind], SETTINGS)
+    revision = revision_of(spec, MODELS[kind])
     manifests = {
         "resolver": resolver_pod(owner, spec, SETTINGS),
         "service-account": service_account(owner),
         "controller-revision": controller_revision(owner, revision, 3),
-        "deployment": deployment(owner, revision, SETTINGS.image_pull_policy),
+        "deployment": deployment(owner, revision, SETTINGS),
         "revision-service": revision_service(owner, revision.name),
         "autoscaler": autoscaler(owner, revision.name, spec.scaling, 0),
         "disruption-budget": disruption_budget(owner, revision.name),
@@ -237,7 +237,9 @@ def test_the_grace_period_outlasts_the_drain_and_the_longest_answer(milliseconds
     spec = LARGEST.model_copy(
         update={"runtime": LARGEST.runtime.model_copy(update={"requestTimeoutMilliseconds": milliseconds})}
     )
-    manifest = deployment(OWNER, revision_of(spec, MODELS["largest"], SETTINGS), "Always")
+    manifest = deployment(
+        OWNER, revision_of(spec, MODELS["largest"]), Settings("slipway.dev/server:dev", "Always")
+    )
     pod_spec = manifest["spec"]["template"]["spec"]
     config = _serving_config(pod_spec["containers"][0])
     assert config.requestTimeoutMilliseconds == milliseconds
@@ -313,8 +315,8 @@ def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
 def test_processes_and_batching_reach_the_server_and_defaults_are_left_unsaid() -> None:
     runtime = {"processes": 2, "batching": {"mode": "Off", "maxRows": 16}}
     spec = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud/3"}, "runtime": runtime})
-    revision = revision_of(spec, MODELS["smallest"], SETTINGS)
-    manifest = deployment(OWNER, revision, SETTINGS.image_pull_policy)
+    revision = revision_of(spec, MODELS["smallest"])
+    manifest = deployment(OWNER, revision, SETTINGS)
     config = _serving_config(manifest["spec"]["template"]["spec"]["containers"][0])
     assert (config.processes, config.batching, config.maxBatchRows) == (2, "Off", 16)
     (server,) = POD_SPECS["smallest-deployment"]["containers"]

@@ -81,9 +81,7 @@ specs = st.fixed_dictionaries(
 
 #: Revisions that could be there, and one that nobody knows.
 _REVISIONS = [
-    revision_of(
-        ModelDeploymentSpec.model_validate({"model": {"uri": f"mlflow://fraud/{n}"}}), model(n), SETTINGS
-    )
+    revision_of(ModelDeploymentSpec.model_validate({"model": {"uri": f"mlflow://fraud/{n}"}}), model(n))
     for n in (1, 2)
 ]
 _names = st.sampled_from([*(revision.name for revision in _REVISIONS), "0ld0ld0ld0"])
@@ -326,8 +324,8 @@ def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: li
 def test_a_field_that_is_given_its_default_changes_no_revision(spec: dict[str, Any]) -> None:
     short = ModelDeploymentSpec.model_validate(spec)
     full = ModelDeploymentSpec.model_validate(short.model_dump())
-    assert revision_of(short, model(1), SETTINGS) == revision_of(full, model(1), SETTINGS)
-    assert revision_of(short, model(1), SETTINGS).name == revision_of(full, model(1), SETTINGS).name
+    assert revision_of(short, model(1)) == revision_of(full, model(1))
+    assert revision_of(short, model(1)).name == revision_of(full, model(1)).name
 
 
 def test_a_field_that_a_newer_operator_adds_changes_no_revision() -> None:
@@ -340,9 +338,9 @@ def test_a_field_that_a_newer_operator_adds_changes_no_revision() -> None:
         {"model": {"uri": "mlflow://fraud/1"}, "runtime": {"threads": 3}}
     )
     new = old.model_copy(update={"runtime": NewerRuntime(threads=3)})
-    assert revision_of(new, model(1), SETTINGS).name == revision_of(old, model(1), SETTINGS).name
+    assert revision_of(new, model(1)).name == revision_of(old, model(1)).name
     changed = old.model_copy(update={"runtime": NewerRuntime(threads=3, precise=False)})
-    assert revision_of(changed, model(1), SETTINGS).name != revision_of(old, model(1), SETTINGS).name
+    assert revision_of(changed, model(1)).name != revision_of(old, model(1)).name
 
 
 @pytest.mark.parametrize(
@@ -377,14 +375,14 @@ def test_a_memory_that_cannot_be_trusted_stops_nothing(data: Any) -> None:
 def test_scaling_is_no_part_of_a_revision() -> None:
     spec = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud/1"}})
     scaled = spec.model_copy(update={"scaling": Scaling(minReplicas=3)})
-    assert revision_of(spec, model(1), SETTINGS).name == revision_of(scaled, model(1), SETTINGS).name
+    assert revision_of(spec, model(1)).name == revision_of(scaled, model(1)).name
 
 
 def test_another_name_for_the_same_bytes_is_the_same_revision() -> None:
     spec = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud/1"}})
     alias = ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud@champion"}})
     asked = model(1).model_copy(update={"uri": "mlflow://fraud@champion"})
-    assert revision_of(alias, asked, SETTINGS).name == revision_of(spec, model(1), SETTINGS).name
+    assert revision_of(alias, asked).name == revision_of(spec, model(1)).name
 
 
 def test_every_fault_of_a_model_is_a_reason_and_every_reason_is_explained() -> None:

@@ -11,7 +11,8 @@ from slipway.api.monitoring import Feedback
 from slipway.core import names
 from slipway.core.build import pod
 from slipway.core.build.metadata import Owner, metadata
-from slipway.core.revision import Revision
+from slipway.core.observed import Manifest
+from slipway.core.revision import Revision, Settings
 
 #: How long a leaving pod goes on serving at most while clients are asked to go elsewhere.
 DRAIN_SECONDS = 15
@@ -19,7 +20,7 @@ DRAIN_SECONDS = 15
 LEAST_GRACE_SECONDS = 30
 
 
-def deployment(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[str, Any]:
+def deployment(owner: Owner, revision: Revision, settings: Settings) -> dict[str, Any]:
     """Deployment of a revision. ``replicas`` is left to the autoscaler from the start."""
     name = revision.name
     selector = names.pod_selector(owner.name, name)
@@ -43,10 +44,33 @@ def deployment(owner: Owner, revision: Revision, image_pull_policy: str) -> dict
                         "prometheus.io/path": contract.METRICS_PATH,
                     },
                 },
-                "spec": _pod_spec(owner, revision, image_pull_policy, selector),
+                "spec": _pod_spec(owner, revision, settings, selector),
             },
         },
     }
+
+
+def server_image(live: Manifest) -> str:
+    """The image that a Deployment's model servers run; empty where it has none."""
+    return str(_container(live, "containers", names.SERVER_CONTAINER).get("image", ""))
+
+
+def settings_of(live: Manifest) -> Settings | None:
+    """What the installation had decided when a Deployment was applied last; None if somebody else made it."""
+    fetch = _container(live, "initContainers", names.FETCH_CONTAINER)
+    if not fetch:
+        return None
+    env = {found["name"]: found.get("value", "") for found in fetch.get("env") or ()}
+    return Settings(
+        server_image=str(fetch.get("image", "")),
+        image_pull_policy=str(fetch.get("imagePullPolicy", "")),
+        mlflow_tracking_uri=str(env.get(contract.MLFLOW_TRACKING_URI_ENV, "")),
+    )
+
+
+def _container(live: Manifest, kind: str, name: str) -> Manifest:
+    pod_spec = ((live.get("spec") or {}).get("template") or {}).get("spec") or {}
+    return next((found for found in pod_spec.get(kind) or () if found["name"] == name), {})
 
 
 def grace_seconds(request_timeout_milliseconds: int) -> int:
@@ -56,7 +80,7 @@ def grace_seconds(request_timeout_milliseconds: int) -> int:
 
 
 def _pod_spec(
-    owner: Owner, revision: Revision, image_pull_policy: str, selector: dict[str, str]
+    owner: Owner, revision: Revision, settings: Settings, selector: dict[str, str]
 ) -> dict[str, Any]:
     uri = revision.model.resolvedURI
     return {
@@ -66,8 +90,8 @@ def _pod_spec(
         "enableServiceLinks": False,
         "securityContext": pod.POD_SECURITY,
         "terminationGracePeriodSeconds": grace_seconds(revision.runtime.requestTimeoutMilliseconds),
-        "initContainers": [_fetch(revision, image_pull_policy)],
-        "containers": [_server(owner, revision, image_pull_policy)],
+        "initContainers": [_fetch(revision, settings)],
+        "containers": [_server(owner, revision, settings)],
         "volumes": [
             {"name": "model", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
@@ -86,15 +110,15 @@ def _pod_spec(
     }
 
 
-def _fetch(revision: Revision, image_pull_policy: str) -> dict[str, Any]:
+def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
     """Brings the model and verifies its digest; the only container that sees the store's credentials."""
     task = contract.FetchTask(uri=revision.model.resolvedURI, digest=revision.model.digest)
     container: dict[str, Any] = {
         "name": names.FETCH_CONTAINER,
-        "image": revision.fetch_image,
-        "imagePullPolicy": image_pull_policy,
+        "image": settings.server_image,
+        "imagePullPolicy": settings.image_pull_policy,
         "command": ["slipway-model", "fetch"],
-        "env": pod.task_env(task, revision.mlflow_tracking_uri),
+        "env": pod.task_env(task, settings.mlflow_tracking_uri if _is_of_mlflow(revision) else ""),
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
         "resources": pod.DOWNLOAD_RESOURCES,
@@ -171,7 +195,7 @@ def _keys_mount(feedback: Feedback | None) -> list[dict[str, Any]]:
     return [{"name": "feedback-keys", "mountPath": contract.FEEDBACK_KEYS_DIR, "readOnly": True}]
 
 
-def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[str, Any]:
+def _server(owner: Owner, revision: Revision, settings: Settings) -> dict[str, Any]:
     runtime = revision.runtime
     config = contract.ServingConfig(
         modelName=owner.name,
@@ -188,8 +212,8 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
     )
     return {
         "name": names.SERVER_CONTAINER,
-        "image": revision.image,
-        "imagePullPolicy": image_pull_policy,
+        "image": revision.runtime.image or settings.server_image,
+        "imagePullPolicy": settings.image_pull_policy,
         "command": ["slipway-server"],
         "env": [
             # Defaults are left out: a server of its own version in spec.runtime.image may not know them all.
@@ -227,3 +251,7 @@ def _server(owner: Owner, revision: Revision, image_pull_policy: str) -> dict[st
             *_keys_mount(revision.feedback),
         ],
     }
+
+
+def _is_of_mlflow(revision: Revision) -> bool:
+    return revision.model.resolvedURI.startswith("mlflow:")

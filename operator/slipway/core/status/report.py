@@ -11,10 +11,10 @@ from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
 from slipway.core.breach import with_jobs
+from slipway.core.history import remembered
 from slipway.core.observed import Fault, Kind, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
-from slipway.core.roles import remembered
 from slipway.core.status.conditions import conditions, sum_up, unreadable
 from slipway.core.status.notices import Notice, changed, jobs_created, notices
 

@@ -8,6 +8,7 @@ from slipway.api.reasons import ConditionType, Reason
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods, is_late
+from slipway.core.history import is_vague
 from slipway.core.observed import Kind, Observed, Reference
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
@@ -46,7 +47,10 @@ def revision_ready(
         return Verdict("Unknown", Reason.WAITING_FOR_MODEL, "nothing can start before the model is resolved")
     rejection = plan.roles.rejection
     if rejection is not None:
-        message = f"{rejection.message}; kubectl slipway retry {resource.owner.name} tries it again"
+        message = rejection.message
+        if is_vague(rejection) and rejection.revision != wanted.name:
+            message += " (of these bytes; what ran them is not known any more)"
+        message += f"; kubectl slipway retry {resource.owner.name} tries it again"
         return Verdict("False", Reason.REJECTED, message)
     if plan.roles.suspended and plan.roles.candidate is None and wanted.name != plan.roles.stable:
         message = f"revision {wanted.name} has not begun: {plan.roles.suspended}"
