@@ -37,7 +37,7 @@ from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.sweep import Sweep, await_kinds, begin
 from slipway.engine.workers import work
-from slipway.infra import http, leader, logs
+from slipway.infra import http, leader, logs, webhook
 from slipway.infra.bounded import Budget
 from slipway.infra.fence import Fence
 from slipway.infra.kube import KubeClient
@@ -66,6 +66,7 @@ class Environment:
     workers: int
     port: int
     webhook_token: str
+    webhook_port: int
 
     @classmethod
     def read(cls) -> Environment:
@@ -104,6 +105,7 @@ class Environment:
             workers=int(os.environ.get("SLIPWAY_WORKERS", "16")),
             port=int(os.environ.get("SLIPWAY_HTTP_PORT", str(http.PORT))),
             webhook_token=os.environ.get("SLIPWAY_WEBHOOK_TOKEN", ""),
+            webhook_port=int(os.environ.get("SLIPWAY_WEBHOOK_PORT", str(webhook.PORT))),
         )
 
 
@@ -172,7 +174,7 @@ async def run(environment: Environment) -> None:
         )
         leases = leader.Leases(lease_client)
         candidate = leader.Candidate(leases, environment.namespace, environment.identity, fence)
-        webhook = http.Webhook(
+        hook = webhook.Webhook(
             environment.webhook_token,
             lambda namespace, name: noting.request_refresh(Key(namespace, name), _now()),
         )
@@ -181,8 +183,8 @@ async def run(environment: Environment) -> None:
             pulse,
             synced.is_set,
             environment.port,
-            webhook if environment.webhook_token else None,
         )
+        hooks = await webhook.serve(hook, environment.webhook_port) if environment.webhook_token else None
         routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
         aliases = Aliases(store, alias_version, queue.add, _now)
         judge = Judge(store, read_counters, queue.add, _now)
@@ -237,6 +239,8 @@ async def run(environment: Environment) -> None:
         await watching
     beating.cancel()
     await server.cleanup()
+    if hooks is not None:
+        await hooks.cleanup()
 
 
 def _now() -> datetime:

@@ -449,6 +449,26 @@ def test_the_webhook_takes_its_token_from_the_secret_that_is_named() -> None:
     assert found["SLIPWAY_WEBHOOK_TOKEN"] == {"secretKeyRef": {"name": "hook", "key": "word"}}
 
 
+def test_the_webhook_has_a_port_of_its_own_only_where_it_has_a_token() -> None:
+    def ports(found: list[Manifest]) -> tuple[list[int], list[int], list[list[int]]]:
+        (container,) = find(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+        services = [one for one in found if one["kind"] == "Service"]
+        policy = find(found, "NetworkPolicy")["spec"]["ingress"]
+        return (
+            [port["containerPort"] for port in container["ports"]],
+            [port["port"] for one in services for port in one["spec"]["ports"]],
+            [[port["port"] for port in rule["ports"]] for rule in policy],
+        )
+
+    assert ports(render()) == ([8082], [8082], [[8082]])
+    scraper, caller = {"podSelector": {"matchLabels": {"a": "b"}}}, {"namespaceSelector": {}}
+    values = {"tokenSecret": {"name": "hook"}, "from": [caller]}
+    with_token = render(webhook=values, networkPolicy={"metricsFrom": [scraper]})
+    assert ports(with_token) == ([8082, 8083], [8082, 8083], [[8082], [8083]])
+    metrics, webhook = find(with_token, "NetworkPolicy")["spec"]["ingress"]
+    assert (metrics["from"], webhook["from"]) == ([scraper], [caller])
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -518,6 +538,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
         {"router": {"networkPolicy": {"namespaces": ["a"]}}},
     ),
     "webhook.tokenSecret.name": ("webhook", {}),
+    "webhook.from": ([{"podSelector": {}}], {"webhook": {"tokenSecret": {"name": "webhook"}}}),
     "webhook.tokenSecret.key": ("other", {"webhook": {"tokenSecret": {"name": "webhook"}}}),
     "imagePullSecrets": ([{"name": "pull"}], {}),
     "mlflow.trackingURI": ("http://mlflow:5000", {}),

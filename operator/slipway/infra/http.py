@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from slipway.engine.errors import ApiError
+from slipway.infra.serving import serve_on
 
 log = logging.getLogger(__name__)
 
 PORT = 8082
+#: Probes and a Prometheus or two need less.
+MOST_CONNECTIONS = 512
 #: An event loop that is this late is stuck.
 MOST_LAG_SECONDS = 10.0
 
@@ -38,41 +38,13 @@ class Pulse:
         return time.monotonic() - self._last
 
 
-@dataclass(frozen=True)
-class Webhook:
-    """How somebody outside says that a model is to be looked up again.
-
-    Attributes:
-        token: that the caller has to bear.
-        refresh: is told namespace and name; whether there is such a ModelDeployment.
-    """
-
-    token: str
-    refresh: Callable[[str, str], Awaitable[bool]]
-
-    async def answer(self, request: web.Request) -> web.Response:
-        """Answer ``POST /refresh/NAMESPACE/NAME``."""
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self.token.encode()):
-            return web.Response(status=401, text="the bearer token is missing or wrong\n")
-        namespace, name = request.match_info["namespace"], request.match_info["name"]
-        try:
-            found = await self.refresh(namespace, name)
-        except ApiError as error:
-            return web.Response(status=503, text=f"{error}; try again\n", headers={"Retry-After": "5"})
-        if not found:
-            return web.Response(status=404, text=f"there is no ModelDeployment {namespace}/{name}\n")
-        return web.Response(status=202, text="its model is looked up again\n")
-
-
 async def serve(
     registry: CollectorRegistry,
     pulse: Pulse,
     is_ready: Callable[[], bool],
     port: int = PORT,
-    webhook: Webhook | None = None,
 ) -> web.AppRunner:
-    """Serve ``/healthz``, ``/readyz``, ``/metrics`` and the webhook; the caller cleans the runner up."""
+    """Serve ``/healthz``, ``/readyz`` and ``/metrics``; the caller cleans the runner up."""
 
     async def healthz(_: web.Request) -> web.Response:
         lag = pulse.lag()
@@ -90,9 +62,4 @@ async def serve(
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    if webhook is not None:
-        app.add_routes([web.post("/refresh/{namespace}/{name}", webhook.answer)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    return runner
+    return await serve_on(app, port, MOST_CONNECTIONS)
