@@ -23,6 +23,7 @@ from slipway.core.router.build import RouterSettings
 from slipway.engine import judging, served
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
+from slipway.engine.claims import Claims
 from slipway.engine.evidence import Evidence
 from slipway.engine.judging import Judge
 from slipway.engine.limits import MonitoringCollector
@@ -39,7 +40,7 @@ from slipway.engine.sweep import Sweep, await_kinds, begin
 from slipway.engine.workers import work
 from slipway.infra import http, leader, logs, webhook
 from slipway.infra.bounded import Budget
-from slipway.infra.fence import Fence
+from slipway.infra.fence import Fence, boot_time
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.pods import answer_taker, pod_reader
@@ -196,7 +197,19 @@ async def run(environment: Environment) -> None:
             Served(store, read_served, _now),
             Pairs(store, take_answers, _now),
         )
-        reconciler = Reconciler(store, writer, routers, evidence, aliases, judge, environment.settings, _now)
+        claims = Claims(
+            store,
+            writer,
+            f"{environment.namespace}/{leader.LEASE_NAME}",
+            leader.lease_reader(leases),
+            queue.add,
+            boot_time,
+            _now,
+        )
+        metrics.count_elsewhere(lambda: claims.elsewhere)
+        reconciler = Reconciler(
+            store, writer, routers, evidence, aliases, judge, claims, environment.settings, _now
+        )
         sweep = Sweep(kube, store, queue, environment.namespaces)
         workers: list[asyncio.Task[None]] = []
 
@@ -208,7 +221,7 @@ async def run(environment: Environment) -> None:
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
                 for _ in range(environment.workers)
             )
-            await asyncio.gather(sweep.watch(), aliases.watch(), judge.watch())
+            await asyncio.gather(sweep.watch(), aliases.watch(), judge.watch(), claims.watch())
 
         await sweep.first()
         synced.set()

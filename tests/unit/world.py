@@ -22,6 +22,7 @@ from slipway.core.router.readback import RouterState
 from slipway.core.target import Target
 from slipway.engine.aliases import Alias, Aliases
 from slipway.engine.apply import Writer
+from slipway.engine.claims import Claims
 from slipway.engine.errors import ApiError
 from slipway.engine.evidence import Evidence
 from slipway.engine.judging import Judge
@@ -42,6 +43,8 @@ from tests.unit.fake_routers import RouterPods
 NAMESPACE = "payments"
 NAME = "fraud"
 KEY = Key(NAMESPACE, NAME)
+#: Of the installation that is the only one unless a test makes another.
+LEASE = "slipway-system/slipway-operator"
 SETTINGS = Settings("slipway.dev/server:dev", "IfNotPresent", "http://mlflow.mlflow:5000")
 ROUTERS = RouterSettings("slipway.dev/router:dev")
 ALLOWED = Allowed(
@@ -71,8 +74,10 @@ class Operator:
         prometheus: Callable[[str, str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | None]],
         allowed: Allowed,
+        read_lease: Callable[[str], Awaitable[str | None]],
         settings: Settings = SETTINGS,
         routers: RouterSettings = ROUTERS,
+        lease: str = LEASE,
     ) -> None:
         self.kube = kube
         self.store = Store()
@@ -80,6 +85,9 @@ class Operator:
         writer = Writer(kube, self.store, "operator-0")
         self.routers = Routers(self.store, writer, routers, read_router, self.dirty.add, clock)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
+        self.claims = Claims(
+            self.store, writer, lease, read_lease, self.dirty.add, lambda: clock().timestamp(), clock
+        )
         self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
         evidence = Evidence(
             Providers(self.routers, self.store, allowed, clock),
@@ -95,6 +103,7 @@ class Operator:
             evidence,
             self.aliases,
             self.judge,
+            self.claims,
             settings,
             clock,
         )
@@ -130,6 +139,10 @@ class Operator:
         if outcome.requeue_after is not None:
             self.due[key] = self.clock() + timedelta(seconds=outcome.requeue_after)
 
+    def wake(self, now: datetime) -> None:
+        """What is due is to be looked at."""
+        self.dirty.update(key for key, due in self.due.items() if due <= now)
+
     def _see(self, type_: str, manifest: Manifest) -> None:
         key = self.store.bury(manifest) if type_ == "DELETED" else self.store.put(manifest)
         if key is not None:
@@ -161,6 +174,11 @@ class World:
         self.gateways = Gateways(self.kube, self.routers)
         #: What the installation allows, from the next restart on.
         self.allowed = ALLOWED
+        self.others: list[Operator] = []
+        #: Leases that are renewed, versions of those that are not, and what reading any ends in.
+        self.alive = {LEASE}
+        self.leases: dict[str, str] = {}
+        self.lease_fault: ApiError | None = None
         self.operator = self._operator()
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
@@ -199,9 +217,10 @@ class World:
     def _dues(self) -> list[datetime]:
         """What time alone brings about; looking at routers that are at rest goes on for ever."""
         at_rest = self.now + timedelta(seconds=1)
-        return [due for key, due in self.operator.due.items() if not key.routers or due < at_rest]
+        dues = [item for found in self.operators for item in found.due.items()]
+        return [due for key, due in dues if not key.routers or due < at_rest]
 
-    def _operator(self) -> Operator:
+    def _operator(self, lease: str = LEASE, settings: Settings | None = None) -> Operator:
         readers = (
             self.routers.read,
             self.routers.read_pod,
@@ -215,9 +234,36 @@ class World:
             *readers,
             self._version,
             self.allowed,
-            self.settings,
+            self._lease,
+            settings or self.settings,
             self.router_settings,
+            lease,
         )
+
+    async def install(self, lease: str, settings: Settings | None = None) -> Operator:
+        """Another installation, with a lease of its own."""
+        other = self._operator(lease, settings)
+        self.others.append(other)
+        self.alive.add(lease)
+        await other.start()
+        return other
+
+    def uninstall(self, other: Operator, lease: str) -> None:
+        """Its lease stays, as Helm knows nothing of it."""
+        other.end()
+        self.others.remove(other)
+        self.alive.discard(lease)
+
+    async def _lease(self, place: str) -> str | None:
+        """The version of a lease: holders renew it all the time."""
+        if self.lease_fault is not None:
+            raise self.lease_fault
+        return str(self.now) if place in self.alive else self.leases.get(place)
+
+    @property
+    def operators(self) -> list[Operator]:
+        """All that run, those with the most to do first, so that they take turns."""
+        return sorted([self.operator, *self.others], key=lambda found: -len(found.dirty))
 
     async def _version(self, alias: Alias) -> str | None:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")
@@ -226,18 +272,21 @@ class World:
     async def settle(self, retries: int = 3) -> None:
         """Go on until nothing is left to do; what fails is tried again so many times."""
         for _ in range(MOST_LOOKS):
-            operator = self.operator
+            operator = self.operators[0]
+            failed = any(found.failed for found in self.operators)
             if operator.dirty:
                 await operator.look(min(operator.dirty))
             elif self._act():
                 continue
-            elif operator.failed and retries:
+            elif failed and retries:
                 retries -= 1
                 self.now += timedelta(seconds=5)
-                operator.dirty |= operator.failed
-            elif (dues := self._dues()) and (retries or not operator.failed):
+                for found in self.operators:
+                    found.dirty |= found.failed
+            elif (dues := self._dues()) and (retries or not failed):
                 self.now = max(self.now, min(dues))
-                operator.dirty.update(key for key, due in operator.due.items() if due <= self.now)
+                for found in self.operators:
+                    found.wake(self.now)
             else:
                 return
         raise AssertionError(
@@ -248,24 +297,28 @@ class World:
         """Let so much time pass, with traffic, and everybody do what they do meanwhile."""
         until = self.now + timedelta(seconds=seconds)
         while True:
-            operator = self.operator
+            operator = self.operators[0]
             if operator.dirty:
                 await operator.look(min(operator.dirty))
             elif self._act():
                 continue
             else:
-                for key in operator.failed:
-                    operator.due.setdefault(key, self.now + timedelta(seconds=1))
+                for found in self.operators:
+                    for key in found.failed:
+                        found.due.setdefault(key, self.now + timedelta(seconds=1))
                 soon = self.now + timedelta(seconds=10)
-                moment = max(self.now, min([until, soon, *operator.due.values()]))
+                dues = [due for found in self.operators for due in found.due.values()]
+                moment = max(self.now, min([until, soon, *dues]))
                 self.routers.serve((moment - self.now).total_seconds())
                 self.gateways.serve((moment - self.now).total_seconds())
                 self.now = moment
                 self.prometheus.scrape()
-                operator.dirty.update(key for key, due in operator.due.items() if due <= moment)
-                await operator.aliases.round()
-                await operator.judge.round()
-                if moment == until and not operator.dirty:
+                for found in self.operators:
+                    found.wake(moment)
+                    await found.aliases.round()
+                    await found.judge.round()
+                    await found.claims.round()
+                if moment == until and not any(found.dirty for found in self.operators):
                     return
 
     def status(self, name: str = NAME) -> dict[str, Any]:

@@ -52,6 +52,11 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# see whether another installation that looks after a namespace is still there
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [slipway-operator]
+  verbs: [get]
 {{- end }}
 {{- define "slipway.rules.own" -}}
 # elect the leader

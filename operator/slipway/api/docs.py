@@ -81,7 +81,7 @@ def permissions() -> str:
         rows = (
             (
                 permission.group or "core",
-                ", ".join(permission.resources),
+                ", ".join(permission.resources) + "".join(f" `{name}`" for name in permission.names),
                 ", ".join(permission.verbs),
                 permission.why,
             )
@@ -222,6 +222,10 @@ helm upgrade --install slipway charts/slipway --namespace slipway-system --creat
 - **Uninstall** with `helm uninstall slipway --namespace slipway-system`. The CRD and every ModelDeployment
   stay, and models keep serving; `crds.keep: false`, or `kubectl delete crd modeldeployments.slipway.dev`
   afterwards, deletes them. No finalizer holds a ModelDeployment, so its deletion works without the operator.
+- **Two installations** in one cluster each have a namespace of their own, since its operators share a Lease,
+  a release name of their own, since ClusterRoles bear it, and all but one `crds.enabled: false`. Where their
+  `watchNamespaces` overlap, a namespace belongs to the one that came first: `status.operator` names it, the
+  other leaves it alone and takes over five minutes after the first is gone.
 - **Argo CD**: `argocd/` holds a health check in Argo CD's own layout; [its README](argocd/README.md) says how
   to install it.
 - What the operator may do, and why: [docs/permissions.md](../../docs/permissions.md).

@@ -28,11 +28,16 @@ class Permission:
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     why: str
+    #: Names of the objects that it is for; empty for all.
+    names: tuple[str, ...] = ()
 
     @property
     def rule(self) -> dict[str, Any]:
         """As in a Role."""
-        return {"apiGroups": [self.group], "resources": list(self.resources), "verbs": list(self.verbs)}
+        rule: dict[str, Any] = {"apiGroups": [self.group], "resources": list(self.resources)}
+        if self.names:
+            rule["resourceNames"] = list(self.names)
+        return {**rule, "verbs": list(self.verbs)}
 
 
 #: In every namespace that is watched.
@@ -59,6 +64,13 @@ WATCHED = (
         "split traffic by the weights of a route, where the Gateway API is installed and asked for",
     ),
     Permission("events.k8s.io", ("events",), ("create", "patch"), "tell of changes"),
+    Permission(
+        "coordination.k8s.io",
+        ("leases",),
+        ("get",),
+        "see whether another installation that looks after a namespace is still there",
+        names=("slipway-operator",),
+    ),
 )
 
 #: In the operator's own namespace only.

@@ -108,6 +108,7 @@ class Reason(StrEnum):
     GATEWAY_NOT_ALLOWED = "GatewayNotAllowed"
     PROMETHEUS_NOT_ALLOWED = "PrometheusNotAllowed"
     # The resource and its children
+    CLAIMED_ELSEWHERE = "ClaimedElsewhere"
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
     REFUSED_BY_API_SERVER = "RefusedByAPIServer"
@@ -314,6 +315,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "rollouts hold.",
         "Have its address added to the chart's value rollouts.prometheus.addresses, or remove "
         "spec.rollout.analysis.prometheus: the routers' own counts are used then.",
+    ),
+    Reason.CLAIMED_ELSEWHERE: Explanation(
+        "Another installation of Slipway looks after the ModelDeployments of the namespace; the one that "
+        "says so leaves them alone.",
+        "Have one installation watch the namespace; how it is handed over, the message says.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

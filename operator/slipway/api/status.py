@@ -80,6 +80,13 @@ class ModelDeploymentStatus(Block):
         description="When the operator's webhook was last asked to look the model up again.",
         json_schema_extra={"format": "date-time"},
     )
+    operator: str | None = Field(
+        default=None,
+        max_length=317,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
+        description="The installation that looks after the resource, by NAMESPACE/NAME of its Lease; others "
+        "leave it alone.",
+    )
     stable: RevisionStatus | None = Field(default=None, description="The revision that clients reach.")
     canary: RevisionStatus | None = Field(default=None, description="The revision that is to replace it.")
     canaryWeight: int | None = Field(

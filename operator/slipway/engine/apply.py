@@ -21,6 +21,8 @@ WORKLOAD_MANAGER = f"{GROUP}/workload"
 STATUS_MANAGER = f"{GROUP}/status"
 ROUTER_MANAGER = f"{GROUP}/router"
 WEBHOOK_MANAGER = f"{GROUP}/webhook"
+#: Of its own, so that an operator that knows no claims does not take one away.
+CLAIM_MANAGER = f"{GROUP}/claim"
 
 log = logging.getLogger(__name__)
 
@@ -102,15 +104,26 @@ class Writer:
         Raises:
             ApiError: 409 where it was made from an older state than the one that is known after that.
         """
-        if manifest.get("status") == status:
-            return
+        said = {name: value for name, value in (manifest.get("status") or {}).items() if name != "operator"}
+        if said != status:
+            await self._apply_status(manifest, status, STATUS_MANAGER)
+
+    async def claim(self, manifest: Manifest, operator: str) -> None:
+        """Note in status which installation looks after a resource, before anything else is written for it.
+
+        Raises:
+            ApiError: 409 where somebody else wrote meanwhile.
+        """
+        await self._apply_status(manifest, {"operator": operator}, CLAIM_MANAGER)
+
+    async def _apply_status(self, manifest: Manifest, status: dict[str, Any], manager: str) -> None:
         meta = manifest["metadata"]
         # The uid keeps a status from reaching another resource that took the name, the version keeps one that
         # was made from the past from undoing what a later leader wrote.
         mark = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion")}
         made = {"apiVersion": API_VERSION, "kind": KIND, "metadata": mark, "status": status}
         try:
-            self._store.put(await self._kube.apply_status(made, STATUS_MANAGER))
+            self._store.put(await self._kube.apply_status(made, manager))
         except ApiError as error:
             if error.code == 409:
                 await self._read_again(manifest)

@@ -73,6 +73,11 @@ class Metrics:
         self._requests = Counter(
             "rest_client_requests", "Requests to the API server", ("code", "method"), registry=registry
         )
+        self._elsewhere = Gauge(
+            "slipway_modeldeployments_claimed_elsewhere",
+            "ModelDeployments that another installation looks after",
+            registry=registry,
+        )
         self._leader = Gauge(
             "leader_election_master_status", "1 while this replica leads", queue, registry=registry
         ).labels("slipway-operator")
@@ -106,6 +111,10 @@ class Metrics:
     def moved_traffic(self, seconds: float) -> None:
         """Every router was seen to do what it was told so many seconds ago."""
         self._traffic.observe(seconds)
+
+    def count_elsewhere(self, count: Callable[[], int]) -> None:
+        """How many ModelDeployments another installation looks after, by a function that tells."""
+        self._elsewhere.set_function(lambda: float(count()))
 
     def lead(self, left: Callable[[], float]) -> None:
         """This replica leads while the seconds that it may write are more than none."""

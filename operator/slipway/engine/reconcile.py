@@ -14,6 +14,7 @@ from slipway.core.revision import Settings
 from slipway.core.status.report import report, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
+from slipway.engine.claims import Claims
 from slipway.engine.evidence import Evidence
 from slipway.engine.judging import Judge
 from slipway.engine.outcome import Outcome
@@ -34,6 +35,7 @@ class Reconciler:
         evidence: Evidence,
         aliases: Aliases,
         judge: Judge,
+        claims: Claims,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
@@ -42,6 +44,7 @@ class Reconciler:
         self._evidence = evidence
         self._aliases = aliases
         self._judge = judge
+        self._claims = claims
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -54,6 +57,8 @@ class Reconciler:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
         if key.namespace in self._store.unseen:
+            return Outcome()
+        if not await self._claims.hold(key):
             return Outcome()
         if key.routers:
             return await self._routers.reconcile(key)

@@ -79,6 +79,17 @@ class Leases:
         return await call(self._client, lambda *_: None, method, path, self._seconds, body)
 
 
+def lease_reader(leases: Leases) -> Callable[[str], Awaitable[str | None]]:
+    """Tells the version of the lease ``NAMESPACE/NAME``, None without one; raises ApiError."""
+
+    async def read(place: str) -> str | None:
+        namespace, _, name = place.partition("/")
+        found = await leases.get(namespace, name)
+        return None if found is None else _version(found)
+
+    return read
+
+
 class Candidate:
     """One replica's part in the election."""
 

@@ -6,6 +6,7 @@ import pytest
 
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, TABLES, VIEW, WATCHED, Permission
 from slipway.engine.kube import RESOURCES
+from slipway.infra.leader import LEASE_NAME
 
 
 def verbs(table: tuple[Permission, ...], group: str, resource: str) -> set[str]:
@@ -44,8 +45,10 @@ def test_the_operator_never_writes_a_spec() -> None:
     assert verbs(WATCHED, "slipway.dev", "modeldeployments/status") == {"get", "patch"}
 
 
-def test_leases_are_for_the_operators_own_namespace_only() -> None:
-    assert verbs(WATCHED, "coordination.k8s.io", "leases") == set()
+def test_leases_of_others_are_only_looked_at_and_only_those_of_slipway() -> None:
+    (other,) = (found for found in WATCHED if "leases" in found.resources)
+    assert other.rule["verbs"] == ["get"]
+    assert other.rule["resourceNames"] == [LEASE_NAME]
     assert verbs(OWN_NAMESPACE, "coordination.k8s.io", "leases") == {"get", "create", "update", "patch"}
 
 

@@ -87,6 +87,8 @@ def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report
     verdicts = unreadable(fault)
     kept = resource.status.model_copy(
         update={
+            # Applied by itself, by another manager.
+            "operator": None,
             "observedGeneration": resource.generation,
             "conditions": conditions(resource, verdicts, now),
         }
