@@ -335,7 +335,7 @@ SCALING = [
         "minReplicas must not be above maxReplicas; raise maxReplicas first",
     ),
     Case("spec.scaling.metrics", "minItems", [{}], [], "should have at least 1 items"),
-    Case("spec.scaling.metrics", "maxItems", [{}], [{}, {}], "must have at most 1 item", also="Duplicate"),
+    Case("spec.scaling.metrics", "maxItems", [{}], [{}, {}], "must have at most 1 item"),
     Case("spec.scaling.metrics.*.type", "enum", "CPU", "Memory", 'supported values: "CPU"'),
     *bounds("spec.scaling.metrics.*.targetPercent", 1, 1000),
 ]

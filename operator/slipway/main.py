@@ -11,6 +11,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from slipway.core.allowed import Allowed, GatewayRule
+from slipway.core.drift import quantity
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
 from slipway.engine import judging, served
@@ -50,6 +52,8 @@ from slipway.infra.watch import watch
 
 log = logging.getLogger(__name__)
 
+#: Less memory than this does not hold a router's own.
+LEAST_MEBIBYTES = 128
 #: Seconds that runs under way get after SIGTERM.
 DRAIN_SECONDS = 20.0
 
@@ -89,6 +93,7 @@ class Environment:
                 image_pull_policy=os.environ.get("SLIPWAY_SERVER_IMAGE_PULL_POLICY") or "IfNotPresent",
                 mlflow_tracking_uri=os.environ.get("SLIPWAY_MLFLOW_TRACKING_URI", ""),
                 image_pull_secrets=pull_secrets,
+                downloads=_amounts("SLIPWAY_DOWNLOAD_RESOURCES"),
             ),
             routers=RouterSettings(
                 image=router_image,
@@ -96,6 +101,7 @@ class Environment:
                 least_replicas=int(os.environ.get("SLIPWAY_ROUTER_LEAST_REPLICAS", "2")),
                 most_replicas=int(os.environ.get("SLIPWAY_ROUTER_MOST_REPLICAS", "10")),
                 image_pull_secrets=pull_secrets,
+                **_router_amounts(),
             ),
             allowed=allowed(
                 os.environ.get("SLIPWAY_PROMETHEUS_ADDRESSES", "[]"), os.environ.get("SLIPWAY_GATEWAYS", "[]")
@@ -113,6 +119,39 @@ class Environment:
 def _names(variable: str) -> tuple[str, ...]:
     """Names with commas between them."""
     return tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
+
+
+def _amounts(variable: str) -> dict[str, dict[str, str]] | None:
+    """Requests and limits of a container in JSON, as in the chart's values; None where nothing is set.
+
+    Raises:
+        SystemExit: if they are none.
+    """
+    text = os.environ.get(variable, "")
+    if not text:
+        return None
+    try:
+        found = {
+            name: {key: str(amount) for key, amount in (json.loads(text).get(name) or {}).items()}
+            for name in ("requests", "limits")
+        }
+        for amount in (amount for amounts in found.values() for amount in amounts.values()):
+            quantity(amount)
+    except (AttributeError, ValueError) as error:
+        sys.exit(f"{variable} is not the resources of a container: {error}")
+    return found
+
+
+def _router_amounts() -> dict[str, Any]:
+    """What routers ask for and may use; their memory is also what Envoy refuses requests by."""
+    found = _amounts("SLIPWAY_ROUTER_RESOURCES")
+    if found is None:
+        return {}
+    limits = found["limits"]
+    mebibytes = int(quantity(limits.pop("memory", "512Mi")) / 2**20)
+    if mebibytes < LEAST_MEBIBYTES:
+        sys.exit(f"SLIPWAY_ROUTER_RESOURCES: a router needs limits.memory of {LEAST_MEBIBYTES}Mi or more")
+    return {"requests": found["requests"] or None, "limits": limits, "memory_mebibytes": mebibytes}
 
 
 def allowed(addresses: str, gateways: str) -> Allowed:

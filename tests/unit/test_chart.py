@@ -209,6 +209,8 @@ def test_the_operator_is_told_what_the_values_say() -> None:
         "SLIPWAY_ROUTER_IMAGE_PULL_POLICY": "IfNotPresent",
         "SLIPWAY_ROUTER_LEAST_REPLICAS": "2",
         "SLIPWAY_ROUTER_MOST_REPLICAS": "10",
+        "SLIPWAY_ROUTER_RESOURCES": '{"limits":{"memory":"512Mi"},"requests":{"cpu":"100m","memory":"96Mi"}}',
+        "SLIPWAY_DOWNLOAD_RESOURCES": '{"limits":{"memory":"256Mi"},"requests":{"cpu":"5m","memory":"32Mi"}}',
         "SLIPWAY_IMAGE_PULL_SECRETS": "pull,mirror",
         "SLIPWAY_MLFLOW_TRACKING_URI": "http://mlflow.mlflow:5000",
         "SLIPWAY_PROMETHEUS_ADDRESSES": "[]",
@@ -532,6 +534,8 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "router.image.pullPolicy": ("Always", {}),
     "router.minReplicas": (1, {}),
     "router.maxReplicas": (3, {}),
+    "router.resources": ({"limits": {"cpu": "1"}}, {}),
+    "downloads.resources": ({"limits": {"cpu": "1"}}, {}),
     "router.networkPolicy.namespaces": (["a"], {}),
     "router.networkPolicy.clientsFrom": (
         [{"podSelector": {}}],

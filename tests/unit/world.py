@@ -155,7 +155,8 @@ class World:
     Attributes:
         models: what resolver pods find out, by URI.
         pod_status: status of a serving pod that is not to become ready, or None.
-        pods_refused: what admission says of every serving pod, or None.
+        pods_refused: what admission says of pods, or None.
+        refuses: of which Deployments it says that; of all unless set.
         settings: of the installation, for the next operator that starts.
         router_settings: likewise.
     """
@@ -168,6 +169,7 @@ class World:
         self.pods_refused: str | None = None
         self.settings = SETTINGS
         self.router_settings = ROUTERS
+        self.refuses: Callable[[Manifest], bool] = lambda _: True
         self.routers = RouterPods(self.kube)
         self.pods = ModelPods(self.kube)
         self.prometheus = FakePrometheus(self.routers, lambda: self.now)
@@ -450,12 +452,13 @@ class World:
             # What has ended is replaced, and stays to be looked at.
             and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
         ]
+        refused = self.pods_refused if self.refuses(deployment) else None
         template = names.content_hash(spec["template"])
         new = [pod for pod in pods if pod["metadata"]["labels"].get(TEMPLATE_LABEL) == template]
         old = sorted((pod for pod in pods if pod not in new), key=_is_ready)
         # maxUnavailable 0, maxSurge 1.
         room = min(spec["replicas"] - len(new), spec["replicas"] + bool(old) - len(pods))
-        acted = self.pods_refused is None and room > 0
+        acted = refused is None and room > 0
         for number in range(room if acted else 0):
             self._make_pod(deployment, len(pods) + number)
         spare = len(pods) - spec["replicas"] - sum(not _is_ready(pod) for pod in new if old)
@@ -473,9 +476,9 @@ class World:
             "updatedReplicas": sum(pod in new for pod in kept),
             "readyReplicas": ready,
         }
-        if self.pods_refused is not None and len(kept) < spec["replicas"]:
+        if refused is not None and len(kept) < spec["replicas"]:
             failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
-            counted["conditions"] = [{**failure, "message": self.pods_refused}]
+            counted["conditions"] = [{**failure, "message": refused}]
         return self._set_status(deployment, counted) or acted
 
     def _make_pod(self, deployment: Manifest, number: int) -> None:

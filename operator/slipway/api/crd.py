@@ -181,6 +181,9 @@ def _node(
         }
     if "items" in node:
         node["items"] = _node(node["items"], defs, (*path, "*"), seen)
+        # Argo CD and kubectl diff compare lists whole: what the API server put into an item would be a
+        # difference for ever. The types fill it in when the operator reads.
+        _drop_defaults(node["items"])
     if isinstance(node.get("additionalProperties"), Mapping):
         node["additionalProperties"] = _node(node["additionalProperties"], defs, (*path, "*"), seen)
 
@@ -327,7 +330,7 @@ def _require_bounds(node: Schema, path: tuple[str, ...]) -> None:
 
 
 def _drop_defaults(node: Schema) -> None:
-    """A status is what was observed: the API server must not invent any of it."""
+    """Leave it to the types: the API server must not invent what was observed, nor an item of a list."""
     node.pop("default", None)
     for child in node.get("properties", {}).values():
         _drop_defaults(child)

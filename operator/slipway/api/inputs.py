@@ -30,7 +30,7 @@ class Column(Block):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
-                    "self.type != 'String' || (!has(self.minimum) && !has(self.maximum))",
+                    "!has(self.type) || self.type != 'String' || (!has(self.minimum) && !has(self.maximum))",
                     "minimum and maximum are for numbers; a String has enum",
                 ),
                 rule(
@@ -47,12 +47,18 @@ class Column(Block):
         min_length=1, max_length=200, description="Its name, as in the profile and in the metrics."
     )
     type: Literal["Number", "Integer", "String"] = Field(
-        default="Number", description="What it holds; an Integer may come as a number without a fraction."
+        default="Number",
+        description=(
+            "What it holds, Number unless given; an Integer may come as a number without a fraction."
+        ),
     )
     minimum: Decimal | None = Field(default=None, description="The least number that is taken.")
     maximum: Decimal | None = Field(default=None, description="The greatest number that is taken.")
     nullable: bool = Field(
-        default=True, description="Whether it may be missing: NaN among numbers, an empty string among text."
+        default=True,
+        description=(
+            "Whether it may be missing, true unless given: NaN among numbers, an empty string among text."
+        ),
     )
     enum: tuple[Annotated[str, Field(max_length=100, description="A value, numbers too as text.")], ...] = (
         Field(default=(), max_length=50, description="The only values that are taken; none means any.")

@@ -122,7 +122,7 @@ class Objective(Block):
     outcome: Value | None = Field(default=None, description="The class that Precision and Recall are about.")
     minimum: Minimum = Field(description="Performance is False once the whole interval of 95% lies below it.")
     minimumLabels: int = Field(
-        default=300, ge=1, le=10_000_000, description="With fewer labels nothing is said."
+        default=300, ge=1, le=10_000_000, description="With fewer labels nothing is said; 300 unless given."
     )
 
 
@@ -260,7 +260,9 @@ class SensitiveAttribute(Block):
     tensor: str | None = Field(
         default=None, min_length=1, max_length=200, description="Input of the model that holds it."
     )
-    column: int = Field(default=0, ge=0, le=9999, description="Its place in a row of the tensor, from 0.")
+    column: int = Field(
+        default=0, ge=0, le=9999, description="Its place in a row of the tensor; 0, the first, unless given."
+    )
     groups: tuple[Value, ...] = Field(
         min_length=1,
         max_length=10,

@@ -223,9 +223,9 @@ class Runtime(Block):
 class CpuMetric(Block):
     """Scale on the share of the requested CPU that pods use."""
 
-    type: Literal["CPU"] = Field(default="CPU", description="What is measured.")
+    type: Literal["CPU"] = Field(default="CPU", description="What is measured; CPU unless given.")
     targetPercent: int = Field(
-        default=70, ge=1, le=1000, description="Average use, in percent of the request."
+        default=70, ge=1, le=1000, description="Average use, in percent of the request; 70 unless given."
     )
 
 
@@ -250,7 +250,6 @@ class Scaling(Block):
         min_length=1,
         max_length=1,
         description="What the number of pods follows.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 
 

@@ -48,6 +48,8 @@ _PULL_REASONS = frozenset(
     }
 )
 _MISSING = re.compile(r"(secret|configmap) .*not found|couldn't find key", re.IGNORECASE)
+#: As a LimitRange says it.
+_RANGE = re.compile(r"(usage|ratio) per (Container|Pod)")
 _NO_CLAIM = re.compile(
     r"persistentvolumeclaim .* (not found|is being deleted|bound to non-existent)", re.IGNORECASE
 )
@@ -98,12 +100,25 @@ def diagnose_pod(pod: Manifest, now: datetime) -> Fault | None:
     return None
 
 
+#: Where amounts of a container are set, by the component of Slipway that it belongs to.
+_KNOBS = {
+    "router": "router.resources in the chart's values",
+    "resolver": "spec.runtime.resources.limits, or downloads.resources in the chart's values",
+}
+
+
+def knob_of(manifest: Manifest) -> str:
+    """Where a person sets how much an object's containers ask for and may use."""
+    labels = manifest["metadata"].get("labels") or {}
+    return _KNOBS.get(str(labels.get(names.COMPONENT_LABEL)), "spec.runtime.resources")
+
+
 def diagnose_deployment(deployment: Manifest) -> Fault | None:
     """What keeps a Deployment from making pods, or None."""
     failure = condition_of(deployment, "ReplicaFailure")
     if failure is None or failure["status"] != "True":
         return None
-    return refusal(str(failure.get("message", "")))
+    return refusal(str(failure.get("message", "")), knob_of(deployment))
 
 
 def is_late(deployment: Manifest) -> bool:
@@ -112,10 +127,15 @@ def is_late(deployment: Manifest) -> bool:
     return found is not None and found["status"] == "False"
 
 
-def refusal(message: str) -> Fault:
-    """Sort what admission said when it refused a pod."""
+def refusal(message: str, knob: str = "spec.runtime.resources") -> Fault:
+    """Sort what admission said when it refused a pod; ``knob`` is where its amounts are set."""
+    if "failed quota" in message and "must specify" in message:
+        words = f"{message}; the quota wants every container to say so: set it by {knob}"
+        return Fault(Reason.QUOTA_EXCEEDED, words)
     if "exceeded quota" in message or "failed quota" in message:
-        return Fault(Reason.QUOTA_EXCEEDED, f"{message}; raise the quota or lower spec.runtime.resources")
+        return Fault(Reason.QUOTA_EXCEEDED, f"{message}; raise the quota or lower {knob}")
+    if _RANGE.search(message):
+        return Fault(Reason.POD_REFUSED, f"{message}; change the LimitRange, or {knob}")
     return Fault(Reason.POD_REFUSED, message)
 
 

@@ -23,6 +23,8 @@ class Settings:
     mlflow_tracking_uri: str = ""
     #: Secrets, of each ModelDeployment's own namespace, that its pods' images are pulled with.
     image_pull_secrets: tuple[str, ...] = ()
+    #: ``requests`` and ``limits`` of containers that bring a model; None for those that always do.
+    downloads: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)

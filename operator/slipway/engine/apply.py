@@ -9,6 +9,7 @@ from typing import Any
 
 from slipway.api.types import API_VERSION, GROUP, KIND
 from slipway.core import names
+from slipway.core.diagnosis import knob_of
 from slipway.core.drift import contains
 from slipway.core.observed import Fault, Kind, Manifest, Reference
 from slipway.core.status.notices import Notice
@@ -58,7 +59,7 @@ class Writer:
             try:
                 await self._apply_one(manifest, live.get((manifest["kind"], name)), is_own)
             except (ApiError, NameTakenError) as error:
-                fault = fault_of(error)
+                fault = fault_of(error, knob_of(manifest))
                 if fault is None:
                     raise
                 faults[Reference(Kind(manifest["kind"]), name)] = fault

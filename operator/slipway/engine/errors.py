@@ -43,15 +43,19 @@ class NameTakenError(Exception):
     """A name that Slipway needs belongs to an object that is not its own."""
 
 
-def fault_of(error: ApiError | NameTakenError) -> Fault | None:
-    """What a person has to know of a failed write, or None where trying again is all there is to do."""
+def fault_of(error: ApiError | NameTakenError, knob: str = "spec.runtime.resources") -> Fault | None:
+    """What a person has to know of a failed write, or None where trying again is all there is to do.
+
+    ``knob`` is where the amounts are set that the object asks for.
+    """
     if isinstance(error, NameTakenError):
         return Fault(Reason.NAME_TAKEN, str(error))
     if "NamespaceTerminating" in error.causes:
         return Fault(Reason.NAMESPACE_TERMINATING, error.message)
     if error.code == 403:
-        fault = refusal(error.message)
-        if fault.reason is Reason.QUOTA_EXCEEDED or "violates PodSecurity" in error.message:
+        fault = refusal(error.message, knob)
+        sorted_out = fault.reason is Reason.QUOTA_EXCEEDED or fault.message != error.message
+        if sorted_out or "violates PodSecurity" in error.message:
             return fault
         return Fault(Reason.REFUSED_BY_API_SERVER, error.message)
     if error.code in (400, 405, 406, 413, 415, 422):

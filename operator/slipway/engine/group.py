@@ -28,6 +28,8 @@ class Group:
     states: dict[str, RouterState] = field(default_factory=dict)
     routers: tuple[str, ...] = ()
     fault: Fault | None = None
+    #: What writing their objects met with last.
+    unwritten: Fault | None = None
     #: What the routers were told last, by name of the ModelDeployment.
     told: dict[str, Route] = field(default_factory=dict)
     #: Everything that a router may still do, by name: what was told since all were last seen to follow.

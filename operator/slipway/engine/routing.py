@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from slipway.core import names
 from slipway.core.build.metadata import Owner
-from slipway.core.diagnosis import diagnose_pods
+from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
 from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready, observe
 from slipway.core.resource import Resource, read
 from slipway.core.router.build import RouterSettings, is_router, router_objects, routes_map, told
@@ -111,13 +111,14 @@ class Routers:
         drain = timedelta(seconds=self._settings.drain_seconds)
         routes = here.next(targets, kept, drain, self._clock(), self._moved)
         served = {route.name for route in routes}
-        owners = [_owner(found) for found in resources if found.owner.name in served]
+        owners = [_owner(found) for found in resources if found.owner.name in served and not found.deleting]
         faults = {}
-        # Routers whose ModelDeployments are all deleted go with them.
+        # Routers whose ModelDeployments are all deleted, or on their way out, go with them.
         if owners:
             objects = router_objects(key.namespace, routes, self._settings, owners, key.name)
             faults = await self._writer.apply(key, objects, lambda found: is_router(found, key.name))
             here.told = {route.name: route for route in routes}
+            here.unwritten = next(iter(faults.values()), None)
             await self._touch(here, children)
         else:
             routes = []
@@ -248,8 +249,14 @@ class Routers:
         here.routers = tuple(
             str(pod["metadata"]["name"]) for pod in alive if not pod["metadata"].get("deletionTimestamp")
         )
-        here.fault = None if here.routers else diagnose_pods(pods, self._clock())
+        here.fault = None if here.routers else self._fault(here, children, pods)
         here.touched = {name: what for name, what in here.touched.items() if name in here.routers}
+
+    def _fault(self, here: Group, children: Iterable[Manifest], pods: list[Manifest]) -> Fault | None:
+        """Why there is no router: by admission, which refused an object or its pods, or by the pods."""
+        deployments = (child for child in children if child["kind"] == Kind.DEPLOYMENT)
+        refused = (found for found in map(diagnose_deployment, deployments) if found is not None)
+        return here.unwritten or next(refused, None) or diagnose_pods(pods, self._clock())
 
     async def _touch(self, here: Group, children: Iterable[Manifest]) -> None:
         """Make the kubelets of routers that lag behind bring the files now rather than within a minute.

@@ -12,6 +12,7 @@ from slipway.api.container import Requests
 from slipway.api.crd import CHART_PATH, CRD_PATH, CrdError, crd, files, structural
 from slipway.api.generated import ROOT
 from slipway.api.types import MESSAGE_KEY, ModelDeploymentSpec
+from tests.unit.api.test_examples import RESOURCES
 
 
 def only(**fields: Any) -> dict[str, Any]:
@@ -212,6 +213,55 @@ def test_the_status_has_no_defaults_because_nothing_of_it_was_seen_yet() -> None
     schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert "default" not in yaml.safe_dump(schema["properties"]["status"])
     assert "default" in yaml.safe_dump(schema["properties"]["spec"])
+
+
+def defaults_below_lists(node: dict[str, Any], path: str = "", inside: bool = False) -> list[str]:
+    """Paths of the defaults that an item of a list would get."""
+    found = [path] if inside and "default" in node else []
+    for name, child in node.get("properties", {}).items():
+        found += defaults_below_lists(child, f"{path}.{name}", inside)
+    if isinstance(node.get("additionalProperties"), dict):
+        found += defaults_below_lists(node["additionalProperties"], f"{path}.*", inside)
+    if "items" in node:
+        found += defaults_below_lists(node["items"], f"{path}[]", True)
+    return found
+
+
+def test_no_item_of_a_list_has_a_default_in_the_schema() -> None:
+    """argoproj/argo-cd#28724: lists are compared whole, so that an item with more in it differs for ever."""
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert defaults_below_lists(schema) == []
+    inner = {"items": {"properties": {"a": {"default": 1}}}}
+    assert defaults_below_lists({"properties": {"list": inner}}) == [".list[].a"]
+
+
+def stored(value: Any, node: dict[str, Any]) -> Any:
+    """What the API server makes of a value: missing fields get their defaults."""
+    if isinstance(value, list):
+        return [stored(item, node["items"]) for item in value]
+    if not isinstance(value, dict) or "properties" not in node:
+        return value
+    children = node["properties"]
+    filled = {name: child["default"] for name, child in children.items() if "default" in child}
+    return {name: stored(found, children[name]) for name, found in (filled | value).items()}
+
+
+def differs(given: Any, live: Any) -> bool:
+    """Whether Argo CD's default diff shows anything: of maps only what was given, of lists everything."""
+    if isinstance(given, dict) and isinstance(live, dict):
+        return any(differs(value, live.get(name)) for name, value in given.items())
+    return bool(given != live)
+
+
+@pytest.mark.parametrize(
+    "spec", [manifest["spec"] for _, manifest in RESOURCES], ids=[name for name, _ in RESOURCES]
+)
+def test_an_example_comes_back_from_the_api_server_as_it_was_given(spec: dict[str, Any]) -> None:
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert not differs(spec, stored(spec, schema))
+    assert ModelDeploymentSpec.model_validate(spec) == ModelDeploymentSpec.model_validate(
+        stored(spec, schema)
+    )
 
 
 def test_every_field_is_described() -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from slipway.api.types import KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome
 from slipway.core.observed import Kind, Manifest, revision_of_object
+from slipway.engine.errors import ApiError
 from tests.unit.engine.test_rollouts import spec
-from tests.unit.fake import place_of
-from tests.unit.world import World
+from tests.unit.fake import place_of, stamp
+from tests.unit.test_argocd import health
+from tests.unit.world import NAME, NAMESPACE, World, resolution
 
 PAUSE = [{"setWeight": 50}, {"pause": {"untilApproved": True}}]
 RATIO = {"traffic": {"provider": "ReplicaRatio"}}
@@ -481,3 +484,298 @@ async def test_29_a_paused_rolling_update_ends_where_nobody_answers_any_more() -
     assert "spec.rollout.paused" in world.message("Ready")
     await world.run(60)
     assert world.status()["stable"]["version"] == "2"
+
+
+# Argo CD and kstatus: a rollout that waits for a person is suspended; one that no commit began fails nothing.
+
+
+def kstatus(resource: Manifest) -> str:
+    """What kstatus makes of a custom resource.
+
+    Source: https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/status/generic.go
+    """
+    status = resource.get("status") or {}
+    if status.get("observedGeneration") != resource["metadata"]["generation"]:
+        return "InProgress"
+    said = {found["type"]: found["status"] for found in status["conditions"]}
+    if said.get("Reconciling") == "True":
+        return "InProgress"
+    if said.get("Stalled") == "True":
+        return "Failed"
+    return "Current" if said.get("Ready", "True") == "True" else "InProgress"
+
+
+def seen_by_gitops(world: World) -> tuple[str, str]:
+    """The state by kstatus, and the health by Argo CD."""
+    resource = world.kube.find(KIND, NAMESPACE, NAME)
+    return kstatus(resource), health(resource)["status"]
+
+
+@PROVIDERS
+async def test_gitops_a_rollout_that_waits_for_approval_is_suspended(traffic: dict[str, Any]) -> None:
+    world = await paused(traffic)
+    assert world.said()["Suspended"] == "True Suspended"
+    assert world.said()["RolloutComplete"] == "False Suspended"
+    assert "kubectl slipway promote" in world.message("Suspended")
+    assert seen_by_gitops(world) == ("Current", "Suspended")
+    rollout = world.status()["rollout"]
+    world.annotate("slipway.dev/promote", f"{rollout['id']}/{rollout['step']}")
+    await world.run(60)
+    assert seen_by_gitops(world) == ("Current", "Healthy")
+    assert world.said()["RolloutComplete"] == "True RolledOut"
+
+
+async def test_gitops_a_rollout_that_goes_on_by_itself_is_in_progress() -> None:
+    world = await serving(spec(1))
+    world.create(spec(2, steps=[{"setWeight": 50}, {"pause": {"seconds": 100}}]))
+    await world.run(60)
+    assert world.status()["rollout"]["phase"] == "Paused"
+    assert "Suspended" not in world.said()
+    assert seen_by_gitops(world) == ("InProgress", "Progressing")
+
+
+@pytest.mark.parametrize("rollout", [{"strategy": "Canary", "steps": PAUSE}, {"strategy": "BlueGreen"}, {}])
+async def test_gitops_a_rollout_that_an_alias_began_leaves_the_resource_healthy(
+    rollout: dict[str, Any],
+) -> None:
+    world = World()
+    await world.operator.start()
+    world.models["mlflow://fraud@champion"] = resolution(1)
+    world.create({"model": {"uri": "mlflow://fraud@champion"}, "rollout": rollout})
+    await world.run(60)
+    assert seen_by_gitops(world) == ("Current", "Healthy")
+    world.models["mlflow://fraud@champion"] = resolution(2)
+    seen = set()
+    for _ in range(30):
+        await world.run(5)
+        seen.add(seen_by_gitops(world))
+    assert seen == {("Current", "Healthy")}
+    if rollout:
+        assert world.said()["RolloutComplete"] == "False FollowingName"
+        assert "is to take over" in health(world.kube.find(KIND, NAMESPACE, NAME))["message"]
+
+
+async def test_gitops_an_alias_that_moves_to_a_bad_version_leaves_it_healthy_and_a_commit_does_not() -> None:
+    world = World()
+    await world.operator.start()
+    world.models["mlflow://fraud@champion"] = resolution(1)
+    asked = {"model": {"uri": "mlflow://fraud@champion"}, "rollout": {"strategy": "Canary", "steps": PAUSE}}
+    world.create(asked)
+    await world.run(60)
+    world.models["mlflow://fraud@champion"] = resolution(2)
+    await world.run(120)
+    world.annotate("slipway.dev/abort", world.status()["rollout"]["id"])
+    await world.run(120)
+    assert world.said()["RevisionReady"] == "False Rejected"
+    assert world.said()["RolloutComplete"] == "False Rejected"
+    assert seen_by_gitops(world) == ("Current", "Healthy")
+    world.create({**asked, "model": {"uri": "mlflow://fraud/2"}})
+    await world.run(60)
+    assert seen_by_gitops(world) == ("Failed", "Degraded")
+
+
+# 15: what a pipeline waits for.
+
+
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "Recreate", "Canary", "BlueGreen"])
+async def test_15_rollout_complete_is_true_only_while_the_wanted_revision_is_stable(strategy: str) -> None:
+    def asked(version: int) -> dict[str, Any]:
+        return {**spec(version), "rollout": {"strategy": strategy}}
+
+    world = await serving(asked(1))
+    assert world.said()["RolloutComplete"] == "True RolledOut"
+
+    def watch(_: str, live: Manifest) -> None:
+        if live["kind"] != KIND:
+            return
+        for found in (live.get("status") or {}).get("conditions", ()):
+            fits = found["observedGeneration"] == live["metadata"]["generation"]
+            if found["type"] == "RolloutComplete" and found["status"] == "True" and fits:
+                assert live["status"]["stable"]["version"] == live["spec"]["model"]["uri"][-1]
+
+    world.kube.listeners.append(watch)
+    world.create(asked(2))
+    await world.run(1200)
+    assert world.said()["RolloutComplete"] == "True RolledOut"
+    assert world.status()["stable"]["version"] == "2"
+
+
+async def test_15_a_version_that_is_not_there_is_not_complete_while_ready_stays() -> None:
+    world = await serving(spec(1))
+    world.create(spec(99))
+    await world.run(60)
+    assert world.said()["Ready"] == "True Serving"
+    assert world.said()["RolloutComplete"] == "False ModelNotFound"
+    assert world.told().count("Warning ModelNotFound") == 1
+
+
+# Small ones.
+
+
+async def test_small_traffic_is_not_said_to_be_out_of_step_where_nothing_rolls_out() -> None:
+    world = World()
+    await world.operator.start()
+    said = set()
+
+    def watch(_: str, live: Manifest) -> None:
+        for found in (live.get("status") or {}).get("conditions", ()) if live["kind"] == KIND else ():
+            if found["type"] == "TrafficSynced":
+                said.add(f"{found['status']} {found['reason']}")
+
+    world.kube.listeners.append(watch)
+    world.create(spec(1))
+    await world.run(60)
+    assert said <= {"Unknown Starting", "True Routed"}
+    assert "True Routed" in said
+
+
+async def test_small_pods_that_are_ready_are_counted_beside_those_that_are_there() -> None:
+    world = await serving({**spec(1), "scaling": {"minReplicas": 2}})
+    (first, _) = pods(world, role(world, "stable"))
+    name = first["metadata"]["name"]
+    world.pod_status = lambda pod: (
+        {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+        if pod["metadata"]["name"] == name
+        else None
+    )
+    await world.run(10)
+    assert (world.status()["replicas"], world.status()["readyReplicas"]) == (2, 1)
+
+
+async def test_small_one_cause_is_told_by_one_event() -> None:
+    world = World()
+    await world.operator.start()
+    world.create(spec(99))
+    await world.run(300)
+    assert world.told().count("Warning ModelNotFound") == 1
+
+
+# 32 and 2: what admission says of routers and resolvers reaches people, with advice that helps.
+
+RANGE = (
+    'pods "slipway-router-x" is forbidden: maximum memory usage per Container is 300Mi, but limit is 512Mi'
+)
+QUOTA = "pods is forbidden: exceeded quota: small, requested: requests.memory=96Mi"
+
+
+@pytest.mark.parametrize("dedicated", [False, True])
+@pytest.mark.parametrize("words", [RANGE, QUOTA])
+async def test_32_routers_that_admission_refuses_are_told_and_the_deadline_counts(
+    words: str, dedicated: bool
+) -> None:
+    more = {"traffic": {"router": "Dedicated"}} if dedicated else {}
+    world = World()
+    world.pods_refused = words
+    world.refuses = lambda deployment: deployment["metadata"]["name"].startswith("slipway-router")
+    await world.operator.start()
+    world.create({**spec(1), **more})
+    await world.run(60)
+    assert world.said()["Ready"] == "True Serving"
+    assert world.said()["TrafficSynced"] == "False RouterUnavailable"
+    assert words in world.message("TrafficSynced")
+    assert "router.resources in the chart's values" in world.message("TrafficSynced")
+    assert world.told().count("Warning RouterUnavailable") == 1
+    world.create({**spec(2, steps=PAUSE, progressDeadlineSeconds=60), **more})
+    await world.run(50)
+    assert words in world.message("Reconciling")
+    assert not world.status().get("rejected")
+    await world.run(20)
+    (rejection,) = world.status()["rejected"]
+    assert rejection["message"].startswith("not ready within 60 s: ")
+    assert words in rejection["message"]
+
+
+async def test_32_a_router_deployment_that_cannot_be_written_is_told_too() -> None:
+    world = World()
+    await world.operator.start()
+
+    def admission(manifest: dict[str, Any]) -> dict[str, Any]:
+        if manifest["kind"] == Kind.DEPLOYMENT and manifest["metadata"]["name"].startswith("slipway-router"):
+            raise ApiError(403, "Forbidden", "exceeded quota: objects, requested: count/deployments.apps=1")
+        return manifest
+
+    world.kube.admission = admission
+    world.create(spec(1))
+    await world.run(60)
+    assert world.said()["TrafficSynced"] == "False RouterUnavailable"
+    assert "count/deployments.apps" in world.message("TrafficSynced")
+
+
+async def test_32_routers_that_come_late_are_used() -> None:
+    world = World()
+    world.pods_refused = RANGE
+    world.refuses = lambda deployment: deployment["metadata"]["name"].startswith("slipway-router")
+    await world.operator.start()
+    world.create(spec(1))
+    await world.run(60)
+    world.pods_refused = None
+    world.create(spec(2, steps=PAUSE))
+    await world.run(60)
+    assert world.status()["rollout"]["weight"] == 50
+    assert world.said()["TrafficSynced"] == "True Routed"
+
+
+def amounts(container: Manifest) -> dict[str, Any]:
+    found: dict[str, Any] = container["resources"]
+    return found
+
+
+async def test_2_what_the_resource_limits_holds_for_every_container_of_its_pods() -> None:
+    world = World()
+    await world.operator.start()
+    asked = {"runtime": {"resources": {"limits": {"cpu": 2}}}}
+    resolvers: list[Manifest] = []
+    world.kube.listeners.append(
+        lambda _, live: resolvers.append(live) if "-resolve-" in live["metadata"]["name"] else None
+    )
+    world.create({**spec(1), **asked})
+    await world.run(60)
+    deployment = world.kube.find(*world.child(Kind.DEPLOYMENT, role(world, "stable")))
+    template = deployment["spec"]["template"]["spec"]
+    for container in (
+        *template["initContainers"],
+        *template["containers"],
+        *resolvers[0]["spec"]["containers"],
+    ):
+        assert amounts(container)["limits"]["cpu"] == "2"
+        assert "memory" in amounts(container)["limits"]
+
+
+async def test_2_a_resolver_that_a_quota_refuses_says_what_to_set() -> None:
+    world = World()
+    await world.operator.start()
+
+    def admission(manifest: dict[str, Any]) -> dict[str, Any]:
+        if manifest["kind"] == Kind.POD and "-resolve-" in manifest["metadata"]["name"]:
+            raise ApiError(403, "Forbidden", "failed quota: small: must specify limits.cpu for: resolve")
+        return manifest
+
+    world.kube.admission = admission
+    world.create(spec(1))
+    await world.settle(retries=1)
+    assert world.said()["ModelResolved"] == "False QuotaExceeded"
+    assert "spec.runtime.resources.limits, or downloads.resources" in world.message("ModelResolved")
+    assert "raise the quota" not in world.message("ModelResolved")
+
+
+# Small: a namespace's routers go with the last ModelDeployment, also where it is deleted in the foreground.
+
+
+@pytest.mark.parametrize("traffic", [{}, {"traffic": {"router": "Dedicated"}}])
+async def test_small_routers_are_not_made_again_after_a_deletion_in_the_foreground(
+    traffic: dict[str, Any],
+) -> None:
+    world = await serving({**spec(1), **traffic})
+    place = (KIND, NAMESPACE, NAME)
+    world.kube.edit(
+        place, lambda live: live["metadata"].update(deletionTimestamp=stamp(world.now)), "kubectl"
+    )
+    for kind in Kind:
+        for child in list(world.kube.all(kind)):
+            world.kube.drop(place_of(child))
+    begun = len(world.kube.requests)
+    await world.run(10)
+    assert not [request for request in world.kube.requests[begun:] if request.verb == "apply"]
+    world.kube.drop(place)
+    await world.run(10)
+    assert not world.kube.all(Kind.DEPLOYMENT)

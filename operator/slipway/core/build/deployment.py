@@ -121,7 +121,7 @@ def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
         "env": pod.task_env(task, settings.mlflow_tracking_uri if _is_of_mlflow(revision) else ""),
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
-        "resources": pod.DOWNLOAD_RESOURCES,
+        "resources": pod.download_resources(revision.runtime.resources, settings.downloads),
         "securityContext": pod.CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "model", "mountPath": contract.MODEL_DIR},

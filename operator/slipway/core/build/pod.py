@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from slipway import contract
 from slipway.api.container import EnvVar, ResourceList, Resources
 from slipway.api.types import Runtime
+from slipway.core.drift import quantity
 
 #: The user that the images run as.
 USER_ID = 65532
@@ -32,6 +33,9 @@ DOWNLOAD_RESOURCES: dict[str, Any] = {
     "requests": {"cpu": "5m", "memory": "32Mi"},
     "limits": {"memory": "256Mi"},
 }
+
+#: Amounts of a container, as in a pod: ``requests`` and ``limits`` by name.
+Amounts = Mapping[str, Mapping[str, str]]
 
 _CLAIM = re.compile(r"^pvc://([^/]+)/")
 
@@ -61,6 +65,21 @@ def resources(asked: Resources) -> dict[str, Any]:
     # Without a CPU request there is nothing for the autoscaler to measure against.
     requests = {"cpu": "100m", **_amounts(asked.requests)}
     limits = _amounts(asked.limits)
+    return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def download_resources(asked: Resources, installed: Amounts | None = None) -> dict[str, Any]:
+    """What a container that brings a model may use: as installed, and whatever else the resource limits.
+
+    A quota on limits of the CPU, say, wants every container of a pod to have one.
+    """
+    found = installed or DOWNLOAD_RESOURCES
+    own = resources(asked)
+    limits = {**own.get("limits", {}), **found.get("limits", {})}
+    requests = {
+        name: amount if name not in limits or quantity(amount) <= quantity(limits[name]) else limits[name]
+        for name, amount in found.get("requests", {}).items()
+    }
     return {"requests": requests, **({"limits": limits} if limits else {})}
 
 

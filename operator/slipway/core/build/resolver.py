@@ -34,7 +34,7 @@ def resolver_pod(
         "env": pod.task_env(task, settings.mlflow_tracking_uri),
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
-        "resources": pod.DOWNLOAD_RESOURCES,
+        "resources": pod.download_resources(spec.runtime.resources, settings.downloads),
         "securityContext": pod.CONTAINER_SECURITY,
         "volumeMounts": [{"name": "tmp", "mountPath": contract.TMP_DIR}, *pod.claim_mount(spec.model.uri)],
     }

@@ -42,6 +42,8 @@ class RouterSettings:
         most_replicas: likewise.
         drain_seconds: that a leaving router goes on serving, for clients to go elsewhere and requests to end.
         memory_mebibytes: limit of a router pod; at three quarters of it, requests are refused with 503.
+        requests: what a router pod asks for; None for what does for a hundred models.
+        limits: what it may use at most beside memory.
         image_pull_secrets: Secrets, of the routers' own namespace, that the image is pulled with.
     """
 
@@ -51,6 +53,8 @@ class RouterSettings:
     most_replicas: int = 10
     drain_seconds: int = 30
     memory_mebibytes: int = 512
+    requests: Mapping[str, str] | None = None
+    limits: Mapping[str, str] | None = None
     image_pull_secrets: tuple[str, ...] = ()
 
 
@@ -269,8 +273,8 @@ class _Builder:
             },
             "lifecycle": {"preStop": {"httpGet": {"path": DRAIN_PATH, "port": "admin", "scheme": "HTTP"}}},
             "resources": {
-                "requests": {"cpu": "100m", "memory": "96Mi"},
-                "limits": {"memory": f"{settings.memory_mebibytes}Mi"},
+                "requests": dict(settings.requests or {"cpu": "100m", "memory": "96Mi"}),
+                "limits": {**(settings.limits or {}), "memory": f"{settings.memory_mebibytes}Mi"},
             },
             "securityContext": pod.CONTAINER_SECURITY,
             "volumeMounts": [

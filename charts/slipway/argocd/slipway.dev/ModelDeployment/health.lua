@@ -36,6 +36,16 @@ local ready = conditions["Ready"]
 if ready == nil then
   return progressing("Waiting for the operator")
 end
+local complete = conditions["RolloutComplete"]
+-- A name that the spec follows moved, or what it moved to was rejected: no commit asked for it, and stable serves.
+if ready.status == "True" and not holds("Reconciling") and complete ~= nil and complete.status == "False" then
+  if complete.reason ~= "Suspended" then
+    return { status = "Healthy", message = words(ready) .. "; " .. words(complete) }
+  end
+end
+if holds("Suspended") then
+  return { status = "Suspended", message = words(conditions["Suspended"]) }
+end
 if holds("Reconciling") then
   return progressing(words(conditions["Reconciling"]))
 end
