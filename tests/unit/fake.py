@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import KIND
@@ -87,6 +87,7 @@ class FakeKube:
         events: Events that were emitted.
         unknown: kinds that the cluster does not know.
         page: objects on a page of a list.
+        status_schema: what the status of a ModelDeployment has to fit; None for a CRD of another version.
         listeners: told ``ADDED``, ``MODIFIED`` or ``DELETED`` with the object.
     """
 
@@ -103,6 +104,7 @@ class FakeKube:
         self.events: Objects = []
         self.unknown: set[str] = set()
         self.page = 500
+        self.status_schema: type[BaseModel] | None = ModelDeploymentStatus
         self.listeners: Listeners = []
 
     # What the operator calls.
@@ -150,7 +152,8 @@ class FakeKube:
             raise ApiError(409, "Conflict", "Precondition failed: UID in precondition does not match")
         self._refuse_if_old(place, manifest)
         try:
-            ModelDeploymentStatus.model_validate(manifest["status"])
+            if self.status_schema is not None:
+                self.status_schema.model_validate(manifest["status"])
         except ValidationError as error:
             raise ApiError(422, "Invalid", str(error)) from error
         self._merge(place, {"status": manifest["status"]}, manager)

@@ -111,6 +111,8 @@ class Reason(StrEnum):
     CLAIMED_ELSEWHERE = "ClaimedElsewhere"
     NAME_TAKEN = "NameTaken"
     INVALID_RESOURCE = "InvalidResource"
+    STATUS_FROM_ANOTHER_VERSION = "StatusFromAnotherVersion"
+    ROUTES_FROM_ANOTHER_VERSION = "RoutesFromAnotherVersion"
     REFUSED_BY_API_SERVER = "RefusedByAPIServer"
 
 
@@ -328,6 +330,18 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.INVALID_RESOURCE: Explanation(
         "The resource does not fit the schema this operator knows.",
         "Upgrade the operator or the CRD, or mend the field.",
+    ),
+    Reason.STATUS_FROM_ANOTHER_VERSION: Explanation(
+        "Status holds what this operator cannot read, as after going back to an older one. Nothing is "
+        "decided, nothing of status is lost, and what serves goes on.",
+        "Run the operator's newer version again. Where somebody wrote status by hand, take out the field "
+        "that the message names: kubectl edit --subresource=status.",
+    ),
+    Reason.ROUTES_FROM_ANOTHER_VERSION: Explanation(
+        "The routers' ConfigMap holds routes that this operator cannot read. Routers go on as they are, and "
+        "take up nothing new.",
+        "Run the operator's newer version again, or delete the ConfigMap that the message names: its routes "
+        "are written again from status, and none that serves is closed.",
     ),
     Reason.REFUSED_BY_API_SERVER: Explanation("The API server refused a child object.", "Read the message."),
 }

@@ -43,6 +43,11 @@ def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:
         CommandError: where there is nothing to command.
     """
     status, name = resource.status, resource.owner.name
+    if resource.status_fault is not None:
+        raise CommandError(
+            f"this version of kubectl slipway cannot read the status of {name}: "
+            f"{resource.status_fault.message}; use the kubectl slipway of the operator's version"
+        )
     if command == Command.RETRY:
         if not status.rejected:
             raise CommandError(f"{name} has no rejected revision that could be tried again")

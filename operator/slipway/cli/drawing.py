@@ -25,14 +25,19 @@ def draw(resource: Resource, now: datetime) -> str:
     return "\n".join(_lines(resource, now))
 
 
+def faults(resource: Resource) -> list[Fault]:
+    """Why not all of it can be drawn."""
+    return [found for found in (resource.spec, resource.status_fault) if isinstance(found, Fault)]
+
+
 def _lines(resource: Resource, now: datetime) -> Iterator[str]:
     status, spec = resource.status, resource.spec
     yield f"{resource.owner.namespace}/{resource.owner.name}"
-    if isinstance(spec, Fault):
-        yield f"  {spec.reason}: {spec.message}"
-        return
-    yield from _arms(status)
-    if status.rollout is not None:
+    for fault in faults(resource):
+        yield f"  {fault.reason}: {fault.message}"
+    if resource.status_fault is None or status.stable is not None or status.canary is not None:
+        yield from _arms(status)
+    if status.rollout is not None and not isinstance(spec, Fault):
         yield ""
         yield from _rollout(spec, status.rollout, status, now)
     if status.rejected:

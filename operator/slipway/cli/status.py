@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
-from slipway.cli.drawing import draw
+from slipway.cli.drawing import draw, faults
 from slipway.core.resource import read
 
 #: Seconds between two looks of ``--watch``.
@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Draw once, or until interrupted."""
+    """Draw once, or until interrupted; 1 where not all could be read, as of another version's resource."""
     found = Cluster(arguments)
     told = ""
     while True:
@@ -36,7 +36,8 @@ def run(arguments: Namespace) -> int:
             text = draw(read(resource), datetime.now(UTC))
         if not arguments.watch:
             print(text)
-            return 0
+            unread = arguments.output != "json" and faults(read(resource))
+            return 1 if unread else 0
         if text != told:
             told = text
             # On a terminal each picture takes the place of the one before.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,7 +23,9 @@ class Resource:
         owner: its name, namespace and uid.
         generation: of the spec.
         spec: what is asked for, or the fault that keeps it from being read.
-        status: what was reported last; empty if it cannot be read.
+        status: what was reported last, as far as it can be read.
+        status_fault: why some of it cannot be read, or None: nothing is to be decided then.
+        raw_status: the same as the API server holds it.
         deleting: whether it is on its way out.
         annotations: of the resource; commands to a rollout are among them.
     """
@@ -33,18 +36,23 @@ class Resource:
     status: ModelDeploymentStatus
     deleting: bool
     annotations: Mapping[str, str] = field(default_factory=dict)
+    status_fault: Fault | None = None
+    raw_status: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(manifest: Manifest) -> Resource:
     """Read a manifest: what the schema does not know is left aside, what it refuses is a fault."""
     meta = manifest["metadata"]
+    status, status_fault = _status(manifest.get("status"))
     return Resource(
         owner=Owner(name=meta["name"], namespace=meta["namespace"], uid=meta["uid"]),
         generation=int(meta.get("generation", 0)),
         spec=_spec(manifest),
-        status=_status(manifest),
+        status=status,
         deleting="deletionTimestamp" in meta,
         annotations=meta.get("annotations") or {},
+        status_fault=status_fault,
+        raw_status=manifest.get("status") or {},
     )
 
 
@@ -56,12 +64,36 @@ def _spec(manifest: Manifest) -> ModelDeploymentSpec | Fault:
         where = ".".join(["spec", *(str(part) for part in first["loc"])])
         return Fault(
             Reason.INVALID_RESOURCE,
-            f"{where}: {first['msg']}; mend the field, or upgrade the operator if its CRD is newer",
+            f"{where}: {first['msg']}; fix the field, or upgrade the operator if its CRD is newer",
         )
 
 
-def _status(manifest: Manifest) -> ModelDeploymentStatus:
+def _status(raw: Any) -> tuple[ModelDeploymentStatus, Fault | None]:
+    """What can be read of it, and why not all can."""
     try:
-        return ModelDeploymentStatus.model_validate(manifest.get("status") or {})
+        return ModelDeploymentStatus.model_validate(raw or {}), None
+    except ValidationError as error:
+        errors = error.errors()
+    where = ".".join(["status", *(str(part) for part in errors[0]["loc"])])
+    fault = Fault(
+        Reason.STATUS_FROM_ANOTHER_VERSION,
+        f"{where}: {errors[0]['msg']}; another version of the operator wrote it: run that one or a newer "
+        "one. What serves is left as it is until then",
+    )
+    return _readable(raw, [found["loc"] for found in errors]), fault
+
+
+def _readable(raw: Any, faulty: list[tuple[int | str, ...]]) -> ModelDeploymentStatus:
+    """Without the fields, or the items of lists, in which the faults are."""
+    if not isinstance(raw, Mapping):
+        return ModelDeploymentStatus()
+    found = dict(raw)
+    for name in {loc[0] for loc in faulty if loc}:
+        value = found.pop(name, None)
+        items = {loc[1] for loc in faulty if loc[0] == name and len(loc) > 1}
+        if isinstance(value, list) and items:
+            found[name] = [item for number, item in enumerate(value) if number not in items]
+    try:
+        return ModelDeploymentStatus.model_validate(found)
     except ValidationError:
         return ModelDeploymentStatus()

@@ -13,6 +13,7 @@ from slipway.core.diagnosis import knob_of
 from slipway.core.drift import contains
 from slipway.core.observed import Fault, Kind, Manifest, Reference
 from slipway.core.status.notices import Notice
+from slipway.core.status.report import OF_OTHERS, REFRESH_REQUESTED
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
 from slipway.engine.kube import Kube
 from slipway.engine.store import Key, Store
@@ -83,7 +84,7 @@ class Writer:
             "apiVersion": API_VERSION,
             "kind": KIND,
             "metadata": {name: manifest["metadata"][name] for name in ("name", "namespace", "uid")},
-            "status": {"refreshRequestedAt": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")},
+            "status": {REFRESH_REQUESTED: now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")},
         }
         self._store.put(await self._kube.apply_status(asked, WEBHOOK_MANAGER))
         return True
@@ -105,7 +106,9 @@ class Writer:
         Raises:
             ApiError: 409 where it was made from an older state than the one that is known after that.
         """
-        said = {name: value for name, value in (manifest.get("status") or {}).items() if name != "operator"}
+        said = {
+            name: value for name, value in (manifest.get("status") or {}).items() if name not in OF_OTHERS
+        }
         if said != status:
             await self._apply_status(manifest, status, STATUS_MANAGER)
 
@@ -135,7 +138,7 @@ class Writer:
         meta = manifest["metadata"]
         found = await self._kube.get(KIND, meta["namespace"], meta["name"])
         if found is None or found["metadata"]["uid"] != meta["uid"]:
-            self._store.remove(manifest)
+            self._store.bury(manifest)
         if found is not None:
             self._store.put(found)
 

@@ -72,6 +72,15 @@ class Group:
                     continue
                 target = replace(target, leaving=before.leaving or since >= LEAVING)
             possible = self.possible.get(name, ())
+            if before is None and self._serves(name):
+                # What they were told is lost; to close the route would turn away those whom it serves.
+                before = target if self.follows(target) else replace(target, weight=0, mirror_percent=0)
+                possible = (before,)
+                if not self.follows(before):
+                    self.asked.setdefault(name, now)
+                    self.possible[name] = possible
+                    routes.append(before)
+                    continue
             if before is not None and self.follows(before):
                 possible = (before,)
                 if (asked := self.asked.pop(name, None)) is not None and self.routers:
@@ -93,6 +102,14 @@ class Group:
     def follows(self, route: Route) -> bool:
         """Whether every router that stays does this."""
         return all(name in self.states and self.states[name].does(route) for name in self.routers)
+
+    def _serves(self, name: str) -> bool:
+        """Whether a router that stays was seen to answer for a ModelDeployment."""
+        living = (state for pod, state in self.states.items() if pod in self.routers)
+        return any(
+            name in state.listeners and name in state.routes and not state.routes[name].closed
+            for state in living
+        )
 
     def traffic(self, name: str) -> Traffic:
         """What these routers were seen to do for a ModelDeployment."""

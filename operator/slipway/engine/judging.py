@@ -171,14 +171,13 @@ class Judge:
         if manifest is None:
             return False
         stable = (manifest.get("status") or {}).get("stable")
-        if stable is None:
+        version = stable.get("version") if isinstance(stable, Mapping) else None
+        if not isinstance(version, str):
             return False
-        if found is None or (found.uid, found.version) != (manifest["metadata"]["uid"], stable["version"]):
+        if found is None or (found.uid, found.version) != (manifest["metadata"]["uid"], version):
             now = self._clock()
             due = now + timedelta(seconds=INTERVAL * self._spread())
-            self._watched[key] = _Watched(
-                key.namespace, manifest["metadata"]["uid"], stable["version"], now, now, due
-            )
+            self._watched[key] = _Watched(key.namespace, manifest["metadata"]["uid"], version, now, now, due)
             return due <= now
         changed = found.looked is not None and found.generation != manifest["metadata"].get("generation", 0)
         return changed or found.due <= self._clock()

@@ -11,7 +11,7 @@ from slipway.core import plan as planning
 from slipway.core.observed import Fault, observe
 from slipway.core.resource import read
 from slipway.core.revision import Settings
-from slipway.core.status.report import report, report_unreadable
+from slipway.core.status.report import report, report_foreign, report_unreadable
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.claims import Claims
@@ -75,6 +75,11 @@ class Reconciler:
             # Its children go with it, by their owner reference.
             return Outcome()
         now = self._clock()
+        if resource.status_fault is not None:
+            told = report_foreign(resource, resource.status_fault, now)
+            await self._writer.write_status(manifest, told.status)
+            await self._writer.tell(manifest, told.notices, now)
+            return Outcome()
         if isinstance(resource.spec, Fault):
             told = report_unreadable(resource, resource.spec, now)
             await self._writer.write_status(manifest, told.status)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from slipway.api.reasons import Reason
 from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
@@ -98,11 +99,24 @@ class Routers:
         here = self._groups.setdefault(key, Group())
         resources = self._resources(key)
         children = self._store.children(key)
-        asked = [found for found in resources if self._belongs(found, key)]
-        wanted, here.refused = admit(routes_of(asked))
-        here.told = {route.name: route for route in _told(children, key.name)}
+        told_before = _told(children, key.name)
         await self._look(here, children)
-        targets = {**here.told, **{route.name: route for route in (*routes_of(resources), *wanted)}}
+        if isinstance(told_before, Fault):
+            # Whatever would be written could take away what they serve.
+            here.fault = told_before
+            self._tell(resources)
+            return Outcome(requeue_after=RESTING)
+        here.told = {route.name: route for route in told_before}
+        readable = [found for found in resources if found.status_fault is None]
+        # What a status asks for that cannot be read is what routers were told last.
+        held = [
+            here.told[found.owner.name]
+            for found in resources
+            if _is_held(found) and found.owner.name in here.told
+        ]
+        asked = [found for found in readable if self._belongs(found, key)]
+        wanted, here.refused = admit((*routes_of(asked), *held))
+        targets = {**here.told, **{route.name: route for route in (*routes_of(readable), *wanted)}}
         kept = {route.name for route in wanted} | {
             found.owner.name
             for found in resources
@@ -175,6 +189,8 @@ class Routers:
         """Have routers looked at if they were told something else than a ModelDeployment asks for now."""
         manifest = self._store.resource(key)
         resource = read(manifest) if manifest is not None else None
+        if resource is not None and resource.status_fault is not None:
+            return
         if resource is None:
             self._models.pop(key, None)
         for group in _groups_of(key):
@@ -317,13 +333,24 @@ def _groups_of(key: Key) -> tuple[Key, Key]:
     return Key(key.namespace, "", routers=True), Key(key.namespace, key.name, routers=True)
 
 
-def _told(children: Iterable[Manifest], model: str) -> tuple[Route, ...]:
+def _is_held(resource: Resource) -> bool:
+    return resource.status_fault is not None and not resource.deleting
+
+
+def _told(children: Iterable[Manifest], model: str) -> tuple[Route, ...] | Fault:
+    """What routers were told last, or why it cannot be read."""
+    name = routes_map(model)
     for child in children:
-        if child["kind"] == Kind.CONFIG_MAP and child["metadata"]["name"] == routes_map(model):
+        if child["kind"] == Kind.CONFIG_MAP and child["metadata"]["name"] == name:
             try:
                 return told(child)
             except ValueError as error:
-                log.warning("the routers' ConfigMap is not ours any more", extra={"error": str(error)})
+                log.warning("the routers' ConfigMap cannot be read", extra={"error": str(error)})
+                return Fault(
+                    Reason.ROUTES_FROM_ANOTHER_VERSION,
+                    f"routers go on as they are: ConfigMap {name} cannot be read ({error}); run the operator "
+                    "that wrote it or a newer one, or delete that ConfigMap",
+                )
     return ()
 
 

@@ -99,6 +99,56 @@ def test_before_anything_serves_that_is_said() -> None:
     assert "  nothing serves yet" in draw(resource(), NOW).splitlines()
 
 
+NEWER = {**ROLLOUT, "phase": "Soaking"}
+
+
+def test_a_status_of_another_version_is_told_with_all_that_can_be_read() -> None:
+    text = draw(resource(stable=STABLE, canary=CANARY, rollout=NEWER, rejected=[REJECTED]), NOW)
+    assert "  StatusFromAnotherVersion: status.rollout.phase: " in text
+    assert "version 1, revision aaaaaaaaaa, 2/2 pods ready" in text
+    assert "cccccccccc" in text
+    text = draw(resource(stable={**STABLE, "replicas": "two"}), NOW)
+    assert "StatusFromAnotherVersion" in text
+    assert "nothing serves yet" not in text, "that is not known"
+
+
+def test_a_spec_of_another_version_hides_nothing_of_what_serves() -> None:
+    newer = {**manifest(stable=STABLE, rejected=[REJECTED]), "spec": {"model": 7}}
+    text = draw(read(newer), NOW)
+    assert "  InvalidResource: spec.model: " in text
+    assert "version 1, revision aaaaaaaaaa, 2/2 pods ready" in text
+    assert "cccccccccc" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        (manifest(stable=STABLE), 0),
+        (manifest(stable=STABLE, rollout=NEWER), 1),
+        ({**manifest(stable=STABLE), "spec": {"model": 7}}, 1),
+    ],
+)
+def test_what_cannot_be_read_is_no_success(
+    found: dict[str, Any], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class There:
+        def __init__(self, _: Namespace) -> None: ...
+
+        def get(self, _: str) -> dict[str, Any]:
+            return found
+
+    monkeypatch.setattr("slipway.cli.status.Cluster", There)
+    assert main(["status", "fraud"]) == code
+    assert "revision aaaaaaaaaa, 2/2 pods ready" in capsys.readouterr().out
+    assert main(["status", "fraud", "-o", "json"]) == 0, "as it is"
+
+
+@pytest.mark.parametrize("command", ["promote", "promote-full", "abort", "pause", "resume", "retry"])
+def test_a_status_of_another_version_takes_no_command(command: str) -> None:
+    with pytest.raises(CommandError, match=r"status\.rollout\.phase"):
+        asked(command, resource(stable=STABLE, canary=CANARY, rollout=NEWER, rejected=[REJECTED]))
+
+
 @pytest.mark.parametrize(
     ("command", "annotation", "value"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from slipway.api.types import GROUP
@@ -21,7 +21,7 @@ from slipway.core.router.envoy import (
     ROUTER_DIR,
     WEIGHTS_FILE,
 )
-from slipway.core.router.routes import Arm, Route
+from slipway.core.router.routes import Arm, Route, refusal
 
 Json = dict[str, Any]
 
@@ -105,20 +105,34 @@ def router_objects(
 
 
 def told(config_map: Mapping[str, Any]) -> tuple[Route, ...]:
-    """The routes that a ConfigMap :func:`routes_map` was written for.
+    """The routes that a ConfigMap :func:`routes_map` was written for, in the fields that this version knows.
 
     Raises:
-        ValueError: if it is not one that :func:`router_objects` made.
+        ValueError: if it is not one that :func:`router_objects` made, or lacks what this version needs.
     """
     try:
         return tuple(_route(found) for found in json.loads(config_map["data"][ROUTES_KEY]))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"no routes in {ROUTES_KEY}: {error!r}") from error
 
 
 def _route(found: Mapping[str, Any]) -> Route:
     canary = found.get("canary")
-    return Route(**{**found, "stable": Arm(**found["stable"]), "canary": Arm(**canary) if canary else None})
+    route = Route(
+        **{**_known(Route, found), "stable": _arm(found["stable"]), "canary": canary and _arm(canary)}
+    )
+    if (why := refusal(route)) is not None:
+        raise TypeError(why)
+    return route
+
+
+def _arm(found: Mapping[str, Any]) -> Arm:
+    return Arm(**_known(Arm, found))
+
+
+def _known(kind: type[Route] | type[Arm], found: Mapping[str, Any]) -> Json:
+    names_ = {one.name for one in fields(kind)}
+    return {name: value for name, value in found.items() if name in names_}
 
 
 def envoy_arguments(drain_seconds: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,12 +12,19 @@ from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
 from slipway.core.breach import with_jobs
+from slipway.core.carry import carry
 from slipway.core.history import remembered
 from slipway.core.observed import Fault, Kind, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.status.conditions import conditions, sum_up, unreadable
 from slipway.core.status.notices import Notice, changed, jobs_created, notices
+from slipway.core.status.verdict import Verdict, said_before
+
+#: The field of status that the webhook writes.
+REFRESH_REQUESTED = "refreshRequestedAt"
+#: Fields that are written under field managers of their own, and never with the rest.
+OF_OTHERS = frozenset({REFRESH_REQUESTED, "operator"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,6 @@ def report(
         observedGeneration=resource.generation,
         conditions=conditions(resource, verdicts, now),
         model=plan.resolution.model or resource.status.model,
-        refreshRequestedAt=resource.status.refreshRequestedAt,
         stable=stable,
         canary=_revision_status(resource, roles.candidate, plan, observed),
         canaryWeight=_canary_weight(plan, observed),
@@ -73,7 +80,7 @@ def report(
         url=f"http://{resource.owner.name}.{resource.owner.namespace}.svc" if roles.routed else "",
     )
     return Report(
-        status=status.model_dump(mode="json", exclude_none=True),
+        status=_written(resource, status),
         notices=(*notices(resource, spec, plan, observed, verdicts), *jobs_created(resource, monitoring)),
     )
 
@@ -94,9 +101,34 @@ def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report
         }
     )
     return Report(
-        status=kept.model_dump(mode="json", exclude_none=True),
+        status=_written(resource, kept),
         notices=changed(resource, {ConditionType.READY: verdicts[ConditionType.READY]}),
     )
+
+
+def report_foreign(resource: Resource, fault: Fault, now: datetime) -> Report:
+    """Report on a ModelDeployment whose status cannot be read: all of it stays, and it is said so."""
+    stalled = ConditionType.STALLED
+    (said,) = conditions(resource, {stalled: Verdict("True", fault.reason, fault.message)}, now)
+    told = said_before(resource, stalled)
+    theirs = resource.raw_status.get("conditions")
+    kept = [
+        found
+        for found in (theirs if isinstance(theirs, list) else ())
+        if not isinstance(found, Mapping) or found.get("type") not in (stalled, ConditionType.RECONCILING)
+    ]
+    status = {name: value for name, value in resource.raw_status.items() if name not in OF_OTHERS}
+    status["conditions"] = [*kept, said.model_dump(mode="json", exclude_none=True)]
+    is_new = told is None or told.reason != fault.reason
+    return Report(
+        status, (Notice(normal=False, reason=fault.reason, message=fault.message),) if is_new else ()
+    )
+
+
+def _written(resource: Resource, status: ModelDeploymentStatus) -> dict[str, Any]:
+    """Without what the webhook writes: a request that came meanwhile is not to be taken back."""
+    found = status.model_dump(mode="json", exclude_none=True, exclude=set(OF_OTHERS))
+    return carry(resource.raw_status, found)
 
 
 def _revision_status(

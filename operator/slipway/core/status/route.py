@@ -94,7 +94,7 @@ def traffic_synced(
         return {ConditionType.TRAFFIC_SYNCED: Verdict("True", Reason.ROUTED, f"every router sends {to}")}
     if traffic.fault is not None:
         fault = traffic.fault
-        if fault.reason is not Reason.ROUTER_FULL:
+        if fault.reason not in (Reason.ROUTER_FULL, Reason.ROUTES_FROM_ANOTHER_VERSION):
             fault = Fault(Reason.ROUTER_UNAVAILABLE, f"no router is ready: {fault.reason}: {fault.message}")
         return {ConditionType.TRAFFIC_SYNCED: Verdict("False", fault.reason, fault.message)}
     if rollout is None and not traffic.knowing:
