@@ -36,6 +36,8 @@ class Judged:
         self.store = Store()
         self.changes = 0
         self.store.put(_resource(spec, {}))
+        for owner in _owners():
+            self.store.put(owner)
         for name in pods:
             self.store.put(_pod(name))
         self.judge = Judge(self.store, self._read, self._changed, lambda: self.now, spread=lambda: 0.0)
@@ -88,12 +90,36 @@ def _resource(spec: Mapping[str, Any], status: Mapping[str, Any], version: int =
     }
 
 
+def _owners() -> list[dict[str, Any]]:
+    """The Deployment of the pods, and its ReplicaSet."""
+    found = labels(KEY.name, "model-server", "a")
+    meta = {"namespace": KEY.namespace, "resourceVersion": "1", "labels": found}
+    return [
+        {
+            "kind": kind,
+            "metadata": {**meta, "name": name, "uid": name, "ownerReferences": [_controlled(*owner)]},
+        }
+        for kind, name, owner in (
+            ("Deployment", "fraud-a", (KIND, "fraud", "u")),
+            ("ReplicaSet", "fraud-a-1", ("Deployment", "fraud-a", "fraud-a")),
+        )
+    ]
+
+
+def _controlled(kind: str, name: str, uid: str) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "uid": uid, "controller": True}
+
+
 def _pod(name: str) -> dict[str, Any]:
     meta = {"name": name, "namespace": KEY.namespace, "uid": name, "resourceVersion": "1"}
     ready = [{"type": "Ready", "status": "True"}]
     return {
         "apiVersion": "v1",
         "kind": Kind.POD.value,
-        "metadata": {**meta, "labels": labels(KEY.name, "model-server", "a")},
+        "metadata": {
+            **meta,
+            "labels": labels(KEY.name, "model-server", "a"),
+            "ownerReferences": [_controlled("ReplicaSet", "fraud-a-1", "fraud-a-1")],
+        },
         "status": {"phase": "Running", "podIP": name, "conditions": ready},
     }

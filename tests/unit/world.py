@@ -26,6 +26,7 @@ from slipway.engine.claims import Claims
 from slipway.engine.errors import ApiError
 from slipway.engine.evidence import Evidence
 from slipway.engine.judging import Judge
+from slipway.engine.ownership import REPLICA_SET
 from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.providers import Providers
@@ -368,10 +369,12 @@ class World:
         )
 
     def _collect_garbage(self) -> bool:
-        uids = {item["metadata"]["uid"] for kind in (KIND, *Kind) for item in self.kube.all(kind)}
+        uids = {
+            item["metadata"]["uid"] for kind in (KIND, REPLICA_SET, *Kind) for item in self.kube.all(kind)
+        }
         gone = [
             place_of(item)
-            for kind in Kind
+            for kind in (REPLICA_SET, *Kind)
             for item in self.kube.all(kind)
             if any(owner["uid"] not in uids for owner in item["metadata"].get("ownerReferences", ()))
             and "deletionTimestamp" not in item["metadata"]
@@ -444,10 +447,11 @@ class World:
     def _run(self, deployment: dict[str, Any]) -> bool:
         """Make or remove pods, one look; make them ready, the next."""
         meta, spec = deployment["metadata"], deployment["spec"]
+        sets = {found["metadata"]["uid"] for found in self.kube.all(REPLICA_SET) if _owns(deployment, found)}
         pods = [
             pod
             for pod in self.kube.all(Kind.POD)
-            if any(owner["uid"] == meta["uid"] for owner in pod["metadata"].get("ownerReferences", ()))
+            if any(owner["uid"] in sets for owner in pod["metadata"].get("ownerReferences", ()))
             and "deletionTimestamp" not in pod["metadata"]
             # What has ended is replaced, and stays to be looked at.
             and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
@@ -485,7 +489,7 @@ class World:
         meta, template = deployment["metadata"], deployment["spec"]["template"]
         taken = {pod["metadata"]["name"] for pod in self.kube.all(Kind.POD)}
         name = next(found for n in range(number, 1000) if (found := f"{meta['name']}-pod-{n}") not in taken)
-        owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": meta["name"], "uid": meta["uid"]}
+        owner = self._replica_set(deployment)
         self.kube.update(
             {
                 "apiVersion": "v1",
@@ -503,6 +507,30 @@ class World:
             },
             "replicaset",
         )
+
+    def _replica_set(self, deployment: Manifest) -> dict[str, Any]:
+        """What owns the pods of a Deployment's template."""
+        meta, template = deployment["metadata"], deployment["spec"]["template"]
+        name = f"{meta['name']}-{names.content_hash(template)}"
+        place = (REPLICA_SET, meta["namespace"], name)
+        if not self.kube.has(*place):
+            owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}
+            labels = {**template["metadata"]["labels"], TEMPLATE_LABEL: names.content_hash(template)}
+            self.kube.update(
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": REPLICA_SET,
+                    "metadata": {
+                        "name": name,
+                        "namespace": meta["namespace"],
+                        "labels": labels,
+                        "ownerReferences": [{**owner, "controller": True}],
+                    },
+                },
+                "deployment",
+            )
+        uid = self.kube.find(*place)["metadata"]["uid"]
+        return {"apiVersion": "apps/v1", "kind": REPLICA_SET, "name": name, "uid": uid}
 
     def _pod_status(self, pod: Manifest) -> dict[str, Any]:
         bad = self.pod_status(pod)
@@ -553,6 +581,11 @@ class World:
             return False
         self.kube.edit(place_of(manifest), lambda found: found.update(status=status), "controller")
         return True
+
+
+def _owns(owner: Manifest, child: Manifest) -> bool:
+    references = child["metadata"].get("ownerReferences", ())
+    return any(found["uid"] == owner["metadata"]["uid"] for found in references)
 
 
 def resolution(version: int) -> Resolution:

@@ -16,6 +16,10 @@
 - apiGroups: [apps]
   resources: [deployments, controllerrevisions]
   verbs: [get, list, watch, create, patch, delete]
+# see whether pods belong to a Deployment of Slipway's
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list, watch]
 # the address of a model, and who its pods are
 - apiGroups: ['']
   resources: [services, serviceaccounts]
@@ -24,7 +28,7 @@
 - apiGroups: ['']
   resources: [pods]
   verbs: [get, list, watch, create, patch, delete]
-# what routers do; only those with the label of Slipway are asked for
+# what routers do; the operator asks for those with the label of Slipway, and may read all
 - apiGroups: ['']
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]

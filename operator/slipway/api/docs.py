@@ -73,9 +73,7 @@ def permissions() -> str:
     }
     parts = [
         f"{_NOTE}\n# Permissions\n",
-        "The chart's roles come from one table. The operator reads no Secrets and no ConfigMaps: credentials "
-        "reach the pods that need them by reference. It can create pods and so, in the namespaces that it "
-        "watches, use any ServiceAccount and mount any Secret there; `watchNamespaces` bounds that.\n",
+        _ABOUT_PERMISSIONS,
     ]
     for name, table in rbac.TABLES.items():
         rows = (
@@ -88,7 +86,7 @@ def permissions() -> str:
             for permission in table
         )
         parts.append(f"## {titles[name]}\n\n{_table(head, rows)}")
-    return "\n".join(parts)
+    return "\n".join((*parts, _AMOUNTS))
 
 
 def values() -> str:
@@ -203,6 +201,55 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 def _escape(text: str) -> str:
     return text.replace("|", "\\|")
 
+
+_ABOUT_PERMISSIONS = """\
+The chart's roles come from one table. The operator has no verb on Secrets: credentials reach the pods
+that need them by reference. It may read every ConfigMap of the namespaces that it watches, and asks for
+those with the label of Slipway.
+"""
+
+_AMOUNTS = """\
+## What this amounts to
+
+**The operator's token, stolen.** Who may create pods and Deployments in a namespace may use any
+ServiceAccount of it, mount any Secret and any claim, and, where no Pod Security level forbids it, become
+root on its nodes. With `watchNamespaces: []`, the default, that is every namespace, `kube-system`
+included: it is the cluster. List the namespaces that have models in `watchNamespaces`, and the operator
+gets Roles there and nothing elsewhere; keep its own namespace to administrators.
+
+**Creating or changing a ModelDeployment.** It is about as much as creating pods in its namespace, which the
+cluster's role `edit` includes. Give a role of your own the one only where you would give it the other:
+
+- Any Secret of the namespace can be read by it: `onBreach.job.secretRefs` and `feedback.secretRef` put
+  one into a container whose image the same person names, and `model.credentials.secretRef` sends one to
+  the server that `model.uri` names.
+- Any image runs (`runtime.image`, `onBreach.job`), with any claim that `model.uri` or a Job names, on any
+  node, and tolerating any taint. Pods satisfy the restricted Pod Security Standard, run under a
+  ServiceAccount of their own (`NAME-model`), and have no API token; what you bind to that ServiceAccount,
+  they do not get.
+- Host names on Gateways of other namespaces, and requests from the operator's own network to a
+  Prometheus, only as the chart's values `gatewayAPI.allow` and `rollouts.prometheus.addresses` allow. On
+  Gateways of its own namespace it can have any host name, without the right to write HTTPRoutes.
+- `model.uri` is looked up and fetched by pods of its namespace, under its NetworkPolicies, not by the
+  operator; what an MLflow alias means is asked by the operator of `mlflow.trackingURI` alone.
+
+**Other rights in a namespace with models.** The operator believes what is in a namespace about that
+namespace, and nothing about another:
+
+- A pod counts as a model's or a router's where its owners lead to the Deployment that the operator
+  writes; labels alone do not do. Who may create pods can name a real ReplicaSet as the owner of one, and
+  it is then read, counted and sent requests until the ReplicaSet's controller removes it.
+- A resolver pod has its ModelDeployment as its owner. Who may create pods can forge one and its answer
+  before the operator makes it, and so have another model served in that namespace; pods compare what they
+  fetch with the digest of that answer alone. `model.digest` in the spec bounds it to one digest.
+- Who may write ControllerRevisions, EndpointSlices or the routers' ConfigMaps there can change what the
+  operator takes for the past, the present and the routes of the namespace's models.
+- Whatever a pod answers, the operator reads a bounded part of it in a bounded time, follows no redirect,
+  and charges it to the namespace.
+
+**The webhook's token** lets its bearer have any ModelDeployment's alias looked up again, once a second,
+and nothing else. `webhook.from` says who reaches its port.
+"""
 
 _README = """\
 # Slipway's chart

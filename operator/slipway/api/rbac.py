@@ -48,10 +48,14 @@ WATCHED = (
         GROUP, (f"{PLURAL}/finalizers",), ("update",), "own children that block their owner's deletion"
     ),
     Permission("apps", ("deployments", "controllerrevisions"), _OWN, "pods and the memory of each revision"),
+    Permission("apps", ("replicasets",), _READ, "see whether pods belong to a Deployment of Slipway's"),
     Permission("", ("services", "serviceaccounts"), _OWN, "the address of a model, and who its pods are"),
     Permission("", ("pods",), _OWN, "resolver pods; see why pods of a model fail; have routers read at once"),
     Permission(
-        "", ("configmaps",), _OWN, "what routers do; only those with the label of Slipway are asked for"
+        "",
+        ("configmaps",),
+        _OWN,
+        "what routers do; the operator asks for those with the label of Slipway, and may read all",
     ),
     Permission("autoscaling", ("horizontalpodautoscalers",), _OWN, "scale a revision"),
     Permission("policy", ("poddisruptionbudgets",), _OWN, "keep a revision up while nodes are drained"),

@@ -198,7 +198,7 @@ class Judge:
         if asked is None or resource is None or resource.deleting or isinstance(resource.spec, Fault):
             return
         pods = [child for child in self._store.children(key) if child["kind"] == Kind.POD]
-        pods = [pod for pod in pods if revision_of_object(pod) is not None]
+        pods = [pod for pod in pods if revision_of_object(pod) is not None and self._store.is_believed(pod)]
         scrapes = await self._scrape(found, pods)
         if not _is_of(found, resource):
             return

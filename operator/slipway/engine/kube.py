@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from slipway.api.types import GROUP, KIND, PLURAL, VERSION
 from slipway.core.observed import Kind, Manifest
+from slipway.engine.ownership import REPLICA_SET
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ RESOURCES: Mapping[str, ApiResource] = {
     KIND: ApiResource(GROUP, VERSION, PLURAL),
     Kind.CONTROLLER_REVISION: ApiResource("apps", "v1", "controllerrevisions"),
     Kind.DEPLOYMENT: ApiResource("apps", "v1", "deployments"),
+    REPLICA_SET: ApiResource("apps", "v1", "replicasets"),
     Kind.SERVICE: ApiResource("", "v1", "services"),
     Kind.AUTOSCALER: ApiResource("autoscaling", "v2", "horizontalpodautoscalers"),
     Kind.DISRUPTION_BUDGET: ApiResource("policy", "v1", "poddisruptionbudgets"),

@@ -161,6 +161,7 @@ def ready_pods(store: Store, key: Key, revision: str) -> list[Manifest]:
         for child in store.children(key)
         if child["kind"] == Kind.POD
         and revision_of_object(child) == revision
+        and store.is_believed(child)
         and is_ready(child)
         and (child.get("status") or {}).get("podIP")
     ]

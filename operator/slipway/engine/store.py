@@ -12,7 +12,10 @@ from slipway.api.types import KIND
 from slipway.core import names
 from slipway.core.observed import Kind, Manifest
 from slipway.core.router.build import is_router
+from slipway.engine.ownership import REPLICA_SET, deployment_of, needs_proof
 
+#: What is kept of the metadata of a ReplicaSet; nothing else of it is.
+_OF_REPLICA_SETS = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences")
 #: Seconds for which a deleted object stays deleted, whatever answer to an earlier request is read late.
 TOMBSTONE_SECONDS = 120.0
 
@@ -40,6 +43,8 @@ class Store:
         self._children: dict[Key, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         #: When objects were seen to be gone, by uid, the first first, in seconds of a monotonic clock.
         self._gone: dict[str, float] = {}
+        #: Pods, by uid, whose owners led to a Deployment of ours: those may go before the pod does.
+        self._proven: set[str] = set()
         #: Kinds that the cluster does not know, as of the last list.
         self.unknown: frozenset[str] = frozenset()
         #: Namespaces that could not be listed: too little is known to do anything there.
@@ -66,6 +71,9 @@ class Store:
             # Somebody changed its label.
             self.remove(known)
         self._objects[kind][place] = slim
+        if kind == REPLICA_SET:
+            # Its owners are all that is known of it; numbers of pods change often, and concern nobody.
+            return key if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"] else None
         if kind != KIND:
             self._children[key][kind, place[1]] = slim
         return key
@@ -92,6 +100,7 @@ class Store:
         if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return None
         del self._objects[kind][place]
+        self._proven.discard(manifest["metadata"]["uid"])
         if kind != KIND:
             self._children[key].pop((kind, place[1]), None)
             if not self._children[key]:
@@ -119,10 +128,35 @@ class Store:
         For routers: all that belongs to them.
         """
         if key.routers:
-            return [child for child in self._children.get(key, {}).values() if is_router(child, key.name)]
+            found = (child for child in self._children.get(key, {}).values() if is_router(child, key.name))
+            return [child for child in found if self.is_believed(child)]
         resource = self.resource(key)
         uid = resource["metadata"]["uid"] if resource else None
-        return [child for child in self._children.get(key, {}).values() if is_child(child, uid)]
+        return [
+            child
+            for child in self._children.get(key, {}).values()
+            if is_child(child, uid)
+            and (child["metadata"].get("deletionTimestamp") or self.is_believed(child, uid))
+        ]
+
+    def is_believed(self, child: Manifest, uid: str | None = None) -> bool:
+        """Whether what an object says may be believed: see :mod:`slipway.engine.ownership`.
+
+        Args:
+            child: labelled as a ModelDeployment's, or as a router.
+            uid: of the ModelDeployment; None for routers, whose Deployment may belong to several.
+        """
+        own = child["metadata"]["uid"]
+        if own in self._proven or not needs_proof(child):
+            return True
+        deployment = deployment_of(child, self._find)
+        if deployment is None or (uid is not None and not is_owned(deployment, uid)):
+            return False
+        self._proven.add(own)
+        return True
+
+    def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        return self._objects[kind].get((namespace, name))
 
     def resources(self) -> Iterator[Key]:
         """The key of every ModelDeployment."""
@@ -224,6 +258,9 @@ def project(manifest: Manifest) -> Manifest:
     if manifest["kind"] == Kind.POD:
         kept.pop("spec", None)
         meta.pop("annotations", None)
+    if manifest["kind"] == REPLICA_SET:
+        kept = {key: kept[key] for key in ("kind", "apiVersion") if key in kept}
+        kept["metadata"] = {key: meta[key] for key in _OF_REPLICA_SETS if key in meta}
     return kept
 
 

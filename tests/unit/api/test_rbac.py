@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from slipway.api import docs
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, TABLES, VIEW, WATCHED, Permission
 from slipway.engine.kube import RESOURCES
 from slipway.infra.leader import LEASE_NAME
@@ -65,3 +66,14 @@ def test_no_right_is_given_twice_and_each_says_why() -> None:
         given = [(permission.group, resource) for permission in table for resource in permission.resources]
         assert len(given) == len(set(given))
         assert all(permission.why for permission in table)
+
+
+def test_the_page_of_permissions_denies_no_right_that_the_table_gives() -> None:
+    page = docs.permissions()
+    granted = {resource for permission in WATCHED for resource in permission.resources}
+    assert "configmaps" in granted
+    assert "may read every ConfigMap" in page
+    assert "secrets" not in granted
+    assert "no verb on Secrets" in page
+    for words in ("watchNamespaces", "gatewayAPI.allow", "rollouts.prometheus.addresses", "ServiceAccount"):
+        assert words in page.partition("## What this amounts to")[2]

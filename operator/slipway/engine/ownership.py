@@ -1,0 +1,52 @@
+"""Whose pods are: labels say so, and anybody may write them; the chain of owners is what counts.
+
+A pod counts as a model server's or a router's where its controller is a ReplicaSet that is there, and that
+one's controller the Deployment that the operator writes. In its own namespace somebody who may create pods
+can still name such a ReplicaSet as the owner of one: docs/permissions.md says what that amounts to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from slipway.core import names
+from slipway.core.observed import Kind, Manifest
+
+#: Kept to its owners alone.
+REPLICA_SET = "ReplicaSet"
+#: Components whose pods a Deployment makes.
+_MADE = frozenset({"model-server", "router"})
+
+#: An object of a kind, by namespace and name, if it is there.
+Find = Callable[[str, str, str], Manifest | None]
+
+
+def needs_proof(child: Manifest) -> bool:
+    """Whether an object is believed only with its owners: pods that serve, and pods that route."""
+    labels = child["metadata"].get("labels") or {}
+    return child["kind"] == Kind.POD and labels.get(names.COMPONENT_LABEL) in _MADE
+
+
+def deployment_of(pod: Manifest, find: Find) -> Manifest | None:
+    """The Deployment that a pod's owners lead to, where it is the one that such a pod has; else None."""
+    meta = pod["metadata"]
+    labels = meta.get("labels") or {}
+    model = str(labels.get(names.MODEL_LABEL, ""))
+    if labels.get(names.COMPONENT_LABEL) == "router":
+        expected = names.router(model)
+    else:
+        expected = names.revision_object(model, str(labels.get(names.REVISION_LABEL, "")))
+    replica_set = _controller(pod, REPLICA_SET, find)
+    deployment = _controller(replica_set, Kind.DEPLOYMENT.value, find) if replica_set is not None else None
+    return deployment if deployment is not None and deployment["metadata"]["name"] == expected else None
+
+
+def _controller(child: Manifest, kind: str, find: Find) -> Manifest | None:
+    reference: dict[str, Any] = next(
+        (found for found in child["metadata"].get("ownerReferences") or () if found.get("controller")), {}
+    )
+    if reference.get("kind") != kind:
+        return None
+    found = find(kind, child["metadata"]["namespace"], str(reference.get("name")))
+    return found if found is not None and found["metadata"]["uid"] == reference.get("uid") else None
