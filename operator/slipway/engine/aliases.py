@@ -93,6 +93,11 @@ class Aliases:
         elif key in self._due and not isinstance(resource.spec, Fault):
             self._due[key] = self._clock() + timedelta(seconds=resource.spec.model.refreshSeconds)
 
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone."""
+        for memory in (self._due, self._told, self._requests):
+            memory.pop(key, None)
+
     async def watch(self) -> None:
         """Look up what is due, for ever."""
         while True:
@@ -126,8 +131,10 @@ class Aliases:
     def _due_aliases(self) -> list[Alias]:
         """Each alias as often as the most impatient of those who follow it wants, or one is asked to."""
         found: dict[Alias, None] = {}
+        followed: set[Alias | None] = set()
         for key, resource in self._resources():
             alias = _alias_of(resource)
+            followed.add(alias)
             if alias is None or isinstance(resource.spec, Fault) or not self._is_asked_here(resource):
                 continue
             seconds, asked = resource.spec.model.refreshSeconds, self._asked.get(alias)
@@ -137,6 +144,9 @@ class Aliases:
             waited = asked is None or self._clock() - asked >= timedelta(seconds=seconds)
             if requested or (seconds and waited):
                 found[alias] = None
+        for alias in [known for known in self._asked.keys() | self._versions.keys() if known not in followed]:
+            self._asked.pop(alias, None)
+            self._versions.pop(alias, None)
         return list(found)
 
     def _is_requested(self, key: Key, resource: Resource) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,7 @@ from slipway.core.status.notices import Notice
 from slipway.core.status.report import OF_OTHERS, REFRESH_REQUESTED
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
 from slipway.engine.kube import Kube
-from slipway.engine.store import Key, Store
+from slipway.engine.store import Key, Store, owner_key
 
 #: Field managers; fixed, so that what an older operator wrote can be taken back by a newer one.
 WORKLOAD_MANAGER = f"{GROUP}/workload"
@@ -38,7 +39,7 @@ class Writer:
         self._store = store
         self._identity = identity
         #: What the API server made of manifests that it rewrites: applying them again would change nothing.
-        self._rewritten: dict[str, str] = {}
+        self._rewritten: dict[Key, dict[str, str]] = defaultdict(dict)
 
     async def apply(
         self, key: Key, manifests: Iterable[dict[str, Any]], is_own: Callable[[Manifest], bool]
@@ -58,7 +59,7 @@ class Writer:
         for manifest in manifests:
             name = str(manifest["metadata"]["name"])
             try:
-                await self._apply_one(manifest, live.get((manifest["kind"], name)), is_own)
+                await self._apply_one(key, manifest, live.get((manifest["kind"], name)), is_own)
             except (ApiError, NameTakenError) as error:
                 fault = fault_of(error, knob_of(manifest))
                 if fault is None:
@@ -71,9 +72,14 @@ class Writer:
         for child in children:
             log.info("deleting", extra={"object": _place(child)})
             await self._kube.delete(child)
-            self._rewritten.pop(_place(child), None)
+            if (key := owner_key(child)) in self._rewritten:
+                self._rewritten[key].pop(_place(child), None)
             if child["kind"] != Kind.POD:
                 self._store.remove(child)
+
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone, and its children go with it."""
+        self._rewritten.pop(key, None)
 
     async def request_refresh(self, key: Key, now: datetime) -> bool:
         """Note in status that a model is to be looked up again, which the leader sees; False without one."""
@@ -171,7 +177,7 @@ class Writer:
                 log.warning("event not written", extra={"reason": notice.reason.value, "error": str(error)})
 
     async def _apply_one(
-        self, manifest: dict[str, Any], live: Manifest | None, is_own: Callable[[Manifest], bool]
+        self, key: Key, manifest: dict[str, Any], live: Manifest | None, is_own: Callable[[Manifest], bool]
     ) -> None:
         digest = names.content_hash(manifest)
         wanted = _annotated(manifest, digest)
@@ -179,7 +185,7 @@ class Writer:
         if live is None:
             await self._refuse_if_taken(manifest, is_own)
         elif _applied(live) == digest and (
-            contains(live, wanted) or self._rewritten.get(place) == _essence(live)
+            contains(live, wanted) or self._rewritten.get(key, {}).get(place) == _essence(live)
         ):
             return
         log.info("applying", extra={"object": place})
@@ -187,9 +193,9 @@ class Writer:
         self._store.put(written)
         if not contains(written, wanted):
             log.warning("the API server rewrote a manifest", extra={"object": place})
-            self._rewritten[place] = _essence(written)
-        else:
-            self._rewritten.pop(place, None)
+            self._rewritten[key][place] = _essence(written)
+        elif key in self._rewritten:
+            self._rewritten[key].pop(place, None)
 
     async def _refuse_if_taken(self, manifest: dict[str, Any], is_own: Callable[[Manifest], bool]) -> None:
         """A forced apply would take over a namesake; so look before the first one.

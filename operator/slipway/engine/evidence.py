@@ -48,6 +48,11 @@ class Evidence:
         traffic = await self._served.count(resource, traffic)
         return await self._pairs.count(resource, traffic)
 
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone."""
+        for source in (self._providers, self._prometheus, self._served, self._pairs):
+            source.forget(key)
+
     def patience(self, key: Key, traffic: Traffic | None) -> float | None:
         """Seconds until there may be more of it without anything in the cluster changing; None if not."""
         waits = (traffic.wait if traffic is not None else None, self._prometheus.patience(key))

@@ -136,6 +136,10 @@ class Judge:
             return before if before is not None and before.version == stable.version else None
         return settle(before, found.version, found.generation, found.findings, found.looked)
 
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone."""
+        self._watched.pop(key, None)
+
     def judged(self) -> Iterator[tuple[Key, str, Asked, Mapping[str, Reference], Findings]]:
         """Each ModelDeployment that is judged: its version, by what, its profile, and what was found."""
         for key, found in self._watched.items():

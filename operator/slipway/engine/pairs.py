@@ -93,6 +93,10 @@ class Pairs:
             agreement = await asyncio.to_thread(_compare, canary, stable, numbers, tolerances)
         return replace(traffic, agreement=agreement)
 
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone."""
+        self._began.pop(key, None)
+
     async def _all(self, key: Key, revision: str, seconds: int) -> list[Remembered] | None:
         """Of all ready pods of a revision; None where any could not be asked."""
         pods = ready_pods(self._store, key, revision)

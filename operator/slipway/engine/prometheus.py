@@ -108,6 +108,10 @@ class PrometheusCounts:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PrometheusError(f"{address} has samples of routers that no router shows") from error
 
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone."""
+        self._counts.pop(key, None)
+
     def patience(self, key: Key) -> float | None:
         """Seconds until a rollout is to be looked at again, because scrapes are waited for; None if not."""
         count = self._counts.get(key)

@@ -84,6 +84,10 @@ class Gateways:
         traffic = gateway.traffic(owner, gateways, split, observed, settled=left == 0)
         return replace(traffic, wait=left or None)
 
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone."""
+        self._accepted.pop(key, None)
+
     def _until_settled(self, key: Key, observed: Observed, accepted: bool) -> float | None:
         """Seconds until every proxy is taken to have followed; None while no controller has."""
         live = observed.find(Kind.HTTP_ROUTE, key.name)
@@ -106,10 +110,12 @@ class Providers:
     ) -> None:
         """``routers`` is the first of them, and may still have a route that another provider took over."""
         self._routers = routers
-        self._others: dict[str, Provider] = {
-            "GatewayAPI": Gateways(store, allowed, clock),
-            "ReplicaRatio": ReplicaRatio(),
-        }
+        self._gateways = Gateways(store, allowed, clock)
+        self._others: dict[str, Provider] = {"GatewayAPI": self._gateways, "ReplicaRatio": ReplicaRatio()}
+
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone."""
+        self._gateways.forget(key)
 
     async def apply(self, desired: Resource, observed: Observed, /) -> Traffic | None:
         """See :class:`Provider`."""

@@ -49,6 +49,8 @@ class Reconciler:
         self._writer = writer
         self._settings = settings
         self._clock = clock
+        #: Of each ModelDeployment that others may remember something of.
+        self._uids: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> Outcome:
         """Bring one ModelDeployment nearer to what it asks for.
@@ -56,6 +58,8 @@ class Reconciler:
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
+        if not key.routers:
+            self._forget_former(key)
         if key.namespace in self._store.unseen:
             return Outcome()
         if not await self._claims.hold(key):
@@ -65,6 +69,18 @@ class Reconciler:
         outcome = await self._reconcile(key)
         self._routers.follow(key)
         return outcome
+
+    def _forget_former(self, key: Key) -> None:
+        """Have everybody forget a ModelDeployment that is gone, or gave way to another of its name."""
+        manifest = self._store.resource(key)
+        uid = str(manifest["metadata"]["uid"]) if manifest is not None else None
+        if uid is None or self._uids.get(key, uid) != uid:
+            for keeper in (self._routers, self._evidence, self._aliases, self._judge, self._writer):
+                keeper.forget(key)
+        if uid is None:
+            self._uids.pop(key, None)
+        else:
+            self._uids[key] = uid
 
     async def _reconcile(self, key: Key) -> Outcome:
         manifest = self._store.resource(key)

@@ -185,14 +185,16 @@ class Routers:
             model.port = free_port(taken)
         return model.port
 
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone; its routers have memories of their own, until they are gone too."""
+        self._models.pop(key, None)
+
     def follow(self, key: Key) -> None:
         """Have routers looked at if they were told something else than a ModelDeployment asks for now."""
         manifest = self._store.resource(key)
         resource = read(manifest) if manifest is not None else None
         if resource is not None and resource.status_fault is not None:
             return
-        if resource is None:
-            self._models.pop(key, None)
         for group in _groups_of(key):
             asked = [resource] if resource is not None and self._belongs(resource, group) else []
             wanted = next(iter(routes_of(asked)), None)

@@ -143,6 +143,11 @@ class Served:
         # What Gateways count is their own affair, so that the pods' word is all there is.
         return replace(traffic, canary=_answered(counts[0]), stable=_answered(counts[1]))
 
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone."""
+        self._counts.pop(key, None)
+        self._failed.pop(key, None)
+
     async def _all(self, pods: Sequence[Manifest]) -> dict[str, Values] | None:
         """By run; None where any pod could not be read."""
         read = await asyncio.gather(*(self._read(target_of(pod, ADMIN_PORT)) for pod in pods))
