@@ -26,7 +26,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; gives the exit code: 0, 1 for what did not work, 2 for wrong arguments."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return int(importlib.import_module(COMMANDS[parsed.command][0]).run(parsed))
+    except CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one subcommand, and ``command``, its name.
+
+    Raises:
+        SystemExit: with code 2 where they are wrong.
+    """
+    given = list(arguments)
     parser = argparse.ArgumentParser(prog=_program(), description="Model serving on Kubernetes.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
@@ -35,14 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if given and given[0] == name:
             importlib.import_module(module).add_arguments(subparser)
-    parsed = parser.parse_args(given)
-    try:
-        return int(importlib.import_module(COMMANDS[parsed.command][0]).run(parsed))
-    except CommandError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return parser.parse_args(given)
 
 
 def _program() -> str:

@@ -3,81 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from slipway.api.reasons import EXPLANATIONS, ConditionType, Reason
+from slipway.api.reasons import EXPLANATIONS, Reason
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import KIND, ModelDeploymentSpec, Runtime, Scaling
 from slipway.contract import ModelFault
-from slipway.core import names
+from slipway.core import commands, names
 from slipway.core.build.metadata import metadata
-from slipway.core.observed import Kind, observe
+from slipway.core.judging.asked import asked_of
+from slipway.core.judging.findings import Evidence, Window, judge
+from slipway.core.judging.turning import settle
+from slipway.core.observed import Kind, Observed, Traffic, observe
 from slipway.core.plan import plan
 from slipway.core.resource import read
 from slipway.core.revision import revision_of
+from slipway.core.rollout import Command
 from slipway.core.status.report import report, report_unreadable
+from tests.unit.core import generated
+from tests.unit.core.generated import NOW, SCHEMA, given_leaves, leaves, make_spec, make_status, specs
 from tests.unit.core.tables import OWNER, SETTINGS, digest, model
 from tests.unit.world import World
 
-NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 FEW = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 
-_text = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=40)
+_text, _times = generated.text, generated.times
 _small = st.integers(0, 5)
-_times = st.integers(-7200, 60).map(
-    lambda seconds: (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-)
-_uris = st.sampled_from(
-    [
-        "mlflow://fraud/1",
-        "mlflow://fraud/2",
-        "mlflow://fraud@champion",
-        "https://host/m.onnx",
-        "pvc://c/m.onnx",
-    ]
-)
-_quantities = st.sampled_from(["100m", "0.5", 1, "2Gi", "1e2", "512Mi"])
 
 
 def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=fields)
 
-
-_amounts = _optional(cpu=_quantities, memory=_quantities)
-_runtimes = _optional(
-    image=st.sampled_from(["", "example.com/server:2"]),
-    resources=_optional(requests=_amounts, limits=_amounts),
-    threads=st.integers(1, 256),
-    processes=st.integers(0, 64),
-    batching=_optional(mode=st.sampled_from(["Auto", "Off"]), maxRows=st.integers(1, 128)),
-    requestTimeoutMilliseconds=st.integers(1, 3_600_000),
-    nodeSelector=st.dictionaries(st.sampled_from(["disktype", "zone"]), st.sampled_from(["ssd", ""])),
-    tolerations=st.lists(
-        _optional(key=st.just("gpu"), operator=st.just("Exists"), effect=st.just("NoExecute")), max_size=2
-    ),
-    affinity=_optional(nodeAffinity=st.dictionaries(_text, _text, max_size=2)),
-    env=st.lists(st.fixed_dictionaries({"name": st.just("A"), "value": st.text(max_size=5)}), max_size=1),
-)
-_scalings = st.builds(
-    lambda least, more: {"minReplicas": least, "maxReplicas": least + more}, st.integers(1, 5), _small
-)
-specs = st.fixed_dictionaries(
-    {
-        "model": st.fixed_dictionaries(
-            {"uri": _uris},
-            optional={
-                "digest": st.sampled_from([digest(1), digest(2)]),
-                "credentials": st.just({"secretRef": {"name": "store"}}),
-            },
-        )
-    },
-    optional={"runtime": _runtimes, "scaling": _scalings},
-)
 
 #: Revisions that could be there, and one that nobody knows.
 _REVISIONS = [
@@ -216,53 +177,84 @@ def children(draw: st.DrawFn) -> dict[str, Any]:
     return child
 
 
-_revision_statuses = st.fixed_dictionaries(
-    {"revision": _names, "version": st.just("1"), "digest": st.just(digest(1))}
-)
-statuses = _optional(
-    model=st.builds(lambda n: model(n).model_dump(), st.integers(1, 2)),
-    stable=_revision_statuses,
-    canary=_revision_statuses,
-    promotedAt=_times,
-    conditions=st.lists(
-        st.fixed_dictionaries(
-            {
-                "type": st.sampled_from([type_.value for type_ in ConditionType]),
-                "status": st.sampled_from(["True", "False", "Unknown"]),
-                "reason": st.sampled_from([*(reason.value for reason in Reason), "FromTheFuture"]),
-                "message": _text,
-                "observedGeneration": _small,
-                "lastTransitionTime": _times,
-            }
-        ),
-        max_size=4,
-        unique_by=lambda found: found["type"],
-    ),
+_KNOWN = (*(revision.name for revision in _REVISIONS), "0ld0ld0ld0")
+_annotations = st.dictionaries(
+    st.sampled_from([commands.annotation(command) for command in Command]),
+    st.sampled_from([f"{name}.1{step}" for name in _KNOWN for step in ("", "/0", "/1")]),
+    max_size=2,
 )
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A ModelDeployment and its children."""
+def statuses(draw: st.DrawFn) -> dict[str, Any]:
+    """Anything that the schema takes; or that a model serves and another is on its way, to the letter."""
+    status = make_status(draw(generated.seeds), _KNOWN)
+    if draw(st.booleans()):
+        status["model"] = model(draw(st.integers(1, 2))).model_dump(exclude_none=True)
+        for arm, name in zip(("stable", "canary"), draw(st.permutations(_KNOWN)), strict=False):
+            status[arm] = {"revision": name, "version": "1", "digest": digest(1)}
+        if "rollout" in status:
+            status["rollout"] |= {
+                "revision": status["canary"]["revision"],
+                "id": f"{status['canary']['revision']}.1",
+            }
+    return status
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A ModelDeployment, its children, and what else is seen."""
+
+    manifest: dict[str, Any]
+    children: list[dict[str, Any]]
+    traffic: Traffic | None
+    free_port: int | None
+    moved: str | None
+
+    def observed(self, *, backwards: bool = False) -> Observed:
+        children = reversed(self.children) if backwards else self.children
+        status = read(self.manifest).status
+        return observe(
+            children,
+            traffic=self.traffic,
+            free_port=self.free_port,
+            moved=self.moved,
+            monitoring=status.monitoring,
+        )
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> Situation:
     manifest = {
-        "metadata": {"name": "fraud", "namespace": "payments", "uid": OWNER.uid, "generation": draw(_small)},
-        "spec": draw(specs),
-        "status": draw(statuses),
+        "metadata": {
+            "name": "fraud",
+            "namespace": "payments",
+            "uid": OWNER.uid,
+            "generation": draw(_small),
+            "annotations": draw(_annotations),
+        },
+        "spec": draw(specs()),
+        "status": draw(statuses()),
     }
-    return manifest, draw(st.lists(children(), max_size=8))
+    return Situation(
+        manifest,
+        # The API server has one object of a kind by a name.
+        draw(st.lists(children(), max_size=8, unique_by=lambda one: (one["kind"], one["metadata"]["name"]))),
+        draw(st.none() | generated.traffic(_names)),
+        draw(st.none() | st.just(10_000)),
+        draw(st.none() | st.just("now")),
+    )
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(situations())
-def test_planning_and_reporting_never_fail_and_always_say_the_same(
-    situation: tuple[dict[str, Any], list[dict[str, Any]]],
-) -> None:
-    manifest, found = situation
-    resource = read(manifest)
+def test_planning_and_reporting_never_fail_and_always_say_the_same(situation: Situation) -> None:
+    resource = read(situation.manifest)
     assert isinstance(resource.spec, ModelDeploymentSpec)
-    observed = observe(found)
+    observed = situation.observed()
     planned = plan(resource, resource.spec, observed, SETTINGS, NOW)
-    assert plan(resource, resource.spec, observe(reversed(found)), SETTINGS, NOW).apply == planned.apply
+    again = plan(resource, resource.spec, situation.observed(backwards=True), SETTINGS, NOW)
+    assert again.apply == planned.apply
     told = report(resource, resource.spec, planned, observed, NOW)
     assert told == report(resource, resource.spec, planned, observed, NOW)
     status = ModelDeploymentStatus.model_validate(told.status)
@@ -284,18 +276,15 @@ def test_planning_and_reporting_never_fail_and_always_say_the_same(
 
 @FEW
 @given(situations())
-def test_an_unreadable_spec_is_reported_whatever_the_status_was(
-    situation: tuple[dict[str, Any], list[dict[str, Any]]],
-) -> None:
-    manifest, _ = situation
-    resource = read({**manifest, "spec": {"model": {"uri": 7}}})
+def test_an_unreadable_spec_is_reported_whatever_the_status_was(situation: Situation) -> None:
+    resource = read({**situation.manifest, "spec": {"model": {"uri": 7}}})
     assert not isinstance(resource.spec, ModelDeploymentSpec)
     told = report_unreadable(resource, resource.spec, NOW)
     ModelDeploymentStatus.model_validate(told.status)
 
 
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
-@given(st.lists(specs, min_size=1, max_size=3))
+@given(st.lists(specs("rollout", "traffic"), min_size=1, max_size=3))
 def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: list[dict[str, Any]]) -> None:
     async def live() -> None:
         world = World()
@@ -319,8 +308,52 @@ def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: li
     asyncio.run(live())
 
 
+def test_specs_and_statuses_that_are_made_have_every_field_of_every_block() -> None:
+    """So that the properties above are about all of them, those of tomorrow too."""
+    wanted = {name: frozenset(leaves(SCHEMA[name], name)) for name in ("spec", "status")}
+    seen: set[str] = set()
+    for seed in range(600):
+        spec = make_spec(seed)
+        ModelDeploymentSpec.model_validate(spec)
+        seen.update(given_leaves(spec, "spec", wanted["spec"]))
+        status = make_status(seed, _KNOWN)
+        ModelDeploymentStatus.model_validate(status)
+        seen.update(given_leaves(status, "status", wanted["status"]))
+    assert wanted["spec"] | wanted["status"] == seen
+
+
+def test_rollouts_that_are_made_are_of_every_strategy_provider_step_and_gate() -> None:
+    seen: set[tuple[str, str]] = set()
+    for seed in range(600):
+        spec = ModelDeploymentSpec.model_validate(make_spec(seed))
+        seen.add((spec.rollout.strategy, spec.traffic.provider))
+        seen.update(("gate", gate.type) for gate in spec.rollout.analysis.gates)
+        seen.update(("step", name) for step in spec.rollout.steps or () for name in step.model_fields_set)
+    rollout = SCHEMA["spec"]["properties"]["rollout"]["properties"]
+    strategies = rollout["strategy"]["enum"]
+    providers = SCHEMA["spec"]["properties"]["traffic"]["properties"]["provider"]["enum"]
+    pairs = {(strategy, provider) for strategy in strategies for provider in providers}
+    # By numbers of pods there are canaries alone.
+    pairs -= {(strategy, "ReplicaRatio") for strategy in strategies if strategy != "Canary"}
+    gates = rollout["analysis"]["properties"]["gates"]["items"]["properties"]["type"]["enum"]
+    steps = rollout["steps"]["items"]["properties"]
+    assert pairs | {("gate", gate) for gate in gates} | {("step", step) for step in steps} == seen
+
+
 @FEW
-@given(specs)
+@given(specs())
+def test_what_a_spec_asks_to_be_judged_can_be_judged_before_anything_is_counted(spec: dict[str, Any]) -> None:
+    asked = asked_of(ModelDeploymentSpec.model_validate(spec))
+    empty = Window({}, NOW, seconds=0.0)
+    found = judge(
+        asked, Evidence(inputs=empty, yesterday=None, labels=empty, groups=empty, references={}, usual={})
+    )
+    settled = settle(None, "1", 1, found, NOW)
+    assert {verdict.type for verdict in settled.verdicts} == set(found) if settled else not found
+
+
+@FEW
+@given(specs())
 def test_a_field_that_is_given_its_default_changes_no_revision(spec: dict[str, Any]) -> None:
     short = ModelDeploymentSpec.model_validate(spec)
     full = ModelDeploymentSpec.model_validate(short.model_dump())

@@ -1,0 +1,130 @@
+"""Nothing is printed for readers to run that no test runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from e2e import snippets
+from e2e.snippets import ROOT, Block, Command
+from e2e.tests import test_docs_on_cluster as on_cluster
+from slipway.cli.main import COMMANDS, parse
+from tests.docs import test_installation as installation
+from tests.docs import test_requests as requests
+from tests.observability import test_real_parts as alerts
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+README, MODEL_SERVER, SOURCES = "README.md", "docs/model-server.md", "docs/model-sources.md"
+
+#: Page and program → the test that runs what is printed.
+RUN: dict[tuple[str, str], Callable[..., None]] = {
+    (README, "curl"): requests.test_the_readmes_curl_is_answered,
+    (README, "export"): installation.test_the_readmes_recipe_installs_exactly_what_it_pushed,
+    (README, "for"): installation.test_the_readmes_recipe_installs_exactly_what_it_pushed,
+    (README, "helm"): installation.test_the_readmes_recipe_installs_exactly_what_it_pushed,
+    (README, "kubectl"): on_cluster.test_the_readmes_quickstart_works_as_printed,
+    (MODEL_SERVER, "curl"): requests.test_labels_come_back_by_the_commands_that_are_printed,
+    (MODEL_SERVER, "grpcurl"): requests.test_grpcurl_would_be_answered,
+    (SOURCES, "sha256sum"): requests.test_the_digest_is_what_the_page_tells_to_compute,
+    (SOURCES, "find"): requests.test_the_digest_is_what_the_page_tells_to_compute,
+    (SOURCES, "kubectl"): on_cluster.test_the_secret_for_a_model_store_has_the_keys_that_are_read,
+    ("docs/alerts.md", "amtool"): alerts.test_the_example_of_routes_is_valid_and_the_page_shows_what_it_does,
+    ("charts/slipway/README.md", "helm"): (
+        installation.test_the_charts_own_recipe_installs_what_the_readmes_pushed
+    ),
+    ("charts/slipway/argocd/README.md", "name=resource.customizations.health.slipway.dev_ModelDeployment"): (
+        on_cluster.test_argo_cd_gets_the_health_check_that_is_shipped
+    ),
+    ("charts/slipway/argocd/README.md", "kubectl"): (
+        on_cluster.test_argo_cd_gets_the_health_check_that_is_shipped
+    ),
+}
+PYTHON: dict[str, Callable[..., None]] = {
+    README: requests.test_the_readmes_python_is_answered,
+    SOURCES: requests.test_the_alias_leads_to_the_version_that_the_page_registered,
+    "docs/monitoring.md": requests.test_a_profile_that_is_logged_as_the_page_shows_comes_along_with_the_model,
+}
+TYPED = [
+    command for block in snippets.all_blocks(*snippets.SHELLS) for command in snippets.commands_of(block)
+]
+SPANS = [
+    command
+    for page in snippets.PAGES
+    for command in snippets.inline_commands(page, "slipway", "kubectl", "make", "pip")
+]
+
+
+def assert_parses(command: Command) -> None:
+    """As the tool's own command line; a name that stands alone is spoken of, not typed."""
+    words = command.text.removeprefix("kubectl ").removeprefix("slipway ").partition("#")[0].split()
+    assert words[0] in COMMANDS, command
+    if len(words) > 1:
+        assert parse(words).command == words[0]
+
+
+def assert_is_a_target(command: Command) -> None:
+    named = re.match(r"make ([a-z-]+)", command.text)
+    assert named is None or named[1] in TARGETS, command
+
+
+def assert_installs_ours(command: Command) -> None:
+    """From a clone: there are no published packages yet."""
+    found = re.search(r"pip install '\.\[([a-z,]+)\]'", command.text)
+    assert found is not None, command
+    assert set(found[1].split(",")) <= set(PROJECT["optional-dependencies"]), command
+
+
+#: By what a command begins with.
+CHECKS: dict[str, Callable[[Command], None]] = {
+    "kubectl slipway ": assert_parses,
+    "slipway ": assert_parses,
+    "make ": assert_is_a_target,
+    "pip ": assert_installs_ours,
+}
+
+
+@pytest.mark.parametrize("command", TYPED, ids=str)
+def test_every_command_that_is_typed_is_run_or_checked(command: Command) -> None:
+    for begin, check in CHECKS.items():
+        if command.text.startswith(begin):
+            check(command)
+            return
+    assert (command.where.partition(":")[0], command.program) in RUN, f"no test runs {command}"
+
+
+@pytest.mark.parametrize("command", SPANS, ids=str)
+def test_commands_within_sentences_are_those_of_the_tools(command: Command) -> None:
+    for begin, check in CHECKS.items():
+        if command.text.startswith(begin):
+            check(command)
+            return
+
+
+def test_the_table_names_nothing_that_is_gone() -> None:
+    typed = {(command.where.partition(":")[0], command.program) for command in TYPED}
+    assert set(RUN) - typed == set()
+    assert set(PYTHON) == {block.page for block in snippets.all_blocks("python")}
+
+
+def test_every_block_is_closed_and_of_a_language_that_tests_know() -> None:
+    known = {*snippets.SHELLS, "yaml", "python", "mermaid"}
+    blocks: list[Block] = [block for page in snippets.PAGES for block in snippets.blocks(page)]
+    assert {block.language for block in blocks} <= known
+    fences = sum(Path(ROOT / page).read_text().count("```") for page in snippets.PAGES)
+    assert fences == 2 * len(blocks), "a block without a language, or one that is not closed"
+    assert {block.page for block in blocks} >= {README, MODEL_SERVER, SOURCES, "docs/monitoring.md"}
+
+
+def test_commands_and_what_they_print_are_told_apart() -> None:
+    block = Block("page", 1, "console", "$ for a in b; do\n    echo $a\n  done\nb\n$ cat <<EOF\nx\nEOF\nx\n")
+    assert [(one.text, one.output) for one in snippets.commands_of(block)] == [
+        ("for a in b; do\n    echo $a\n  done", "b\n"),
+        ("cat <<EOF\nx\nEOF", "x\n"),
+    ]
+    with pytest.raises(ValueError, match="a command that does not end"):
+        snippets.commands_of(Block("page", 1, "console", "$ for a in b; do\n"))
