@@ -1,4 +1,4 @@
-"""The specs that unit tests make up are taken by the API server, so that their properties are of real ones."""
+"""The specs that unit tests make up are taken by the API server: their properties are of real ones."""
 
 from __future__ import annotations
 
