@@ -84,11 +84,8 @@ def test_the_readmes_quickstart_works_as_printed(
     installed: Installation, mlflow: Registry, reader: Reader, payments: str, free_port: int
 ) -> None:
     """The model that the page on sources trains, the README's manifest, and its commands in their order."""
-    [training] = [one.text for one in snippets.blocks("docs/model-sources.md") if one.language == "python"]
-    (reader.folder / "train.py").write_text(training)
-    reader.types("python train.py", MLFLOW_TRACKING_URI=mlflow.url, MLFLOW_DISABLE_TELEMETRY="true")
-    manifest, *_ = [one.text for one in snippets.blocks("README.md") if one.language == "yaml"]
-    (reader.folder / "fraud.yaml").write_text(manifest)
+    _train(reader, mlflow)
+    (reader.folder / "fraud.yaml").write_text(_manifest())
     typed = [one for one in snippets.commands("README.md") if one.program in ("kubectl", "curl")]
     script: list[str] = []
     for command in typed:
@@ -104,6 +101,29 @@ def test_the_readmes_quickstart_works_as_printed(
     assert {one["name"] for one in answer["outputs"]} == {"label", "probabilities"}
     assert installed.kube.get("mdep", "fraud", payments) is not None
     _asks_from_inside(installed.kube, payments)
+
+
+def _train(reader: Reader, mlflow: Registry) -> None:
+    [training] = [one.text for one in snippets.blocks("docs/model-sources.md") if one.language == "python"]
+    (reader.folder / "train.py").write_text(training)
+    reader.types("python train.py", MLFLOW_TRACKING_URI=mlflow.url, MLFLOW_DISABLE_TELEMETRY="true")
+
+
+def _manifest() -> str:
+    [found] = [one.text for one in snippets.blocks("README.md") if one.language == "yaml"]
+    return found
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_pipeline_waits_as_the_page_on_rollouts_shows(
+    kube: Kube, mlflow: Registry, reader: Reader, namespace: str
+) -> None:
+    _train(reader, mlflow)
+    (reader.folder / "fraud.yaml").write_text(_manifest().replace(PAYMENTS, namespace))
+    typed = [one.text for one in snippets.commands("docs/rollouts.md") if one.program == "kubectl"]
+    here = f"kubectl config set-context --current --namespace={namespace} >/dev/null"
+    said = reader.types("\n".join([here, *typed]), KUBECONFIG=_own(reader, kube))
+    assert "condition met" in said
 
 
 def _asks_from_inside(kube: Kube, namespace: str) -> None:

@@ -32,6 +32,7 @@ RUN: dict[tuple[str, str], Callable[..., None]] = {
     (MODEL_SERVER, "grpcurl"): requests.test_grpcurl_would_be_answered,
     (SOURCES, "sha256sum"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     (SOURCES, "find"): requests.test_the_digest_is_what_the_page_tells_to_compute,
+    ("docs/rollouts.md", "kubectl"): on_cluster.test_a_pipeline_waits_as_the_page_on_rollouts_shows,
     (SOURCES, "kubectl"): on_cluster.test_the_secret_for_a_model_store_has_the_keys_that_are_read,
     ("docs/alerts.md", "amtool"): alerts.test_the_example_of_routes_is_valid_and_the_page_shows_what_it_does,
     ("charts/slipway/README.md", "helm"): (
