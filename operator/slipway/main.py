@@ -22,6 +22,7 @@ from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.drift import quantity
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
+from slipway.core.router.envoy import EVERY_ADDRESS
 from slipway.engine import judging, served
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
@@ -97,6 +98,7 @@ class Environment:
             ),
             routers=RouterSettings(
                 image=router_image,
+                address=router_address(os.environ.get("POD_IP", "")),
                 image_pull_policy=os.environ.get("SLIPWAY_ROUTER_IMAGE_PULL_POLICY") or "IfNotPresent",
                 least_replicas=int(os.environ.get("SLIPWAY_ROUTER_LEAST_REPLICAS", "2")),
                 most_replicas=int(os.environ.get("SLIPWAY_ROUTER_MOST_REPLICAS", "10")),
@@ -152,6 +154,14 @@ def _router_amounts() -> dict[str, Any]:
     if mebibytes < LEAST_MEBIBYTES:
         sys.exit(f"SLIPWAY_ROUTER_RESOURCES: a router needs limits.memory of {LEAST_MEBIBYTES}Mi or more")
     return {"requests": found["requests"] or None, "limits": limits, "memory_mebibytes": mebibytes}
+
+
+def router_address(own: str) -> str:
+    """Where routers listen, by the operator's own address: pods are reached by that family.
+
+    Where that is IPv4, a node's kernel may know no IPv6, and ``::`` could not be bound.
+    """
+    return EVERY_ADDRESS if ":" in own else "0.0.0.0"
 
 
 def allowed(addresses: str, gateways: str) -> Allowed:

@@ -203,6 +203,7 @@ def test_the_operator_is_told_what_the_values_say() -> None:
     ) == {
         "POD_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
         "POD_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
+        "POD_IP": {"fieldRef": {"fieldPath": "status.podIP"}},
         "SLIPWAY_SERVER_IMAGE": f"slipway.dev/server:{VERSION}",
         "SLIPWAY_SERVER_IMAGE_PULL_POLICY": "Never",
         "SLIPWAY_ROUTER_IMAGE": f"slipway.dev/router:{VERSION}",

@@ -204,3 +204,10 @@ async def test_connections_that_never_ask_do_not_keep_callers_out(
         assert (await call(f"{url}/refresh/{NAMESPACE}/{NAME}"))[0] == 202
         for _, writer in held:
             writer.transport.abort()
+
+
+@pytest.mark.parametrize("host", ["[::1]", "127.0.0.1"])
+async def test_it_is_called_by_either_family(world: World, host: str) -> None:
+    async with hook(world) as url:
+        port = url.rpartition(":")[2]
+        assert (await call(f"http://{host}:{port}/refresh/{NAMESPACE}/{NAME}"))[0] == 202

@@ -15,11 +15,11 @@ from slipway.core.router.envoy import TYPE
 
 #: As CoreDNS tells resolvers to keep what it said, in seconds.
 _TTL = 5
-_A, _NO_SUCH_NAME = 1, 3
+_A, _AAAA, _NO_SUCH_NAME = 1, 28, 3
 
 
 class Names(asyncio.DatagramProtocol):
-    """Answers for A records; a name without an address does not exist."""
+    """Answers for A and AAAA records; a name without an address does not exist."""
 
     def __init__(self) -> None:
         self.addresses: dict[str, list[str]] = {}
@@ -40,12 +40,14 @@ class Names(asyncio.DatagramProtocol):
         found = self.addresses.get(name, [])
         if found:
             self.given.setdefault(name, time.monotonic())
-        answers = found if kind == _A else []
+        packed = [
+            (_AAAA, socket.inet_pton(socket.AF_INET6, each)) if ":" in each else (_A, socket.inet_aton(each))
+            for each in found
+        ]
+        answers = [address for type_, address in packed if type_ == kind]
         code = 0 if found else _NO_SUCH_NAME
         head = data[:2] + struct.pack("!HHHHH", 0x8580 | code, 1, len(answers), 0, 0)
-        records = b"".join(
-            struct.pack("!HHHIH", 0xC00C, _A, 1, _TTL, 4) + socket.inet_aton(each) for each in answers
-        )
+        records = b"".join(struct.pack("!HHHIH", 0xC00C, kind, 1, _TTL, len(each)) + each for each in answers)
         self._transport.sendto(head + data[12 : end + 5] + records, addr)
 
     def resolver(self) -> dict[str, Any]:

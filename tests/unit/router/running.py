@@ -35,8 +35,15 @@ def free_port() -> int:
 class Router:
     """One Envoy process, configured as a router's pod is."""
 
-    def __init__(self, folder: Path, drain_seconds: int = 2, resolver: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        drain_seconds: int = 2,
+        resolver: dict[str, Any] | None = None,
+        listen: str = "127.0.0.1",
+    ) -> None:
         self.folder = folder
+        self._listen = listen
         self.port, self._admin_port = free_port(), free_port()
         self._writes = 0
         self._drain_seconds = drain_seconds
@@ -45,7 +52,7 @@ class Router:
         self.log = folder / "envoy.log"
         self._bootstrap = bootstrap(
             str(folder / "files"),
-            address="127.0.0.1",
+            address=listen,
             port=self.port,
             admin_port=self._admin_port,
             drain_seconds=drain_seconds,
@@ -60,7 +67,7 @@ class Router:
 
     def write(self, routes: Sequence[Route]) -> None:
         """Swap the files as the kubelet does for a ConfigMap volume."""
-        self.write_files(config.files(routes, directory=str(self.folder / "files"), address="127.0.0.1"))
+        self.write_files(config.files(routes, directory=str(self.folder / "files"), address=self._listen))
 
     def write_files(self, files: dict[str, str]) -> None:
         """Swap in these very files."""
@@ -202,8 +209,8 @@ class Upstream(asyncio.Protocol):
 class Pods:
     """A revision's pods: one listening socket."""
 
-    def __init__(self, revision: str) -> None:
-        self.arm = Arm(revision, "127.0.0.1", free_port())
+    def __init__(self, revision: str, host: str = "127.0.0.1") -> None:
+        self.arm = Arm(revision, host, free_port())
         self.connections: set[asyncio.Transport] = set()
         self.heads: list[bytes] = []
         self.well = True
@@ -214,7 +221,7 @@ class Pods:
     async def start(self) -> Pods:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Upstream(self), "127.0.0.1", self.arm.port, reuse_address=True
+            lambda: Upstream(self), self.arm.host, self.arm.port, reuse_address=True
         )
         return self
 

@@ -41,6 +41,7 @@ class RouterSettings:
         least_replicas: of each group of routers.
         most_replicas: likewise.
         drain_seconds: that a leaving router goes on serving, for clients to go elsewhere and requests to end.
+        address: that routers listen on: that of IPv4, or ``::`` where pods are reached by IPv6.
         memory_mebibytes: limit of a router pod; at three quarters of it, requests are refused with 503.
         requests: what a router pod asks for; None for what does for a hundred models.
         limits: what it may use at most beside memory.
@@ -53,6 +54,7 @@ class RouterSettings:
     most_replicas: int = 10
     drain_seconds: int = 30
     memory_mebibytes: int = 512
+    address: str = "0.0.0.0"
     requests: Mapping[str, str] | None = None
     limits: Mapping[str, str] | None = None
     image_pull_secrets: tuple[str, ...] = ()
@@ -168,7 +170,7 @@ class _Builder:
     def config_maps(self, routes: Sequence[Route], settings: RouterSettings) -> Iterator[Json]:
         """Clusters before the routes that name them, and those before the listeners that use them."""
         admitted, _ = admit(routes)
-        found = files(admitted)
+        found = files(admitted, address=settings.address)
         in_words = json.dumps([asdict(route) for route in admitted], separators=(",", ":"))
         yield self._config_map(clusters_map(self._model), {CLUSTERS_FILE: found[CLUSTERS_FILE]})
         weights = {WEIGHTS_FILE: found[WEIGHTS_FILE], ROUTES_KEY: in_words}
@@ -312,6 +314,10 @@ _MAPS = (clusters_map, routes_map, listeners_map)
 
 def _bootstrap(settings: RouterSettings) -> str:
     return json.dumps(
-        bootstrap(drain_seconds=settings.drain_seconds, heap_bytes=settings.memory_mebibytes * _MIB * 3 // 4),
+        bootstrap(
+            address=settings.address,
+            drain_seconds=settings.drain_seconds,
+            heap_bytes=settings.memory_mebibytes * _MIB * 3 // 4,
+        ),
         separators=(",", ":"),
     )

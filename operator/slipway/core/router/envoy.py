@@ -25,9 +25,14 @@ _ROUTER = f"{TYPE}.extensions.filters.http.router.v3.Router"
 _IDLE = "620s"
 
 
+#: Every address that a pod has, of both families; the kernel has to know IPv6.
+EVERY_ADDRESS = "::"
+
+
 def tcp_address(address: str, port: int) -> Json:
-    """An address of TCP."""
-    return {"socket_address": {"address": address, "port_value": port}}
+    """An address of TCP; :data:`EVERY_ADDRESS` is that of IPv4 too."""
+    both = {"ipv4_compat": True} if address == EVERY_ADDRESS else {}
+    return {"socket_address": {"address": address, "port_value": port, **both}}
 
 
 def file_source(directory: str, name: str) -> Json:
