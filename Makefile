@@ -64,9 +64,9 @@ unit: prerequisites-tests .venv/synced ## the tests that need no cluster, with c
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report
 unit-apart: .venv/synced
-	@.venv/bin/coverage run --parallel-mode -m pytest $(APART)
+	@.venv/bin/coverage run --parallel-mode -m pytest $(APART) -m 'not long'
 unit-rest: .venv/synced
-	@.venv/bin/coverage run --parallel-mode -m pytest tests $(APART:%=--ignore=%)
+	@.venv/bin/coverage run --parallel-mode -m pytest tests $(APART:%=--ignore=%) -m 'not long'
 
 .PHONY: fuzz
 fuzz: .venv/synced ## look for bytes that make the model server fail: 240,000 cases, some minutes

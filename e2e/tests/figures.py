@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,17 +123,22 @@ class Killer:
     kube: Kube
     namespace: str
 
+    def signal(self, pod: Object, number: int) -> bool:
+        """Send a signal to the operator in a pod; False where no process is there."""
+        words = ("exec", "killer", f"--namespace={self.namespace}", "--", "python", "-c", _KILL)
+        uid = pod["metadata"]["uid"]
+        told = self.kube.kubectl(*words, uid, str(int(number))).strip()
+        assert told in ("0", "1"), f"{told} processes of {pod['metadata']['name']}"
+        return told == "1"
+
     def kill(self, pod: Object, *, for_good: bool) -> bool:
         """Kill the operator in a pod; for good means that the pod goes as well and another one is made.
 
         False where no process is there to be killed: a pod's status says so only some time after its end.
         """
         meta = pod["metadata"]
-        words = ("exec", "killer", f"--namespace={self.namespace}", "--", "python", "-c", _KILL, meta["uid"])
-        killed = self.kube.kubectl(*words).strip()
-        if killed == "0":
+        if not self.signal(pod, signal.SIGKILL):
             return False
-        assert killed == "1", f"{killed} processes killed in {meta['name']}"
         if for_good:
             gone = ("--grace-period=0", "--force", "--wait=false")
             self.kube.kubectl("delete", "pod", meta["name"], f"--namespace={meta['namespace']}", *gone)
@@ -176,7 +182,7 @@ def release_lease(kube: Kube, holder: str) -> None:
 
 
 _KILL = """
-import os, signal, sys
+import os, sys
 from pathlib import Path
 
 killed = 0
@@ -184,7 +190,7 @@ for process in Path("/proc").glob("[0-9]*"):
     try:
         where = (process / "cgroup").read_text().replace("_", "-")
         if sys.argv[1] in where and b"slipway-operator" in (process / "cmdline").read_bytes():
-            os.kill(int(process.name), signal.SIGKILL)
+            os.kill(int(process.name), int(sys.argv[2]))
             killed += 1
     except OSError:
         pass

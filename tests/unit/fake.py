@@ -6,9 +6,10 @@ ports, volumes, mounts, owners and conditions are merged by their keys, and the 
 are atomic; ``resourceVersion``, ``generation`` and ``uid`` move as they should; writing what is there already
 writes nothing; ``status`` is a resource of its own; some defaults and canonical amounts are filled in.
 
-Known limits: no schema validation but that of a ModelDeployment's status; list keys are known by field name
-only; no ``managedFields``, no unforced apply, no watch history (410), no paging, no finalizers; events reach
-whoever listens at once and in order. ``e2e/`` runs the same on a real one.
+Known limits: no schema validation but that of a ModelDeployment's status; list keys are known by field
+name only; no ``managedFields``, no finalizers; events reach whoever listens at once and in order. HTTP,
+watches with their history and lists page by page are in :mod:`tests.unit.served_kube`. ``tests/contract``
+holds what it has in common with a real one, and ``e2e/`` runs that on a real one.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "conditions": ("type",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
-_ATOMIC = frozenset({"selector", "labelSelector", "nodeSelector", "data", "affinity"})
-_IMMUTABLE = {Kind.CONTROLLER_REVISION: ("data",), Kind.DEPLOYMENT: ("spec", "selector")}
+_ATOMIC = frozenset({"selector", "labelSelector", "nodeSelector", "affinity"})
+_IMMUTABLE: dict[str, tuple[str, ...]] = {
+    Kind.CONTROLLER_REVISION: ("data",),
+    Kind.DEPLOYMENT: ("spec", "selector"),
+}
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,11 @@ class FakeKube:
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         request = self._begin("apply", manifest["kind"], manifest["metadata"]["name"])
-        self._refuse_if_old(place_of(manifest), manifest)
-        wanted = self.admission(copied(dict(manifest)))
+        self._refuse_another(place_of(manifest), manifest)
+        self.refuse_if_old(place_of(manifest), manifest)
+        # Status is a resource of its own.
+        plain = {key: value for key, value in manifest.items() if key != "status"}
+        wanted = self.admission(copied(plain))
         self._merge(place_of(manifest), wanted, manager)
         self._end(request)
         return self.find(*place_of(manifest))
@@ -148,9 +155,8 @@ class FakeKube:
         live = self._objects.get(place)
         if live is None:
             raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
-        if live["metadata"]["uid"] != manifest["metadata"].get("uid", live["metadata"]["uid"]):
-            raise ApiError(409, "Conflict", "Precondition failed: UID in precondition does not match")
-        self._refuse_if_old(place, manifest)
+        # A uid counts for nothing here: the metadata of a status is put aside, but for its version.
+        self.refuse_if_old(place, manifest)
         try:
             if self.status_schema is not None:
                 self.status_schema.model_validate(manifest["status"])
@@ -245,7 +251,35 @@ class FakeKube:
         if self.after is not None:
             self.after(request)
 
-    def _refuse_if_old(self, place: Place, manifest: Manifest) -> None:
+    def refuse_conflicts(self, place: Place, manifest: Mapping[str, Any], manager: str) -> None:
+        """What an apply without force does where another manager has a field."""
+        live = self._objects.get(place)
+        before = flatten(live) if live else {}
+        others = {
+            path
+            for name, paths in self._owned[place].items()
+            if name != manager
+            for path in paths
+            if path in before
+        }
+        conflicts = {
+            path for path, value in flatten(manifest).items() if path in others and before[path] != value
+        }
+        if conflicts:
+            causes = frozenset({"FieldManagerConflict"})
+            raise ApiError(409, "Conflict", f"Apply failed with {len(conflicts)} conflict", causes)
+
+    def _refuse_another(self, place: Place, manifest: Manifest) -> None:
+        """A uid in what is applied has to be the object's own, and so there has to be one."""
+        asked, live = manifest["metadata"].get("uid"), self._objects.get(place)
+        found = live["metadata"]["uid"] if live is not None else None
+        if asked not in (None, found):
+            message = f"Precondition failed: UID in precondition: {asked}, UID in object meta: {found}"
+            raise ApiError(
+                409, "Conflict", f'Operation cannot be fulfilled on {place[0]} "{place[2]}": {message}'
+            )
+
+    def refuse_if_old(self, place: Place, manifest: Manifest) -> None:
         """A resourceVersion in what is applied has to be the object's own."""
         asked, live = manifest["metadata"].get("resourceVersion"), self._objects.get(place)
         if asked is not None and live is not None and live["metadata"]["resourceVersion"] != asked:
@@ -283,7 +317,7 @@ class FakeKube:
         elif manifest == live:
             return
         else:
-            path = _IMMUTABLE.get(Kind(place[0])) if place[0] != KIND else None
+            path = _IMMUTABLE.get(place[0])
             if path and _dig(manifest, path) != _dig(live, path):
                 raise ApiError(422, "Invalid", f"{place[0]} {'.'.join(path)}: field is immutable")
             if _content(manifest) != _content(live):
@@ -398,3 +432,13 @@ def _fill_in(manifest: dict[str, Any]) -> None:
             if "cpu" in amounts:
                 cores = quantity(amounts["cpu"])
                 amounts["cpu"] = str(int(cores)) if cores == int(cores) else f"{int(cores * 1000)}m"
+            for name, amount in amounts.items():
+                if str(amount).endswith("i"):
+                    amounts[name] = _binary(int(quantity(amount)))
+
+
+def _binary(number: int) -> str:
+    """A whole number by the largest unit of 1024 that divides it."""
+    units = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+    power = max(n for n in range(len(units)) if number % 1024**n == 0)
+    return f"{number // 1024**power}{units[power]}"

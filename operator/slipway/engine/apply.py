@@ -128,8 +128,8 @@ class Writer:
 
     async def _apply_status(self, manifest: Manifest, status: dict[str, Any], manager: str) -> None:
         meta = manifest["metadata"]
-        # The uid keeps a status from reaching another resource that took the name, the version keeps one that
-        # was made from the past from undoing what a later leader wrote.
+        # The version keeps a status that was made from the past from undoing what a later leader wrote, and
+        # from reaching another resource of that name: the API server does not look at the uid of a status.
         mark = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion")}
         made = {"apiVersion": API_VERSION, "kind": KIND, "metadata": mark, "status": status}
         try:
