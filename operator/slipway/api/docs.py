@@ -240,8 +240,9 @@ namespace, and nothing about another:
   writes; labels alone do not do. Who may create pods can name a real ReplicaSet as the owner of one, and
   it is then read, counted and sent requests until the ReplicaSet's controller removes it.
 - A resolver pod has its ModelDeployment as its owner. Who may create pods can forge one and its answer
-  before the operator makes it, and so have another model served in that namespace; pods compare what they
-  fetch with the digest of that answer alone. `model.digest` in the spec bounds it to one digest.
+  before the operator makes it, and so have another version of the model, or another file of the claim,
+  served in that namespace; an answer for anything else is not believed, and pods compare what they fetch with
+  the digest of the answer. `model.digest` in the spec leaves no choice.
 - Who may write ControllerRevisions, EndpointSlices or the routers' ConfigMaps there can change what the
   operator takes for the past, the present and the routes of the namespace's models.
 - Whatever a pod answers, the operator reads a bounded part of it in a bounded time, follows no redirect,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 
@@ -67,6 +69,14 @@ def _from_pod(
         # A resolver has no readiness probe: while it works it is ready, however long a large model takes.
         return Resolution(fault=None if is_ready(pod) else diagnose_pod(pod, now), asking=True)
     answer = _answer(pod)
+    if answer is not None and not _is_meant(spec.model.uri, answer.resolution.uri):
+        # None of Slipway's says so: somebody forged the pod or its answer.
+        ended = _ended_at(pod, now)
+        words = (
+            f"the resolver pod answered for another model than {spec.model.uri}; its answer is not believed"
+        )
+        forged = Fault(Reason.RESOLVER_FAILED, words)
+        return Resolution(fault=forged, retry_at=ended + _patience(status, ended), asking=True)
     if answer is not None:
         found, known = answer.resolution, status.model
         seen = known.createdAt if known is not None and known.digest == found.digest else None
@@ -102,6 +112,16 @@ def _answer(pod: Manifest) -> Resolved | None:
             return None
         return outcome if isinstance(outcome, Resolved) else None
     return None
+
+
+def _is_meant(uri: str, pinned: str) -> bool:
+    """Whether a pinned URI is of what a URI names: the same registered model, claim or address."""
+    scheme, _, rest = uri.partition("://")
+    if scheme in ("http", "https"):
+        return pinned == uri
+    name = re.split("[/@]", rest, maxsplit=1)[0]
+    other_scheme, _, other_rest = pinned.partition("://")
+    return other_scheme == scheme and unquote(other_rest.partition("/")[0]) == unquote(name)
 
 
 def _ended_at(pod: Manifest, now: datetime) -> datetime:

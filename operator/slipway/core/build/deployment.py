@@ -13,6 +13,7 @@ from slipway.core.build import pod
 from slipway.core.build.metadata import Owner, metadata
 from slipway.core.observed import Manifest
 from slipway.core.revision import Revision, Settings
+from slipway.names import LARGEST_PROFILE
 
 #: How long a leaving pod goes on serving at most while clients are asked to go elsewhere.
 DRAIN_SECONDS = 15
@@ -112,7 +113,12 @@ def _pod_spec(
 
 def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
     """Brings the model and verifies its digest; the only container that sees the store's credentials."""
-    task = contract.FetchTask(uri=revision.model.resolvedURI, digest=revision.model.digest)
+    task = contract.FetchTask(
+        uri=revision.model.resolvedURI,
+        digest=revision.model.digest,
+        # A store that now sends more, or without end, does not fill the node's disk.
+        maxBytes=revision.model.bytes + LARGEST_PROFILE,
+    )
     container: dict[str, Any] = {
         "name": names.FETCH_CONTAINER,
         "image": settings.server_image,

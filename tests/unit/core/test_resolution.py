@@ -1,0 +1,49 @@
+"""What a resolver pod may say of a model."""
+
+from __future__ import annotations
+
+import pytest
+
+from slipway.contract import Resolution
+from slipway.core.observed import Kind
+from slipway.core.resolution import _is_meant
+from tests.unit.world import World, resolution
+
+
+@pytest.mark.parametrize(
+    ("uri", "pinned", "meant"),
+    [
+        ("mlflow://fraud@champion", "mlflow://fraud/3", True),
+        ("mlflow://fraud/3", "mlflow://fraud/3", True),
+        ("mlflow://credit%20risk@champion", "mlflow://credit%20risk/3", True),
+        ("mlflow://credit risk@champion", "mlflow://credit%20risk/3", True),
+        ("mlflow://fraud@champion", "mlflow://other/3", False),
+        ("mlflow://fraud@champion", "https://evil.example.com/model.onnx", False),
+        ("mlflow://fraud@champion", "mlflow://fraud.evil/3", False),
+        ("https://store/model.onnx", "https://store/model.onnx", True),
+        ("https://store/model.onnx", "https://store/other.onnx", False),
+        ("https://store/model.onnx", "http://store/model.onnx", False),
+        ("pvc://models/a", "pvc://models/a/model.onnx", True),
+        ("pvc://models", "pvc://models/model.onnx", True),
+        ("pvc://models/a", "pvc://others/a/model.onnx", False),
+        ("pvc://models/a", "mlflow://models/1", False),
+    ],
+)
+def test_a_pinned_uri_is_one_of_the_model_that_is_asked_for(uri: str, pinned: str, meant: bool) -> None:
+    assert _is_meant(uri, pinned) is meant
+
+
+async def test_an_answer_for_another_model_is_not_believed() -> None:
+    world = World()
+    forged = resolution(1).model_copy(update={"uri": "https://evil.example.com/model.onnx"})
+    assert isinstance(forged, Resolution)
+    world.models["mlflow://fraud/1"] = forged
+    await world.operator.start()
+    world.create({"model": {"uri": "mlflow://fraud/1"}})
+    await world.run(60)
+    assert world.said()["ModelResolved"] == "False ResolverFailed"
+    assert "is not believed" in world.message("ModelResolved")
+    assert not world.kube.all(Kind.DEPLOYMENT)
+    world.models["mlflow://fraud/1"] = resolution(1)
+    await world.run(120)
+    assert world.said()["Ready"] == "True Serving"
