@@ -97,6 +97,13 @@ class RouterPods:
         self._remembering.add(name)
         return Remembered(False, b"".join(self._answers.pop(name, [])))
 
+    def forget(self, pod: str) -> None:
+        """A router's or a model server's container began again: what it counted is gone."""
+        for place in [place for place in (*self._counted, *self._copied) if place[0] == pod]:
+            self._counted.pop(place, None)
+            self._copied.pop(place, None)
+        self._served.pop(pod, None)
+
     def _copy(self, stable: str, canary: str, copies: int) -> None:
         """One pod of each revision remembers what it answered to requests that were copied."""
         for number in range(copies):

@@ -44,7 +44,7 @@ class Evidence:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
         traffic = await self._providers.apply(resource, observed)
-        traffic = await self._prometheus.count(resource, traffic, self._routers.names(resource))
+        traffic = await self._prometheus.count(resource, traffic, self._routers.lives(resource))
         traffic = await self._served.count(resource, traffic)
         return await self._pairs.count(resource, traffic)
 

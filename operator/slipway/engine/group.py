@@ -27,6 +27,8 @@ class Group:
     #: By name of the pod; those that could not be read are missing.
     states: dict[str, RouterState] = field(default_factory=dict)
     routers: tuple[str, ...] = ()
+    #: The lives of their counters, by name.
+    lives: dict[str, str] = field(default_factory=dict)
     fault: Fault | None = None
     #: What writing their objects met with last.
     unwritten: Fault | None = None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from slipway.api.verdicts import MonitoringStatus
 from slipway.bins import OTHER
@@ -22,6 +21,7 @@ from slipway.core.monitoring.series import ByVersion, Series, Values
 from slipway.core.monitoring.verdict import Condition
 from slipway.core.names import SERVER_CONTAINER
 from slipway.core.observed import Fault, Kind, Manifest, is_ready, revision_of_object, timestamp
+from slipway.core.pod_counters import has_begun_since, life_of
 from slipway.core.resource import Resource, read
 from slipway.core.target import Target, target_of
 from slipway.engine.store import Key, Store
@@ -86,6 +86,9 @@ class _Watched:
     findings: Findings = field(default_factory=dict)
     looked: datetime | None = None
     pods: int = 0
+    #: Lives of counters that were there at the last look and not expected to answer, and when that was.
+    unready: frozenset[str] = frozenset()
+    asked_at: datetime | None = None
 
     @property
     def size(self) -> int:
@@ -206,10 +209,12 @@ class Judge:
         scrapes = await self._scrape(found, pods)
         if not _is_of(found, resource):
             return
+        old = _already_counting(found, scrapes, pods)
+        found.asked_at, found.unready = now, frozenset(_life(pod) for pod in pods if not _answers(pod))
         found.generation = resource.generation
         if any(scrapes.values()):
             found.answered = now
-            self._count(found, scrapes, pods, asked, now)
+            self._count(found, scrapes, old, pods, asked, now)
             findings = judge(asked, _evidence(found, asked, resource, now))
             if not findings:
                 found.due = now + timedelta(seconds=BARREN * (0.8 + 0.4 * self._spread()))
@@ -224,12 +229,12 @@ class Judge:
             self._changed(key)
 
     async def _scrape(self, found: _Watched, pods: Iterable[Manifest]) -> dict[str, Values]:
-        """What each run of a pod shows of the version now; those that do not answer are missing."""
+        """What each life of a pod's counters shows of the version; those that do not answer are missing."""
 
         async def scrape(pod: Manifest) -> tuple[str, Values] | None:
             async with self._room:
                 read_out = await self._read(target_of(pod, ADMIN_PORT))
-            return None if read_out is None else (_run_of(pod), read_out.get(found.version, {}))
+            return None if read_out is None else (_life(pod), read_out.get(found.version, {}))
 
         answers = await asyncio.gather(*(scrape(pod) for pod in pods if _answers(pod)))
         return dict(answer for answer in answers if answer is not None)
@@ -238,6 +243,7 @@ class Judge:
         self,
         found: _Watched,
         scrapes: Mapping[str, Values],
+        old: Set[str],
         pods: Iterable[Manifest],
         asked: Asked,
         now: datetime,
@@ -255,14 +261,9 @@ class Judge:
         if found.tally is None:
             found.tally = begin(counts)
         else:
-            began = {_run_of(pod): _began(pod, found.began) for pod in pods}
-            old = {
-                run: values
-                for run, values in counts.items()
-                if run not in found.tally.last and began[run] <= found.began
-            }
-            gone = found.tally.last.keys() - began.keys()
-            found.tally = found.tally.meet(old).add(counts, gone)
+            gone = found.tally.last.keys() - {_life(pod) for pod in pods}
+            met = {life: counts[life] for life in old if life not in found.tally.last}
+            found.tally = found.tally.meet(met).add(counts, gone)
 
         at, totals = now.timestamp(), found.tally.totals
         inputs_span = asked.inputs_seconds
@@ -373,17 +374,15 @@ def _answers(pod: Manifest) -> bool:
     return there and (is_ready(pod) or "deletionTimestamp" in pod["metadata"])
 
 
-def _run_of(pod: Manifest) -> str:
-    """Names one life of the pod's counters."""
-    container = _server(pod)
-    return f"{pod['metadata']['uid']}/{container.get('restartCount', 0)}"
+def _life(pod: Manifest) -> str:
+    return life_of(pod, SERVER_CONTAINER)
 
 
-def _began(pod: Manifest, otherwise: datetime) -> datetime:
-    running = (_server(pod).get("state") or {}).get("running") or {}
-    return timestamp(running.get("startedAt") or (pod.get("status") or {}).get("startTime")) or otherwise
+def _already_counting(found: _Watched, lives: Iterable[str], pods: Iterable[Manifest]) -> Set[str]:
+    """Lives that counted before the last look: what they did then is of no window that began since.
 
-
-def _server(pod: Manifest) -> Mapping[str, Any]:
-    containers = (pod.get("status") or {}).get("containerStatuses") or ()
-    return next((found for found in containers if found.get("name") == SERVER_CONTAINER), {})
+    Others began since, or were not ready for requests at that look.
+    """
+    since = found.asked_at or found.began
+    fresh = {_life(pod) for pod in pods if has_begun_since(pod, SERVER_CONTAINER, since)}
+    return set(lives) - fresh - found.unready

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -55,12 +55,17 @@ class PrometheusCounts:
         self._counts: dict[Key, _Count] = {}
 
     async def count(
-        self, resource: Resource, traffic: Traffic | None, routers: Iterable[str]
+        self, resource: Resource, traffic: Traffic | None, routers: Mapping[str, str]
     ) -> Traffic | None:
         """The traffic with what the Prometheus counts of it in the place of what routers themselves say.
 
-        Without counts until both arms were scraped twice since traffic is split as it is: Envoy's histograms
-        are those of the scrape before.
+        Without counts until both arms were scraped twice since traffic is split as it is, and since each
+        router began to count: Envoy's histograms are those of the scrape before.
+
+        Args:
+            resource: with the status that holds its looks.
+            traffic: what routers were seen to do.
+            routers: names of all that have to be scraped, and the life of their counters.
         """
         key = Key(resource.owner.namespace, resource.owner.name)
         spec, rollout = resource.spec, resource.status.rollout
@@ -77,7 +82,8 @@ class PrometheusCounts:
         names, now = tuple(routers), self._clock()
         if not names:
             return traffic
-        split = (rollout.id, traffic.weights, traffic.reached, canary.revision, stable.revision)
+        lives = frozenset(routers.items())
+        split = (rollout.id, traffic.weights, traffic.reached, canary.revision, stable.revision, lives)
         count = self._counts.get(key)
         if count is None or count.split != split:
             count = self._counts[key] = _Count(split, now)
@@ -98,7 +104,7 @@ class PrometheusCounts:
             return traffic
         count.began = True
         states = {name: RouterState({}, found[name].arms, frozenset(), frozenset()) for name in names}
-        counted = count.tally.count(resource, states, names, traffic)
+        counted = count.tally.count(resource, states, routers, traffic)
         return replace(traffic, canary=counted[0], stable=counted[1])
 
     async def _scraped(self, key: Key, address: str) -> Mapping[str, Scraped]:

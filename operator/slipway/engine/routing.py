@@ -13,8 +13,9 @@ from slipway.core import names
 from slipway.core.build.metadata import Owner
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
 from slipway.core.observed import Fault, Kind, Manifest, Observed, Traffic, is_ready, observe
+from slipway.core.pod_counters import life_of
 from slipway.core.resource import Resource, read
-from slipway.core.router.build import RouterSettings, is_router, router_objects, routes_map, told
+from slipway.core.router.build import CONTAINER, RouterSettings, is_router, router_objects, routes_map, told
 from slipway.core.router.config import admit
 from slipway.core.router.envoy import ROUTER_ADMIN_PORT
 from slipway.core.router.readback import RouterState
@@ -164,12 +165,12 @@ class Routers:
             return None
         states = {name: state for here in self._serving(resource) for name, state in here.states.items()}
         tally = self._model(resource.owner).tally
-        canary, stable = tally.count(resource, states, self.names(resource), traffic)
+        canary, stable = tally.count(resource, states, self.lives(resource), traffic)
         return replace(traffic, canary=canary, stable=stable)
 
-    def names(self, resource: Resource) -> tuple[str, ...]:
-        """Pods of a ModelDeployment's routers that are ready and stay."""
-        return tuple(name for here in self._serving(resource) for name in here.routers)
+    def lives(self, resource: Resource) -> dict[str, str]:
+        """By name, the life of the counters of each router of a ModelDeployment that is ready and stays."""
+        return {name: here.lives[name] for here in self._serving(resource) for name in here.routers}
 
     def free_port(self, resource: Resource) -> int | None:
         """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left.
@@ -263,6 +264,7 @@ class Routers:
         here.states = {
             str(pod["metadata"]["name"]): state for pod, state in zip(alive, read_out, strict=True) if state
         }
+        here.lives = {str(pod["metadata"]["name"]): life_of(pod, CONTAINER) for pod in alive}
         here.looked = True
         here.routers = tuple(
             str(pod["metadata"]["name"]) for pod in alive if not pod["metadata"].get("deletionTimestamp")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from slipway.core.monitoring import counting, series
 from slipway.core.monitoring.series import ByVersion, Series, Values
+from slipway.core.names import SERVER_CONTAINER
 from slipway.core.observed import (
     ArmCount,
     Fault,
@@ -20,6 +21,7 @@ from slipway.core.observed import (
     revision_of_object,
     timestamp,
 )
+from slipway.core.pod_counters import has_begun_since, life_of
 from slipway.core.resource import Resource
 from slipway.core.router.bootstrap import LATENCY_BOUNDS_MILLISECONDS
 from slipway.core.target import Target, target_of
@@ -149,10 +151,10 @@ class Served:
         self._failed.pop(key, None)
 
     async def _all(self, pods: Sequence[Manifest]) -> dict[str, Values] | None:
-        """By run; None where any pod could not be read."""
+        """By the life of their counters; None where any pod could not be read."""
         read = await asyncio.gather(*(self._read(target_of(pod, ADMIN_PORT)) for pod in pods))
         found = {
-            _run(pod): series.of_all_versions(counts)
+            _life(pod): series.of_all_versions(counts)
             for pod, counts in zip(pods, read, strict=True)
             if counts is not None
         }
@@ -174,36 +176,14 @@ def ready_pods(store: Store, key: Key, revision: str) -> list[Manifest]:
 
 def _added(arm: _Arm, scrapes: Mapping[str, Values], pods: Sequence[Manifest], read_at: datetime) -> _Arm:
     """With what the pods show now. One that was there before but not read says nothing of the time since."""
-    began = {_run(pod): _began(pod) for pod in pods}
-    late = {run for run in scrapes.keys() - arm.last.keys() if began[run] < read_at}
-    known = replace(arm, last={**arm.last, **{run: scrapes[run] for run in late}})
+    fresh = {_life(pod) for pod in pods if has_begun_since(pod, SERVER_CONTAINER, read_at)}
+    late = scrapes.keys() - arm.last.keys() - fresh
+    known = replace(arm, last={**arm.last, **{life: scrapes[life] for life in late}})
     return known.add(scrapes)
 
 
-def _run(pod: Manifest) -> str:
-    """Names one life of a pod's counters."""
-    restarts = sum(
-        int(found.get("restartCount", 0)) for found in pod["status"].get("containerStatuses") or ()
-    )
-    return f"{pod['metadata']['uid']}/{restarts}"
-
-
-def _began(pod: Manifest) -> datetime:
-    """When the newest of its containers started."""
-    running = [
-        (found.get("state") or {}).get("running") or {}
-        for found in pod["status"].get("containerStatuses") or ()
-    ]
-    times = [timestamp(found.get("startedAt")) for found in running]
-    begun = [found for found in times if found is not None]
-    return max(begun) if begun else _created(pod)
-
-
-def _created(pod: Manifest) -> datetime:
-    found = timestamp(pod["status"].get("startTime") or pod["metadata"].get("creationTimestamp"))
-    if found is None:
-        raise ValueError(f"pod {pod['metadata']['name']} has no start")
-    return found
+def _life(pod: Manifest) -> str:
+    return life_of(pod, SERVER_CONTAINER)
 
 
 def _counted(now: Values, before: Values) -> Values:
