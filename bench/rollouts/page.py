@@ -11,12 +11,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.rollouts.machine import mermaid
-from bench.rollouts.simulation import RUNS, SHIFT_LOOKS, SHIFT_RUNS, World, ends, false_shifts, moved
+from bench.rollouts.simulation import (
+    GOOD_LOOKS,
+    LATE_RUNS,
+    LONG_LOOKS,
+    LONG_RUNS,
+    RUNS,
+    SHIFT_LOOKS,
+    SHIFT_RUNS,
+    World,
+    ends,
+    false_shifts,
+    late_rejections,
+    long_false_aborts,
+    moved,
+)
 from slipway.api.generated import write_or_check
 from slipway.api.rollout import Rollout
 from slipway.cli.drawing import told_step
 from slipway.cli.main import COMMANDS
-from slipway.core.gates import FALSE_ABORT, PASS_EVIDENCE
+from slipway.core.evidence import Look, harm_terms, held, no_harm_terms, since_any_look
+from slipway.core.gates import FALSE_ABORT, PASS_EVIDENCE, number_of
+from slipway.core.looks import MOST_LOOKS
 from slipway.core.prediction_shift import MINIMUM_ANSWERS
 from slipway.core.rollout import steps_of
 
@@ -45,6 +61,15 @@ SERVED = {
     ),
     "the same answers, one a minute": World(1 / 60, 0, 0, gate="PredictionShift"),
 }
+#: How many times as often as stable's a canary's requests fail, to the end.
+LONG = {"as often as stable": 1.0, "1.25 times as often: at the limit": 1.25}
+LATE = {
+    "ten times as bad, 50 requests a second": (World(50, 0.01, 0.01), 10),
+    "ten times as bad, 5 requests a second": (World(5, 0.01, 0.01), 10),
+    "three times as bad, 50 requests a second": (World(50, 0.01, 0.01), 3),
+}
+#: Errors of the canary at each look of the example, of 600 requests: those of a good one, and of a bad one.
+EXAMPLE = ((5, 17), (8, 20), (6, 18), (4, 16))
 PAIRS = {
     "1%, 50 requests a second": World(50, 0, 0.01, gate="ShadowAgreement"),
     "1%, 1 a second": World(1, 0, 0.01, gate="ShadowAgreement"),
@@ -74,6 +99,14 @@ def page() -> str:
         "ABORT_EVIDENCE": f"{1 / FALSE_ABORT:.0f}",
         "PASS_EVIDENCE": f"{PASS_EVIDENCE:.0f}",
         "RUNS": str(RUNS),
+        "MOST_LOOKS": str(MOST_LOOKS),
+        "EXAMPLE": "\n".join(_example()),
+        "LONG_RUNS": f"{LONG_RUNS:,}",
+        "LONG_LOOKS": f"{LONG_LOOKS:,}",
+        "LONG": "\n".join(_long()),
+        "GOOD_LOOKS": str(GOOD_LOOKS),
+        "LATE_RUNS": str(LATE_RUNS),
+        "LATE": "\n".join(_late()),
     }
     for name, value in parts.items():
         text = text.replace("{{" + name + "}}", value)
@@ -91,6 +124,29 @@ def _steps() -> Iterator[str]:
     for strategy in ("Canary", "BlueGreen", "Shadow"):
         steps = steps_of(Rollout.model_validate({"strategy": strategy}))
         yield f"| {strategy} | {', then '.join(told_step(step) for step in steps)} |"
+
+
+def _example() -> Iterator[str]:
+    """Evidence look by look, as a gate with nothing but its name and type computes it."""
+    arms: tuple[list[Look], list[Look]] = ([], [])
+    for number, errors in enumerate(EXAMPLE, 1):
+        cells = [str(number)]
+        for looks, found in zip(arms, errors, strict=True):
+            looks.append(Look(600, found, 5400, 54))
+            against, good = since_any_look(harm_terms(looks, 1.25)), held(no_harm_terms(looks, 2.0))
+            cells += [f"{found} of 600 fail", number_of(against), number_of(good)]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _long() -> Iterator[str]:
+    for words, ratio in LONG.items():
+        yield f"| {words} | {long_false_aborts(ratio, 1.25)} of {LONG_RUNS:,} |"
+
+
+def _late() -> Iterator[str]:
+    for words, (world, times) in LATE.items():
+        found = sorted(late_rejections(world, times))
+        yield f"| {words} | {found[0]} to {found[-1]} |"
 
 
 def _simulation(worlds: Mapping[str, World]) -> Iterator[str]:

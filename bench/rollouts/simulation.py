@@ -7,12 +7,24 @@ Traffic is Poisson, events binomial. Every figure is of 200 runs; the bounds are
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from slipway.api.rollout import Analysis, Gate, LookStatus, PredictionStatus, Rollout, RolloutStatus
+from slipway.api.rollout import (
+    Analysis,
+    AnalysisStep,
+    Gate,
+    LookStatus,
+    Pause,
+    PredictionStatus,
+    Rollout,
+    RolloutStatus,
+    Step,
+)
+from slipway.core.evidence import Look, harm_terms, weight_of_start
+from slipway.core.gates import FALSE_ABORT
 from slipway.core.prediction_shift import shifts
 from slipway.core.rollout import decide
 from slipway.core.situation import Outcome, Situation
@@ -21,6 +33,12 @@ RUNS = 200
 MINUTES = 30
 #: Of rollouts whose answers do not shift.
 SHIFT_RUNS, SHIFT_LOOKS = 2000, 15
+#: Of rollouts that are long.
+LONG_RUNS, LONG_LOOKS = 1000, 3000
+#: Good looks before a canary turns bad, and rollouts in which it does.
+GOOD_LOOKS, LATE_RUNS = 500, 5
+#: Steps that keep a rollout under way until a person or a gate ends it.
+_HELD = (Step(setWeight=10), Step(pause=Pause(untilApproved=True)), Step(analysis=AnalysisStep()))
 _EVEN = (0.05,) * 20
 
 
@@ -114,3 +132,51 @@ def false_shifts(limit: float) -> int:
 def ends(world: World) -> Counter[str]:
     random = np.random.default_rng(20261124)
     return Counter(roll_out(world, random) for _ in range(RUNS))
+
+
+def long_false_aborts(ratio: float, tolerated: float) -> int:
+    """In how many of :data:`LONG_RUNS` rollouts the evidence of harm ever reaches what aborts.
+
+    A canary that fails ``ratio`` times as often gets a tenth of the requests; each look has 20 events, of
+    which those on the canary are binomial. This is what :func:`slipway.core.evidence.since_any_look` adds up,
+    look by look for all rollouts at once: no look is merged into a sum, which would lower it.
+    """
+    random = np.random.default_rng(20261129)
+    on_canary, on_stable = (
+        np.array(harm_terms([look], tolerated)[0].log_ratios)
+        for look in (Look(1000, 1, 9000, 0), Look(1000, 0, 9000, 1))
+    )
+    since = np.zeros((LONG_RUNS, len(on_canary)))
+    most = np.zeros(LONG_RUNS)
+    for before in range(LONG_LOOKS):
+        canary = random.binomial(20, 0.1 * ratio / (0.1 * ratio + 0.9), LONG_RUNS)[:, None]
+        since += weight_of_start(before)
+        since *= np.exp(canary * on_canary + (20 - canary) * on_stable)
+        most = np.maximum(most, since.mean(axis=1))
+    return int((most >= 1.0 / FALSE_ABORT).sum())
+
+
+def late_rejections(world: World, times: float) -> list[int]:
+    """Looks until a canary is rejected that was good for :data:`GOOD_LOOKS` and then fails so much oftener.
+
+    It waits for a person meanwhile, whose approval the analysis comes after.
+    """
+    random = np.random.default_rng(20261129)
+    return [_until_rejected(world, times, random) for _ in range(LATE_RUNS)]
+
+
+def _until_rejected(world: World, times: float, random: np.random.Generator) -> int:
+    spec = Rollout(strategy="Canary", steps=_HELD, analysis=Analysis(intervalSeconds=60))
+    state: RolloutStatus | None = None
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    bad = replace(world, canary=world.canary * times)
+    for look in range(2 * GOOD_LOOKS):
+        weight = state.weight if state else 0
+        counts = _minute(world if look < GOOD_LOOKS else bad, weight / 100, look, random)
+        decision = decide(
+            spec, state, Situation("b", 4, 4, 4, 10, seen_weights=frozenset({weight}), counts=counts), now
+        )
+        if decision.outcome is Outcome.REJECT:
+            return look - GOOD_LOOKS + 1
+        state, now = decision.state, now + timedelta(minutes=1)
+    raise AssertionError("a bad canary has to be found")

@@ -239,6 +239,7 @@ EXAMPLE: dict[str, Any] = {
             "revision": "b2",
             "id": "b2.1",
             "step": 1,
+            "steps": ["setWeight/0123456789"],
             "startedAt": "2026-01-02T03:04:05Z",
             "stepStartedAt": "2026-01-02T03:04:05Z",
             "weight": 10,
@@ -257,10 +258,25 @@ EXAMPLE: dict[str, Any] = {
                     "canaryServed": 1,
                     "stableServed": 9,
                     "pairs": 1,
-                    "predictions": [{"output": "label", "canary": [1, 0], "stable": [5, 4]}],
+                    "predictions": [
+                        {"output": "label", "bins": "0123456789", "canary": [1, 0], "stable": [5, 4]}
+                    ],
+                    "looks": 2,
+                    "gates": [
+                        {
+                            "gate": "slow/0123456789",
+                            "looks": 2,
+                            "canaryRequests": 1,
+                            "canaryEvents": 0,
+                            "stableRequests": 9,
+                            "stableEvents": 0,
+                            "expected": "0.100000",
+                            "spread": "0.000000",
+                        }
+                    ],
                 },
             ],
-            "gates": [{"name": "slow", "verdict": "Inconclusive", "message": ""}],
+            "gates": [{"name": "slow", "verdict": "Inconclusive", "message": "", "asked": "0123456789"}],
             "mismatch": "",
             "message": "",
         },

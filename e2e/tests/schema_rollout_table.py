@@ -12,6 +12,7 @@ STEP = f"{SPEC}.steps.*"
 GATE = f"{SPEC}.analysis.gates.*"
 STATUS = "status.rollout"
 LOOK = f"{STATUS}.looks.*"
+COUNT = f"{LOOK}.gates.*"
 REJECTED = "status.rejected.*"
 
 
@@ -233,6 +234,8 @@ ROLLOUT = [
     text(f"{STATUS}.revision", 63),
     text(f"{STATUS}.id", 96),
     *bounds(f"{STATUS}.step", 0, 32),
+    *items(f"{STATUS}.steps", 32, lambda index: f"pause/{index}"),
+    text(f"{STATUS}.steps.*", 64),
     *moment(f"{STATUS}.startedAt"),
     *moment(f"{STATUS}.stepStartedAt"),
     *moment(f"{STATUS}.lookedAt"),
@@ -257,6 +260,25 @@ ROLLOUT = [
     *bounds(f"{LOOK}.canaryServed", 0, None),
     *bounds(f"{LOOK}.pairs", 0, None),
     *bounds(f"{LOOK}.stableServed", 0, None),
+    *bounds(f"{LOOK}.looks", 1, None),
+    *items(f"{LOOK}.gates", 8, lambda _: EXAMPLE["status"]["rollout"]["looks"][0]["gates"][0]),
+    *required(COUNT, "gate", "looks", "canaryRequests", "canaryEvents", "stableRequests", "stableEvents"),
+    text(f"{COUNT}.gate", 80),
+    *bounds(f"{COUNT}.looks", 1, None),
+    *(
+        case
+        for counted in ("canaryRequests", "canaryEvents", "stableRequests", "stableEvents")
+        for case in bounds(f"{COUNT}.{counted}", 0, None)
+    ),
+    *(
+        case
+        for number in ("expected", "spread")
+        for case in (
+            text(f"{COUNT}.{number}", 25, "1", tail=".000000"),
+            Case(f"{COUNT}.{number}", "pattern", "12.5", "-1", "should match '^[0-9]"),
+        )
+    ),
+    text(f"{LOOK}.predictions.*.bins", 16),
     *items(f"{LOOK}.predictions", 4, lambda _: EXAMPLE["status"]["rollout"]["looks"][0]["predictions"][0]),
     *required(f"{LOOK}.predictions.*", "output", "canary", "stable"),
     text(f"{LOOK}.predictions.*.output", 253),
@@ -274,6 +296,7 @@ ROLLOUT = [
     text(f"{STATUS}.gates.*.name", 63),
     *choice(f"{STATUS}.gates.*.verdict", "Pass", "Fail", "Inconclusive"),
     text(f"{STATUS}.gates.*.message", 1024),
+    text(f"{STATUS}.gates.*.asked", 16),
     *items("status.rejected", 20, _rejected),
     *twins("status.rejected", _rejected),
     *required(REJECTED, "revision", "digest", "id", "rejectedAt", "message"),

@@ -299,18 +299,39 @@ class Rollout(Block):
 
 _Count = Annotated[int, Field(ge=0, description="Requests.")]
 _Answers = Annotated[int, Field(ge=0, description="Answers.")]
+_StepMark = Annotated[str, Field(max_length=64, description="What a step asks for, and its hash.")]
+#: A number that is the same for every client, which a float is not.
+Decimal = Annotated[str, Field(pattern=r"^[0-9]{1,18}([.][0-9]{1,6})?$", max_length=25)]
+
+
+class GateCountStatus(Block):
+    """What counts for one gate, by what it counts: places in lists move when gates are edited."""
+
+    gate: str = Field(max_length=80, description="The gate's name, and a hash of what it counts.")
+    looks: int = Field(ge=1, description="Looks that are summed.")
+    canaryRequests: int = Field(ge=0, description="The canary's requests, or pairs of answers.")
+    canaryEvents: int = Field(ge=0, description="Of these, what counts against the canary.")
+    stableRequests: int = Field(ge=0, description="Stable's requests.")
+    stableEvents: int = Field(ge=0, description="Of these, what counts against stable.")
+    expected: Decimal | None = Field(
+        default=None, description="Events that had fallen on the canary, look by look, had both failed alike."
+    )
+    spread: Decimal | None = Field(
+        default=None, description="Variance of the canary's share between the looks, times their events."
+    )
 
 
 class PredictionStatus(Block):
     """How both revisions' answers were spread over the bins that their profiles share."""
 
     output: str = Field(max_length=253, description="Of the model.")
+    bins: str | None = Field(default=None, max_length=16, description="Hash of the bins' names.")
     canary: tuple[_Answers, ...] = Field(max_length=MAX_BINS, description="The canary's answers, by bin.")
     stable: tuple[_Answers, ...] = Field(max_length=MAX_BINS, description="Stable's, in the same bins.")
 
 
 class LookStatus(Block):
-    """Raw counts between two looks, of which the evidence is computed anew each time."""
+    """Raw counts between two looks, or the sums of several in a row; evidence is computed from them."""
 
     canaryRequests: int = Field(ge=0, description="Requests that the canary answered.")
     canaryEvents: tuple[_Count, ...] = Field(
@@ -330,6 +351,12 @@ class LookStatus(Block):
     predictions: tuple[PredictionStatus, ...] | None = Field(
         default=None, max_length=MAX_OUTPUTS, description="Answers, where a gate asks for them."
     )
+    looks: int | None = Field(default=None, ge=1, description="Looks that are summed here; one unless given.")
+    gates: tuple[GateCountStatus, ...] | None = Field(
+        default=None,
+        max_length=MAX_GATES,
+        description="What counts for each gate; events above are in the order that gates had at this look.",
+    )
 
 
 class GateStatus(Block):
@@ -338,6 +365,7 @@ class GateStatus(Block):
     name: str = Field(max_length=63, description="Names the gate.")
     verdict: Literal["Pass", "Fail", "Inconclusive"] = Field(description="What the evidence says.")
     message: str = Field(max_length=1024, description="The evidence in words.")
+    asked: str | None = Field(default=None, max_length=16, description="Hash of what the gate asked.")
 
 
 class Rejection(Block):
@@ -365,6 +393,9 @@ class RolloutStatus(Block):
     revision: str = Field(max_length=63, description="The canary that this is about.")
     id: str = Field(max_length=96, description="Names this rollout to the commands of kubectl slipway.")
     step: int = Field(default=0, ge=0, le=MAX_STEPS, description="Steps that are done.")
+    steps: tuple[_StepMark, ...] | None = Field(
+        default=None, max_length=MAX_STEPS, description="The steps that this counts, as they were then."
+    )
     startedAt: str = Field(
         max_length=64, description="When the rollout began.", json_schema_extra={"format": "date-time"}
     )
@@ -411,7 +442,7 @@ class RolloutStatus(Block):
         default=0, ge=0, le=1_000_000, description="Looks in a row for which the Prometheus had no answer."
     )
     looks: tuple[LookStatus, ...] = Field(
-        default=(), max_length=MAX_LOOKS, description="Counts, oldest first."
+        default=(), max_length=MAX_LOOKS, description="Counts, oldest first; of older looks the sums."
     )
     gates: tuple[GateStatus, ...] = Field(
         default=(),

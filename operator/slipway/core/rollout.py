@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from slipway.api.rollout import (
-    MAX_LOOKS,
     Analysis,
     AnalysisStep,
     GateStatus,
@@ -23,7 +22,9 @@ from slipway.api.rollout import (
     Step,
 )
 from slipway.core import ratio
-from slipway.core.gates import judge
+from slipway.core.course import on_course
+from slipway.core.gates import is_judged, judge
+from slipway.core.looks import carried_over, with_look
 from slipway.core.observed import rfc3339
 from slipway.core.situation import Command, Decision, Outcome, Situation
 from slipway.core.takeover import lost, note_stable, spare, stand_in, take_over
@@ -39,6 +40,7 @@ def decide(rollout: Rollout, before: RolloutStatus | None, seen: Situation, now:
         now: the time, with a time zone.
     """
     state = before if before is not None and before.revision == seen.canary else _begin(seen, now)
+    state = on_course(steps_of(rollout), state, now)
     decision = _timed(rollout, _decide(rollout, state, seen, now), seen, now)
     if decision.outcome is Outcome.CONTINUE and (decision.state.weight or decision.state.mirrorPercent):
         # Wherever it stands: while it gets requests, they are looked at.
@@ -281,6 +283,10 @@ def _abort(state: RolloutStatus, message: str, seen: Situation) -> Decision:
 
 def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: datetime) -> RolloutStatus:
     """Take in counts when a look is due. Counts of two different weights are never one look's."""
+    state = _changed(state, looks=carried_over(state, analysis.gates))
+    if not is_judged(analysis, state.gates) and state.looks:
+        # Gates were edited: verdicts of other questions decide nothing.
+        state = _changed(state, gates=judge(analysis, state.looks))
     if _until_look(state, analysis, now) > 0:
         return state
     if seen.evidence_error is not None:
@@ -295,7 +301,7 @@ def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dateti
     if seen.counts.canaryRequests == 0 or seen.counts.stableRequests == 0:
         # Nothing can be compared: no evidence, neither for nor against.
         return _changed(state, lookedAt=rfc3339(now), gates=judge(analysis, state.looks))
-    looks = (*state.looks, seen.counts)[-MAX_LOOKS:]
+    looks = with_look(state.looks, seen.counts, analysis.gates)
     return _changed(
         state, lookedAt=rfc3339(now), countedAt=rfc3339(now), looks=looks, gates=judge(analysis, looks)
     )

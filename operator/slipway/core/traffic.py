@@ -10,7 +10,7 @@ from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import mismatch, names
 from slipway.core.observed import Agreement, ArmCount, Fault, Manifest, ServedCount, Traffic
-from slipway.core.prediction_shift import common_bins
+from slipway.core.prediction_shift import bin_names, common_bins
 from slipway.core.resource import Resource
 from slipway.core.router.readback import RouterState, RouteState
 from slipway.core.router.routes import Arm, Route
@@ -196,9 +196,11 @@ def _events(
 def _predictions(canary: ServedCount, stable: ServedCount) -> tuple[PredictionStatus, ...]:
     found: list[PredictionStatus] = []
     for output in sorted(canary.predictions.keys() & stable.predictions.keys()):
-        bins = common_bins(canary.predictions[output], stable.predictions[output])
+        arms = (canary.predictions[output], stable.predictions[output])
+        bins = common_bins(*arms)
         if bins is not None and len(found) < MAX_OUTPUTS:
-            found.append(PredictionStatus(output=output[:253], canary=bins[0], stable=bins[1]))
+            counted = names.content_hash(bin_names(*arms))
+            found.append(PredictionStatus(output=output[:253], bins=counted, canary=bins[0], stable=bins[1]))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from slipway.api.base import share
 from slipway.contract import ADMIN_PORT
 from slipway.core.agreement import Remembered, answers, common, unlike
-from slipway.core.gates import TOLERANCE
+from slipway.core.looks import TOLERANCE
 from slipway.core.observed import Agreement, Fault, Traffic
 from slipway.core.resource import Resource
 from slipway.core.target import Target, target_of

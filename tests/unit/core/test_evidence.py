@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from slipway.core.evidence import Look, below_objective_evidence, harm_evidence, no_harm_evidence
+from slipway.core.evidence import (
+    Look,
+    above_objective_terms,
+    below_objective_evidence,
+    below_objective_terms,
+    from_first_look,
+    harm_evidence,
+    harm_terms,
+    held,
+    no_harm_evidence,
+    no_harm_terms,
+    since_any_look,
+    weight_of_start,
+)
 
 
 def test_no_look_is_no_evidence() -> None:
@@ -96,3 +109,45 @@ def test_counts_that_contradict_each_other_are_refused(counts: tuple[int, int, i
 def test_an_objective_that_is_no_share_is_refused(objective: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         below_objective_evidence(1, 0, objective)
+
+
+def test_the_weights_of_all_beginnings_sum_to_one() -> None:
+    assert sum(weight_of_start(before) for before in range(100_000)) == pytest.approx(1.0, abs=1e-5)
+    assert since_any_look([]) == 1.0
+
+
+def test_evidence_since_any_look_is_the_weighted_sum_of_those_since_each() -> None:
+    looks = [Look(100, 1, 900, 9), Look(100, 7, 900, 12), Look(300, 20, 700, 8)]
+    since_each = [harm_evidence(looks[place:], 1.25) for place in range(3)]
+    expected = sum(weight_of_start(place) * value for place, value in enumerate(since_each)) + 0.1 / 3
+    assert since_any_look(harm_terms(looks, 1.25)) == pytest.approx(expected)
+
+
+GOOD, BAD = Look(600, 6, 5400, 54), Look(600, 60, 5400, 54)
+
+
+def test_a_late_fault_is_found_after_a_history_that_buries_it() -> None:
+    looks = [GOOD] * 500 + [BAD] * 2
+    assert harm_evidence(looks, 1.25) < 1e-6
+    assert since_any_look(harm_terms(looks, 1.25)) > 1e6
+    unlike = [Look(6000, 60, 0, 0)] * 500 + [Look(6000, 600, 0, 0)] * 2
+    assert from_first_look(above_objective_terms(unlike, 0.02)) < 1e-6
+    assert since_any_look(above_objective_terms(unlike, 0.02)) > 1e6
+
+
+def test_a_late_fault_takes_a_pass_away_whatever_was_gathered_for_it() -> None:
+    good, bad = [GOOD] * 500, [GOOD] * 500 + [BAD]
+    assert no_harm_evidence(bad, 2.0) > 1e6, "a product alone would pass it"
+    for terms in (no_harm_terms, below_objective_terms):
+        limit = 2.0 if terms is no_harm_terms else 0.02
+        assert held(terms(good, limit)) > 40.0
+        assert held(terms(bad, limit)) < 40.0
+        assert held(terms(good, limit)) <= from_first_look(terms(good, limit))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_sum_of_looks_that_one_arm_had_alone_is_still_a_number(share: float) -> None:
+    one = Look(1000, 9, 0, 0) if share else Look(0, 0, 1000, 9)
+    total = one + Look(10, 0, 10, 0)
+    assert total.share == pytest.approx(share)
+    assert 0.0 <= since_any_look(harm_terms([total], 1.25)) <= 1.0 + 1e-6

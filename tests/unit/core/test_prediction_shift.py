@@ -73,3 +73,21 @@ def test_a_profile_of_many_classes_is_kept_within_the_bounds_of_status() -> None
     assert found is not None
     assert len(found[0]) == MAX_BINS
     assert sum(found[0]) == sum(many.values())
+
+
+def test_a_shift_that_begins_late_is_found_though_all_looks_together_hide_it() -> None:
+    good, bad = (look((5000, 5000), (5000, 5000)),), (look((9000, 1000), (5000, 5000)),)
+    assert not shifts([good] * 500, 0.2)[0].is_beyond
+    (one,) = shifts([good] * 500 + [bad], 0.2)
+    assert one.is_beyond
+    assert one.drift.rows == 10_000
+    (summed,) = shifts([(look((2_500_000, 2_500_000), (2_500_000, 2_500_000)),), bad], 0.2, [500, 1])
+    assert summed.drift.psi == one.drift.psi
+
+
+def test_counts_of_other_bins_are_no_counts_of_these_though_they_are_as_many() -> None:
+    other = look((0, 5000), (5000, 0)).model_copy(update={"bins": "a"})
+    now = look((1000, 1000), (1000, 1000)).model_copy(update={"bins": "b"})
+    (one,) = shifts([(other,)] * 3 + [(now,)], 0.2)
+    assert one.drift.rows == 2000
+    assert not one.is_beyond

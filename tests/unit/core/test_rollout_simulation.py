@@ -6,7 +6,17 @@ from collections import Counter
 
 import pytest
 
-from bench.rollouts.simulation import RUNS, SHIFT_RUNS, World, ends, false_shifts, moved
+from bench.rollouts.simulation import (
+    LONG_RUNS,
+    RUNS,
+    SHIFT_RUNS,
+    World,
+    ends,
+    false_shifts,
+    late_rejections,
+    long_false_aborts,
+    moved,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +82,15 @@ def test_other_answers_to_copies_reject_and_equal_ones_promote_but_hardly_ever_a
     assert limit["Reject"] <= 0.01 * RUNS
     assert limit["Promote"] <= 0.05 * RUNS
     assert ends(World(0, 0, 0.5, gate="ShadowAgreement")) == Counter({"Paused": RUNS})
+
+
+@pytest.mark.parametrize(("ratio", "tolerated"), [(1.0, 1.25), (1.25, 1.25)], ids=["as-good", "at-the-limit"])
+def test_a_canary_within_what_is_tolerated_is_hardly_ever_aborted_at_any_of_thousands_of_looks(
+    ratio: float, tolerated: float
+) -> None:
+    assert long_false_aborts(ratio, tolerated) <= 0.01 * LONG_RUNS
+
+
+def test_a_canary_that_was_good_for_500_looks_and_is_ten_times_worse_then_is_soon_rejected() -> None:
+    assert max(late_rejections(World(50, 0.01, 0.01), 10)) <= 3
+    assert max(late_rejections(World(5, 0.01, 0.01), 10)) <= 20
