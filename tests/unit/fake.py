@@ -37,7 +37,7 @@ Objects = list[dict[str, Any]]
 Manifests = list[Manifest]
 Places = list[Place]
 
-WRITES = frozenset({"apply", "apply_status", "delete", "emit"})
+WRITES = frozenset({"apply", "apply_status", "delete", "emit", "repeat"})
 
 _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -178,6 +178,14 @@ class FakeKube:
         request = self._begin("emit", "Event", event["reason"])
         assert event["metadata"]["namespace"] == namespace
         self.events.append(event)
+        self._end(request)
+
+    async def repeat(self, namespace: str, name: str, series: dict[str, Any]) -> None:
+        request = self._begin("repeat", "Event", name)
+        places = [(event["metadata"]["namespace"], event["metadata"]["name"]) for event in self.events]
+        if (namespace, name) not in places:
+            raise ApiError(404, "NotFound", f'events "{name}" not found')
+        self.events[places.index((namespace, name))]["series"] = dict(series)
         self._end(request)
 
     # What tests and the other controllers do; none of it counts as a request.

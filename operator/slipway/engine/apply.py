@@ -16,6 +16,7 @@ from slipway.core.observed import Fault, Kind, Manifest, Reference
 from slipway.core.status.notices import Notice
 from slipway.core.status.report import OF_OTHERS, REFRESH_REQUESTED
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
+from slipway.engine.events import Events
 from slipway.engine.kube import Kube
 from slipway.engine.store import Key, Store, owner_key
 
@@ -37,7 +38,7 @@ class Writer:
         """``identity`` names this operator in Events."""
         self._kube = kube
         self._store = store
-        self._identity = identity
+        self._events = Events(kube, identity)
         #: What the API server made of manifests that it rewrites: applying them again would change nothing.
         self._rewritten: dict[Key, dict[str, str]] = defaultdict(dict)
 
@@ -80,6 +81,7 @@ class Writer:
     def forget(self, key: Key) -> None:
         """A ModelDeployment is gone, and its children go with it."""
         self._rewritten.pop(key, None)
+        self._events.forget(key)
 
     async def request_refresh(self, key: Key, now: datetime) -> bool:
         """Note in status that a model is to be looked up again, which the leader sees; False without one."""
@@ -150,31 +152,7 @@ class Writer:
 
     async def tell(self, manifest: Manifest, notices: Iterable[Notice], now: datetime) -> None:
         """Emit Events; one that cannot be written is no reason to do the work again."""
-        meta = manifest["metadata"]
-        for notice in notices:
-            event = {
-                "apiVersion": "events.k8s.io/v1",
-                "kind": "Event",
-                "metadata": {"generateName": f"{meta['name']}-", "namespace": meta["namespace"]},
-                "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-                "type": "Normal" if notice.normal else "Warning",
-                "reason": notice.reason.value,
-                "note": notice.message[:1024],
-                "action": "Reconcile",
-                "reportingController": f"{GROUP}/operator",
-                "reportingInstance": self._identity[:128],
-                "regarding": {
-                    "apiVersion": API_VERSION,
-                    "kind": KIND,
-                    "name": meta["name"],
-                    "namespace": meta["namespace"],
-                    "uid": meta["uid"],
-                },
-            }
-            try:
-                await self._kube.emit(meta["namespace"], event)
-            except ApiError as error:
-                log.warning("event not written", extra={"reason": notice.reason.value, "error": str(error)})
+        await self._events.tell(manifest, notices, now)
 
     async def _apply_one(
         self, key: Key, manifest: dict[str, Any], live: Manifest | None, is_own: Callable[[Manifest], bool]

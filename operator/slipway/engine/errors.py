@@ -9,6 +9,9 @@ from slipway.api.reasons import Reason
 from slipway.core.diagnosis import refusal
 from slipway.core.observed import Fault
 
+#: The longest that a server's wish to be left alone is followed, in seconds.
+MOST_RETRY_AFTER = 120.0
+
 
 class ApiError(Exception):
     """The API server did not do what it was asked.
@@ -18,25 +21,44 @@ class ApiError(Exception):
         reason: ``reason`` of the ``Status`` object, such as ``Conflict``.
         message: what the server said.
         causes: ``reason`` of each cause in its details.
+        retry_after: seconds for which the server wants to be left alone; 0 where it did not say.
     """
 
-    def __init__(self, code: int, reason: str, message: str, causes: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        causes: frozenset[str] = frozenset(),
+        retry_after: float = 0.0,
+    ) -> None:
         super().__init__(f"{code} {reason}: {message}")
         self.code = code
         self.reason = reason
         self.message = message
         self.causes = causes
+        self.retry_after = retry_after
 
     @classmethod
-    def from_status(cls, code: int, status: Mapping[str, Any]) -> ApiError:
-        """From a ``Status`` object of the API server."""
+    def from_status(cls, code: int, status: Mapping[str, Any], retry_after: str | None = None) -> ApiError:
+        """From a ``Status`` object of the API server, and its header ``Retry-After``."""
         details = status.get("details")
         # Not everything that answers with JSON is an API server.
         listed = details.get("causes") if isinstance(details, Mapping) else None
         causes = frozenset(
             str(cause.get("reason", "")) for cause in listed or () if isinstance(cause, Mapping)
         )
-        return cls(code, str(status.get("reason", "")), str(status.get("message", "")), causes)
+        said = retry_after or (details.get("retryAfterSeconds") if isinstance(details, Mapping) else None)
+        wait = _seconds(said) if code in (429, 503) else 0.0
+        return cls(code, str(status.get("reason", "")), str(status.get("message", "")), causes, wait)
+
+
+def _seconds(said: object) -> float:
+    """A wait in seconds; dates, which HTTP allows too, are of clocks that may not be ours."""
+    try:
+        return min(max(float(str(said)), 0.0), MOST_RETRY_AFTER)
+    except ValueError:
+        return 0.0
 
 
 class NameTakenError(Exception):

@@ -84,3 +84,6 @@ class Kube(Protocol):
 
     async def emit(self, namespace: str, event: dict[str, Any]) -> None:
         """Create an ``events.k8s.io/v1`` Event."""
+
+    async def repeat(self, namespace: str, name: str, series: dict[str, Any]) -> None:
+        """Say of an Event that it happened again: ``count`` and ``lastObservedTime`` of its series."""

@@ -28,11 +28,31 @@ class WorkQueue(Generic[K]):
     A key that is added while it waits is one entry; added while it is worked on, it comes again afterwards.
     """
 
-    def __init__(self, observer: QueueObserver, least_delay: float = 0.5, most_delay: float = 30.0) -> None:
-        """``least_delay`` and ``most_delay`` bound the back-off, in seconds."""
+    def __init__(
+        self,
+        observer: QueueObserver,
+        least_delay: float = 0.5,
+        most_delay: float = 30.0,
+        steady_delay: float = 600.0,
+        news_delay: float = 5.0,
+    ) -> None:
+        """
+        Args:
+            observer: told what happens.
+            least_delay: seconds until a key that failed once is worked on again.
+            most_delay: likewise, however often it failed.
+            steady_delay: likewise, where it fails for a reason that does not go away by itself.
+            news_delay: a key that failed is worked on so soon at the latest where something happened to it.
+        """
         self._observer = observer
         self._least_delay = least_delay
         self._most_delay = most_delay
+        self._steady_delay = steady_delay
+        self._news_delay = news_delay
+        #: When a key that failed may be worked on again because of news of it.
+        self._resting: dict[K, float] = {}
+        self._news: dict[K, _Allowance] = {}
+        self._most_news = 1000
         #: None wakes the workers once the queue is closed.
         self._waiting: asyncio.Queue[K | None] = asyncio.Queue()
         self._since: dict[K, float] = {}
@@ -43,9 +63,33 @@ class WorkQueue(Generic[K]):
         self._closed = False
 
     def add(self, key: K) -> None:
-        """Have the key worked on as soon as a worker is free."""
+        """Have the key worked on as soon as a worker is free, because something happened to it.
+
+        A key that failed rests for a moment first, and so does one to which something happens all the time:
+        what is written for it, or fails of it, may be what happens.
+        """
         if self._closed:
             return
+        if key in self._running:
+            self._dirty.add(key)
+            return
+        if key in self._since:
+            return
+        now = asyncio.get_running_loop().time()
+        wait = max(self._resting.get(key, now) - now, self._allow(key, now))
+        if wait > 0:
+            self.add_after(key, wait)
+        else:
+            self._enqueue(key)
+
+    def _allow(self, key: K, now: float) -> float:
+        """Seconds until news of a key are due."""
+        if len(self._news) > self._most_news:
+            self._news = {one: found for one, found in self._news.items() if not found.is_full(now)}
+            self._most_news = max(1000, 2 * len(self._news))
+        return self._news.setdefault(key, _Allowance(now)).take(now)
+
+    def _enqueue(self, key: K) -> None:
         if key in self._running:
             self._dirty.add(key)
         elif key not in self._since:
@@ -66,17 +110,28 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_at(due, self._due, key)
 
-    def retry(self, key: K) -> None:
-        """Have a key that failed worked on again, later with each failure in a row."""
+    def retry(self, key: K, steady: bool = False, at_least: float = 0.0) -> None:
+        """Have a key that failed worked on again, later with each failure in a row.
+
+        Args:
+            key: that failed.
+            steady: whether it failed for a reason that does not go away by itself.
+            at_least: seconds for which the API server wants to be left alone.
+        """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         self._observer.retried()
-        delay = min(self._most_delay, self._least_delay * 2.0 ** min(failures, 30))
-        self.add_after(key, delay * random.uniform(0.8, 1.2))
+        most = self._steady_delay if steady else self._most_delay
+        delay = min(most, self._least_delay * 2.0 ** min(failures, 30)) * random.uniform(0.8, 1.2)
+        delay = max(delay, at_least * random.uniform(1.0, 1.2))
+        news = max(min(delay, self._news_delay), at_least)
+        self._resting[key] = asyncio.get_running_loop().time() + news
+        self.add_after(key, delay)
 
     def forget(self, key: K) -> None:
         """The key succeeded: its next failure is the first again."""
         self._failures.pop(key, None)
+        self._resting.pop(key, None)
 
     async def take(self) -> K | None:
         """The next key, once there is one; None when the queue is closed."""
@@ -106,4 +161,27 @@ class WorkQueue(Generic[K]):
 
     def _due(self, key: K) -> None:
         del self._timers[key]
-        self.add(key)
+        self._enqueue(key)
+
+
+#: News of a key that come at once, and the seconds after which one more may.
+BURST, REFILL = 50, 0.5
+
+
+class _Allowance:
+    """How much news of one key may still come at once."""
+
+    def __init__(self, now: float) -> None:
+        self._at = now
+        self._left = float(BURST)
+
+    def is_full(self, now: float) -> bool:
+        """Whether there is nothing to remember."""
+        return self._left + (now - self._at) / REFILL >= BURST
+
+    def take(self, now: float) -> float:
+        """Take one; the seconds until it is there."""
+        self._left = min(float(BURST), self._left + (now - self._at) / REFILL)
+        self._at = now
+        self._left = max(self._left - 1.0, -1.0)
+        return max(0.0, -self._left * REFILL)

@@ -178,7 +178,7 @@ class Sweep:
                 log.warning("sweep failed; trying again soon", extra={"error": str(error)})
                 self._missed |= kinds
                 delay = min(MOST_DELAY, LEAST_DELAY * 2.0 ** min(failures - 1, 30)) * random.uniform(0.8, 1.2)
-                await asyncio.sleep(delay)
+                await asyncio.sleep(max(delay, error.retry_after))
                 self._woken.set()
                 continue
             failures = 0

@@ -28,10 +28,10 @@ async def work(
             outcome = await reconcile(key)
         except ApiError as error:
             log.info("trying again later", extra={"key": str(key), "error": str(error)})
-            queue.retry(key)
+            queue.retry(key, at_least=error.retry_after)
         except Exception:
             log.exception("reconcile failed", extra={"key": str(key)})
-            queue.retry(key)
+            queue.retry(key, steady=True)
         else:
             result = _settle(queue, key, outcome)
         finally:
@@ -44,7 +44,8 @@ async def work(
 
 def _settle(queue: WorkQueue[Key], key: Key, outcome: Outcome) -> str:
     if outcome.failed:
-        queue.retry(key)
+        # A quota, a policy, a name that is taken: only a person can change that.
+        queue.retry(key, steady=True)
     else:
         queue.forget(key)
     if outcome.requeue_after is not None:

@@ -25,6 +25,7 @@ from slipway.engine.kube import RESOURCES, Page, typed
 TIMEOUT = 30.0
 PAGE = 500
 _JSON, _APPLY = "application/json", "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 
 Observer = Callable[[str, int], None]
 
@@ -100,6 +101,11 @@ class KubeClient:
         """Create an ``events.k8s.io/v1`` Event."""
         await self._write("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", {}, event)
 
+    async def repeat(self, namespace: str, name: str, series: dict[str, Any]) -> None:
+        """Say of an Event that it happened again."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}"
+        await self._write("PATCH", path, {}, {"series": series}, _MERGE)
+
     async def _apply(self, manifest: Manifest, manager: str, subresource: str) -> Manifest:
         meta, kind = manifest["metadata"], manifest["kind"]
         query = {"fieldManager": manager, "force": "true"}
@@ -166,7 +172,8 @@ async def call(
     observe(method, response.status)
     content = _decode(data)
     if response.status >= 400:
-        raise ApiError.from_status(response.status, content or {"message": _text(data)})
+        retry_after = response.response.headers.get("Retry-After")
+        raise ApiError.from_status(response.status, content or {"message": _text(data)}, retry_after)
     if content is None:
         raise ApiError(0, "NotJSON", f"the answer is no JSON object: {_text(data)}")
     return content

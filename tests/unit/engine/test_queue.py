@@ -218,9 +218,117 @@ def test_a_run_under_way_ends_in_peace_after_the_queue_is_closed(run: Run) -> No
     run(test)
 
 
-async def _wait_after_failure(queue: WorkQueue[str]) -> float:
+def test_a_steady_fault_is_tried_less_and_less_until_every_ten_minutes(run: Run) -> None:
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        waits = [await _wait_after_failure(queue, steady=True) for _ in range(16)]
+        for number, wait in enumerate(waits):
+            nominal = min(600.0, 0.5 * 2.0**number)
+            assert 0.8 * nominal <= wait <= 1.2 * nominal
+        assert len({round(wait, 3) for wait in waits[-5:]}) > 1, "not all at the same moment"
+
+    run(test)
+
+
+def test_a_key_whose_failure_is_what_happens_to_it_does_not_spin(run: Run) -> None:
+    """Each run writes something, meets a refusal, and is told of what it wrote."""
+
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        runs = 0
+        queue.add("a")
+        while _now() < 3600:
+            assert await queue.take() == "a"
+            runs += 1
+            queue.add("a")
+            queue.retry("a", steady=True)
+            queue.done("a")
+            queue.add("a")
+        assert runs <= 3600 / 5 * 1.3
+
+    run(test)
+
+
+def test_what_a_person_changes_of_a_key_that_fails_is_noticed_within_seconds(run: Run) -> None:
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        for _number in range(14):
+            await _wait_after_failure(queue, steady=True)
+        queue.retry("a", steady=True)
+        begun = _now()
+        await asyncio.sleep(1)
+        queue.add("a")
+        assert await queue.take() == "a"
+        assert _now() - begun <= 5
+
+    run(test)
+
+
+def test_a_key_that_succeeds_and_is_told_of_it_does_not_spin_either(run: Run) -> None:
+    """Two controllers that undo each other's work tell each other of it for ever."""
+
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        runs = 0
+        queue.add("a")
+        while _now() < 600:
+            assert await queue.take() == "a"
+            runs += 1
+            queue.forget("a")
+            queue.done("a")
+            await asyncio.sleep(0.01)
+            queue.add("a")
+        assert runs <= 50 + 600 * 2 + 1
+
+    run(test)
+
+
+def test_a_burst_of_news_of_a_key_waits_for_nothing(run: Run) -> None:
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        for _number in range(40):
+            queue.add("a")
+            assert await queue.take() == "a"
+            queue.done("a")
+        assert _now() == 0
+
+    run(test)
+
+
+def test_dates_that_a_key_sets_itself_are_not_counted_as_news(run: Run) -> None:
+    """Routers are looked at twenty times a second while they follow."""
+
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        for _number in range(1000):
+            queue.add_after("a", 0.05)
+            assert await queue.take() == "a"
+            queue.done("a")
+        assert _now() == pytest.approx(50)
+
+    run(test)
+
+
+def test_keys_of_which_nothing_is_heard_any_more_are_not_remembered(run: Run) -> None:
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        for number in range(20_000):
+            queue.add(f"m{number}")
+            key = await queue.take()
+            assert key is not None
+            queue.done(key)
+            await asyncio.sleep(0.1)
+        assert len(queue._news) <= 1100
+
+    run(test)
+
+
+def test_the_wish_of_the_api_server_to_be_left_alone_is_followed(run: Run) -> None:
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        queue.retry("a", at_least=40.0)
+        queue.add("a")
+        assert await queue.take() == "a"
+        assert 40 <= _now() <= 48
+
+    run(test)
+
+
+async def _wait_after_failure(queue: WorkQueue[str], steady: bool = False) -> float:
     begun = _now()
-    queue.retry("a")
+    queue.retry("a", steady=steady)
     assert await queue.take() == "a"
     queue.done("a")
     return _now() - begun

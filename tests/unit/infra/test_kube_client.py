@@ -200,6 +200,44 @@ async def test_an_event_is_created_in_its_namespace() -> None:
         assert observed.seen == [("POST", 201)]
 
 
+async def test_an_event_that_happens_again_is_counted_in_its_place() -> None:
+    async with api_server(_json({})) as server:
+        client, _ = _client(server)
+        await client.repeat("payments", "fraud.1", {"count": 3})
+        ((method, path),) = server.asked
+        assert method == "PATCH"
+        assert path.startswith("/apis/events.k8s.io/v1/namespaces/payments/events/fraud.1")
+        assert server.bodies[0]["type"] == "application/merge-patch+json"
+        assert json.loads(server.bodies[0]["text"]) == {"series": {"count": 3}}
+
+
+@pytest.mark.parametrize(
+    ("code", "header", "details", "wait"),
+    [
+        (429, "7", {}, 7.0),
+        (503, "7", {}, 7.0),
+        (429, None, {"retryAfterSeconds": 3}, 3.0),
+        (429, "86400", {}, 120.0),
+        (429, "Wed, 21 Oct 2026 07:28:00 GMT", {}, 0.0),
+        (429, "-5", {}, 0.0),
+        (409, "7", {}, 0.0),
+    ],
+)
+async def test_an_error_carries_for_how_long_the_server_wants_to_be_left_alone(
+    code: int, header: str | None, details: dict[str, Any], wait: float
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        headers = {"Retry-After": header} if header else {}
+        return web.json_response({"kind": "Status", "details": details}, status=code, headers=headers)
+
+    async with api_server(answer) as server:
+        client, _ = _client(server)
+        with pytest.raises(ApiError) as raised:
+            await client.list(Kind.POD, None)
+        assert raised.value.retry_after == wait
+        assert len(server.asked) == 1, "the client itself does not try again"
+
+
 async def test_an_error_carries_what_the_server_said_and_its_causes() -> None:
     answer = _status(403, "Forbidden", "namespace payments is being terminated", "NamespaceTerminating")
     async with api_server(answer) as server:
@@ -317,6 +355,7 @@ WRITES: dict[str, Callable[[KubeClient], Awaitable[object]]] = {
     "status": lambda client: client.apply_status({**SERVICE, "kind": KIND}, "m"),
     "delete": lambda client: client.delete(SERVICE),
     "event": lambda client: client.emit("payments", {"reason": "Serving"}),
+    "series": lambda client: client.repeat("payments", "fraud.1", {"count": 2}),
 }
 
 
@@ -333,7 +372,7 @@ async def test_who_does_not_hold_the_lease_writes_nothing_and_reads_on(write: st
 
 def test_every_call_that_may_write_is_known_to_the_test_above() -> None:
     calls = {name for name in vars(Kube) if not name.startswith("_")}
-    assert calls - {"get", "list", "pages"} == {"apply", "apply_status", "delete", "emit"}
+    assert calls - {"get", "list", "pages"} == {"apply", "apply_status", "delete", "emit", "repeat"}
 
 
 @pytest.mark.parametrize("write", WRITES)
