@@ -28,9 +28,10 @@ from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.claims import Claims
 from slipway.engine.evidence import Evidence
+from slipway.engine.installed import InstalledCrd
 from slipway.engine.judging import Judge
 from slipway.engine.limits import MonitoringCollector
-from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.metrics import InstalledCollector, Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.pairs import Pairs
 from slipway.engine.prometheus import PrometheusCounts
 from slipway.engine.providers import Providers
@@ -218,7 +219,9 @@ async def run(environment: Environment) -> None:
     ):
         alias_version = ask if tracking_uri else None
         kube = KubeClient(client, metrics.requested, fence.left)
-        writer = Writer(kube, store, environment.identity)
+        installed = InstalledCrd(kube.openapi)
+        registry.register(InstalledCollector(installed))
+        writer = Writer(kube, store, environment.identity, installed.fit)
         noting = Writer(
             KubeClient(client, metrics.requested, fence.left_for_request), store, environment.identity
         )
@@ -265,12 +268,15 @@ async def run(environment: Environment) -> None:
         async def act() -> None:
             # What the leader before deleted while the watches here began, no watch has told.
             await sweep.first()
+            await installed.look()
             begin(store, queue)
             workers.extend(
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
                 for _ in range(environment.workers)
             )
-            await asyncio.gather(sweep.watch(), aliases.watch(), judge.watch(), claims.watch())
+            await asyncio.gather(
+                sweep.watch(), aliases.watch(), judge.watch(), claims.watch(), installed.watch()
+            )
 
         await sweep.first()
         synced.set()

@@ -91,6 +91,7 @@ class FakeKube:
         events: Events that were emitted.
         unknown: kinds that the cluster does not know.
         page: objects on a page of a list.
+        undeclared: fields of status that the CRD does not declare.
         status_schema: what the status of a ModelDeployment has to fit; None for a CRD of another version.
         listeners: told ``ADDED``, ``MODIFIED`` or ``DELETED`` with the object.
     """
@@ -109,6 +110,7 @@ class FakeKube:
         self.unknown: set[str] = set()
         self.page = 500
         self.status_schema: type[BaseModel] | None = ModelDeploymentStatus
+        self.undeclared: set[str] = set()
         self.listeners: Listeners = []
 
     # What the operator calls.
@@ -157,6 +159,8 @@ class FakeKube:
             raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
         # A uid counts for nothing here: the metadata of a status is put aside, but for its version.
         self.refuse_if_old(place, manifest)
+        if unknown := sorted(self.undeclared & manifest["status"].keys()):
+            raise ApiError(500, "", f".status.{unknown[0]}: field not declared in schema")
         try:
             if self.status_schema is not None:
                 self.status_schema.model_validate(manifest["status"])

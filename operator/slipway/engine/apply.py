@@ -34,8 +34,21 @@ log = logging.getLogger(__name__)
 class Writer:
     """Brings children and status to what was planned, with as few requests as will do."""
 
-    def __init__(self, kube: Kube, store: Store, identity: str) -> None:
-        """``identity`` names this operator in Events."""
+    def __init__(
+        self,
+        kube: Kube,
+        store: Store,
+        identity: str,
+        fit: Callable[[dict[str, Any]], dict[str, Any]] = lambda status: status,
+    ) -> None:
+        """
+        Args:
+            kube: the API.
+            store: what the cluster holds; what is written goes there too.
+            identity: names this operator in Events.
+            fit: a status without what the installed CRD does not declare.
+        """
+        self._fit = fit
         self._kube = kube
         self._store = store
         self._events = Events(kube, identity)
@@ -114,6 +127,7 @@ class Writer:
         Raises:
             ApiError: 409 where it was made from an older state than the one that is known after that.
         """
+        status = self._fit(status)
         said = {
             name: value for name, value in (manifest.get("status") or {}).items() if name not in OF_OTHERS
         }

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from slipway.api.types import KIND
 from slipway.core.observed import Fault, timestamp
 from slipway.core.resource import read
+from slipway.engine.installed import InstalledCrd
 from slipway.engine.store import Store
 from slipway.names import OperatorMetric
 
@@ -123,6 +124,21 @@ class Metrics:
 
 PHASES = ("Progressing", "Paused", "Promoting", "Aborting")
 VERDICTS = ("Pass", "Fail", "Inconclusive")
+
+
+class InstalledCollector(Collector):
+    """Whether the installed CRD is as new as the operator."""
+
+    def __init__(self, installed: InstalledCrd) -> None:
+        self._installed = installed
+
+    def collect(self) -> Iterable[Metric]:
+        """How many fields the CRD lacks."""
+        lacking = GaugeMetricFamily(
+            OperatorMetric.CRD_MISSING_FIELDS, "Fields that the operator knows and the installed CRD does not"
+        )
+        lacking.add_metric((), float(len(self._installed.missing)))
+        return (lacking,)
 
 
 class ModelDeploymentCollector(Collector):

@@ -15,7 +15,7 @@ import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
-from slipway.api.types import KIND
+from slipway.api.types import GROUP, KIND, VERSION
 from slipway.core import names
 from slipway.core.observed import Manifest
 from slipway.engine.errors import ApiError
@@ -76,6 +76,10 @@ class KubeClient:
             if not meta.get("continue"):
                 return
             query["continue"] = meta["continue"]
+
+    async def openapi(self) -> dict[str, Any]:
+        """What the API server says of the schema of ModelDeployments; every authenticated client may ask."""
+        return await self._read(f"/openapi/v3/apis/{GROUP}/{VERSION}")
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply; the object as it is now."""
