@@ -109,6 +109,8 @@ class OperatorMetric(StrEnum):
 
     INFO = "slipway_modeldeployment_info"
     READY = "slipway_modeldeployment_ready"
+    #: ``namespace``, ``name``: since when the name that is followed cannot be looked up, since the epoch.
+    REFRESH_FAILING_SINCE = "slipway_modeldeployment_refresh_failing_since_timestamp_seconds"
     REPLICAS = "slipway_modeldeployment_replicas"
     REVISION_READY_REPLICAS = "slipway_modeldeployment_revision_ready_replicas"
     LEADER = "leader_election_master_status"

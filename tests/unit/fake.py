@@ -28,7 +28,7 @@ from slipway.core import names
 from slipway.core.drift import quantity
 from slipway.core.observed import Kind, Manifest
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import Page
+from slipway.engine.kube import Page, Patch
 
 Place = tuple[str, str, str]
 Path = tuple[Any, ...]
@@ -37,7 +37,7 @@ Objects = list[dict[str, Any]]
 Manifests = list[Manifest]
 Places = list[Place]
 
-WRITES = frozenset({"apply", "apply_status", "delete", "emit", "repeat"})
+WRITES = frozenset({"apply", "patch", "apply_status", "delete", "emit", "repeat"})
 
 _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -167,6 +167,31 @@ class FakeKube:
         except ValidationError as error:
             raise ApiError(422, "Invalid", str(error)) from error
         self._merge(place, {"status": manifest["status"]}, manager)
+        self._end(request)
+        return self.find(*place)
+
+    async def patch(self, manifest: Manifest, operations: Patch, manager: str) -> Manifest:
+        place = place_of(manifest)
+        request = self._begin("patch", place[0], place[2])
+        live = self._objects.get(place)
+        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
+            raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
+        self._refuse_if_old(place, manifest)
+        changed = copied(live)
+        for operation in operations:
+            *parents, last = [
+                part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]
+            ]
+            node: Any = changed
+            for part in parents:
+                node = node[int(part)] if isinstance(node, list) else node[part]
+            at = int(last) if isinstance(node, list) else last
+            if operation["op"] == "remove":
+                del node[at]
+            else:
+                assert operation["op"] == "replace", operation
+                node[at] = operation["value"]
+        self.update(self.admission(changed), manager)
         self._end(request)
         return self.find(*place)
 
@@ -372,6 +397,9 @@ def flatten(value: Any, path: Path = (), name: str = "") -> dict[Path, Any]:
             found.update(flatten(item, (*path, key), key))
         return found
     keys = _LIST_KEYS.get(name)
+    if isinstance(value, list) and not value and keys:
+        # As if it were not there: the API server leaves it out.
+        return {}
     if isinstance(value, list) and value and keys and all(isinstance(item, Mapping) for item in value):
         found = {}
         for item in value:

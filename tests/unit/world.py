@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from slipway.api.reasons import Reason
 from slipway.api.types import API_VERSION, KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
 from slipway.core import names
 from slipway.core.agreement import Remembered
 from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.monitoring.series import ByVersion
-from slipway.core.observed import Kind, Manifest
+from slipway.core.observed import Fault, Kind, Manifest
 from slipway.core.revision import Settings
 from slipway.core.router.build import RouterSettings
 from slipway.core.router.prometheus import Samples
@@ -73,7 +74,7 @@ class Operator:
         read_counters: Callable[[Target], Awaitable[ByVersion | None]],
         take_answers: Callable[[Target, int, int], Awaitable[Remembered | None]],
         prometheus: Callable[[str, str, str], Awaitable[list[Samples]]],
-        ask: Callable[[Alias], Awaitable[str | None]],
+        ask: Callable[[Alias], Awaitable[str | Fault]],
         allowed: Allowed,
         read_lease: Callable[[str], Awaitable[str | None]],
         settings: Settings = SETTINGS,
@@ -268,9 +269,12 @@ class World:
         """All that run, those with the most to do first, so that they take turns."""
         return sorted([self.operator, *self.others], key=lambda found: -len(found.dirty))
 
-    async def _version(self, alias: Alias) -> str | None:
+    async def _version(self, alias: Alias) -> str | Fault:
         found = self.models.get(f"mlflow://{alias.name}@{alias.alias}")
-        return found.version if isinstance(found, Resolution) else None
+        if isinstance(found, Failure):
+            return Fault(Reason(found.reason.value), found.message)
+        words = f"there is no mlflow://{alias.name}@{alias.alias}"
+        return found.version if found is not None else Fault(Reason.MODEL_NOT_FOUND, words)
 
     async def settle(self, retries: int = 3) -> None:
         """Go on until nothing is left to do; what fails is tried again so many times."""

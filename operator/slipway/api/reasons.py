@@ -17,6 +17,8 @@ class ConditionType(StrEnum):
     REVISION_READY = "RevisionReady"
     ROUTE_READY = "RouteReady"
     TRAFFIC_SYNCED = "TrafficSynced"
+    #: Present and False while an autoscaler of Slipway does nothing.
+    SCALING_ACTIVE = "ScalingActive"
     #: True once the revision that the spec asks for is the stable one.
     ROLLOUT_COMPLETE = "RolloutComplete"
     #: Present and True while a rollout waits for a person.
@@ -38,6 +40,7 @@ class Reason(StrEnum):
     # Going well
     SERVING = "Serving"
     RESOLVED = "Resolved"
+    REFRESH_FAILED = "RefreshFailed"
     AVAILABLE = "Available"
     ROUTED = "Routed"
     APPROXIMATE = "ApproximateSplit"
@@ -110,6 +113,8 @@ class Reason(StrEnum):
     # The resource and its children
     CLAIMED_ELSEWHERE = "ClaimedElsewhere"
     NAME_TAKEN = "NameTaken"
+    FOREIGN_CHANGE = "ForeignChange"
+    SCALING_INACTIVE = "ScalingInactive"
     INVALID_RESOURCE = "InvalidResource"
     STATUS_FROM_ANOTHER_VERSION = "StatusFromAnotherVersion"
     ROUTES_FROM_ANOTHER_VERSION = "RoutesFromAnotherVersion"
@@ -127,6 +132,10 @@ class Explanation:
 EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.SERVING: Explanation("The stable revision has ready endpoints behind the Service.", "None."),
     Reason.RESOLVED: Explanation("The model URI was resolved to a version and a digest.", "None."),
+    Reason.REFRESH_FAILED: Explanation(
+        "The version is known and serves, but the name that the spec follows cannot be looked up any more.",
+        "Set the alias again, see that the registry answers, or change spec.model.uri.",
+    ),
     Reason.AVAILABLE: Explanation("The wanted revision's pods are ready.", "None."),
     Reason.ROUTED: Explanation("The Service leads to ready pods of the stable revision.", "None."),
     Reason.APPROXIMATE: Explanation(
@@ -322,6 +331,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Another installation of Slipway looks after the ModelDeployments of the namespace; the one that "
         "says so leaves them alone.",
         "Have one installation watch the namespace; how it is handed over, the message says.",
+    ),
+    Reason.SCALING_INACTIVE: Explanation(
+        "An autoscaler of Slipway does nothing: it cannot read the pods, or another one counts them too.",
+        "Read the message; delete the other autoscaler, or see that the cluster has a metrics server.",
+    ),
+    Reason.FOREIGN_CHANGE: Explanation(
+        "Somebody changed a child object: a variable, a container, a volume or a port was added.",
+        "Change the ModelDeployment or the chart's values instead; where a webhook does it, it stays.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

@@ -87,6 +87,12 @@ class ModelDeploymentStatus(Block):
         description="The installation that looks after the resource, by NAMESPACE/NAME of its Lease; others "
         "leave it alone.",
     )
+    refreshFailingSince: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Since when the name that the spec follows cannot be looked up again.",
+        json_schema_extra={"format": "date-time"},
+    )
     stable: RevisionStatus | None = Field(default=None, description="The revision that clients reach.")
     canary: RevisionStatus | None = Field(default=None, description="The revision that is to replace it.")
     canaryWeight: int | None = Field(

@@ -56,6 +56,34 @@ def differences(live: Any, wanted: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
+def surplus(live: Any, wanted: Any, path: str = "") -> Iterator[str]:
+    """JSON pointers to the items of lists that nobody wants, in an order in which they can be removed.
+
+    Only where items have a name or the like to tell them by; another list has one owner, who writes it all.
+    """
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        for name, value in wanted.items():
+            if name in live:
+                yield from surplus(live[name], value, f"{path}/{name.replace('~', '~0').replace('/', '~1')}")
+    elif isinstance(wanted, list | tuple) and isinstance(live, list | tuple):
+        key = next((found for found in _NAMES if all(_has(item, found) for item in (*live, *wanted))), None)
+        known = {item[key]: item for item in wanted} if key is not None else {}
+        for number in reversed(range(len(live) if key is not None else 0)):
+            name = live[number][key]
+            if name in known:
+                yield from surplus(live[number], known[name], f"{path}/{number}")
+            else:
+                yield f"{path}/{number}"
+
+
+#: What tells items of a list apart.
+_NAMES = ("name", "mountPath", "containerPort")
+
+
+def _has(item: Any, key: str) -> bool:
+    return isinstance(item, Mapping) and key in item
+
+
 def _field_contains(name: str, live: Any, wanted: Any) -> bool:
     if name in _AMOUNTS and isinstance(wanted, Mapping) and isinstance(live, Mapping):
         return all(

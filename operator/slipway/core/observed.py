@@ -150,6 +150,8 @@ class Observed:
     moved: str | None = None
     #: What monitoring says of the stable version; None where nothing is judged.
     monitoring: MonitoringStatus | None = None
+    #: Why the name that the spec follows cannot be looked up again, or None.
+    refresh_fault: Fault | None = None
 
     def of(self, kind: Kind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""
@@ -186,6 +188,7 @@ def observe(
     free_port: int | None = None,
     moved: str | None = None,
     monitoring: MonitoringStatus | None = None,
+    refresh_fault: Fault | None = None,
 ) -> Observed:
     """Sort children by kind; those being deleted are as good as gone, but pods, which drain."""
     by_kind: dict[Kind, list[Manifest]] = {}
@@ -203,6 +206,7 @@ def observe(
         free_port=free_port,
         moved=moved,
         monitoring=monitoring,
+        refresh_fault=refresh_fault,
     )
 
 

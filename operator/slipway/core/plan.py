@@ -5,7 +5,7 @@ Pure: the same inputs give the same plan, so that an operator killed at any poin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ from slipway.core.resource import Resource
 from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.roles import Roles, assign_roles, floor
+from slipway.core.scaling import scaling_deadline
 from slipway.core.split import Split
 from slipway.core.traffic import by_replicas, has_routers, led_to, router_group
 
@@ -72,6 +73,8 @@ def plan(
     resolver = resolver_pod(owner, spec, settings, observed.moved)
     resolver_name = str(resolver["metadata"]["name"])
     resolution = resolve(spec, resource.status, observed.find(Kind.POD, resolver_name), now, observed.moved)
+    if resolution.model is not None and resolution.fault is None and not resolution.asking:
+        resolution = replace(resolution, fault=observed.refresh_fault)
     wanted = None
     if resolution.model is not None:
         wanted = by_its_name(revision_of(spec, resolution.model), owner, resource.status, observed)
@@ -110,6 +113,7 @@ def plan(
             roles.promoted_at + RETIREMENT if roles.promoted_at else None,
             *kept_until(spec.rollout, roles).values(),
             now + timedelta(seconds=roles.rollout_wait) if roles.rollout_wait is not None else None,
+            scaling_deadline(resource.owner.name, roles, observed),
             probe_deadline(observed.pods(roles.wanted.name)) if roles.wanted else None,
         ),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import unquote
 
+from slipway.api.reasons import Reason
 from slipway.core.observed import Fault
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource, read
@@ -43,14 +44,14 @@ class Aliases:
     def __init__(
         self,
         store: Store,
-        ask: Callable[[Alias], Awaitable[str | None]] | None,
+        ask: Callable[[Alias], Awaitable[str | Fault]] | None,
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
     ) -> None:
         """
         Args:
             store: what the cluster holds.
-            ask: the version that an alias means now, None where that cannot be said; None without MLflow.
+            ask: the version that an alias means now, or why that cannot be said; None without MLflow.
             changed: has a key worked on.
             clock: tells the time, with a time zone.
         """
@@ -64,6 +65,8 @@ class Aliases:
         self._due: dict[Key, datetime] = {}
         self._told: dict[Key, datetime] = {}
         self._requests: dict[Key, str | None] = {}
+        #: What the last looks met with, and how many of them in a row.
+        self._failing: dict[Alias, tuple[Fault, int]] = {}
 
     def moved(self, resource: Resource) -> str | None:
         """Why a resource's model is to be resolved again, or None."""
@@ -80,6 +83,23 @@ class Aliases:
             return None
         due = self._due.setdefault(key, self._clock() + timedelta(seconds=resource.spec.model.refreshSeconds))
         return f"time {due.timestamp():.0f}" if due <= self._clock() else None
+
+    def fault(self, resource: Resource, moved: str | None) -> Fault | None:
+        """Why the alias that a resource follows cannot be looked up, or None.
+
+        A store that does not answer once is nothing to speak of; an alias that is not there is. What the
+        operator before said stands until this one has looked: :attr:`Reason.REFRESH_FAILED` means that.
+        """
+        alias, said = _alias_of(resource), resource.status.refreshFailingSince is not None
+        if alias is None or isinstance(resource.spec, Fault) or resource.spec.model.refreshSeconds == 0:
+            return None
+        stands = Fault(Reason.REFRESH_FAILED, "") if said else None
+        if not self._is_asked_here(resource):
+            return stands if moved is None else None
+        if alias not in self._failing:
+            return stands if alias not in self._versions else None
+        fault, times = self._failing[alias]
+        return fault if said or times >= _patience(fault) else None
 
     def settle(self, resource: Resource, moved: str | None, planned: Plan) -> None:
         """Take note of the answer to a resource that had ``moved``: the next look is due a while later."""
@@ -120,10 +140,21 @@ class Aliases:
 
     async def _look(self, alias: Alias) -> None:
         self._asked[alias] = self._clock()
-        version = await self._ask(alias) if self._ask is not None else None
-        if version is None or version == self._versions.get(alias):
+        found = await self._ask(alias) if self._ask is not None else None
+        if found is None:
             return
-        self._versions[alias] = version
+        if isinstance(found, Fault):
+            times = self._failing.get(alias, (found, 0))[1] + 1
+            self._failing[alias] = (found, times)
+            if times == _patience(found):
+                self._tell(alias)
+            return
+        failed = self._failing.pop(alias, None) is not None
+        if found != self._versions.get(alias) or failed:
+            self._versions[alias] = found
+            self._tell(alias)
+
+    def _tell(self, alias: Alias) -> None:
         for key, resource in self._resources():
             if _alias_of(resource) == alias:
                 self._changed(key)
@@ -164,6 +195,11 @@ class Aliases:
     def _resources(self) -> list[tuple[Key, Resource]]:
         keys = [(key, self._store.resource(key)) for key in self._store.resources()]
         return [(key, read(manifest)) for key, manifest in keys if manifest is not None]
+
+
+def _patience(fault: Fault) -> int:
+    """Looks in a row that have to fail before it is spoken of."""
+    return 3 if fault.reason is Reason.REGISTRY_UNREACHABLE else 1
 
 
 def _alias_of(resource: Resource) -> Alias | None:

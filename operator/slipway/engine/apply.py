@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from slipway.api.reasons import Reason
 from slipway.api.types import API_VERSION, GROUP, KIND
 from slipway.core import names
 from slipway.core.diagnosis import knob_of
-from slipway.core.drift import contains
+from slipway.core.drift import contains, surplus
 from slipway.core.observed import Fault, Kind, Manifest, Reference
 from slipway.core.status.notices import Notice
 from slipway.core.status.report import OF_OTHERS, REFRESH_REQUESTED
@@ -25,6 +27,8 @@ WORKLOAD_MANAGER = f"{GROUP}/workload"
 STATUS_MANAGER = f"{GROUP}/status"
 ROUTER_MANAGER = f"{GROUP}/router"
 WEBHOOK_MANAGER = f"{GROUP}/webhook"
+#: Of its own, since an apply that leaves ``replicas`` out would set them to 1.
+SCALE_MANAGER = f"{GROUP}/scale"
 #: Of its own, so that an operator that knows no claims does not take one away.
 CLAIM_MANAGER = f"{GROUP}/claim"
 
@@ -54,6 +58,10 @@ class Writer:
         self._events = Events(kube, identity)
         #: What the API server made of manifests that it rewrites: applying them again would change nothing.
         self._rewritten: dict[Key, dict[str, str]] = defaultdict(dict)
+        #: What was taken back of others' changes of an object: when, and what it was like.
+        self._taken_back: dict[Key, dict[str, list[tuple[float, str]]]] = defaultdict(dict)
+        #: What was told of them to stay.
+        self._left: dict[Key, dict[str, str]] = defaultdict(dict)
 
     async def apply(
         self, key: Key, manifests: Iterable[dict[str, Any]], is_own: Callable[[Manifest], bool]
@@ -69,11 +77,19 @@ class Writer:
             ApiError: where all that can be done is to try again later.
         """
         live = {(child["kind"], child["metadata"]["name"]): child for child in self._store.children(key)}
+        manifests = list(manifests)
+        least = {
+            found["spec"]["scaleTargetRef"]["name"]: int(found["spec"]["minReplicas"])
+            for found in manifests
+            if found["kind"] == Kind.AUTOSCALER
+        }
         faults: dict[Reference, Fault] = {}
         for manifest in manifests:
             name = str(manifest["metadata"]["name"])
             try:
-                await self._apply_one(key, manifest, live.get((manifest["kind"], name)), is_own)
+                now = await self._apply_one(key, manifest, live.get((manifest["kind"], name)), is_own)
+                if manifest["kind"] == Kind.DEPLOYMENT and now["spec"].get("replicas") == 0 and name in least:
+                    await self._switch_on(now, least[name])
             except (ApiError, NameTakenError) as error:
                 fault = fault_of(error, knob_of(manifest))
                 if fault is None:
@@ -86,8 +102,9 @@ class Writer:
         for child in children:
             log.info("deleting", extra={"object": _place(child)})
             await self._kube.delete(child)
-            if (key := owner_key(child)) in self._rewritten:
-                self._rewritten[key].pop(_place(child), None)
+            if (key := owner_key(child)) is not None:
+                for memory in (self._rewritten, self._taken_back, self._left):
+                    memory.get(key, {}).pop(_place(child), None)
             if child["kind"] != Kind.POD:
                 self._store.remove(child)
 
@@ -95,6 +112,8 @@ class Writer:
         """A ModelDeployment is gone, and its children go with it."""
         self._rewritten.pop(key, None)
         self._events.forget(key)
+        self._taken_back.pop(key, None)
+        self._left.pop(key, None)
 
     async def request_refresh(self, key: Key, now: datetime) -> bool:
         """Note in status that a model is to be looked up again, which the leader sees; False without one."""
@@ -168,9 +187,57 @@ class Writer:
         """Emit Events; one that cannot be written is no reason to do the work again."""
         await self._events.tell(manifest, notices, now)
 
+    async def _switch_on(self, deployment: Manifest, replicas: int) -> None:
+        """Give a Deployment pods again: at 0 its autoscaler is off for good, whatever its minimum."""
+        log.info("a Deployment was scaled to 0", extra={"object": _place(deployment)})
+        operations = [{"op": "replace", "path": "/spec/replicas", "value": replicas}]
+        self._store.put(await self._kube.patch(deployment, operations, SCALE_MANAGER))
+
+    async def _take_back(self, key: Key, written: Manifest, wanted: Manifest) -> Manifest:
+        """Remove what others put into lists of an object, which no apply can; told by an Event.
+
+        Once for each thing, and three times an hour: what comes again is put there by a webhook or a
+        controller, and taking it away each time would replace the pods each time.
+        """
+        place, now = _place(written), time.monotonic()
+        # An autoscaler changes the rest all the time.
+        essence = names.content_hash({**(written.get("spec") or {}), "replicas": None})
+        found = list(surplus(written.get("spec"), wanted.get("spec"), "/spec"))
+        if not found:
+            return written
+        before = [taken for taken in self._taken_back[key].get(place, ()) if now - taken[0] < 3600.0]
+        where = f"{', '.join(found)} of {written['kind']} {written['metadata']['name']}"
+        if len(before) >= 3 or essence in (taken[1] for taken in before):
+            if self._left[key].get(place) != essence:
+                await self._tell_of(key, f"{where} was put there by another again; it stays")
+            self._left[key][place] = essence
+            return written
+        self._taken_back[key][place] = [*before, (now, essence)]
+        operations = [{"op": "remove", "path": path} for path in found]
+        left = await self._kube.patch(written, operations, WORKLOAD_MANAGER)
+        self._store.put(left)
+        stays = not contains(left, wanted)
+        if stays:
+            self._left[key][place] = names.content_hash({**(left.get("spec") or {}), "replicas": None})
+        await self._tell_of(
+            key, f"{where} {'is put there by the cluster; it stays' if stays else 'was taken back'}"
+        )
+        return left
+
+    async def _tell_of(self, key: Key, words: str) -> None:
+        manifest = self._store.resource(key)
+        if manifest is not None:
+            message = f"{words}; change the ModelDeployment or the chart's values instead"
+            await self.tell(manifest, [Notice(False, Reason.FOREIGN_CHANGE, message)], datetime.now(UTC))
+
     async def _apply_one(
-        self, key: Key, manifest: dict[str, Any], live: Manifest | None, is_own: Callable[[Manifest], bool]
-    ) -> None:
+        self,
+        key: Key,
+        manifest: dict[str, Any],
+        live: Manifest | None,
+        is_own: Callable[[Manifest], bool],
+    ) -> Manifest:
+        """The object as it is now."""
         digest = names.content_hash(manifest)
         wanted = _annotated(manifest, digest)
         place = _place(manifest)
@@ -179,15 +246,18 @@ class Writer:
         elif _applied(live) == digest and (
             contains(live, wanted) or self._rewritten.get(key, {}).get(place) == _essence(live)
         ):
-            return
+            return live
         log.info("applying", extra={"object": place})
         written = await self._kube.apply(wanted, WORKLOAD_MANAGER)
         self._store.put(written)
+        if not contains(written, wanted):
+            written = await self._take_back(key, written, wanted)
         if not contains(written, wanted):
             log.warning("the API server rewrote a manifest", extra={"object": place})
             self._rewritten[key][place] = _essence(written)
         elif key in self._rewritten:
             self._rewritten[key].pop(place, None)
+        return written
 
     async def _refuse_if_taken(self, manifest: dict[str, Any], is_own: Callable[[Manifest], bool]) -> None:
         """A forced apply would take over a namesake; so look before the first one.

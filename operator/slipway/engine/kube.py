@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,6 +61,10 @@ class Page:
     version: int
 
 
+#: Operations of a JSON Patch (RFC 6902).
+Patch = Sequence[Mapping[str, Any]]
+
+
 class Kube(Protocol):
     """The few calls that Slipway makes. Each raises :class:`slipway.engine.errors.ApiError`."""
 
@@ -75,6 +79,12 @@ class Kube(Protocol):
 
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply; the object as it is now."""
+
+    async def patch(self, manifest: Manifest, operations: Patch, manager: str) -> Manifest:
+        """JSON Patch of this very object as it was read, 409 if it has changed; the object as it is now.
+
+        For what an apply cannot do: take away what another manager put there.
+        """
 
     async def apply_status(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply to the ``status`` subresource; the object as it is now."""

@@ -164,6 +164,11 @@ class ModelDeploymentCollector(Collector):
             "Ready pods of a revision",
             labels=(*place, "revision", "role"),
         )
+        refresh = GaugeMetricFamily(
+            OperatorMetric.REFRESH_FAILING_SINCE,
+            "Since when the name that a ModelDeployment follows cannot be looked up, since the epoch",
+            labels=place,
+        )
         created = GaugeMetricFamily(
             OperatorMetric.MODEL_CREATED,
             "When the model that serves was made, since the epoch",
@@ -187,6 +192,9 @@ class ModelDeploymentCollector(Collector):
                 continue
             where = (key.namespace, key.name)
             resource = read(manifest)
+            failing = timestamp(resource.status.refreshFailingSince)
+            if failing is not None:
+                refresh.add_metric(where, failing.timestamp())
             status, spec = resource.status, resource.spec
             if not isinstance(spec, Fault) and spec.card is not None and spec.card.maxAgeDays is not None:
                 most.add_metric(where, spec.card.maxAgeDays * 86_400.0)
@@ -202,7 +210,7 @@ class ModelDeploymentCollector(Collector):
                 made = timestamp(stable.modelCreatedAt)
                 if made is not None:
                     created.add_metric((*where, stable.version), made.timestamp())
-        return (unseen, info, ready, replicas, revision, created, most)
+        return (unseen, info, ready, replicas, revision, created, most, refresh)
 
 
 class RolloutCollector(Collector):

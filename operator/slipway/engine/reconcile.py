@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from slipway.core import names
 from slipway.core import plan as planning
-from slipway.core.observed import Fault, observe
+from slipway.core.observed import Fault, Manifest, observe
 from slipway.core.resource import read
 from slipway.core.revision import Settings
 from slipway.core.status.report import report, report_foreign, report_unreadable
@@ -17,9 +18,10 @@ from slipway.engine.apply import Writer
 from slipway.engine.claims import Claims
 from slipway.engine.evidence import Evidence
 from slipway.engine.judging import Judge
+from slipway.engine.memory import Memory
 from slipway.engine.outcome import Outcome
 from slipway.engine.routing import Routers
-from slipway.engine.store import Key, Store, is_owned
+from slipway.engine.store import Key, Store, is_orphan, is_owned
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Reconciler:
         self._clock = clock
         #: Of each ModelDeployment that others may remember something of.
         self._uids: dict[Key, str] = {}
+        self._memory = Memory()
 
     async def reconcile(self, key: Key) -> Outcome:
         """Bring one ModelDeployment nearer to what it asks for.
@@ -75,7 +78,8 @@ class Reconciler:
         manifest = self._store.resource(key)
         uid = str(manifest["metadata"]["uid"]) if manifest is not None else None
         if uid is None or self._uids.get(key, uid) != uid:
-            for keeper in (self._routers, self._evidence, self._aliases, self._judge, self._writer):
+            remembering = (self._routers, self._evidence, self._aliases, self._judge, self._writer)
+            for keeper in (*remembering, self._memory):
                 keeper.forget(key)
         if uid is None:
             self._uids.pop(key, None)
@@ -106,12 +110,21 @@ class Reconciler:
             return Outcome(requeue_after=1.0)
         port, moved = self._routers.free_port(resource), self._aliases.moved(resource)
         monitoring = self._judge.monitoring(resource)
-        observed = observe(self._store.children(key), free_port=port, moved=moved, monitoring=monitoring)
+        children = self._memory.complete(resource, self._store.children(key))
+        refresh = self._aliases.fault(resource, moved)
+        observed = observe(
+            children, free_port=port, moved=moved, monitoring=monitoring, refresh_fault=refresh
+        )
         traffic = await self._evidence.gather(resource, observed)
         observed = replace(observed, traffic=traffic)
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
-        uid = resource.owner.uid
-        faults = await self._writer.apply(key, planned.apply, lambda found: is_owned(found, uid))
+        uid, name = resource.owner.uid, resource.owner.name
+
+        def is_own(found: Manifest) -> bool:
+            is_left = is_orphan(found) and found["metadata"]["labels"].get(names.MODEL_LABEL) == name
+            return is_owned(found, uid) or is_left
+
+        faults = await self._writer.apply(key, planned.apply, is_own)
         await self._writer.delete(planned.delete)
         after = observe(self._store.children(key), faults, traffic, monitoring=monitoring)
         told = report(resource, resource.spec, planned, after, now)

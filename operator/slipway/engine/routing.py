@@ -32,7 +32,7 @@ from slipway.core.traffic import (
 from slipway.engine.apply import Writer
 from slipway.engine.group import Group
 from slipway.engine.outcome import Outcome
-from slipway.engine.store import Key, Store
+from slipway.engine.store import Key, Store, is_orphan
 from slipway.engine.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Routers:
             here.told = {route.name: route for route in routes}
             here.unwritten = next(iter(faults.values()), None)
             await self._touch(here, children)
-        else:
+        elif not self._lead_here(key):
             routes = []
             await self._writer.delete(_objects(children))
             here.told = {}
@@ -183,7 +183,10 @@ class Routers:
             return None
         taken = self._taken_ports(resource.owner)
         if model.port is None or model.port in taken:
-            model.port = free_port(taken)
+            own = (found.told.get(resource.owner.name) for found in self._serving(resource))
+            had = next((route.listener for route in own if route is not None), None)
+            # What routers do for it already, should status have been lost.
+            model.port = had if had is not None and had not in taken else free_port(taken)
         return model.port
 
     def forget(self, key: Key) -> None:
@@ -218,6 +221,14 @@ class Routers:
         children = self._store.children(Key(owner.namespace, owner.name))
         services = (found for found in children if found["kind"] == Kind.SERVICE)
         return led_to(next((found for found in services if found["metadata"]["name"] == owner.name), None))
+
+    def _lead_here(self, group: Key) -> bool:
+        """Whether clients still come by these routers, though no ModelDeployment is there.
+
+        One that was deleted without its children leaves them behind, for the next of its name.
+        """
+        services = self._store.services(group.namespace)
+        return any(led_to(found) == group.name and is_orphan(found) for found in services)
 
     def _serving(self, resource: Resource) -> list[Group]:
         """The groups that do something for a ModelDeployment, the one that it should have first."""

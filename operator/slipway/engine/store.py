@@ -158,6 +158,10 @@ class Store:
     def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         return self._objects[kind].get((namespace, name))
 
+    def services(self, namespace: str) -> list[Manifest]:
+        """All Services of Slipway in a namespace, whosever they are."""
+        return self._of(Kind.SERVICE, namespace)
+
     def resources(self) -> Iterator[Key]:
         """The key of every ModelDeployment."""
         return (Key(*place) for place in list(self._objects[KIND]))
@@ -228,7 +232,7 @@ def _is_made_by_others(child: Manifest) -> bool:
 
 def is_child(child: Manifest, uid: str | None) -> bool:
     """Whether an object labelled as a ModelDeployment's counts as one of this very one, by its uid."""
-    return _is_made_by_others(child) or is_owned(child, uid)
+    return _is_made_by_others(child) or is_owned(child, uid) or is_orphan(child)
 
 
 def owner_key(manifest: Manifest) -> Key | None:
@@ -248,6 +252,20 @@ def is_owned(child: Manifest, uid: str | None) -> bool:
     return any(
         reference.get("controller") and reference["uid"] == uid
         for reference in child["metadata"].get("ownerReferences") or ()
+    )
+
+
+def is_orphan(child: Manifest) -> bool:
+    """Whether an object is Slipway's writing and nobody's child: its ModelDeployment went and left it here.
+
+    Whoever has the name that its label says may take it over as it is.
+    """
+    meta = child["metadata"]
+    labels, owners = meta.get("labels") or {}, meta.get("ownerReferences") or ()
+    return (
+        labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+        and names.APPLIED_ANNOTATION in (meta.get("annotations") or {})
+        and not any(owner.get("controller") or owner["kind"] == KIND for owner in owners)
     )
 
 

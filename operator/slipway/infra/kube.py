@@ -19,13 +19,14 @@ from slipway.api.types import GROUP, KIND, VERSION
 from slipway.core import names
 from slipway.core.observed import Manifest
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import RESOURCES, Page, typed
+from slipway.engine.kube import RESOURCES, Page, Patch, typed
 
 #: Seconds until a read without an answer counts as failed; how long a write may take, the fence says.
 TIMEOUT = 30.0
 PAGE = 500
 _JSON, _APPLY = "application/json", "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
+_PATCH = "application/json-patch+json"
 
 Observer = Callable[[str, int], None]
 
@@ -84,6 +85,18 @@ class KubeClient:
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply; the object as it is now."""
         return await self._apply(manifest, manager, "")
+
+    async def patch(self, manifest: Manifest, operations: Patch, manager: str) -> Manifest:
+        """JSON Patch of this very object as it was read, 409 if it has changed since."""
+        meta, kind = manifest["metadata"], manifest["kind"]
+        is_same = [
+            {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
+            # The API server compares it, and answers 409 rather than 422.
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
+        ]
+        path = RESOURCES[kind].path(meta["namespace"], meta["name"])
+        body = [*is_same, *operations]
+        return typed(await self._write("PATCH", path, {"fieldManager": manager}, body, _PATCH), kind)
 
     async def apply_status(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply to the ``status`` subresource; the object as it is now."""

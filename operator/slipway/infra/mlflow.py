@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 from yarl import URL
 
+from slipway.api.reasons import Reason
+from slipway.core.observed import Fault
 from slipway.engine.aliases import Alias
 from slipway.infra.bounded import ReadError, read_bounded, reading_session
 
@@ -22,14 +24,32 @@ MOST_VERSION = 64
 _PATH = "/api/2.0/mlflow/registered-models/alias"
 
 
-@asynccontextmanager
-async def alias_reader(tracking_uri: str) -> AsyncIterator[Callable[[Alias], Awaitable[str | None]]]:
-    """The version that an alias means now; None where MLflow does not say, and the log says why."""
+#: MLflow answers 404 for a name that is missing and 400 for an alias that is.
+_REFUSED = {
+    400: Reason.MODEL_NOT_FOUND,
+    404: Reason.MODEL_NOT_FOUND,
+    401: Reason.MODEL_ACCESS_DENIED,
+    403: Reason.MODEL_ACCESS_DENIED,
+}
+_FIX = {
+    Reason.MODEL_NOT_FOUND: "set it again, or change spec.model.uri",
+    Reason.MODEL_ACCESS_DENIED: "name a Secret that enters it in spec.model.credentials",
+}
 
-    async def ask(alias: Alias) -> str | None:
+
+@asynccontextmanager
+async def alias_reader(tracking_uri: str) -> AsyncIterator[Callable[[Alias], Awaitable[str | Fault]]]:
+    """The version that an alias means now, or why MLflow does not say; the log says so too."""
+
+    async def ask(alias: Alias) -> str | Fault:
         url = URL(f"{tracking_uri.rstrip('/')}{_PATH}").with_query(name=alias.name, alias=alias.alias)
         try:
             answer = await read_bounded(session, url, MOST_BYTES, seconds=TIMEOUT)
+            if (reason := _REFUSED.get(answer.status)) is not None:
+                where = f"the alias {alias.alias} of {alias.name}"
+                words = f"MLflow answers {answer.status} for {where}; {_FIX[reason]}"
+                log.info("alias not looked up", extra={"model": alias.name, "error": words})
+                return Fault(reason, words)
             if answer.status != 200:
                 raise ReadError(f"answers with status {answer.status}")
             version = str(answer.json(MOST_VALUES)["model_version"]["version"])
@@ -39,7 +59,7 @@ async def alias_reader(tracking_uri: str) -> AsyncIterator[Callable[[Alias], Awa
         except (TimeoutError, ReadError, KeyError, TypeError) as error:
             words = str(error) or type(error).__name__
             log.info("alias not looked up", extra={"model": alias.name, "error": words})
-            return None
+            return Fault(Reason.REGISTRY_UNREACHABLE, f"MLflow does not say: {words}")
 
     async with reading_session() as session:
         yield ask

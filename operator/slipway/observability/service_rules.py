@@ -92,6 +92,15 @@ def operator_rules() -> Iterator[Rule]:
         "24h",
         f"the rollout of {place} has been waiting for a day",
     )
+    failing = f"max by (namespace, name) ({OperatorMetric.REFRESH_FAILING_SINCE})"
+    yield Alert(
+        "SlipwayNameNotFollowed",
+        _as_model(f"time() - {failing} > 900"),
+        "warning",
+        "5m",
+        f"the name that {place} follows cannot be looked up",
+        "The version that it last meant serves on; a new one is not noticed. ModelResolved says why.",
+    )
     dropped = aggregate("sum", increase(Metric.MONITORING_DROPPED, "1h"), "reason")
     asked = aggregate("sum", increase(Metric.ROWS, "1h"))
     yield Alert(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from slipway.api.types import KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome
-from slipway.core.observed import Kind, Manifest, revision_of_object
+from slipway.core import names
+from slipway.core.observed import Kind, Manifest, revision_of_object, rfc3339
 from slipway.engine.errors import ApiError
+from slipway.engine.metrics import ModelDeploymentCollector
+from slipway.engine.store import is_orphan
+from slipway.names import OperatorMetric
 from tests.unit.engine.test_rollouts import spec
 from tests.unit.fake import place_of, stamp
 from tests.unit.test_argocd import health
@@ -779,3 +784,301 @@ async def test_small_routers_are_not_made_again_after_a_deletion_in_the_foregrou
     world.kube.drop(place)
     await world.run(10)
     assert not world.kube.all(Kind.DEPLOYMENT)
+
+
+# 19: 0 below the minimum is drift like any other.
+
+
+@pytest.mark.parametrize("which", ["stable", "canary", "routers"])
+async def test_19_a_child_that_was_scaled_to_0_gets_its_pods_back(which: str) -> None:
+    world = await paused({})
+    name = "slipway-router" if which == "routers" else f"{NAME}-{role(world, which)}"
+    place = (Kind.DEPLOYMENT.value, NAMESPACE, name)
+    least = world.kube.find(Kind.AUTOSCALER, NAMESPACE, name)["spec"]["minReplicas"]
+    world.kube.edit(place, lambda live: live["spec"].update(replicas=0))
+    await world.run(30)
+    assert world.kube.find(*place)["spec"]["replicas"] == least
+    assert world.said()["Ready"] == "True Serving"
+    assert not world.status().get("rejected")
+    assert world.status()["rollout"]["weight"] == 50
+
+
+async def test_19_the_autoscaler_is_left_alone_above_0() -> None:
+    world = await serving({**spec(1), "scaling": {"minReplicas": 2, "maxReplicas": 8}})
+    place = world.child(Kind.DEPLOYMENT, role(world, "stable"))
+    world.kube.edit(place, lambda live: live["spec"].update(replicas=0), "downscaler")
+    await world.run(30)
+    world.kube.edit(place, lambda live: live["spec"].update(replicas=7), "hpa")
+    await world.run(30)
+    world.create({**spec(1), "scaling": {"minReplicas": 3, "maxReplicas": 8}})
+    await world.run(30)
+    assert world.kube.find(*place)["spec"]["replicas"] == 7
+    begun = len(world.kube.requests)
+    await world.run(120)
+    assert not [request for request in world.kube.requests[begun:] if request.verb == "patch"]
+
+
+# 21: what others put into a child is taken back, or told once.
+
+FOREIGN: dict[str, Callable[[dict[str, Any]], None]] = {
+    "a variable": lambda pod: (
+        pod["containers"][0].setdefault("env", []).append({"name": "DEBUG", "value": "1"})
+    ),
+    "a sidecar": lambda pod: pod["containers"].append({"name": "debug", "image": "busybox"}),
+    "an init container": lambda pod: pod.setdefault("initContainers", []).append({"name": "x", "image": "y"}),
+    "a volume": lambda pod: pod["volumes"].append({"name": "cache", "emptyDir": {}}),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("which", ["stable", "canary"])
+async def test_21_what_a_person_puts_into_a_child_is_taken_back_and_told(which: str, what: str) -> None:
+    world = await paused({})
+    place = world.child(Kind.DEPLOYMENT, role(world, which))
+    before = world.kube.find(*place)["spec"]["template"]
+    world.kube.edit(place, lambda live: FOREIGN[what](live["spec"]["template"]["spec"]))
+    await world.run(30)
+    assert world.kube.find(*place)["spec"]["template"] == before
+    assert world.told().count("Warning ForeignChange") == 1
+
+
+async def test_21_a_variable_of_a_router_is_taken_back_too() -> None:
+    world = await serving(spec(1))
+    place = (Kind.DEPLOYMENT.value, NAMESPACE, "slipway-router")
+    before = world.kube.find(*place)["spec"]["template"]["spec"]["containers"]
+    world.kube.edit(place, lambda live: FOREIGN["a variable"](live["spec"]["template"]["spec"]))
+    await world.run(30)
+    now = world.kube.find(*place)["spec"]["template"]["spec"]["containers"]
+    assert [{**one, "env": one.get("env") or []} for one in now] == [
+        {**one, "env": one.get("env") or []} for one in before
+    ]
+
+
+async def test_21_what_a_webhook_puts_there_is_told_once_and_left() -> None:
+    world = World()
+    await world.operator.start()
+
+    def admission(manifest: dict[str, Any]) -> dict[str, Any]:
+        if manifest["kind"] == Kind.DEPLOYMENT and manifest["metadata"]["name"].startswith(NAME):
+            containers = manifest["spec"]["template"]["spec"]["containers"]
+            if not any(found["name"] == "proxy" for found in containers):
+                containers.append({"name": "proxy", "image": "mesh"})
+        return manifest
+
+    world.kube.admission = admission
+    world.create(spec(1))
+    await world.run(120)
+    assert world.said()["Ready"] == "True Serving"
+    assert world.told().count("Warning ForeignChange") == 1
+    begun = world.writes()
+    await world.run(600)
+    assert world.writes() == begun
+
+
+async def test_21_a_controller_that_insists_is_told_and_not_fought() -> None:
+    world = await serving({**spec(1), "rollout": {}})
+    place = world.child(Kind.DEPLOYMENT, role(world, "stable"))
+    for turn in range(20):
+        containers = world.kube.find(*place)["spec"]["template"]["spec"]["containers"]
+        if len(containers) == 1:
+            sidecar = {"name": f"agent-{turn}", "image": "agent"}
+
+            def put(live: dict[str, Any], sidecar: dict[str, Any] = sidecar) -> None:
+                live["spec"]["template"]["spec"]["containers"].append(sidecar)
+
+            world.kube.edit(place, put, "agent-controller")
+        await world.run(10)
+    patches = [request for request in world.kube.requests if request.verb == "patch"]
+    assert len(patches) == 3
+    assert world.told().count("Warning ForeignChange") == 4
+
+
+# 11: what a deletion left behind is taken over as it is.
+
+
+def orphan(world: World) -> None:
+    """`kubectl delete --cascade=orphan`: the collector takes the references away, then the owner goes."""
+    uid = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
+    for kind in Kind:
+        for child in list(world.kube.all(kind)):
+            owners = child["metadata"].get("ownerReferences") or []
+            if any(owner["uid"] == uid for owner in owners):
+                left = [owner for owner in owners if owner["uid"] != uid]
+                world.kube.edit(
+                    place_of(child), lambda live, left=left: live["metadata"].update(ownerReferences=left)
+                )
+    world.kube.drop((KIND, NAMESPACE, NAME))
+
+
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "Canary", "BlueGreen"])
+@pytest.mark.parametrize("version", [1, 2])
+async def test_11_orphans_are_adopted_without_a_restart(strategy: str, version: int) -> None:
+    def asked(version: int) -> dict[str, Any]:
+        return {**spec(version), "rollout": {"strategy": strategy}}
+
+    world = await serving(asked(1))
+    before = {pod["metadata"]["uid"] for pod in pods(world, role(world, "stable"))}
+    first = role(world, "stable")
+    orphan(world)
+    await world.run(30)
+    assert {pod["metadata"]["uid"] for pod in pods(world, first)} == before
+    world.create(asked(version))
+    least = [9]
+
+    def watch(_: str, live: Manifest) -> None:
+        if live["kind"] == Kind.ENDPOINT_SLICE and live["metadata"]["name"] == f"{NAME}-slice":
+            least.append(sum(found["conditions"]["ready"] for found in live["endpoints"]))
+
+    world.kube.listeners.append(watch)
+    await world.run(25)
+    assert {pod["metadata"]["uid"] for pod in pods(world, first)} == before
+    assert world.said()["Ready"] == "True Serving"
+    assert min(least) > 0
+    owner = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
+    for kind in (Kind.DEPLOYMENT, Kind.SERVICE, Kind.CONTROLLER_REVISION, Kind.SERVICE_ACCOUNT):
+        for child in world.kube.all(kind):
+            assert [found["uid"] for found in child["metadata"]["ownerReferences"]] == [owner]
+    await world.run(1200)
+    assert world.status()["stable"]["version"] == str(version)
+
+
+@pytest.mark.parametrize("labels", [{}, names.labels(NAME, "route")])
+async def test_11_a_namesake_that_is_not_slipways_writing_is_left_alone(labels: dict[str, str]) -> None:
+    world = World()
+    await world.operator.start()
+    meta = {"name": NAME, "namespace": NAMESPACE, "labels": dict(labels)}
+    mine = {"selector": {"app": "mine"}}
+    world.kube.update({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": mine})
+    world.create(spec(1))
+    await world.run(30)
+    assert world.said()["Ready"] == "False NameTaken"
+    assert world.kube.find("Service", NAMESPACE, NAME)["spec"]["selector"] == {"app": "mine"}
+
+
+async def test_11_what_another_model_deployment_owns_is_not_adopted() -> None:
+    world = await serving(spec(1))
+    service = world.kube.find(Kind.SERVICE, NAMESPACE, NAME)
+    other = [
+        {"apiVersion": "slipway.dev/v1alpha1", "kind": KIND, "name": "x", "uid": "uid-x", "controller": True}
+    ]
+    assert is_orphan({**service, "metadata": {**service["metadata"], "ownerReferences": []}})
+    assert not is_orphan({**service, "metadata": {**service["metadata"], "ownerReferences": other}})
+    assert not is_orphan(service)
+
+
+# 14: a name that cannot be followed any more.
+
+
+@pytest.mark.parametrize("credentials", [{}, {"credentials": {"secretRef": {"name": "store"}}}])
+async def test_14_an_alias_that_is_gone_is_told_once_with_its_cause_and_since_when(
+    credentials: dict[str, Any],
+) -> None:
+    world = World()
+    await world.operator.start()
+    uri = "mlflow://fraud@champion"
+    world.models[uri] = resolution(1)
+    world.create({"model": {"uri": uri, **credentials}})
+    await world.run(60)
+    del world.models[uri]
+    await world.run(120)
+    since = world.status()["refreshFailingSince"]
+    assert world.said()["Ready"] == "True Serving"
+    assert world.said()["ModelResolved"] == "True RefreshFailed"
+    assert "there is no mlflow://fraud@champion" in world.message("ModelResolved")
+    assert since in world.message("ModelResolved")
+    await world.restart()
+    await world.run(600)
+    assert world.told().count("Warning RefreshFailed") == 1
+    assert world.status()["refreshFailingSince"] == since
+    (series,) = [
+        sample
+        for family in ModelDeploymentCollector(world.operator.store).collect()
+        for sample in family.samples
+        if sample.name == OperatorMetric.REFRESH_FAILING_SINCE
+    ]
+    assert series.labels == {"namespace": NAMESPACE, "name": NAME}
+    assert rfc3339(datetime.fromtimestamp(series.value, UTC)) == since
+    world.models[uri] = resolution(1)
+    await world.run(300)
+    assert world.said()["ModelResolved"] == "True Resolved"
+    assert "refreshFailingSince" not in world.status()
+
+
+async def test_14_a_registry_that_does_not_answer_once_is_not_spoken_of() -> None:
+    world = World()
+    await world.operator.start()
+    uri = "mlflow://fraud@champion"
+    world.models[uri] = resolution(1)
+    world.create({"model": {"uri": uri}})
+    await world.run(60)
+    world.models[uri] = Failure(reason=ModelFault.REGISTRY_UNREACHABLE, message="mlflow does not answer")
+    await world.run(70)
+    assert world.said()["ModelResolved"] == "True Resolved"
+    await world.run(200)
+    assert world.said()["ModelResolved"] == "True RefreshFailed"
+    assert "mlflow does not answer" in world.message("ModelResolved")
+
+
+# 9: an autoscaler of ours that does nothing.
+
+
+def inactive(world: World, revision: str, reason: str) -> None:
+    found = {
+        "type": "ScalingActive",
+        "status": "False",
+        "reason": reason,
+        "message": "pods by selector are controlled by two autoscalers",
+        "lastTransitionTime": stamp(world.now),
+    }
+    world.kube.edit(
+        world.child(Kind.AUTOSCALER, revision),
+        lambda live: live.update(status={"conditions": [found]}),
+        "hpa",
+    )
+
+
+@pytest.mark.parametrize("which", ["stable", "canary"])
+async def test_9_two_autoscalers_of_the_same_pods_are_told_at_once(which: str) -> None:
+    world = await paused({})
+    inactive(world, role(world, which), "AmbiguousSelector")
+    await world.run(5)
+    assert world.said()["ScalingActive"] == "False ScalingInactive"
+    assert "AmbiguousSelector: pods by selector" in world.message("ScalingActive")
+    assert world.said()["Ready"] == "True Serving"
+    assert world.told().count("Warning ScalingInactive") == 1
+
+
+async def test_9_an_autoscaler_without_figures_is_told_once_that_is_no_start_any_more() -> None:
+    world = await serving(spec(1))
+    inactive(world, role(world, "stable"), "FailedGetResourceMetric")
+    await world.run(100)
+    assert "ScalingActive" not in world.said()
+    await world.run(100)
+    assert world.said()["ScalingActive"] == "False ScalingInactive"
+    world.kube.edit(world.child(Kind.AUTOSCALER, role(world, "stable")), lambda live: live.update(status={}))
+    await world.run(10)
+    assert "ScalingActive" not in world.said()
+
+
+# Small: the memory of a revision in use comes back, or it is said that it is gone.
+
+
+async def test_small_a_deleted_controller_revision_comes_back_from_what_is_known() -> None:
+    world = await paused({})
+    for which in ("stable", "canary"):
+        place = world.child(Kind.CONTROLLER_REVISION, role(world, which))
+        data = world.kube.find(*place)["data"]
+        world.kube.drop(place)
+        await world.run(10)
+        assert world.kube.find(*place)["data"] == data
+
+
+async def test_small_a_controller_revision_that_nobody_knows_any_more_is_said_to_be_gone() -> None:
+    world = await paused({})
+    world.operator.end()
+    world.kube.drop(world.child(Kind.CONTROLLER_REVISION, role(world, "stable")))
+    world.operator = world._operator()
+    await world.operator.start()
+    await world.run(10)
+    assert world.said()["Ready"] == "True Serving"
+    assert "its ControllerRevision was deleted" in world.message("Ready")

@@ -350,8 +350,31 @@ async def test_every_request_carries_the_token() -> None:
         assert tokens == ["Bearer secret"]
 
 
+LIVE = {**SERVICE, "metadata": {**SERVICE["metadata"], "uid": "u1", "resourceVersion": "7"}}
+
+
+async def test_a_patch_is_of_the_very_object_that_was_read() -> None:
+    async with api_server(_json(LIVE)) as server:
+        client, _ = _client(server)
+        assert (await client.patch(LIVE, [{"op": "remove", "path": "/spec/ports/1"}], "m"))[
+            "kind"
+        ] == Kind.SERVICE
+        ((method, path),) = server.asked
+        assert method == "PATCH"
+        assert "fieldManager=m" in path
+        assert "force" not in path
+        (body,) = server.bodies
+        assert body["type"] == "application/json-patch+json"
+        assert json.loads(body["text"]) == [
+            {"op": "test", "path": "/metadata/uid", "value": "u1"},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"},
+            {"op": "remove", "path": "/spec/ports/1"},
+        ]
+
+
 WRITES: dict[str, Callable[[KubeClient], Awaitable[object]]] = {
     "apply": lambda client: client.apply(SERVICE, "m"),
+    "patch": lambda client: client.patch(LIVE, [{"op": "remove", "path": "/spec/ports/1"}], "m"),
     "status": lambda client: client.apply_status({**SERVICE, "kind": KIND}, "m"),
     "delete": lambda client: client.delete(SERVICE),
     "event": lambda client: client.emit("payments", {"reason": "Serving"}),
@@ -372,7 +395,8 @@ async def test_who_does_not_hold_the_lease_writes_nothing_and_reads_on(write: st
 
 def test_every_call_that_may_write_is_known_to_the_test_above() -> None:
     calls = {name for name in vars(Kube) if not name.startswith("_")}
-    assert calls - {"get", "list", "pages"} == {"apply", "apply_status", "delete", "emit", "repeat"}
+    writing = {"apply", "patch", "apply_status", "delete", "emit", "repeat"}
+    assert calls - {"get", "list", "pages"} == writing
 
 
 @pytest.mark.parametrize("write", WRITES)

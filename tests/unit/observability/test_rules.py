@@ -173,6 +173,17 @@ def test_what_the_operator_says_of_models_and_rollouts_alerts(tmp_path: Path) ->
     assert check.run(tmp_path) == ""
 
 
+def test_a_name_that_cannot_be_followed_alerts_after_a_quarter_of_an_hour(tmp_path: Path) -> None:
+    check = Check(("operator",))
+    # Since the beginning, told by both replicas, until it is followed again.
+    for pod in ("a", "b"):
+        check.add(OperatorMetric.REFRESH_FAILING_SINCE, {**PLACE, "pod": pod}, [0.0] * 8)
+    check.expect_nothing(firing("SlipwayNameNotFollowed"), 15)
+    check.expect(firing("SlipwayNameNotFollowed", severity="warning"), 1, 30)
+    check.expect_nothing(firing("SlipwayNameNotFollowed"), 60)
+    assert check.run(tmp_path) == ""
+
+
 def test_a_model_alerts_once_it_is_older_than_its_card_allows(tmp_path: Path) -> None:
     check = Check(("freshness",))
     for name, most in (("fraud", 3600.0), ("churn", 86_400.0), ("unbound", None)):

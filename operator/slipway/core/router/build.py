@@ -277,6 +277,8 @@ class _Builder:
             "imagePullPolicy": settings.image_pull_policy,
             "command": ["envoy"],
             "args": ["-c", f"{ROUTER_DIR}/{BOOTSTRAP_FILE}", *envoy_arguments(settings.drain_seconds)],
+            # None; said, so that one which somebody adds is noticed.
+            "env": [],
             "ports": [{"name": "admin", "containerPort": ROUTER_ADMIN_PORT, "protocol": "TCP"}],
             "readinessProbe": {**ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},
             # A drain ends in time for this; one that nobody follows up is mended by it.

@@ -9,12 +9,14 @@ from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import Condition
 from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import MonitoringStatus
+from slipway.core.history import remembered
 from slipway.core.observed import Fault, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.status.progress import progress, rollout_complete, stalled
 from slipway.core.status.revision import model_resolved, revision_ready
 from slipway.core.status.route import route_ready, traffic_synced
+from slipway.core.status.scaling import scaling_active
 from slipway.core.status.verdict import Verdict, is_bad, said_before
 from slipway.core.status.way_out import way_out
 
@@ -30,18 +32,19 @@ def sum_up(
     now: datetime,
 ) -> Verdicts:
     """A verdict for each condition that a ModelDeployment has."""
-    resolved = model_resolved(resource, spec, plan, observed)
+    resolved = model_resolved(resource, spec, plan, observed, now)
     revision = revision_ready(resource, spec, plan, observed, now)
     route = route_ready(resource, spec, plan, observed, now)
     help_ = way_out(resource, spec, plan, observed)
     return {
-        ConditionType.READY: _ready(resource, plan, resolved, revision, route, help_),
+        ConditionType.READY: _ready(resource, plan, observed, resolved, revision, route, help_),
         ConditionType.MODEL_RESOLVED: resolved,
         ConditionType.REVISION_READY: revision,
         ConditionType.ROUTE_READY: route,
         **traffic_synced(resource, spec, plan, observed),
         ConditionType.ROLLOUT_COMPLETE: rollout_complete(resource, plan, resolved, revision),
         **progress(resource, plan, (resolved, revision, route, *_refused(observed)), route),
+        **scaling_active(resource, plan.roles, observed, now),
         **_monitored(monitoring),
     }
 
@@ -76,6 +79,7 @@ def conditions(resource: Resource, verdicts: Verdicts, now: datetime) -> tuple[C
 def _ready(
     resource: Resource,
     plan: Plan,
+    observed: Observed,
     resolved: Verdict,
     revision_ready: Verdict,
     route_ready: Verdict,
@@ -83,10 +87,16 @@ def _ready(
 ) -> Verdict:
     stable = plan.roles.stable
     if stable is not None and route_ready.status == "True":
+        forgotten = ""
+        wanted = plan.roles.wanted
+        if wanted is not None and wanted.name != stable and remembered(stable, observed) is None:
+            forgotten = (
+                "; its ControllerRevision was deleted: it is left as it is, and no way leads back to it"
+            )
         return Verdict(
             "True",
             Reason.SERVING,
-            f"revision {stable} serves at http://{resource.owner.name}.{resource.owner.namespace}.svc",
+            f"revision {stable} serves at http://{resource.owner.name}.{resource.owner.namespace}.svc{forgotten}",
         )
     open_parts = [part for part in (resolved, revision_ready, route_ready) if part.status != "True"]
     if not open_parts:

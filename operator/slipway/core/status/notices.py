@@ -44,6 +44,12 @@ def notices(
         },
     )
     told = (*told, *_routers(resource, verdicts), *_breaches(resource, verdicts))
+    scaling, before_ = (
+        verdicts.get(ConditionType.SCALING_ACTIVE),
+        said_before(resource, ConditionType.SCALING_ACTIVE),
+    )
+    if scaling is not None and before_ is None:
+        told = (*told, Notice(False, scaling.reason, scaling.message))
     told = (*told, *_stranded(resource, verdicts, way_out(resource, spec, plan, observed)))
     before = resource.status.stable.revision if resource.status.stable else None
     step = _step_taken(resource, plan)
@@ -85,7 +91,8 @@ def changed(resource: Resource, verdicts: Verdicts) -> tuple[Notice, ...]:
         if before is not None and (before.status, before.reason) == (verdict.status, verdict.reason):
             continue
         if verdict.status == "True" or is_bad(verdict) or verdict.reason is Reason.REGISTRY_UNREACHABLE:
-            notice = Notice(verdict.status == "True", verdict.reason, verdict.message)
+            good = verdict.status == "True" and verdict.reason is not Reason.REFRESH_FAILED
+            notice = Notice(good, verdict.reason, verdict.message)
             if not _is_known(resource, verdict):
                 told.setdefault(notice.reason, notice)
     return tuple(told.values())

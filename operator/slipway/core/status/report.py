@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from slipway.api.reasons import ConditionType
+from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
@@ -60,6 +60,9 @@ def report(
         observedGeneration=resource.generation,
         conditions=conditions(resource, verdicts, now),
         model=plan.resolution.model or resource.status.model,
+        refreshFailingSince=(resource.status.refreshFailingSince or rfc3339(now))
+        if verdicts[ConditionType.MODEL_RESOLVED].reason is Reason.REFRESH_FAILED
+        else None,
         stable=stable,
         canary=_revision_status(resource, roles.candidate, plan, observed),
         canaryWeight=_canary_weight(plan, observed),

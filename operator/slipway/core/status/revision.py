@@ -9,19 +9,28 @@ from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods, is_late
 from slipway.core.history import is_vague
-from slipway.core.observed import Kind, Observed, Reference
+from slipway.core.observed import Kind, Observed, Reference, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.roles import is_counted, ready_replicas
 from slipway.core.status.verdict import Verdict, first_fault, said_before, still_failing
 
 
-def model_resolved(resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed) -> Verdict:
+def model_resolved(
+    resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
+) -> Verdict:
     model = plan.resolution.model
     if model is not None:
         words = f"{spec.model.uri} is version {model.version}, {model.digest}"
-        if plan.resolution.fault is not None:
-            words += f"; looking again failed: {plan.resolution.fault.message}"
+        fault, said = plan.resolution.fault, said_before(resource, ConditionType.MODEL_RESOLVED)
+        unknown = fault.reason is Reason.REFRESH_FAILED if fault is not None else plan.resolution.asking
+        if unknown and said is not None and said.reason == Reason.REFRESH_FAILED:
+            # Another look is under way; what the last one met with stands until it answers.
+            return Verdict("True", Reason.REFRESH_FAILED, said.message)
+        if fault is not None and not unknown:
+            since = resource.status.refreshFailingSince or rfc3339(now)
+            words += f"; looking again failed: {fault.message} (since {since}: {fault.reason})"
+            return Verdict("True", Reason.REFRESH_FAILED, words)
         return Verdict("True", Reason.RESOLVED, words)
     fault = plan.resolution.fault or first_fault(
         observed,
