@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -10,10 +12,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from slipway.api.types import KIND
+from slipway.core import names
 from slipway.core.observed import Kind
 from slipway.engine import sweep as sweeping
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import RESOURCES
+from slipway.engine.kube import RESOURCES, Page
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector
 from slipway.engine.queue import WorkQueue
 from slipway.engine.store import Key, Store
@@ -161,6 +164,43 @@ async def test_what_was_deleted_before_a_watch_began_again_is_noticed_at_once() 
     assert store.resource(KEY) is None
     asked = {request.kind for request in world.kube.requests[before:]}
     assert asked == {KIND}, "what no watch missed is not listed"
+
+
+async def test_no_more_than_a_page_is_held_as_the_api_server_sent_it() -> None:
+    """A pod is 32 kB there and 8 kB in the store: of 50,000 all that matters is that they come in pages."""
+
+    class Sent(dict[str, object]):
+        """A dict that can be referred to weakly."""
+
+    class Paged(FakeKube):
+        async def pages(self, kind: str, namespace: str | None) -> AsyncIterator[Page]:
+            del namespace
+            for number in range(10 if kind == Kind.POD else 1):
+                assert sum(one() is not None for one in sent) <= 50, "pages before the last are let go"
+                pods = [Sent(pod(number * 50 + one)) for one in range(50)] if kind == Kind.POD else []
+                sent.extend(weakref.ref(one) for one in pods)
+                page = Page(tuple(pods), 7)
+                del pods
+                yield page
+                del page
+                gc.collect()
+
+    def pod(number: int) -> dict[str, object]:
+        labels = {names.MODEL_LABEL: "fraud"}
+        meta = {"name": f"p{number}", "namespace": NAMESPACE, "uid": str(number), "resourceVersion": "1"}
+        return {
+            "kind": "Pod",
+            "metadata": {**meta, "labels": labels},
+            "spec": {"containers": []},
+            "status": {},
+        }
+
+    sent: list[weakref.ref[Sent]] = []
+    store = Store()
+    await fill(Paged(World().kube.now), store, ())
+    assert store.count(Kind.POD) == 500
+    gc.collect()
+    assert not [one for one in sent if one() is not None], "the store keeps what is worth it"
 
 
 @pytest.mark.parametrize("times", [1, 3])

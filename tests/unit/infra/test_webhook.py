@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import aiohttp
 import pytest
@@ -13,6 +14,7 @@ from slipway.engine.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.store import Key
 from slipway.infra import serving, webhook
+from tests.unit.fake import Request
 from tests.unit.router.running import free_port
 from tests.unit.world import NAME, NAMESPACE, World
 
@@ -38,6 +40,32 @@ async def call(url: str, token: str | None = TOKEN) -> tuple[int, str]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession() as session, session.post(url, headers=headers) as response:
         return response.status, await response.text()
+
+
+async def test_a_call_is_not_lost_where_status_is_written_in_the_same_moment() -> None:
+    """The reconcile read the resource before the call, and has something to write after it."""
+    world = World()
+    await world.operator.start()
+    world.models["mlflow://fraud@champion"] = world.models["mlflow://fraud/1"]
+    spec = {"model": {"uri": "mlflow://fraud@champion", "refreshSeconds": 0}}
+    world.create(spec)
+    await world.settle()
+    other = Writer(world.kube, world.operator.store, "operator-1")
+    called: list[datetime] = []
+
+    def before(request: Request) -> None:
+        if request.verb != "apply_status" or called:
+            return
+        called.append(world.now)
+        asyncio.get_running_loop().create_task(other.request_refresh(Key(NAMESPACE, NAME), world.now))
+
+    world.models["mlflow://fraud@champion"] = world.models["mlflow://fraud/2"]
+    world.create({**spec, "scaling": {"minReplicas": 2}})
+    world.kube.before = before
+    await world.run(30)
+    assert called
+    assert world.status()["refreshRequestedAt"].startswith(called[0].strftime("%Y-%m-%dT%H:%M:%S"))
+    assert world.status()["stable"]["version"] == "2", "and the name was looked up again"
 
 
 @pytest.fixture
