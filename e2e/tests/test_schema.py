@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from e2e.tests.installation import Installation
 from e2e.tests.schema_cases import EXAMPLE, GATEWAY, Case, constraints, example, has_path, nodes, with_value
 from e2e.tests.schema_table import CASES
 from slipway.api.types import ModelDeploymentSpec
+from slipway.core.schema import declared, missing, schema_of
 
 ROOT = Path(__file__).parents[2]
 CRD = yaml.safe_load((ROOT / "crds/slipway.dev_modeldeployments.yaml").read_text())
@@ -388,3 +390,44 @@ def test_the_resource_is_found_by_its_short_name_and_category(api: Api) -> None:
     assert found["modeldeployments"]["shortNames"] == ["mdep"]
     assert found["modeldeployments"]["categories"] == ["slipway"]
     assert found["modeldeployments"]["namespaced"]
+
+
+def test_the_operator_reads_from_the_api_server_that_the_crd_lacks_nothing(api: Api) -> None:
+    """By the document that every client may read: an older CRD is noticed in it."""
+    code, answer = api.call("GET", "/openapi/v3/apis/slipway.dev/v1alpha1")
+    assert code == 200, answer
+    installed = schema_of(answer)
+    assert installed is not None
+    assert list(missing(SCHEMA, installed)) == []
+    status = EXAMPLE["status"]
+    assert declared(installed["properties"]["status"], status) == status
+
+
+def test_an_event_that_happens_again_is_counted(api: Api) -> None:
+    """As the operator writes it: nothing but the series of an Event may change."""
+    events = "/apis/events.k8s.io/v1/namespaces/default/events"
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    event = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": "slipway-schema-test.again", "namespace": "default"},
+        "eventTime": now,
+        "type": "Warning",
+        "reason": "ProbeFailing",
+        "note": "a pod is not ready",
+        "action": "Reconcile",
+        "reportingController": "slipway.dev/operator",
+        "reportingInstance": "operator-0",
+        "regarding": {"kind": "ModelDeployment", "name": "slipway-schema-test", "namespace": "default"},
+    }
+    code, answer = api.call("POST", events, event)
+    assert code == 201, answer
+    try:
+        for count in (2, 3):
+            series = {"series": {"count": count, "lastObservedTime": now}}
+            code, answer = api.call(
+                "PATCH", f"{events}/slipway-schema-test.again", series, "application/merge-patch+json"
+            )
+            assert (code, answer.get("series", {}).get("count")) == (200, count), answer
+    finally:
+        api.call("DELETE", f"{events}/slipway-schema-test.again")

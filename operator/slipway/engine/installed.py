@@ -13,8 +13,9 @@ from slipway.engine.errors import ApiError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the CRD.
-ROUND = 300.0
+#: Seconds between two looks at the CRD; from so few on while it lacks something: an API server tells of a CRD
+#: that was just applied some seconds later, and what it lacks is missing from status until then.
+ROUND, SOON = 300.0, 2.0
 
 
 class InstalledCrd:
@@ -52,11 +53,16 @@ class InstalledCrd:
                 "of status; apply the CRD of this version (crds.enabled, or kubectl apply --server-side)",
                 extra={"missing": ", ".join(found[:20]), "count": len(found)},
             )
+        if self.missing and not found:
+            log.info("the CRD has all fields of the operator now")
         self._status = (schema.get("properties") or {}).get("status") or {}
         self.missing = found
 
     async def watch(self) -> None:
-        """Look again every few minutes, until cancelled."""
+        """Look again every few minutes, sooner where something is missing, until cancelled."""
+        delay = SOON
         while True:
-            await asyncio.sleep(ROUND)
+            await asyncio.sleep(delay if self.missing else ROUND)
+            before = self.missing
             await self.look()
+            delay = min(ROUND, delay * 2) if self.missing == before else SOON

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -120,6 +121,26 @@ async def test_without_that_no_status_would_be_written() -> None:
     world.create()
     await world.run(60)
     assert world.operator.errors[-1].code == 500
+
+
+async def test_a_crd_that_follows_a_moment_later_is_noticed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server publishes a CRD some seconds after it was applied."""
+    monkeypatch.setattr("slipway.engine.installed.SOON", 0.01)
+    answers = [older("status.url"), older("status.url"), OURS]
+
+    async def read() -> Mapping[str, Any]:
+        return openapi(answers.pop(0) if len(answers) > 1 else answers[0])
+
+    installed = InstalledCrd(read)
+    await installed.look()
+    assert installed.missing
+    watching = asyncio.create_task(installed.watch())
+    for _ in range(1000):
+        if not installed.missing:
+            break
+        await asyncio.sleep(0.01)
+    watching.cancel()
+    assert installed.fit({"url": "u"}) == {"url": "u"}
 
 
 async def test_a_schema_that_cannot_be_read_changes_nothing() -> None:
