@@ -76,10 +76,9 @@ def fault_of(error: ApiError | NameTakenError, knob: str = "spec.runtime.resourc
         return Fault(Reason.NAMESPACE_TERMINATING, error.message)
     if error.code == 403:
         fault = refusal(error.message, knob)
-        sorted_out = fault.reason is Reason.QUOTA_EXCEEDED or fault.message != error.message
-        if sorted_out or "violates PodSecurity" in error.message:
+        if fault.reason is Reason.QUOTA_EXCEEDED or "violates PodSecurity" in error.message:
             return fault
-        return Fault(Reason.REFUSED_BY_API_SERVER, error.message)
+        return Fault(Reason.REFUSED_BY_API_SERVER, fault.message)
     if error.code in (400, 405, 406, 413, 415, 422):
         return Fault(Reason.REFUSED_BY_API_SERVER, error.message)
     return None
