@@ -14,7 +14,8 @@ from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import CommandError
 from slipway.core import names
-from slipway.core.observed import Manifest, is_ready, revision_of_object, timestamp
+from slipway.core.observed import Manifest, is_ready, revision_of_object
+from slipway.core.pod_counters import began
 from slipway.core.resource import Resource, read
 from slipway.names import DISTRIBUTION
 
@@ -90,7 +91,12 @@ def _read(there: Cluster, pods: list[Manifest]) -> tuple[list[Counted], dict[str
             return error
         except ValueError as error:
             return CommandError(f"its metrics are not in the text format of Prometheus: {error}")
-        return Counted(pod["metadata"]["name"], revision_of_object(pod) or "", _since(pod), samples)
+        return Counted(
+            pod["metadata"]["name"],
+            revision_of_object(pod) or "",
+            began(pod, names.SERVER_CONTAINER),
+            samples,
+        )
 
     with ThreadPoolExecutor(_AT_ONCE) as crew:
         for pod, found in zip(pods, crew.map(ask, pods), strict=True):
@@ -107,16 +113,6 @@ def _samples(text: str) -> Iterator[Sample]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             yield sample.name, sample.labels, float(sample.value)
-
-
-def _since(pod: Manifest) -> datetime | None:
-    """When the model server's container started, and with it its counters."""
-    status = pod.get("status") or {}
-    for container in status.get("containerStatuses") or ():
-        if container["name"] == names.SERVER_CONTAINER:
-            running = (container.get("state") or {}).get("running") or {}
-            return timestamp(running.get("startedAt"))
-    return timestamp(status.get("startTime"))
 
 
 def _nothing(resource: Resource, what: str) -> str:

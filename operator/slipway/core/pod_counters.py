@@ -26,11 +26,17 @@ def life_of(pod: Manifest, container: str) -> str:
     return f"{pod['metadata']['uid']}/{status.get('restartCount', 0)}/{status.get('containerID', '')}"
 
 
+def began(pod: Manifest, container: str) -> datetime | None:
+    """When the life began; None where the container does not run, or that is not known."""
+    if status := _status(pod, container):
+        return timestamp(((status.get("state") or {}).get("running") or {}).get("startedAt"))
+    return timestamp((pod.get("status") or {}).get("startTime"))
+
+
 def has_begun_since(pod: Manifest, container: str, moment: datetime) -> bool:
     """Whether the life began after a moment, and all its counts with it; False where that is not known."""
-    running = (_status(pod, container).get("state") or {}).get("running") or {}
-    began = timestamp(running.get("startedAt") or (pod.get("status") or {}).get("startTime"))
-    return began is not None and began >= moment
+    start = began(pod, container)
+    return start is not None and start >= moment
 
 
 def _status(pod: Manifest, container: str) -> Mapping[str, Any]:
