@@ -320,13 +320,13 @@ async def test_a_status_is_kept_from_a_namesake_by_its_version_and_not_by_its_ui
     assert told["status"]["replicas"] == 1
 
 
-async def test_an_apply_with_the_uid_of_another_object_is_a_conflict(cluster: Cluster) -> None:
+async def test_an_apply_with_the_uid_of_another_object_is_invalid(cluster: Cluster) -> None:
     live = await cluster.kube.apply(cluster.config_map("other", {}), "one")
     await cluster.kube.delete(live)
     other = await cluster.kube.apply(cluster.config_map("other", {}), "one")
     assert other["metadata"]["uid"] != live["metadata"]["uid"]
     wrong = cluster.config_map("other", {"a": "1"}, uid=live["metadata"]["uid"])
-    await refused(cluster.kube.apply(wrong, "one"), 409, "Conflict")
+    await refused(cluster.kube.apply(wrong, "one"), 422, "Invalid")
 
 
 async def test_an_apply_with_the_uid_of_what_is_gone_makes_nothing(cluster: Cluster) -> None:

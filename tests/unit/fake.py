@@ -310,6 +310,9 @@ class FakeKube:
         """A uid in what is applied has to be the object's own, and so there has to be one."""
         asked, live = manifest["metadata"].get("uid"), self._objects.get(place)
         found = live["metadata"]["uid"] if live is not None else None
+        if asked is not None and found is not None and asked != found:
+            message = f"metadata.uid: Invalid value: {asked}: field is immutable"
+            raise ApiError(422, "Invalid", f'{place[0]} "{place[2]}" is invalid: {message}')
         if asked not in (None, found):
             message = f"Precondition failed: UID in precondition: {asked}, UID in object meta: {found}"
             raise ApiError(
