@@ -206,7 +206,7 @@ class Judge:
             return
         pods = [child for child in self._store.children(key) if child["kind"] == Kind.POD]
         pods = [pod for pod in pods if revision_of_object(pod) is not None and self._store.is_believed(pod)]
-        scrapes = await self._scrape(found, pods)
+        scrapes, profile = await self._scrape(found, pods)
         if not _is_of(found, resource):
             return
         old = _already_counting(found, scrapes, pods)
@@ -214,7 +214,7 @@ class Judge:
         found.generation = resource.generation
         if any(scrapes.values()):
             found.answered = now
-            self._count(found, scrapes, old, pods, asked, now)
+            self._count(found, scrapes, profile, old, pods, asked, now)
             findings = judge(asked, _evidence(found, asked, resource, now))
             if not findings:
                 found.due = now + timedelta(seconds=BARREN * (0.8 + 0.4 * self._spread()))
@@ -228,36 +228,44 @@ class Judge:
         if self.monitoring(resource) != resource.status.monitoring:
             self._changed(key)
 
-    async def _scrape(self, found: _Watched, pods: Iterable[Manifest]) -> dict[str, Values]:
-        """What each life of a pod's counters shows of the version; those that do not answer are missing."""
+    async def _scrape(
+        self, found: _Watched, pods: Iterable[Manifest]
+    ) -> tuple[dict[str, Values], dict[str, Values]]:
+        """What each life of a pod's counters shows of the version; those that do not answer are missing.
+
+        And all that one of them shows, which has the profile where any has. Of the others no more than bare
+        numbers is held: pods are many, and each may show thousands of names of its own.
+        """
+        profile: dict[str, Values] = {}
 
         async def scrape(pod: Manifest) -> tuple[str, Values] | None:
             async with self._room:
                 read_out = await self._read(target_of(pod, ADMIN_PORT))
-            return None if read_out is None else (_life(pod), read_out.get(found.version, {}))
+                if read_out is None:
+                    return None
+                life, values = _life(pod), read_out.get(found.version, {})
+                if not profile or (_gauges(values) and not any(map(_gauges, profile.values()))):
+                    profile.clear()
+                    profile[life] = values
+                counts = {one: value for one, value in values.items() if one[0] not in GAUGES}
+                return life, Row(counts, found.places, self._most_series(found)) if values else {}
 
         answers = await asyncio.gather(*(scrape(pod) for pod in pods if _answers(pod)))
-        return dict(answer for answer in answers if answer is not None)
+        return dict(answer for answer in answers if answer is not None), profile
 
     def _count(
         self,
         found: _Watched,
-        scrapes: Mapping[str, Values],
+        counts: Mapping[str, Values],
+        profile: Mapping[str, Values],
         old: Set[str],
         pods: Iterable[Manifest],
         asked: Asked,
         now: datetime,
     ) -> None:
-        if found.described not in scrapes:
-            _describe(found, scrapes)
-        found.pods = len(scrapes)
-        most = self._most_series(found)
-        counts = {
-            run: Row(
-                {one: value for one, value in values.items() if one[0] not in GAUGES}, found.places, most
-            )
-            for run, values in scrapes.items()
-        }
+        if found.described not in counts:
+            _describe(found, profile)
+        found.pods = len(counts)
         if found.tally is None:
             found.tally = begin(counts)
         else:
@@ -296,10 +304,14 @@ def _is_of(found: _Watched, resource: Resource) -> bool:
     return stable is not None and (found.uid, found.version) == (resource.owner.uid, stable.version)
 
 
+def _gauges(values: Values) -> dict[Series, float]:
+    return {one: value for one, value in values.items() if one[0] in GAUGES}
+
+
 def _describe(found: _Watched, scrapes: Mapping[str, Values]) -> None:
     """What the profile says, of any pod that has it."""
     for run, values in scrapes.items():
-        gauges = {one: value for one, value in values.items() if one[0] in GAUGES}
+        gauges = _gauges(values)
         if gauges or found.described == "":
             found.described, found.references = run, series.references(gauges)
             found.usual = {one: value for one, value in gauges.items() if ("bin", OTHER) in one[1]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -56,6 +57,8 @@ class _Count:
     #: status holds that one.
     since: Mapping[str, Values]
     told: Mapping[str, Values]
+    #: Names of the series of each revision.
+    places: Mapping[str, dict[Series, int]]
 
 
 class Served:
@@ -122,7 +125,8 @@ class Served:
         found = {revision: ready_pods(self._store, key, revision) for revision in revisions}
         if not all(found.values()):
             return traffic
-        read = {revision: await self._all(pods) for revision, pods in found.items()}
+        places = count.places if count is not None and count.split == split else defaultdict(dict)
+        read = {revision: await self._all(pods, places[revision]) for revision, pods in found.items()}
         canary, stable = (read[revision] for revision in revisions)
         if canary is None or stable is None:
             self._failed[key] = now
@@ -131,7 +135,7 @@ class Served:
         if count is None or count.split != split:
             arms = {revisions[0]: counting.begin(canary), revisions[1]: counting.begin(stable)}
             totals = {revision: arm.totals for revision, arm in arms.items()}
-            self._counts[key] = _Count(split, arms, now, looked, totals, totals)
+            self._counts[key] = _Count(split, arms, now, looked, totals, totals, places)
             return traffic
         for revision, scrapes in ((revisions[0], canary), (revisions[1], stable)):
             count.arms[revision] = _added(count.arms[revision], scrapes, found[revision], count.read_at)
@@ -150,15 +154,19 @@ class Served:
         self._counts.pop(key, None)
         self._failed.pop(key, None)
 
-    async def _all(self, pods: Sequence[Manifest]) -> dict[str, Values] | None:
-        """By the life of their counters; None where any pod could not be read."""
-        read = await asyncio.gather(*(self._read(target_of(pod, ADMIN_PORT)) for pod in pods))
-        found = {
-            _life(pod): series.of_all_versions(counts)
-            for pod, counts in zip(pods, read, strict=True)
-            if counts is not None
-        }
-        return found if len(found) == len(pods) else None
+    async def _all(self, pods: Sequence[Manifest], places: dict[Series, int]) -> dict[str, Values] | None:
+        """By the life of their counters; None where any pod could not be read.
+
+        Bare numbers, whose names the pods share: each may show thousands of names of its own.
+        """
+
+        async def read(pod: Manifest) -> Values | None:
+            counts = await self._read(target_of(pod, ADMIN_PORT))
+            return None if counts is None else counting.Row(series.of_all_versions(counts), places)
+
+        found = await asyncio.gather(*(read(pod) for pod in pods))
+        values = {_life(pod): one for pod, one in zip(pods, found, strict=True) if one is not None}
+        return values if len(values) == len(pods) else None
 
 
 def ready_pods(store: Store, key: Key, revision: str) -> list[Manifest]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
 from slipway.core.monitoring.series import Series, series
+from slipway.core.target import Target
 from slipway.engine import judging
 from slipway.names import Metric
-from tests.unit.judged import KEY, Judged
+from tests.unit.judged import KEY, VERSION, Judged
 
 FEATURES = [f"f{position:02}" for position in range(30)]
 BINS = [f"{position:02}" for position in range(20)]
@@ -99,3 +103,29 @@ async def test_pods_that_show_ever_new_series_add_no_more_than_a_model_server_ha
     assert watched.tally is not None
     assert len(watched.tally.totals) <= 500
     assert len(watched.input_places) <= 500
+
+
+async def test_many_pods_that_show_many_names_hold_little_memory() -> None:
+    def shown(pod: int) -> dict[Series, float]:
+        return {
+            series(Metric.FEATURE_VALUES, {"feature": f"{pod}-{number}", "bin": "b"}): 1.0
+            for number in range(2000)
+        }
+
+    pods = 16
+    judged = Judged({"monitoring": {"drift": {}}}, {f"p{pod}": {} for pod in range(pods)})
+
+    async def read(target: Target) -> Any:
+        return {VERSION: shown(int(target.host[1:]))}
+
+    judged.judge._read = read
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            await judged.look(15)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The names of one pod are 1 MB, of which 4 pods' have room; all of them would be 16.
+    assert held < 10 * 1024 * 1024
+    assert peak < 14 * 1024 * 1024
