@@ -18,6 +18,7 @@ from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from slipway.infra.routers import router_reader
 from slipway.main import router_address
+from slipway_server.http.listen import bind
 from tests.unit.router.naming import naming
 from tests.unit.router.running import Pods, Router, free_port
 
@@ -98,3 +99,11 @@ async def test_a_pod_is_read_by_ipv6() -> None:
         found = await read(Target("payments", "::1", port))
     server.close()
     assert found == {"7": {("slipway_inference_rows_total", ()): 3.0}}
+
+
+async def test_a_model_server_listens_on_every_address_of_both_families() -> None:
+    with bind(None, 0) as listening:
+        port = listening.getsockname()[1]
+        for host in ("::1", "127.0.0.1"):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
