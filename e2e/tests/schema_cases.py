@@ -149,6 +149,7 @@ EXAMPLE: dict[str, Any] = {
             "progressDeadlineSeconds": 300,
             "rollbackWindowRevisions": 3,
             "historyLimit": 5,
+            "surgePercent": 50,
             "scaleDownDelaySeconds": 20,
             "abortScaleDownDelaySeconds": 10,
             "steps": [
@@ -234,6 +235,9 @@ EXAMPLE: dict[str, Any] = {
         "canaryWeight": 10,
         "promotedAt": "2026-01-02T03:04:05Z",
         "refreshRequestedAt": "2026-01-02T03:04:05Z",
+        "refreshFailingSince": "2026-01-02T03:04:05Z",
+        "readyReplicas": 1,
+        "settledGeneration": 1,
         "rollout": {
             "phase": "Progressing",
             "revision": "b2",
@@ -246,6 +250,9 @@ EXAMPLE: dict[str, Any] = {
             "mirrorPercent": 0,
             "canaryReplicas": 1,
             "stableReplicas": 1,
+            "waitingSince": "2026-01-02T03:04:05Z",
+            "stableLostAt": "2026-01-02T03:04:05Z",
+            "heldWeight": 10,
             "lookedAt": "2026-01-02T03:04:05Z",
             "countedAt": "2026-01-02T03:04:05Z",
             "evidenceErrors": 0,

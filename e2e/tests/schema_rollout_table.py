@@ -66,6 +66,7 @@ ROLLOUT = [
     *bounds(f"{SPEC}.progressDeadlineSeconds", 30, 86_400),
     *bounds(f"{SPEC}.rollbackWindowRevisions", 0, 50),
     *bounds(f"{SPEC}.historyLimit", 0, 50),
+    *bounds(f"{SPEC}.surgePercent", 1, 100),
     *bounds(f"{SPEC}.scaleDownDelaySeconds", 10, 86_400),
     *bounds(f"{SPEC}.abortScaleDownDelaySeconds", 0, 86_400),
     *items(f"{SPEC}.steps", 32, lambda _: COPIES),
@@ -238,6 +239,9 @@ ROLLOUT = [
     text(f"{STATUS}.steps.*", 64),
     *moment(f"{STATUS}.startedAt"),
     *moment(f"{STATUS}.stepStartedAt"),
+    *moment(f"{STATUS}.waitingSince"),
+    *moment(f"{STATUS}.stableLostAt"),
+    *bounds(f"{STATUS}.heldWeight", 1, 100),
     *moment(f"{STATUS}.lookedAt"),
     *moment(f"{STATUS}.countedAt"),
     *bounds(f"{STATUS}.weight", 0, 100),
@@ -310,4 +314,5 @@ ROLLOUT = [
     text("status.previous.*", 63),
     *bounds("status.routerPort", 1, 65535),
     *moment("status.refreshRequestedAt"),
+    *moment("status.refreshFailingSince"),
 ]

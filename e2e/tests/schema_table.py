@@ -399,6 +399,8 @@ STATUS = [
     *(
         replace(case, also="should be") for case in bounds("status.replicas", 0, INT32)
     ),  # the scale checks too
+    *bounds("status.readyReplicas", 0, INT32),
+    *bounds("status.settledGeneration", 0, None),
     text("status.selector", 1024),
     text("status.url", 1024),
 ]

@@ -380,7 +380,7 @@ def test_kubectl_get_shows_the_columns_people_ask_for(api: Api) -> None:
     code, answer = api.call("GET", STORED, accept=table)
     assert code == 200, answer
     names = [column["name"] for column in answer["columnDefinitions"]]
-    assert names == ["Name", "Ready", "Reason", "Stable", "Canary", "Weight", "Replicas", "Age"]
+    assert names == ["Name", "Ready", "Reason", "Stable", "Canary", "Weight", "Replicas", "Available", "Age"]
 
 
 def test_the_resource_is_found_by_its_short_name_and_category(api: Api) -> None:

@@ -285,6 +285,16 @@ class Rollout(Block):
     abortScaleDownDelaySeconds: int = Field(
         default=60, ge=0, le=86_400, description="How long pods of a rejected revision are kept."
     )
+    surgePercent: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description=(
+            "Ready pods that a new revision needs before it takes all traffic, in percent of stable's; 100 "
+            "unless given. With less it fits into a quota below twice the pods, and fewer pods serve all "
+            "traffic until the others have started."
+        ),
+    )
     steps: tuple[Step, ...] | None = Field(
         default=None,
         min_length=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -183,7 +184,8 @@ def floor(spec: ModelDeploymentSpec, stable: str, observed: Observed) -> int:
     """
     if not carrying(stable, observed):
         return 1
-    return min(max(spec.scaling.minReplicas, carrying(stable, observed), 1), spec.scaling.maxReplicas)
+    most = min(max(spec.scaling.minReplicas, carrying(stable, observed), 1), spec.scaling.maxReplicas)
+    return max(1, math.ceil(most * (spec.rollout.surgePercent or 100) / 100))
 
 
 def carrying(revision: str, observed: Observed) -> int:
@@ -268,6 +270,7 @@ def _situation(
         by_replicas=traffic is not None and traffic.approximate,
         obstacle=traffic.obstacle if traffic is not None else None,
         route_fault=traffic.fault if traffic is not None else None,
+        surge_percent=spec.rollout.surgePercent or 100,
         in_window=wanted.name in roles.previous[: spec.rollout.rollbackWindowRevisions],
     )
 

@@ -128,7 +128,8 @@ def needed_pods(weight: int, seen: Situation) -> int:
     """Ready pods that a canary needs before it may carry this percent of what the stable revision carries."""
     if seen.by_replicas:
         return ratio.canary_pods(weight, seen.stable_ready, seen.max_replicas)
-    return min(seen.max_replicas, max(1, math.ceil(seen.stable_ready * weight / 100)))
+    share = min(weight, seen.surge_percent)
+    return min(seen.max_replicas, max(1, math.ceil(seen.stable_ready * share / 100)))
 
 
 def _walk(rollout: Rollout, state: RolloutStatus, seen: Situation, now: datetime) -> Decision:

@@ -51,6 +51,7 @@ class Situation:
         obstacle: what keeps the canary from being sent more than it is, beside its pods, or None.
         route_fault: why whatever splits traffic cannot do so, or None.
         in_window: whether it was stable not long ago.
+        surge_percent: of the stable revision's pods, those that a canary needs at most.
     """
 
     canary: str
@@ -70,6 +71,7 @@ class Situation:
     obstacle: str | None = None
     route_fault: Fault | None = None
     in_window: bool = False
+    surge_percent: int = 100
 
     @property
     def alive(self) -> int:

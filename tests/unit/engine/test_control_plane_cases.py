@@ -11,7 +11,7 @@ import pytest
 from slipway.api.types import KIND
 from slipway.contract import Failed, Failure, ModelFault, Outcome
 from slipway.core import names
-from slipway.core.observed import Kind, Manifest, revision_of_object, rfc3339
+from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object, rfc3339
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics import ModelDeploymentCollector
 from slipway.engine.store import is_orphan
@@ -1082,3 +1082,40 @@ async def test_small_a_controller_revision_that_nobody_knows_any_more_is_said_to
     await world.run(10)
     assert world.said()["Ready"] == "True Serving"
     assert "its ControllerRevision was deleted" in world.message("Ready")
+
+
+# Surge: a namespace that holds fewer than twice the pods.
+
+
+@pytest.mark.parametrize("rollout", [{}, {"strategy": "Canary", "steps": [{"setWeight": 50}]}])
+async def test_surge_a_revision_takes_over_with_the_pods_that_a_quota_leaves(rollout: dict[str, Any]) -> None:
+    def asked(version: int) -> dict[str, Any]:
+        return {**spec(version), "scaling": {"minReplicas": 4}, "rollout": {**rollout, "surgePercent": 50}}
+
+    world = await serving(asked(1))
+    first = role(world, "stable")
+    world.pod_status = lambda pod: (
+        {"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}]}
+        if revision_of_object(pod) not in (first, None)
+        and sum(is_ready(one) for one in world.kube.all(Kind.POD) if revision_of_object(one) is not None) >= 6
+        and not is_ready(pod)
+        else None
+    )
+    world.create(asked(2))
+    await world.run(100)
+    assert world.status()["stable"]["version"] == "2"
+    assert world.status()["stable"]["readyReplicas"] == 4
+    assert not world.status().get("rejected")
+
+
+async def test_surge_without_it_a_revision_waits_for_as_many_pods_as_stable_has() -> None:
+    world = await serving({**spec(1), "scaling": {"minReplicas": 4}, "rollout": {}})
+    first = role(world, "stable")
+    world.pod_status = lambda pod: (
+        {"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}]}
+        if revision_of_object(pod) not in (first, None) and pod["metadata"]["name"].endswith(("2", "3"))
+        else None
+    )
+    world.create({**spec(2), "scaling": {"minReplicas": 4}, "rollout": {}})
+    await world.run(100)
+    assert world.status()["stable"]["version"] == "1"
