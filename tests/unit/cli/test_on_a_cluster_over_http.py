@@ -1,0 +1,187 @@
+"""``kubectl slipway`` from its command line to the API server, and what the operator then does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.api.types import API_VERSION, KIND
+from slipway.cli import status
+from slipway.cli.main import main
+from slipway.engine.store import Key
+from tests.unit.cli.serving import PLACE, RESOURCE, Served, served
+from tests.unit.world import NAME, NAMESPACE, World
+
+SPEC: dict[str, Any] = {
+    "scaling": {"minReplicas": 2},
+    "rollout": {
+        "strategy": "Canary",
+        "steps": [
+            {"setWeight": 20},
+            {"pause": {"untilApproved": True}},
+            {"setWeight": 50},
+            {"pause": {"seconds": 600}},
+        ],
+    },
+}
+
+
+def version(number: int) -> dict[str, Any]:
+    return {"model": {"uri": f"mlflow://fraud/{number}"}, **SPEC}
+
+
+@pytest.fixture
+async def world() -> World:
+    """Version 1 serves, and 2 waits for approval at 20%."""
+    world = World()
+    await world.operator.start()
+    world.create(version(1))
+    await world.run(60)
+    world.create(version(2))
+    await world.run(60)
+    assert world.status()["rollout"]["phase"] == "Paused"
+    return world
+
+
+@pytest.fixture
+def cluster(world: World, tmp_path: Path) -> Iterator[Served]:
+    with served(world, tmp_path) as found:
+        yield found
+
+
+def run(cluster: Served, *words: str) -> int:
+    return main([*words, "--kubeconfig", str(cluster.kubeconfig)])
+
+
+def annotations(world: World) -> dict[str, str]:
+    found: dict[str, str] = world.kube.find(*PLACE)["metadata"].get("annotations", {})
+    return found
+
+
+def after(world: World, command: str) -> object:
+    """What there is to be seen of a command's effect."""
+    found = world.status()
+    return {
+        "promote": found.get("canaryWeight", 0),
+        "promote-full": found["stable"]["version"],
+        "abort": [one["revision"] for one in found.get("rejected", ())],
+        "pause": found.get("rollout", {}).get("phase"),
+    }[command]
+
+
+@pytest.mark.parametrize("command", ["promote", "promote-full", "abort"])
+async def test_a_command_is_carried_out_by_the_operator(
+    world: World, cluster: Served, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    rollout, canary = world.status()["rollout"], world.status()["canary"]["revision"]
+    value = f"{rollout['id']}/{rollout['step']}" if command == "promote" else rollout["id"]
+    assert run(cluster, command, NAME) == 0
+    assert annotations(world)[f"slipway.dev/{command}"] == value
+    assert rollout["id"] in capsys.readouterr().out
+    await world.run(120)
+    assert after(world, command) == {"promote": 50, "promote-full": "2", "abort": [canary]}[command]
+
+
+async def test_pause_and_resume_set_and_take_away_their_annotation(world: World, cluster: Served) -> None:
+    rollout = world.status()["rollout"]["id"]
+    assert run(cluster, "pause", NAME) == 0
+    assert annotations(world)["slipway.dev/pause"] == rollout
+    assert run(cluster, "resume", NAME) == 0
+    assert "slipway.dev/pause" not in annotations(world)
+
+
+async def test_retry_lets_the_rejected_revision_in_again(world: World, cluster: Served) -> None:
+    assert run(cluster, "abort", NAME) == 0
+    await world.run(120)
+    [rejected] = world.status()["rejected"]
+    assert run(cluster, "retry", NAME) == 0
+    assert annotations(world)["slipway.dev/retry"] == rejected["id"]
+    await world.run(60)
+    assert world.status()["canary"]["revision"] == rejected["revision"]
+
+
+@pytest.mark.parametrize("command", ["promote", "promote-full", "abort", "pause"])
+async def test_a_command_hits_no_resource_that_has_changed_since_it_looked(
+    world: World, cluster: Served, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """So that none can hit a later rollout; what to do is said."""
+    cluster.after_get = lambda _: world.create(version(3))
+    assert run(cluster, command, NAME) == 1
+    assert f"ModelDeployment {NAMESPACE}/{NAME} has just changed; look at it again" in capsys.readouterr().err
+    assert annotations(world) == {}
+
+
+async def test_the_cluster_is_that_of_the_context_which_was_asked_for(
+    cluster: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The current context leads to nobody; so what answers is the one that was asked for."""
+    text = cluster.kubeconfig.read_text().replace("current-context: one", "current-context: other")
+    text = text.replace("clusters: [", 'clusters: [{name: gone, cluster: {server: "http://127.0.0.1:1"}}, ')
+    other = f"{{name: other, context: {{cluster: gone, user: me, namespace: {NAMESPACE}}}}}, "
+    cluster.kubeconfig.write_text(text.replace("contexts: [", f"contexts: [{other}"))
+    assert run(cluster, "status", NAME, "--context", "one") == 0
+    assert f"{NAMESPACE}/{NAME}" in capsys.readouterr().out
+    assert cluster.asked == [("GET", RESOURCE)]
+
+
+async def test_status_as_json_is_the_status_as_it_is(
+    world: World, cluster: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(cluster, "status", NAME, "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == world.status()
+
+
+async def test_watching_goes_on_and_draws_what_changed(
+    world: World, cluster: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "INTERVAL", 0.01)
+
+    def change(looks: int) -> None:
+        if looks == 3:
+            weight = {"canaryWeight": 33}
+            world.kube.edit(PLACE, lambda live: live["status"].update(weight), "slipway-status")
+        if looks == 6:
+            world.kube.drop(PLACE)
+
+    cluster.after_get = change
+    assert run(cluster, "status", NAME, "--watch") == 1
+    drawn = capsys.readouterr()
+    assert cluster.asked.count(("GET", RESOURCE)) >= 7
+    assert drawn.out.index(" 20%  version 2") < drawn.out.index(" 33%  version 2")
+    assert drawn.err.strip() == f"error: there is no ModelDeployment {NAMESPACE}/{NAME}"
+
+
+def written(folder: Path, spec: dict[str, Any]) -> str:
+    path = folder / "fraud.json"
+    metadata = {"name": NAME}
+    path.write_text(json.dumps({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}))
+    return str(path)
+
+
+@pytest.mark.parametrize(("least", "code"), [(1, 0), (0, 1)])
+async def test_the_exit_code_of_a_plan_says_whether_the_spec_can_be_read(
+    world: World, cluster: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str], least: int, code: int
+) -> None:
+    before = world.writes()
+    spec = {**version(2), "scaling": {"minReplicas": least}}
+    assert run(cluster, "plan", "-f", written(tmp_path, spec)) == code
+    assert ("  invalid: spec.scaling.minReplicas" in capsys.readouterr().out) == (code == 1)
+    assert world.writes() == before
+
+
+async def test_the_server_image_that_is_given_is_the_one_that_is_planned(
+    world: World, cluster: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after an upgrade of the chart: compared with what is there, the image is what differs."""
+    assert world.operator.store.children(Key(NAMESPACE, NAME))
+    file = written(tmp_path, version(2))
+    assert run(cluster, "plan", "-f", file) == 0
+    same = capsys.readouterr().out
+    assert run(cluster, "plan", "-f", file, "--server-image", "example.com/server:9") == 0
+    other = capsys.readouterr().out
+    assert "containers[0].image" not in same
+    assert "containers[0].image" in other
