@@ -176,7 +176,7 @@ class FakeKube:
         live = self._objects.get(place)
         if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
             raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
-        self._refuse_if_old(place, manifest)
+        self.refuse_if_old(place, manifest)
         changed = copied(live)
         for operation in operations:
             *parents, last = [

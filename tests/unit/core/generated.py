@@ -63,6 +63,7 @@ _TEXTS = (
         "99.9%",
     ),
     *(
+        "slipway-system/slipway-operator",
         "https://example.com/x",
         "http://prometheus.monitoring:9090",
         "example.com/train:1",
