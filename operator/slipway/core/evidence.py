@@ -38,8 +38,6 @@ _MOST_HARM = 20.0
 _FROM_THE_START = 0.9
 #: What a canary did well before counts as much evidence for it at most.
 _CREDIT = 1e4
-#: Shares of requests beyond it and its complement are rounding.
-_LEAST_SHARE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def harm_terms(looks: Iterable[Look], tolerated_ratio: float) -> list[Terms]:
         tolerated_ratio: 1 or more.
     """
     ratios = _log_spaced(1.1 * tolerated_ratio, _MOST_HARM * tolerated_ratio)
-    return [_split_terms(look, ratios, tolerated_ratio, 0.0) for look in looks]
+    return _split_terms(looks, ratios, tolerated_ratio, 0.0)
 
 
 def no_harm_terms(looks: Iterable[Look], ruled_out_ratio: float) -> list[Terms]:
@@ -131,7 +129,7 @@ def no_harm_terms(looks: Iterable[Look], ruled_out_ratio: float) -> list[Terms]:
     """
     ratios = _log_spaced(ruled_out_ratio / _MOST_HARM, ruled_out_ratio / 1.1)
     convexity = (ruled_out_ratio - 1.0) ** 2
-    return [_split_terms(look, ratios, ruled_out_ratio, convexity) for look in looks]
+    return _split_terms(looks, ratios, ruled_out_ratio, convexity)
 
 
 def above_objective_terms(looks: Iterable[Look], objective: float) -> list[Terms]:
@@ -249,19 +247,21 @@ def _rate_terms(looks: Iterable[Look], rates: Iterable[float], objective: float)
     return found
 
 
-def _split_terms(look: Look, ratios: Sequence[float], null: float, convexity: float) -> Terms:
-    if not (look.canary_requests and look.stable_requests and look.events):
-        return Terms(look.looks, [0.0] * len(ratios))
-    share = min(max(look.share, _LEAST_SHARE), 1.0 - _LEAST_SHARE)
-    lost = convexity * look.spread / 2.0
-    at_null = _canary_share(share, null)
+def _split_terms(
+    looks: Iterable[Look], ratios: Sequence[float], null: float, convexity: float
+) -> list[Terms]:
+    """Of the canary's share of events, ``s·r/(s·r + 1 − s)`` with a share s of requests and a ratio r."""
+    logs = [(ratio - 1.0, math.log(ratio / null)) for ratio in ratios]
     found = []
-    for ratio in ratios:
-        under = _canary_share(share, ratio)
-        canary = look.canary_events * math.log(under / at_null)
-        stable = look.stable_events * math.log((1.0 - under) / (1.0 - at_null))
-        found.append(canary + stable - lost)
-    return Terms(look.looks, found)
+    for look in looks:
+        if not (look.canary_requests and look.stable_requests and look.events):
+            found.append(Terms(look.looks, [0.0] * len(logs)))
+            continue
+        share, canary, events = look.share, look.canary_events, look.events
+        rest = events * math.log1p(share * (null - 1.0)) - convexity * look.spread / 2.0
+        log_ratios = [canary * log - events * math.log1p(share * more) + rest for more, log in logs]
+        found.append(Terms(look.looks, log_ratios))
+    return found
 
 
 def _suffix(terms: Sequence[Terms]) -> list[list[float]]:
@@ -271,11 +271,6 @@ def _suffix(terms: Sequence[Terms]) -> list[list[float]]:
         after = found[-1] if found else [0.0] * len(term.log_ratios)
         found.append([one + other for one, other in zip(term.log_ratios, after, strict=True)])
     return found[::-1]
-
-
-def _canary_share(requests_share: float, ratio: float) -> float:
-    """Share of events that falls on the canary when its rate is ``ratio`` times the other's."""
-    return requests_share * ratio / (requests_share * ratio + 1.0 - requests_share)
 
 
 def _log_spaced(least: float, most: float) -> list[float]:
