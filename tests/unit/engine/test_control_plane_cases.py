@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from slipway.api.types import KIND
+from slipway.cli.command import asked
 from slipway.contract import Failed, Failure, ModelFault, Outcome
 from slipway.core import names
 from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object, rfc3339
+from slipway.core.resource import read
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics import ModelDeploymentCollector
 from slipway.engine.store import is_orphan
@@ -1119,3 +1121,21 @@ async def test_surge_without_it_a_revision_waits_for_as_many_pods_as_stable_has(
     world.create({**spec(2), "scaling": {"minReplicas": 4}, "rollout": {}})
     await world.run(100)
     assert world.status()["stable"]["version"] == "1"
+
+
+async def test_7_promote_full_lets_in_what_a_gate_aborted_while_nobody_else_answers() -> None:
+    world = await paused({}, analysis={"intervalSeconds": 5})
+    unready(world, role(world, "stable"))
+    await world.run(5)
+    world.annotate("slipway.dev/abort", world.status()["rollout"]["id"])
+    await world.run(20)
+    assert world.status()["rollout"]["phase"] == "Aborting"
+    # As the message says: first the abort is taken back.
+    world.annotate("slipway.dev/abort", None)
+    await world.run(100)
+    assert world.status()["stable"]["version"] == "1", "the abort stands until a person lets the canary in"
+    annotation, value, _ = asked("promote-full", read(world.kube.find(KIND, NAMESPACE, NAME)))
+    world.annotate(annotation, value)
+    await world.run(30)
+    assert world.status()["stable"]["version"] == "2"
+    assert world.said()["Ready"] == "True Serving"
