@@ -12,6 +12,7 @@ from typing import Any
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
+from yaml import YAMLError
 
 from slipway.api.types import GROUP, PLURAL, VERSION
 from slipway.cli.errors import CommandError
@@ -63,8 +64,9 @@ class Cluster:
             contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
                 arguments.kubeconfig
             )
-        except (ConfigException, OSError) as error:
-            raise CommandError(f"no cluster to ask: {error}") from error
+        # A file that is no kubeconfig fails in as many ways as there are such files.
+        except (ConfigException, OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
+            raise CommandError(f"no cluster to ask: the kubeconfig cannot be read: {error}") from error
         if arguments.context:
             active = next(found for found in contexts if found["name"] == arguments.context)
         self.namespace: str = (
@@ -183,7 +185,11 @@ class Cluster:
 
     def _call(self, method: Any, name: str, *more: Any) -> Manifest:
         where = f"ModelDeployment {self.namespace}/{name}"
-        found: Manifest = self._ask(where, method, GROUP, VERSION, self.namespace, PLURAL, name, *more)
+        found = self._ask(where, method, GROUP, VERSION, self.namespace, PLURAL, name, *more)
+        if not isinstance(found, dict) or not isinstance(found.get("metadata"), dict):
+            raise CommandError(
+                f"{where}: what answered is no API server: {str(found)[:60]!r}; does a proxy ask for a login?"
+            )
         return found
 
     def _ask(self, where: str, method: Any, *arguments: Any, **options: Any) -> Any:

@@ -189,7 +189,7 @@ def _merged(manifest: dict[str, Any], live: Manifest | None) -> Manifest:
 def _manifests(path: Path) -> list[dict[str, Any]]:
     try:
         found = [document for document in yaml.safe_load_all(path.read_text()) if document]
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CommandError(f"{path} cannot be read: {error}") from error
     ours = [
         document
@@ -200,6 +200,11 @@ def _manifests(path: Path) -> list[dict[str, Any]]:
     if not ours:
         raise CommandError(f"{path} holds no {KIND} of {API_VERSION}")
     for document in ours:
-        if not (document.get("metadata") or {}).get("name"):
+        metadata = document.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise CommandError(
+                f"{path}: metadata of a {KIND} must be an object with a name, not {metadata!r}"
+            )
+        if not isinstance(metadata.get("name"), str) or not metadata["name"]:
             raise CommandError(f"{path}: a {KIND} without metadata.name")
     return ours

@@ -185,3 +185,57 @@ async def test_the_server_image_that_is_given_is_the_one_that_is_planned(
     other = capsys.readouterr().out
     assert "containers[0].image" not in same
     assert "containers[0].image" in other
+
+
+async def test_a_login_page_in_place_of_the_api_server_is_called_one(
+    cluster: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = b"<html><title>Sign in</title></html>"
+    cluster.answer = lambda *_: (200, "text/html", page)
+    for words in (("status", NAME), ("abort", NAME), ("report", NAME)):
+        assert run(cluster, *words) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: ModelDeployment {NAMESPACE}/{NAME}: what answered is no API server:")
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{ broken", b"\x80\x81\x00binary", b"just text", b"[1, 2]", b"", b"clusters: 7\ncontexts: text\n"],
+)
+def test_a_file_that_is_no_kubeconfig_is_said_to_be_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path = tmp_path / "config"
+    path.write_bytes(content)
+    assert main(["status", NAME, "--kubeconfig", str(path)]) == 1
+    assert capsys.readouterr().err.startswith("error: no cluster to ask: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\x80\x81\x00", "cannot be read"),
+        (
+            f"apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: text\n".encode(),
+            "metadata of a ModelDeployment must be",
+        ),
+        (
+            f"apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: [a]\n".encode(),
+            "metadata of a ModelDeployment must be",
+        ),
+        (
+            f"apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: {{name: 7}}\n".encode(),
+            "without metadata.name",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_planned_is_refused_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, says: str
+) -> None:
+    path = tmp_path / "fraud.yaml"
+    path.write_bytes(content)
+    assert main(["plan", "--offline", "-f", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert says in said
