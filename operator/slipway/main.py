@@ -41,6 +41,7 @@ from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.sweep import Sweep, await_kinds, begin
+from slipway.engine.upgrades import UpgradeCollector, Upgrades
 from slipway.engine.workers import work
 from slipway.infra import http, leader, logs, webhook
 from slipway.infra.bounded import Budget
@@ -71,6 +72,8 @@ class Environment:
     namespace: str
     identity: str
     workers: int
+    #: Upgrades at a time.
+    most_upgrades: int
     port: int
     webhook_token: str
     webhook_port: int
@@ -113,6 +116,7 @@ class Environment:
             namespace=os.environ.get("POD_NAMESPACE", "default"),
             identity=os.environ.get("POD_NAME") or socket.gethostname(),
             workers=int(os.environ.get("SLIPWAY_WORKERS", "16")),
+            most_upgrades=int(os.environ.get("SLIPWAY_MAX_CONCURRENT_UPGRADES", "5")),
             port=int(os.environ.get("SLIPWAY_HTTP_PORT", str(http.PORT))),
             webhook_token=os.environ.get("SLIPWAY_WEBHOOK_TOKEN", ""),
             webhook_port=int(os.environ.get("SLIPWAY_WEBHOOK_PORT", str(webhook.PORT))),
@@ -238,7 +242,11 @@ async def run(environment: Environment) -> None:
             environment.port,
         )
         hooks = await webhook.serve(hook, environment.webhook_port) if environment.webhook_token else None
-        routers = Routers(store, writer, environment.routers, reader, queue.add, _now, metrics.moved_traffic)
+        upgrades = Upgrades(store, environment.most_upgrades, queue.add)
+        registry.register(UpgradeCollector(upgrades))
+        routers = Routers(
+            store, writer, environment.routers, reader, queue.add, _now, upgrades, metrics.moved_traffic
+        )
         aliases = Aliases(store, alias_version, queue.add, _now)
         judge = Judge(store, read_counters, queue.add, _now)
         registry.register(MonitoringCollector(store, judge))
@@ -260,7 +268,7 @@ async def run(environment: Environment) -> None:
         )
         metrics.count_elsewhere(lambda: claims.elsewhere)
         reconciler = Reconciler(
-            store, writer, routers, evidence, aliases, judge, claims, environment.settings, _now
+            store, writer, routers, evidence, aliases, judge, claims, upgrades, environment.settings, _now
         )
         sweep = Sweep(kube, store, queue, environment.namespaces)
         workers: list[asyncio.Task[None]] = []

@@ -140,3 +140,8 @@ class OperatorMetric(StrEnum):
     ROLLOUT_GATE_VERDICT = "slipway_rollout_gate_verdict"
     ROLLOUT_REJECTED = "slipway_rollout_rejected_revisions"
     ROLLOUT_TRAFFIC = "slipway_rollout_traffic_seconds"
+    #: ``phase``: ModelDeployments and groups of routers that wait for an upgrade, or are being upgraded.
+    UPGRADES = "slipway_upgrades"
+    #: ``namespace``, ``name``, ``kind``, ``phase``: 1 for each that is under way or stuck.
+    UPGRADE = "slipway_modeldeployment_upgrade"
+    UPGRADES_HALTED = "slipway_upgrades_halted"

@@ -36,6 +36,7 @@ from slipway.engine.routing import Routers
 from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
 from slipway.engine.sweep import fill
+from slipway.engine.upgrades import Upgrades
 from tests.unit.fake import FakeKube, Place, place_of, stamp
 from tests.unit.fake_gateways import Gateways
 from tests.unit.fake_pods import ModelPods
@@ -80,12 +81,14 @@ class Operator:
         settings: Settings = SETTINGS,
         routers: RouterSettings = ROUTERS,
         lease: str = LEASE,
+        most_upgrades: int = 5,
     ) -> None:
         self.kube = kube
         self.store = Store()
         self.dirty: set[Key] = set()
         writer = Writer(kube, self.store, "operator-0")
-        self.routers = Routers(self.store, writer, routers, read_router, self.dirty.add, clock)
+        self.upgrades = Upgrades(self.store, most_upgrades, self.dirty.add)
+        self.routers = Routers(self.store, writer, routers, read_router, self.dirty.add, clock, self.upgrades)
         self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
         self.claims = Claims(
             self.store, writer, lease, read_lease, self.dirty.add, lambda: clock().timestamp(), clock
@@ -106,6 +109,7 @@ class Operator:
             self.aliases,
             self.judge,
             self.claims,
+            self.upgrades,
             settings,
             clock,
         )
@@ -161,6 +165,7 @@ class World:
         refuses: of which Deployments it says that; of all unless set.
         settings: of the installation, for the next operator that starts.
         router_settings: likewise.
+        most_upgrades: likewise.
     """
 
     def __init__(self) -> None:
@@ -172,6 +177,7 @@ class World:
         self.settings = SETTINGS
         self.router_settings = ROUTERS
         self.refuses: Callable[[Manifest], bool] = lambda _: True
+        self.most_upgrades = 5
         self.routers = RouterPods(self.kube)
         self.pods = ModelPods(self.kube)
         self.prometheus = FakePrometheus(self.routers, lambda: self.now)
@@ -242,6 +248,7 @@ class World:
             settings or self.settings,
             self.router_settings,
             lease,
+            self.most_upgrades,
         )
 
     async def install(self, lease: str, settings: Settings | None = None) -> Operator:

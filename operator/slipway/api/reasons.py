@@ -110,6 +110,9 @@ class Reason(StrEnum):
     ROUTE_REFUSED = "RouteRefusedByGateway"
     GATEWAY_NOT_ALLOWED = "GatewayNotAllowed"
     PROMETHEUS_NOT_ALLOWED = "PrometheusNotAllowed"
+    # The installation
+    UPGRADING = "Upgrading"
+    UPGRADE_STUCK = "UpgradeStuck"
     # The resource and its children
     CLAIMED_ELSEWHERE = "ClaimedElsewhere"
     NAME_TAKEN = "NameTaken"
@@ -339,6 +342,13 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.FOREIGN_CHANGE: Explanation(
         "Somebody changed a child object: a variable, a container, a volume or a port was added.",
         "Change the ModelDeployment or the chart's values instead; where a webhook does it, it stays.",
+    ),
+    Reason.UPGRADING: Explanation(
+        "The installation changed; pods are replaced by the same ones with its newest template.", "None."
+    ),
+    Reason.UPGRADE_STUCK: Explanation(
+        "New pods of a changed installation do not become ready; the old ones serve on.",
+        "Read status.upgrade; fix what it names, or set the chart's values back: helm rollback.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

@@ -61,6 +61,27 @@ class RevisionStatus(Block):
     )
 
 
+class UpgradeStatus(Block):
+    """How far pods are replaced for a change of the installation, which is no rollout."""
+
+    phase: Literal["Waiting", "Upgrading", "Stuck"] = Field(description="What goes on.")
+    startedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When its turn began.",
+        json_schema_extra={"format": "date-time"},
+    )
+    progressedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When the number of new pods last grew.",
+        json_schema_extra={"format": "date-time"},
+    )
+    readyReplicas: int = Field(default=0, ge=0, le=INT32, description="Pods that were ready when it began.")
+    updatedReplicas: int = Field(default=0, ge=0, le=INT32, description="New pods.")
+    message: str = Field(default="", max_length=1024, description="What it waits for.")
+
+
 class ModelDeploymentStatus(Block):
     """What the operator saw and did."""
 
@@ -105,6 +126,9 @@ class ModelDeploymentStatus(Block):
         json_schema_extra={"format": "date-time"},
     )
     rollout: RolloutStatus | None = Field(default=None, description="The rollout that is under way.")
+    upgrade: UpgradeStatus | None = Field(
+        default=None, description="The upgrade of its pods that waits or is under way."
+    )
     rejected: tuple[Rejection, ...] = Field(
         default=(),
         max_length=MAX_REJECTED,

@@ -37,6 +37,8 @@ def _lines(resource: Resource, now: datetime) -> Iterator[str]:
         yield f"  {fault.reason}: {fault.message}"
     if resource.status_fault is None or status.stable is not None or status.canary is not None:
         yield from _arms(status)
+    if status.upgrade is not None:
+        yield f"  upgrade {status.upgrade.phase}: {status.upgrade.message}"
     if status.rollout is not None and not isinstance(spec, Fault):
         yield ""
         yield from _rollout(spec, status.rollout, status, now)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from slipway.api.status import ModelStatus
+from slipway.api.status import ModelStatus, UpgradeStatus
 from slipway.api.types import API_VERSION, KIND
 from slipway.cli import cluster
 from slipway.cli.cluster import Cluster, ForbiddenError
@@ -22,7 +22,7 @@ from slipway.core import plan as planning
 from slipway.core.build.deployment import settings_of
 from slipway.core.drift import contains, differences
 from slipway.core.history import by_its_name, carried_over, rejection_of
-from slipway.core.observed import Fault, Kind, Manifest, Traffic, observe
+from slipway.core.observed import Fault, Kind, Manifest, Traffic, observe, rfc3339
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings, revision_of
 from slipway.core.rollout import steps_of
@@ -114,7 +114,12 @@ def describe(
     same = not isinstance(before.spec, Fault) and before.status.model == model
     unchanged = same and not isinstance(before.spec, Fault) and _same_pods(before, wanted)
     if revision.name == stable.revision or (children is None and unchanged):
-        yield f"  revision  {stable.revision} stays: no pod is restarted"
+        upgrade = _plan(wanted, model, settings, now, children).upgrade if children is not None else None
+        if upgrade is None:
+            yield f"  revision  {stable.revision} stays: no pod is restarted"
+        else:
+            yield f"  revision  {stable.revision} stays"
+            yield "  upgrade   its pods are replaced in a rolling update: the installation differs"
         if children is not None:
             yield from _objects(wanted, model, settings, now, children)
         return
@@ -129,6 +134,29 @@ def describe(
     yield from _objects(wanted, model, settings, now, children)
 
 
+def _plan(
+    resource: Resource,
+    model: ModelStatus,
+    settings: Settings,
+    now: datetime,
+    children: Sequence[Manifest] | None,
+) -> planning.Plan:
+    """The plan as the operator makes it, once it is the turn of an upgrade that it needs."""
+    if isinstance(resource.spec, Fault):
+        return planning.Plan()
+    granted = UpgradeStatus(phase="Upgrading", startedAt=rfc3339(now), progressedAt=rfc3339(now))
+    resolved = resource.status.model_copy(update={"model": model, "upgrade": granted})
+    # What routers do is theirs to tell: here they are taken to go on as they are.
+    observed = observe(children or (), traffic=Traffic() if has_routers(resource.spec) else None)
+    return planning.plan(
+        Resource(resource.owner, resource.generation, resource.spec, resolved, deleting=False),
+        resource.spec,
+        observed,
+        settings,
+        now,
+    )
+
+
 def _objects(
     resource: Resource,
     model: ModelStatus,
@@ -137,18 +165,7 @@ def _objects(
     children: Sequence[Manifest] | None,
 ) -> Iterator[str]:
     """The objects that the plan itself would apply, and what that changes where the live ones are known."""
-    if isinstance(resource.spec, Fault):
-        return
-    resolved = resource.status.model_copy(update={"model": model})
-    # What routers do is theirs to tell: here they are taken to go on as they are.
-    observed = observe(children or (), traffic=Traffic() if has_routers(resource.spec) else None)
-    planned = planning.plan(
-        Resource(resource.owner, resource.generation, resource.spec, resolved, deleting=False),
-        resource.spec,
-        observed,
-        settings,
-        now,
-    )
+    planned, observed = _plan(resource, model, settings, now, children), observe(children or ())
     for found in planned.apply:
         name = str(found["metadata"]["name"])
         if model.digest == UNKNOWN and planned.roles.wanted is not None:

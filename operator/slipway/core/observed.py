@@ -152,6 +152,10 @@ class Observed:
     monitoring: MonitoringStatus | None = None
     #: Why the name that the spec follows cannot be looked up again, or None.
     refresh_fault: Fault | None = None
+    #: Whether its pods may be replaced now for a change of the installation, should that be needed.
+    may_upgrade: bool = False
+    #: Whether every such upgrade that is under way is stuck.
+    upgrades_halted: bool = False
 
     def of(self, kind: Kind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from slipway.api.status import UpgradeStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import names, ratio
 from slipway.core.breach import breach_jobs
 from slipway.core.build.autoscaler import autoscaler
 from slipway.core.build.controller_revision import controller_revision
-from slipway.core.build.deployment import deployment
 from slipway.core.build.disruption_budget import disruption_budget
 from slipway.core.build.metadata import Owner
 from slipway.core.build.resolver import resolver_pod
@@ -32,6 +32,7 @@ from slipway.core.roles import Roles, assign_roles, floor
 from slipway.core.scaling import scaling_deadline
 from slipway.core.split import Split
 from slipway.core.traffic import by_replicas, has_routers, led_to, router_group
+from slipway.core.upgrade import Part, deadline, next_upgrade, part, to_apply
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Plan:
         resolution: what is known of the model.
         resolver: name of the pod that would resolve it.
         router_port: its listener on the namespace's routers, or None where it needs none.
+        upgrade: how far pods are replaced for a change of the installation, or None.
         requeue_at: when to look again although nothing changed, or None.
     """
 
@@ -54,6 +56,7 @@ class Plan:
     resolution: Resolution = field(default_factory=Resolution)
     resolver: str = ""
     router_port: int | None = None
+    upgrade: UpgradeStatus | None = None
     requeue_at: datetime | None = None
 
 
@@ -88,8 +91,13 @@ def plan(
     if by_replicas(spec) and roles.routed is not None:
         # First: pods of a third revision must never come behind a Service that selects those of two.
         apply.append(shared_service(owner, ratio.selector(owner, _split(resource, roles, roles.routed))))
-    for revision in _kept_revisions(owner, spec, roles, observed):
-        apply.extend(_revision_objects(owner, spec, revision, roles, observed, settings))
+    parts = [
+        part(owner, revision, settings, observed, _serves(revision.name, roles))
+        for revision in _kept_revisions(owner, spec, roles, observed)
+    ]
+    for each in parts:
+        apply.extend(_revision_objects(resource, spec, each, roles, observed))
+    upgrade = next_upgrade(resource.status.upgrade, parts, observed, now)
     if not by_replicas(spec) and roles.routed is not None:
         apply.append(_client_service(owner, spec, roles, router_port, observed))
     if roles.stable is not None and (gateways := reachable_gateways(spec, observed)) is not None:
@@ -107,6 +115,7 @@ def plan(
         resolution=resolution,
         resolver=resolver_name,
         router_port=router_port,
+        upgrade=upgrade,
         requeue_at=_earliest(
             now,
             resolution.retry_at,
@@ -115,6 +124,7 @@ def plan(
             now + timedelta(seconds=roles.rollout_wait) if roles.rollout_wait is not None else None,
             scaling_deadline(resource.owner.name, roles, observed),
             probe_deadline(observed.pods(roles.wanted.name)) if roles.wanted else None,
+            deadline(upgrade, now),
         ),
     )
 
@@ -148,14 +158,22 @@ def _stable(roles: Roles, observed: Observed) -> Revision | None:
     return remembered(roles.stable, observed) if roles.stable is not None else None
 
 
+def _serves(revision: str, roles: Roles) -> bool:
+    """Whether clients may rely on a revision."""
+    rollout = roles.rollout
+    if revision == roles.candidate and rollout is not None:
+        return bool(rollout.weight or rollout.heldWeight)
+    return revision == roles.stable
+
+
 def _revision_objects(
-    owner: Owner,
+    resource: Resource,
     spec: ModelDeploymentSpec,
-    revision: Revision,
+    each: Part,
     roles: Roles,
     observed: Observed,
-    settings: Settings,
 ) -> list[dict[str, Any]]:
+    owner, revision = resource.owner, each.revision
     least, fixed = 0, None
     if revision.name == roles.candidate and roles.stable is not None:
         least = roles.rollout.canaryReplicas if roles.rollout else floor(spec, roles.stable, observed)
@@ -170,9 +188,10 @@ def _revision_objects(
     ):
         fixed = roles.rollout.canaryReplicas
     number = _number(revision.name, roles, observed)
+    pods = to_apply(owner, each, resource.status.upgrade)
     return [
         controller_revision(owner, revision, number),
-        deployment(owner, revision, settings),
+        *([pods] if pods is not None else []),
         revision_service(owner, revision.name),
         autoscaler(owner, revision.name, spec.scaling, least, fixed),
         disruption_budget(owner, revision.name),

@@ -25,6 +25,7 @@ from slipway.core.rollout import decide
 from slipway.core.situation import Outcome, Situation
 from slipway.core.takeover import STABLE_PATIENCE
 from slipway.core.traffic import doubt, is_routed, led_to, look
+from slipway.core.upgrade import is_under_way
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,7 @@ def _situation(
         obstacle=traffic.obstacle if traffic is not None else None,
         route_fault=traffic.fault if traffic is not None else None,
         surge_percent=spec.rollout.surgePercent or 100,
+        upgrading=is_under_way(resource.status.upgrade),
         in_window=wanted.name in roles.previous[: spec.rollout.rollbackWindowRevisions],
     )
 

@@ -56,7 +56,7 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
         if Command.PROMOTE_FULL in seen.commands and seen.alive and not seen.stable_ready:
             return take_over(state, "a person asked for it")
         return _abort(state, state.message.removeprefix(HOLDS), seen)
-    state = _look(state, rollout.analysis, seen, now)
+    state = _look(state, rollout.analysis, seen, now) if not seen.upgrading else _unseen(state, rollout, now)
     failed = next(
         (gate for gate in state.gates if _acts(gate, rollout.analysis) and gate.verdict == "Fail"), None
     )
@@ -66,7 +66,8 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
     if not seen.stable_ready and seen.alive:
         return stand_in(state, seen, now)
     state = spare(state, seen)
-    if seen.verdict is not None and (state.heldWeight or state.weight) and not seen.alive:
+    carries = bool(state.heldWeight or state.weight)
+    if seen.verdict is not None and carries and not (seen.alive or seen.upgrading):
         return _abort(state, f"{seen.verdict.reason}: {seen.verdict.message}", seen)
     if Command.PROMOTE_FULL in seen.commands or state.phase == "Promoting":
         return _promote(state, seen, now)
@@ -96,7 +97,7 @@ def _timed(rollout: Rollout, decision: Decision, seen: Situation, now: datetime)
     if decision.outcome is not Outcome.CONTINUE or state.phase == "Aborting":
         return decision
     only_hope = seen.alive and not seen.stable_ready
-    if only_hope or not (decision.blocked or _lacks_pods(state, seen)):
+    if seen.upgrading or only_hope or not (decision.blocked or _lacks_pods(state, seen)):
         return replace(decision, state=_changed(state, waitingSince=None))
     since = state.waitingSince or rfc3339(now)
     left = rollout.progressDeadlineSeconds - (now - _time(since)).total_seconds()
@@ -306,6 +307,16 @@ def _look(state: RolloutStatus, analysis: Analysis, seen: Situation, now: dateti
     return _changed(
         state, lookedAt=rfc3339(now), countedAt=rfc3339(now), looks=looks, gates=judge(analysis, looks)
     )
+
+
+def _unseen(state: RolloutStatus, rollout: Rollout, now: datetime) -> RolloutStatus:
+    """What pods do while they are replaced is no evidence; an analysis has all of its time afterwards."""
+    if _until_look(state, rollout.analysis, now) > 0:
+        return state
+    steps = steps_of(rollout)
+    analysing = state.step < len(steps) and steps[state.step].analysis is not None
+    started_at = rfc3339(now) if analysing else state.stepStartedAt
+    return _changed(state, lookedAt=rfc3339(now), stepStartedAt=started_at)
 
 
 def _until_look(state: RolloutStatus, analysis: Analysis, now: datetime) -> float:

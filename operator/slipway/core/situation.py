@@ -52,6 +52,8 @@ class Situation:
         route_fault: why whatever splits traffic cannot do so, or None.
         in_window: whether it was stable not long ago.
         surge_percent: of the stable revision's pods, those that a canary needs at most.
+        upgrading: whether pods of either revision are replaced for a change of the installation: nothing that
+            happens meanwhile is said of the canary.
     """
 
     canary: str
@@ -72,6 +74,7 @@ class Situation:
     route_fault: Fault | None = None
     in_window: bool = False
     surge_percent: int = 100
+    upgrading: bool = False
 
     @property
     def alive(self) -> int:

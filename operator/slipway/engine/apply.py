@@ -17,6 +17,7 @@ from slipway.core.drift import contains, surplus
 from slipway.core.observed import Fault, Kind, Manifest, Reference
 from slipway.core.status.notices import Notice
 from slipway.core.status.report import OF_OTHERS, REFRESH_REQUESTED
+from slipway.core.upgrade import applied_mark, was_applied
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
 from slipway.engine.events import Events
 from slipway.engine.kube import Kube
@@ -238,12 +239,11 @@ class Writer:
         is_own: Callable[[Manifest], bool],
     ) -> Manifest:
         """The object as it is now."""
-        digest = names.content_hash(manifest)
-        wanted = _annotated(manifest, digest)
+        wanted = _annotated(manifest)
         place = _place(manifest)
         if live is None:
             await self._refuse_if_taken(manifest, is_own)
-        elif _applied(live) == digest and (
+        elif was_applied(live, manifest) and (
             contains(live, wanted) or self._rewritten.get(key, {}).get(place) == _essence(live)
         ):
             return live
@@ -274,15 +274,10 @@ class Writer:
             )
 
 
-def _annotated(manifest: dict[str, Any], digest: str) -> dict[str, Any]:
+def _annotated(manifest: dict[str, Any]) -> dict[str, Any]:
     meta = manifest["metadata"]
-    annotations = {**meta.get("annotations", {}), names.APPLIED_ANNOTATION: digest}
+    annotations = {**meta.get("annotations", {}), names.APPLIED_ANNOTATION: applied_mark(manifest)}
     return {**manifest, "metadata": {**meta, "annotations": annotations}}
-
-
-def _applied(live: Manifest) -> str | None:
-    found = (live["metadata"].get("annotations") or {}).get(names.APPLIED_ANNOTATION)
-    return str(found) if found else None
 
 
 def _essence(live: Manifest) -> str:

@@ -9,10 +9,11 @@ from datetime import datetime
 
 from slipway.core import names
 from slipway.core import plan as planning
-from slipway.core.observed import Fault, Manifest, observe
+from slipway.core.observed import Fault, Kind, Manifest, observe
 from slipway.core.resource import read
 from slipway.core.revision import Settings
 from slipway.core.status.report import report, report_foreign, report_unreadable
+from slipway.core.upgrade import ready
 from slipway.engine.aliases import Aliases
 from slipway.engine.apply import Writer
 from slipway.engine.claims import Claims
@@ -22,6 +23,7 @@ from slipway.engine.memory import Memory
 from slipway.engine.outcome import Outcome
 from slipway.engine.routing import Routers
 from slipway.engine.store import Key, Store, is_orphan, is_owned
+from slipway.engine.upgrades import Upgrades
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Reconciler:
         aliases: Aliases,
         judge: Judge,
         claims: Claims,
+        upgrades: Upgrades,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
@@ -47,6 +50,7 @@ class Reconciler:
         self._aliases = aliases
         self._judge = judge
         self._claims = claims
+        self._upgrades = upgrades
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -66,6 +70,7 @@ class Reconciler:
         if key.namespace in self._store.unseen:
             return Outcome()
         if not await self._claims.hold(key):
+            self._upgrades.note(key, None)
             return Outcome()
         if key.routers:
             return await self._routers.reconcile(key)
@@ -89,18 +94,22 @@ class Reconciler:
     async def _reconcile(self, key: Key) -> Outcome:
         manifest = self._store.resource(key)
         if manifest is None:
+            self._upgrades.note(key, None)
             return Outcome()
         resource = read(manifest)
         if resource.deleting:
             # Its children go with it, by their owner reference.
+            self._upgrades.note(key, None)
             return Outcome()
         now = self._clock()
         if resource.status_fault is not None:
+            self._upgrades.note(key, None)
             told = report_foreign(resource, resource.status_fault, now)
             await self._writer.write_status(manifest, told.status)
             await self._writer.tell(manifest, told.notices, now)
             return Outcome()
         if isinstance(resource.spec, Fault):
+            self._upgrades.note(key, None)
             told = report_unreadable(resource, resource.spec, now)
             await self._writer.write_status(manifest, told.status)
             await self._writer.tell(manifest, told.notices, now)
@@ -116,8 +125,19 @@ class Reconciler:
             children, free_port=port, moved=moved, monitoring=monitoring, refresh_fault=refresh
         )
         traffic = await self._evidence.gather(resource, observed)
-        observed = replace(observed, traffic=traffic)
+        # From here to the note nothing else runs: no turn is given twice.
+        observed = replace(
+            observed,
+            traffic=traffic,
+            may_upgrade=self._upgrades.may_begin(key),
+            upgrades_halted=self._upgrades.is_halted,
+        )
         planned = planning.plan(resource, resource.spec, observed, self._settings, now)
+        self._upgrades.note(
+            key,
+            planned.upgrade.phase if planned.upgrade is not None else None,
+            serves=any(ready(found) for found in observed.of(Kind.DEPLOYMENT)),
+        )
         uid, name = resource.owner.uid, resource.owner.name
 
         def is_own(found: Manifest) -> bool:

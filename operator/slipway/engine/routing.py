@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from slipway.api.reasons import Reason
 from slipway.core import names
@@ -29,11 +30,13 @@ from slipway.core.traffic import (
     routes_of,
     together,
 )
+from slipway.core.upgrade import as_it_is, is_behind, is_late, is_replacing, ready
 from slipway.engine.apply import Writer
 from slipway.engine.group import Group
 from slipway.engine.outcome import Outcome
 from slipway.engine.store import Key, Store, is_orphan
 from slipway.engine.tally import Tally
+from slipway.engine.upgrades import STUCK, UPGRADING, WAITING, Upgrades
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Routers:
         read_router: Callable[[Target], Awaitable[RouterState | None]],
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
+        upgrades: Upgrades,
         moved: Callable[[float], None] = lambda _: None,
     ) -> None:
         """
@@ -79,9 +83,11 @@ class Routers:
             read_router: reads the router whose own port it is; None where it cannot be read.
             changed: has a key worked on.
             clock: tells the time, with a time zone.
+            upgrades: gives out turns.
             moved: is told how many seconds every router took to do something new.
         """
         self._moved = moved
+        self._upgrades = upgrades
         self._store = store
         self._writer = writer
         self._settings = settings
@@ -131,11 +137,14 @@ class Routers:
         # Routers whose ModelDeployments are all deleted, or on their way out, go with them.
         if owners:
             objects = router_objects(key.namespace, routes, self._settings, owners, key.name)
+            objects = self._in_turn(key, objects, children)
             faults = await self._writer.apply(key, objects, lambda found: is_router(found, key.name))
             here.told = {route.name: route for route in routes}
             here.unwritten = next(iter(faults.values()), None)
             await self._touch(here, children)
-        elif not self._lead_here(key):
+        else:
+            self._upgrades.note(key, None)
+        if not owners and not self._lead_here(key):
             routes = []
             await self._writer.delete(_objects(children))
             here.told = {}
@@ -143,6 +152,32 @@ class Routers:
         if not routes and not self._store.children(key):
             del self._groups[key]
         return Outcome(requeue_after=self._patience(key, here, routes, wanted), failed=bool(faults))
+
+    def _in_turn(
+        self, key: Key, objects: Iterable[dict[str, Any]], children: Iterable[Manifest]
+    ) -> list[dict[str, Any]]:
+        """The objects; ready pods are replaced only if it is the turn of these routers."""
+        there = list(children)
+        found: list[dict[str, Any]] = []
+        for made in objects:
+            name = made["metadata"]["name"]
+            live = next((child for child in _deployments(there) if child["metadata"]["name"] == name), None)
+            if made["kind"] != Kind.DEPLOYMENT:
+                found.append(made)
+            elif live is None or not ready(live):
+                self._upgrades.note(key, None)
+                found.append(made)
+            elif not is_behind(live, made) or self._upgrades.may_begin(key):
+                replaces = is_behind(live, made) or is_replacing(live)
+                pods = (child for child in there if child["kind"] == Kind.POD)
+                phase = STUCK if is_late(live, pods, self._clock()) else UPGRADING
+                self._upgrades.note(key, phase if replaces else None)
+                found.append(made)
+            else:
+                self._upgrades.note(key, WAITING)
+                same_pods = as_it_is(live, made)
+                found += [same_pods] if same_pods is not None else []
+        return found
 
     def is_blind(self, key: Key) -> bool:
         """Whether there are routers that were not looked at yet: nothing can be decided then."""
@@ -367,6 +402,10 @@ def _told(children: Iterable[Manifest], model: str) -> tuple[Route, ...] | Fault
                     "that wrote it or a newer one, or delete that ConfigMap",
                 )
     return ()
+
+
+def _deployments(children: Iterable[Manifest]) -> Iterator[Manifest]:
+    return (child for child in children if child["kind"] == Kind.DEPLOYMENT)
 
 
 def _owner(resource: Resource) -> dict[str, object]:

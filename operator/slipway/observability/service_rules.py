@@ -101,6 +101,23 @@ def operator_rules() -> Iterator[Rule]:
         f"the name that {place} follows cannot be looked up",
         "The version that it last meant serves on; a new one is not noticed. ModelResolved says why.",
     )
+    stuck = f'max by (namespace, name, kind) ({OperatorMetric.UPGRADE}{{phase="Stuck"}}) == 1'
+    yield Alert(
+        "SlipwayUpgradeStuck",
+        _as_model(stuck),
+        "warning",
+        "15m",
+        f"the upgrade of {place} does not go on: new pods of the {{{{ $labels.kind }}}} do not become ready",
+        "The old ones serve on, and one upgrade fewer goes on at a time. kubectl describe mdep says why.",
+    )
+    yield Alert(
+        "SlipwayUpgradesHalted",
+        f"max({OperatorMetric.UPGRADES_HALTED}) == 1",
+        "critical",
+        "15m",
+        "no upgrade goes on, since all that are under way are stuck",
+        "Models serve on. See to the stuck ones, or set the chart's values back with helm rollback.",
+    )
     dropped = aggregate("sum", increase(Metric.MONITORING_DROPPED, "1h"), "reason")
     asked = aggregate("sum", increase(Metric.ROWS, "1h"))
     yield Alert(

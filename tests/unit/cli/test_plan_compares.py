@@ -65,6 +65,21 @@ def verbs(lines: list[str]) -> dict[str, set[str]]:
     return found
 
 
+async def test_an_upgrade_is_told_as_one_and_as_no_new_revision(world: World) -> None:
+    key = Key(NAMESPACE, NAME)
+    live, children = world.operator.store.resource(key), world.operator.store.children(key)
+    assert live is not None
+    newer = Settings("slipway.dev/server:0.2.0", SETTINGS.image_pull_policy, SETTINGS.mlflow_tracking_uri)
+    lines = list(describe(dict(live), live, newer, world.now, children))
+    revision = world.status()["stable"]["revision"]
+    assert lines[2] == f"  revision  {revision} stays"
+    assert lines[3].startswith("  upgrade   its pods are replaced in a rolling update")
+    (changes,) = [line for line in lines if line.startswith("  change")]
+    assert "Deployment" in changes
+    assert "spec.template.spec.containers[0].image" in changes
+    assert not any("strategy" in line or "create" in line for line in lines)
+
+
 async def test_nothing_is_to_be_done_for_what_is_there_already(world: World) -> None:
     lines = planned(world)
     assert verbs(lines[2:]) == {

@@ -178,7 +178,7 @@ _installations = st.builds(
 
 
 @FEW
-@given(specs, _installations, _installations)
+@given(specs(), _installations, _installations)
 def test_no_change_of_the_installation_changes_the_name_of_a_revision(
     found: dict[str, Any], one: Settings, other: Settings
 ) -> None:

@@ -11,6 +11,7 @@ from slipway.engine.judging import Judge
 from slipway.engine.limits import MonitoringCollector
 from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.store import Store
+from slipway.engine.upgrades import UpgradeCollector, Upgrades
 from slipway.names import Metric
 from slipway.observability.rule import Record
 from slipway.observability.rules import groups
@@ -44,6 +45,7 @@ def operator_metrics() -> set[str]:
         ModelDeploymentCollector(store),
         RolloutCollector(store),
         MonitoringCollector(store, judge),
+        UpgradeCollector(Upgrades(store, 1, lambda _: None)),
     )
     for family in (family for collector in collectors for family in collector.collect()):
         # A counter whose labels are not known beforehand has no series yet.

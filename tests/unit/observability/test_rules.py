@@ -162,7 +162,13 @@ def test_what_the_operator_says_of_models_and_rollouts_alerts(tmp_path: Path) ->
     )
     check.add(OperatorMetric.ROLLOUT_PHASE, {**PLACE, "phase": "Paused"}, [1.0] * steps)
     check.add(OperatorMetric.ROLLOUT_REJECTED, PLACE, [2.0] * 3 + [3.0] * (steps - 3))
+    stuck = {**PLACE, "kind": "model", "phase": "Stuck"}
+    check.add(OperatorMetric.UPGRADE, stuck, [0.0] * 3 + [1.0] * (steps - 3))
+    check.add(OperatorMetric.UPGRADES_HALTED, {}, [0.0] * 3 + [1.0] * (steps - 3))
     check.expect_nothing('sum(ALERTS{alertstate="firing"})', 10)
+    check.expect_nothing(firing("SlipwayUpgradeStuck"), 25)
+    check.expect(firing("SlipwayUpgradeStuck", kind="model", severity="warning"), 1, 35)
+    check.expect(firing("SlipwayUpgradesHalted", severity="critical"), 1, 35)
     check.expect(firing("SlipwayRolloutRejected", severity="warning"), 1, 20)
     check.expect_nothing(firing("SlipwayRolloutRejected"), 60)
     check.expect_nothing(firing("SlipwayModelNotReady"), 25)

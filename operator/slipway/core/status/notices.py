@@ -13,6 +13,7 @@ from slipway.core.resource import Resource
 from slipway.core.status.conditions import Verdicts
 from slipway.core.status.verdict import Verdict, is_bad, said_before
 from slipway.core.status.way_out import way_out
+from slipway.core.upgrade import is_under_way
 
 #: Of the conditions of monitoring, the status that is bad.
 _BAD = {
@@ -51,6 +52,7 @@ def notices(
     if scaling is not None and before_ is None:
         told = (*told, Notice(False, scaling.reason, scaling.message))
     told = (*told, *_stranded(resource, verdicts, way_out(resource, spec, plan, observed)))
+    told = (*told, *_upgrade(resource, plan))
     before = resource.status.stable.revision if resource.status.stable else None
     step = _step_taken(resource, plan)
     if step is not None:
@@ -81,6 +83,16 @@ def _stranded(resource: Resource, verdicts: Verdicts, help_: str) -> tuple[Notic
     if ready.status == "True" or not help_ or (before is not None and help_ in before.message):
         return ()
     return (Notice(False, ready.reason, ready.message),)
+
+
+def _upgrade(resource: Resource, plan: Plan) -> tuple[Notice, ...]:
+    """That pods are replaced though nobody changed the resource, and that it does not go on."""
+    before, now = resource.status.upgrade, plan.upgrade
+    if now is None or now.phase == "Waiting" or (before is not None and before.phase == now.phase):
+        return ()
+    if now.phase == "Stuck":
+        return (Notice(False, Reason.UPGRADE_STUCK, now.message),)
+    return () if is_under_way(before) else (Notice(True, Reason.UPGRADING, now.message),)
 
 
 def changed(resource: Resource, verdicts: Verdicts) -> tuple[Notice, ...]:

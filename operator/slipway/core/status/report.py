@@ -68,6 +68,7 @@ def report(
         canaryWeight=_canary_weight(plan, observed),
         promotedAt=rfc3339(roles.promoted_at) if roles.promoted_at else None,
         rollout=roles.rollout,
+        upgrade=plan.upgrade,
         rejected=roles.rejected,
         previous=roles.previous,
         monitoring=monitoring,
@@ -100,6 +101,7 @@ def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report
             # Applied by itself, by another manager.
             "operator": None,
             "observedGeneration": resource.generation,
+            "upgrade": None,
             "conditions": conditions(resource, verdicts, now),
         }
     )
