@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -19,7 +17,7 @@ import pytest
 from slipway.api.types import API_VERSION, KIND
 from tests.unit.fake import FakeKube
 from tests.unit.infra.api_server import ApiServer, api_server
-from tests.unit.router.running import free_port
+from tests.unit.processes import start_operator
 from tests.unit.served_kube import Logged, ServedKube
 
 NAMESPACE, NAME = "payments", "fraud"
@@ -59,28 +57,8 @@ class Stage:
 
     async def start(self, name: str) -> None:
         """Start an operator; its token is its name, so that the server's log tells who asked."""
-        address = str(self._api.server.make_url("")).rstrip("/")
-        config = {
-            "current-context": "here",
-            "contexts": [{"name": "here", "context": {"cluster": "it", "user": "me"}}],
-            "clusters": [{"name": "it", "cluster": {"server": address}}],
-            "users": [{"name": "me", "user": {"token": name}}],
-        }
-        (self._place / name).write_text(json.dumps(config))
-        environment = {
-            **os.environ,
-            "KUBECONFIG": str(self._place / name),
-            "POD_NAME": name,
-            "POD_NAMESPACE": "slipway-system",
-            "SLIPWAY_SERVER_IMAGE": "slipway.dev/server:dev",
-            "SLIPWAY_ROUTER_IMAGE": "slipway.dev/router:dev",
-            "SLIPWAY_HTTP_PORT": str(free_port()),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        with (self._place / f"{name}.log").open("ab") as log:
-            self.processes[name] = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "slipway.main", env=environment, stdout=log, stderr=log
-            )
+        address = str(self._api.server.make_url(""))
+        self.processes[name] = await start_operator(self._place, name, address)
 
     async def _keep_busy(self) -> None:
         """Each change of the spec is one more status to write."""
