@@ -22,6 +22,7 @@ SERVING = {
     "ModelResolved": "True Resolved",
     "RevisionReady": "True Available",
     "RouteReady": "True Routed",
+    "RolloutComplete": "True RolledOut",
 }
 SECOND = {"model": {"uri": "mlflow://fraud/2"}, "scaling": {"minReplicas": 2, "maxReplicas": 4}}
 THIRD = {"model": {"uri": "mlflow://fraud/3"}, "runtime": {"threads": 2}}
