@@ -106,7 +106,11 @@ class Proxy:
         }
         url = self.client.configuration.host + request.path_qs
         async with session.request(
-            request.method, url, headers=headers, data=await request.read(), timeout=ClientTimeout(total=None)
+            request.method,
+            url,
+            headers=headers,
+            data=await request.read() or None,
+            timeout=ClientTimeout(total=None),
         ) as found:
             response = web.StreamResponse(status=found.status, headers={"Content-Type": found.content_type})
             await response.prepare(request)
