@@ -65,6 +65,9 @@ class Aliases:
         self._due: dict[Key, datetime] = {}
         self._told: dict[Key, datetime] = {}
         self._requests: dict[Key, str | None] = {}
+        #: Those that look only when they are asked to: whose look is due, and what their last one found.
+        self._requesting: set[Key] = set()
+        self._granted: dict[Key, str] = {}
         #: What the last looks met with, and how many of them in a row.
         self._failing: dict[Alias, tuple[Fault, int]] = {}
 
@@ -75,7 +78,8 @@ class Aliases:
             return None
         key = Key(resource.owner.namespace, resource.owner.name)
         if self._is_asked_here(resource):
-            version = self._versions.get(alias)
+            never = resource.spec.model.refreshSeconds == 0
+            version = self._granted.get(key) if never else self._versions.get(alias)
             return f"version {version}" if version not in (None, status.model.version) else None
         if self._is_requested(key, resource):
             return f"request {status.refreshRequestedAt}"
@@ -110,13 +114,16 @@ class Aliases:
         self._requests[key] = resource.status.refreshRequestedAt
         if self._is_asked_here(resource):
             self._versions[alias] = model.version
+            if key in self._granted:
+                self._granted[key] = model.version
         elif key in self._due and not isinstance(resource.spec, Fault):
             self._due[key] = self._clock() + timedelta(seconds=resource.spec.model.refreshSeconds)
 
     def forget(self, key: Key) -> None:
         """A ModelDeployment is gone."""
-        for memory in (self._due, self._told, self._requests):
+        for memory in (self._due, self._told, self._requests, self._granted):
             memory.pop(key, None)
+        self._requesting.discard(key)
 
     async def watch(self) -> None:
         """Look up what is due, for ever."""
@@ -150,7 +157,15 @@ class Aliases:
                 self._tell(alias)
             return
         failed = self._failing.pop(alias, None) is not None
-        if found != self._versions.get(alias) or failed:
+        granted = [
+            key
+            for key, resource in self._resources()
+            if key in self._requesting and _alias_of(resource) == alias
+        ]
+        for key in granted:
+            self._granted[key] = found
+            self._requesting.discard(key)
+        if found != self._versions.get(alias) or failed or granted:
             self._versions[alias] = found
             self._tell(alias)
 
@@ -172,6 +187,7 @@ class Aliases:
             requested = self._is_requested(key, resource)
             if requested:
                 self._requests[key] = resource.status.refreshRequestedAt
+                self._requesting.add(key)
             waited = asked is None or self._clock() - asked >= timedelta(seconds=seconds)
             if requested or (seconds and waited):
                 found[alias] = None

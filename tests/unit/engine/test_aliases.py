@@ -54,6 +54,26 @@ async def test_refreshing_never_means_never() -> None:
     assert world.status()["stable"]["version"] == "1"
 
 
+async def test_one_that_never_looks_follows_its_own_request_and_not_the_look_of_a_neighbour() -> None:
+    world = await serving(refreshSeconds=0)
+    world.create({"model": {"uri": URI, "refreshSeconds": 60}}, "neighbour")
+    await world.run(30)
+    for version in (2, 3):
+        world.models[URI] = resolution(version)
+        await world.run(300)
+        assert world.status("neighbour")["stable"]["version"] == str(version)
+        assert world.status()["stable"]["version"] == str(version - 1)
+        world.kube.edit(
+            (KIND, NAMESPACE, NAME),
+            lambda live, version=version: live["status"].update(
+                refreshRequestedAt=f"2026-11-24T13:0{version}:00Z"
+            ),
+            "webhook",
+        )
+        await world.run(90)
+        assert world.status()["stable"]["version"] == str(version)
+
+
 async def test_with_credentials_a_resolver_pod_looks_once_in_each_interval() -> None:
     world = await serving(refreshSeconds=600, **SECRET)
     before = resolvers(world)
