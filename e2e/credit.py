@@ -83,8 +83,11 @@ def applicants(count: int, seed: int, *, shift: float = 0.0) -> Applicants:
 
 
 @cache
-def make() -> Made:
-    """Train, convert and profile; the same model every time, but for rounding."""
+def make(leniency: float = 0.0) -> Made:
+    """Train, convert and profile; the same model every time, but for rounding.
+
+    `leniency` is added to everybody's log-odds of paying back, after training.
+    """
     import pandas as pd
     from skl2onnx import to_onnx
     from sklearn.linear_model import LogisticRegression
@@ -99,6 +102,7 @@ def make() -> Made:
     training, held_out = frame[:_TRAINING_ROWS], frame[_TRAINING_ROWS:]
     rows = training[list(FEATURES)].to_numpy()
     classifier = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, training["paid_back"])
+    classifier[-1].intercept_ += leniency
     model: onnx.ModelProto = to_onnx(classifier, rows[:1], options={"zipmap": False}, name=NAME)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
@@ -107,7 +111,7 @@ def make() -> Made:
     return Made(model, profile)
 
 
-def register(name: str, tracking_uri: str) -> str:
+def register(name: str, tracking_uri: str, leniency: float = 0.0) -> str:
     """Log the model with its profile to MLflow, each time with another digest; returns the version."""
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
     import mlflow
@@ -116,7 +120,7 @@ def register(name: str, tracking_uri: str) -> str:
     from slipway.profiling import log_profile
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    made = make()
+    made = make(leniency)
     model = onnx.ModelProto()
     model.CopyFrom(made.model)
     model.doc_string = f"registered {time.time()}"

@@ -6,13 +6,15 @@ import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from e2e.cluster.command import exclusive
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.settings import Settings, read_settings
-from e2e.helm import Helm
+from e2e.helm import IMAGES, Helm
 from e2e.kube import Kube
 from e2e.tests.installation import (
     MLFLOW_ADDRESS,
@@ -38,13 +40,29 @@ LONGEST = (
 )
 
 
+#: Files whose tests share no fixture of their module: each test may go to another worker.
+SINGLE = frozenset({"test_documented_rollouts.py", "test_figures_rollouts.py"})
+#: A bad case relaxes the CRD for a moment, and the tests of the schema hold it to its rules.
+TOGETHER = {"test_operator_bad_cases.py": "crd", "test_schema.py": "crd"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file share its fixtures, so that one worker runs all of them."""
+    """What takes longest begins first."""
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """One worker runs all tests of a file, since they share its fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = nodeid.split("::")[0].rsplit("/", 1)[-1]
+        return nodeid if name in SINGLE else TOGETHER.get(name, name)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """How tests are given to workers."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +93,7 @@ def installed(settings: Settings, kube: Kube, shared: Path) -> Installation:
         if record.exists():
             return Installation(kube, Helm.of(settings), **json.loads(record.read_text()))
         made = install(settings, kube)
-        images = {"operator_image": made.operator_image, "server_image": made.server_image}
-        record.write_text(json.dumps(images))
+        record.write_text(json.dumps({f"{short}_image": getattr(made, f"{short}_image") for short in IMAGES}))
         return made
 
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from e2e import services
 from e2e.cluster.settings import Settings
@@ -28,6 +29,11 @@ MLFLOW_ADDRESS = "http://mlflow.mlflow:5000"
 GATEWAYS = {"namespaces": ["*"], "gateways": ["envoy-gateway/public"], "hostnames": ["*"]}
 
 
+PROMETHEUS_ADDRESS = "http://prometheus.monitoring:9090"
+#: The Secret with the webhook's token, and the token.
+WEBHOOK, WEBHOOK_TOKEN = "slipway-webhook", "only-for-tests"
+
+
 @dataclass(frozen=True)
 class Installation:
     """The operator's release, and the images it was installed with, as `name@sha256:…`."""
@@ -36,6 +42,7 @@ class Installation:
     helm: Helm
     operator_image: str
     server_image: str
+    router_image: str
 
     def pods(self) -> list[str]:
         """The operator's pods, each with its uid and how often it was restarted."""
@@ -61,12 +68,29 @@ def install(settings: Settings, kube: Kube) -> Installation:
     services.start(["mlflow"], settings)
     images = load(build(map(find_image, IMAGES), settings.cache), settings)
     helm = Helm.of(settings)
-    helm.upgrade(
-        RELEASE,
-        SYSTEM_NAMESPACE,
-        image_values(images, mlflow={"trackingURI": MLFLOW_ADDRESS}, gatewayAPI={"allow": [GATEWAYS]}),
+    kube.ensure_namespace(SYSTEM_NAMESPACE)
+    kube.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": WEBHOOK, "namespace": SYSTEM_NAMESPACE},
+            "stringData": {"token": WEBHOOK_TOKEN},
+        }
     )
-    return Installation(kube, helm, images["operator"], images["server"])
+    made = Installation(kube, helm, images["operator"], images["server"], images["router"])
+    helm.upgrade(RELEASE, SYSTEM_NAMESPACE, installation_values(made))
+    return made
+
+
+def installation_values(installed: Installation) -> dict[str, Any]:
+    """The chart's values of the tests' release."""
+    return image_values(
+        {short: getattr(installed, f"{short}_image") for short in IMAGES},
+        mlflow={"trackingURI": MLFLOW_ADDRESS},
+        gatewayAPI={"allow": [GATEWAYS]},
+        rollouts={"prometheus": {"addresses": [PROMETHEUS_ADDRESS]}},
+        webhook={"tokenSecret": {"name": WEBHOOK}},
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import mlflow
 import mlflow.onnx
 import onnx
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 #: MLflow's client keeps the run that is under way in a global variable.
@@ -37,6 +38,14 @@ class Registry:
         if alias:
             self.set_alias(name, alias, version)
         return version
+
+    def has(self, name: str, alias: str) -> bool:
+        """Whether an alias of a registered model means a version."""
+        try:
+            MlflowClient(self.url).get_model_version_by_alias(name, alias)
+        except MlflowException:
+            return False
+        return True
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Let an alias of a registered model mean this version."""

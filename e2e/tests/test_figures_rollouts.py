@@ -106,7 +106,6 @@ def test_no_request_fails_through_all_that_moves_traffic(
     hold("last answer of an aborted canary", account["last"][three] - aborted, 3)
 
 
-@pytest.mark.xdist_group("bad_version")
 @pytest.mark.timed
 def test_a_bad_version_is_back_at_nothing_within_two_looks(
     installed: Installation, mlflow: Registry, restricted_namespace: str, token: str, versions: list[str]

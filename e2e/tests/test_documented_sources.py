@@ -1,0 +1,140 @@
+"""Where models come from: an alias that moves, the webhook that says so, private stores, and the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from e2e import credit
+from e2e.kube import Kube
+from e2e.tests import models
+from e2e.tests.conditions import condition, wait_for, wait_for_condition, wait_until_ready
+from e2e.tests.installation import (
+    MLFLOW_ADDRESS,
+    RELEASE,
+    SYSTEM_NAMESPACE,
+    WEBHOOK_TOKEN,
+    Installation,
+    temporary_namespace,
+)
+from e2e.tests.pods import READER, Web
+from e2e.tests.registry import Registry
+from e2e.tests.rollout import Rollout, again
+from e2e.tests.stage import SMALL
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+WEBHOOK_PORT = 8083
+
+
+@pytest.fixture(scope="module")
+def place(installed: Installation) -> Iterator[str]:
+    with temporary_namespace(installed.kube, "sources") as namespace:
+        yield namespace
+
+
+def test_an_alias_that_moves_is_followed_by_itself_and_at_once_where_the_webhook_says_so(
+    installed: Installation, mlflow: Registry, place: str, token: str
+) -> None:
+    kube, model = installed.kube, f"moving-{token}"
+    one = mlflow.register(model, again(2, "1"), "champion")
+    looking, told = Rollout(kube, place, "looking"), Rollout(kube, place, "told")
+    uri = f"mlflow://{model}@champion"
+    looking.apply(uri, {}, model={"uri": uri, "refreshSeconds": 5})
+    told.apply(uri, {}, model={"uri": uri, "refreshSeconds": 0})
+    for each in (looking, told):
+        wait_until_ready(kube, each.name, place)
+    two = mlflow.register(model, again(3, "2"), "champion")
+    looking.wait_for_stable(two)
+    assert told.stable() == one
+
+    with (
+        kube.port_forward(f"service/{RELEASE}-webhook", SYSTEM_NAMESPACE, WEBHOOK_PORT) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+    ):
+        path = f"/refresh/{place}/told"
+        assert client.post(path).status_code == 401
+        assert client.post(path, headers={"authorization": "Bearer wrong"}).status_code == 401
+        client.headers["authorization"] = f"Bearer {WEBHOOK_TOKEN}"
+        assert client.post(f"/refresh/{place}/nobody").status_code == 404
+        assert told.stable() == one
+        assert client.post(path).status_code == 202
+    told.wait_for_stable(two)
+    assert "refreshRequestedAt" in told.status()
+
+
+def test_private_stores_are_entered_by_the_keys_of_a_secret_and_trusted_by_their_own_authority(
+    installed: Installation, mlflow: Registry, place: str, token: str
+) -> None:
+    kube, model = installed.kube, f"private-{token}"
+    mlflow.register(model, models.iris(), "champion")
+    web = Web.deploy(kube, place, "store", installed.server_image, MLFLOW_ADDRESS)
+    user, password = READER
+    entries = {
+        "https": {"HTTP_USERNAME": user, "HTTP_PASSWORD": password},
+        "mlflow": {
+            "MLFLOW_TRACKING_URI": web.url,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": password,
+        },
+    }
+    with web.control() as shelf:
+        file = shelf.put("/private/model.onnx", models.iris().SerializeToString())
+    uris = {"https": file, "mlflow": f"mlflow://{model}@champion"}
+    for name, keys in entries.items():
+        secret = {"metadata": {"name": name, "namespace": place}, "stringData": {**keys}}
+        kube.apply({"apiVersion": "v1", "kind": "Secret", **secret})
+        kube.apply(private(name, place, uris[name]))
+    for name, keys in entries.items():
+        # Nobody vouches for the store yet.
+        found = wait_for_condition(
+            kube, name, "ModelResolved", "False", "RegistryUnreachable", namespace=place
+        )
+        assert "CA_CERT" in condition(found, "ModelResolved")["message"]
+        secret = {"metadata": {"name": name, "namespace": place}, "stringData": {**keys}}
+        secret["stringData"]["CA_CERT"] = web.authority
+        kube.apply({"apiVersion": "v1", "kind": "Secret", **secret})
+    for name in entries:
+        wait_until_ready(kube, name, place, within=240)
+
+
+def private(name: str, namespace: str, uri: str) -> dict[str, object]:
+    """A ModelDeployment whose store is entered with the Secret of its own name."""
+    return {
+        "apiVersion": "slipway.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {"uri": uri, "credentials": {"secretRef": {"name": name}}},
+            "runtime": SMALL,
+            "scaling": {"maxReplicas": 1},
+        },
+    }
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_examples_serve_as_they_are(kube: Kube, mlflow: Registry, restricted_namespace: str) -> None:
+    """All but Alertmanager's, which the cluster's own Alertmanager runs."""
+    namespace = restricted_namespace
+    files = {path.name: yaml.safe_load(path.read_text()) for path in EXAMPLES.glob("*.yaml")}
+    deployments = {name: one for name, one in files.items() if one.get("kind") == "ModelDeployment"}
+    assert files.keys() - deployments.keys() == {"alertmanager.yaml"}
+    if not mlflow.has("wine", "champion"):
+        mlflow.register("wine", models.identity(), "champion")
+    if not mlflow.has(credit.NAME, "champion"):
+        mlflow.set_alias(credit.NAME, "champion", credit.register(credit.NAME, mlflow.url))
+    kube.apply(credit.feedback_keys(namespace, "credit-feedback"))
+    for name in deployments:
+        kube.apply_file(EXAMPLES / name, namespace)
+    for one in deployments.values():
+        name = one["metadata"]["name"]
+        wait_until_ready(kube, name, namespace, within=240)
+        path = f"/v2/models/{name}/ready"
+        with kube.port_forward(f"service/{name}", namespace, 80) as url:
+            assert httpx.get(f"{url}{path}", timeout=60, trust_env=False).status_code == 200
+    watched = Rollout(kube, namespace, "credit")
+    wait_for(lambda: watched.says("Drift") != "", 120, "the watched example is not judged")
+    watched.wait_until_synced()
