@@ -13,7 +13,7 @@ from e2e.cluster.provider import choose_provider
 from e2e.cluster.settings import Settings
 from e2e.cluster.tools import Tools
 from e2e.images.builders import choose_builder
-from e2e.images.catalog import ROOT, Image, content_key
+from e2e.images.catalog import Image, content_key
 
 ARCHIVES_KEPT = 3
 
@@ -28,15 +28,21 @@ class Archive:
 
 def build(images: Iterable[Image], cache: Path, *, force: bool = False) -> list[Archive]:
     """Build what changed since it was last built; returns one archive per image, in the order given."""
-    folder = cache / "images"
+    folder, wanted = cache / "images", list(images)
     folder.mkdir(parents=True, exist_ok=True)
+    builder = choose_builder(cache)
+    if not force and (key := builder.made_key()):
+        # Nothing is built or waited for where all is there.
+        archives = [_archive(image, folder, f"{builder.name} {key}") for image in wanted]
+        if all(archive.path.exists() for archive in archives):
+            for archive in archives:
+                archive.path.touch()
+            return archives
     with exclusive(folder / "lock", "building images"):
-        builder = choose_builder(cache)
         bases = builder.bases()
         archives = []
-        for image in images:
-            key = content_key(image, f"{builder.name} {bases.key}")
-            archive = Archive(image, folder / f"{image.short}-{key}.tar")
+        for image in wanted:
+            archive = _archive(image, folder, f"{builder.name} {bases.key}")
             if force or not archive.path.exists():
                 with step(f"building {image.name} with {builder.name}"):
                     unfinished = archive.path.with_suffix(".part")
@@ -68,11 +74,15 @@ def load(archives: Sequence[Archive], settings: Settings, *, force: bool = False
     return {archive.image.short: known[archive.path.name] for archive in archives}
 
 
+def _archive(image: Image, folder: Path, base: str) -> Archive:
+    return Archive(image, folder / f"{image.short}-{content_key(image, base)}.tar")
+
+
 @contextmanager
 def _context(image: Image, cache: Path) -> Iterator[Path]:
     """The folder that the image's Dockerfile copies from."""
     if image.program is None:
-        yield ROOT
+        yield image.root
         return
     built = Tools(cache).install(image.program)
     with tempfile.TemporaryDirectory(dir=cache) as folder:

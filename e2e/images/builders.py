@@ -11,7 +11,7 @@ from typing import Protocol
 from e2e.cluster.command import run, step
 from e2e.cluster.errors import ClusterError
 from e2e.images.base import Base, make_base, name_base
-from e2e.images.catalog import ROOT, Image
+from e2e.images.catalog import Image
 
 #: The base where an image registry can be reached; the Dockerfiles' own default, for both roles.
 REGISTRY_BASE = "docker.io/library/python:3.11-slim-bookworm"
@@ -38,6 +38,9 @@ class Builder(Protocol):
     def name(self) -> str:
         """What users call it."""
 
+    def made_key(self) -> str | None:
+        """Key of what images stand on here, where it is made already; nothing is changed."""
+
     def bases(self) -> Bases:
         """What images stand on here, made or pulled if need be."""
 
@@ -63,6 +66,12 @@ class DockerBuilder:
 
     cache: Path
     name: str = "docker"
+
+    def made_key(self) -> str | None:
+        if self._has(REGISTRY_BASE):
+            return REGISTRY_BASE
+        own = name_base(self.cache / "images")
+        return own.key if all(map(self._has, own.archives())) else None
 
     def bases(self) -> Bases:
         registry = Bases(REGISTRY_BASE, REGISTRY_BASE, REGISTRY_BASE)
@@ -108,6 +117,10 @@ class BuildahBuilder:
     cache: Path
     name: str = "buildah"
 
+    def made_key(self) -> str | None:
+        own = name_base(self.cache / "images")
+        return own.key if own.run.exists() and own.build.exists() else None
+
     def bases(self) -> Bases:
         self._tidy()
         base = name_base(self.cache / "images")
@@ -150,7 +163,7 @@ def _arguments(image: Image, bases: Bases) -> list[str]:
     words = [
         f"--build-arg=BASE={bases.run}",
         f"--build-arg=BUILD_BASE={bases.build}",
-        f"--file={ROOT / image.dockerfile}",
+        f"--file={image.root / image.dockerfile}",
         f"--target={image.target}",
         f"--tag={image.name}",
     ]

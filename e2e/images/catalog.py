@@ -25,6 +25,8 @@ class Image:
     """Files and folders of the repository that the build copies; the Dockerfile is always one more."""
     program: GoProgram | None = None
     """Where set, a folder with this program alone is the build's context, not the repository."""
+    root: Path = ROOT
+    """Where the repository is."""
 
 
 _PACKAGE_LISTS = ("pyproject.toml", "uv.lock")
@@ -67,21 +69,21 @@ def find_image(short: str) -> Image:
     return next(image for image in IMAGES if image.short == short)
 
 
-def content_key(image: Image, base: str, root: Path = ROOT) -> str:
+def content_key(image: Image, base: str) -> str:
     """32 hex digits that differ whenever the image could: by name, base, and each input's bytes and mode."""
     digest = hashlib.sha256()
     for word in (image.name, image.target, base, repr(image.program)):
         digest.update(word.encode() + b"\0")
-    for path in _files(image, root):
+    for path in _files(image):
         mode = path.stat().st_mode & 0o777
-        digest.update(f"{path.relative_to(root)}\0{mode:o}\0".encode())
+        digest.update(f"{path.relative_to(image.root)}\0{mode:o}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:32]
 
 
-def _files(image: Image, root: Path) -> Iterator[Path]:
+def _files(image: Image) -> Iterator[Path]:
     for given in (str(image.dockerfile), ".dockerignore", *image.inputs):
-        path = root / given
+        path = image.root / given
         if path.is_dir():
             found = (
                 inner for inner in path.rglob("*") if inner.is_file() and "__pycache__" not in inner.parts

@@ -15,8 +15,10 @@ from aiohttp import ClientTimeout, web
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 
+from e2e.cluster.settings import Settings
 from e2e.kube import Kube, Object
 from e2e.tests import figures, models
+from e2e.tests.audit import check_one_leader
 from e2e.tests.conditions import wait_for, wait_until_ready
 from e2e.tests.installation import SYSTEM_NAMESPACE, Installation, temporary_namespace
 from e2e.tests.registry import Registry
@@ -32,9 +34,10 @@ WRITES = ("applying", "deleting", "claiming")
 
 @pytest.mark.alone
 def test_a_leader_that_was_stopped_for_30_seconds_writes_nothing_and_hands_over(
-    installed: Installation, mlflow: Registry, restricted_namespace: str, token: str
+    installed: Installation, settings: Settings, mlflow: Registry, restricted_namespace: str, token: str
 ) -> None:
     kube, namespace, model = installed.kube, restricted_namespace, f"leaders-{token}"
+    since = datetime.now(UTC)
     uri = f"mlflow://{model}/{mlflow.register(model, models.iris(1.0))}"
     kube.apply(
         {
@@ -77,6 +80,7 @@ def test_a_leader_that_was_stopped_for_30_seconds_writes_nothing_and_hands_over(
     lines = [json.loads(line) for line in kube.kubectl(*words).splitlines() if line.startswith("{")]
     late = [line for line in lines if _time(line) > went_on]
     assert [line for line in late if line["message"] in WRITES] == []
+    check_one_leader(settings, since, namespace)
     transitions = [int(found["spec"].get("leaseTransitions") or 0) for found in (before, _lease(installed))]
     assert transitions[1] == transitions[0] + 1
     # What the second one reported stands.

@@ -53,6 +53,7 @@ def control_plane(layout: Layout, programs: Path) -> list[Component]:
     first, pki = layout.member(0), layout.pki
     api = component_kubeconfig
     controllers, scheduler = layout.configs / "controller-manager.conf", layout.configs / "scheduler.conf"
+    policy = layout.configs / "audit-policy.json"
     return [
         Component(
             "etcd",
@@ -70,7 +71,11 @@ def control_plane(layout: Layout, programs: Path) -> list[Component]:
             health="http://127.0.0.1:2379/health",
         ),
         Component(
-            "kube-apiserver", 0, _api_server(programs, pki, first), health="https://127.0.0.1:6443/livez"
+            "kube-apiserver",
+            0,
+            _api_server(layout, programs, policy),
+            {policy: json.dumps(_audit_policy(), indent=2)},
+            health="https://127.0.0.1:6443/livez",
         ),
         Component(
             "kube-controller-manager",
@@ -166,7 +171,8 @@ def node_agents(layout: Layout, member: Member, programs: Path) -> list[Componen
     ]
 
 
-def _api_server(programs: Path, pki: Path, first: Member) -> tuple[str, ...]:
+def _api_server(layout: Layout, programs: Path, policy: Path) -> tuple[str, ...]:
+    pki, first = layout.pki, layout.member(0)
     return (
         str(programs / "kube-apiserver"),
         "--etcd-servers=http://127.0.0.1:2379",
@@ -196,7 +202,25 @@ def _api_server(programs: Path, pki: Path, first: Member) -> tuple[str, ...]:
         f"--proxy-client-key-file={pki / 'front-proxy.key'}",
         "--enable-aggregator-routing=true",
         "--profiling=false",
+        f"--audit-policy-file={policy}",
+        f"--audit-log-path={layout.audit}",
+        "--audit-log-maxsize=50",
+        "--audit-log-maxbackup=2",
     )
+
+
+def _audit_policy() -> dict[str, object]:
+    """Every write of Slipway's operators, by pod, and what they write into leases; nothing else."""
+    operators = {"userGroups": ["system:serviceaccounts:slipway-system"]}
+    written = operators | {"verbs": ["create", "update", "patch", "delete", "deletecollection"]}
+    leases = {"resources": [{"group": "coordination.k8s.io", "resources": ["leases"]}]}
+    rules = [{"level": "Request", **written, **leases}, {"level": "Metadata", **written}, {"level": "None"}]
+    return {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": rules,
+    }
 
 
 def _containerd(member: Member, networks: Path, plugins: Path) -> str:

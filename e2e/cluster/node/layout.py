@@ -71,6 +71,11 @@ class Layout:
         return self.state / "log"
 
     @property
+    def audit(self) -> Path:
+        """What Slipway's operators wrote, one line of JSON for each request, as the API server saw it."""
+        return self.logs / "audit.log"
+
+    @property
     def configs(self) -> Path:
         return self.state / "config"
 
