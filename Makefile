@@ -3,6 +3,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# What many processes of tests import is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -25,7 +27,7 @@ help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: prerequisites-cluster .venv/synced ## a cluster, the operator, MLflow and a model that answers; a few minutes
+demo: prerequisites-cluster .venv/synced ## a cluster, the operator, MLflow and a model that answers; it says how long it will take
 	@$(RUN) e2e.demo
 
 .PHONY: test
@@ -110,7 +112,7 @@ e2e: .venv/synced ## the end-to-end tests, on the cluster that is up; with TEST=
 	@$(RUN) e2e.ledger
 endif
 e2e-together:
-	@$(RUN) pytest e2e/tests -m 'not alone and not long' --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder
+	@$(RUN) pytest e2e/tests -m 'not alone and not long' --numprocesses=$(WORKERS) --no-loadscope-reorder
 e2e-alone:
 	@$(RUN) pytest e2e/tests -m 'alone and not long'
 
@@ -118,7 +120,8 @@ e2e-alone:
 long: export SLIPWAY_LONG = 1
 long: .venv/synced
 	@$(RUN) e2e.ledger --begin
-	@failed=0; $(RUN) pytest tests e2e/tests -m 'long or timed' || failed=1; $(RUN) e2e.ledger; exit $$failed
+	@failed=0; for folder in tests e2e/tests; do $(RUN) pytest $$folder -m 'long or timed' || failed=1; done; \
+	$(RUN) e2e.ledger; exit $$failed
 
 # BENCH="--rounds 1" takes about five minutes; BENCH=--help says what else there is.
 .PHONY: bench-server

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from e2e.ledger import LONG
 from tests.fuzz import harness
 from tests.fuzz.__main__ import CORPUS, run, save_models
 from tests.fuzz.harness import MODELS, FaultError, Port
@@ -14,7 +15,7 @@ from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 
 #: For each target; `make fuzz` takes many more.
-CASES = 2000
+CASES = 20_000 if LONG else 2_000
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def test_seeds_reach_the_model(ports: dict[str, Port], target: str) -> None:
     assert min(answered) >= 1
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_no_bytes_make_the_server_fail_hang_or_grow(models: Path, tmp_path: Path, target: str) -> None:
     done = run(target, models, CASES, seed=1, keep=tmp_path)
