@@ -195,7 +195,9 @@ class Writer:
         self._store.put(await self._kube.patch(deployment, operations, SCALE_MANAGER))
 
     async def _take_back(self, key: Key, written: Manifest, wanted: Manifest) -> Manifest:
-        """Remove what others put into lists of an object, which no apply can; told by an Event.
+        """Remove what others put into lists of a pod template, which no apply can; told by an Event.
+
+        Elsewhere, such as in the ports of a Service, it runs nothing as Slipway's: it stays, and is told.
 
         Once for each thing, and three times an hour: what comes again is put there by a webhook or a
         controller, and taking it away each time would replace the pods each time.
@@ -203,8 +205,9 @@ class Writer:
         place, now = _place(written), time.monotonic()
         # An autoscaler changes the rest all the time.
         essence = names.content_hash({**(written.get("spec") or {}), "replicas": None})
-        found = list(surplus(written.get("spec"), wanted.get("spec"), "/spec"))
+        found = list(surplus(_template(written), _template(wanted), "/spec/template"))
         if not found:
+            await self._tell_of_surplus(key, written, wanted, essence)
             return written
         before = [taken for taken in self._taken_back[key].get(place, ()) if now - taken[0] < 3600.0]
         where = f"{', '.join(found)} of {written['kind']} {written['metadata']['name']}"
@@ -224,6 +227,14 @@ class Writer:
             key, f"{where} {'is put there by the cluster; it stays' if stays else 'was taken back'}"
         )
         return left
+
+    async def _tell_of_surplus(self, key: Key, written: Manifest, wanted: Manifest, essence: str) -> None:
+        place = _place(written)
+        found = list(surplus(written.get("spec"), wanted.get("spec"), "/spec"))
+        if found and self._left[key].get(place) != essence:
+            where = f"{', '.join(found)} of {written['kind']} {written['metadata']['name']}"
+            await self._tell_of(key, f"{where} was put there by another; it stays")
+            self._left[key][place] = essence
 
     async def _tell_of(self, key: Key, words: str) -> None:
         manifest = self._store.resource(key)
@@ -286,6 +297,10 @@ def _essence(live: Manifest) -> str:
         key: value for key, value in live.items() if key not in ("metadata", "status")
     }
     return names.content_hash(content)
+
+
+def _template(manifest: Manifest) -> Any:
+    return (manifest.get("spec") or {}).get("template")
 
 
 def _place(manifest: Manifest) -> str:
