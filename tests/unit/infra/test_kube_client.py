@@ -82,6 +82,7 @@ async def test_every_kind_has_its_place() -> None:
             "/apis/slipway.dev/v1alpha1/namespaces/n/modeldeployments/x",
             "/apis/apps/v1/namespaces/n/controllerrevisions/x",
             "/apis/apps/v1/namespaces/n/deployments/x",
+            "/apis/apps/v1/namespaces/n/replicasets/x",
             "/api/v1/namespaces/n/services/x",
             "/apis/autoscaling/v2/namespaces/n/horizontalpodautoscalers/x",
             "/apis/policy/v1/namespaces/n/poddisruptionbudgets/x",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from slipway.engine.installed import InstalledCrd
 from slipway.engine.judging import Judge
 from slipway.engine.limits import MonitoringCollector
-from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.metrics import InstalledCollector, Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.store import Store
 from slipway.engine.upgrades import UpgradeCollector, Upgrades
 from slipway.names import Metric
@@ -30,6 +32,10 @@ def metrics_in(expression: str) -> set[str]:
     return {name for name in names if name.lower() not in _WORDS | _OPERATORS}
 
 
+async def _no_schema() -> dict[str, Any]:
+    return {}
+
+
 async def _no_pod(_: str) -> None:
     """There is none to be read."""
 
@@ -45,6 +51,7 @@ def operator_metrics() -> set[str]:
         ModelDeploymentCollector(store),
         RolloutCollector(store),
         MonitoringCollector(store, judge),
+        InstalledCollector(InstalledCrd(_no_schema)),
         UpgradeCollector(Upgrades(store, 1, lambda _: None)),
     )
     for family in (family for collector in collectors for family in collector.collect()):
