@@ -41,7 +41,7 @@ LONGEST = (
 
 
 #: Files whose tests share no fixture of their module: each test may go to another worker.
-SINGLE = frozenset({"test_documented_rollouts.py", "test_figures_rollouts.py"})
+SINGLE = frozenset({"test_control_plane_cases.py", "test_documented_rollouts.py", "test_figures_rollouts.py"})
 #: A bad case relaxes the CRD for a moment, and the tests of the schema hold it to its rules.
 TOGETHER = {"test_operator_bad_cases.py": "crd", "test_schema.py": "crd"}
 
