@@ -41,7 +41,7 @@ def main() -> int:
     for name, what in PASSED_ON.items():
         verbs.add_parser(name, help=what, add_help=False)
     verbs.add_parser("env", help='print exports for a shell: eval "$(python -m e2e.cluster env)"')
-    verbs.add_parser("tools", help="build kubectl, helm and kubeconform, print their folder")
+    verbs.add_parser("tools", help="build kubectl and helm, print their folder")
     asked, words = parser.parse_known_args()
     if asked.verb in PASSED_ON:
         # Taken as they stand: the command's options are none of ours.

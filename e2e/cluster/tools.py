@@ -72,7 +72,7 @@ class Tools:
 
     @property
     def bin(self) -> Path:
-        """Folder with kubectl, helm and kubeconform, for PATH."""
+        """Folder with kubectl and helm, for PATH."""
         return self.cache / "bin"
 
     def kubernetes(self) -> Path:
@@ -100,9 +100,17 @@ class Tools:
                     run(["cc", "-Os", "-static", "-s", "-o", made, source])
         return built
 
+    def has(self, program: GoProgram) -> bool:
+        """Whether a program is built."""
+        return self._path(program).exists()
+
+    def has_kubernetes(self) -> bool:
+        """Whether Kubernetes of this version is built, from these sources or others."""
+        return any((self.cache / "tools").glob(f"kubernetes-{KUBERNETES_VERSION}-*/program"))
+
     def install(self, program: GoProgram) -> Path:
         """The program at its pinned version, built by the first call."""
-        built = self.cache / "tools" / f"{program.name}-{program.version}"
+        built = self._path(program)
         with exclusive(self.cache / "tools.lock", "building"):
             if not built.exists():
                 title = f"building {program.name} {program.version}"
@@ -121,10 +129,12 @@ class Tools:
         return Path(found["Dir"]) / "charts/gateway-helm/charts/crds/crds"
 
     def expose(self) -> None:
-        """Link kubectl, helm and kubeconform into `bin`."""
+        """Link kubectl and helm into `bin`."""
         link_to(self.bin / "kubectl", self.kubernetes() / "kubectl")
-        for program in (HELM, KUBECONFORM):
-            link_to(self.bin / program.name, self.install(program))
+        link_to(self.bin / HELM.name, self.install(HELM))
+
+    def _path(self, program: GoProgram) -> Path:
+        return self.cache / "tools" / f"{program.name}-{program.version}"
 
     def _build_module(self, name: str, source: Path, ldflags: str) -> Path:
         sources = sorted(path for path in source.iterdir() if path.suffix in (".go", ".mod", ".sum"))
