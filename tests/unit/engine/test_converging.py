@@ -81,6 +81,7 @@ async def test_a_model_deployment_becomes_ready_from_nothing(world: World) -> No
     revision = await serve(world)
     assert {place[0] for place in world.kube.places()} == {
         KIND,
+        "ReplicaSet",
         *(kind.value for kind in Kind if kind not in (Kind.CONFIG_MAP, Kind.HTTP_ROUTE, Kind.JOB)),
     }
     for kind in REVISION_KINDS:

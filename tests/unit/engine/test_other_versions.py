@@ -240,12 +240,15 @@ def test_no_status_however_it_was_changed_makes_the_operator_lose_what_it_must_n
         del node[path[-1]]
     elif how == "more" and isinstance(node, dict):
         node["fromTheFuture"] = data.draw(st.sampled_from(VALUES), "value")
-    elif isinstance(node[path[-1]], dict) and isinstance(node, list):
+    elif isinstance(node, list) and isinstance(node[path[-1]], dict):
         # Items of lists are blocks in every version.
         node[path[-1]] = {**node[path[-1]], "fromTheFuture": data.draw(st.sampled_from(VALUES), "value")}
     elif str(path[-1]).endswith(("At", "Time", "Since")):
         # The schema of every version says that these are times.
         node[path[-1]] = "0001-01-01T00:00:00Z"
+    elif path[-1] in ("type", "name", "revision") and isinstance(path[-2], int):
+        # What items of a list are told apart by is a string in every version.
+        node[path[-1]] = "FromTheFuture"
     else:
         node[path[-1]] = data.draw(st.sampled_from(VALUES), "value")
     before = deepcopy(changed)

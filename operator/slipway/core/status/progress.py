@@ -49,7 +49,8 @@ def progress(
     if suspended:
         found[ConditionType.SUSPENDED] = Verdict("True", Reason.SUSPENDED, suspended)
     open_parts = [part for part in parts if part.status != "True"]
-    if route.status == "True" and began_by_itself(resource):
+    is_stable = plan.roles.wanted is not None and plan.roles.wanted.name == plan.roles.stable
+    if route.status == "True" and began_by_itself(resource) and not is_stable:
         return found
     stuck = next((part for part in open_parts if is_bad(part)), None)
     if stuck is not None:
