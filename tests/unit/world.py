@@ -423,6 +423,9 @@ class World:
         answer = self.models.get(
             task["uri"], Failure(reason=ModelFault.MODEL_NOT_FOUND, message=f"there is no {task['uri']}")
         )
+        if isinstance(answer, Resolution) and not task["uri"].startswith("mlflow:"):
+            # Such URIs name the bytes themselves.
+            answer = answer.model_copy(update={"uri": task["uri"]})
         if isinstance(answer, Resolution) and task.get("digest") not in (None, answer.digest):
             answer = Failure(reason=ModelFault.DIGEST_MISMATCH, message=f"the model is {answer.digest}")
         good = isinstance(answer, Resolution)

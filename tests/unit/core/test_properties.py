@@ -312,7 +312,7 @@ def test_specs_and_statuses_that_are_made_have_every_field_of_every_block() -> N
     """So that the properties above are about all of them, those of tomorrow too."""
     wanted = {name: frozenset(leaves(SCHEMA[name], name)) for name in ("spec", "status")}
     seen: set[str] = set()
-    for seed in range(600):
+    for seed in range(1500):
         spec = make_spec(seed)
         ModelDeploymentSpec.model_validate(spec)
         seen.update(given_leaves(spec, "spec", wanted["spec"]))
@@ -324,7 +324,7 @@ def test_specs_and_statuses_that_are_made_have_every_field_of_every_block() -> N
 
 def test_rollouts_that_are_made_are_of_every_strategy_provider_step_and_gate() -> None:
     seen: set[tuple[str, str]] = set()
-    for seed in range(600):
+    for seed in range(4000):
         spec = ModelDeploymentSpec.model_validate(make_spec(seed))
         seen.add((spec.rollout.strategy, spec.traffic.provider))
         seen.update(("gate", gate.type) for gate in spec.rollout.analysis.gates)
