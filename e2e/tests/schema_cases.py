@@ -238,6 +238,15 @@ EXAMPLE: dict[str, Any] = {
         "refreshFailingSince": "2026-01-02T03:04:05Z",
         "readyReplicas": 1,
         "settledGeneration": 1,
+        "operator": "slipway-system/slipway-operator",
+        "upgrade": {
+            "phase": "Upgrading",
+            "startedAt": "2026-01-02T03:04:05Z",
+            "progressedAt": "2026-01-02T03:04:05Z",
+            "readyReplicas": 1,
+            "updatedReplicas": 0,
+            "message": "",
+        },
         "rollout": {
             "phase": "Progressing",
             "revision": "b2",
@@ -292,6 +301,7 @@ EXAMPLE: dict[str, Any] = {
                 "revision": "c3",
                 "digest": DIGEST,
                 "content": "d4",
+                "identity": "f6",
                 "id": "c3.1",
                 "rejectedAt": "2026-01-02T03:04:05Z",
                 "message": "",

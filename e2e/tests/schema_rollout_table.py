@@ -307,6 +307,7 @@ ROLLOUT = [
     text(f"{REJECTED}.revision", 63),
     text(f"{REJECTED}.digest", 71),
     text(f"{REJECTED}.content", 63),
+    text(f"{REJECTED}.identity", 63),
     text(f"{REJECTED}.id", 96),
     *moment(f"{REJECTED}.rejectedAt"),
     text(f"{REJECTED}.message", 1024),

@@ -401,6 +401,15 @@ STATUS = [
     ),  # the scale checks too
     *bounds("status.readyReplicas", 0, INT32),
     *bounds("status.settledGeneration", 0, None),
+    Case("status.operator", "pattern", "a/b", "no-lease", "should match '^[a-z0-9]"),
+    text("status.operator", 317, head="a/"),
+    *required("status.upgrade", "phase"),
+    *choice("status.upgrade.phase", "Waiting", "Upgrading", "Stuck"),
+    *moment("status.upgrade.startedAt"),
+    *moment("status.upgrade.progressedAt"),
+    *bounds("status.upgrade.readyReplicas", 0, INT32),
+    *bounds("status.upgrade.updatedReplicas", 0, INT32),
+    text("status.upgrade.message", 1024),
     text("status.selector", 1024),
     text("status.url", 1024),
 ]

@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from slipway.core.router.prometheus import Scraped, query, scraped
 from slipway.core.router.readback import ArmCounters, ArmState
 from slipway.core.router.routes import Route
 from slipway.engine.prometheus import PrometheusError
+from slipway.infra.bounded import Budget, reading_session
 from slipway.infra.prometheus import ask, prometheus_reader
 from slipway.infra.routers import read_router
 from tests.unit.infra.test_pods import answering
@@ -39,7 +39,7 @@ async def test_counts_are_equal_and_so_are_their_differences(tmp_path: Path) -> 
     route = Route(
         "fraud", free_port(), stable.arm, canary.arm, weight=50, mirror_percent=30, timeout_milliseconds=1000
     )
-    async with running_router(tmp_path / "router", [route]) as router, prometheus_reader() as read:
+    async with running_router(tmp_path / "router", [route]) as router, prometheus_reader(Budget()) as read:
         await bring(router, route)
         with running_prometheus(tmp_path, {"router-0": router.address}) as address:
 
@@ -47,7 +47,7 @@ async def test_counts_are_equal_and_so_are_their_differences(tmp_path: Path) -> 
                 """What Prometheus has once two scrapes have followed what went before."""
                 begun = time.time()
                 for _ in range(100):
-                    found = scraped(await read(address, query("payments", "fraud"))).get("router-0")
+                    found = scraped(await read("payments", address, query("payments", "fraud"))).get("router-0")
                     if found is not None and sum(moment > begun for moment in found.times) >= 2:
                         return found
                     await asyncio.sleep(0.2)
@@ -70,21 +70,21 @@ async def test_counts_are_equal_and_so_are_their_differences(tmp_path: Path) -> 
                 since = other_later[arm].since(other[arm])
                 assert since == own_later[arm].since(own[arm])
                 assert since.requests > 100
-            assert scraped(await read(address, query("payments", "other"))) == {}
-            with pytest.raises(PrometheusError, match=r"refuses the query: .*parse error"):
-                await read(address, "{")
+            assert scraped(await read("payments", address, query("payments", "other"))) == {}
+            with pytest.raises(PrometheusError, match=r"refuses the query \(status 400\); its log"):
+                await read("payments", address, "{")
 
 
 async def test_what_is_no_prometheus_is_an_error_that_says_what_is_wrong() -> None:
-    async with prometheus_reader() as read:
+    async with prometheus_reader(Budget()) as read:
         nobody = f"http://127.0.0.1:{free_port()}"
         with pytest.raises(PrometheusError, match=f"{nobody} does not answer: ClientConnectorError"):
-            await read(nobody, "up[1m]")
-    async with aiohttp.ClientSession() as session:
+            await read("payments", nobody, "up[1m]")
+    async with reading_session() as session:
         for text, status, said in (
-            ("<html>", 200, "answers as no Prometheus does"),
+            ("<html>", 200, "answers with something else than JSON"),
             ('{"data": {"resultType": "vector", "result": []}}', 200, "answers as no Prometheus does"),
-            ("[]", 200, "answers as no Prometheus does"),
+            ("[]", 200, "answers with something else than a JSON object"),
             ("gone", 502, "answers with status 502"),
             ("", 302, "answers with status 302"),
             (" " * 40_000_000, 200, "more than"),
