@@ -47,7 +47,9 @@ async def test_counts_are_equal_and_so_are_their_differences(tmp_path: Path) -> 
                 """What Prometheus has once two scrapes have followed what went before."""
                 begun = time.time()
                 for _ in range(100):
-                    found = scraped(await read("payments", address, query("payments", "fraud"))).get("router-0")
+                    found = scraped(await read("payments", address, query("payments", "fraud"))).get(
+                        "router-0"
+                    )
                     if found is not None and sum(moment > begun for moment in found.times) >= 2:
                         return found
                     await asyncio.sleep(0.2)
