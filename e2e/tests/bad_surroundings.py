@@ -200,7 +200,7 @@ def a_resource_that_slipped_past_the_schema(stage: Stage) -> None:
         stage.kube, "slipped", "Ready", "False", "InvalidResource", namespace=stage.namespace
     )
     assert "spec.runtime.threads" in condition(found, "Ready")["message"]
-    stage.fails("slipped", "Ready", "InvalidResource", "mend the field")
+    stage.fails("slipped", "Ready", "InvalidResource", "fix the field")
     stage.patch("slipped", {"runtime": {"threads": 1}})
     stage.recovers("slipped")
 

@@ -26,7 +26,7 @@ from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
 from e2e.tests.rollout import Rollout, again
 
-pytestmark = [pytest.mark.alone, pytest.mark.timed]
+pytestmark = [pytest.mark.alone, pytest.mark.timed, pytest.mark.long]
 
 #: How long there is no API server.
 AWAY_SECONDS = 600.0 if LONG else 45.0

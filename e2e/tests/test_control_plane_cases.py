@@ -116,7 +116,7 @@ def test_7_what_served_before_takes_over_from_a_revision_that_cannot_come_back(
     MlflowClient(mlflow.url).delete_model_version(gone, version)
     case.do("delete", "pods", f"--selector={LABEL}={case.status()['stable']['revision']}", "--wait=false")
     wait_for_condition(case.kube, NAME, "Ready", "False", namespace=case.namespace)
-    assert "set spec.model" in case.says("Ready")["message"]
+    case.until(lambda _: "set spec.model" in case.says("Ready")["message"], 60, "no way out is said")
     case.apply(0, PAUSE)
     case.until(lambda found: found["stable"]["version"] == "1", 90, "it does not take over")
     wait_for_condition(case.kube, NAME, "Ready", "True", namespace=case.namespace)

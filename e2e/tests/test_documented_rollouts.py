@@ -52,10 +52,9 @@ def test_blue_green_copies_requests_and_a_copy_that_is_answered_otherwise_reject
         assert "same-answers" in blue.wait_for_rejection()
         assert blue.stable() == same
 
-        # What was rejected is tried again when somebody says so, and taken away again.
+        # What was rejected is tried again when somebody says so, and found bad again.
         blue.say("retry")
         blue.wait_for_canary(other)
-        blue.say("abort")
         blue.wait_for_rejection()
         load.wait_for(load.so_far()["sent"] + 200, 60)
         account = load.stop()

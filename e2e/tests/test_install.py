@@ -28,6 +28,8 @@ from slipway.api import rbac
 from slipway.contract import Metric
 
 NAME = "scraped"
+#: Where the operator takes calls of registries.
+WEBHOOK_PORT = 8083
 REQUESTS = 25
 #: Prometheus scrapes every few seconds.
 SCRAPED_SECONDS = 45.0
@@ -83,10 +85,10 @@ class Account:
     user: str
     api: AuthorizationV1Api
 
-    def may(self, verb: str, group: str, resource: str, namespace: str) -> bool:
+    def may(self, verb: str, group: str, resource: str, namespace: str, name: str = "") -> bool:
         plural, _, subresource = resource.partition("/")
         attributes = V1ResourceAttributes(
-            verb=verb, group=group, resource=plural, subresource=subresource, namespace=namespace
+            verb=verb, group=group, resource=plural, subresource=subresource, namespace=namespace, name=name
         )
         spec = V1SubjectAccessReviewSpec(user=self.user, resource_attributes=attributes)
         answer = self.api.create_subject_access_review(V1SubjectAccessReview(spec=spec))
@@ -97,11 +99,12 @@ class Account:
 def test_the_operator_may_do_everything_in_its_table(account: Account) -> None:
     tables = ((rbac.WATCHED, "default"), (rbac.OWN_NAMESPACE, SYSTEM_NAMESPACE))
     asked = {
-        (verb, permission.group, resource, namespace)
+        (verb, permission.group, resource, namespace, name)
         for table, namespace in tables
         for permission in table
         for resource in permission.resources
         for verb in permission.verbs
+        for name in permission.names or ("",)
     }
     assert len(asked) > 40
     assert not {question for question in asked if not account.may(*question)}
@@ -192,7 +195,7 @@ def test_a_network_policy_guards_the_operator(installed: Installation) -> None:
     names = {pod["metadata"]["name"] for pod in figures.operator_pods(kube)}
     assert names <= {pod["metadata"]["name"] for pod in guarded}
     assert set(found["spec"]["policyTypes"]) == {"Ingress", "Egress"}
-    assert ports(found["spec"]["ingress"]) == {figures.METRICS_PORT}
+    assert ports(found["spec"]["ingress"]) == {figures.METRICS_PORT, WEBHOOK_PORT}
 
 
 def test_the_crd_outlives_the_release_unless_told_otherwise(installed: Installation) -> None:

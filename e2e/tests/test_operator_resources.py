@@ -112,12 +112,15 @@ def test_the_answer_names_the_version_and_status_the_digest_that_serves(kube: Ku
     assert status["url"] == f"http://{NAME}.{served}.svc"
 
 
+PODS = ("REPLICAS", "AVAILABLE")
+
+
 def test_kubectl_get_shows_what_matters(kube: Kube, served: str) -> None:
     header, line = kube.kubectl("get", "mdep", NAME, f"--namespace={served}").splitlines()
-    assert header.split() == ["NAME", "READY", "REASON", "STABLE", "CANARY", "WEIGHT", "REPLICAS", "AGE"]
+    assert header.split() == ["NAME", "READY", "REASON", "STABLE", "CANARY", "WEIGHT", *PODS, "AGE"]
     revision = (kube.get("mdep", NAME, served) or {})["status"]["stable"]["revision"]
     # Nothing stands under CANARY and WEIGHT while there is no rollout.
-    assert line.split()[:-1] == [NAME, "True", "Serving", revision, "1"]
+    assert line.split()[:-1] == [NAME, "True", "Serving", revision, "1", "1"]
     assert NAME in kube.kubectl("get", "slipway", f"--namespace={served}")
 
 

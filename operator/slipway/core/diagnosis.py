@@ -299,6 +299,10 @@ def _probe(pod: Manifest, now: datetime) -> Fault | None:
     return None
 
 
+#: The runtime could not start the container's command; there is no log.
+_UNSTARTED = frozenset({"StartError", "ContainerCannotRun"})
+
+
 def _crash(pod: Manifest, _now: datetime) -> Fault | None:
     for status in _statuses(pod):
         failed = [
@@ -309,10 +313,15 @@ def _crash(pod: Manifest, _now: datetime) -> Fault | None:
         if failed:
             waiting = ((status.get("state") or {}).get("waiting") or {}).get("reason")
             loops = waiting == "CrashLoopBackOff" or status.get("restartCount", 0) >= _HABIT
+            words = (
+                f"container {status['name']} ended with exit code {failed[0]['exitCode']}; "
+                f"look at its log: kubectl logs {pod['metadata']['name']} -c {status['name']} --previous"
+            )
+            if failed[0].get("reason") in _UNSTARTED:
+                words = f"container {status['name']} cannot start: {failed[0].get('message', '')}"
             return Fault(
                 Reason.CONTAINER_CRASHING,
-                f"container {status['name']} ended with exit code {failed[0]['exitCode']}; "
-                f"look at its log: kubectl logs {pod['metadata']['name']} -c {status['name']} --previous",
+                words,
                 of_model=loops and status["name"] == names.SERVER_CONTAINER,
             )
     return None
