@@ -33,6 +33,7 @@ WRITES = ("applying", "deleting", "claiming")
 
 
 @pytest.mark.alone
+@pytest.mark.long
 def test_a_leader_that_was_stopped_for_30_seconds_writes_nothing_and_hands_over(
     installed: Installation, settings: Settings, mlflow: Registry, restricted_namespace: str, token: str
 ) -> None:
