@@ -101,7 +101,7 @@ images: prerequisites-cluster .venv/synced ## build the images that changed and 
 
 # TEST=NAME runs the tests with that in their name, long ones too, and nothing else.
 # Tests in namespaces of their own wait most of the time: several run at once. The others run alone, after them.
-WORKERS ?= 5
+WORKERS ?= 3
 .PHONY: e2e e2e-together e2e-alone
 ifdef TEST
 e2e: .venv/synced
