@@ -8,8 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-from tests.unit.router.running import free_port
-
 
 async def start_operator(
     folder: Path, name: str, address: str, **environment: str
@@ -29,7 +27,7 @@ async def start_operator(
         "POD_NAMESPACE": "slipway-system",
         "SLIPWAY_SERVER_IMAGE": "slipway.dev/server:dev",
         "SLIPWAY_ROUTER_IMAGE": "slipway.dev/router:dev",
-        "SLIPWAY_HTTP_PORT": str(free_port()),
+        "SLIPWAY_HTTP_PORT": "0",
         "PYTHONPATH": os.pathsep.join(sys.path),
         **environment,
     }
