@@ -33,6 +33,12 @@ HEALTH = "resource.customizations.health.slipway.dev_ModelDeployment"
 LISTENS = "for _ in $(seq 100); do (: < /dev/tcp/localhost/{port}) 2>/dev/null && break; sleep 0.1; done"
 
 
+#: What a job of the script started holds its output open as well, so that goes first.
+_ENDS_JOBS = (
+    "trap 'for job in $(jobs -p); do pkill -P $job || true; kill $job || true; done 2>/dev/null' EXIT"
+)
+
+
 class Reader:
     """Somebody with a shell, kubectl and this cluster."""
 
@@ -47,7 +53,7 @@ class Reader:
     def types(self, script: str, cwd: Path | None = None, **variables: str) -> str:
         """What a script prints; AssertionError with its last words where a command of it fails."""
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"],
+            ["bash", "-euo", "pipefail", "-c", f"{_ENDS_JOBS}\n{script}"],
             cwd=cwd or self.folder,
             env={**self._environment, **variables},
             capture_output=True,
