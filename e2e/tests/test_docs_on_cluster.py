@@ -206,9 +206,12 @@ def _printed() -> list[Any]:
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("manifest", _printed())
 def test_a_printed_manifest_is_taken_by_the_api_server(
-    kube: Kube, namespace: str, manifest: dict[str, Any]
+    kube: Kube, restricted_namespace: str, manifest: dict[str, Any]
 ) -> None:
-    manifest = {**manifest, "metadata": {"name": manifest["metadata"]["name"], "namespace": namespace}}
+    manifest = {
+        **manifest,
+        "metadata": {"name": manifest["metadata"]["name"], "namespace": restricted_namespace},
+    }
     said = kube.kubectl(
         "create", "-f", "-", "--dry-run=server", "--validate=strict", stdin=yaml.safe_dump(manifest)
     )
@@ -217,9 +220,10 @@ def test_a_printed_manifest_is_taken_by_the_api_server(
 
 @pytest.mark.usefixtures("installed")
 def test_every_command_of_the_tool_that_a_page_names_answers_about_a_resource(
-    kube: Kube, namespace: str, reader: Reader
+    kube: Kube, restricted_namespace: str, reader: Reader
 ) -> None:
     """What serves nothing yet is refused in words, never by a traceback."""
+    namespace = restricted_namespace
     kube.apply(
         snippets.as_model_deployment({"scaling": {}})
         | {"metadata": {"name": "fraud", "namespace": namespace}}
@@ -232,4 +236,4 @@ def test_every_command_of_the_tool_that_a_page_names_answers_about_a_resource(
         [command] = snippets.commands_of(block)
         said = reader.types(command.text)
         assert "Traceback" not in said
-        assert said.startswith(("error: ", f"{namespace}/fraud")), said
+        assert said.startswith(("error: ", f"{namespace}/fraud", "fraud-report.html: ")), said
