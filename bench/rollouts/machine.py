@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from slipway.api.rollout import AnalysisStep, LookStatus, Pause, Rejection, Rollout, RolloutStatus, Step
-from slipway.core import commands
-from slipway.core.rollout import decide
-from slipway.core.situation import Command, Outcome, Situation
+from slipway.core.rollout import commands
+from slipway.core.rollout.machine import decide
+from slipway.core.rollout.situation import Command, Situation, StepOutcome
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _SPEC = Rollout(
@@ -19,7 +19,7 @@ _SPEC = Rollout(
 )
 _GOOD = LookStatus(canaryRequests=50_000, canaryEvents=(5,), stableRequests=50_000, stableEvents=(5,))
 _BAD = LookStatus(canaryRequests=5_000, canaryEvents=(2_500,), stableRequests=50_000, stableEvents=(50,))
-_END = {Outcome.PROMOTE: "Stable", Outcome.REJECT: "Rejected"}
+_END = {StepOutcome.PROMOTE: "Stable", StepOutcome.REJECT: "Rejected"}
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,11 @@ from slipway.api.generated import write_or_check
 from slipway.api.rollout import Rollout
 from slipway.cli.drawing import told_step
 from slipway.cli.main import COMMANDS
-from slipway.core.evidence import Look, harm_terms, held, no_harm_terms, since_any_look
-from slipway.core.gates import FALSE_ABORT, PASS_EVIDENCE, number_of
-from slipway.core.looks import MOST_LOOKS
-from slipway.core.prediction_shift import MINIMUM_ANSWERS
-from slipway.core.rollout import steps_of
+from slipway.core.rollout.evalues import Look, harm_terms, held, no_harm_terms, since_any_look
+from slipway.core.rollout.gates import FALSE_ABORT, PASS_EVIDENCE, number_of
+from slipway.core.rollout.looks import MOST_LOOKS
+from slipway.core.rollout.machine import steps_of
+from slipway.core.rollout.prediction_shift import MINIMUM_ANSWERS
 
 PATH = "docs/rollouts.md"
 WORLDS = {

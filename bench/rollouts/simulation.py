@@ -23,11 +23,11 @@ from slipway.api.rollout import (
     RolloutStatus,
     Step,
 )
-from slipway.core.evidence import Look, harm_terms, weight_of_start
-from slipway.core.gates import FALSE_ABORT
-from slipway.core.prediction_shift import shifts
-from slipway.core.rollout import decide
-from slipway.core.situation import Outcome, Situation
+from slipway.core.rollout.evalues import Look, harm_terms, weight_of_start
+from slipway.core.rollout.gates import FALSE_ABORT
+from slipway.core.rollout.machine import decide
+from slipway.core.rollout.prediction_shift import shifts
+from slipway.core.rollout.situation import Situation, StepOutcome
 
 RUNS = 200
 MINUTES = 30
@@ -73,7 +73,7 @@ def roll_out(world: World, random: np.random.Generator) -> str:
         seen = Situation("b", 4, 4, 4, 10, seen_weights=frozenset({weight}), counts=counts)
         decision = decide(spec, state, seen, now)
         state = decision.state
-        if decision.outcome is not Outcome.CONTINUE:
+        if decision.outcome is not StepOutcome.CONTINUE:
             return decision.outcome.value
         if state.phase == "Paused":
             return "Paused"
@@ -176,7 +176,7 @@ def _until_rejected(world: World, times: float, random: np.random.Generator) -> 
         decision = decide(
             spec, state, Situation("b", 4, 4, 4, 10, seen_weights=frozenset({weight}), counts=counts), now
         )
-        if decision.outcome is Outcome.REJECT:
+        if decision.outcome is StepOutcome.REJECT:
             return look - GOOD_LOOKS + 1
         state, now = decision.state, now + timedelta(minutes=1)
     raise AssertionError("a bad canary has to be found")

@@ -10,7 +10,7 @@ from bench.router.load import client, send
 from bench.router.stage import Stage, cpu_seconds
 from bench.server.cases import Protocol
 from bench.server.servers import free_ports
-from slipway.core.router.routes import Route
+from slipway.core.traffic.envoy.routes import Route
 
 RATE = 500
 DIRECT = "direct"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.router.load import client
 from bench.router.stage import Stage, memory
 from bench.server.servers import free_ports
-from slipway.core.router.routes import Route
+from slipway.core.traffic.envoy.routes import Route
 
 #: To each model by each protocol, one after the other.
 REQUESTS = 20

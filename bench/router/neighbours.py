@@ -11,7 +11,7 @@ from bench.router.load import Account, client, send
 from bench.router.stage import LOAD_CORE, Stage, cpu_seconds
 from bench.server.cases import INFER_PATH, Protocol
 from bench.server.servers import free_ports
-from slipway.core.router.routes import Route
+from slipway.core.traffic.envoy.routes import Route
 
 QUIET_RATE = 50
 NOISY_CLIENTS = 64

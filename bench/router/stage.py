@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.server.cases import Case, Protocol, make_case
 from bench.server.servers import SLIPWAY, Running
-from slipway.core.router.routes import Arm, Route
+from slipway.core.traffic.envoy.routes import Arm, Route
 from tests.unit.router.running import Router, running_router
 
 #: The router and what it asks share one core, clients and everything else the other.

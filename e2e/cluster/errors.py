@@ -2,4 +2,4 @@
 
 
 class ClusterError(Exception):
-    """Something the user can mend; the message says what and how."""
+    """Something the user can fix; the message says what and how."""

@@ -1,6 +1,6 @@
 """What goes wrong with the model: where it is kept, on its way, and when it is loaded.
 
-One function a case: break it, see it told, mend it, see it serve.
+One function a case: break it, see it told, fix it, see it serve.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def an_update_that_cannot_be_loaded(stage: Stage) -> None:
     found = stage.fails("update", "RevisionReady", "UnsupportedOpset", "needs opset 999", serving=True)
     assert found["status"]["stable"] == before
     assert found["status"]["canary"]["readyReplicas"] == 0
-    stage.patch("update", {"model": {"uri": stage.shelf.put("/mended.onnx", OTHER)}})
+    stage.patch("update", {"model": {"uri": stage.shelf.put("/fixed.onnx", OTHER)}})
     stage.recovers("update")
 
 

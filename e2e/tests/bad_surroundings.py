@@ -1,6 +1,6 @@
 """What goes wrong around the model: pods, quotas, names and what else a namespace holds.
 
-One function a case: break it, see it told, mend it, see it serve.
+One function a case: break it, see it told, fix it, see it serve.
 """
 
 from __future__ import annotations

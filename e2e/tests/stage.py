@@ -1,4 +1,4 @@
-"""Where ModelDeployments are broken and mended: a namespace, and a web server with models."""
+"""Where ModelDeployments are broken and fixed: a namespace, and a web server with models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from e2e.tests.installation import temporary_namespace
 from e2e.tests.pods import Shelf, Web
 from e2e.tests.registry import Registry
 
-#: Until a failure shows its reason, and until what was mended serves: both without a restart of the operator.
+#: Until a failure shows its reason, and until what was fixed serves: both without a restart of the operator.
 REPORT_SECONDS, RECOVERY_SECONDS = 60, 150
 #: Little CPU is asked for, so that all of them fit on a small node at once.
 SMALL = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}}
@@ -131,7 +131,7 @@ class Stage:
         return found
 
     def recovers(self, name: str, namespace: str | None = None) -> None:
-        """It serves once mended; then it is deleted, to make room."""
+        """It serves once fixed; then it is deleted, to make room."""
         where, began = namespace or self.namespace, time.monotonic()
         wait_until_ready(self.kube, name, where, within=RECOVERY_SECONDS)
         wait_for_event(self.kube, name, "Serving", "Normal", namespace=where)

@@ -22,7 +22,7 @@ from e2e.tests.audit import check_one_leader
 from e2e.tests.conditions import wait_for, wait_until_ready
 from e2e.tests.installation import SYSTEM_NAMESPACE, Installation, temporary_namespace
 from e2e.tests.registry import Registry
-from slipway.engine.apply import CLAIM_MANAGER
+from slipway.engine.controller.apply import CLAIM_MANAGER
 from tests.contract.api_server import Cluster
 from tests.unit.infra.api_server import api_server
 from tests.unit.processes import start_operator

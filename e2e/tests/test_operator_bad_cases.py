@@ -1,4 +1,4 @@
-"""Everything that can go wrong has its own reason within a minute, disturbs nobody else, and can be mended.
+"""Everything that can go wrong has its own reason within a minute, disturbs nobody else, and can be fixed.
 
 All cases run side by side, so that one that took down another, or the operator, would show.
 """

@@ -19,7 +19,7 @@ from e2e.tests.installation import Installation
 from e2e.tests.schema_cases import EXAMPLE, GATEWAY, Case, constraints, example, has_path, nodes, with_value
 from e2e.tests.schema_table import CASES
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core.schema import declared, missing, schema_of
+from slipway.core.crd_schema import declared, missing, schema_of
 
 ROOT = Path(__file__).parents[2]
 CRD = yaml.safe_load((ROOT / "crds/slipway.dev_modeldeployments.yaml").read_text())

@@ -60,12 +60,12 @@ __all__ = [
     "Message",
     "Metric",
     "ModelFault",
-    "Outcome",
     "Resolution",
     "ResolveTask",
     "Resolved",
     "SensitiveAttribute",
     "ServingConfig",
+    "TerminationMessage",
 ]
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -214,7 +214,7 @@ class Failed(Message):
     failure: Failure
 
 
-class Outcome(Message):
+class TerminationMessage(Message):
     """A container's last words, written to :data:`TERMINATION_PATH` (4,096 bytes at most)."""
 
     outcome: Annotated[Resolved | Fetched | Failed, Field(discriminator="kind")]

@@ -19,30 +19,35 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from slipway.core.allowed import Allowed, GatewayRule
-from slipway.core.drift import quantity
+from slipway.core.objects.diff import quantity
 from slipway.core.revision import Settings
-from slipway.core.router.build import RouterSettings
-from slipway.core.router.envoy import EVERY_ADDRESS
-from slipway.engine import judging, served
-from slipway.engine.aliases import Aliases
-from slipway.engine.apply import Writer
-from slipway.engine.claims import Claims
-from slipway.engine.evidence import Evidence
-from slipway.engine.installed import InstalledCrd
-from slipway.engine.judging import Judge
-from slipway.engine.limits import MonitoringCollector
-from slipway.engine.metrics import InstalledCollector, Metrics, ModelDeploymentCollector, RolloutCollector
-from slipway.engine.pairs import Pairs
-from slipway.engine.prometheus import PrometheusCounts
-from slipway.engine.providers import Providers
+from slipway.core.traffic.envoy.messages import EVERY_ADDRESS
+from slipway.core.traffic.envoy.objects import RouterSettings
+from slipway.engine.controller.apply import Writer
+from slipway.engine.controller.claims import Claims
+from slipway.engine.controller.reconcile import Reconciler
+from slipway.engine.controller.sweep import Sweep, await_kinds, begin
+from slipway.engine.controller.upgrades import UpgradeCollector, Upgrades
+from slipway.engine.controller.workers import work
+from slipway.engine.installed_crd import InstalledCrd
+from slipway.engine.metrics.controller import (
+    InstalledCollector,
+    Metrics,
+    ModelDeploymentCollector,
+    RolloutCollector,
+)
+from slipway.engine.metrics.monitoring import MonitoringCollector
+from slipway.engine.observers import monitoring, pod_counts
+from slipway.engine.observers.aliases import Aliases
+from slipway.engine.observers.evidence import Evidence
+from slipway.engine.observers.monitoring import Judge
+from slipway.engine.observers.pod_counts import Served
+from slipway.engine.observers.prometheus import PrometheusCounts
+from slipway.engine.observers.providers import Providers
+from slipway.engine.observers.routers import Routers
+from slipway.engine.observers.shadow_answers import Pairs
 from slipway.engine.queue import WorkQueue
-from slipway.engine.reconcile import Reconciler
-from slipway.engine.routing import Routers
-from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
-from slipway.engine.sweep import Sweep, await_kinds, begin
-from slipway.engine.upgrades import UpgradeCollector, Upgrades
-from slipway.engine.workers import work
 from slipway.infra import http, leader, logs, webhook
 from slipway.infra.bounded import Budget
 from slipway.infra.fence import Fence, boot_time
@@ -215,8 +220,8 @@ async def run(environment: Environment) -> None:
         # What holds up other requests is not to hold up the lease.
         ApiClient() as lease_client,
         router_reader(budget) as reader,
-        pod_reader(served.WANTED, budget) as read_served,
-        pod_reader(judging.WANTED, budget) as read_counters,
+        pod_reader(pod_counts.WANTED, budget) as read_served,
+        pod_reader(monitoring.WANTED, budget) as read_counters,
         answer_taker(budget) as take_answers,
         prometheus_reader(budget) as ask_prometheus,
         alias_reader(tracking_uri) as ask,

@@ -21,9 +21,9 @@ import pytest
 from kubernetes.aio.client.api_client import ApiClient
 
 from slipway.api.types import API_VERSION, KIND
-from slipway.core import names
-from slipway.core.observed import Kind, Manifest
-from slipway.engine.apply import CLAIM_MANAGER, STATUS_MANAGER, WEBHOOK_MANAGER
+from slipway.core import naming
+from slipway.core.observed import Manifest, ObjectKind
+from slipway.engine.controller.apply import CLAIM_MANAGER, STATUS_MANAGER, WEBHOOK_MANAGER
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES
 from slipway.infra.fence import Fence
@@ -72,7 +72,7 @@ class Cluster:
 
     def meta(self, name: str, **more: Any) -> dict[str, Any]:
         """Metadata of something that concerns Slipway."""
-        labels = {names.MODEL_LABEL: "contract"}
+        labels = {naming.MODEL_LABEL: "contract"}
         return {"name": name, "namespace": self.namespace, "labels": labels, **more}
 
     def config_map(self, name: str, data: dict[str, str], **more: Any) -> Manifest:
@@ -99,7 +99,7 @@ class Cluster:
     async def watched(self, kind: str, version: str, most: int) -> list[dict[str, Any]]:
         """The first events of a watch from a version on, at most so many; ERROR ends it."""
         query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "20"}
-        query["labelSelector"] = names.MODEL_LABEL
+        query["labelSelector"] = naming.MODEL_LABEL
         host = self.client.configuration.host
         session = self.client.rest_client.pool_manager
         assert session is not None, "something was asked for before"
@@ -195,7 +195,7 @@ async def test_amounts_come_back_in_their_canonical_form_and_are_the_same_all_th
     first = await cluster.kube.apply(manifest, "one")
     (container,) = first["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}
-    settled = await _settled(cluster, Kind.DEPLOYMENT, "amounts")
+    settled = await _settled(cluster, ObjectKind.DEPLOYMENT, "amounts")
     assert version_of(await cluster.kube.apply(manifest, "one")) == version_of(settled)
 
 
@@ -337,7 +337,7 @@ async def test_an_apply_with_the_uid_of_what_is_gone_makes_nothing(cluster: Clus
         409,
         "Conflict",
     )
-    assert await cluster.kube.get(Kind.CONFIG_MAP, cluster.namespace, "gone") is None
+    assert await cluster.kube.get(ObjectKind.CONFIG_MAP, cluster.namespace, "gone") is None
 
 
 # Status, generation, immutability, validation
@@ -420,8 +420,8 @@ async def test_the_content_of_a_revision_never_changes(cluster: Cluster) -> None
 
 
 async def test_what_is_not_there_is_not_found(cluster: Cluster) -> None:
-    assert await cluster.kube.get(Kind.CONFIG_MAP, cluster.namespace, "none") is None
-    await refused(cluster.raw("GET", cluster.path(Kind.CONFIG_MAP, "none")), 404, "NotFound")
+    assert await cluster.kube.get(ObjectKind.CONFIG_MAP, cluster.namespace, "none") is None
+    await refused(cluster.raw("GET", cluster.path(ObjectKind.CONFIG_MAP, "none")), 404, "NotFound")
     # A group that nobody installed is not even a Status.
     await refused(cluster.raw("GET", "/apis/nobody.example/v1/things"), 404, "")
 
@@ -430,26 +430,26 @@ async def test_lists_hold_what_has_the_label_of_their_namespace_without_kinds(cl
     await cluster.kube.apply(cluster.config_map("labelled", {}), "one")
     plain = cluster.config_map("plain", {})
     await cluster.kube.apply({**plain, "metadata": {**plain["metadata"], "labels": {"a": "b"}}}, "one")
-    found, version = await cluster.kube.list(Kind.CONFIG_MAP, cluster.namespace)
+    found, version = await cluster.kube.list(ObjectKind.CONFIG_MAP, cluster.namespace)
     assert [item["metadata"]["name"] for item in found] == ["labelled"]
     assert version >= int(version_of(found[0]))
-    listed = await cluster.raw("GET", cluster.path(Kind.CONFIG_MAP), labelSelector="a=b")
+    listed = await cluster.raw("GET", cluster.path(ObjectKind.CONFIG_MAP), labelSelector="a=b")
     assert [item["metadata"]["name"] for item in listed["items"]] == ["plain"]
     assert "kind" not in listed["items"][0]
     assert listed["kind"] == "ConfigMapList"
-    listed = await cluster.raw("GET", cluster.path(Kind.CONFIG_MAP), labelSelector="a=c")
+    listed = await cluster.raw("GET", cluster.path(ObjectKind.CONFIG_MAP), labelSelector="a=c")
     assert listed["items"] == []
 
 
 async def test_pages_show_the_list_as_it_was_at_the_first_of_them(cluster: Cluster) -> None:
     for name in "abc":
         await cluster.kube.apply(cluster.config_map(f"page-{name}", {}), "one")
-    query = {"limit": "1", "labelSelector": names.MODEL_LABEL}
-    page = await cluster.raw("GET", cluster.path(Kind.CONFIG_MAP), **query)
+    query = {"limit": "1", "labelSelector": naming.MODEL_LABEL}
+    page = await cluster.raw("GET", cluster.path(ObjectKind.CONFIG_MAP), **query)
     version, seen = page["metadata"]["resourceVersion"], [page["items"][0]["metadata"]["name"]]
     await cluster.kube.apply(cluster.config_map("page-bb", {}), "one")
     while token := page["metadata"].get("continue"):
-        page = await cluster.raw("GET", cluster.path(Kind.CONFIG_MAP), **query, **{"continue": token})
+        page = await cluster.raw("GET", cluster.path(ObjectKind.CONFIG_MAP), **query, **{"continue": token})
         assert page["metadata"]["resourceVersion"] == version
         seen += [item["metadata"]["name"] for item in page["items"]]
     assert seen == ["page-a", "page-b", "page-c"]
@@ -460,7 +460,7 @@ async def test_a_page_of_a_past_that_is_forgotten_is_expired(cluster: Cluster) -
     cluster.expire()
     token = json.dumps({"v": "meta.k8s.io/v1", "rv": OLDEST, "start": f"{cluster.namespace}/a\0"})
     query = {"limit": "1", "continue": base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")}
-    await refused(cluster.raw("GET", cluster.path(Kind.CONFIG_MAP), **query), 410, "Expired")
+    await refused(cluster.raw("GET", cluster.path(ObjectKind.CONFIG_MAP), **query), 410, "Expired")
 
 
 # Watches
@@ -470,8 +470,8 @@ async def test_a_watch_tells_what_happens_after_a_list_and_deletions_with_a_newe
     cluster: Cluster,
 ) -> None:
     before = await cluster.kube.apply(cluster.config_map("before", {}), "one")
-    _, version = await cluster.kube.list(Kind.CONFIG_MAP, cluster.namespace)
-    watching = asyncio.create_task(cluster.watched(Kind.CONFIG_MAP, str(version), 3))
+    _, version = await cluster.kube.list(ObjectKind.CONFIG_MAP, cluster.namespace)
+    watching = asyncio.create_task(cluster.watched(ObjectKind.CONFIG_MAP, str(version), 3))
     made = await cluster.kube.apply(cluster.config_map("watched", {}), "one")
     changed = await cluster.kube.apply(cluster.config_map("watched", {"a": "1"}), "one")
     await cluster.kube.delete(changed)
@@ -487,7 +487,7 @@ async def test_a_watch_tells_what_happens_after_a_list_and_deletions_with_a_newe
 async def test_a_watch_from_a_past_that_is_forgotten_ends_with_an_error_410(cluster: Cluster) -> None:
     await cluster.kube.apply(cluster.config_map("past", {}), "one")
     cluster.expire()
-    (error,) = await cluster.watched(Kind.CONFIG_MAP, str(OLDEST), 1)
+    (error,) = await cluster.watched(ObjectKind.CONFIG_MAP, str(OLDEST), 1)
     assert error["type"] == "ERROR"
     assert (error["object"]["kind"], error["object"]["code"]) == ("Status", 410)
     assert error["object"]["reason"] in ("Expired", "Gone")

@@ -21,9 +21,9 @@ from slipway.contract import (
     Failed,
     Failure,
     Fetched,
-    Outcome,
     Resolution,
     Resolved,
+    TerminationMessage,
 )
 from slipway.models.main import main
 from tests.models import registry
@@ -51,7 +51,7 @@ class SlipwayModel:
     def last_words(self) -> Path:
         return self.folder / "termination-log"
 
-    def __call__(self, command: str, task: dict[str, object], **environment: str) -> Outcome:
+    def __call__(self, command: str, task: dict[str, object], **environment: str) -> TerminationMessage:
         self.last_words.unlink(missing_ok=True)
         with self.monkeypatch.context() as patch:
             for name, value in self.environment(task, **environment).items():
@@ -61,7 +61,7 @@ class SlipwayModel:
                 code = main([command])
             finally:
                 signal.signal(signal.SIGTERM, before)
-        outcome = Outcome.model_validate_json(self.last_words.read_bytes())
+        outcome = TerminationMessage.model_validate_json(self.last_words.read_bytes())
         assert code == (1 if isinstance(outcome.outcome, Failed) else 0)
         return outcome
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.contract import MODEL_TASK_ENV, Failed, Failure, Fetched, ModelFault, Outcome
+from slipway.contract import MODEL_TASK_ENV, Failed, Failure, Fetched, ModelFault, TerminationMessage
 from slipway.digest import digest_of
 from slipway.models.main import TERMINATION_LIMIT, last_words, main
 from tests.models.conftest import SlipwayModel
@@ -46,7 +46,7 @@ def test_both_commands_work_as_processes(
     process = started("fetch", {"uri": "pvc://models/model.onnx", "digest": digest})
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    outcome = Outcome.model_validate_json(slipway_model.last_words.read_bytes()).outcome
+    outcome = TerminationMessage.model_validate_json(slipway_model.last_words.read_bytes()).outcome
     assert isinstance(outcome, Fetched)
     assert digest_of(slipway_model.model_dir) == digest
 
@@ -98,7 +98,7 @@ def test_a_full_disk_is_reported(
     process = started("fetch", {"uri": "pvc://models/model.onnx", "digest": digest}, below=isolated)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
-    failure = Outcome.model_validate_json(slipway_model.last_words.read_bytes()).outcome
+    failure = TerminationMessage.model_validate_json(slipway_model.last_words.read_bytes()).outcome
     assert isinstance(failure, Failed)
     assert failure.failure.reason == ModelFault.NO_SPACE
     assert "does not fit" in failure.failure.message
@@ -132,9 +132,9 @@ def test_a_task_that_cannot_be_read_is_an_error_of_the_operator(
 
 def test_last_words_fit_what_kubernetes_keeps() -> None:
     failure = Failure(reason=ModelFault.MODEL_NOT_FOUND, message="\x01\N{PILE OF POO}" * 512)
-    encoded = last_words(Outcome(outcome=Failed(failure=failure)))
+    encoded = last_words(TerminationMessage(outcome=Failed(failure=failure)))
     assert len(encoded) <= TERMINATION_LIMIT
-    outcome = Outcome.model_validate_json(encoded).outcome
+    outcome = TerminationMessage.model_validate_json(encoded).outcome
     assert isinstance(outcome, Failed)
     assert outcome.failure.reason == ModelFault.MODEL_NOT_FOUND
 

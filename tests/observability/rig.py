@@ -27,9 +27,9 @@ from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import ALERTMANAGER, PROMETHEUS, GoProgram, Tools
 from e2e.prometheus import Alertmanager, Prometheus, hurried_routes, hurried_rules
 from slipway.api.generated import ROOT
-from slipway.engine.judging import Judge
-from slipway.engine.limits import MonitoringCollector
-from slipway.engine.metrics import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.metrics.controller import Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.metrics.monitoring import MonitoringCollector
+from slipway.engine.observers.monitoring import Judge
 from slipway.engine.store import Store
 from slipway.observability import rules
 from tests.server.running import Server, free_port

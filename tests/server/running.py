@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from slipway.contract import Outcome, ServingConfig
+from slipway.contract import ServingConfig, TerminationMessage
 from slipway.digest import digest_of
 
 ROOT = Path(__file__).parents[2]
@@ -113,8 +113,8 @@ class Server:
     def wait(self, seconds: float = 30) -> int:
         return self.process.wait(seconds)
 
-    def last_words(self) -> Outcome:
-        return Outcome.model_validate_json(self.termination.read_bytes())
+    def last_words(self) -> TerminationMessage:
+        return TerminationMessage.model_validate_json(self.termination.read_bytes())
 
     def __enter__(self) -> Server:
         return self

@@ -11,7 +11,7 @@ import grpc.aio
 import httpx
 import pytest
 
-from slipway.core.router.routes import Arm, Route
+from slipway.core.traffic.envoy.routes import Arm, Route
 from slipway.infra.routers import read_router
 from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.conftest import Start

@@ -24,9 +24,9 @@ from pydantic import BaseModel, ValidationError
 
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import KIND
-from slipway.core import names
-from slipway.core.drift import quantity
-from slipway.core.observed import Kind, Manifest
+from slipway.core import naming
+from slipway.core.objects.diff import quantity
+from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import Page, Patch
 
@@ -52,8 +52,8 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
 }
 _ATOMIC = frozenset({"selector", "labelSelector", "nodeSelector", "affinity"})
 _IMMUTABLE: dict[str, tuple[str, ...]] = {
-    Kind.CONTROLLER_REVISION: ("data",),
-    Kind.DEPLOYMENT: ("spec", "selector"),
+    ObjectKind.CONTROLLER_REVISION: ("data",),
+    ObjectKind.DEPLOYMENT: ("spec", "selector"),
 }
 
 
@@ -258,9 +258,9 @@ class FakeKube:
     def take(self, place: Place) -> None:
         """Delete an object; a pod lingers until :meth:`drop`, as it drains first."""
         live = self._objects[place]
-        if place[0] == Kind.POD and "deletionTimestamp" not in live["metadata"]:
+        if place[0] == ObjectKind.POD and "deletionTimestamp" not in live["metadata"]:
             self.edit(place, lambda pod: pod["metadata"].update(deletionTimestamp=stamp(self._clock())))
-        elif place[0] != Kind.POD:
+        elif place[0] != ObjectKind.POD:
             self.drop(place)
 
     def drop(self, place: Place) -> None:
@@ -378,7 +378,7 @@ def place_of(manifest: Mapping[str, Any]) -> Place:
 
 def concerns_slipway(manifest: Manifest) -> bool:
     """Whether the operator's watches would show it."""
-    return manifest["kind"] == KIND or names.MODEL_LABEL in (manifest["metadata"].get("labels") or {})
+    return manifest["kind"] == KIND or naming.MODEL_LABEL in (manifest["metadata"].get("labels") or {})
 
 
 def copied(value: Any) -> Any:
@@ -458,15 +458,15 @@ def _dig(manifest: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 def _fill_in(manifest: dict[str, Any]) -> None:
     """A few of the defaults, and amounts in their canonical form."""
     spec = manifest.get("spec", {})
-    if manifest["kind"] == Kind.DEPLOYMENT:
+    if manifest["kind"] == ObjectKind.DEPLOYMENT:
         spec.setdefault("replicas", 1)
         template = spec["template"]["spec"]
         template.setdefault("restartPolicy", "Always")
         template.setdefault("dnsPolicy", "ClusterFirst")
-    elif manifest["kind"] == Kind.SERVICE:
+    elif manifest["kind"] == ObjectKind.SERVICE:
         spec.setdefault("clusterIP", "10.96.7.7")
         spec.setdefault("sessionAffinity", "None")
-    elif manifest["kind"] == Kind.POD:
+    elif manifest["kind"] == ObjectKind.POD:
         template = spec
     else:
         return

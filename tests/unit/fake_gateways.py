@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from slipway.core.observed import Kind, Manifest
+from slipway.core.observed import Manifest, ObjectKind
 from tests.unit.fake import FakeKube, Place, place_of
 from tests.unit.fake_routers import RouterPods
 
@@ -32,7 +32,7 @@ class Gateways:
     def act(self) -> bool:
         """Answer for routes that are new; whether there were any."""
         acted = False
-        attached = [route for route in self._kube.all(Kind.HTTP_ROUTE) if route["spec"]["parentRefs"]]
+        attached = [route for route in self._kube.all(ObjectKind.HTTP_ROUTE) if route["spec"]["parentRefs"]]
         for route in [] if self.deaf else attached:
             parents = [self._answer(route, parent) for parent in route["spec"]["parentRefs"]]
             if (route.get("status") or {}).get("parents") != parents:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import Series, Values, series
-from slipway.core.observed import Kind, is_ready, revision_of_object
-from slipway.core.target import Target
+from slipway.core.observed import ObjectKind, is_ready, revision_of_object
 from slipway.names import Metric
 from tests.unit.fake import FakeKube, place_of, stamp
 
@@ -39,7 +39,7 @@ class ModelPods:
         self.reads = 0
         self._counted: dict[str, dict[str, dict[Series, float]]] = defaultdict(lambda: defaultdict(dict))
 
-    async def read(self, target: Target) -> Mapping[str, Values] | None:
+    async def read(self, target: Endpoint) -> Mapping[str, Values] | None:
         """As :func:`slipway.infra.pods.pod_reader` does; None for one that is mute or not there."""
         self.reads += 1
         name = target.host
@@ -53,7 +53,7 @@ class ModelPods:
         """Pods that serve, in the order in which they were made."""
         return [
             str(pod["metadata"]["name"])
-            for pod in self._kube.all(Kind.POD)
+            for pod in self._kube.all(ObjectKind.POD)
             if revision_of_object(pod) is not None and is_ready(pod)
         ]
 
@@ -91,7 +91,7 @@ class ModelPods:
         self._kube.edit(place_of(pod), lambda live: live["status"].update(containerStatuses=[status]))
 
     def _pod(self, name: str) -> dict[str, Any]:
-        return next(pod for pod in self._kube.all(Kind.POD) if pod["metadata"]["name"] == name)
+        return next(pod for pod in self._kube.all(ObjectKind.POD) if pod["metadata"]["name"] == name)
 
     def _uid(self, name: str) -> str:
         """A pod that takes another's name counts from 0."""

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 
-from slipway.core.router.prometheus import WINDOW_SECONDS, Samples
-from slipway.engine.prometheus import PrometheusError
+from slipway.core.traffic.envoy.prometheus import WINDOW_SECONDS, Samples
+from slipway.engine.observers.prometheus import PrometheusError
 from tests.unit.fake_routers import RouterPods
 
 Series = tuple[tuple[str, str], ...]

@@ -7,15 +7,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from slipway.contract import Metric
-from slipway.core import names
-from slipway.core.agreement import Remembered
+from slipway.core import naming
+from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import ByVersion, Series, series
-from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object
-from slipway.core.router.build import routes_map, told
-from slipway.core.router.config import version
-from slipway.core.router.readback import ArmCounters, ArmState, RouterState, RouteState
-from slipway.core.router.routes import Route, arms, defined
-from slipway.core.target import Target
+from slipway.core.observed import Manifest, ObjectKind, is_ready, revision_of_object
+from slipway.core.rollout.shadow_agreement import Remembered
+from slipway.core.traffic.envoy.config import version
+from slipway.core.traffic.envoy.objects import routes_map, told
+from slipway.core.traffic.envoy.readback import ArmCounters, ArmState, RouterState, RouteState
+from slipway.core.traffic.envoy.routes import Route, arms, defined
 from tests.unit.fake import FakeKube
 
 
@@ -57,7 +57,7 @@ class RouterPods:
         self._served: dict[str, dict[Series, float]] = defaultdict(lambda: defaultdict(float))
         self._copied: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
 
-    async def read(self, target: Target) -> RouterState | None:
+    async def read(self, target: Endpoint) -> RouterState | None:
         """As :func:`slipway.infra.routers.read_router` does; None for one that is mute or not there."""
         self.follow()
         name = target.host
@@ -80,14 +80,14 @@ class RouterPods:
             listeners=frozenset(route.name for route in routes if not route.leaving),
         )
 
-    async def read_pod(self, target: Target) -> ByVersion | None:
+    async def read_pod(self, target: Endpoint) -> ByVersion | None:
         """As :func:`slipway.infra.pods.pod_reader` does."""
         name = target.host
         if self.silent:
             return None
         return {"1": {key: float(int(value)) for key, value in self._served[name].items()}}
 
-    async def take_answers(self, target: Target, seconds: int, most: int) -> Remembered | None:
+    async def take_answers(self, target: Endpoint, seconds: int, most: int) -> Remembered | None:
         """As :func:`slipway.infra.pods.answer_taker` does."""
         name = target.host
         if self.silent:
@@ -110,7 +110,7 @@ class RouterPods:
             self._requests += 1
             other = self._requests * 7919 % 1000 < self.unlike_rate * 1000
             for revision, value in ((stable, 0), (canary, int(other))):
-                pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
+                pods = [pod for pod in self._kube.all(ObjectKind.POD) if revision_of_object(pod) == revision]
                 name = str(pods[number % len(pods)]["metadata"]["name"])
                 if name in self._remembering:
                     entry = struct.pack("<QQ", self._requests << 8, value)
@@ -118,7 +118,7 @@ class RouterPods:
 
     def count_served(self, revision: str, requests: float) -> None:
         """Each ready pod of a revision gets as much, and counts it."""
-        pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
+        pods = [pod for pod in self._kube.all(ObjectKind.POD) if revision_of_object(pod) == revision]
         ready = [str(pod["metadata"]["name"]) for pod in pods if is_ready(pod)]
         for name in ready:
             part, broken = requests / len(ready), self.violation_rate(revision)
@@ -136,7 +136,7 @@ class RouterPods:
         """Each pod takes up the routes when it starts, and when its kubelet is made to look."""
         pods = {str(pod["metadata"]["name"]): pod for pod in self._pods()}
         for name, pod in pods.items():
-            mark = (pod["metadata"].get("annotations") or {}).get(names.TOUCHED_ANNOTATION)
+            mark = (pod["metadata"].get("annotations") or {}).get(naming.TOUCHED_ANNOTATION)
             if name not in self._taken_up or (name not in self.deaf and self._taken_up[name][0] != mark):
                 self._taken_up[name] = (mark, self._told(_group(pod)))
                 for route in self._taken_up[name][1]:
@@ -183,13 +183,15 @@ class RouterPods:
     def _pods(self) -> list[Manifest]:
         return [
             pod
-            for pod in self._kube.all(Kind.POD)
+            for pod in self._kube.all(ObjectKind.POD)
             if is_any_router(pod) and "deletionTimestamp" not in pod["metadata"] and "status" in pod
         ]
 
     def _led_to(self, model: str, pods: Mapping[str, Manifest]) -> set[str]:
         """Names of the router pods behind the Service of a ModelDeployment."""
-        services = [found for found in self._kube.all(Kind.SERVICE) if found["metadata"]["name"] == model]
+        services = [
+            found for found in self._kube.all(ObjectKind.SERVICE) if found["metadata"]["name"] == model
+        ]
         return {
             name
             for name, pod in pods.items()
@@ -198,23 +200,23 @@ class RouterPods:
         }
 
     def _ready(self, revision: str) -> int:
-        pods = [pod for pod in self._kube.all(Kind.POD) if revision_of_object(pod) == revision]
+        pods = [pod for pod in self._kube.all(ObjectKind.POD) if revision_of_object(pod) == revision]
         return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods)
 
     def _told(self, model: str) -> tuple[Route, ...]:
         name = routes_map(model)
-        maps = [found for found in self._kube.all(Kind.CONFIG_MAP) if found["metadata"]["name"] == name]
+        maps = [found for found in self._kube.all(ObjectKind.CONFIG_MAP) if found["metadata"]["name"] == name]
         return tuple(route for found in maps for route in told(found))
 
 
 def is_any_router(pod: Manifest) -> bool:
     """Whether a pod is a router, of a namespace or of a ModelDeployment."""
     labels = pod["metadata"].get("labels") or {}
-    return bool(labels.get(names.COMPONENT_LABEL) == "router")
+    return bool(labels.get(naming.COMPONENT_LABEL) == "router")
 
 
 def _group(pod: Manifest) -> str:
-    return str(pod["metadata"]["labels"][names.MODEL_LABEL])
+    return str(pod["metadata"]["labels"][naming.MODEL_LABEL])
 
 
 def _counters(counted: list[float]) -> ArmCounters:

@@ -8,13 +8,13 @@ from typing import Any
 
 from slipway.api.types import API_VERSION, KIND
 from slipway.api.verdicts import VerdictStatus
-from slipway.core.judging.findings import Findings
+from slipway.core.endpoint import Endpoint
+from slipway.core.monitoring.judge import Findings
 from slipway.core.monitoring.series import Values
-from slipway.core.names import labels
-from slipway.core.observed import Kind
+from slipway.core.naming import labels
+from slipway.core.observed import ObjectKind
 from slipway.core.resource import read
-from slipway.core.target import Target
-from slipway.engine.judging import Judge
+from slipway.engine.observers.monitoring import Judge
 from slipway.engine.store import Key, Store
 
 KEY = Key("risk", "fraud")
@@ -65,7 +65,7 @@ class Judged:
         monitoring = read(manifest).status.monitoring
         return next((one for one in monitoring.verdicts if one.type == type_), None) if monitoring else None
 
-    async def _read(self, target: Target) -> Mapping[str, Values] | None:
+    async def _read(self, target: Endpoint) -> Mapping[str, Values] | None:
         return {VERSION: self.shown[target.host]}
 
     def _changed(self, key: Key) -> None:
@@ -115,7 +115,7 @@ def _pod(name: str) -> dict[str, Any]:
     ready = [{"type": "Ready", "status": "True"}]
     return {
         "apiVersion": "v1",
-        "kind": Kind.POD.value,
+        "kind": ObjectKind.POD.value,
         "metadata": {
             **meta,
             "labels": labels(KEY.name, "model-server", "a"),

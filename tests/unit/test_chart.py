@@ -17,11 +17,11 @@ import yaml
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
-from slipway.core import names
+from slipway.core import naming
 from slipway.core.allowed import Allowed, GatewayRule
-from slipway.core.names import labels
-from slipway.core.router.envoy import ROUTER_ADMIN_PORT
-from slipway.core.traffic import FIRST_PORT, MOST_PORTS
+from slipway.core.naming import labels
+from slipway.core.traffic.envoy.messages import ROUTER_ADMIN_PORT
+from slipway.core.traffic.routed import FIRST_PORT, MOST_PORTS
 from slipway.main import allowed
 
 CHART = Path(__file__).parents[2] / "charts/slipway"
@@ -311,7 +311,7 @@ def test_grafanas_sidecar_finds_every_dashboard() -> None:
 
 def test_routers_are_scraped_with_the_labels_that_counts_need() -> None:
     monitor = find(render_beside_prometheus(), "PodMonitor", "slipway-routers")["spec"]
-    assert monitor["selector"]["matchLabels"].items() <= names.router_labels().items()
+    assert monitor["selector"]["matchLabels"].items() <= naming.router_labels().items()
     assert monitor["podMetricsEndpoints"][0]["path"] == "/stats/prometheus"
 
 
@@ -410,7 +410,7 @@ def test_the_routers_network_policy_lets_in_requests_and_reads_of_counters_alone
     assert all("from" not in rule for rule in spec["ingress"])
     # It holds for pods of both groups, as the operator labels them.
     for group in ("", "fraud"):
-        assert spec["podSelector"]["matchLabels"].items() <= names.router_labels(group).items()
+        assert spec["podSelector"]["matchLabels"].items() <= naming.router_labels(group).items()
 
 
 def test_the_routers_network_policy_can_be_narrowed_and_never_shuts_the_operator_out() -> None:

@@ -10,33 +10,33 @@ from typing import Any
 
 from slipway.api.reasons import Reason
 from slipway.api.types import API_VERSION, KIND
-from slipway.contract import Failed, Failure, ModelFault, Outcome, Resolution, Resolved
-from slipway.core import names
-from slipway.core.agreement import Remembered
+from slipway.contract import Failed, Failure, ModelFault, Resolution, Resolved, TerminationMessage
+from slipway.core import naming
 from slipway.core.allowed import Allowed, GatewayRule
+from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import ByVersion
-from slipway.core.observed import Fault, Kind, Manifest
+from slipway.core.observed import Fault, Manifest, ObjectKind
 from slipway.core.revision import Settings
-from slipway.core.router.build import RouterSettings
-from slipway.core.router.prometheus import Samples
-from slipway.core.router.readback import RouterState
-from slipway.core.target import Target
-from slipway.engine.aliases import Alias, Aliases
-from slipway.engine.apply import Writer
-from slipway.engine.claims import Claims
+from slipway.core.rollout.shadow_agreement import Remembered
+from slipway.core.traffic.envoy.objects import RouterSettings
+from slipway.core.traffic.envoy.prometheus import Samples
+from slipway.core.traffic.envoy.readback import RouterState
+from slipway.engine.controller.apply import Writer
+from slipway.engine.controller.claims import Claims
+from slipway.engine.controller.reconcile import Reconciler
+from slipway.engine.controller.sweep import fill
+from slipway.engine.controller.upgrades import Upgrades
 from slipway.engine.errors import ApiError
-from slipway.engine.evidence import Evidence
-from slipway.engine.judging import Judge
+from slipway.engine.observers.aliases import Alias, Aliases
+from slipway.engine.observers.evidence import Evidence
+from slipway.engine.observers.monitoring import Judge
+from slipway.engine.observers.pod_counts import Served
+from slipway.engine.observers.prometheus import PrometheusCounts
+from slipway.engine.observers.providers import Providers
+from slipway.engine.observers.routers import Routers
+from slipway.engine.observers.shadow_answers import Pairs
 from slipway.engine.ownership import REPLICA_SET
-from slipway.engine.pairs import Pairs
-from slipway.engine.prometheus import PrometheusCounts
-from slipway.engine.providers import Providers
-from slipway.engine.reconcile import Reconciler
-from slipway.engine.routing import Routers
-from slipway.engine.served import Served
 from slipway.engine.store import Key, Store
-from slipway.engine.sweep import fill
-from slipway.engine.upgrades import Upgrades
 from tests.unit.fake import FakeKube, Place, place_of, stamp
 from tests.unit.fake_gateways import Gateways
 from tests.unit.fake_pods import ModelPods
@@ -70,10 +70,10 @@ class Operator:
         self,
         kube: FakeKube,
         clock: Callable[[], datetime],
-        read_router: Callable[[Target], Awaitable[RouterState | None]],
-        read_pod: Callable[[Target], Awaitable[ByVersion | None]],
-        read_counters: Callable[[Target], Awaitable[ByVersion | None]],
-        take_answers: Callable[[Target, int, int], Awaitable[Remembered | None]],
+        read_router: Callable[[Endpoint], Awaitable[RouterState | None]],
+        read_pod: Callable[[Endpoint], Awaitable[ByVersion | None]],
+        read_counters: Callable[[Endpoint], Awaitable[ByVersion | None]],
+        take_answers: Callable[[Endpoint, int, int], Awaitable[Remembered | None]],
         prometheus: Callable[[str, str, str], Awaitable[list[Samples]]],
         ask: Callable[[Alias], Awaitable[str | Fault]],
         allowed: Allowed,
@@ -355,12 +355,12 @@ class World:
         """Events as ``type reason``."""
         return [f"{event['type']} {event['reason']}" for event in self.kube.events]
 
-    def child(self, kind: Kind, revision: str | None = None) -> Place:
+    def child(self, kind: ObjectKind, revision: str | None = None) -> Place:
         """The one child of a kind and revision."""
         (found,) = [
             place_of(item)
             for item in self.kube.all(kind)
-            if revision in (None, item["metadata"]["labels"].get(names.REVISION_LABEL))
+            if revision in (None, item["metadata"]["labels"].get(naming.REVISION_LABEL))
         ]
         return found
 
@@ -372,20 +372,22 @@ class World:
                 self._collect_garbage(),
                 self._resolve(),
                 self._scale(),
-                *[self._run(deployment) for deployment in self.kube.all(Kind.DEPLOYMENT)],
+                *[self._run(deployment) for deployment in self.kube.all(ObjectKind.DEPLOYMENT)],
                 self._drain(),
-                *[self._publish(service) for service in self.kube.all(Kind.SERVICE)],
+                *[self._publish(service) for service in self.kube.all(ObjectKind.SERVICE)],
                 self.gateways.act(),
             ]
         )
 
     def _collect_garbage(self) -> bool:
         uids = {
-            item["metadata"]["uid"] for kind in (KIND, REPLICA_SET, *Kind) for item in self.kube.all(kind)
+            item["metadata"]["uid"]
+            for kind in (KIND, REPLICA_SET, *ObjectKind)
+            for item in self.kube.all(kind)
         }
         gone = [
             place_of(item)
-            for kind in (REPLICA_SET, *Kind)
+            for kind in (REPLICA_SET, *ObjectKind)
             for item in self.kube.all(kind)
             if any(owner["uid"] not in uids for owner in item["metadata"].get("ownerReferences", ()))
             and "deletionTimestamp" not in item["metadata"]
@@ -396,16 +398,18 @@ class World:
 
     def _drain(self) -> bool:
         """Pods that leave are gone at the next look."""
-        gone = [place_of(pod) for pod in self.kube.all(Kind.POD) if "deletionTimestamp" in pod["metadata"]]
+        gone = [
+            place_of(pod) for pod in self.kube.all(ObjectKind.POD) if "deletionTimestamp" in pod["metadata"]
+        ]
         for place in gone:
             self.kube.drop(place)
         return bool(gone)
 
     def _resolve(self) -> bool:
         acted = False
-        for pod in self.kube.all(Kind.POD):
+        for pod in self.kube.all(ObjectKind.POD):
             labels = pod["metadata"].get("labels") or {}
-            if labels.get(names.COMPONENT_LABEL) != "resolver" or "deletionTimestamp" in pod["metadata"]:
+            if labels.get(naming.COMPONENT_LABEL) != "resolver" or "deletionTimestamp" in pod["metadata"]:
                 continue
             phase = pod.get("status", {}).get("phase")
             if phase is None:
@@ -429,7 +433,7 @@ class World:
         if isinstance(answer, Resolution) and task.get("digest") not in (None, answer.digest):
             answer = Failure(reason=ModelFault.DIGEST_MISMATCH, message=f"the model is {answer.digest}")
         good = isinstance(answer, Resolution)
-        words = Outcome(
+        words = TerminationMessage(
             outcome=Resolved(resolution=answer) if isinstance(answer, Resolution) else Failed(failure=answer)
         )
         ended = {
@@ -446,9 +450,9 @@ class World:
 
     def _scale(self) -> bool:
         acted = False
-        for autoscaler in self.kube.all(Kind.AUTOSCALER):
+        for autoscaler in self.kube.all(ObjectKind.AUTOSCALER):
             spec, meta = autoscaler["spec"], autoscaler["metadata"]
-            place = (Kind.DEPLOYMENT.value, meta["namespace"], spec["scaleTargetRef"]["name"])
+            place = (ObjectKind.DEPLOYMENT.value, meta["namespace"], spec["scaleTargetRef"]["name"])
             if not self.kube.has(*place):
                 continue
             replicas = self.kube.find(*place)["spec"]["replicas"]
@@ -464,14 +468,14 @@ class World:
         sets = {found["metadata"]["uid"] for found in self.kube.all(REPLICA_SET) if _owns(deployment, found)}
         pods = [
             pod
-            for pod in self.kube.all(Kind.POD)
+            for pod in self.kube.all(ObjectKind.POD)
             if any(owner["uid"] in sets for owner in pod["metadata"].get("ownerReferences", ()))
             and "deletionTimestamp" not in pod["metadata"]
             # What has ended is replaced, and stays to be looked at.
             and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
         ]
         refused = self.pods_refused if self.refuses(deployment) else None
-        template = names.content_hash(spec["template"])
+        template = naming.content_hash(spec["template"])
         new = [pod for pod in pods if pod["metadata"]["labels"].get(TEMPLATE_LABEL) == template]
         old = sorted((pod for pod in pods if pod not in new), key=_is_ready)
         # maxUnavailable 0, maxSurge 1.
@@ -501,7 +505,7 @@ class World:
 
     def _make_pod(self, deployment: Manifest, number: int) -> None:
         meta, template = deployment["metadata"], deployment["spec"]["template"]
-        taken = {pod["metadata"]["name"] for pod in self.kube.all(Kind.POD)}
+        taken = {pod["metadata"]["name"] for pod in self.kube.all(ObjectKind.POD)}
         name = next(found for n in range(number, 1000) if (found := f"{meta['name']}-pod-{n}") not in taken)
         owner = self._replica_set(deployment)
         self.kube.update(
@@ -513,7 +517,7 @@ class World:
                     "namespace": meta["namespace"],
                     "labels": {
                         **template["metadata"]["labels"],
-                        TEMPLATE_LABEL: names.content_hash(template),
+                        TEMPLATE_LABEL: naming.content_hash(template),
                     },
                     "ownerReferences": [{**owner, "controller": True}],
                 },
@@ -525,11 +529,11 @@ class World:
     def _replica_set(self, deployment: Manifest) -> dict[str, Any]:
         """What owns the pods of a Deployment's template."""
         meta, template = deployment["metadata"], deployment["spec"]["template"]
-        name = f"{meta['name']}-{names.content_hash(template)}"
+        name = f"{meta['name']}-{naming.content_hash(template)}"
         place = (REPLICA_SET, meta["namespace"], name)
         if not self.kube.has(*place):
             owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}
-            labels = {**template["metadata"]["labels"], TEMPLATE_LABEL: names.content_hash(template)}
+            labels = {**template["metadata"]["labels"], TEMPLATE_LABEL: naming.content_hash(template)}
             self.kube.update(
                 {
                     "apiVersion": "apps/v1",
@@ -565,7 +569,7 @@ class World:
                 "conditions": {"ready": _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]},
                 "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"]},
             }
-            for pod in self.kube.all(Kind.POD)
+            for pod in self.kube.all(ObjectKind.POD)
             if service["spec"]["selector"].items() <= (pod["metadata"].get("labels") or {}).items()
         ]
         slice_ = {

@@ -60,7 +60,7 @@ class KindProvider:
             raise ClusterError("kind needs Docker: install and start it, or use SLIPWAY_CLUSTER=node")
         if not kind_is_usable():
             raise ClusterError(
-                f"Docker is down or cannot pull {NODE_IMAGE}: mend it, or use SLIPWAY_CLUSTER=node"
+                f"Docker is down or cannot pull {NODE_IMAGE}: fix it, or use SLIPWAY_CLUSTER=node"
             )
         with self._alone():
             self.tools.expose()

@@ -169,13 +169,13 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.NAMESPACE_TERMINATING: Explanation(
         "The namespace is being deleted.", "None; nothing new is created."
     ),
-    Reason.INVALID_MODEL_URI: Explanation("The model URI cannot be read.", "Mend spec.model.uri."),
+    Reason.INVALID_MODEL_URI: Explanation("The model URI cannot be read.", "Fix spec.model.uri."),
     Reason.MODEL_NOT_FOUND: Explanation(
-        "The store has no such model, version, alias or file.", "Register it, or mend spec.model.uri."
+        "The store has no such model, version, alias or file.", "Register it, or fix spec.model.uri."
     ),
     Reason.MODEL_ACCESS_DENIED: Explanation(
         "The store refused the credentials (401 or 403).",
-        "Mend the Secret that spec.model.credentials names.",
+        "Fix the Secret that spec.model.credentials names.",
     ),
     Reason.REGISTRY_UNREACHABLE: Explanation(
         "The model store does not answer.",
@@ -215,16 +215,16 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "A volume cannot be mounted.", "Create the claim that the URI names."
     ),
     Reason.IMAGE_PULL_FAILED: Explanation(
-        "The image cannot be pulled.", "Mend spec.runtime.image or the node's access to the registry."
+        "The image cannot be pulled.", "Fix spec.runtime.image or the node's access to the registry."
     ),
     Reason.UNSCHEDULABLE: Explanation(
-        "No node fits the pod.", "Lower the requests, mend nodeSelector or tolerations, or add nodes."
+        "No node fits the pod.", "Lower the requests, fix nodeSelector or tolerations, or add nodes."
     ),
     Reason.QUOTA_EXCEEDED: Explanation(
         "A ResourceQuota leaves no room.", "Raise the quota or lower the requests."
     ),
     Reason.POD_REFUSED: Explanation(
-        "Admission refused the pod.", "Read the message; mend the policy or the spec."
+        "Admission refused the pod.", "Read the message; fix the policy or the spec."
     ),
     Reason.OUT_OF_MEMORY: Explanation(
         "The server was killed at its memory limit.", "Raise spec.runtime.resources.limits.memory."
@@ -258,20 +258,20 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.FEATURES_DRIFTED: Explanation(
         "Inputs are spread otherwise than the reference; the message names the features and by how much.",
-        "Retrain if the world has changed, mend the source if it has not.",
+        "Retrain if the world has changed, fix the source if it has not.",
     ),
     Reason.NO_DRIFT: Explanation("No feature moved by more than chance and the limit allow.", "None."),
     Reason.DATA_IS_GOOD: Explanation("Missing and invalid values are within their limits.", "None."),
     Reason.TOO_MUCH_MISSING: Explanation(
         "More values of a feature are missing than spec.monitoring.dataQuality allows.",
-        "Mend the source of the feature that the message names.",
+        "Fix the source of the feature that the message names.",
     ),
     Reason.TOO_MANY_VIOLATIONS: Explanation(
         "More values break a rule, or are of an unknown category, than spec.monitoring.dataQuality allows.",
-        "Mend the source, or the rule in spec.inputs.",
+        "Fix the source, or the rule in spec.inputs.",
     ),
     Reason.DATA_IS_STALE: Explanation(
-        "Half of the data is older than it may be.", "Mend the pipeline that brings it."
+        "Half of the data is older than it may be.", "Fix the pipeline that brings it."
     ),
     Reason.MODEL_IS_STALE: Explanation("The model is older than it may be.", "Retrain it."),
     Reason.OBJECTIVES_MET: Explanation("The model is right as often as its objectives ask.", "None."),
@@ -282,7 +282,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.FAIR: Explanation("Groups are no further apart than the limits allow.", "None."),
     Reason.UNFAIR: Explanation(
         "Groups are further apart than a limit allows, and that is not chance.",
-        "Look at the report's groups; mend the model or its threshold.",
+        "Look at the report's groups; fix the model or its threshold.",
     ),
     Reason.NO_REFERENCE: Explanation(
         "There is nothing to compare inputs with.",
@@ -316,7 +316,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.ROUTE_REFUSED: Explanation(
         "A Gateway does not accept the HTTPRoute, or cannot resolve what it leads to.",
-        "Read the message; mend spec.traffic.gatewayAPI or the Gateway's listeners.",
+        "Read the message; fix spec.traffic.gatewayAPI or the Gateway's listeners.",
     ),
     Reason.GATEWAY_NOT_ALLOWED: Explanation(
         "The installation does not allow the namespace this Gateway, or this host name on it; there is no "
@@ -356,7 +356,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.INVALID_RESOURCE: Explanation(
         "The resource does not fit the schema this operator knows.",
-        "Upgrade the operator or the CRD, or mend the field.",
+        "Upgrade the operator or the CRD, or fix the field.",
     ),
     Reason.STATUS_FROM_ANOTHER_VERSION: Explanation(
         "Status holds what this operator cannot read, as after going back to an older one. Nothing is "

@@ -17,8 +17,8 @@ from yaml import YAMLError
 from slipway.api.types import GROUP, PLURAL, VERSION
 from slipway.cli.errors import CommandError
 from slipway.contract import ADMIN_PORT, METRICS_PATH
-from slipway.core import names
-from slipway.core.observed import Kind, Manifest
+from slipway.core import naming
+from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.kube import RESOURCES, typed
 from slipway.engine.store import is_child
 
@@ -104,7 +104,7 @@ class Cluster:
         """
         meta = resource["metadata"]
         found: list[Manifest] = []
-        for kind in Kind:
+        for kind in ObjectKind:
             path = RESOURCES[kind].path(self.namespace)
             with suppress(MissingError):  # a kind that this cluster does not have
                 page = self._ask(f"{kind}s in {self.namespace}", self._get, path, meta["name"])
@@ -129,7 +129,7 @@ class Cluster:
         Raises:
             CommandError: where they cannot be had.
         """
-        return self._list(self._core.list_namespaced_pod, f"pods of {name}", names.pod_selector(name))
+        return self._list(self._core.list_namespaced_pod, f"pods of {name}", naming.pod_selector(name))
 
     def revisions(self, name: str) -> list[Manifest]:
         """ControllerRevisions of a ModelDeployment.
@@ -137,7 +137,7 @@ class Cluster:
         Raises:
             CommandError: where they cannot be had.
         """
-        labels = {names.MODEL_LABEL: name}
+        labels = {naming.MODEL_LABEL: name}
         return self._list(
             self._apps.list_namespaced_controller_revision, f"ControllerRevisions of {name}", labels
         )
@@ -173,7 +173,7 @@ class Cluster:
     def _get(self, path: str, name: str, _request_timeout: float) -> Any:
         """A list as it comes: typed models drop fields that they do not know."""
         api = self._core.api_client
-        selector = [("labelSelector", f"{names.MODEL_LABEL}={name}")]
+        selector = [("labelSelector", f"{naming.MODEL_LABEL}={name}")]
         headers = {"Accept": "application/json"}
         request = api.param_serialize(
             "GET", path, query_params=selector, header_params=headers, auth_settings=["BearerToken"]

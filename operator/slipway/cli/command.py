@@ -11,11 +11,11 @@ from slipway.api.rollout import RolloutStatus
 from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import CommandError
-from slipway.core import commands
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource, read
-from slipway.core.rollout import HOLDS, steps_of
-from slipway.core.situation import Command
+from slipway.core.rollout import commands
+from slipway.core.rollout.machine import HOLDS, steps_of
+from slipway.core.rollout.situation import Command
 
 #: Takes the annotation of ``pause`` away again.
 RESUME = "resume"

@@ -10,7 +10,7 @@ from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource
-from slipway.core.rollout import steps_of
+from slipway.core.rollout.machine import steps_of
 
 _BAR = 20
 

@@ -17,16 +17,16 @@ from slipway.cli import cluster
 from slipway.cli.cluster import Cluster, ForbiddenError
 from slipway.cli.drawing import told_step
 from slipway.cli.errors import CommandError
-from slipway.core import names
+from slipway.core import naming
 from slipway.core import plan as planning
-from slipway.core.build.deployment import settings_of
-from slipway.core.drift import contains, differences
-from slipway.core.history import by_its_name, carried_over, rejection_of
-from slipway.core.observed import Fault, Kind, Manifest, Traffic, observe, rfc3339
+from slipway.core.objects.deployment import settings_of
+from slipway.core.objects.diff import contains, differences
+from slipway.core.observed import Fault, Manifest, ObjectKind, ObservedTraffic, observe, rfc3339
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings, revision_of
-from slipway.core.rollout import steps_of
-from slipway.core.traffic import has_routers
+from slipway.core.rollout.history import by_its_name, carried_over_rejections, rejection_of
+from slipway.core.rollout.machine import steps_of
+from slipway.core.traffic.routed import has_routers
 
 #: Of the chart, where nothing else is known.
 SERVER_IMAGE = "slipway.dev/server"
@@ -71,7 +71,7 @@ def installed(live: Manifest | None, children: Sequence[Manifest] | None) -> Set
     if resource is None or stable is None or children is None:
         return Settings(SERVER_IMAGE)
     observed = observe(children)
-    found = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, stable.revision))
+    found = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(resource.owner.name, stable.revision))
     return (settings_of(found) if found is not None else None) or Settings(SERVER_IMAGE)
 
 
@@ -123,7 +123,7 @@ def describe(
         if children is not None:
             yield from _objects(wanted, model, settings, now, children)
         return
-    rejection = rejection_of(revision, carried_over(wanted.status.rejected, revision, observed))
+    rejection = rejection_of(revision, carried_over_rejections(wanted.status.rejected, revision, observed))
     if rejection is not None:
         yield f"  revision  rejected before, and not tried again: {rejection.message}"
         return
@@ -147,7 +147,7 @@ def _plan(
     granted = UpgradeStatus(phase="Upgrading", startedAt=rfc3339(now), progressedAt=rfc3339(now))
     resolved = resource.status.model_copy(update={"model": model, "upgrade": granted})
     # What routers do is theirs to tell: here they are taken to go on as they are.
-    observed = observe(children or (), traffic=Traffic() if has_routers(resource.spec) else None)
+    observed = observe(children or (), traffic=ObservedTraffic() if has_routers(resource.spec) else None)
     return planning.plan(
         Resource(resource.owner, resource.generation, resource.spec, resolved, deleting=False),
         resource.spec,
@@ -170,7 +170,7 @@ def _objects(
         name = str(found["metadata"]["name"])
         if model.digest == UNKNOWN and planned.roles.wanted is not None:
             name = name.replace(planned.roles.wanted.name, "REVISION")
-        there = observed.find(Kind(found["kind"]), str(found["metadata"]["name"]))
+        there = observed.find(ObjectKind(found["kind"]), str(found["metadata"]["name"]))
         yield f"  {_verb(children, there, found)} {found['kind']} {name}{_fields(there, found)}"
     for child in planned.delete:
         yield f"  delete    {child['kind']} {child['metadata']['name']}"

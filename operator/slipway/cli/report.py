@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import CommandError
-from slipway.core import names
+from slipway.core import naming
 from slipway.core.observed import Manifest, is_ready, revision_of_object
 from slipway.core.pod_counters import began
 from slipway.core.resource import Resource, read
@@ -94,7 +94,7 @@ def _read(there: Cluster, pods: list[Manifest]) -> tuple[list[Counted], dict[str
         return Counted(
             pod["metadata"]["name"],
             revision_of_object(pod) or "",
-            began(pod, names.SERVER_CONTAINER),
+            began(pod, naming.SERVER_CONTAINER),
             samples,
         )
 

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from slipway.api.reasons import Reason
-from slipway.contract import Failed, Outcome
-from slipway.core import names
+from slipway.contract import Failed, TerminationMessage
+from slipway.core import naming
 from slipway.core.observed import Fault, Manifest, condition_of, is_ready, timestamp
 
 #: Words of a container that speak of its model, whatever the cluster or a store does meanwhile.
@@ -110,7 +110,7 @@ _KNOBS = {
 def knob_of(manifest: Manifest) -> str:
     """Where a person sets how much an object's containers ask for and may use."""
     labels = manifest["metadata"].get("labels") or {}
-    return _KNOBS.get(str(labels.get(names.COMPONENT_LABEL)), "spec.runtime.resources")
+    return _KNOBS.get(str(labels.get(naming.COMPONENT_LABEL)), "spec.runtime.resources")
 
 
 def diagnose_deployment(deployment: Manifest) -> Fault | None:
@@ -139,11 +139,11 @@ def refusal(message: str, knob: str = "spec.runtime.resources") -> Fault:
     return Fault(Reason.POD_REFUSED, message)
 
 
-def last_words(status: Manifest) -> Failed | None:
+def termination_outcome(status: Manifest) -> Failed | None:
     """The failure that a container wrote before it ended, now or the time before."""
     for terminated in _endings(status):
         try:
-            outcome = Outcome.model_validate_json(terminated.get("message") or "").outcome
+            outcome = TerminationMessage.model_validate_json(terminated.get("message") or "").outcome
         except ValidationError:
             continue
         if isinstance(outcome, Failed):
@@ -204,10 +204,10 @@ def _unschedulable(pod: Manifest, _now: datetime) -> Fault | None:
         return None
     message = str(scheduled.get("message", ""))
     if _NO_CLAIM.search(message):
-        return Fault(Reason.VOLUME_NOT_FOUND, f"{message}; create the claim or mend spec.model.uri")
+        return Fault(Reason.VOLUME_NOT_FOUND, f"{message}; create the claim or fix spec.model.uri")
     return Fault(
         Reason.UNSCHEDULABLE,
-        f"{message} Lower the requests, mend nodeSelector or tolerations, or add nodes.",
+        f"{message} Lower the requests, fix nodeSelector or tolerations, or add nodes.",
     )
 
 
@@ -219,7 +219,7 @@ def _image(pod: Manifest, _now: datetime) -> Fault | None:
             return Fault(
                 Reason.IMAGE_PULL_FAILED,
                 f"image {status['image']} of container {status['name']} cannot be pulled; "
-                "mend spec.runtime.image or the node's access to the registry",
+                "fix spec.runtime.image or the node's access to the registry",
             )
     return None
 
@@ -239,7 +239,7 @@ def _configuration(pod: Manifest, _now: datetime) -> Fault | None:
 
 def _model(pod: Manifest, _now: datetime) -> Fault | None:
     for status in _statuses(pod):
-        words = last_words(status)
+        words = termination_outcome(status)
         if words is not None:
             reason = Reason(words.failure.reason.value)
             return Fault(reason, words.failure.message, of_model=reason in _OF_THE_MODEL)
@@ -254,16 +254,16 @@ def _memory(pod: Manifest, _now: datetime) -> Fault | None:
         if not _has_limit(status):
             words = f"container {name} has no memory limit and was killed, since its node had no memory left"
             return Fault(Reason.PODS_LOST, f"{words}; give it a limit, or the node more room")
-        if name == names.SERVER_CONTAINER:
+        if name == naming.SERVER_CONTAINER:
             fix = "raise spec.runtime.resources.limits.memory"
-        elif name == names.FETCH_CONTAINER:
+        elif name == naming.FETCH_CONTAINER:
             fix = "raise downloads.resources in the chart's values"
         else:
             fix = "raise its limit"
         return Fault(
             Reason.OUT_OF_MEMORY,
             f"container {name} was killed at its memory limit; {fix}",
-            of_model=name == names.SERVER_CONTAINER,
+            of_model=name == naming.SERVER_CONTAINER,
         )
     return None
 
@@ -294,7 +294,7 @@ def _probe(pod: Manifest, now: datetime) -> Fault | None:
                 Reason.PROBE_FAILING,
                 f"container {status['name']} runs but does not answer its readiness probe; look at its log",
                 # One that has yet to become ready may just be slow.
-                of_model=status["name"] == names.SERVER_CONTAINER and since > begun,
+                of_model=status["name"] == naming.SERVER_CONTAINER and since > begun,
             )
     return None
 
@@ -322,7 +322,7 @@ def _crash(pod: Manifest, _now: datetime) -> Fault | None:
             return Fault(
                 Reason.CONTAINER_CRASHING,
                 words,
-                of_model=loops and status["name"] == names.SERVER_CONTAINER,
+                of_model=loops and status["name"] == naming.SERVER_CONTAINER,
             )
     return None
 

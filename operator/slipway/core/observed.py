@@ -10,13 +10,13 @@ from typing import Any
 
 from slipway.api.reasons import Reason
 from slipway.api.verdicts import MonitoringStatus
-from slipway.core import names
+from slipway.core import naming
 
 #: An object as the API server sends it; never changed in place.
 Manifest = Mapping[str, Any]
 
 
-class Kind(StrEnum):
+class ObjectKind(StrEnum):
     """Kinds of objects that Slipway watches beside the ModelDeployment itself."""
 
     CONTROLLER_REVISION = "ControllerRevision"
@@ -33,10 +33,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Reference:
+class ObjectReference:
     """Names one child in the namespace of its ModelDeployment."""
 
-    kind: Kind
+    kind: ObjectKind
     name: str
 
 
@@ -77,7 +77,7 @@ class ServedCount:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class AnswerAgreement:
     """Requests that both revisions answered, and those of them that each gate that asks finds unlike."""
 
     pairs: int
@@ -85,16 +85,16 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Traffic:
+class ObservedTraffic:
     """What the routers do for one ModelDeployment, as each of them says itself.
 
     Those of both groups while it moves between the namespace's and its own.
 
     Attributes:
         routers: router pods that are there.
-        knowing: of these, that were seen to have the route.
+        synced_routers: of these, that were seen to have the route.
         weights: percent to the canary, as seen on each.
-        reached: revisions that any of them sends anything to, copies included.
+        receiving: revisions that any of them sends anything to, copies included.
         canary_pods: pods of the canary that every router knows and finds well.
         canary: what the canary answered since the last look; None where it could not be had.
         stable: likewise of the stable revision.
@@ -112,15 +112,15 @@ class Traffic:
     """
 
     routers: int = 0
-    knowing: int = 0
+    synced_routers: int = 0
     weights: frozenset[int] = frozenset()
-    reached: frozenset[str] = frozenset()
+    receiving: frozenset[str] = frozenset()
     canary_pods: int = 0
     canary: ArmCount | None = None
     stable: ArmCount | None = None
     canary_served: ServedCount | None = None
     stable_served: ServedCount | None = None
-    agreement: Agreement | None = None
+    agreement: AnswerAgreement | None = None
     evidence_error: str | None = None
     evidence_fault: Fault | None = None
     fault: Fault | None = None
@@ -132,22 +132,22 @@ class Traffic:
     @property
     def complete(self) -> bool:
         """Whether every router has the route."""
-        return 0 < self.routers == self.knowing
+        return 0 < self.routers == self.synced_routers
 
 
 @dataclass(frozen=True)
 class Observed:
     """The children of one ModelDeployment, and what writing them met with."""
 
-    children: Mapping[Kind, tuple[Manifest, ...]] = field(default_factory=dict)
+    children: Mapping[ObjectKind, tuple[Manifest, ...]] = field(default_factory=dict)
     #: What the last round of writes met with, by the child that could not be written.
-    faults: Mapping[Reference, Fault] = field(default_factory=dict)
+    faults: Mapping[ObjectReference, Fault] = field(default_factory=dict)
     #: What the routers of the namespace do for it; None where none is asked.
-    traffic: Traffic | None = None
+    traffic: ObservedTraffic | None = None
     #: A port of the namespace's routers that no ModelDeployment has; None where none is needed or left.
     free_port: int | None = None
-    #: Why the model's name is to be looked up again, another word each time; None where it is not.
-    moved: str | None = None
+    #: Asks for the model's name to be resolved again, another value each time; None where it is not.
+    refresh_token: str | None = None
     #: What monitoring says of the stable version; None where nothing is judged.
     monitoring: MonitoringStatus | None = None
     #: Why the name that the spec follows cannot be looked up again, or None.
@@ -157,17 +157,17 @@ class Observed:
     #: Whether every such upgrade that is under way is stuck.
     upgrades_halted: bool = False
 
-    def of(self, kind: Kind) -> tuple[Manifest, ...]:
+    def of(self, kind: ObjectKind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""
         return self.children.get(kind, ())
 
-    def find(self, kind: Kind, name: str) -> Manifest | None:
+    def find(self, kind: ObjectKind, name: str) -> Manifest | None:
         """The child with this name, if it exists."""
         return next((child for child in self.of(kind) if child["metadata"]["name"] == name), None)
 
     def pods(self, revision: str) -> tuple[Manifest, ...]:
         """Serving pods of a revision, newest first."""
-        found = [pod for pod in self.of(Kind.POD) if revision_of_object(pod) == revision]
+        found = [pod for pod in self.of(ObjectKind.POD) if revision_of_object(pod) == revision]
         return tuple(
             sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), reverse=True)
         )
@@ -175,7 +175,7 @@ class Observed:
     def ready_pods_behind(self, service: str) -> frozenset[str]:
         """Names of pods to which a Service leads, ready for traffic."""
         found: set[str] = set()
-        for slice_ in self.of(Kind.ENDPOINT_SLICE):
+        for slice_ in self.of(ObjectKind.ENDPOINT_SLICE):
             if slice_["metadata"].get("labels", {}).get("kubernetes.io/service-name") != service:
                 continue
             for endpoint in slice_.get("endpoints") or ():
@@ -187,19 +187,19 @@ class Observed:
 
 def observe(
     children: Iterable[Manifest],
-    faults: Mapping[Reference, Fault] | None = None,
-    traffic: Traffic | None = None,
+    faults: Mapping[ObjectReference, Fault] | None = None,
+    traffic: ObservedTraffic | None = None,
     free_port: int | None = None,
-    moved: str | None = None,
+    refresh_token: str | None = None,
     monitoring: MonitoringStatus | None = None,
     refresh_fault: Fault | None = None,
 ) -> Observed:
     """Sort children by kind; those being deleted are as good as gone, but pods, which drain."""
-    by_kind: dict[Kind, list[Manifest]] = {}
+    by_kind: dict[ObjectKind, list[Manifest]] = {}
     for child in children:
-        if child["metadata"].get("deletionTimestamp") and child["kind"] != Kind.POD:
+        if child["metadata"].get("deletionTimestamp") and child["kind"] != ObjectKind.POD:
             continue
-        by_kind.setdefault(Kind(child["kind"]), []).append(child)
+        by_kind.setdefault(ObjectKind(child["kind"]), []).append(child)
     return Observed(
         children={
             kind: tuple(sorted(found, key=lambda child: str(child["metadata"]["name"])))
@@ -208,7 +208,7 @@ def observe(
         faults=dict(faults or {}),
         traffic=traffic,
         free_port=free_port,
-        moved=moved,
+        refresh_token=refresh_token,
         monitoring=monitoring,
         refresh_fault=refresh_fault,
     )
@@ -217,9 +217,9 @@ def observe(
 def revision_of_object(child: Manifest) -> str | None:
     """The revision that a child belongs to, or None."""
     labels = child["metadata"].get("labels") or {}
-    if labels.get(names.COMPONENT_LABEL) != "model-server":
+    if labels.get(naming.COMPONENT_LABEL) != "model-server":
         return None
-    found = labels.get(names.REVISION_LABEL)
+    found = labels.get(naming.REVISION_LABEL)
     return str(found) if found else None
 
 

@@ -11,27 +11,28 @@ from typing import Any
 
 from slipway.api.status import UpgradeStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core import names, ratio
-from slipway.core.breach import breach_jobs
-from slipway.core.build.autoscaler import autoscaler
-from slipway.core.build.controller_revision import controller_revision
-from slipway.core.build.disruption_budget import disruption_budget
-from slipway.core.build.metadata import Owner
-from slipway.core.build.resolver import resolver_pod
-from slipway.core.build.service import revision_service, routed_service, shared_service, stable_service
-from slipway.core.build.service_account import service_account
+from slipway.core import naming
 from slipway.core.diagnosis import probe_deadline
-from slipway.core.gateway import has_route, http_route, reachable_gateways
-from slipway.core.history import as_pinned, by_its_name, remembered
-from slipway.core.observed import Kind, Manifest, Observed, revision_of_object
-from slipway.core.resolution import Resolution, resolve
+from slipway.core.garbage import RETIREMENT, kept_until, retired_children
+from slipway.core.objects.autoscaler import autoscaler
+from slipway.core.objects.controller_revision import controller_revision
+from slipway.core.objects.disruption_budget import disruption_budget
+from slipway.core.objects.metadata import Owner
+from slipway.core.objects.resolver import resolver_pod
+from slipway.core.objects.service import revision_service, routed_service, shared_service, stable_service
+from slipway.core.objects.service_account import service_account
+from slipway.core.observed import Manifest, ObjectKind, Observed, revision_of_object
+from slipway.core.resolution import ResolutionState, resolve
 from slipway.core.resource import Resource
-from slipway.core.retirement import RETIREMENT, kept_until, retired_children
 from slipway.core.revision import Revision, Settings, revision_of
-from slipway.core.roles import Roles, assign_roles, floor
-from slipway.core.scaling import scaling_deadline
-from slipway.core.split import Split
-from slipway.core.traffic import by_replicas, has_routers, led_to, router_group
+from slipway.core.rollout.breach import breach_jobs
+from slipway.core.rollout.history import as_pinned, by_its_name, revision_from_history
+from slipway.core.rollout.roles import Roles, assign_roles, min_ready_before_switch
+from slipway.core.scaling_deadline import scaling_deadline
+from slipway.core.traffic import replica_ratio
+from slipway.core.traffic.gateway_api import has_route, http_route, reachable_gateways
+from slipway.core.traffic.routed import by_replicas, has_routers, routed_group, router_group
+from slipway.core.traffic.split import Split
 from slipway.core.upgrade import Part, deadline, next_upgrade, part, to_apply
 
 
@@ -53,7 +54,7 @@ class Plan:
     apply: tuple[dict[str, Any], ...] = ()
     delete: tuple[Manifest, ...] = ()
     roles: Roles = field(default_factory=Roles)
-    resolution: Resolution = field(default_factory=Resolution)
+    resolution: ResolutionState = field(default_factory=ResolutionState)
     resolver: str = ""
     router_port: int | None = None
     upgrade: UpgradeStatus | None = None
@@ -73,9 +74,11 @@ def plan(
         now: the time, with a time zone.
     """
     owner = resource.owner
-    resolver = resolver_pod(owner, spec, settings, observed.moved)
+    resolver = resolver_pod(owner, spec, settings, observed.refresh_token)
     resolver_name = str(resolver["metadata"]["name"])
-    resolution = resolve(spec, resource.status, observed.find(Kind.POD, resolver_name), now, observed.moved)
+    resolution = resolve(
+        spec, resource.status, observed.find(ObjectKind.POD, resolver_name), now, observed.refresh_token
+    )
     if resolution.model is not None and resolution.fault is None and not resolution.asking:
         resolution = replace(resolution, fault=observed.refresh_fault)
     wanted = None
@@ -84,13 +87,15 @@ def plan(
     roles = assign_roles(resource, spec, wanted, observed, now)
 
     apply: list[dict[str, Any]] = [service_account(owner, settings.image_pull_secrets)]
-    if resolution.asking and observed.find(Kind.POD, resolver_name) is None:
+    if resolution.asking and observed.find(ObjectKind.POD, resolver_name) is None:
         apply.append(resolver)
     apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))
     router_port = (resource.status.routerPort or observed.free_port) if has_routers(spec) else None
     if by_replicas(spec) and roles.routed is not None:
         # First: pods of a third revision must never come behind a Service that selects those of two.
-        apply.append(shared_service(owner, ratio.selector(owner, _split(resource, roles, roles.routed))))
+        apply.append(
+            shared_service(owner, replica_ratio.selector(owner, _split(resource, roles, roles.routed)))
+        )
     parts = [
         part(owner, revision, settings, observed, _serves(revision.name, roles))
         for revision in _kept_revisions(owner, spec, roles, observed)
@@ -109,7 +114,7 @@ def plan(
         delete=(
             *_spent_resolvers(resolver_name, resource, resolution, observed, now),
             *retired,
-            *(observed.of(Kind.HTTP_ROUTE) if not has_route(spec, observed) else ()),
+            *(observed.of(ObjectKind.HTTP_ROUTE) if not has_route(spec, observed) else ()),
         ),
         roles=roles,
         resolution=resolution,
@@ -121,7 +126,7 @@ def plan(
             resolution.retry_at,
             roles.promoted_at + RETIREMENT if roles.promoted_at else None,
             *kept_until(spec.rollout, roles).values(),
-            now + timedelta(seconds=roles.rollout_wait) if roles.rollout_wait is not None else None,
+            now + timedelta(seconds=roles.retry_after) if roles.retry_after is not None else None,
             scaling_deadline(resource.owner.name, roles, observed),
             probe_deadline(observed.pods(roles.wanted.name)) if roles.wanted else None,
             deadline(upgrade, now),
@@ -140,7 +145,7 @@ def _kept_revisions(
     if spec.rollout.strategy == "Recreate" and roles.stable is None and _others(roles, observed):
         kept = []
     if roles.stable is not None and (roles.wanted is None or roles.wanted.name != roles.stable):
-        stable = remembered(roles.stable, observed)
+        stable = revision_from_history(roles.stable, observed)
         if stable is not None:
             kept.insert(0, as_pinned(stable, spec.runtime.image, owner, observed))
     return kept
@@ -148,14 +153,14 @@ def _kept_revisions(
 
 def _others(roles: Roles, observed: Observed) -> bool:
     """Whether pods of another revision than the candidate are still there."""
-    return any(revision_of_object(pod) not in (None, roles.candidate) for pod in observed.of(Kind.POD))
+    return any(revision_of_object(pod) not in (None, roles.candidate) for pod in observed.of(ObjectKind.POD))
 
 
 def _stable(roles: Roles, observed: Observed) -> Revision | None:
     """The stable revision, if what it is is known."""
     if roles.wanted is not None and roles.wanted.name == roles.stable:
         return roles.wanted
-    return remembered(roles.stable, observed) if roles.stable is not None else None
+    return revision_from_history(roles.stable, observed) if roles.stable is not None else None
 
 
 def _serves(revision: str, roles: Roles) -> bool:
@@ -176,7 +181,11 @@ def _revision_objects(
     owner, revision = resource.owner, each.revision
     least, fixed = 0, None
     if revision.name == roles.candidate and roles.stable is not None:
-        least = roles.rollout.canaryReplicas if roles.rollout else floor(spec, roles.stable, observed)
+        least = (
+            roles.rollout.canaryReplicas
+            if roles.rollout
+            else min_ready_before_switch(spec, roles.stable, observed)
+        )
     elif revision.name == roles.stable and roles.rollout is not None:
         # What the canary carries may come back at any moment.
         least = roles.rollout.stableReplicas
@@ -206,7 +215,7 @@ def _client_service(
     if router_port is not None and roles.stable is not None and traffic is not None:
         if traffic.arrived:
             return routed_service(owner, router_port, router_group(spec, owner.name))
-        there = led_to(observed.find(Kind.SERVICE, owner.name))
+        there = routed_group(observed.find(ObjectKind.SERVICE, owner.name))
         if there is not None and observed.ready_pods_behind(owner.name):
             return routed_service(owner, router_port, there)
     return stable_service(owner, roles.routed or "")
@@ -214,21 +223,27 @@ def _client_service(
 
 def _split(resource: Resource, roles: Roles, stable: str) -> Split:
     """What traffic is to do: a canary has a share once status says so, and no longer than it is one."""
-    remembered, decided = resource.status.rollout, roles.rollout
-    if remembered is None or decided is None or remembered.id != decided.id or roles.stable is None:
+    revision_from_history, decided = resource.status.rollout, roles.rollout
+    if (
+        revision_from_history is None
+        or decided is None
+        or revision_from_history.id != decided.id
+        or roles.stable is None
+    ):
         return Split(stable)
     return Split(
         stable,
         decided.revision,
-        min(remembered.weight, decided.weight),
-        min(remembered.mirrorPercent, decided.mirrorPercent),
+        min(revision_from_history.weight, decided.weight),
+        min(revision_from_history.mirrorPercent, decided.mirrorPercent),
     )
 
 
 def _number(revision: str, roles: Roles, observed: Observed) -> int:
     """The wanted revision has the highest number, also when it is an old one that came back."""
     numbers = {
-        revision_of_object(found): int(found["revision"]) for found in observed.of(Kind.CONTROLLER_REVISION)
+        revision_of_object(found): int(found["revision"])
+        for found in observed.of(ObjectKind.CONTROLLER_REVISION)
     }
     own = numbers.pop(revision, 0)
     highest = max(numbers.values(), default=0)
@@ -237,15 +252,15 @@ def _number(revision: str, roles: Roles, observed: Observed) -> int:
 
 
 def _spent_resolvers(
-    current: str, resource: Resource, resolution: Resolution, observed: Observed, now: datetime
+    current: str, resource: Resource, resolution: ResolutionState, observed: Observed, now: datetime
 ) -> list[Manifest]:
     """Resolver pods that have said what they had to say, or that nobody asks any more."""
     recorded = not resolution.asking and resolution.model == resource.status.model
     retry = resolution.retry_at is not None and resolution.retry_at <= now
     spent = []
-    for found in observed.of(Kind.POD):
+    for found in observed.of(ObjectKind.POD):
         labels = found["metadata"].get("labels") or {}
-        if labels.get(names.COMPONENT_LABEL) != "resolver" or found["metadata"].get("deletionTimestamp"):
+        if labels.get(naming.COMPONENT_LABEL) != "resolver" or found["metadata"].get("deletionTimestamp"):
             continue
         if found["metadata"]["name"] != current or recorded or retry:
             spent.append(found)

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import ModelDeploymentStatus, ModelStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.contract import Outcome, Resolved
-from slipway.core import names
+from slipway.contract import Resolved, TerminationMessage
+from slipway.core import naming
 from slipway.core.diagnosis import diagnose_pod
 from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
 
@@ -23,7 +23,7 @@ MOST_RETRY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
-class Resolution:
+class ResolutionState:
     """What is known of the model.
 
     Attributes:
@@ -44,8 +44,8 @@ def resolve(
     status: ModelDeploymentStatus,
     pod: Manifest | None,
     now: datetime,
-    moved: str | None = None,
-) -> Resolution:
+    refresh_token: str | None = None,
+) -> ResolutionState:
     """Read the answer from status, where it is kept, or else from the resolver pod.
 
     While a name that moved is looked up again, what it meant before stands.
@@ -53,21 +53,21 @@ def resolve(
     known = status.model
     if known is None or known.uri != spec.model.uri or spec.model.digest not in (None, known.digest):
         return _from_pod(spec, status, pod, now)
-    if moved is None:
-        return Resolution(model=known)
+    if refresh_token is None:
+        return ResolutionState(model=known)
     again = _from_pod(spec, status, pod, now)
     return again if again.model is not None else replace(again, model=known)
 
 
 def _from_pod(
     spec: ModelDeploymentSpec, status: ModelDeploymentStatus, pod: Manifest | None, now: datetime
-) -> Resolution:
+) -> ResolutionState:
     if pod is None or pod["metadata"].get("deletionTimestamp"):
-        return Resolution(asking=True)
+        return ResolutionState(asking=True)
     phase = (pod.get("status") or {}).get("phase")
     if phase not in ("Succeeded", "Failed"):
         # A resolver has no readiness probe: while it works it is ready, however long a large model takes.
-        return Resolution(fault=None if is_ready(pod) else diagnose_pod(pod, now), asking=True)
+        return ResolutionState(fault=None if is_ready(pod) else diagnose_pod(pod, now), asking=True)
     answer = _answer(pod)
     if answer is not None and not _is_meant(spec.model.uri, answer.resolution.uri):
         # None of Slipway's says so: somebody forged the pod or its answer.
@@ -76,12 +76,12 @@ def _from_pod(
             f"the resolver pod answered for another model than {spec.model.uri}; its answer is not believed"
         )
         forged = Fault(Reason.RESOLVER_FAILED, words)
-        return Resolution(fault=forged, retry_at=ended + _patience(status, ended), asking=True)
+        return ResolutionState(fault=forged, retry_at=ended + _patience(status, ended), asking=True)
     if answer is not None:
         found, known = answer.resolution, status.model
         seen = known.createdAt if known is not None and known.digest == found.digest else None
         first_seen = seen or rfc3339(_ended_at(pod, now))
-        return Resolution(
+        return ResolutionState(
             model=ModelStatus(
                 uri=spec.model.uri,
                 resolvedURI=found.uri,
@@ -98,16 +98,16 @@ def _from_pod(
             f"the resolver pod ended without an answer{f': {fault.message}' if fault else ''}",
         )
     ended = _ended_at(pod, now)
-    return Resolution(fault=fault, retry_at=ended + _patience(status, ended), asking=True)
+    return ResolutionState(fault=fault, retry_at=ended + _patience(status, ended), asking=True)
 
 
 def _answer(pod: Manifest) -> Resolved | None:
     for container in (pod.get("status") or {}).get("containerStatuses") or ():
         ended = (container.get("state") or {}).get("terminated") or {}
-        if container["name"] != names.RESOLVE_CONTAINER:
+        if container["name"] != naming.RESOLVE_CONTAINER:
             continue
         try:
-            outcome = Outcome.model_validate_json(ended.get("message") or "").outcome
+            outcome = TerminationMessage.model_validate_json(ended.get("message") or "").outcome
         except ValidationError:
             return None
         return outcome if isinstance(outcome, Resolved) else None

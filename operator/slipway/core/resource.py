@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from slipway.api.reasons import Reason
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core.build.metadata import Owner
+from slipway.core.objects.metadata import Owner
 from slipway.core.observed import Fault, Manifest
 
 

@@ -11,7 +11,7 @@ from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Fairness, Feedback
 from slipway.api.status import ModelStatus
 from slipway.api.types import ModelDeploymentSpec, Runtime
-from slipway.core import names
+from slipway.core import naming
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class Revision:
     @property
     def name(self) -> str:
         """Hash of the content, the same wherever and whenever it is computed."""
-        return names.content_hash(self.content())
+        return naming.content_hash(self.content())
 
     @property
     def identity(self) -> str:
         """Hash of what people chose: the name, unless another operator gave it one."""
-        return names.content_hash(self._chosen())
+        return naming.content_hash(self._chosen())
 
     @property
     def judged(self) -> str:
         """Hash of what a rollout judges: digest, runtime and inputs, by whatever name of a version."""
         chosen = self._chosen()
-        return names.content_hash(
+        return naming.content_hash(
             {
                 "digest": self.model.digest,
                 "runtime": chosen["runtime"],
@@ -85,7 +85,7 @@ class Revision:
     @property
     def judged_before(self) -> str:
         """Hash by which an operator before ADR 8 remembers that a revision which it named was judged."""
-        return names.content_hash({**self.content(), "model": self.model.digest})
+        return naming.content_hash({**self.content(), "model": self.model.digest})
 
     @property
     def installation(self) -> tuple[str, str] | None:

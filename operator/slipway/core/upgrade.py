@@ -12,12 +12,12 @@ from typing import Any
 
 from slipway.api.reasons import Reason
 from slipway.api.status import UpgradeStatus
-from slipway.core import names
-from slipway.core.build.deployment import deployment, settings_of
-from slipway.core.build.metadata import Owner
+from slipway.core import naming
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
-from slipway.core.drift import contains
-from slipway.core.observed import Fault, Kind, Manifest, Observed, condition_of, rfc3339, timestamp
+from slipway.core.objects.deployment import deployment, settings_of
+from slipway.core.objects.diff import contains
+from slipway.core.objects.metadata import Owner
+from slipway.core.observed import Fault, Manifest, ObjectKind, Observed, condition_of, rfc3339, timestamp
 from slipway.core.revision import Revision, Settings
 
 #: Without progress for so long, an upgrade is stuck: if something is seen to be wrong, and if nothing is.
@@ -57,7 +57,7 @@ def part(owner: Owner, revision: Revision, settings: Settings, observed: Observe
 
     With a pinned image, another image to fetch the model with is alone no reason to replace pods.
     """
-    live = observed.find(Kind.DEPLOYMENT, names.revision_object(owner.name, revision.name))
+    live = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(owner.name, revision.name))
     newest = deployment(owner, revision, settings)
     runs = settings_of(live) if live is not None else None
     if revision.runtime.image and live is not None and runs is not None:
@@ -136,10 +136,10 @@ def deadline(upgrade: UpgradeStatus | None, now: datetime) -> datetime | None:
 
 def applied_mark(manifest: Manifest) -> str:
     """Noted on an object that is applied: a hash of all and, of a Deployment, one of its pods' template."""
-    whole = names.content_hash(manifest)
-    if manifest["kind"] != Kind.DEPLOYMENT:
+    whole = naming.content_hash(manifest)
+    if manifest["kind"] != ObjectKind.DEPLOYMENT:
         return whole
-    return f"{whole}.{names.content_hash(manifest['spec']['template'])}"
+    return f"{whole}.{naming.content_hash(manifest['spec']['template'])}"
 
 
 def was_applied(live: Manifest, manifest: Manifest) -> bool:
@@ -156,13 +156,13 @@ def is_behind(live: Manifest, newest: Manifest) -> bool:
     noted = _noted(live)
     template = noted.partition(".")[2]
     if template:
-        return template != names.content_hash(newest["spec"]["template"])
+        return template != naming.content_hash(newest["spec"]["template"])
     if not noted:
         there = (live.get("spec") or {}).get("template")
         return there is not None and not contains(there, newest["spec"]["template"])
     owners = live["metadata"].get("ownerReferences") or []
     before = {**newest, "metadata": {**newest["metadata"], "ownerReferences": owners}}
-    return names.content_hash(before) != noted
+    return naming.content_hash(before) != noted
 
 
 def is_replacing(live: Manifest) -> bool:
@@ -244,7 +244,7 @@ def _fault(each: Part, observed: Observed, now: datetime) -> Fault | None:
 
 
 def _noted(live: Manifest) -> str:
-    return str((live["metadata"].get("annotations") or {}).get(names.APPLIED_ANNOTATION, ""))
+    return str((live["metadata"].get("annotations") or {}).get(naming.APPLIED_ANNOTATION, ""))
 
 
 def _is_counted(live: Manifest) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slipway.api.types import GROUP, KIND, PLURAL, VERSION
-from slipway.core.observed import Kind, Manifest
+from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.ownership import REPLICA_SET
 
 
@@ -28,22 +28,22 @@ class ApiResource:
 
 RESOURCES: Mapping[str, ApiResource] = {
     KIND: ApiResource(GROUP, VERSION, PLURAL),
-    Kind.CONTROLLER_REVISION: ApiResource("apps", "v1", "controllerrevisions"),
-    Kind.DEPLOYMENT: ApiResource("apps", "v1", "deployments"),
+    ObjectKind.CONTROLLER_REVISION: ApiResource("apps", "v1", "controllerrevisions"),
+    ObjectKind.DEPLOYMENT: ApiResource("apps", "v1", "deployments"),
     REPLICA_SET: ApiResource("apps", "v1", "replicasets"),
-    Kind.SERVICE: ApiResource("", "v1", "services"),
-    Kind.AUTOSCALER: ApiResource("autoscaling", "v2", "horizontalpodautoscalers"),
-    Kind.DISRUPTION_BUDGET: ApiResource("policy", "v1", "poddisruptionbudgets"),
-    Kind.SERVICE_ACCOUNT: ApiResource("", "v1", "serviceaccounts"),
-    Kind.POD: ApiResource("", "v1", "pods"),
-    Kind.ENDPOINT_SLICE: ApiResource("discovery.k8s.io", "v1", "endpointslices"),
-    Kind.CONFIG_MAP: ApiResource("", "v1", "configmaps"),
-    Kind.HTTP_ROUTE: ApiResource("gateway.networking.k8s.io", "v1", "httproutes"),
-    Kind.JOB: ApiResource("batch", "v1", "jobs"),
+    ObjectKind.SERVICE: ApiResource("", "v1", "services"),
+    ObjectKind.AUTOSCALER: ApiResource("autoscaling", "v2", "horizontalpodautoscalers"),
+    ObjectKind.DISRUPTION_BUDGET: ApiResource("policy", "v1", "poddisruptionbudgets"),
+    ObjectKind.SERVICE_ACCOUNT: ApiResource("", "v1", "serviceaccounts"),
+    ObjectKind.POD: ApiResource("", "v1", "pods"),
+    ObjectKind.ENDPOINT_SLICE: ApiResource("discovery.k8s.io", "v1", "endpointslices"),
+    ObjectKind.CONFIG_MAP: ApiResource("", "v1", "configmaps"),
+    ObjectKind.HTTP_ROUTE: ApiResource("gateway.networking.k8s.io", "v1", "httproutes"),
+    ObjectKind.JOB: ApiResource("batch", "v1", "jobs"),
 }
 
 #: Kinds that a cluster need not know.
-OPTIONAL = frozenset({Kind.HTTP_ROUTE.value})
+OPTIONAL = frozenset({ObjectKind.HTTP_ROUTE.value})
 
 
 def typed(manifest: Manifest, kind: str) -> Manifest:

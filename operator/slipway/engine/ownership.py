@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from slipway.core import names
-from slipway.core.observed import Kind, Manifest
+from slipway.core import naming
+from slipway.core.observed import Manifest, ObjectKind
 
 #: Kept to its owners alone.
 REPLICA_SET = "ReplicaSet"
@@ -25,20 +25,22 @@ Find = Callable[[str, str, str], Manifest | None]
 def needs_proof(child: Manifest) -> bool:
     """Whether an object is believed only with its owners: pods that serve, and pods that route."""
     labels = child["metadata"].get("labels") or {}
-    return child["kind"] == Kind.POD and labels.get(names.COMPONENT_LABEL) in _MADE
+    return child["kind"] == ObjectKind.POD and labels.get(naming.COMPONENT_LABEL) in _MADE
 
 
 def deployment_of(pod: Manifest, find: Find) -> Manifest | None:
     """The Deployment that a pod's owners lead to, where it is the one that such a pod has; else None."""
     meta = pod["metadata"]
     labels = meta.get("labels") or {}
-    model = str(labels.get(names.MODEL_LABEL, ""))
-    if labels.get(names.COMPONENT_LABEL) == "router":
-        expected = names.router(model)
+    model = str(labels.get(naming.MODEL_LABEL, ""))
+    if labels.get(naming.COMPONENT_LABEL) == "router":
+        expected = naming.router(model)
     else:
-        expected = names.revision_object(model, str(labels.get(names.REVISION_LABEL, "")))
+        expected = naming.revision_object(model, str(labels.get(naming.REVISION_LABEL, "")))
     replica_set = _controller(pod, REPLICA_SET, find)
-    deployment = _controller(replica_set, Kind.DEPLOYMENT.value, find) if replica_set is not None else None
+    deployment = (
+        _controller(replica_set, ObjectKind.DEPLOYMENT.value, find) if replica_set is not None else None
+    )
     return deployment if deployment is not None and deployment["metadata"]["name"] == expected else None
 
 

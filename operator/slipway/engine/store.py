@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from slipway.api.types import KIND
-from slipway.core import names
-from slipway.core.observed import Kind, Manifest
-from slipway.core.router.build import is_router
+from slipway.core import naming
+from slipway.core.observed import Manifest, ObjectKind
+from slipway.core.traffic.envoy.objects import is_router
 from slipway.engine.ownership import REPLICA_SET, deployment_of, needs_proof
 
 #: What is kept of the metadata of a ReplicaSet; nothing else of it is.
@@ -160,7 +160,7 @@ class Store:
 
     def services(self, namespace: str) -> list[Manifest]:
         """All Services of Slipway in a namespace, whosever they are."""
-        return self._of(Kind.SERVICE, namespace)
+        return self._of(ObjectKind.SERVICE, namespace)
 
     def resources(self) -> Iterator[Key]:
         """The key of every ModelDeployment."""
@@ -225,9 +225,9 @@ class Listing:
 def _is_made_by_others(child: Manifest) -> bool:
     """Whether other controllers make such objects from ours: all pods but the resolver's, EndpointSlices."""
     labels = child["metadata"].get("labels") or {}
-    if child["kind"] == Kind.POD:
-        return bool(labels.get(names.COMPONENT_LABEL) != "resolver")
-    return bool(child["kind"] == Kind.ENDPOINT_SLICE)
+    if child["kind"] == ObjectKind.POD:
+        return bool(labels.get(naming.COMPONENT_LABEL) != "resolver")
+    return bool(child["kind"] == ObjectKind.ENDPOINT_SLICE)
 
 
 def is_child(child: Manifest, uid: str | None) -> bool:
@@ -241,10 +241,10 @@ def owner_key(manifest: Manifest) -> Key | None:
     if manifest["kind"] == KIND:
         return Key(meta["namespace"], meta["name"])
     labels = meta.get("labels") or {}
-    name = labels.get(names.MODEL_LABEL)
+    name = labels.get(naming.MODEL_LABEL)
     if name is None:
         return None
-    return Key(meta["namespace"], name, routers=labels.get(names.COMPONENT_LABEL) == "router")
+    return Key(meta["namespace"], name, routers=labels.get(naming.COMPONENT_LABEL) == "router")
 
 
 def is_owned(child: Manifest, uid: str | None) -> bool:
@@ -263,8 +263,8 @@ def is_orphan(child: Manifest) -> bool:
     meta = child["metadata"]
     labels, owners = meta.get("labels") or {}, meta.get("ownerReferences") or ()
     return (
-        labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
-        and names.APPLIED_ANNOTATION in (meta.get("annotations") or {})
+        labels.get(naming.MANAGED_BY_LABEL) == naming.MANAGED_BY
+        and naming.APPLIED_ANNOTATION in (meta.get("annotations") or {})
         and not any(owner.get("controller") or owner["kind"] == KIND for owner in owners)
     )
 
@@ -273,7 +273,7 @@ def project(manifest: Manifest) -> Manifest:
     """What is worth keeping of an object: thousands of pods are mostly text that nobody reads."""
     meta = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
     kept: dict[str, Any] = {**manifest, "metadata": meta}
-    if manifest["kind"] == Kind.POD:
+    if manifest["kind"] == ObjectKind.POD:
         kept.pop("spec", None)
         meta.pop("annotations", None)
     if manifest["kind"] == REPLICA_SET:

@@ -16,7 +16,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
 from slipway.api.types import GROUP, KIND, VERSION
-from slipway.core import names
+from slipway.core import naming
 from slipway.core.observed import Manifest
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES, Page, Patch, typed
@@ -67,7 +67,7 @@ class KubeClient:
         """All objects of a kind that concern Slipway, page by page."""
         query = {"limit": str(PAGE)}
         if kind != KIND:
-            query["labelSelector"] = names.MODEL_LABEL
+            query["labelSelector"] = naming.MODEL_LABEL
         while True:
             page = await self._read(f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}")
             if "items" not in page or "resourceVersion" not in page.get("metadata", {}):

@@ -10,7 +10,7 @@ from yarl import URL
 
 from slipway.api.reasons import Reason
 from slipway.core.observed import Fault
-from slipway.engine.aliases import Alias
+from slipway.engine.observers.aliases import Alias
 from slipway.infra.bounded import ReadError, read_bounded, reading_session
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from sys import intern
 import aiohttp
 
 from slipway.contract import ANSWERS_PATH, METRICS_PATH
-from slipway.core.agreement import ENTRY_BYTES, Remembered
-from slipway.core.monitoring.counting import MOST_SERIES
+from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import ByVersion, Series, series
-from slipway.core.target import Target
+from slipway.core.monitoring.windows import MOST_SERIES
+from slipway.core.rollout.shadow_agreement import ENTRY_BYTES, Remembered
 from slipway.infra.bounded import Answer, Budget, Charge, ReadError, read_bounded, reading_session
 
 log = logging.getLogger(__name__)
@@ -149,10 +149,10 @@ async def take_answers(
 @asynccontextmanager
 async def answer_taker(
     budget: Budget,
-) -> AsyncIterator[Callable[[Target, int, int], Awaitable[Remembered | None]]]:
+) -> AsyncIterator[Callable[[Endpoint, int, int], Awaitable[Remembered | None]]]:
     """Takes answers over kept connections; None where a pod cannot be asked, and the log says why."""
 
-    async def take(target: Target, seconds: int, most: int) -> Remembered | None:
+    async def take(target: Endpoint, seconds: int, most: int) -> Remembered | None:
         try:
             async with budget.request(target.namespace, str(target)) as charge:
                 return await take_answers(str(target), seconds, most, session, charge)
@@ -167,10 +167,10 @@ async def answer_taker(
 @asynccontextmanager
 async def pod_reader(
     wanted: Collection[str], budget: Budget
-) -> AsyncIterator[Callable[[Target], Awaitable[ByVersion | None]]]:
+) -> AsyncIterator[Callable[[Endpoint], Awaitable[ByVersion | None]]]:
     """Reads pods over kept connections; None for one that cannot be read, and the log says why."""
 
-    async def read(target: Target) -> ByVersion | None:
+    async def read(target: Endpoint) -> ByVersion | None:
         try:
             async with budget.request(target.namespace, str(target)) as charge:
                 return await read_pod(str(target), wanted, session, charge)
@@ -201,6 +201,6 @@ async def _ask(
     return answer
 
 
-def _say(what: str, target: Target, error: Exception) -> None:
+def _say(what: str, target: Endpoint, error: Exception) -> None:
     words = str(error) or "does not answer in time"
     log.info(what, extra={"namespace": target.namespace, "address": str(target), "error": words})

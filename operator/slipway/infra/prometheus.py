@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from slipway.core.router.prometheus import Samples
-from slipway.engine.prometheus import PrometheusError
+from slipway.core.traffic.envoy.prometheus import Samples
+from slipway.engine.observers.prometheus import PrometheusError
 from slipway.infra.bounded import Budget, Charge, ReadError, read_bounded, reading_session
 
 #: Of an answer, in bytes and in values of JSON: ten routers that are scraped every 5 s have less.

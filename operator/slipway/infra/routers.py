@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from slipway.core.router.readback import (
+from slipway.core.endpoint import Endpoint
+from slipway.core.traffic.envoy.readback import (
     CLUSTERS_QUERY,
     COUNTERS_QUERY,
     FLUSH_QUERY,
@@ -25,7 +26,6 @@ from slipway.core.router.readback import (
     read_names,
     read_routes,
 )
-from slipway.core.target import Target
 from slipway.infra.bounded import TIMEOUT, Answer, Budget, Charge, ReadError, read_bounded, reading_session
 
 __all__ = [
@@ -81,10 +81,10 @@ async def read_router(
 
 
 @asynccontextmanager
-async def router_reader(budget: Budget) -> AsyncIterator[Callable[[Target], Awaitable[RouterState | None]]]:
+async def router_reader(budget: Budget) -> AsyncIterator[Callable[[Endpoint], Awaitable[RouterState | None]]]:
     """Reads routers over kept connections; None for one that cannot be read, and the log says why."""
 
-    async def read(target: Target) -> RouterState | None:
+    async def read(target: Endpoint) -> RouterState | None:
         try:
             async with budget.request(target.namespace, str(target)) as charge:
                 return await read_router(str(target), session, charge)

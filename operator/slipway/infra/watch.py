@@ -19,7 +19,7 @@ import kopf
 from kopf._cogs.clients import errors, watching
 
 from slipway.api.types import KIND
-from slipway.core import names
+from slipway.core import naming
 from slipway.engine.kube import RESOURCES, typed
 from slipway.engine.store import Key, Store
 
@@ -151,7 +151,7 @@ def _settings() -> kopf.OperatorSettings:
     for kind, resource in RESOURCES.items():
         if kind != KIND:
             settings.watching.label_selectors[resource.group, resource.version, resource.plural] = (
-                names.MODEL_LABEL
+                naming.MODEL_LABEL
             )
     return settings
 

@@ -48,7 +48,7 @@ class _WebFiles:
     def open(self, path: str) -> AbstractContextManager[Iterator[bytes]]:
         address = self._address(path)
         if path == self.main:
-            missing = f"{shown(address)} does not exist (HTTP 404): upload the file, or mend spec.model.uri"
+            missing = f"{shown(address)} does not exist (HTTP 404): upload the file, or fix spec.model.uri"
         else:
             missing = (
                 f"{shown(self._url)} keeps weights in {path!r}, but {shown(address)} does not exist "

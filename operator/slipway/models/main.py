@@ -27,9 +27,9 @@ from slipway.contract import (
     Failure,
     Fetched,
     FetchTask,
-    Outcome,
     Resolved,
     ResolveTask,
+    TerminationMessage,
 )
 from slipway.models.credentials import Credentials
 from slipway.models.faults import MESSAGE_LIMIT, ModelError, shortened
@@ -59,18 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_up(around.credentials)
     try:
         done = _resolve(text, around) if command == "resolve" else _fetch(text, around)
-        outcome, code = Outcome(outcome=done), 0
+        outcome, code = TerminationMessage(outcome=done), 0
     except ValidationError as error:
         parser.error(f"{MODEL_TASK_ENV} does not hold a task for '{command}': {error}")
     except ModelError as error:
         message = shortened(around.credentials.redacted(str(error)), MESSAGE_LIMIT)
         _log.error("%s: %s", error.reason, message)
-        outcome, code = Outcome(outcome=Failed(failure=Failure(reason=error.reason, message=message))), 1
+        outcome, code = (
+            TerminationMessage(outcome=Failed(failure=Failure(reason=error.reason, message=message))),
+            1,
+        )
     Path(os.environ.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)).write_bytes(last_words(outcome))
     return code
 
 
-def last_words(outcome: Outcome) -> bytes:
+def last_words(outcome: TerminationMessage) -> bytes:
     """An outcome as JSON of at most :data:`TERMINATION_LIMIT` bytes, by cutting its message if need be."""
     encoded = outcome.model_dump_json().encode()
     limit = MESSAGE_LIMIT
@@ -78,7 +81,7 @@ def last_words(outcome: Outcome) -> bytes:
         limit //= 2
         failure = outcome.outcome.failure
         shorter = Failure(reason=failure.reason, message=shortened(failure.message, limit))
-        encoded = Outcome(outcome=Failed(failure=shorter)).model_dump_json().encode()
+        encoded = TerminationMessage(outcome=Failed(failure=shorter)).model_dump_json().encode()
     return encoded
 
 

@@ -219,7 +219,7 @@ class _Registry:
             raise ModelError(
                 ModelFault.MODEL_NOT_FOUND,
                 f"{server} has no registered model {asked.name!r}; it has: "
-                f"{listed(self._names(asked.name))}. Register it, or mend spec.model.uri",
+                f"{listed(self._names(asked.name))}. Register it, or fix spec.model.uri",
             )
         model = known.json().get("registered_model", {})
         if asked.alias is not None:
@@ -228,12 +228,12 @@ class _Registry:
                 ModelFault.MODEL_NOT_FOUND,
                 f"the registered model {asked.name!r} has no alias {asked.alias!r}; it has: "
                 f"{listed(aliases)}. Set it with MlflowClient().set_registered_model_alias({asked.name!r}, "
-                f"{asked.alias!r}, VERSION), or mend spec.model.uri",
+                f"{asked.alias!r}, VERSION), or fix spec.model.uri",
             )
         raise ModelError(
             ModelFault.MODEL_NOT_FOUND,
             f"the registered model {asked.name!r} has no version {asked.version}; "
-            f"it has: {listed(self._versions(asked.name))}. Mend spec.model.uri, or register that version "
+            f"it has: {listed(self._versions(asked.name))}. Fix spec.model.uri, or register that version "
             f"({shortened(str(answer.json().get('message', '')), 200)})",
         )
 

@@ -90,7 +90,7 @@ class _Folder:
             raise ModelError(
                 ModelFault.MODEL_NOT_FOUND,
                 f"{self.called(path)} has no .onnx file; it holds: {listed(names)}. "
-                "Put the model there, or mend spec.model.uri",
+                "Put the model there, or fix spec.model.uri",
             )
         if len(models) > 1:
             raise ModelError(

@@ -9,8 +9,8 @@ from slipway.names import Metric, OperatorMetric
 from slipway.observability.panels import (
     RATE,
     Board,
-    Kind,
     Panel,
+    PanelKind,
     Query,
     Variable,
     lines,
@@ -93,7 +93,7 @@ FLEET = Board(
             ),
             Panel(
                 "What monitoring says",
-                Kind.TABLE,
+                PanelKind.TABLE,
                 (Query(f"{once(OperatorMetric.VERDICT, by=', condition, status')} == 1", ""),),
                 width=24,
                 description="Drift is True when something is wrong, the others are True when all is well.",
@@ -167,7 +167,7 @@ MODEL = Board(
             ),
             Panel(
                 "$feature, last hour and reference",
-                Kind.BARS,
+                PanelKind.BARS,
                 (
                     Query(
                         f'avg by (bin) (slipway:feature_values:ratio1h{{{_MODEL}, feature="$feature"}})',

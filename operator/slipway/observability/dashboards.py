@@ -23,17 +23,17 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from slipway.api.generated import write_or_check
 from slipway.observability.boards import BOARDS
-from slipway.observability.panels import Board, Kind, Panel, Query, Variable
+from slipway.observability.panels import Board, Panel, PanelKind, Query, Variable
 
 FOLDER = "charts/slipway/dashboards"
 #: The reader chooses among the Prometheus servers that Grafana knows.
 _SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _HEIGHT, _NUMBER_HEIGHT = 8, 4
-_BUILDERS: dict[Kind, type[Any]] = {
-    Kind.LINES: timeseries.Panel,
-    Kind.NUMBER: stat.Panel,
-    Kind.BARS: barchart.Panel,
-    Kind.TABLE: table.Panel,
+_BUILDERS: dict[PanelKind, type[Any]] = {
+    PanelKind.LINES: timeseries.Panel,
+    PanelKind.NUMBER: stat.Panel,
+    PanelKind.BARS: barchart.Panel,
+    PanelKind.TABLE: table.Panel,
 }
 
 
@@ -79,26 +79,26 @@ def _variable(variable: Variable) -> builders.QueryVariable:
 def _panel(panel: Panel) -> Any:
     made: Any = _BUILDERS[panel.kind]()
     made = made.title(panel.title).unit(panel.unit).datasource(_SOURCE).span(panel.width)
-    made = made.height(_NUMBER_HEIGHT if panel.kind is Kind.NUMBER else _HEIGHT)
+    made = made.height(_NUMBER_HEIGHT if panel.kind is PanelKind.NUMBER else _HEIGHT)
     if panel.description:
         made = made.description(panel.description)
     for position, query in enumerate(panel.queries):
         made = made.with_target(_target(panel.kind, query, _letter(position)))
-    if panel.kind is Kind.LINES:
+    if panel.kind is PanelKind.LINES:
         legend = VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.LIST)
         made = made.legend(legend.placement(LegendPlacement.BOTTOM)).fill_opacity(8).show_points("never")
-    if panel.kind is Kind.NUMBER:
+    if panel.kind is PanelKind.NUMBER:
         made = made.graph_mode(BigValueGraphMode.NONE).reduce_options(
             ReduceDataOptions().calcs(["lastNotNull"])
         )
-    if panel.kind is Kind.BARS:
+    if panel.kind is PanelKind.BARS:
         # One bar a bin and query, side by side; a table's columns have no legend of their own.
         names = {f"Value #{_letter(place)}": query.legend for place, query in enumerate(panel.queries)}
         columns = {"excludeByName": {"Time": True}, "renameByName": names}
         made = made.with_transformation(DataTransformerConfig(id_val="merge", options={}))
         made = made.with_transformation(DataTransformerConfig(id_val="organize", options=columns))
         made = made.x_field("bin").fill_opacity(80).legend(VizLegendOptions().show_legend(True))
-    if panel.kind is Kind.TABLE:
+    if panel.kind is PanelKind.TABLE:
         columns = {"excludeByName": {"Time": True, "Value": True}}
         made = made.show_header(True)
         made = made.with_transformation(DataTransformerConfig(id_val="organize", options=columns))
@@ -109,13 +109,13 @@ def _letter(position: int) -> str:
     return chr(ord("A") + position)
 
 
-def _target(kind: Kind, query: Query, name: str) -> prometheus.Dataquery:
+def _target(kind: PanelKind, query: Query, name: str) -> prometheus.Dataquery:
     made = prometheus.Dataquery().expr(query.expr).ref_id(name).datasource(_SOURCE)
     if query.legend:
         made = made.legend_format(query.legend)
-    if kind in (Kind.BARS, Kind.TABLE):
+    if kind in (PanelKind.BARS, PanelKind.TABLE):
         return made.instant().format(PromQueryFormat.TABLE)
-    return made.instant() if kind is Kind.NUMBER else made.range()
+    return made.instant() if kind is PanelKind.NUMBER else made.range()
 
 
 def main() -> int:

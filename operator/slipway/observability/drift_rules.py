@@ -51,7 +51,7 @@ def drift_rules() -> Iterator[Rule]:
             "5m",
             f"{{{{ $labels.feature }}}} of {MODEL_WORDS} moved: PSI {VALUE_WORDS} beyond noise",
             "The last hour's values are spread otherwise than the reference's. See the model's dashboard; "
-            "retrain if the world has changed, mend the source if it has not.",
+            "retrain if the world has changed, fix the source if it has not.",
         )
 
 

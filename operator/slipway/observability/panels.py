@@ -12,7 +12,7 @@ from slipway.names import Metric
 RATE = "$__rate_interval"
 
 
-class Kind(StrEnum):
+class PanelKind(StrEnum):
     """How a panel shows its queries."""
 
     LINES = "lines"
@@ -34,7 +34,7 @@ class Panel:
     """One panel; ``width`` in Grafana's 24 columns."""
 
     title: str
-    kind: Kind
+    kind: PanelKind
     queries: tuple[Query, ...]
     unit: str = "short"
     width: int = 8
@@ -65,12 +65,12 @@ def lines(
     title: str, *queries: tuple[str, str], unit: str = "short", width: int = 8, about: str = ""
 ) -> Panel:
     """Lines over time, of queries and their legends."""
-    return Panel(title, Kind.LINES, tuple(Query(*query) for query in queries), unit, width, about)
+    return Panel(title, PanelKind.LINES, tuple(Query(*query) for query in queries), unit, width, about)
 
 
 def number(title: str, expr: str, unit: str = "short", width: int = 4, about: str = "") -> Panel:
     """One number, as it is now."""
-    return Panel(title, Kind.NUMBER, (Query(expr, ""),), unit, width, about)
+    return Panel(title, PanelKind.NUMBER, (Query(expr, ""),), unit, width, about)
 
 
 def rate(metric: str, labels: str = "") -> str:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from slipway.api.card import Card
 from slipway.api.reasons import Reason
 from slipway.api.status import ModelDeploymentStatus, RevisionStatus
-from slipway.core.judging.asked import Asked, asked_of, attributes_of
 from slipway.core.monitoring import series
 from slipway.core.monitoring.drift import CompareWith, DriftLimits, judge_drift
 from slipway.core.monitoring.fairness import GroupCounts, judge_fairness
@@ -26,10 +25,11 @@ from slipway.core.monitoring.performance import (
     measure,
     quantile,
 )
+from slipway.core.monitoring.policy import MonitoringPolicy, attributes_of, monitoring_policy
 from slipway.core.monitoring.quality import Ages, QualityLimits, judge_quality, median_age
 from slipway.core.monitoring.series import Values
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, percent
-from slipway.core.names import REVISION_LABEL
+from slipway.core.monitoring.verdict import MonitoredCondition, Status, Verdict, number, percent
+from slipway.core.naming import REVISION_LABEL
 from slipway.core.observed import Fault, Manifest, timestamp
 from slipway.core.resource import Resource
 from slipway.names import Metric
@@ -44,7 +44,7 @@ _OTHER = "other"
 _CONFIDENCE = 0.95
 _MOST_RATIOS = 20
 #: What holds where the spec cannot be read.
-_USUAL = Asked(DriftLimits(), CompareWith.REFERENCE, 3600.0, QualityLimits())
+_USUAL = MonitoringPolicy(DriftLimits(), CompareWith.REFERENCE, 3600.0, QualityLimits())
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def report_of(
         for feature, bins in series.feature_windows(counts).items()
         if feature in references and bins.keys() <= references[feature].shares.keys()
     }
-    asked = _USUAL if isinstance(spec, Fault) else asked_of(spec)
+    asked = _USUAL if isinstance(spec, Fault) else monitoring_policy(spec)
     drift, features = judge_drift(windows, references, asked.drift)
     card = None if isinstance(spec, Fault) else spec.card
     limits = replace(asked.quality, data_age_seconds=series.data_age_limit(gauges))
@@ -115,7 +115,7 @@ def report_of(
     fairness, gaps = judge_fairness(attributes_of(asked, counts), asked.fairness)
     said = _said(status)
     judged = (
-        *((drift, quality) if references or Condition.DATA_QUALITY in asked.named else ()),
+        *((drift, quality) if references or MonitoredCondition.DATA_QUALITY in asked.named else ()),
         *((performance,) if asked.objectives else ()),
         *((fairness,) if asked.fairness.limits else ()),
     )
@@ -171,9 +171,9 @@ def _samples_of(pods: Sequence[Counted], arm: RevisionStatus) -> Iterator[Sample
 
 def _said(status: ModelDeploymentStatus) -> tuple[Verdict, ...]:
     """What the operator's monitoring says."""
-    kinds, reasons = {str(kind) for kind in Condition}, {str(reason) for reason in Reason}
+    kinds, reasons = {str(kind) for kind in MonitoredCondition}, {str(reason) for reason in Reason}
     return tuple(
-        Verdict(Condition(one.type), Status(one.status), Reason(one.reason), one.message)
+        Verdict(MonitoredCondition(one.type), Status(one.status), Reason(one.reason), one.message)
         for one in status.conditions
         if one.type in kinds and one.reason in reasons
     )
@@ -219,7 +219,7 @@ def _facts(
     yield "Requests", ", ".join(f"{number(codes[code])} answered {code}" for code in sorted(codes)) or "none"
     yield "Rows", number(sum(value for (metric, _), value in counts.items() if metric == Metric.ROWS))
     yield from _data_age(counts, limits.data_age_seconds)
-    kinds = {str(kind) for kind in Condition}
+    kinds = {str(kind) for kind in MonitoredCondition}
     for one in status.conditions:
         if one.type not in kinds:
             yield one.type, f"{one.status}, {one.reason}: {one.message}"
@@ -289,7 +289,7 @@ def _answers(labels: Feedback, counts: Values) -> Iterator[str]:
         yield f"Half of the labels came within {number(delay / 60.0)} minutes of the prediction."
 
 
-def _groups(counts: Values, asked: Asked) -> Iterator[GroupReport]:
+def _groups(counts: Values, asked: MonitoringPolicy) -> Iterator[GroupReport]:
     """Every group, and all who are in none; those with too few rows have no rates."""
     for name, reference, groups in asked.attributes:
         everyone = (*groups, *(() if _OTHER in groups else (_OTHER,)))

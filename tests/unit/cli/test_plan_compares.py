@@ -16,8 +16,8 @@ import pytest
 from slipway.api.types import API_VERSION, KIND
 from slipway.cli.cluster import Cluster, ForbiddenError
 from slipway.cli.plan import SERVER_IMAGE, describe, installed
-from slipway.core.drift import differences
-from slipway.core.observed import Kind
+from slipway.core.objects.diff import differences
+from slipway.core.observed import ObjectKind
 from slipway.core.revision import Settings
 from slipway.engine.store import Key
 from tests.unit.world import NAME, NAMESPACE, SETTINGS, World
@@ -106,7 +106,7 @@ async def test_a_change_is_told_by_the_field_that_it_changes(world: World) -> No
 async def test_what_somebody_changed_by_hand_is_told(world: World) -> None:
     revision = world.status()["stable"]["revision"]
     children = world.operator.store.children(Key(NAMESPACE, NAME))
-    deployment = next(child for child in children if child["kind"] == Kind.DEPLOYMENT)
+    deployment = next(child for child in children if child["kind"] == ObjectKind.DEPLOYMENT)
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "elsewhere"
     (change,) = [line for line in planned(world) if line.startswith("  change")]
     path = "spec.template.spec.containers[0].image"

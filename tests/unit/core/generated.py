@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from slipway.api.crd import crd
 from slipway.api.reasons import ConditionType, Reason
-from slipway.core.observed import Agreement, ArmCount, Fault, ServedCount, Traffic
+from slipway.core.observed import AnswerAgreement, ArmCount, Fault, ObservedTraffic, ServedCount
 from tests.unit.core.tables import digest
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -377,14 +377,14 @@ _served = st.builds(
 )
 
 
-def traffic(revisions: st.SearchStrategy[str]) -> st.SearchStrategy[Traffic]:
+def traffic(revisions: st.SearchStrategy[str]) -> st.SearchStrategy[ObservedTraffic]:
     """What routers could be seen to do."""
     return st.builds(
-        Traffic,
+        ObservedTraffic,
         routers=st.integers(0, 3),
-        knowing=st.integers(0, 3),
+        synced_routers=st.integers(0, 3),
         weights=st.frozensets(st.integers(0, 100), max_size=2),
-        reached=st.frozensets(revisions, max_size=2),
+        receiving=st.frozensets(revisions, max_size=2),
         canary_pods=st.integers(0, 5),
         canary=st.none() | _arms,
         stable=st.none() | _arms,
@@ -392,7 +392,7 @@ def traffic(revisions: st.SearchStrategy[str]) -> st.SearchStrategy[Traffic]:
         stable_served=st.none() | _served,
         agreement=st.none()
         | st.builds(
-            Agreement,
+            AnswerAgreement,
             pairs=_counts,
             unlike=st.dictionaries(st.sampled_from(["errors", "slow", "other"]), _counts, max_size=2),
         ),

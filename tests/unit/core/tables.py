@@ -19,11 +19,11 @@ import yaml
 from slipway.api.reasons import Reason
 from slipway.api.status import ModelStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core import names
-from slipway.core.build.controller_revision import controller_revision
-from slipway.core.build.metadata import Owner, metadata
-from slipway.core.build.resolver import resolver_pod
-from slipway.core.observed import Fault, Kind, Observed, Reference, observe
+from slipway.core import naming
+from slipway.core.objects.controller_revision import controller_revision
+from slipway.core.objects.metadata import Owner, metadata
+from slipway.core.objects.resolver import resolver_pod
+from slipway.core.observed import Fault, ObjectKind, ObjectReference, Observed, observe
 from slipway.core.plan import Plan, plan
 from slipway.core.resource import read
 from slipway.core.revision import Revision, Settings, revision_of
@@ -192,8 +192,8 @@ def _revision_children(given: Mapping[str, Any], letters: Mapping[str, Revision]
 
 def _child(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     revision = given.get("revision")
-    labels = names.labels(OWNER.name, given.get("component", "model-server"), revision)
-    name = given.get("name") or names.revision_object(OWNER.name, str(revision))
+    labels = naming.labels(OWNER.name, given.get("component", "model-server"), revision)
+    name = given.get("name") or naming.revision_object(OWNER.name, str(revision))
     child: dict[str, Any] = {
         "kind": kind,
         "metadata": {
@@ -206,9 +206,9 @@ def _child(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     }
     if given.get("leaving"):
         child["metadata"]["deletionTimestamp"] = NOW
-    if kind == Kind.SERVICE:
-        child["spec"] = {"selector": names.pod_selector(OWNER.name, given["leadsTo"])}
-    elif kind == Kind.ENDPOINT_SLICE:
+    if kind == ObjectKind.SERVICE:
+        child["spec"] = {"selector": naming.pod_selector(OWNER.name, given["leadsTo"])}
+    elif kind == ObjectKind.ENDPOINT_SLICE:
         child["metadata"]["labels"]["kubernetes.io/service-name"] = OWNER.name
         child["endpoints"] = [
             {"conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}}
@@ -217,24 +217,28 @@ def _child(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return child
 
 
-def _faults(given: Mapping[str, Any], resolver: str) -> dict[Reference, Fault]:
+def _faults(given: Mapping[str, Any], resolver: str) -> dict[ObjectReference, Fault]:
     found = {}
     for place, fault in given.items():
         kind, name = place.split(" ")
         name = resolver if name == f"{OWNER.name}-resolve" else name
-        found[Reference(Kind(kind), name)] = Fault(Reason(fault["reason"]), fault["message"])
+        found[ObjectReference(ObjectKind(kind), name)] = Fault(Reason(fault["reason"]), fault["message"])
     return found
 
 
-def _after(planned: Plan, observed: Observed, refused: Mapping[Reference, Fault]) -> Observed:
+def _after(planned: Plan, observed: Observed, refused: Mapping[ObjectReference, Fault]) -> Observed:
     """What is there once the plan's writes were done, but for those that met with a fault."""
-    gone = {Reference(Kind(found["kind"]), str(found["metadata"]["name"])) for found in planned.delete}
+    gone = {
+        ObjectReference(ObjectKind(found["kind"]), str(found["metadata"]["name"])) for found in planned.delete
+    }
     there = {
-        Reference(kind, child["metadata"]["name"]): child for kind in Kind for child in observed.of(kind)
+        ObjectReference(kind, child["metadata"]["name"]): child
+        for kind in ObjectKind
+        for child in observed.of(kind)
     }
     there = {reference: child for reference, child in there.items() if reference not in gone}
     for manifest in planned.apply:
-        reference = Reference(Kind(manifest["kind"]), manifest["metadata"]["name"])
+        reference = ObjectReference(ObjectKind(manifest["kind"]), manifest["metadata"]["name"])
         if reference not in refused:
             before = there.get(reference, {"metadata": {}})
             meta = {**before["metadata"], **manifest["metadata"]}

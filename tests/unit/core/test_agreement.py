@@ -8,8 +8,8 @@ import struct
 import pytest
 from scipy import stats
 
-from slipway.core.agreement import Remembered, answers, common, unlike
-from slipway.core.evidence import above_objective_evidence
+from slipway.core.rollout.evalues import above_objective_evidence
+from slipway.core.rollout.shadow_agreement import Remembered, answers, common, unlike
 
 
 def entry(request: int, place: int, value: bytes | float) -> bytes:

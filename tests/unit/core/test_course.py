@@ -17,8 +17,8 @@ from slipway.api.rollout import (
     SetMirror,
     Step,
 )
-from slipway.core.course import on_course
-from slipway.core.rollout import Command, Situation, decide
+from slipway.core.rollout.machine import Command, Situation, decide
+from slipway.core.rollout.steps import on_course
 from tests.unit.core.before import models as before
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.core.drift import contains, quantity
+from slipway.core.objects.diff import contains, quantity
 from slipway.core.revision import revision_from, revision_of
 from tests.unit.core.tables import model
 from tests.unit.core.test_manifests import LARGEST, MANIFESTS, MODELS, SMALLEST

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from slipway.core.evidence import (
+from slipway.core.rollout.evalues import (
     Look,
     above_objective_terms,
     below_objective_evidence,

@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 from slipway.api.rollout import Rejection
 from slipway.api.status import ModelDeploymentStatus, ModelStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core import names
-from slipway.core.build.controller_revision import controller_revision
-from slipway.core.build.deployment import deployment
-from slipway.core.history import by_its_name, carried_over, rejection_of, remembered, with_rejection
+from slipway.core import naming
+from slipway.core.objects.controller_revision import controller_revision
+from slipway.core.objects.deployment import deployment
 from slipway.core.observed import Manifest, observe
 from slipway.core.plan import plan
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, Settings, revision_from, revision_of
+from slipway.core.rollout.history import (
+    by_its_name,
+    carried_over_rejections,
+    rejection_of,
+    revision_from_history,
+    with_rejection,
+)
 from tests.unit.core.tables import OWNER, SETTINGS, digest, model
 from tests.unit.core.test_properties import FEW, NOW, specs
 
@@ -72,7 +78,7 @@ def test_a_revision_keeps_the_name_that_an_earlier_operator_gave_it(kind: str) -
     assert named.name == found["name"]
     # What is applied again is what is there: data of a ControllerRevision cannot change.
     assert controller_revision(OWNER, named, 1)["data"] == record["data"]
-    kept = remembered(found["name"], observe([record]))
+    kept = revision_from_history(found["name"], observe([record]))
     assert kept is not None
     assert kept.content() == found["content"]
 
@@ -96,7 +102,7 @@ def test_the_hashes_of_before_are_told_from_what_people_chose(kind: str) -> None
 def test_what_was_rejected_before_stays_out_and_the_rejection_says_what_it_is_of(kind: str) -> None:
     found, unknown = BEFORE[kind], rejected_before(BEFORE[kind])
     wanted = wanted_of(found)
-    (known,) = carried_over((unknown,), wanted, observe([record_of(found)]))
+    (known,) = carried_over_rejections((unknown,), wanted, observe([record_of(found)]))
     assert rejection_of(wanted, (known,)) == known
     assert known.model_copy(update={"identity": None}) == unknown
     if known.identity is not None:
@@ -108,13 +114,15 @@ def test_a_rejection_of_before_is_told_by_its_hash_where_the_record_is_gone() ->
     found = BEFORE["whole"]
     # Another revision's record still tells which installation that was.
     other = BEFORE["pinned"]
-    (known,) = carried_over((rejected_before(found),), wanted_of(found), observe([record_of(other)]))
+    (known,) = carried_over_rejections(
+        (rejected_before(found),), wanted_of(found), observe([record_of(other)])
+    )
     assert known.identity == wanted_of(found).judged
 
 
 def test_a_rejection_of_before_of_which_nothing_else_is_known_is_of_the_digest() -> None:
     found = BEFORE["whole"]
-    unknown = carried_over((rejected_before(found),), wanted_of(found), observe([]))
+    unknown = carried_over_rejections((rejected_before(found),), wanted_of(found), observe([]))
     assert unknown[0].identity is None
     assert rejection_of(wanted_of(changed(found, threads=7)), unknown) is not None
     assert rejection_of(wanted_of(found, 2), unknown) is None
@@ -193,7 +201,7 @@ def test_no_change_of_the_installation_changes_the_name_of_a_revision(
         return [
             made
             for made in plan(resource, spec, observe(there), settings, NOW).apply
-            if names.REVISION_LABEL in made["metadata"]["labels"]
+            if naming.REVISION_LABEL in made["metadata"]["labels"]
         ]
 
     def named(manifests: list[Manifest]) -> list[tuple[str, str]]:
@@ -206,6 +214,6 @@ def test_no_change_of_the_installation_changes_the_name_of_a_revision(
     wanted = revision_of(spec, known)
     before = wanted.named_before(one.server_image, one.mlflow_tracking_uri)
     record = controller_revision(OWNER, before, 1)
-    assert {made["metadata"]["labels"][names.REVISION_LABEL] for made in applied(other, record)} == {
+    assert {made["metadata"]["labels"][naming.REVISION_LABEL] for made in applied(other, record)} == {
         before.name
     }

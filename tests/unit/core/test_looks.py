@@ -25,10 +25,10 @@ from slipway.api.rollout import (
     RolloutStatus,
     Step,
 )
-from slipway.core.evidence import Look, from_first_look, harm_terms, no_harm_terms, since_any_look
-from slipway.core.gates import judge
-from slipway.core.looks import MOST_LOOKS, condensed, counted, gate_key, named, with_look
-from slipway.core.rollout import Decision, Outcome, Situation, decide
+from slipway.core.rollout.evalues import Look, from_first_look, harm_terms, no_harm_terms, since_any_look
+from slipway.core.rollout.gates import judge_gates
+from slipway.core.rollout.looks import MOST_LOOKS, condensed, counted, gate_key, named, with_look
+from slipway.core.rollout.machine import Decision, Situation, StepOutcome, decide
 from tests.unit.core.before import models as before
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -93,7 +93,7 @@ def message(decision: Decision, name: str) -> str:
 def test_gates_in_another_order_keep_their_own_counts() -> None:
     first = [(spec(ERRORS, SLOW), look((2, 120), (18, 1080)))] * 3
     decision = after(*first, (spec(SLOW, ERRORS), look((120, 2), (1080, 18))))
-    assert decision.outcome is Outcome.CONTINUE
+    assert decision.outcome is StepOutcome.CONTINUE
     assert message(decision, "errors").startswith("canary 8 errors in 4000, stable 72 in 36000")
     assert message(decision, "slow").startswith(
         "canary 480 requests over 250 ms in 4000, stable 4320 in 36000"
@@ -102,12 +102,14 @@ def test_gates_in_another_order_keep_their_own_counts() -> None:
 
 def test_verdicts_follow_an_edit_at_once_and_not_only_at_the_next_look() -> None:
     bad = [(spec(ERRORS.model_copy(update={"dryRun": True})), look((60,), (90,)))]
-    assert after(*bad).outcome is Outcome.CONTINUE
+    assert after(*bad).outcome is StepOutcome.CONTINUE
     another = SLOW.model_copy(update={"name": "errors"})
     edited = after(*bad, (spec(another), None))
-    assert edited.outcome is Outcome.CONTINUE, "it failed as a gate of errors"
+    assert edited.outcome is StepOutcome.CONTINUE, "it failed as a gate of errors"
     assert edited.state.gates[0].verdict == "Inconclusive"
-    assert after(*bad, (spec(ERRORS), None)).outcome is Outcome.REJECT, "the same question, and now it acts"
+    assert after(*bad, (spec(ERRORS), None)).outcome is StepOutcome.REJECT, (
+        "the same question, and now it acts"
+    )
 
 
 def test_a_gate_that_was_added_has_to_pass_before_its_analysis_is_over() -> None:
@@ -205,7 +207,7 @@ def test_answers_are_matched_by_their_bins_and_not_by_how_many_there_are() -> No
 
     gate = SHIFT.model_copy(update={"dryRun": False})
     earlier = [answers("a", (900, 100), (100, 900))] * 2
-    (said,) = judge(Analysis(gates=(gate,)), [*earlier, answers("b", (500, 500), (500, 500))])
+    (said,) = judge_gates(Analysis(gates=(gate,)), [*earlier, answers("b", (500, 500), (500, 500))])
     assert said.verdict == "Pass"
     assert "1,000 answers of the canary" in said.message
     many = with_look([answers("a", (90, 10), (10, 90))] * 60, answers("b", (500, 500), (500, 500)), (gate,))
@@ -315,7 +317,7 @@ def test_what_is_written_is_read_by_version_0_1_and_never_as_another_gates_count
         looks = tuple(
             LookStatus.model_validate(one.model_dump(mode="json", exclude_none=True)) for one in looks
         )
-    said = judge(Analysis(gates=gates), looks)
+    said = judge_gates(Analysis(gates=gates), looks)
     read = _was(state(looks, steps=("setWeight/1",)).model_copy(update={"gates": said}))
     assert [one.name for one in read.gates] == [gate.name for gate in gates]
     for index, gate in enumerate(gates):

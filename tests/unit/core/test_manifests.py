@@ -17,16 +17,16 @@ from slipway import contract
 from slipway.api.status import ModelStatus
 from slipway.api.types import MAX_NAME_LENGTH, ModelDeploymentSpec, Scaling
 from slipway.api.verdicts import VerdictStatus
-from slipway.core import names
-from slipway.core.build.autoscaler import autoscaler
-from slipway.core.build.controller_revision import controller_revision
-from slipway.core.build.deployment import deployment, grace_seconds
-from slipway.core.build.disruption_budget import disruption_budget
-from slipway.core.build.job import breach_job
-from slipway.core.build.metadata import Owner
-from slipway.core.build.resolver import resolver_pod
-from slipway.core.build.service import revision_service, stable_service
-from slipway.core.build.service_account import service_account
+from slipway.core import naming
+from slipway.core.objects.autoscaler import autoscaler
+from slipway.core.objects.controller_revision import controller_revision
+from slipway.core.objects.deployment import deployment, grace_seconds
+from slipway.core.objects.disruption_budget import disruption_budget
+from slipway.core.objects.job import breach_job
+from slipway.core.objects.metadata import Owner
+from slipway.core.objects.resolver import resolver_pod
+from slipway.core.objects.service import revision_service, stable_service
+from slipway.core.objects.service_account import service_account
 from slipway.core.revision import Settings, revision_of
 from tests.unit.core.tables import OWNER, SETTINGS, digest
 
@@ -142,7 +142,7 @@ def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
     }
     breach = spec.monitoring.onBreach if spec.monitoring else None
     if breach is not None and breach.job is not None:
-        name = names.breach_job(owner.name, ["Drift", VERDICT.judgedAt])
+        name = naming.breach_job(owner.name, ["Drift", VERDICT.judgedAt])
         manifests["breach-job"] = breach_job(owner, name, breach.job, revision, VERDICT)
     return {f"{kind}-{name}": manifest for name, manifest in manifests.items()}
 
@@ -183,8 +183,8 @@ def test_a_child_is_owned_and_labelled_as_its_model_deployments(name: str) -> No
             "blockOwnerDeletion": True,
         }
     ]
-    assert meta["labels"][names.MODEL_LABEL] == OWNER.name
-    assert meta["labels"][names.MANAGED_BY_LABEL] == "slipway"
+    assert meta["labels"][naming.MODEL_LABEL] == OWNER.name
+    assert meta["labels"][naming.MANAGED_BY_LABEL] == "slipway"
 
 
 @pytest.mark.parametrize("name", POD_SPECS)
@@ -267,7 +267,7 @@ def test_selectors_find_the_pods_of_one_revision(name: str) -> None:
     ]
     for selector in selectors:
         assert selector.items() <= labels.items()
-        assert names.REVISION_LABEL in selector
+        assert naming.REVISION_LABEL in selector
         assert not selector.items() <= MANIFESTS[f"{kind}-resolver"]["metadata"]["labels"].items()
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from slipway.core.mismatch import FALSE_ALARM, TOLERANCE, doubt
+from slipway.core.rollout.sample_ratio_mismatch import FALSE_ALARM, TOLERANCE, sample_ratio_mismatch
 
 #: Looks of a long rollout, and how many requests there are in one: from nearly none to 500 a second.
 LOOKS = 60
@@ -28,7 +28,7 @@ def test_an_honest_split_is_doubted_no_oftener_than_said_however_few_the_request
     wrong = sum(
         probability(canary, total, weight / 100)
         for canary in range(total + 1)
-        if doubt(weight, canary, total - canary) is not None
+        if sample_ratio_mismatch(weight, canary, total - canary) is not None
     )
     assert wrong <= FALSE_ALARM
 
@@ -42,7 +42,7 @@ def test_of_a_thousand_rollouts_with_an_honest_split_none_is_doubted() -> None:
         totals = random.choice(REQUESTS, LOOKS)
         canaries = random.binomial(totals, weight / 100)
         doubted += any(
-            doubt(weight, int(canary), int(total - canary)) is not None
+            sample_ratio_mismatch(weight, int(canary), int(total - canary)) is not None
             for canary, total in zip(canaries, totals, strict=True)
         )
     assert doubted <= 1
@@ -55,7 +55,9 @@ def test_of_a_thousand_rollouts_with_an_honest_split_none_is_doubted() -> None:
 def test_a_split_that_is_wrong_is_doubted(weight: int, real: int, total: int) -> None:
     random = np.random.default_rng(6)
     canaries = random.binomial(total, real / 100, 200)
-    doubted = sum(doubt(weight, int(canary), total - int(canary)) is not None for canary in canaries)
+    doubted = sum(
+        sample_ratio_mismatch(weight, int(canary), total - int(canary)) is not None for canary in canaries
+    )
     assert doubted >= 190
 
 
@@ -64,14 +66,14 @@ def test_a_share_that_is_off_by_less_than_matters_is_never_doubted() -> None:
     for weight in (0, 10, 100):
         for off in (-TOLERANCE, TOLERANCE):
             canary = int(requests * min(1.0, max(0.0, weight / 100 + off * 0.99)))
-            assert doubt(weight, canary, requests - canary) is None
+            assert sample_ratio_mismatch(weight, canary, requests - canary) is None
 
 
 def test_without_requests_there_is_nothing_to_doubt() -> None:
-    assert doubt(10, 0, 0) is None
+    assert sample_ratio_mismatch(10, 0, 0) is None
 
 
 def test_it_says_what_it_saw() -> None:
-    assert doubt(10, 300, 700) == (
+    assert sample_ratio_mismatch(10, 300, 700) == (
         "300 of 1000 requests went to the canary, 30.0% where its weight is 10%: G = 298.6 ≥ 29.0"
     )

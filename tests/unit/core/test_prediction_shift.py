@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slipway.api.rollout import MAX_BINS, PredictionStatus
-from slipway.core.prediction_shift import common_bins, shifts
+from slipway.core.rollout.prediction_shift import common_bins, shifts
 
 
 def look(canary: tuple[int, ...], stable: tuple[int, ...], output: str = "label") -> PredictionStatus:

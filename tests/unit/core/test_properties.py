@@ -14,16 +14,17 @@ from slipway.api.reasons import EXPLANATIONS, Reason
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import KIND, ModelDeploymentSpec, Runtime, Scaling
 from slipway.contract import ModelFault
-from slipway.core import commands, names
-from slipway.core.build.metadata import metadata
-from slipway.core.judging.asked import asked_of
-from slipway.core.judging.findings import Evidence, Window, judge
-from slipway.core.judging.turning import settle
-from slipway.core.observed import Kind, Observed, Traffic, observe
+from slipway.core import naming
+from slipway.core.monitoring.hysteresis import update
+from slipway.core.monitoring.judge import Window, WindowCounts, judge_windows
+from slipway.core.monitoring.policy import monitoring_policy
+from slipway.core.objects.metadata import metadata
+from slipway.core.observed import ObjectKind, Observed, ObservedTraffic, observe
 from slipway.core.plan import plan
 from slipway.core.resource import read
 from slipway.core.revision import revision_of
-from slipway.core.rollout import Command
+from slipway.core.rollout import commands
+from slipway.core.rollout.machine import Command
 from slipway.core.status.report import report, report_unreadable
 from tests.unit.core import generated
 from tests.unit.core.generated import NOW, SCHEMA, given_leaves, leaves, make_spec, make_status, specs
@@ -143,7 +144,7 @@ _contents = st.one_of(
 @st.composite
 def children(draw: st.DrawFn) -> dict[str, Any]:
     """One object as the API server could send it, labelled as the ModelDeployment's."""
-    kind = draw(st.sampled_from(list(Kind)))
+    kind = draw(st.sampled_from(list(ObjectKind)))
     component = draw(st.sampled_from(["model-server", "resolver", "route", "unheard-of"]))
     revision = draw(st.one_of(st.none(), _names))
     child: dict[str, Any] = {
@@ -152,7 +153,7 @@ def children(draw: st.DrawFn) -> dict[str, Any]:
             **metadata(
                 OWNER,
                 draw(st.sampled_from(["fraud", "p0", "p1"])),
-                names.labels("fraud", component, revision),
+                naming.labels("fraud", component, revision),
             ),
             "uid": draw(st.sampled_from(["u1", "u2"])),
             "generation": draw(_small),
@@ -160,19 +161,19 @@ def children(draw: st.DrawFn) -> dict[str, Any]:
         },
     }
     if revision and draw(st.booleans()):
-        child["metadata"]["name"] = names.revision_object("fraud", revision)
+        child["metadata"]["name"] = naming.revision_object("fraud", revision)
     if draw(st.integers(0, 9)) == 0:
         child["metadata"]["deletionTimestamp"] = draw(_times)
-    if kind is Kind.CONTROLLER_REVISION:
+    if kind is ObjectKind.CONTROLLER_REVISION:
         child |= {"data": draw(_contents), "revision": draw(st.integers(0, 100))}
-    elif kind is Kind.SERVICE:
-        child["spec"] = draw(_optional(selector=st.just(names.pod_selector("fraud", revision))))
-    elif kind is Kind.ENDPOINT_SLICE:
+    elif kind is ObjectKind.SERVICE:
+        child["spec"] = draw(_optional(selector=st.just(naming.pod_selector("fraud", revision))))
+    elif kind is ObjectKind.ENDPOINT_SLICE:
         child["metadata"]["labels"]["kubernetes.io/service-name"] = "fraud"
         child["endpoints"] = draw(_endpoints)
-    elif kind is Kind.POD and draw(st.booleans()):
+    elif kind is ObjectKind.POD and draw(st.booleans()):
         child["status"] = draw(_pod_statuses)
-    elif kind is Kind.DEPLOYMENT and draw(st.booleans()):
+    elif kind is ObjectKind.DEPLOYMENT and draw(st.booleans()):
         child["status"] = draw(_deployment_statuses)
     return child
 
@@ -207,7 +208,7 @@ class Situation:
 
     manifest: dict[str, Any]
     children: list[dict[str, Any]]
-    traffic: Traffic | None
+    traffic: ObservedTraffic | None
     free_port: int | None
     moved: str | None
 
@@ -218,7 +219,7 @@ class Situation:
             children,
             traffic=self.traffic,
             free_port=self.free_port,
-            moved=self.moved,
+            refresh_token=self.moved,
             monitoring=status.monitoring,
         )
 
@@ -298,7 +299,7 @@ def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: li
             await world.settle()
         ready = next(found for found in world.status()["conditions"] if found["type"] == "Ready")
         assert ready["status"] == "True", ready
-        assert len(world.kube.all(Kind.DEPLOYMENT)) == 1
+        assert len(world.kube.all(ObjectKind.DEPLOYMENT)) == 1
         writes = world.writes()
         await world.restart()
         await world.settle()
@@ -343,12 +344,12 @@ def test_rollouts_that_are_made_are_of_every_strategy_provider_step_and_gate() -
 @FEW
 @given(specs())
 def test_what_a_spec_asks_to_be_judged_can_be_judged_before_anything_is_counted(spec: dict[str, Any]) -> None:
-    asked = asked_of(ModelDeploymentSpec.model_validate(spec))
+    asked = monitoring_policy(ModelDeploymentSpec.model_validate(spec))
     empty = Window({}, NOW, seconds=0.0)
-    found = judge(
-        asked, Evidence(inputs=empty, yesterday=None, labels=empty, groups=empty, references={}, usual={})
+    found = judge_windows(
+        asked, WindowCounts(inputs=empty, yesterday=None, labels=empty, groups=empty, references={}, usual={})
     )
-    settled = settle(None, "1", 1, found, NOW)
+    settled = update(None, "1", 1, found, NOW)
     assert {verdict.type for verdict in settled.verdicts} == set(found) if settled else not found
 
 
@@ -391,7 +392,7 @@ def test_a_memory_that_cannot_be_trusted_stops_nothing(data: Any) -> None:
     }
     memory: dict[str, Any] = {
         "kind": "ControllerRevision",
-        "metadata": metadata(OWNER, f"fraud-{stable}", names.labels("fraud", "model-server", stable)),
+        "metadata": metadata(OWNER, f"fraud-{stable}", naming.labels("fraud", "model-server", stable)),
         "data": data,
         "revision": 1,
     }

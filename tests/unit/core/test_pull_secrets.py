@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core import names
+from slipway.core import naming
 from slipway.core.observed import observe
 from slipway.core.plan import plan
 from slipway.core.resource import read
 from slipway.core.revision import Settings
-from slipway.core.router.build import RouterSettings, router_objects
+from slipway.core.traffic.envoy.objects import RouterSettings, router_objects
 from slipway.main import Environment
 from tests.unit.core.tables import OWNER, SETTINGS, digest, model
 from tests.unit.core.test_properties import NOW
@@ -41,7 +41,7 @@ def test_pods_of_a_model_get_them_by_their_service_account_and_nothing_else_chan
 ) -> None:
     without = planned(SETTINGS, **status)
     having = planned(replace(SETTINGS, image_pull_secrets=("pull", "mirror")), **status)
-    account = ("ServiceAccount", names.service_account("fraud"))
+    account = ("ServiceAccount", naming.service_account("fraud"))
     assert having[account] == {**without[account], "imagePullSecrets": PULLED}
     assert {**having, account: without[account]} == without
     templates = [one["spec"]["template"]["spec"] for one in having.values() if one["kind"] == "Deployment"]
@@ -50,7 +50,7 @@ def test_pods_of_a_model_get_them_by_their_service_account_and_nothing_else_chan
 
 
 def test_without_any_the_field_is_left_to_whoever_sets_it() -> None:
-    assert "imagePullSecrets" not in planned(SETTINGS)["ServiceAccount", names.service_account("fraud")]
+    assert "imagePullSecrets" not in planned(SETTINGS)["ServiceAccount", naming.service_account("fraud")]
 
 
 def test_routers_get_them_in_the_same_way() -> None:

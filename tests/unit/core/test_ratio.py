@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slipway.core.ratio import canary_pods, reachable_share, share
+from slipway.core.traffic.replica_ratio import canary_pods, reachable_share, share
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slipway.contract import Resolution
-from slipway.core.observed import Kind
+from slipway.core.observed import ObjectKind
 from slipway.core.resolution import _is_meant
 from tests.unit.world import World, resolution
 
@@ -43,7 +43,7 @@ async def test_an_answer_for_another_model_is_not_believed() -> None:
     await world.run(60)
     assert world.said()["ModelResolved"] == "False ResolverFailed"
     assert "is not believed" in world.message("ModelResolved")
-    assert not world.kube.all(Kind.DEPLOYMENT)
+    assert not world.kube.all(ObjectKind.DEPLOYMENT)
     world.models["mlflow://fraud/1"] = resolution(1)
     await world.run(120)
     assert world.said()["Ready"] == "True Serving"

@@ -19,7 +19,7 @@ from slipway.api.rollout import (
     Step,
 )
 from slipway.core.observed import Fault
-from slipway.core.rollout import Command, Decision, Outcome, Situation, decide, needed_pods
+from slipway.core.rollout.machine import Command, Decision, Situation, StepOutcome, decide, needed_pods
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 GOOD = LookStatus(canaryRequests=5000, canaryEvents=(0,), stableRequests=5000, stableEvents=(0,))
@@ -83,14 +83,14 @@ def test_a_good_canary_takes_over() -> None:
         (41, seen(canary_ready=4, seen_weights=at(50))),
         (42, seen(canary_ready=4, seen_weights=at(100))),
     )
-    assert decision.outcome is Outcome.PROMOTE
+    assert decision.outcome is StepOutcome.PROMOTE
 
 
 def test_a_bad_canary_is_left_at_the_first_look_that_shows_it() -> None:
     decision = after(
         rollout(), (0, seen()), (1, seen(seen_weights=at(10))), (40, seen(seen_weights=at(10), counts=BAD))
     )
-    assert (decision.outcome, decision.state.weight) == (Outcome.REJECT, 0)
+    assert (decision.outcome, decision.state.weight) == (StepOutcome.REJECT, 0)
     assert "canary 60 errors in 1000, stable 90 in 9000" in decision.state.message
 
 
@@ -102,7 +102,7 @@ def test_a_rejection_stands_whatever_comes_after() -> None:
         (40, seen(seen_weights=at(10), counts=BAD)),
         (80, seen(seen_weights=at(0), counts=GOOD, commands=frozenset({Command.PROMOTE_FULL}))),
     )
-    assert (decision.outcome, decision.state.weight) == (Outcome.REJECT, 0)
+    assert (decision.outcome, decision.state.weight) == (StepOutcome.REJECT, 0)
 
 
 def test_a_verdict_in_dry_run_is_told_and_not_acted_upon() -> None:
@@ -111,7 +111,7 @@ def test_a_verdict_in_dry_run_is_told_and_not_acted_upon() -> None:
     decision = after(
         spec, (0, seen()), (1, seen(seen_weights=at(10))), (40, seen(seen_weights=at(10), counts=BAD))
     )
-    assert decision.outcome is Outcome.CONTINUE
+    assert decision.outcome is StepOutcome.CONTINUE
     assert decision.state.gates[0].verdict == "Fail"
 
 
@@ -125,9 +125,11 @@ def test_no_traffic_is_no_verdict() -> None:
 
 @pytest.mark.parametrize(
     ("what", "phase", "outcome"),
-    [("Pause", "Paused", Outcome.CONTINUE), ("Abort", "Aborting", Outcome.REJECT)],
+    [("Pause", "Paused", StepOutcome.CONTINUE), ("Abort", "Aborting", StepOutcome.REJECT)],
 )
-def test_an_analysis_that_cannot_tell_ends_as_the_spec_says(what: Any, phase: str, outcome: Outcome) -> None:
+def test_an_analysis_that_cannot_tell_ends_as_the_spec_says(
+    what: Any, phase: str, outcome: StepOutcome
+) -> None:
     spec = rollout(analysis=Analysis(maxDurationSeconds=60, onInconclusive=what))
     decision = after(
         spec, (0, seen()), (1, seen(seen_weights=at(10))), (70, seen(seen_weights=at(10), counts=EMPTY))
@@ -159,7 +161,7 @@ def test_a_pause_for_approval_ends_with_a_person() -> None:
 
 def test_abort_beats_promotion() -> None:
     both = frozenset({Command.ABORT, Command.PROMOTE_FULL})
-    assert after(rollout(), (0, seen(commands=both))).outcome is Outcome.REJECT
+    assert after(rollout(), (0, seen(commands=both))).outcome is StepOutcome.REJECT
 
 
 def test_a_paused_rollout_holds_its_weight() -> None:
@@ -178,13 +180,13 @@ def test_a_canary_whose_pods_die_under_traffic_is_left_at_once() -> None:
         (1, seen(seen_weights=at(10))),
         (5, seen(canary_ready=0, fault=fault, verdict=fault)),
     )
-    assert decision.outcome is Outcome.REJECT
+    assert decision.outcome is StepOutcome.REJECT
 
 
 def test_a_canary_that_does_not_get_ready_is_left_after_its_deadline() -> None:
     spec = rollout(progressDeadlineSeconds=60)
-    assert after(spec, (0, seen(canary_ready=0)), (59, seen(canary_ready=0))).outcome is Outcome.CONTINUE
-    assert after(spec, (0, seen(canary_ready=0)), (60, seen(canary_ready=0))).outcome is Outcome.REJECT
+    assert after(spec, (0, seen(canary_ready=0)), (59, seen(canary_ready=0))).outcome is StepOutcome.CONTINUE
+    assert after(spec, (0, seen(canary_ready=0)), (60, seen(canary_ready=0))).outcome is StepOutcome.REJECT
 
 
 def test_another_canary_begins_at_the_beginning() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slipway.core.drift import contains
+from slipway.core.objects.diff import contains
 from slipway.core.observed import Manifest
 from tests.unit.core.tables import NOW, Answer, Case, cases, run
 
@@ -74,7 +74,7 @@ def _check_report(case: Case, answer: Answer) -> None:
     assert not set(want.get("absent", ())) & set(status)
     if "notices" in want:
         told = [
-            f"{'Normal' if notice.normal else 'Warning'} {notice.reason}" for notice in answer.report.notices
+            f"{'Normal' if notice.normal else 'Warning'} {notice.reason}" for notice in answer.report.events
         ]
         assert told == want["notices"]
 

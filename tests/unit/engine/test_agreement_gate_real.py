@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from slipway.core.agreement import Remembered, answers, common, unlike
-from slipway.core.observed import Kind
-from slipway.core.router.routes import Arm, Route
-from slipway.core.target import Target
+from slipway.core.endpoint import Endpoint
+from slipway.core.observed import ObjectKind
+from slipway.core.rollout.shadow_agreement import Remembered, answers, common, unlike
+from slipway.core.traffic.envoy.routes import Arm, Route
 from slipway.infra.pods import take_answers
 from tests.server import onnx_models
 from tests.server.running import Server, free_port, tensor
@@ -91,8 +91,8 @@ async def test_a_rollout_is_judged_by_what_both_answered(tmp_path: Path, servers
     world = World()
     stable = ""
 
-    async def from_server(target: Target, seconds: int, most: int) -> Remembered | None:
-        pods = {pod["metadata"]["name"]: pod for pod in world.kube.all(Kind.POD)}
+    async def from_server(target: Endpoint, seconds: int, most: int) -> Remembered | None:
+        pods = {pod["metadata"]["name"]: pod for pod in world.kube.all(ObjectKind.POD)}
         revision = pods[target.host]["metadata"]["labels"]["slipway.dev/revision"]
         async with aiohttp.ClientSession() as session:
             server = servers[revision != stable]

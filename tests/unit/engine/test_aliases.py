@@ -6,7 +6,7 @@ from typing import Any
 
 from slipway.api.types import KIND
 from slipway.contract import Resolution
-from slipway.core.observed import Kind
+from slipway.core.observed import ObjectKind
 from tests.unit.world import NAME, NAMESPACE, World, resolution
 
 URI = "mlflow://fraud@champion"
@@ -25,7 +25,7 @@ async def serving(**model: Any) -> World:
 
 def resolvers(world: World) -> int:
     return sum(
-        request.verb == "apply" and request.kind == Kind.POD and "-resolve-" in request.name
+        request.verb == "apply" and request.kind == ObjectKind.POD and "-resolve-" in request.name
         for request in world.kube.requests
     )
 

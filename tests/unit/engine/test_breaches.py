@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slipway.core.observed import Kind
-from slipway.core.rollout import Command
+from slipway.core.observed import ObjectKind
+from slipway.core.rollout.machine import Command
 from slipway.engine.errors import ApiError
 from tests.unit.engine.test_judging import DRIFT, SHIFTED, Traffic, found, serving, spec
 from tests.unit.fake import Request
@@ -30,9 +30,9 @@ def acting(action: str = "Job", **more: Any) -> dict[str, Any]:
 async def test_a_breach_has_one_job_created_however_long_it_lasts() -> None:
     world, traffic = await serving(acting()), Traffic()
     await traffic.run(world, 300)
-    assert world.kube.all(Kind.JOB) == []
+    assert world.kube.all(ObjectKind.JOB) == []
     await traffic.run(world, 600, SHIFTED)
-    [job] = world.kube.all(Kind.JOB)
+    [job] = world.kube.all(ObjectKind.JOB)
     episode = found(world, "Drift")["episode"]
     assert episode["job"] == job["metadata"]["name"]
     assert "Normal JobCreated" in world.told()
@@ -44,10 +44,10 @@ async def test_a_breach_has_one_job_created_however_long_it_lasts() -> None:
     assert told["SLIPWAY_REASON"] == "FeaturesDrifted"
     assert told["SLIPWAY_MESSAGE"].startswith("1 of 3 features moved; age: PSI")
     # It is done and gone, while the episode goes on: no other one takes its place.
-    world.kube.drop((Kind.JOB, NAMESPACE, job["metadata"]["name"]))
+    world.kube.drop((ObjectKind.JOB, NAMESPACE, job["metadata"]["name"]))
     await world.restart()
     await traffic.run(world, 900, SHIFTED)
-    assert world.kube.all(Kind.JOB) == []
+    assert world.kube.all(ObjectKind.JOB) == []
     assert found(world, "Drift")["episode"] == episode
 
 
@@ -57,21 +57,21 @@ async def test_an_episode_ends_with_a_window_that_was_good_and_the_next_has_a_jo
     await traffic.run(world, 2400, rows=200)
     assert "endedAt" in found(world, "Drift")["episode"]
     await traffic.run(world, 600, SHIFTED, rows=300)
-    assert len(world.kube.all(Kind.JOB)) == 2
+    assert len(world.kube.all(ObjectKind.JOB)) == 2
 
 
 async def test_conditions_that_are_not_named_have_no_job() -> None:
     world = await serving(acting(conditions=["Performance"]))
     await Traffic().run(world, 600, SHIFTED)
     assert world.said()["Drift"] == "True FeaturesDrifted"
-    assert world.kube.all(Kind.JOB) == []
+    assert world.kube.all(ObjectKind.JOB) == []
 
 
 async def test_an_alert_is_all_that_follows_where_nothing_else_is_asked_for() -> None:
     world = await serving(acting("Alert"))
     await Traffic().run(world, 600, SHIFTED)
     assert world.told()[-1] == "Warning FeaturesDrifted"
-    assert world.kube.all(Kind.JOB) == []
+    assert world.kube.all(ObjectKind.JOB) == []
 
 
 async def test_a_job_that_is_refused_is_tried_again_and_said_to_be_missing() -> None:
@@ -87,7 +87,7 @@ async def test_a_job_that_is_refused_is_tried_again_and_said_to_be_missing() -> 
     assert world.said()["Ready"] == "True Serving"
     world.kube.before = None
     await Traffic().run(world, 60, SHIFTED)
-    assert len(world.kube.all(Kind.JOB)) == 1
+    assert len(world.kube.all(ObjectKind.JOB)) == 1
     assert "fault" not in found(world, "Drift")["episode"]
 
 
@@ -116,7 +116,7 @@ async def test_killed_at_any_request_there_is_still_one_job_for_an_episode() -> 
 
         world.kube.after = kill
         assert await drifts(world) == 1
-        [job] = world.kube.all(Kind.JOB)
+        [job] = world.kube.all(ObjectKind.JOB)
         assert found(world, "Drift")["episode"]["job"] == job["metadata"]["name"]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from slipway.api.types import KIND
-from slipway.core.observed import Kind
-from slipway.engine import claims
-from slipway.engine.apply import CLAIM_MANAGER, STATUS_MANAGER
+from slipway.core.observed import ObjectKind
+from slipway.engine.controller import claims
+from slipway.engine.controller.apply import CLAIM_MANAGER, STATUS_MANAGER
 from slipway.engine.errors import ApiError
 from slipway.engine.store import Key
 from tests.unit.engine.test_rollouts import spec
@@ -46,7 +46,7 @@ def owner(world: World, name: str = NAME) -> str | None:
 
 
 def revisions(world: World) -> int:
-    return len(world.kube.all(Kind.CONTROLLER_REVISION))
+    return len(world.kube.all(ObjectKind.CONTROLLER_REVISION))
 
 
 async def at_rest(world: World, seconds: float = 240) -> None:
@@ -176,7 +176,7 @@ async def test_what_is_uninstalled_is_taken_over_after_five_minutes_and_no_earli
     assert world.status()["stable"]["version"] == "3"
     image = {
         item["spec"]["template"]["spec"]["containers"][0]["image"]
-        for item in world.kube.all(Kind.DEPLOYMENT)
+        for item in world.kube.all(ObjectKind.DEPLOYMENT)
         if "revision" in str(item["metadata"]["labels"])
     }
     assert image == {SETTINGS.server_image}
@@ -260,13 +260,13 @@ async def test_todays_resources_are_claimed_without_a_restart_of_anything() -> N
     # As an operator that knew no claims left it.
     world.kube.edit(PLACE, lambda live: live["status"].pop("operator"))
     status = world.status()
-    pods = sorted(place for place in world.kube.places() if place[0] == Kind.POD)
+    pods = sorted(place for place in world.kube.places() if place[0] == ObjectKind.POD)
     writes = world.writes()
     await world.restart()
     await world.run(300)
     assert owner(world) == LEASE
     assert world.status() == {**status, "operator": LEASE}
-    assert sorted(place for place in world.kube.places() if place[0] == Kind.POD) == pods
+    assert sorted(place for place in world.kube.places() if place[0] == ObjectKind.POD) == pods
     assert world.writes() == writes + 1
 
 
@@ -306,7 +306,7 @@ async def test_a_crd_that_knows_no_claims_holds_nothing_up() -> None:
     world.kube.before = refuse
     await world.operator.look(Key(NAMESPACE, NAME))
     assert world.operator.errors == []
-    assert world.kube.all(Kind.POD), "the model is resolved"
+    assert world.kube.all(ObjectKind.POD), "the model is resolved"
 
 
 async def test_one_that_is_being_deleted_is_not_claimed() -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from slipway.api.types import KIND
 from slipway.cli.command import asked
-from slipway.contract import Failed, Failure, ModelFault, Outcome
-from slipway.core import names
-from slipway.core.observed import Kind, Manifest, is_ready, revision_of_object, rfc3339
+from slipway.contract import Failed, Failure, ModelFault, TerminationMessage
+from slipway.core import naming
+from slipway.core.observed import Manifest, ObjectKind, is_ready, revision_of_object, rfc3339
 from slipway.core.resource import read
 from slipway.engine.errors import ApiError
-from slipway.engine.metrics import ModelDeploymentCollector
+from slipway.engine.metrics.controller import ModelDeploymentCollector
 from slipway.engine.store import is_orphan
 from slipway.names import OperatorMetric
 from tests.unit.engine.test_rollouts import spec
@@ -58,7 +58,7 @@ async def paused(traffic: dict[str, Any], **rollout: Any) -> World:
 
 
 def pods(world: World, revision: str) -> list[dict[str, Any]]:
-    return [pod for pod in world.kube.all(Kind.POD) if revision_of_object(pod) == revision]
+    return [pod for pod in world.kube.all(ObjectKind.POD) if revision_of_object(pod) == revision]
 
 
 def role(world: World, name: str) -> str:
@@ -153,7 +153,9 @@ async def test_8_while_the_canary_has_no_pod_its_share_is_the_stable_revisions(
 
 def words(fault: ModelFault) -> str:
     """What a container leaves behind."""
-    return Outcome(outcome=Failed(failure=Failure(reason=fault, message="as it says"))).model_dump_json()
+    return TerminationMessage(
+        outcome=Failed(failure=Failure(reason=fault, message="as it says"))
+    ).model_dump_json()
 
 
 CAUSES: dict[str, dict[str, Any]] = {
@@ -697,7 +699,9 @@ async def test_32_a_router_deployment_that_cannot_be_written_is_told_too() -> No
     await world.operator.start()
 
     def admission(manifest: dict[str, Any]) -> dict[str, Any]:
-        if manifest["kind"] == Kind.DEPLOYMENT and manifest["metadata"]["name"].startswith("slipway-router"):
+        if manifest["kind"] == ObjectKind.DEPLOYMENT and manifest["metadata"]["name"].startswith(
+            "slipway-router"
+        ):
             raise ApiError(403, "Forbidden", "exceeded quota: objects, requested: count/deployments.apps=1")
         return manifest
 
@@ -737,7 +741,7 @@ async def test_2_what_the_resource_limits_holds_for_every_container_of_its_pods(
     )
     world.create({**spec(1), **asked})
     await world.run(60)
-    deployment = world.kube.find(*world.child(Kind.DEPLOYMENT, role(world, "stable")))
+    deployment = world.kube.find(*world.child(ObjectKind.DEPLOYMENT, role(world, "stable")))
     template = deployment["spec"]["template"]["spec"]
     for container in (
         *template["initContainers"],
@@ -753,7 +757,7 @@ async def test_2_a_resolver_that_a_quota_refuses_says_what_to_set() -> None:
     await world.operator.start()
 
     def admission(manifest: dict[str, Any]) -> dict[str, Any]:
-        if manifest["kind"] == Kind.POD and "-resolve-" in manifest["metadata"]["name"]:
+        if manifest["kind"] == ObjectKind.POD and "-resolve-" in manifest["metadata"]["name"]:
             raise ApiError(403, "Forbidden", "failed quota: small: must specify limits.cpu for: resolve")
         return manifest
 
@@ -777,7 +781,7 @@ async def test_small_routers_are_not_made_again_after_a_deletion_in_the_foregrou
     world.kube.edit(
         place, lambda live: live["metadata"].update(deletionTimestamp=stamp(world.now)), "kubectl"
     )
-    for kind in Kind:
+    for kind in ObjectKind:
         for child in list(world.kube.all(kind)):
             world.kube.drop(place_of(child))
     begun = len(world.kube.requests)
@@ -785,7 +789,7 @@ async def test_small_routers_are_not_made_again_after_a_deletion_in_the_foregrou
     assert not [request for request in world.kube.requests[begun:] if request.verb == "apply"]
     world.kube.drop(place)
     await world.run(10)
-    assert not world.kube.all(Kind.DEPLOYMENT)
+    assert not world.kube.all(ObjectKind.DEPLOYMENT)
 
 
 # 19: 0 below the minimum is drift like any other.
@@ -795,8 +799,8 @@ async def test_small_routers_are_not_made_again_after_a_deletion_in_the_foregrou
 async def test_19_a_child_that_was_scaled_to_0_gets_its_pods_back(which: str) -> None:
     world = await paused({})
     name = "slipway-router" if which == "routers" else f"{NAME}-{role(world, which)}"
-    place = (Kind.DEPLOYMENT.value, NAMESPACE, name)
-    least = world.kube.find(Kind.AUTOSCALER, NAMESPACE, name)["spec"]["minReplicas"]
+    place = (ObjectKind.DEPLOYMENT.value, NAMESPACE, name)
+    least = world.kube.find(ObjectKind.AUTOSCALER, NAMESPACE, name)["spec"]["minReplicas"]
     world.kube.edit(place, lambda live: live["spec"].update(replicas=0))
     await world.run(30)
     assert world.kube.find(*place)["spec"]["replicas"] == least
@@ -807,7 +811,7 @@ async def test_19_a_child_that_was_scaled_to_0_gets_its_pods_back(which: str) ->
 
 async def test_19_the_autoscaler_is_left_alone_above_0() -> None:
     world = await serving({**spec(1), "scaling": {"minReplicas": 2, "maxReplicas": 8}})
-    place = world.child(Kind.DEPLOYMENT, role(world, "stable"))
+    place = world.child(ObjectKind.DEPLOYMENT, role(world, "stable"))
     world.kube.edit(place, lambda live: live["spec"].update(replicas=0), "downscaler")
     await world.run(30)
     world.kube.edit(place, lambda live: live["spec"].update(replicas=7), "hpa")
@@ -836,7 +840,7 @@ FOREIGN: dict[str, Callable[[dict[str, Any]], None]] = {
 @pytest.mark.parametrize("which", ["stable", "canary"])
 async def test_21_what_a_person_puts_into_a_child_is_taken_back_and_told(which: str, what: str) -> None:
     world = await paused({})
-    place = world.child(Kind.DEPLOYMENT, role(world, which))
+    place = world.child(ObjectKind.DEPLOYMENT, role(world, which))
     before = world.kube.find(*place)["spec"]["template"]
     world.kube.edit(place, lambda live: FOREIGN[what](live["spec"]["template"]["spec"]))
     await world.run(30)
@@ -846,7 +850,7 @@ async def test_21_what_a_person_puts_into_a_child_is_taken_back_and_told(which: 
 
 async def test_21_a_variable_of_a_router_is_taken_back_too() -> None:
     world = await serving(spec(1))
-    place = (Kind.DEPLOYMENT.value, NAMESPACE, "slipway-router")
+    place = (ObjectKind.DEPLOYMENT.value, NAMESPACE, "slipway-router")
     before = world.kube.find(*place)["spec"]["template"]["spec"]["containers"]
     world.kube.edit(place, lambda live: FOREIGN["a variable"](live["spec"]["template"]["spec"]))
     await world.run(30)
@@ -861,7 +865,7 @@ async def test_21_what_a_webhook_puts_there_is_told_once_and_left() -> None:
     await world.operator.start()
 
     def admission(manifest: dict[str, Any]) -> dict[str, Any]:
-        if manifest["kind"] == Kind.DEPLOYMENT and manifest["metadata"]["name"].startswith(NAME):
+        if manifest["kind"] == ObjectKind.DEPLOYMENT and manifest["metadata"]["name"].startswith(NAME):
             containers = manifest["spec"]["template"]["spec"]["containers"]
             if not any(found["name"] == "proxy" for found in containers):
                 containers.append({"name": "proxy", "image": "mesh"})
@@ -879,7 +883,7 @@ async def test_21_what_a_webhook_puts_there_is_told_once_and_left() -> None:
 
 async def test_21_a_controller_that_insists_is_told_and_not_fought() -> None:
     world = await serving({**spec(1), "rollout": {}})
-    place = world.child(Kind.DEPLOYMENT, role(world, "stable"))
+    place = world.child(ObjectKind.DEPLOYMENT, role(world, "stable"))
     for turn in range(20):
         containers = world.kube.find(*place)["spec"]["template"]["spec"]["containers"]
         if len(containers) == 1:
@@ -902,7 +906,7 @@ async def test_21_a_controller_that_insists_is_told_and_not_fought() -> None:
 def orphan(world: World) -> None:
     """`kubectl delete --cascade=orphan`: the collector takes the references away, then the owner goes."""
     uid = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
-    for kind in Kind:
+    for kind in ObjectKind:
         for child in list(world.kube.all(kind)):
             owners = child["metadata"].get("ownerReferences") or []
             if any(owner["uid"] == uid for owner in owners):
@@ -929,7 +933,7 @@ async def test_11_orphans_are_adopted_without_a_restart(strategy: str, version: 
     least = [9]
 
     def watch(_: str, live: Manifest) -> None:
-        if live["kind"] == Kind.ENDPOINT_SLICE and live["metadata"]["name"] == f"{NAME}-slice":
+        if live["kind"] == ObjectKind.ENDPOINT_SLICE and live["metadata"]["name"] == f"{NAME}-slice":
             least.append(sum(found["conditions"]["ready"] for found in live["endpoints"]))
 
     world.kube.listeners.append(watch)
@@ -938,14 +942,19 @@ async def test_11_orphans_are_adopted_without_a_restart(strategy: str, version: 
     assert world.said()["Ready"] == "True Serving"
     assert min(least) > 0
     owner = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
-    for kind in (Kind.DEPLOYMENT, Kind.SERVICE, Kind.CONTROLLER_REVISION, Kind.SERVICE_ACCOUNT):
+    for kind in (
+        ObjectKind.DEPLOYMENT,
+        ObjectKind.SERVICE,
+        ObjectKind.CONTROLLER_REVISION,
+        ObjectKind.SERVICE_ACCOUNT,
+    ):
         for child in world.kube.all(kind):
             assert [found["uid"] for found in child["metadata"]["ownerReferences"]] == [owner]
     await world.run(1200)
     assert world.status()["stable"]["version"] == str(version)
 
 
-@pytest.mark.parametrize("labels", [{}, names.labels(NAME, "route")])
+@pytest.mark.parametrize("labels", [{}, naming.labels(NAME, "route")])
 async def test_11_a_namesake_that_is_not_slipways_writing_is_left_alone(labels: dict[str, str]) -> None:
     world = World()
     await world.operator.start()
@@ -960,7 +969,7 @@ async def test_11_a_namesake_that_is_not_slipways_writing_is_left_alone(labels: 
 
 async def test_11_what_another_model_deployment_owns_is_not_adopted() -> None:
     world = await serving(spec(1))
-    service = world.kube.find(Kind.SERVICE, NAMESPACE, NAME)
+    service = world.kube.find(ObjectKind.SERVICE, NAMESPACE, NAME)
     other = [
         {"apiVersion": "slipway.dev/v1alpha1", "kind": KIND, "name": "x", "uid": "uid-x", "controller": True}
     ]
@@ -1034,7 +1043,7 @@ def inactive(world: World, revision: str, reason: str) -> None:
         "lastTransitionTime": stamp(world.now),
     }
     world.kube.edit(
-        world.child(Kind.AUTOSCALER, revision),
+        world.child(ObjectKind.AUTOSCALER, revision),
         lambda live: live.update(status={"conditions": [found]}),
         "hpa",
     )
@@ -1058,7 +1067,9 @@ async def test_9_an_autoscaler_without_figures_is_told_once_that_is_no_start_any
     assert "ScalingActive" not in world.said()
     await world.run(100)
     assert world.said()["ScalingActive"] == "False ScalingInactive"
-    world.kube.edit(world.child(Kind.AUTOSCALER, role(world, "stable")), lambda live: live.update(status={}))
+    world.kube.edit(
+        world.child(ObjectKind.AUTOSCALER, role(world, "stable")), lambda live: live.update(status={})
+    )
     await world.run(10)
     assert "ScalingActive" not in world.said()
 
@@ -1069,7 +1080,7 @@ async def test_9_an_autoscaler_without_figures_is_told_once_that_is_no_start_any
 async def test_small_a_deleted_controller_revision_comes_back_from_what_is_known() -> None:
     world = await paused({})
     for which in ("stable", "canary"):
-        place = world.child(Kind.CONTROLLER_REVISION, role(world, which))
+        place = world.child(ObjectKind.CONTROLLER_REVISION, role(world, which))
         data = world.kube.find(*place)["data"]
         world.kube.drop(place)
         await world.run(10)
@@ -1079,7 +1090,7 @@ async def test_small_a_deleted_controller_revision_comes_back_from_what_is_known
 async def test_small_a_controller_revision_that_nobody_knows_any_more_is_said_to_be_gone() -> None:
     world = await paused({})
     world.operator.end()
-    world.kube.drop(world.child(Kind.CONTROLLER_REVISION, role(world, "stable")))
+    world.kube.drop(world.child(ObjectKind.CONTROLLER_REVISION, role(world, "stable")))
     world.operator = world._operator()
     await world.operator.start()
     await world.run(10)
@@ -1100,7 +1111,10 @@ async def test_surge_a_revision_takes_over_with_the_pods_that_a_quota_leaves(rol
     world.pod_status = lambda pod: (
         {"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}]}
         if revision_of_object(pod) not in (first, None)
-        and sum(is_ready(one) for one in world.kube.all(Kind.POD) if revision_of_object(one) is not None) >= 6
+        and sum(
+            is_ready(one) for one in world.kube.all(ObjectKind.POD) if revision_of_object(one) is not None
+        )
+        >= 6
         and not is_ready(pod)
         else None
     )

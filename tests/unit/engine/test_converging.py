@@ -10,9 +10,9 @@ import pytest
 
 from slipway.api.types import KIND
 from slipway.contract import Failure, ModelFault
-from slipway.core import names
-from slipway.core.observed import Kind, Manifest
-from slipway.engine.apply import STATUS_MANAGER, WORKLOAD_MANAGER
+from slipway.core import naming
+from slipway.core.observed import Manifest, ObjectKind
+from slipway.engine.controller.apply import STATUS_MANAGER, WORKLOAD_MANAGER
 from slipway.engine.errors import ApiError
 from tests.unit.fake import Place, Request
 from tests.unit.world import KEY, NAME, NAMESPACE, Killed, World, resolution
@@ -27,10 +27,10 @@ SERVING = {
 SECOND = {"model": {"uri": "mlflow://fraud/2"}, "scaling": {"minReplicas": 2, "maxReplicas": 4}}
 THIRD = {"model": {"uri": "mlflow://fraud/3"}, "runtime": {"threads": 2}}
 REVISION_KINDS = (
-    Kind.CONTROLLER_REVISION,
-    Kind.DEPLOYMENT,
-    Kind.AUTOSCALER,
-    Kind.DISRUPTION_BUDGET,
+    ObjectKind.CONTROLLER_REVISION,
+    ObjectKind.DEPLOYMENT,
+    ObjectKind.AUTOSCALER,
+    ObjectKind.DISRUPTION_BUDGET,
 )
 
 
@@ -59,12 +59,12 @@ def essence(world: World) -> dict[Place, Any]:
     found = {}
     for place in world.kube.places():
         item = world.kube.find(*place)
-        if place[0] in (Kind.POD, Kind.ENDPOINT_SLICE):
+        if place[0] in (ObjectKind.POD, ObjectKind.ENDPOINT_SLICE):
             continue
         meta = item["metadata"]
         found[place] = _timeless({**item, "metadata": {"labels": meta.get("labels")}})
-    pods = world.kube.all(Kind.POD)
-    found["Pod", "", ""] = sorted(pod["metadata"]["labels"].get(names.REVISION_LABEL, "") for pod in pods)
+    pods = world.kube.all(ObjectKind.POD)
+    found["Pod", "", ""] = sorted(pod["metadata"]["labels"].get(naming.REVISION_LABEL, "") for pod in pods)
     return found
 
 
@@ -82,12 +82,18 @@ async def test_a_model_deployment_becomes_ready_from_nothing(world: World) -> No
     assert {place[0] for place in world.kube.places()} == {
         KIND,
         "ReplicaSet",
-        *(kind.value for kind in Kind if kind not in (Kind.CONFIG_MAP, Kind.HTTP_ROUTE, Kind.JOB)),
+        *(
+            kind.value
+            for kind in ObjectKind
+            if kind not in (ObjectKind.CONFIG_MAP, ObjectKind.HTTP_ROUTE, ObjectKind.JOB)
+        ),
     }
     for kind in REVISION_KINDS:
         assert world.child(kind)[2] == f"fraud-{revision}"
     assert world.status()["url"] == "http://fraud.payments.svc"
-    assert [pod["metadata"]["labels"][names.REVISION_LABEL] for pod in world.kube.all(Kind.POD)] == [revision]
+    assert [pod["metadata"]["labels"][naming.REVISION_LABEL] for pod in world.kube.all(ObjectKind.POD)] == [
+        revision
+    ]
     assert world.told() == ["Normal Resolved", "Normal Serving", "Normal Available"]
 
 
@@ -132,10 +138,10 @@ async def test_a_new_model_takes_over_and_leaves_only_the_memory_of_the_old_one(
     second = world.status()["stable"]["revision"]
     assert world.said() == SERVING
     assert second != first
-    for kind in (Kind.DEPLOYMENT, Kind.AUTOSCALER, Kind.DISRUPTION_BUDGET):
+    for kind in (ObjectKind.DEPLOYMENT, ObjectKind.AUTOSCALER, ObjectKind.DISRUPTION_BUDGET):
         assert world.child(kind)[2] == f"fraud-{second}"
-    assert {item["revision"] for item in world.kube.all(Kind.CONTROLLER_REVISION)} == {1, 2}
-    assert len(world.kube.all(Kind.POD)) == 2
+    assert {item["revision"] for item in world.kube.all(ObjectKind.CONTROLLER_REVISION)} == {1, 2}
+    assert len(world.kube.all(ObjectKind.POD)) == 2
     assert "canary" not in world.status()
 
 
@@ -144,7 +150,7 @@ async def test_clients_always_reach_a_ready_pod_while_a_model_is_replaced(world:
     seen: list[int] = []
 
     def count(_type: str, _manifest: Manifest) -> None:
-        slice_ = world.kube.find(Kind.ENDPOINT_SLICE, NAMESPACE, "fraud-slice")
+        slice_ = world.kube.find(ObjectKind.ENDPOINT_SLICE, NAMESPACE, "fraud-slice")
         seen.append(sum(endpoint["conditions"]["ready"] for endpoint in slice_["endpoints"]))
 
     world.kube.listeners.append(count)
@@ -163,7 +169,7 @@ async def test_going_back_to_an_old_model_reuses_its_revision(world: World) -> N
     await world.settle()
     assert world.status()["stable"]["revision"] == first
     numbers = {
-        item["metadata"]["name"]: item["revision"] for item in world.kube.all(Kind.CONTROLLER_REVISION)
+        item["metadata"]["name"]: item["revision"] for item in world.kube.all(ObjectKind.CONTROLLER_REVISION)
     }
     assert numbers[f"fraud-{first}"] == 3
 
@@ -171,20 +177,20 @@ async def test_going_back_to_an_old_model_reuses_its_revision(world: World) -> N
 async def test_a_rollout_that_is_called_back_leaves_nothing_of_the_candidate_running(world: World) -> None:
     first = await serve(world)
     world.pod_status = lambda pod: (
-        None if pod["metadata"]["labels"][names.REVISION_LABEL] == first else {"phase": "Pending"}
+        None if pod["metadata"]["labels"][naming.REVISION_LABEL] == first else {"phase": "Pending"}
     )
     world.create(SECOND)
     await world.settle()
     assert world.status()["canary"]["version"] == "2"
-    assert len(world.kube.all(Kind.DEPLOYMENT)) == 2
+    assert len(world.kube.all(ObjectKind.DEPLOYMENT)) == 2
     world.create()
     await world.settle()
     assert world.said() == SERVING
-    assert world.child(Kind.DEPLOYMENT)[2] == f"fraud-{first}"
+    assert world.child(ObjectKind.DEPLOYMENT)[2] == f"fraud-{first}"
 
 
-@pytest.mark.parametrize("kind", [*REVISION_KINDS, Kind.SERVICE_ACCOUNT])
-async def test_a_deleted_child_comes_back(world: World, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [*REVISION_KINDS, ObjectKind.SERVICE_ACCOUNT])
+async def test_a_deleted_child_comes_back(world: World, kind: ObjectKind) -> None:
     await serve(world)
     before = essence(world)
     world.kube.take(world.child(kind))
@@ -196,8 +202,8 @@ async def test_a_deleted_child_comes_back(world: World, kind: Kind) -> None:
 async def test_both_services_come_back(world: World) -> None:
     await serve(world)
     before = essence(world)
-    for service in list(world.kube.all(Kind.SERVICE)):
-        world.kube.take((Kind.SERVICE, NAMESPACE, service["metadata"]["name"]))
+    for service in list(world.kube.all(ObjectKind.SERVICE)):
+        world.kube.take((ObjectKind.SERVICE, NAMESPACE, service["metadata"]["name"]))
     await world.settle()
     assert essence(world) == before
 
@@ -206,12 +212,12 @@ async def test_everything_deleted_at_once_comes_back(world: World) -> None:
     await rolled_out(world)
     before = essence(world)
     for place in world.kube.places():
-        if place[0] not in (KIND, Kind.POD, Kind.ENDPOINT_SLICE):
+        if place[0] not in (KIND, ObjectKind.POD, ObjectKind.ENDPOINT_SLICE):
             world.kube.take(place)
     await world.settle()
     after = essence(world)
-    assert {place for place in after if place[0] != Kind.CONTROLLER_REVISION} == {
-        place for place in before if place[0] != Kind.CONTROLLER_REVISION
+    assert {place for place in after if place[0] != ObjectKind.CONTROLLER_REVISION} == {
+        place for place in before if place[0] != ObjectKind.CONTROLLER_REVISION
     }
     assert world.said() == SERVING
 
@@ -221,7 +227,7 @@ def _scale(manifest: dict[str, Any]) -> None:
 
 
 def _unlabel(manifest: dict[str, Any]) -> None:
-    del manifest["metadata"]["labels"][names.MANAGED_BY_LABEL]
+    del manifest["metadata"]["labels"][naming.MANAGED_BY_LABEL]
 
 
 def _add_container(manifest: dict[str, Any]) -> None:
@@ -234,10 +240,10 @@ def _reimage(manifest: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "change"),
-    [(Kind.AUTOSCALER, _scale), (Kind.DEPLOYMENT, _unlabel), (Kind.DEPLOYMENT, _reimage)],
+    [(ObjectKind.AUTOSCALER, _scale), (ObjectKind.DEPLOYMENT, _unlabel), (ObjectKind.DEPLOYMENT, _reimage)],
 )
 async def test_what_somebody_changed_by_hand_is_restored(
-    world: World, kind: Kind, change: Callable[[dict[str, Any]], None]
+    world: World, kind: ObjectKind, change: Callable[[dict[str, Any]], None]
 ) -> None:
     await serve(world)
     before = essence(world)
@@ -250,7 +256,7 @@ async def test_what_somebody_changed_by_hand_is_restored(
 async def test_a_label_that_somebody_added_stays_and_causes_no_write(world: World) -> None:
     await serve(world)
     writes = world.writes()
-    place = world.child(Kind.DEPLOYMENT)
+    place = world.child(ObjectKind.DEPLOYMENT)
     world.kube.edit(place, lambda found: found["metadata"]["labels"].update(team="risk"))
     await world.settle()
     assert world.writes() == writes
@@ -261,7 +267,7 @@ async def test_a_container_that_somebody_added_is_fought_over_once_not_for_ever(
     # A forced apply cannot remove what another manager owns; the operator must not try it over and over.
     await serve(world)
     applied = sum(request.verb == "apply" for request in world.kube.requests)
-    world.kube.edit(world.child(Kind.DEPLOYMENT), _add_container, "sidecar-injector")
+    world.kube.edit(world.child(ObjectKind.DEPLOYMENT), _add_container, "sidecar-injector")
     await world.settle()
     world.operator.dirty.add(KEY)
     await world.settle()
@@ -272,9 +278,9 @@ async def test_pods_that_the_autoscaler_adds_are_left_alone_and_tell_nothing_new
     await serve(world)
     applied = [request for request in world.kube.requests if request.verb == "apply"]
     told = world.told()
-    world.kube.edit(world.child(Kind.DEPLOYMENT), lambda found: found["spec"].update(replicas=4), "hpa")
+    world.kube.edit(world.child(ObjectKind.DEPLOYMENT), lambda found: found["spec"].update(replicas=4), "hpa")
     await world.settle()
-    assert world.kube.find(*world.child(Kind.DEPLOYMENT))["spec"]["replicas"] == 4
+    assert world.kube.find(*world.child(ObjectKind.DEPLOYMENT))["spec"]["replicas"] == 4
     assert world.status()["replicas"] == 4
     assert [request for request in world.kube.requests if request.verb == "apply"] == applied
     assert world.told() == told
@@ -282,14 +288,14 @@ async def test_pods_that_the_autoscaler_adds_are_left_alone_and_tell_nothing_new
 
 async def test_replicas_belong_to_nobody_but_the_autoscaler(world: World) -> None:
     await serve(world)
-    owned = world.kube.managers(world.child(Kind.DEPLOYMENT))[WORKLOAD_MANAGER]
+    owned = world.kube.managers(world.child(ObjectKind.DEPLOYMENT))[WORKLOAD_MANAGER]
     assert ("spec", "replicas") not in owned
     assert world.kube.managers((KIND, NAMESPACE, NAME))[STATUS_MANAGER]
 
 
 async def test_a_field_that_leaves_a_manifest_leaves_the_object(world: World) -> None:
     await serve(world, {"model": {"uri": "mlflow://fraud/1"}, "scaling": {"maxReplicas": 7}})
-    place = world.child(Kind.AUTOSCALER)
+    place = world.child(ObjectKind.AUTOSCALER)
     assert world.kube.find(*place)["spec"]["maxReplicas"] == 7
     world.create({"model": {"uri": "mlflow://fraud/1"}})
     await world.settle()
@@ -298,7 +304,7 @@ async def test_a_field_that_leaves_a_manifest_leaves_the_object(world: World) ->
 
 async def test_a_manifest_that_the_server_rewrites_is_written_once(world: World) -> None:
     def inject(manifest: dict[str, Any]) -> dict[str, Any]:
-        if manifest["kind"] == Kind.DEPLOYMENT:
+        if manifest["kind"] == ObjectKind.DEPLOYMENT:
             (server,) = manifest["spec"]["template"]["spec"]["containers"]
             server["imagePullPolicy"] = "Always"
         return manifest
@@ -311,7 +317,7 @@ async def test_a_manifest_that_the_server_rewrites_is_written_once(world: World)
         await world.settle()
     assert world.writes() == writes
     # Its own rewriting is put up with, somebody's change on top of it is not.
-    place = world.child(Kind.DEPLOYMENT)
+    place = world.child(ObjectKind.DEPLOYMENT)
     world.kube.edit(place, _reimage)
     await world.settle()
     assert world.kube.find(*place)["spec"]["template"]["spec"]["containers"][0]["image"] != "evil"
@@ -323,7 +329,7 @@ async def test_amounts_in_another_spelling_are_the_same_amounts(world: World) ->
         "runtime": {"resources": {"requests": {"cpu": "1000m"}, "limits": {"cpu": "0.5e1"}}},
     }
     await serve(world, spec)
-    (server,) = world.kube.all(Kind.DEPLOYMENT)[0]["spec"]["template"]["spec"]["containers"]
+    (server,) = world.kube.all(ObjectKind.DEPLOYMENT)[0]["spec"]["template"]["spec"]["containers"]
     assert server["resources"]["requests"]["cpu"] == "1"
     writes = world.writes()
     await world.restart()
@@ -343,15 +349,15 @@ async def test_a_taken_name_is_refused_and_taken_up_once_it_is_free(world: World
     assert world.said()["Ready"] == "False NameTaken"
     assert world.said()["Stalled"] == "True NameTaken"
     assert "Service fraud exists and is not Slipway's; delete or rename it" in world.message()
-    assert world.kube.find(Kind.SERVICE, NAMESPACE, NAME)["spec"]["selector"] == {"a": "b"}
+    assert world.kube.find(ObjectKind.SERVICE, NAMESPACE, NAME)["spec"]["selector"] == {"a": "b"}
     assert world.told().count("Warning NameTaken") == 1
-    world.kube.take((Kind.SERVICE, NAMESPACE, NAME))
+    world.kube.take((ObjectKind.SERVICE, NAMESPACE, NAME))
     await world.settle()
     assert world.said() == SERVING
 
 
 async def test_a_namesake_that_wears_slipways_labels_is_not_taken_over_either(world: World) -> None:
-    labels = names.labels(NAME, "route")
+    labels = naming.labels(NAME, "route")
     foreign = {
         "kind": "Service",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
@@ -373,22 +379,22 @@ def _when(kind: str, error: ApiError) -> Callable[[Request], None]:
 
 REFUSALS = {
     "quota": (
-        Kind.POD,
+        ObjectKind.POD,
         ApiError(403, "Forbidden", 'pods "x" is forbidden: exceeded quota: compute, limited: pods=0'),
         "QuotaExceeded",
     ),
     "pod security": (
-        Kind.POD,
+        ObjectKind.POD,
         ApiError(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'),
         "PodRefused",
     ),
     "rights": (
-        Kind.DEPLOYMENT,
+        ObjectKind.DEPLOYMENT,
         ApiError(403, "Forbidden", 'deployments.apps is forbidden: User "x" cannot patch'),
         "RefusedByAPIServer",
     ),
     "a webhook": (
-        Kind.AUTOSCALER,
+        ObjectKind.AUTOSCALER,
         ApiError(422, "Invalid", "spec.metrics: Invalid value"),
         "RefusedByAPIServer",
     ),
@@ -528,7 +534,7 @@ async def test_a_model_deployment_that_waits_for_a_finalizer_is_left_alone(world
     await serve(world)
     requests = len(world.kube.requests)
     world.kube.edit((KIND, NAMESPACE, NAME), lambda found: found["metadata"].update(deletionTimestamp="now"))
-    world.kube.take(world.child(Kind.DEPLOYMENT))
+    world.kube.take(world.child(ObjectKind.DEPLOYMENT))
     await world.settle()
     assert len(world.kube.requests) == requests
 
@@ -540,16 +546,16 @@ async def test_a_model_deployment_made_anew_under_its_name_serves_again(world: W
     await world.settle()
     assert world.said() == SERVING
     uid = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
-    assert {item["metadata"]["ownerReferences"][0]["uid"] for item in world.kube.all(Kind.DEPLOYMENT)} == {
-        uid
-    }
+    assert {
+        item["metadata"]["ownerReferences"][0]["uid"] for item in world.kube.all(ObjectKind.DEPLOYMENT)
+    } == {uid}
 
 
 async def test_a_lost_status_is_written_again_while_it_serves_on(world: World) -> None:
     first = await serve(world)
     before = essence(world)
     world.kube.edit((KIND, NAMESPACE, NAME), lambda found: found.pop("status"))
-    pods = {place for place in world.kube.places() if place[0] == Kind.POD}
+    pods = {place for place in world.kube.places() if place[0] == ObjectKind.POD}
     await world.settle()
     assert world.status()["stable"]["revision"] == first
     assert essence(world) == before
@@ -595,11 +601,11 @@ async def test_an_error_that_may_pass_is_tried_again_and_said_of_nobody(world: W
 async def test_a_lost_watch_event_is_made_good_by_the_next_listing(world: World) -> None:
     await serve(world)
     world.operator.end()
-    world.kube.take(world.child(Kind.DEPLOYMENT))
+    world.kube.take(world.child(ObjectKind.DEPLOYMENT))
     world.kube.listeners.append(world.operator._see)
     world.operator.dirty.add(KEY)
     await world.settle()
-    assert not world.kube.all(Kind.DEPLOYMENT), "it does not know yet"
+    assert not world.kube.all(ObjectKind.DEPLOYMENT), "it does not know yet"
     await world.operator.start()
     await world.settle()
     assert world.said() == SERVING

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from slipway.api.types import KIND
-from slipway.core import names
-from slipway.core.observed import Kind, Manifest, is_ready
-from slipway.core.router.build import is_router, routes_map, told
-from slipway.core.router.routes import Route
+from slipway.core import naming
+from slipway.core.observed import Manifest, ObjectKind, is_ready
+from slipway.core.traffic.envoy.objects import is_router, routes_map, told
+from slipway.core.traffic.envoy.routes import Route
 from tests.unit.engine.test_rollouts import spec
 from tests.unit.fake import Request
 from tests.unit.fake_routers import is_any_router
@@ -41,14 +41,14 @@ class Clients:
 
     def _look(self, _: str, __: Manifest) -> None:
         now = self._world.now
-        for service in self._world.kube.all(Kind.SERVICE):
+        for service in self._world.kube.all(ObjectKind.SERVICE):
             selector = dict(service["spec"]["selector"])
             if service["metadata"]["name"] != NAME:
                 continue
             if not self._led or self._led[-1][0] != selector:
                 self._led.append((selector, now))
-                own = "own" if selector.get(names.MODEL_LABEL) else "shared"
-                self.ways.append(own if selector.get(names.COMPONENT_LABEL) == "router" else "pods")
+                own = "own" if selector.get(naming.MODEL_LABEL) else "shared"
+                self.ways.append(own if selector.get(naming.COMPONENT_LABEL) == "router" else "pods")
             self._ask(selector)
             for (earlier, _), (_, until) in zip(self._led, self._led[1:], strict=False):
                 if now - until < LATE:
@@ -57,7 +57,7 @@ class Clients:
     def _ask(self, selector: dict[str, str]) -> None:
         pods = [
             pod
-            for pod in self._world.kube.all(Kind.POD)
+            for pod in self._world.kube.all(ObjectKind.POD)
             if selector.items() <= pod["metadata"]["labels"].items()
             and "deletionTimestamp" not in pod["metadata"]
             and is_ready(pod)
@@ -86,28 +86,33 @@ async def serving(traffic: dict[str, Any] | None = None, requests: float = 0) ->
 
 def routers(world: World, model: str) -> list[str]:
     """Names of the router pods of a group."""
-    return [str(pod["metadata"]["name"]) for pod in world.kube.all(Kind.POD) if is_router(pod, model)]
+    return [str(pod["metadata"]["name"]) for pod in world.kube.all(ObjectKind.POD) if is_router(pod, model)]
 
 
 def asked(world: World, model: str) -> tuple[Route, ...]:
     """What a group is told to do."""
-    return told(world.kube.find(Kind.CONFIG_MAP, NAMESPACE, routes_map(model)))
+    return told(world.kube.find(ObjectKind.CONFIG_MAP, NAMESPACE, routes_map(model)))
 
 
 async def test_a_dedicated_router_belongs_to_its_model_alone() -> None:
     world = await serving(OWN)
     assert len(routers(world, NAME)) == 2
     assert routers(world, "") == []
-    name = names.router(NAME)
+    name = naming.router(NAME)
     assert name == "slipway-router-fraud"
-    kinds = (Kind.DEPLOYMENT, Kind.AUTOSCALER, Kind.DISRUPTION_BUDGET, Kind.SERVICE_ACCOUNT)
+    kinds = (
+        ObjectKind.DEPLOYMENT,
+        ObjectKind.AUTOSCALER,
+        ObjectKind.DISRUPTION_BUDGET,
+        ObjectKind.SERVICE_ACCOUNT,
+    )
     uid = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
-    for place in [*((kind, name) for kind in kinds), (Kind.CONFIG_MAP, routes_map(NAME))]:
+    for place in [*((kind, name) for kind in kinds), (ObjectKind.CONFIG_MAP, routes_map(NAME))]:
         (owner,) = world.kube.find(place[0], NAMESPACE, place[1])["metadata"]["ownerReferences"]
         assert owner["uid"] == uid
-    assert world.kube.find(Kind.AUTOSCALER, NAMESPACE, name)["spec"]["minReplicas"] == 2
-    service = world.kube.find(Kind.SERVICE, NAMESPACE, NAME)
-    assert service["spec"]["selector"] == names.router_labels(NAME)
+    assert world.kube.find(ObjectKind.AUTOSCALER, NAMESPACE, name)["spec"]["minReplicas"] == 2
+    service = world.kube.find(ObjectKind.SERVICE, NAMESPACE, NAME)
+    assert service["spec"]["selector"] == naming.router_labels(NAME)
 
 
 async def test_a_deleted_model_takes_its_routers_along_and_is_forgotten() -> None:
@@ -149,7 +154,9 @@ async def test_a_model_that_moves_leaves_its_neighbour_where_it_is() -> None:
     assert routers(world, "") == pods
     (shared,), (own,) = asked(world, ""), asked(world, NAME)
     assert (shared.name, own.name) == ("other", NAME)
-    assert world.kube.find(Kind.SERVICE, NAMESPACE, "other")["spec"]["selector"] == names.router_labels()
+    assert (
+        world.kube.find(ObjectKind.SERVICE, NAMESPACE, "other")["spec"]["selector"] == naming.router_labels()
+    )
     assert own.listener == world.status()["routerPort"]
 
 

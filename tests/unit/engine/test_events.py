@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from slipway.api.reasons import Reason
-from slipway.core.status.notices import Notice
+from slipway.core.status.events import Event
+from slipway.engine.controller.events import BURST, Events
 from slipway.engine.errors import ApiError
-from slipway.engine.events import BURST, Events
 from tests.unit.fake import FakeKube, Request
 
-READY = Notice(normal=True, reason=Reason.AVAILABLE, message="revision a has its pods ready")
-FAILING = Notice(normal=False, reason=Reason.PROBE_FAILING, message="a pod is not ready")
+READY = Event(normal=True, reason=Reason.AVAILABLE, message="revision a has its pods ready")
+FAILING = Event(normal=False, reason=Reason.PROBE_FAILING, message="a pod is not ready")
 
 
 class Bench:
@@ -23,9 +23,9 @@ class Bench:
         self.kube = FakeKube(lambda: self.now)
         self.events = Events(self.kube, "operator-0")
 
-    async def tell(self, *notices: Notice, uid: str = "u", seconds: float = 1.0) -> None:
+    async def tell(self, *notices: Event, uid: str = "u", seconds: float = 1.0) -> None:
         meta = {"name": "fraud", "namespace": "payments", "uid": uid}
-        await self.events.tell({"metadata": meta}, notices, self.now)
+        await self.events.record({"metadata": meta}, notices, self.now)
         self.now += timedelta(seconds=seconds)
 
     def written(self) -> list[tuple[str, Any]]:
@@ -52,7 +52,7 @@ async def test_an_event_that_repeats_within_moments_is_not_a_write_each_time() -
 async def test_an_object_has_no_end_of_events_of_no_kind() -> None:
     bench = Bench()
     for number in range(10_000):
-        notice = Notice(normal=False, reason=Reason.PROBE_FAILING, message=f"pod {number} is not ready")
+        notice = Event(normal=False, reason=Reason.PROBE_FAILING, message=f"pod {number} is not ready")
         await bench.tell(notice, seconds=0.36)
     assert BURST <= len(bench.kube.events) <= BURST + 3600 / 300 + 1
 
@@ -60,10 +60,10 @@ async def test_an_object_has_no_end_of_events_of_no_kind() -> None:
 async def test_one_that_talks_too_much_silences_no_other() -> None:
     bench = Bench()
     for number in range(100):
-        await bench.tell(Notice(normal=False, reason=Reason.PROBE_FAILING, message=str(number)))
+        await bench.tell(Event(normal=False, reason=Reason.PROBE_FAILING, message=str(number)))
     before = len(bench.kube.events)
     meta = {"name": "churn", "namespace": "payments", "uid": "v"}
-    await bench.events.tell({"metadata": meta}, [READY], bench.now)
+    await bench.events.record({"metadata": meta}, [READY], bench.now)
     assert len(bench.kube.events) == before + 1
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from slipway.core import names
-from slipway.core.observed import Kind
-from slipway.core.target import Target
+from slipway.core import naming
+from slipway.core.endpoint import Endpoint
+from slipway.core.observed import ObjectKind
 from slipway.engine.ownership import REPLICA_SET
 from tests.unit.world import KEY, NAME, NAMESPACE, World
 
@@ -43,7 +43,7 @@ class Listening(World):
         return super()._operator()
 
     def _noting(self, read: Any) -> Any:
-        async def noting(target: Target, *more: Any) -> Any:
+        async def noting(target: Endpoint, *more: Any) -> Any:
             self.asked.add(target.host)
             return await read(target, *more)
 
@@ -100,7 +100,7 @@ async def forge_all(world: Listening, labels: dict[str, str], deployment: str, p
     real = next(
         found for found in world.kube.all(REPLICA_SET) if found["metadata"]["name"].startswith(deployment)
     )
-    live = world.kube.find(Kind.DEPLOYMENT, NAMESPACE, deployment)
+    live = world.kube.find(ObjectKind.DEPLOYMENT, NAMESPACE, deployment)
     resource = world.kube.find("ModelDeployment", NAMESPACE, NAME)
     world.forge(f"{prefix}alone", labels)
     world.forge(f"{prefix}of-nobody", labels, owner(real, name="other", uid="other"))
@@ -133,13 +133,13 @@ FORGED = {prefix + name for name in _NAMES for prefix in ("", "c-")}
 
 async def test_model_servers_that_nobody_of_slipways_made_are_not_read_nor_counted(world: Listening) -> None:
     stable = world.status()["stable"]["revision"]
-    labels = names.labels(NAME, "model-server", stable)
-    await forge_all(world, labels, names.revision_object(NAME, stable))
+    labels = naming.labels(NAME, "model-server", stable)
+    await forge_all(world, labels, naming.revision_object(NAME, stable))
     world.create({"model": {"uri": "mlflow://fraud/2"}, **SPEC})
     await world.run(60)
     canary = world.status()["canary"]["revision"]
     await forge_all(
-        world, names.labels(NAME, "model-server", canary), names.revision_object(NAME, canary), "c-"
+        world, naming.labels(NAME, "model-server", canary), naming.revision_object(NAME, canary), "c-"
     )
     await world.run(120)
     await world.restart()
@@ -147,7 +147,7 @@ async def test_model_servers_that_nobody_of_slipways_made_are_not_read_nor_count
     assert world.asked & FORGED == set()
     # The cluster's other controllers took the others away.
     left = {"alone", "of-the-deployment", "of-the-resource", "of-a-set-alone"}
-    assert {pod["metadata"]["name"] for pod in world.kube.all(Kind.POD)} >= left
+    assert {pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD)} >= left
     own = {name for name in world.asked if name.startswith(f"{NAME}-")}
     assert len(own) >= 3, "those of both revisions are"
     assert world.status()["rollout"]["phase"] in ("Paused", "Progressing")
@@ -157,17 +157,17 @@ async def test_model_servers_that_nobody_of_slipways_made_are_not_read_nor_count
 @pytest.mark.parametrize("name", _NAMES)
 async def test_what_leads_to_no_deployment_of_slipways_proves_nothing(world: Listening, name: str) -> None:
     revision = world.status()["stable"]["revision"]
-    labels = names.labels(NAME, "model-server", revision)
-    await forge_all(world, labels, names.revision_object(NAME, revision))
+    labels = naming.labels(NAME, "model-server", revision)
+    await forge_all(world, labels, naming.revision_object(NAME, revision))
     store = world.operator.store
-    pods = {child["metadata"]["name"] for child in store.children(KEY) if child["kind"] == Kind.POD}
+    pods = {child["metadata"]["name"] for child in store.children(KEY) if child["kind"] == ObjectKind.POD}
     assert name not in pods
-    assert not store.is_believed(world.kube.find(Kind.POD, NAMESPACE, name))
+    assert not store.is_believed(world.kube.find(ObjectKind.POD, NAMESPACE, name))
     assert len(pods) == 2
 
 
 async def test_routers_that_nobody_of_slipways_made_are_not_read_nor_waited_for(world: Listening) -> None:
-    await forge_all(world, names.router_labels(), names.router())
+    await forge_all(world, naming.router_labels(), naming.router())
     world.routers.mute |= FORGED
     world.create({"model": {"uri": "mlflow://fraud/2"}, **SPEC})
     await world.run(120)
@@ -182,9 +182,9 @@ async def test_a_pod_that_leaves_after_its_deployment_is_still_ours(world: Liste
     (replica_set,) = [
         found
         for found in world.kube.all(REPLICA_SET)
-        if found["metadata"]["name"].startswith(names.revision_object(NAME, revision))
+        if found["metadata"]["name"].startswith(naming.revision_object(NAME, revision))
     ]
-    before = [child for child in store.children(KEY) if child["kind"] == Kind.POD]
+    before = [child for child in store.children(KEY) if child["kind"] == ObjectKind.POD]
     store.bury(replica_set)
-    assert [child for child in store.children(KEY) if child["kind"] == Kind.POD] == before
+    assert [child for child in store.children(KEY) if child["kind"] == ObjectKind.POD] == before
     assert len(before) == 2

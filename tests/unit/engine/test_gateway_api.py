@@ -8,13 +8,13 @@ import pytest
 
 from slipway.api.types import KIND
 from slipway.core.allowed import Allowed
-from slipway.core.observed import Kind, revision_of_object
+from slipway.core.observed import ObjectKind, revision_of_object
 from tests.unit.fake import Request
 from tests.unit.world import ALLOWED, NAME, NAMESPACE, Killed, World
 
 PAUSE = {"pause": {"untilApproved": True}}
 STEPS = [{"setWeight": 10}, {"analysis": {}}, {"setWeight": 50}, {"analysis": {}}]
-ROUTE = (Kind.HTTP_ROUTE.value, NAMESPACE, NAME)
+ROUTE = (ObjectKind.HTTP_ROUTE.value, NAMESPACE, NAME)
 
 
 def spec(version: int, *steps: dict[str, Any], **rollout: Any) -> dict[str, Any]:
@@ -73,7 +73,7 @@ async def test_the_route_leads_rest_and_grpc_to_the_stable_revision(world: World
     ]
     assert found["rules"][0]["matches"][0]["path"]["value"] == "/inference.GRPCInferenceService"
     assert world.said()["TrafficSynced"] == "True Routed"
-    assert world.kube.all(Kind.CONFIG_MAP) == []
+    assert world.kube.all(ObjectKind.CONFIG_MAP) == []
 
 
 async def test_a_good_version_takes_over_on_what_its_own_pods_counted(world: World) -> None:
@@ -83,7 +83,7 @@ async def test_a_good_version_takes_over_on_what_its_own_pods_counted(world: Wor
     assert world.status()["stable"]["version"] == "2"
     assert world.gateways.weights == [0, 10, 50, 100, 0]
     assert weights(world) == [(f"{NAME}-{stable(world)}", 100)]
-    assert first not in {revision_of_object(pod) for pod in world.kube.all(Kind.POD)}
+    assert first not in {revision_of_object(pod) for pod in world.kube.all(ObjectKind.POD)}
 
 
 async def test_a_bad_version_is_rolled_back_on_what_its_own_pods_counted(world: World) -> None:
@@ -97,7 +97,7 @@ async def test_a_bad_version_is_rolled_back_on_what_its_own_pods_counted(world: 
 
 
 async def test_the_canary_is_no_backend_before_it_has_ready_endpoints(world: World) -> None:
-    first = {pod["metadata"]["name"] for pod in world.kube.all(Kind.POD)}
+    first = {pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD)}
     world.pod_status = lambda pod: None if pod["metadata"]["name"] in first else {"phase": "Pending"}
     world.create(spec(2))
     await world.run(60)
@@ -142,14 +142,14 @@ async def test_a_route_that_a_gateway_refuses_is_said_and_holds_the_rollout(worl
 
 async def test_without_the_gateway_api_the_condition_says_what_to_do() -> None:
     world = World()
-    world.kube.unknown.add(Kind.HTTP_ROUTE)
+    world.kube.unknown.add(ObjectKind.HTTP_ROUTE)
     await world.operator.start()
     world.create(spec(1))
     await world.run(60)
     assert world.said()["Ready"] == "False GatewayAPIMissing"
     assert world.said()["TrafficSynced"] == "False GatewayAPIMissing"
     assert "install the Gateway API" in world.message()
-    assert world.kube.all(Kind.HTTP_ROUTE) == []
+    assert world.kube.all(ObjectKind.HTTP_ROUTE) == []
     world.create(spec(2))
     await world.run(120)
     assert world.status()["stable"]["version"] == "1"
@@ -177,7 +177,7 @@ async def test_a_shadow_gets_copies_by_a_mirror_of_the_route(world: World) -> No
 async def test_another_provider_takes_the_route_away(world: World) -> None:
     world.create({**spec(1), "traffic": {}})
     await world.run(60)
-    assert world.kube.all(Kind.HTTP_ROUTE) == []
+    assert world.kube.all(ObjectKind.HTTP_ROUTE) == []
     assert world.said()["Ready"] == "True Serving"
 
 
@@ -238,7 +238,7 @@ async def test_a_route_that_is_not_allowed_is_not_written_and_says_what_to_do(wo
     world.allowed = Allowed()
     await world.restart()
     await world.run(60)
-    assert not world.kube.all(Kind.HTTP_ROUTE), "it was allowed before"
+    assert not world.kube.all(ObjectKind.HTTP_ROUTE), "it was allowed before"
     found = world.said()
     assert found["Ready"] == found["RouteReady"] == found["TrafficSynced"] == "False GatewayNotAllowed"
     assert found["Stalled"] == "True GatewayNotAllowed"
@@ -258,7 +258,7 @@ async def test_host_names_of_others_are_not_taken(world: World) -> None:
     asked["traffic"]["gatewayAPI"]["hostnames"] = ["payments.example.com"]
     world.create(asked)
     await world.run(60)
-    assert not world.kube.all(Kind.HTTP_ROUTE)
+    assert not world.kube.all(ObjectKind.HTTP_ROUTE)
     assert world.said()["Ready"] == "False GatewayNotAllowed"
     world.create(spec(1))
     await world.run(60)

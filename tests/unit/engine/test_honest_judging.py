@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import Series, series
-from slipway.core.target import Target
-from slipway.engine import judging
+from slipway.engine.observers import monitoring
 from slipway.names import Metric
 from tests.unit.judged import KEY, VERSION, Judged
 
@@ -90,7 +90,7 @@ async def test_half_a_deviation_in_one_of_thirty_features_is_said_two_looks_afte
 async def test_pods_that_show_ever_new_series_add_no_more_than_a_model_server_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(judging, "MOST_SERIES_OF_NAMESPACE", 500)
+    monkeypatch.setattr(monitoring, "MOST_SERIES_OF_NAMESPACE", 500)
     judged = Judged({"monitoring": {"drift": {}}}, {"a": {}})
     for look in range(10):
         judged.shown["a"] = {
@@ -115,7 +115,7 @@ async def test_many_pods_that_show_many_names_hold_little_memory() -> None:
     pods = 16
     judged = Judged({"monitoring": {"drift": {}}}, {f"p{pod}": {} for pod in range(pods)})
 
-    async def read(target: Target) -> Any:
+    async def read(target: Endpoint) -> Any:
         return {VERSION: shown(int(target.host[1:]))}
 
     judged.judge._read = read

@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from slipway.api.crd import crd
 from slipway.api.status import ModelDeploymentStatus
-from slipway.core.schema import declared, missing, schema_of
+from slipway.core.crd_schema import declared, missing, schema_of
 from slipway.engine.errors import ApiError
-from slipway.engine.installed import InstalledCrd
-from slipway.engine.metrics import InstalledCollector
+from slipway.engine.installed_crd import InstalledCrd
+from slipway.engine.metrics.controller import InstalledCollector
 from tests.unit.world import World
 
 OURS = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -125,7 +125,7 @@ async def test_without_that_no_status_would_be_written() -> None:
 
 async def test_a_crd_that_follows_a_moment_later_is_noticed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """An API server publishes a CRD some seconds after it was applied."""
-    monkeypatch.setattr("slipway.engine.installed.SOON", 0.01)
+    monkeypatch.setattr("slipway.engine.installed_crd.SOON", 0.01)
     answers = [older("status.url"), older("status.url"), OURS]
 
     async def read() -> Mapping[str, Any]:

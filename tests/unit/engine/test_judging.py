@@ -13,9 +13,9 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from scipy import stats
 
-from slipway.core.observed import Kind
-from slipway.engine.judging import BARREN, INTERVAL
-from slipway.engine.limits import MonitoringCollector
+from slipway.core.observed import ObjectKind
+from slipway.engine.metrics.monitoring import MonitoringCollector
+from slipway.engine.observers.monitoring import BARREN, INTERVAL
 from slipway.engine.store import Key
 from slipway.names import Metric
 from tests.unit.fake import Request
@@ -165,7 +165,7 @@ async def test_pods_that_restart_within_the_window_change_nothing(how: str) -> N
             if world is rough and how == "container":
                 world.pods.restart(world.pods.names()[0])
             elif world is rough:
-                world.kube.take((Kind.POD, NAMESPACE, world.pods.names()[0]))
+                world.kube.take((ObjectKind.POD, NAMESPACE, world.pods.names()[0]))
             await world.run(10)
     judged = [world.operator.judge._watched[KEY] for world in (calm, rough)]
     assert all(one.tally is not None for one in judged)

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from e2e import credit
-from slipway.core.target import Target
-from slipway.engine.judging import WANTED
+from slipway.core.endpoint import Endpoint
+from slipway.engine.observers.monitoring import WANTED
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from tests.server.running import Server
@@ -64,7 +64,7 @@ async def test_shifted_people_are_drift_by_name_and_their_labels_are_accuracy(tm
         await asyncio.to_thread(server.wait_until_ready)
         async with pod_reader(WANTED, Budget()) as read:
             judged = Judged({"monitoring": MONITORING, "fairness": FAIRNESS}, {"a": {}})
-            judged.judge._read = lambda _: read(Target("payments", "127.0.0.1", server.admin_port))
+            judged.judge._read = lambda _: read(Endpoint("payments", "127.0.0.1", server.admin_port))
             await judged.look(0)
             await asyncio.to_thread(_people, server.client, 2000, 1)
             await judged.look(10)

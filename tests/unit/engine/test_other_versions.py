@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import KIND
-from slipway.core import names
-from slipway.core.observed import Kind, Manifest
-from slipway.core.router.build import ROUTES_KEY, routes_map, told
+from slipway.core import naming
+from slipway.core.observed import Manifest, ObjectKind
+from slipway.core.traffic.envoy.objects import ROUTES_KEY, routes_map, told
 from slipway.engine.store import Key
 from tests.unit.world import KEY, NAME, NAMESPACE, World
 
 PLACE = (KIND, NAMESPACE, NAME)
-MAP = (Kind.CONFIG_MAP.value, NAMESPACE, routes_map())
+MAP = (ObjectKind.CONFIG_MAP.value, NAMESPACE, routes_map())
 ROUTERS = Key(NAMESPACE, "", routers=True)
 #: What a rollback of the operator may never lose.
 PRECIOUS = ("rejected", "stable", "canary", "previous", "routerPort", "rollout", "monitoring", "model")
@@ -83,15 +83,15 @@ class Watched:
 
     def __init__(self, world: World) -> None:
         self.closed: list[str] = []
-        self.routes = told(world.kube.find(Kind.CONFIG_MAP, NAMESPACE, routes_map()))
+        self.routes = told(world.kube.find(ObjectKind.CONFIG_MAP, NAMESPACE, routes_map()))
         self.gone: list[str] = []
         world.kube.listeners.append(self._see)
 
     def _see(self, type_: str, manifest: Manifest) -> None:
         if type_ == "DELETED" and manifest["kind"] in (
-            Kind.DEPLOYMENT,
-            Kind.SERVICE,
-            Kind.CONTROLLER_REVISION,
+            ObjectKind.DEPLOYMENT,
+            ObjectKind.SERVICE,
+            ObjectKind.CONTROLLER_REVISION,
         ):
             self.gone.append(f"{manifest['kind']} {manifest['metadata']['name']}")
         if manifest["metadata"]["name"] == routes_map() and type_ != "DELETED":
@@ -146,7 +146,7 @@ async def test_a_status_that_cannot_be_read_stops_its_key_and_nothing_is_lost(
     ] == others
     assert world.told().count("Warning StatusFromAnotherVersion") == 1
     assert watched.closed == watched.gone == []
-    assert told(world.kube.find(Kind.CONFIG_MAP, NAMESPACE, routes_map())) == watched.routes
+    assert told(world.kube.find(ObjectKind.CONFIG_MAP, NAMESPACE, routes_map())) == watched.routes
     assert world.routers.weights == weights, "routers do what they did"
     # The newer version comes back.
     set_status(world, lambda found: found.update({name: before[name] for name in PRECIOUS if name in before}))
@@ -265,7 +265,7 @@ def test_no_status_however_it_was_changed_makes_the_operator_lose_what_it_must_n
     for name in {"rejected", "stable", "previous", "routerPort"} - {path[0]}:
         assert after.get(name) == before.get(name), f"{name} after {how} of {path}"
     assert children <= set(world.kube.places()), f"after {how} of {path}"
-    routes = told(world.kube.find(Kind.CONFIG_MAP, NAMESPACE, routes_map()))
+    routes = told(world.kube.find(ObjectKind.CONFIG_MAP, NAMESPACE, routes_map()))
     assert not any(route.closed for route in routes)
     assert [route.stable.revision for route in routes] == [stable]
 
@@ -349,7 +349,7 @@ async def test_a_route_that_routers_serve_is_not_closed_because_its_words_were_l
 async def test_a_revision_whose_memory_cannot_be_read_goes_on_serving(data: Any) -> None:
     """The stable one, and those that a rollback would go to."""
     world = await half_way()
-    for found in world.kube.all(Kind.CONTROLLER_REVISION):
+    for found in world.kube.all(ObjectKind.CONTROLLER_REVISION):
         found["data"] = {**found["data"], "shards": 2} if data is None else data
     watched = Watched(world)
     stable = world.status()["stable"]
@@ -405,6 +405,6 @@ async def test_commands_that_are_not_known_do_nothing(value: str) -> None:
 def routers(world: World) -> list[str]:
     return [
         str(pod["metadata"]["name"])
-        for pod in world.kube.all(Kind.POD)
-        if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == "router"
+        for pod in world.kube.all(ObjectKind.POD)
+        if pod["metadata"]["labels"].get(naming.COMPONENT_LABEL) == "router"
     ]

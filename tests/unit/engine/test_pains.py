@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from slipway.api.rollout import Analysis, Gate, LookStatus
-from slipway.core.gates import judge
-from slipway.core.observed import Kind, is_ready, revision_of_object
-from slipway.core.router.build import routes_map, told
-from slipway.core.router.config import admit
-from slipway.core.router.routes import Arm, Route
+from slipway.core.observed import ObjectKind, is_ready, revision_of_object
+from slipway.core.rollout.gates import judge_gates
+from slipway.core.traffic.envoy.config import admit
+from slipway.core.traffic.envoy.objects import routes_map, told
+from slipway.core.traffic.envoy.routes import Arm, Route
 from tests.unit.engine.test_rollouts import spec
 from tests.unit.fake import Request
 from tests.unit.world import NAME, NAMESPACE, Killed, World
@@ -37,7 +37,7 @@ def three(version: int, **rollout: Any) -> dict[str, Any]:
 
 
 def ready_pods(world: World, revision: str) -> int:
-    pods = [pod for pod in world.kube.all(Kind.POD) if revision_of_object(pod) == revision]
+    pods = [pod for pod in world.kube.all(ObjectKind.POD) if revision_of_object(pod) == revision]
     return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods)
 
 
@@ -121,7 +121,7 @@ async def test_an_abort_counts_while_a_full_promotion_is_under_way(world: World)
     await world.run(60)
     world.create(three(2, steps=[{"setWeight": 10}, {"pause": {"untilApproved": True}}]))
     await world.run(60)
-    first = {pod["metadata"]["name"] for pod in world.kube.all(Kind.POD)}
+    first = {pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD)}
     world.pod_status = lambda pod: None if pod["metadata"]["name"] in first else {"phase": "Pending"}
     world.annotate("slipway.dev/promote-full", world.status()["rollout"]["id"])
     await world.run(10)
@@ -221,7 +221,7 @@ async def test_the_numbers_that_decide_are_in_the_status(world: World) -> None:
 
 async def test_the_weight_that_is_told_is_the_one_that_routers_do(world: World) -> None:
     """kserve/kserve#5335: the canary's percentage was ignored without a word."""
-    for pod in world.kube.all(Kind.POD):
+    for pod in world.kube.all(ObjectKind.POD):
         if revision_of_object(pod) is None:
             world.routers.deaf.add(pod["metadata"]["name"])
     world.create(three(2))
@@ -253,7 +253,7 @@ def test_a_longer_tail_is_found_though_the_middle_is_the_same() -> None:
         LookStatus(canaryRequests=1000, canaryEvents=(50,), stableRequests=9000, stableEvents=(90,))
         for _ in range(3)
     ]
-    (verdict,) = judge(Analysis(gates=(gate,)), looks)
+    (verdict,) = judge_gates(Analysis(gates=(gate,)), looks)
     assert verdict.verdict == "Fail"
 
 
@@ -316,14 +316,14 @@ async def test_what_others_put_beside_a_route_outlives_a_rollout(world: World) -
     await world.run(1200)
     assert world.status()["stable"]["version"] == "2"
     assert set(seen) == {before}
-    service = world.kube.find(Kind.SERVICE, NAMESPACE, NAME)
+    service = world.kube.find(ObjectKind.SERVICE, NAMESPACE, NAME)
     assert service["metadata"]["annotations"]["example.com/owner"] == "risk"
     assert {"name": "debug", "port": 9999, "targetPort": 9999} in service["spec"]["ports"]
 
 
 def routes(world: World) -> dict[str, Route]:
     """What the shared routers are told, by name of the ModelDeployment."""
-    config_map = world.kube.find(Kind.CONFIG_MAP, NAMESPACE, routes_map())
+    config_map = world.kube.find(ObjectKind.CONFIG_MAP, NAMESPACE, routes_map())
     return {route.name: route for route in told(config_map)}
 
 

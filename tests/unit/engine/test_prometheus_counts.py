@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from slipway.core.allowed import Allowed
-from slipway.core.observed import Kind
-from slipway.core.router.build import is_router
+from slipway.core.observed import ObjectKind
+from slipway.core.traffic.envoy.objects import is_router
 from tests.unit.world import World
 
 ADDRESS = "http://prometheus.monitoring:9090"
@@ -90,7 +90,7 @@ async def test_a_prometheus_that_does_not_answer_holds_the_weights_and_pauses(wo
 
 
 async def test_a_router_that_is_not_scraped_is_an_error_that_says_so(world: World) -> None:
-    (name, *_) = [pod["metadata"]["name"] for pod in world.kube.all(Kind.POD) if is_router(pod)]
+    (name, *_) = [pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD) if is_router(pod)]
     world.prometheus.blind = {name}
     world.create(spec(2, consecutiveErrorLimit=1))
     await world.run(300)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slipway.core.observed import Kind, is_ready, revision_of_object
+from slipway.core.observed import ObjectKind, is_ready, revision_of_object
 from tests.unit.fake import Request
 from tests.unit.world import NAME, NAMESPACE, Killed, World
 
@@ -38,10 +38,10 @@ def behind(world: World) -> dict[str, int]:
     versions = {world.status()["stable"]["revision"]: world.status()["stable"]["version"]}
     if canary := world.status().get("canary"):
         versions[canary["revision"]] = canary["version"]
-    pods = {pod["metadata"]["name"]: revision_of_object(pod) for pod in world.kube.all(Kind.POD)}
+    pods = {pod["metadata"]["name"]: revision_of_object(pod) for pod in world.kube.all(ObjectKind.POD)}
     (slice_,) = [
         found
-        for found in world.kube.all(Kind.ENDPOINT_SLICE)
+        for found in world.kube.all(ObjectKind.ENDPOINT_SLICE)
         if found["metadata"]["labels"]["kubernetes.io/service-name"] == NAME
     ]
     counts: dict[str, int] = {}
@@ -60,7 +60,7 @@ def approve(world: World) -> None:
 async def test_no_router_is_made(world: World) -> None:
     world.create(spec(2))
     await world.run(120)
-    assert world.kube.all(Kind.CONFIG_MAP) == []
+    assert world.kube.all(ObjectKind.CONFIG_MAP) == []
     assert "routerPort" not in world.status()
 
 
@@ -105,7 +105,7 @@ async def test_a_promotion_moves_all_at_once_to_as_many_pods_as_the_stable_revis
     assert min(seen) >= 4
     await world.run(120)
     assert behind(world) == {"2": 4}
-    assert {revision_of_object(pod) for pod in world.kube.all(Kind.POD)} == {
+    assert {revision_of_object(pod) for pod in world.kube.all(ObjectKind.POD)} == {
         world.status()["stable"]["revision"]
     }
 
@@ -117,16 +117,16 @@ async def test_an_abort_takes_the_canary_from_behind_the_service_before_its_pods
     await world.run(5)
     assert behind(world) == {"1": 4}
     assert world.status()["rejected"][0]["message"] == "aborted by a person"
-    assert sum(is_ready(pod) for pod in world.kube.all(Kind.POD)) == 5
+    assert sum(is_ready(pod) for pod in world.kube.all(ObjectKind.POD)) == 5
     await world.run(120)
-    assert sum(is_ready(pod) for pod in world.kube.all(Kind.POD)) == 4
+    assert sum(is_ready(pod) for pod in world.kube.all(ObjectKind.POD)) == 4
 
 
 async def test_the_autoscaler_cannot_change_the_canarys_share(world: World) -> None:
     world.create(spec(2))
     await world.run(120)
     canary = world.status()["canary"]["revision"]
-    found = world.kube.find(*world.child(Kind.AUTOSCALER, canary))["spec"]
+    found = world.kube.find(*world.child(ObjectKind.AUTOSCALER, canary))["spec"]
     assert (found["minReplicas"], found["maxReplicas"]) == (1, 1)
 
 
@@ -149,7 +149,7 @@ async def test_a_third_revision_is_never_behind_the_service_of_two(world: World)
     await world.run(300)
     assert behind(world) == {"1": 4, "3": 1}
     assert seen == {frozenset("1?"), frozenset("12"), frozenset("1"), frozenset("13")}
-    assert second not in {revision_of_object(pod) for pod in world.kube.all(Kind.POD)}
+    assert second not in {revision_of_object(pod) for pod in world.kube.all(ObjectKind.POD)}
 
 
 async def test_a_canary_waits_for_the_pods_of_the_revision_before_to_go(world: World) -> None:
@@ -201,7 +201,7 @@ async def test_a_lost_status_does_not_send_everything_to_the_canary(world: World
 async def test_a_promotion_after_a_long_pause_gets_its_time_for_more_pods(world: World) -> None:
     world.create(spec(2))
     await world.run(1200)
-    slow = {pod["metadata"]["name"] for pod in world.kube.all(Kind.POD)}
+    slow = {pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD)}
     world.pod_status = lambda pod: None if pod["metadata"]["name"] in slow else {"phase": "Pending"}
     world.annotate("slipway.dev/promote-full", world.status()["rollout"]["id"])
     await world.run(60)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from slipway.api.types import KIND
-from slipway.core import names
-from slipway.core.observed import Kind
-from slipway.core.rollout import Command
-from slipway.core.router.build import is_router
+from slipway.core import naming
+from slipway.core.observed import ObjectKind
+from slipway.core.rollout.machine import Command
+from slipway.core.traffic.envoy.objects import is_router
 from tests.unit.fake import Request
 from tests.unit.world import NAME, NAMESPACE, Killed, World
 
@@ -39,7 +39,7 @@ async def world() -> World:
 
 
 def selector(world: World) -> dict[str, str]:
-    found: dict[str, str] = world.kube.find(Kind.SERVICE, NAMESPACE, NAME)["spec"]["selector"]
+    found: dict[str, str] = world.kube.find(ObjectKind.SERVICE, NAMESPACE, NAME)["spec"]["selector"]
     return found
 
 
@@ -50,7 +50,7 @@ async def test_the_service_leads_to_routers_once_each_of_them_has_the_route(worl
         "slipway.dev/modeldeployment": "",
     }
     assert world.said()["TrafficSynced"] == "True Routed"
-    assert world.kube.find(Kind.AUTOSCALER, NAMESPACE, names.router())["spec"]["minReplicas"] == 2
+    assert world.kube.find(ObjectKind.AUTOSCALER, NAMESPACE, naming.router())["spec"]["minReplicas"] == 2
 
 
 async def test_a_good_version_takes_over_step_by_step(world: World) -> None:
@@ -64,7 +64,9 @@ async def test_a_good_version_takes_over_step_by_step(world: World) -> None:
     assert status["previous"] == [before]
     assert world.routers.weights == [0, 10, 50, 100, 0]
     # Nobody reaches the old one any more.
-    assert {pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(Kind.POD)} == {
+    assert {
+        pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(ObjectKind.POD)
+    } == {
         None,
         status["stable"]["revision"],
     }
@@ -173,7 +175,9 @@ async def test_a_third_version_replaces_a_canary_that_is_under_way(world: World)
     await world.run(60)
     assert world.status()["canary"]["version"] == "3"
     assert world.routers.weights == [0, 10, 0, 10]
-    revisions = {pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(Kind.POD)}
+    revisions = {
+        pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(ObjectKind.POD)
+    }
     assert revisions == {None, *(world.status()[role]["revision"] for role in ("stable", "canary"))}
 
 
@@ -184,22 +188,22 @@ async def test_a_spec_that_changes_back_ends_the_rollout_and_keeps_pods_until_no
     world.create(spec(2))
     await world.run(60)
     canary = world.status()["canary"]["revision"]
-    (deaf, *_) = [pod["metadata"]["name"] for pod in world.kube.all(Kind.POD) if is_router(pod)]
+    (deaf, *_) = [pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD) if is_router(pod)]
     world.routers.deaf = {deaf}
     world.create(spec(1))
     await world.run(60)
     assert "rollout" not in world.status()
-    pods = [pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(Kind.POD)]
+    pods = [pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(ObjectKind.POD)]
     assert canary in pods, "a router still sends it traffic"
     world.routers.deaf = set()
     world.kube.drop(("Pod", NAMESPACE, deaf))
     await world.run(60)
-    pods = [pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(Kind.POD)]
+    pods = [pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(ObjectKind.POD)]
     assert canary not in pods
 
 
 async def test_no_step_is_done_before_every_router_does_it(world: World) -> None:
-    (deaf, *_) = [pod["metadata"]["name"] for pod in world.kube.all(Kind.POD) if is_router(pod)]
+    (deaf, *_) = [pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD) if is_router(pod)]
     world.routers.deaf = {deaf}
     world.create(spec(2))
     await world.run(300)
@@ -212,7 +216,7 @@ async def test_no_step_is_done_before_every_router_does_it(world: World) -> None
 async def test_a_router_that_cannot_be_read_gives_no_evidence_and_moves_no_weight(world: World) -> None:
     world.create(spec(2))
     await world.run(20)
-    (mute, *_) = [pod["metadata"]["name"] for pod in world.kube.all(Kind.POD) if is_router(pod)]
+    (mute, *_) = [pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD) if is_router(pod)]
     world.routers.mute = {mute}
     await world.run(600)
     assert world.status()["rollout"]["step"] <= 1
@@ -256,10 +260,10 @@ async def test_leaving_the_canary_strategy_takes_the_routers_away_once_nobody_is
     world.create({**spec(1), "rollout": {}})
     await world.run(5)
     assert "slipway.dev/revision" in selector(world)
-    assert [pod for pod in world.kube.all(Kind.POD) if is_router(pod)], "some clients know them yet"
+    assert [pod for pod in world.kube.all(ObjectKind.POD) if is_router(pod)], "some clients know them yet"
     await world.run(60)
-    assert not [pod for pod in world.kube.all(Kind.POD) if is_router(pod)]
-    assert not world.kube.all(Kind.CONFIG_MAP)
+    assert not [pod for pod in world.kube.all(ObjectKind.POD) if is_router(pod)]
+    assert not world.kube.all(ObjectKind.CONFIG_MAP)
     assert "routerPort" not in world.status()
 
 
@@ -268,10 +272,10 @@ async def test_a_deleted_model_leaves_its_neighbours_routers_alone(world: World)
     await world.run(60)
     ports = {name: world.status(name)["routerPort"] for name in (NAME, "other")}
     assert len(set(ports.values())) == 2
-    pods = {pod["metadata"]["uid"] for pod in world.kube.all(Kind.POD) if is_router(pod)}
+    pods = {pod["metadata"]["uid"] for pod in world.kube.all(ObjectKind.POD) if is_router(pod)}
     world.kube.drop((KIND, NAMESPACE, "other"))
     await world.run(60)
-    assert pods == {pod["metadata"]["uid"] for pod in world.kube.all(Kind.POD) if is_router(pod)}
+    assert pods == {pod["metadata"]["uid"] for pod in world.kube.all(ObjectKind.POD) if is_router(pod)}
     assert world.status()["routerPort"] == ports[NAME]
     assert world.said()["TrafficSynced"] == "True Routed"
 
@@ -327,7 +331,9 @@ async def test_recreate_ends_the_old_revision_before_the_new_one_starts() -> Non
     together = []
 
     def watch(_: str, __: Any) -> None:
-        serving = {pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(Kind.POD)}
+        serving = {
+            pod["metadata"]["labels"].get("slipway.dev/revision") for pod in world.kube.all(ObjectKind.POD)
+        }
         together.append(len(serving - {None}) > 1)
 
     world.kube.listeners.append(watch)

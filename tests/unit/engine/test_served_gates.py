@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slipway.core.observed import Kind
+from slipway.core.observed import ObjectKind
 from tests.unit.world import NAMESPACE, World
 
 VIOLATIONS = {"name": "contract", "type": "Violations"}
@@ -111,7 +111,7 @@ async def test_pods_that_come_and_go_and_a_restarted_operator_count_nothing_twic
     await world.run(100)
     (victim, *_) = [
         pod["metadata"]["name"]
-        for pod in world.kube.all(Kind.POD)
+        for pod in world.kube.all(ObjectKind.POD)
         if pod["metadata"]["labels"].get("slipway.dev/revision") == world.status()["canary"]["revision"]
     ]
     world.kube.drop(("Pod", NAMESPACE, victim))

@@ -12,10 +12,10 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from slipway.contract import InputColumn, Inputs
+from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import ByVersion
-from slipway.core.observed import Kind
-from slipway.core.target import Target
-from slipway.engine.served import WANTED
+from slipway.core.observed import ObjectKind
+from slipway.engine.observers.pod_counts import WANTED
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from slipway.profiling import make_profile
@@ -46,8 +46,8 @@ async def rolling_out(servers: Pair, *gates: dict[str, Any]) -> World:
     world = World()
     stable = ""
 
-    async def read(target: Target) -> ByVersion | None:
-        pods = {pod["metadata"]["name"]: pod for pod in world.kube.all(Kind.POD)}
+    async def read(target: Endpoint) -> ByVersion | None:
+        pods = {pod["metadata"]["name"]: pod for pod in world.kube.all(ObjectKind.POD)}
         revision = pods[target.host]["metadata"]["labels"]["slipway.dev/revision"]
         async with pod_reader(WANTED, Budget()) as read_pod:
             return await read_pod(

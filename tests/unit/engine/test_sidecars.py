@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slipway.core.observed import Kind, Manifest, revision_of_object
-from slipway.core.router.build import CONTAINER
+from slipway.core.observed import Manifest, ObjectKind, revision_of_object
+from slipway.core.traffic.envoy.objects import CONTAINER
 from tests.unit.engine import test_gateway_api, test_judging
 from tests.unit.fake import place_of, stamp
 from tests.unit.fake_routers import is_any_router
@@ -21,7 +21,7 @@ HELD = {"strategy": "Canary", "steps": [{"setWeight": 50}, {"pause": {"untilAppr
 
 def start(world: World, pods: Callable[[Manifest], bool], **restarts: int) -> None:
     """The cluster's word of containers: those named began now if they restarted, else with their pod."""
-    for pod in filter(pods, world.kube.all(Kind.POD)):
+    for pod in filter(pods, world.kube.all(ObjectKind.POD)):
         if "startTime" not in pod.get("status", {}):
             continue
         found = []
@@ -91,7 +91,7 @@ async def test_a_sidecar_that_restarts_is_no_look_of_a_pods_whole_life(world: Wo
 
 async def test_a_server_that_restarts_counts_its_new_life_and_not_the_old_one(world: World) -> None:
     before = len(looks(world))
-    for pod in filter(is_server, world.kube.all(Kind.POD)):
+    for pod in filter(is_server, world.kube.all(ObjectKind.POD)):
         world.routers.forget(str(pod["metadata"]["name"]))
     start(world, is_server, server=1, proxy=0)
     await world.run(100)
@@ -107,7 +107,7 @@ async def test_routers_that_restart_begin_again_whatever_they_have_counted_since
     await canary(world, {**spec, "model": {"uri": "mlflow://fraud/2"}})
     before = len(looks(world))
     start(world, is_any_router, **{CONTAINER: 1, "proxy": 0})
-    for pod in filter(is_any_router, world.kube.all(Kind.POD)):
+    for pod in filter(is_any_router, world.kube.all(ObjectKind.POD)):
         world.routers.forget(str(pod["metadata"]["name"]))
     await world.run(100)
     assert len(looks(world)) > before

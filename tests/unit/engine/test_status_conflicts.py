@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from slipway.api.types import KIND
-from slipway.engine.apply import WEBHOOK_MANAGER, Writer
+from slipway.engine.controller.apply import WEBHOOK_MANAGER, Writer
 from tests.unit.engine.test_rollouts import spec
 from tests.unit.fake import Request
 from tests.unit.world import KEY, NAME, NAMESPACE, Operator, World

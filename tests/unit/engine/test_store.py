@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from slipway.api.types import KIND
-from slipway.core import names
-from slipway.core.observed import Kind
+from slipway.core import naming
+from slipway.core.observed import ObjectKind
 from slipway.engine.store import Key, Store, owner_key, project
 
 KEY = Key("payments", "fraud")
@@ -21,14 +21,17 @@ def resource(version: int = 1, uid: str = "owner", name: str = "fraud", namespac
 
 
 def child(
-    version: int = 1, uid: str = "child", owner: str | None = "owner", kind: Kind = Kind.DEPLOYMENT
+    version: int = 1,
+    uid: str = "child",
+    owner: str | None = "owner",
+    kind: ObjectKind = ObjectKind.DEPLOYMENT,
 ) -> Any:
     meta: dict[str, Any] = {
         "name": "fraud-1",
         "namespace": "payments",
         "uid": uid,
         "resourceVersion": str(version),
-        "labels": {names.MODEL_LABEL: "fraud"},
+        "labels": {naming.MODEL_LABEL: "fraud"},
     }
     if owner is not None:
         meta["ownerReferences"] = [{"uid": owner, "controller": True}]
@@ -65,7 +68,7 @@ def test_what_carries_no_label_of_slipways_is_not_kept() -> None:
     store = Store()
     assert store.put(stranger) is None
     assert store.remove(stranger) is None
-    assert store.count(Kind.DEPLOYMENT) == 0
+    assert store.count(ObjectKind.DEPLOYMENT) == 0
     assert owner_key(stranger) is None
 
 
@@ -73,7 +76,7 @@ def test_a_child_concerns_the_model_deployment_of_its_label() -> None:
     store = filled(resource())
     assert store.put(child()) == KEY
     assert store.children(KEY) == [child()]
-    assert store.count(Kind.DEPLOYMENT) == 1
+    assert store.count(ObjectKind.DEPLOYMENT) == 1
 
 
 def test_a_removed_object_is_gone_and_concerns_its_owner() -> None:
@@ -99,13 +102,13 @@ def test_an_object_that_merely_wears_the_label_is_not_a_child() -> None:
 
 
 def test_pods_and_endpoint_slices_belong_to_other_controllers_and_are_children_all_the_same() -> None:
-    for kind in (Kind.POD, Kind.ENDPOINT_SLICE):
+    for kind in (ObjectKind.POD, ObjectKind.ENDPOINT_SLICE):
         assert len(filled(resource(), child(owner="replicaset", kind=kind)).children(KEY)) == 1
 
 
 def test_a_pod_that_merely_wears_a_resolvers_labels_is_not_a_child() -> None:
-    pretender = child(owner="somebody", kind=Kind.POD)
-    pretender["metadata"]["labels"][names.COMPONENT_LABEL] = "resolver"
+    pretender = child(owner="somebody", kind=ObjectKind.POD)
+    pretender["metadata"]["labels"][naming.COMPONENT_LABEL] = "resolver"
     assert filled(resource(), pretender).children(KEY) == []
 
 
@@ -140,12 +143,12 @@ def test_a_list_brings_what_no_watch_told() -> None:
 
 def test_a_list_that_says_nothing_new_concerns_nobody() -> None:
     store = filled(resource(), child())
-    assert listed(store, Kind.DEPLOYMENT, [child()], 50) == set()
+    assert listed(store, ObjectKind.DEPLOYMENT, [child()], 50) == set()
 
 
 def test_what_is_missing_from_a_list_is_gone() -> None:
     store = filled(resource(), child(5))
-    assert listed(store, Kind.DEPLOYMENT, [], 5) == {KEY}
+    assert listed(store, ObjectKind.DEPLOYMENT, [], 5) == {KEY}
     assert store.children(KEY) == []
     assert store.resource(KEY) is not None, "other kinds are left alone"
 
@@ -158,11 +161,11 @@ def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
 
 def test_what_appears_while_a_list_is_on_its_way_may_be_missing_from_it_or_older_in_it() -> None:
     store = filled(resource())
-    listing = store.listing(Kind.DEPLOYMENT)
+    listing = store.listing(ObjectKind.DEPLOYMENT)
     store.put(child(6))
     assert listing.end(5) == set()
     assert store.children(KEY) == [child(6)]
-    listing = store.listing(Kind.DEPLOYMENT)
+    listing = store.listing(ObjectKind.DEPLOYMENT)
     store.put(child(9))
     listing.take([child(7)])
     assert listing.end(8) == set()
@@ -176,14 +179,14 @@ def test_after_etcd_went_back_to_a_backup_a_list_is_right_whatever_its_versions_
     assert store.put(resource(40)) is None, "one event is no proof"
     assert listed(store, KIND, [resource(40)], 55) == {KEY}
     assert store.resource(KEY) == resource(40)
-    assert listed(store, Kind.DEPLOYMENT, [child(30)], 55) == {KEY}
+    assert listed(store, ObjectKind.DEPLOYMENT, [child(30)], 55) == {KEY}
     assert store.children(KEY) == [child(30)]
     assert store.put(resource(56)) == KEY, "and watches are believed again"
 
 
 def test_a_list_that_begins_again_says_nothing_of_what_it_told_before() -> None:
     store = filled(resource(), child(5))
-    listing = store.listing(Kind.DEPLOYMENT)
+    listing = store.listing(ObjectKind.DEPLOYMENT)
     listing.take([child(5)])
     listing.again()
     assert listing.end(9) == {KEY}
@@ -240,15 +243,15 @@ def test_deletions_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_object_that_is_given_to_another_leaves_the_first() -> None:
-    store = filled(resource(), resource(uid="b", name="b"), child(kind=Kind.POD))
-    given = child(2, kind=Kind.POD)
-    given["metadata"]["labels"] = {names.MODEL_LABEL: "b"}
+    store = filled(resource(), resource(uid="b", name="b"), child(kind=ObjectKind.POD))
+    given = child(2, kind=ObjectKind.POD)
+    given["metadata"]["labels"] = {naming.MODEL_LABEL: "b"}
     assert store.put(given) == Key("payments", "b")
     assert store.children(KEY) == []
 
 
 def test_only_what_is_read_is_kept() -> None:
-    pod = child(kind=Kind.POD)
+    pod = child(kind=ObjectKind.POD)
     pod["metadata"] |= {"managedFields": [{}], "annotations": {"a": "b"}}
     pod |= {"spec": {"containers": []}, "status": {"phase": "Running"}}
     kept = project(pod)

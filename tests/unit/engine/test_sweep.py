@@ -12,15 +12,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from slipway.api.types import KIND
-from slipway.core import names
-from slipway.core.observed import Kind
-from slipway.engine import sweep as sweeping
+from slipway.core import naming
+from slipway.core.observed import ObjectKind
+from slipway.engine.controller import sweep as sweeping
+from slipway.engine.controller.sweep import Sweep, begin, fill
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES, Page
-from slipway.engine.metrics import Metrics, ModelDeploymentCollector
+from slipway.engine.metrics.controller import Metrics, ModelDeploymentCollector
 from slipway.engine.queue import WorkQueue
 from slipway.engine.store import Key, Store
-from slipway.engine.sweep import Sweep, begin, fill
 from tests.unit.fake import FakeKube, Request
 from tests.unit.world import KEY, NAMESPACE, World
 
@@ -86,7 +86,7 @@ async def test_the_first_listing_fills_the_store_with_every_kind() -> None:
     store = Store()
     changed = await fill(world.kube, store, ())
     assert changed == {KEY}
-    for kind in set(RESOURCES) - {Kind.CONFIG_MAP, Kind.HTTP_ROUTE, Kind.JOB}:
+    for kind in set(RESOURCES) - {ObjectKind.CONFIG_MAP, ObjectKind.HTTP_ROUTE, ObjectKind.JOB}:
         assert store.count(kind) == len(world.kube.all(kind)) > 0
     assert await fill(world.kube, store, ()) == set()
 
@@ -175,9 +175,9 @@ async def test_no_more_than_a_page_is_held_as_the_api_server_sent_it() -> None:
     class Paged(FakeKube):
         async def pages(self, kind: str, namespace: str | None) -> AsyncIterator[Page]:
             del namespace
-            for number in range(10 if kind == Kind.POD else 1):
+            for number in range(10 if kind == ObjectKind.POD else 1):
                 assert sum(one() is not None for one in sent) <= 50, "pages before the last are let go"
-                pods = [Sent(pod(number * 50 + one)) for one in range(50)] if kind == Kind.POD else []
+                pods = [Sent(pod(number * 50 + one)) for one in range(50)] if kind == ObjectKind.POD else []
                 sent.extend(weakref.ref(one) for one in pods)
                 page = Page(tuple(pods), 7)
                 del pods
@@ -186,7 +186,7 @@ async def test_no_more_than_a_page_is_held_as_the_api_server_sent_it() -> None:
                 gc.collect()
 
     def pod(number: int) -> dict[str, object]:
-        labels = {names.MODEL_LABEL: "fraud"}
+        labels = {naming.MODEL_LABEL: "fraud"}
         meta = {"name": f"p{number}", "namespace": NAMESPACE, "uid": str(number), "resourceVersion": "1"}
         return {
             "kind": "Pod",
@@ -198,7 +198,7 @@ async def test_no_more_than_a_page_is_held_as_the_api_server_sent_it() -> None:
     sent: list[weakref.ref[Sent]] = []
     store = Store()
     await fill(Paged(World().kube.now), store, ())
-    assert store.count(Kind.POD) == 500
+    assert store.count(ObjectKind.POD) == 500
     gc.collect()
     assert not [one for one in sent if one() is not None], "the store keeps what is worth it"
 
@@ -246,7 +246,7 @@ async def test_a_list_that_always_expires_is_an_error_and_not_for_ever() -> None
         await fill(world.kube, Store(), ())
 
 
-@pytest.mark.parametrize("kind", [None, KIND, Kind.POD, Kind.JOB])
+@pytest.mark.parametrize("kind", [None, KIND, ObjectKind.POD, ObjectKind.JOB])
 async def test_a_namespace_that_may_not_be_listed_keeps_nobody_from_the_others(
     kind: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.core.observed import ArmCount, Traffic
+from slipway.core.observed import ArmCount, ObservedTraffic
 from slipway.core.resource import Resource, read
-from slipway.core.router.readback import ArmCounters, ArmState, RouterState
-from slipway.engine.tally import Tally
+from slipway.core.traffic.envoy.readback import ArmCounters, ArmState, RouterState
+from slipway.engine.observers.tally import Tally
 
-TRAFFIC = Traffic(routers=1, knowing=1, weights=frozenset({10}), reached=frozenset({"a", "b"}))
+TRAFFIC = ObservedTraffic(
+    routers=1, synced_routers=1, weights=frozenset({10}), receiving=frozenset({"a", "b"})
+)
 
 
 def resource(looked: str = "2026-11-24T12:00:00Z") -> Resource:

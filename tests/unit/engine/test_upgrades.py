@@ -9,12 +9,12 @@ from typing import Any
 
 from slipway.api.types import KIND
 from slipway.contract import MLFLOW_TRACKING_URI_ENV
-from slipway.core import names
-from slipway.core.commands import annotation
-from slipway.core.observed import Kind
-from slipway.core.rollout import Command
+from slipway.core import naming
+from slipway.core.observed import ObjectKind
+from slipway.core.rollout.commands import annotation
+from slipway.core.rollout.machine import Command
+from slipway.engine.controller.upgrades import Upgrades
 from slipway.engine.store import Key, Store
-from slipway.engine.upgrades import Upgrades
 from tests.unit.fake import Request
 from tests.unit.world import NAME, NAMESPACE, SETTINGS, Killed, World
 
@@ -51,9 +51,9 @@ async def upgrade(world: World, settings: Any = NEW, seconds: float = 60) -> Non
 def revisions(world: World) -> set[str]:
     """Revisions that have a Deployment."""
     return {
-        found["metadata"]["labels"][names.REVISION_LABEL]
-        for found in world.kube.all(Kind.DEPLOYMENT)
-        if names.REVISION_LABEL in found["metadata"]["labels"]
+        found["metadata"]["labels"][naming.REVISION_LABEL]
+        for found in world.kube.all(ObjectKind.DEPLOYMENT)
+        if naming.REVISION_LABEL in found["metadata"]["labels"]
     }
 
 
@@ -61,10 +61,10 @@ def images(world: World, name: str = NAME) -> set[str]:
     """Images of the model servers that run."""
     return {
         container["image"]
-        for pod in world.kube.all(Kind.POD)
-        if pod["metadata"]["labels"].get(names.MODEL_LABEL) == name
+        for pod in world.kube.all(ObjectKind.POD)
+        if pod["metadata"]["labels"].get(naming.MODEL_LABEL) == name
         for container in pod["spec"]["containers"]
-        if container["name"] == names.SERVER_CONTAINER
+        if container["name"] == naming.SERVER_CONTAINER
     }
 
 
@@ -111,7 +111,7 @@ async def test_a_rejection_of_an_earlier_operator_outlives_the_upgrade_and_its_r
     world.annotate(annotation(Command.ABORT), rollout["id"])
     await world.run(120)
     forget_identity(world, content="0123456789")
-    world.kube.take((Kind.CONTROLLER_REVISION.value, NAMESPACE, f"{NAME}-{rollout['revision']}"))
+    world.kube.take((ObjectKind.CONTROLLER_REVISION.value, NAMESPACE, f"{NAME}-{rollout['revision']}"))
     # So that its name does not tell either.
     world.create({**canary(2), "runtime": {"threads": 2}})
     await upgrade(world)
@@ -159,8 +159,8 @@ def phases(world: World) -> dict[str, str]:
 def replaced(world: World) -> set[str]:
     """Models with a Deployment of the newest image."""
     return {
-        found["metadata"]["labels"][names.MODEL_LABEL]
-        for found in world.kube.all(Kind.DEPLOYMENT)
+        found["metadata"]["labels"][naming.MODEL_LABEL]
+        for found in world.kube.all(ObjectKind.DEPLOYMENT)
         if found["spec"]["template"]["spec"]["containers"][0]["image"] == NEW.server_image
     }
 
@@ -176,16 +176,16 @@ class Watcher:
         world.kube.listeners.append(self.see)
 
     def see(self, _type: str, manifest: Any) -> None:
-        if manifest["kind"] != Kind.DEPLOYMENT or "status" not in manifest:
+        if manifest["kind"] != ObjectKind.DEPLOYMENT or "status" not in manifest:
             return
         status = manifest["status"]
         self.least_ready = min(self.least_ready, status["readyReplicas"])
-        name = manifest["metadata"]["labels"][names.MODEL_LABEL]
+        name = manifest["metadata"]["labels"][naming.MODEL_LABEL]
         if manifest["metadata"]["generation"] > 1 and name not in self.order and name in replaced(self.world):
             self.order.append(name)
         mixed = [
             found
-            for found in self.world.kube.all(Kind.DEPLOYMENT)
+            for found in self.world.kube.all(ObjectKind.DEPLOYMENT)
             if found["status"]["updatedReplicas"] < found["status"]["replicas"]
             or found["status"]["observedGeneration"] < found["metadata"]["generation"]
         ]
@@ -257,14 +257,14 @@ async def test_a_downgrade_in_the_middle_takes_back_what_was_begun_and_leaves_th
     begun = replaced(world)
     generations = {
         found["metadata"]["name"]: found["metadata"]["generation"]
-        for found in world.kube.all(Kind.DEPLOYMENT)
+        for found in world.kube.all(ObjectKind.DEPLOYMENT)
     }
     await upgrade(world, SETTINGS, seconds=120)
     assert phases(world) == {}
     assert replaced(world) == set()
     touched = {
-        found["metadata"]["labels"][names.MODEL_LABEL]
-        for found in world.kube.all(Kind.DEPLOYMENT)
+        found["metadata"]["labels"][naming.MODEL_LABEL]
+        for found in world.kube.all(ObjectKind.DEPLOYMENT)
         if found["metadata"]["generation"] != generations[found["metadata"]["name"]]
     }
     assert touched == begun
@@ -306,7 +306,7 @@ async def test_a_pinned_image_is_left_alone_and_another_mlflow_reaches_it_in_its
     elsewhere = replace(SETTINGS, mlflow_tracking_uri="http://elsewhere:5000")
     await upgrade(world, elsewhere, seconds=300)
     assert watcher.most == 3
-    for found in world.kube.all(Kind.DEPLOYMENT):
+    for found in world.kube.all(ObjectKind.DEPLOYMENT):
         spec = found["spec"]["template"]["spec"]
         assert spec["containers"][0]["image"] == "registry.example.com/server:2"
         assert spec["initContainers"][0]["image"] == SETTINGS.server_image
@@ -332,9 +332,9 @@ async def test_drift_of_what_waits_is_taken_back_to_what_was_applied_last() -> N
     await upgrade(world, seconds=120)
     name = next(name for name, phase in phases(world).items() if phase == "Waiting")
     place = next(
-        (Kind.DEPLOYMENT.value, NAMESPACE, found["metadata"]["name"])
-        for found in world.kube.all(Kind.DEPLOYMENT)
-        if found["metadata"]["labels"][names.MODEL_LABEL] == name
+        (ObjectKind.DEPLOYMENT.value, NAMESPACE, found["metadata"]["name"])
+        for found in world.kube.all(ObjectKind.DEPLOYMENT)
+        if found["metadata"]["labels"][naming.MODEL_LABEL] == name
     )
 
     def drift(live: dict[str, Any]) -> None:
@@ -431,8 +431,8 @@ async def test_routers_get_a_new_envoy_in_turns_too() -> None:
 def images_of_routers(world: World) -> set[str]:
     return {
         pod["spec"]["containers"][0]["image"]
-        for pod in world.kube.all(Kind.POD)
-        if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == "router"
+        for pod in world.kube.all(ObjectKind.POD)
+        if pod["metadata"]["labels"].get(naming.COMPONENT_LABEL) == "router"
     }
 
 
@@ -449,8 +449,8 @@ async def test_while_routers_wait_they_go_on_to_be_owned_by_every_model_that_nee
     await world.run(60)
     (routers,) = [
         found
-        for found in world.kube.all(Kind.DEPLOYMENT)
-        if found["metadata"]["labels"][names.COMPONENT_LABEL] == "router"
+        for found in world.kube.all(ObjectKind.DEPLOYMENT)
+        if found["metadata"]["labels"][naming.COMPONENT_LABEL] == "router"
     ]
     assert {owner["name"] for owner in routers["metadata"]["ownerReferences"]} == {NAME, "second"}
     assert images_of_routers(world) == {"slipway.dev/router:dev"}

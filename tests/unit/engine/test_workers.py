@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from slipway.api.types import KIND
-from slipway.core.observed import Kind
+from slipway.core.observed import ObjectKind
+from slipway.engine.controller.workers import work
 from slipway.engine.errors import ApiError
-from slipway.engine.metrics import Metrics, ModelDeploymentCollector
-from slipway.engine.outcome import Outcome
+from slipway.engine.metrics.controller import Metrics, ModelDeploymentCollector
 from slipway.engine.queue import WorkQueue
+from slipway.engine.result import Result
 from slipway.engine.store import Key
-from slipway.engine.workers import work
 from slipway.names import OperatorMetric
 from tests.unit.fake import FakeKube
 from tests.unit.world import KEY, NAMESPACE, World
@@ -33,10 +33,10 @@ class Bench:
         self.queue: WorkQueue[Key] = WorkQueue(self.metrics, least_delay=0.01)
         self.runs: list[Key] = []
 
-    async def work_on(self, answers: dict[Key, list[Outcome | BaseException]], rounds: int) -> None:
+    async def work_on(self, answers: dict[Key, list[Result | BaseException]], rounds: int) -> None:
         """Let a worker run until it has made so many runs."""
 
-        async def reconcile(key: Key) -> Outcome:
+        async def reconcile(key: Key) -> Result:
             self.runs.append(key)
             if len(self.runs) == rounds:
                 self.queue.close()
@@ -64,12 +64,12 @@ class Bench:
 
 async def test_an_exception_never_ends_a_worker(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
-    bad: list[Outcome | BaseException] = [
+    bad: list[Result | BaseException] = [
         ZeroDivisionError("a bug"),
         ApiError(503, "Sorry", "later"),
-        Outcome(),
+        Result(),
     ]
-    await bench.work_on({BAD: bad, GOOD: [Outcome()]}, rounds=4)
+    await bench.work_on({BAD: bad, GOOD: [Result()]}, rounds=4)
     assert bench.runs == [BAD, GOOD, BAD, BAD]
     assert bench.results() == {"success": 2, "error": 2, "requeue": 0, "requeue_after": 0}
     assert bench.value("controller_runtime_reconcile_errors_total", controller="modeldeployment") == 2
@@ -79,20 +79,20 @@ async def test_an_exception_never_ends_a_worker(caplog: pytest.LogCaptureFixture
 
 async def test_a_failed_write_is_tried_again_and_is_no_error() -> None:
     bench = Bench()
-    await bench.work_on({GOOD: [Outcome(failed=True), Outcome()]}, rounds=2)
+    await bench.work_on({GOOD: [Result(failed=True), Result()]}, rounds=2)
     assert bench.results() == {"success": 1, "error": 0, "requeue": 1, "requeue_after": 0}
 
 
 async def test_a_look_that_was_asked_for_later_comes() -> None:
     bench = Bench()
-    await bench.work_on({GOOD: [Outcome(requeue_after=0.01), Outcome()]}, rounds=2)
+    await bench.work_on({GOOD: [Result(requeue_after=0.01), Result()]}, rounds=2)
     assert bench.runs == [GOOD, GOOD]
     assert bench.results()["requeue_after"] == 1
 
 
 async def test_a_success_ends_the_back_off() -> None:
     bench = Bench()
-    await bench.work_on({GOOD: [*[Outcome(failed=True)] * 3, Outcome()]}, rounds=4)
+    await bench.work_on({GOOD: [*[Result(failed=True)] * 3, Result()]}, rounds=4)
     assert bench.queue._failures == {}
 
 
@@ -100,10 +100,10 @@ async def test_a_cancelled_worker_gives_its_key_back() -> None:
     bench = Bench()
     begun = asyncio.Event()
 
-    async def reconcile(_: Key) -> Outcome:
+    async def reconcile(_: Key) -> Result:
         begun.set()
         await asyncio.sleep(60)
-        return Outcome()
+        return Result()
 
     bench.queue.add(GOOD)
     worker = asyncio.create_task(work(bench.queue, reconcile, bench.metrics))
@@ -127,10 +127,10 @@ async def test_runs_that_wait_for_nothing_leave_turns_for_others() -> None:
             beats += 1
             await asyncio.sleep(0)
 
-    async def reconcile(key: Key) -> Outcome:
+    async def reconcile(key: Key) -> Result:
         if key.name == "last":
             bench.queue.close()
-        return Outcome()
+        return Result()
 
     for number in range(1000):
         bench.queue.add(Key("payments", f"m{number}"))
@@ -223,4 +223,4 @@ async def test_deleting_never_hits_a_successor() -> None:
     kube.take(("Service", "n", "a"))
     kube.update({"kind": "Service", "metadata": {"name": "a", "namespace": "n"}, "spec": {}})
     await kube.delete(old)
-    assert kube.has(Kind.SERVICE, "n", "a")
+    assert kube.has(ObjectKind.SERVICE, "n", "a")

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
-from slipway.engine.metrics import Metrics
+from slipway.engine.metrics.controller import Metrics
 from slipway.infra import http, logs
 from slipway.infra.http import Pulse
 

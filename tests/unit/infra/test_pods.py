@@ -13,9 +13,9 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from slipway.contract import METRICS_PATH, Metric
+from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import add_up, of_all_versions, series
-from slipway.core.target import Target
-from slipway.engine import judging, served
+from slipway.engine.observers import monitoring, pod_counts
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import PodError, by_version, pod_reader, read_pod
 from tests.server import onnx_models
@@ -34,7 +34,7 @@ process_cpu_seconds_total 1.0
 
 
 def test_counts_are_told_apart_by_the_version_that_predicted() -> None:
-    found = by_version(TEXT, judging.WANTED)
+    found = by_version(TEXT, monitoring.WANTED)
     feature = 'a "b" {c}'
     assert found == {
         "7": {
@@ -49,12 +49,12 @@ def test_counts_are_told_apart_by_the_version_that_predicted() -> None:
 
 def test_a_value_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="none"):
-        by_version('slipway_inference_rows_total{model="m",model_version="7"} none\n', judging.WANTED)
+        by_version('slipway_inference_rows_total{model="m",model_version="7"} none\n', monitoring.WANTED)
 
 
 async def test_a_model_servers_counts_are_those_that_a_full_parser_reads(tmp_path: Path) -> None:
     onnx_models.save(onnx_models.identity(), tmp_path / "model")
-    wanted = judging.WANTED | served.WANTED
+    wanted = monitoring.WANTED | pod_counts.WANTED
     with Server(tmp_path / "model") as server:
         await asyncio.to_thread(server.wait_until_ready)
         for _ in range(3):
@@ -62,7 +62,7 @@ async def test_a_model_servers_counts_are_those_that_a_full_parser_reads(tmp_pat
         server.infer(tensor("x", "FP32", [1, 3], [0] * 2))
         address = f"127.0.0.1:{server.admin_port}"
         async with pod_reader(wanted, Budget()) as read, aiohttp.ClientSession() as session:
-            found = await read(Target("payments", "127.0.0.1", server.admin_port))
+            found = await read(Endpoint("payments", "127.0.0.1", server.admin_port))
             async with session.get(f"http://{address}{METRICS_PATH}") as response:
                 families = list(text_string_to_metric_families(await response.text()))
     assert found is not None
@@ -76,7 +76,7 @@ async def test_a_model_servers_counts_are_those_that_a_full_parser_reads(tmp_pat
     assert values == add_up((one.name, one.labels, one.value) for one in samples if one.name in wanted)
     gauges = {family.name for family in families if family.type == "gauge"}
     assert Metric.IN_FLIGHT in gauges
-    assert not served.WANTED & gauges, "one that fell would pass for a restart"
+    assert not pod_counts.WANTED & gauges, "one that fell would pass for a restart"
 
 
 @asynccontextmanager
@@ -99,8 +99,8 @@ async def answering(text: str, status: int = 200) -> AsyncIterator[str]:
 
 
 async def test_a_pod_that_is_gone_or_says_nonsense_is_no_pod_without_counts() -> None:
-    async with pod_reader(served.WANTED, Budget()) as read:
-        assert await read(Target("payments", "127.0.0.1", free_port())) is None
+    async with pod_reader(pod_counts.WANTED, Budget()) as read:
+        assert await read(Endpoint("payments", "127.0.0.1", free_port())) is None
     for text, status, why in (
         ("slipway_inference_rows_total{ 3", 200, "as no model server does"),
         ("", 503, "does not answer: status 503"),
@@ -108,4 +108,4 @@ async def test_a_pod_that_is_gone_or_says_nonsense_is_no_pod_without_counts() ->
     ):
         async with answering(text, status) as address, aiohttp.ClientSession() as session:
             with pytest.raises(PodError, match=why):
-                await read_pod(address, served.WANTED, session)
+                await read_pod(address, pod_counts.WANTED, session)

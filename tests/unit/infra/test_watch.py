@@ -17,8 +17,8 @@ from aiohttp import web
 from kopf._core.intents.handlers import WatchingHandler
 
 from slipway.api.types import KIND
-from slipway.core import names
-from slipway.core.observed import Kind
+from slipway.core import naming
+from slipway.core.observed import ObjectKind
 from slipway.engine.kube import RESOURCES
 from slipway.engine.store import Key, Store
 from slipway.infra import watch as watching
@@ -92,7 +92,7 @@ async def test_without_namespaces_all_are_watched(captured: _Captured) -> None:
 async def test_children_are_watched_by_their_label_and_model_deployments_all(captured: _Captured) -> None:
     arguments, _, _ = await _watch(captured)
     selectors = arguments["settings"].watching.label_selectors
-    assert set(selectors.values()) == {names.MODEL_LABEL}
+    assert set(selectors.values()) == {naming.MODEL_LABEL}
     own = RESOURCES[KIND]
     assert (own.group, own.version, own.plural) not in selectors
     assert len(selectors) == len(RESOURCES) - 1
@@ -119,7 +119,7 @@ def _object(version: int, name: str = "fraud", namespace: str = "payments") -> d
         "namespace": namespace,
         "uid": f"{namespace} {name}",
         "resourceVersion": str(version),
-        "labels": {names.MODEL_LABEL: "fraud"},
+        "labels": {naming.MODEL_LABEL: "fraud"},
     }
     return {"metadata": meta}
 
@@ -135,7 +135,7 @@ async def test_what_is_seen_goes_to_the_store_and_its_key_is_told(captured: _Cap
 
 
 async def test_an_event_from_the_past_wakes_nobody(captured: _Captured) -> None:
-    see, _, changed = await _handler(captured, Kind.SERVICE)
+    see, _, changed = await _handler(captured, ObjectKind.SERVICE)
     await see(event={"type": "ADDED", "object": _object(5)})
     await see(event={"type": "MODIFIED", "object": _object(4)})
     assert changed == [KEY]
@@ -287,7 +287,7 @@ async def _kopf(
             await asyncio.wait_for(task, 20)
 
 
-MODELS, PODS = RESOURCES[KIND].path(), RESOURCES[Kind.POD].path()
+MODELS, PODS = RESOURCES[KIND].path(), RESOURCES[ObjectKind.POD].path()
 
 
 async def test_kopf_lists_watches_and_stops_without_writing_a_thing(
@@ -316,7 +316,7 @@ async def test_a_thousand_objects_are_handed_on_in_the_time_of_kopfs_hundreds(
     cluster.items[PODS] = [_object(1, name=f"p{number}") for number in range(1200)]
     cluster.tell(PODS, "ADDED", _object(2, name="late"))
     async with _kopf(monkeypatch, tmp_path, cluster) as running:
-        await running.until(lambda: running.store.count(Kind.POD) == 1201, 40.0)
+        await running.until(lambda: running.store.count(ObjectKind.POD) == 1201, 40.0)
         # Nor does kopf keep a task for each of them.
         await running.until(lambda: len(asyncio.all_tasks()) < 600)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 import aiohttp
 import pytest
 
-from slipway.engine.apply import Writer
+from slipway.engine.controller.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.store import Key
 from slipway.infra import serving, webhook

@@ -8,12 +8,17 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from slipway.engine.installed import InstalledCrd
-from slipway.engine.judging import Judge
-from slipway.engine.limits import MonitoringCollector
-from slipway.engine.metrics import InstalledCollector, Metrics, ModelDeploymentCollector, RolloutCollector
+from slipway.engine.controller.upgrades import UpgradeCollector, Upgrades
+from slipway.engine.installed_crd import InstalledCrd
+from slipway.engine.metrics.controller import (
+    InstalledCollector,
+    Metrics,
+    ModelDeploymentCollector,
+    RolloutCollector,
+)
+from slipway.engine.metrics.monitoring import MonitoringCollector
+from slipway.engine.observers.monitoring import Judge
 from slipway.engine.store import Store
-from slipway.engine.upgrades import UpgradeCollector, Upgrades
 from slipway.names import Metric
 from slipway.observability.rule import Record
 from slipway.observability.rules import groups

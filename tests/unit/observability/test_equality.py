@@ -13,7 +13,7 @@ import pytest
 
 from slipway.core.monitoring import drift, fairness, intervals, limits, performance, quality, series
 from slipway.core.monitoring.limits import Limit
-from slipway.core.monitoring.verdict import Condition
+from slipway.core.monitoring.verdict import MonitoredCondition
 from tests.unit.judged import Judged
 from tests.unit.observability.promtool import STEP_MINUTES
 from tests.unit.observability.world import FAIRNESS, LAST, NOW, TODAY, World, attributes, make_world
@@ -179,15 +179,17 @@ async def test_the_operators_own_findings_are_the_figures_that_prometheus_was_he
     hour = world.window(1)
     windows, references = series.feature_windows(hour), series.references(world.gauges)
     of_drift, features = drift.judge_drift(windows, references, drift.DriftLimits())
-    assert judged.findings[Condition.DRIFT].verdict == of_drift
-    assert judged.findings[Condition.DRIFT].features == tuple(one for one in features if one.severity)
+    assert judged.findings[MonitoredCondition.DRIFT].verdict == of_drift
+    assert judged.findings[MonitoredCondition.DRIFT].features == tuple(
+        one for one in features if one.severity
+    )
     of_quality, _ = quality.judge_quality(
         series.feature_quality(hour, world.gauges), quality.Ages(), quality.QualityLimits()
     )
-    assert judged.findings[Condition.DATA_QUALITY].verdict == of_quality
+    assert judged.findings[MonitoredCondition.DATA_QUALITY].verdict == of_quality
     objective = performance.Objective(performance.PerformanceMetric.ACCURACY, 0.9)
     of_labels, _ = performance.judge_performance(series.feedback(world.window(24)), [objective])
-    assert judged.findings[Condition.PERFORMANCE].verdict == of_labels
+    assert judged.findings[MonitoredCondition.PERFORMANCE].verdict == of_labels
     of_groups, _ = fairness.judge_fairness(attributes(world), FAIRNESS)
-    assert judged.findings[Condition.FAIRNESS].verdict == of_groups
+    assert judged.findings[MonitoredCondition.FAIRNESS].verdict == of_groups
     assert all(finding.verdict.is_breach for finding in judged.findings.values())

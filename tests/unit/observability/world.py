@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from slipway.core.monitoring import drift, fairness, intervals, series
-from slipway.core.monitoring.counting import Mark, begin, increase, remember
 from slipway.core.monitoring.limits import Limit
 from slipway.core.monitoring.series import Series
+from slipway.core.monitoring.windows import Mark, begin, increase, remember
 from slipway.names import Metric, OperatorMetric
 from tests.unit.observability.promtool import STEP_MINUTES, Check
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from slipway.core.monitoring.drift import DriftLimits, Reference, judge_drift
+from slipway.core.monitoring.drift import DriftLimits, ReferenceBins, judge_drift
 from slipway.core.monitoring.fairness import (
     Attribute,
     FairnessLimit,
@@ -61,7 +61,7 @@ class Page(HTMLParser):
 def full_report(name: str = "fraud", feature: str = "age") -> Report:
     names = tuple(f"{position:02}" for position in range(10))
     window = {bin_: 300.0 if int(bin_) < 5 else 100.0 for bin_ in names}
-    reference = Reference(dict.fromkeys(names, 0.1), 10_000)
+    reference = ReferenceBins(dict.fromkeys(names, 0.1), 10_000)
     drift, features = judge_drift({feature: window}, {feature: reference}, DriftLimits())
     confusion = {("1", "1"): 300.0, ("0", "0"): 480.0, ("1", "0"): 120.0, ("0", "1"): 100.0}
     performance, measurements = judge_performance(

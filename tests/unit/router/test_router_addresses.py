@@ -10,10 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from slipway.core.router.build import RouterSettings, router_objects
-from slipway.core.router.envoy import EVERY_ADDRESS
-from slipway.core.router.routes import Route
-from slipway.core.target import Target, target_of
+from slipway.core.endpoint import Endpoint, endpoint_of
+from slipway.core.traffic.envoy.messages import EVERY_ADDRESS
+from slipway.core.traffic.envoy.objects import RouterSettings, router_objects
+from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from slipway.infra.routers import router_reader
@@ -51,7 +51,7 @@ async def _serves_both(router: Router, route: Route) -> None:
                             if response.status == 200:
                                 break
                     await asyncio.sleep(0.05)
-            state = await read(Target("payments", own.strip("[]"), router.port))
+            state = await read(Endpoint("payments", own.strip("[]"), router.port))
             assert state is not None
             assert state.does(route)
             assert state.arms["fraud", "aaaaaaaaaa"].healthy_pods == 1
@@ -81,7 +81,7 @@ def test_routers_listen_by_the_family_by_which_pods_are_reached(own: str, addres
 @pytest.mark.parametrize(("address", "shown"), [("fd00::7", "[fd00::7]:8081"), ("10.0.0.7", "10.0.0.7:8081")])
 def test_an_address_of_either_family_is_one_of_a_url(address: str, shown: str) -> None:
     pod = {"kind": "Pod", "metadata": {"namespace": "payments"}, "status": {"podIP": address}}
-    assert str(target_of(pod, 8081)) == shown
+    assert str(endpoint_of(pod, 8081)) == shown
 
 
 async def test_a_pod_is_read_by_ipv6() -> None:
@@ -96,7 +96,7 @@ async def test_a_pod_is_read_by_ipv6() -> None:
     server = await asyncio.start_server(answer, "::1", 0)
     port = server.sockets[0].getsockname()[1]
     async with pod_reader({"slipway_inference_rows_total"}, Budget()) as read:
-        found = await read(Target("payments", "::1", port))
+        found = await read(Endpoint("payments", "::1", port))
     server.close()
     assert found == {"7": {("slipway_inference_rows_total", ()): 3.0}}
 

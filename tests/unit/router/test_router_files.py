@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipway.core.router import config
-from slipway.core.router.bootstrap import bootstrap
-from slipway.core.router.routes import Arm, Route, bridge, defined, is_safe, refusal, used
+from slipway.core.traffic.envoy import config
+from slipway.core.traffic.envoy.bootstrap import bootstrap
+from slipway.core.traffic.envoy.routes import Arm, Route, bridge, defined, is_safe, refusal, used
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -11,7 +11,7 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 import pytest
 
-from slipway.core.router.routes import Route
+from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import read_router
 from tests.unit.router.running import Pods, bring, connect, free_port, request, running_router, send
 from tests.unit.router.test_router_traffic import MOST_DEVIATION, deviation

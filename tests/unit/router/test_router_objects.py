@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 
-from slipway.core import names
-from slipway.core.router.build import (
-    RouterSettings,
-    listeners_map,
-    router_objects,
-    routes_map,
-    told,
-)
-from slipway.core.router.envoy import ROUTER_ADMIN_PORT, ROUTER_DIR
-from slipway.core.router.routes import Arm, Route
+from slipway.core import naming
+from slipway.core.traffic.envoy.messages import ROUTER_ADMIN_PORT, ROUTER_DIR
+from slipway.core.traffic.envoy.objects import RouterSettings, listeners_map, router_objects, routes_map, told
+from slipway.core.traffic.envoy.routes import Arm, Route
 
 SETTINGS = RouterSettings("docker.io/envoyproxy/envoy@sha256:" + "0" * 64)
 A = Arm("aaaaaaaaaa", "fraud-aaaaaaaaaa.payments.svc", 8080)
@@ -141,11 +135,11 @@ def test_the_pods_are_found_by_their_labels_and_scraped() -> None:
     deployment = find(built(FRAUD), "Deployment")["spec"]
     assert (
         deployment["selector"]["matchLabels"]
-        == names.router_labels()
+        == naming.router_labels()
         == deployment["template"]["metadata"]["labels"]
     )
     assert (
-        find(built(FRAUD), "PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == names.router_labels()
+        find(built(FRAUD), "PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == naming.router_labels()
     )
     annotations = deployment["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/port"] == str(ROUTER_ADMIN_PORT)

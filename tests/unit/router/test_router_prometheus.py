@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from slipway.core.router.prometheus import Scraped, query, scraped
-from slipway.core.router.readback import ArmCounters, ArmState
-from slipway.core.router.routes import Route
-from slipway.engine.prometheus import PrometheusError
+from slipway.core.traffic.envoy.prometheus import Scraped, query, scraped
+from slipway.core.traffic.envoy.readback import ArmCounters, ArmState
+from slipway.core.traffic.envoy.routes import Route
+from slipway.engine.observers.prometheus import PrometheusError
 from slipway.infra.bounded import Budget, reading_session
 from slipway.infra.prometheus import ask, prometheus_reader
 from slipway.infra.routers import read_router

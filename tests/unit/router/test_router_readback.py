@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from slipway.core.router.routes import Route
+from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import ArmCounters, RouterError, read_router
 from tests.unit.router.running import Pods, free_port, running_router, send
 

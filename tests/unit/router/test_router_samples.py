@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipway.core.router.prometheus import Samples, query, scraped
+from slipway.core.traffic.envoy.prometheus import Samples, query, scraped
 
 
 def completed(pod: str, points: list[tuple[float, float]], **labels: str) -> tuple[Samples, ...]:

@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 
 from e2e.ledger import hold
-from slipway.core.mismatch import doubt
-from slipway.core.router import config
-from slipway.core.router.routes import Route
+from slipway.core.rollout.sample_ratio_mismatch import sample_ratio_mismatch
+from slipway.core.traffic.envoy import config
+from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import read_router
 from tests.unit.router.naming import naming
 from tests.unit.router.running import (
@@ -171,7 +171,7 @@ async def test_a_dead_canary_costs_no_client_an_error_and_is_seen(
         # thousand nothing counts.
         assert seen.requests < 150
         # But the split did as it was told.
-        assert doubt(10, seen.meant, arms["fraud", "aaaaaaaaaa"].counters.meant) is None
+        assert sample_ratio_mismatch(10, seen.meant, arms["fraud", "aaaaaaaaaa"].counters.meant) is None
         assert deviation(seen.meant, 2_000, 10) < MOST_DEVIATION
         assert arms["fraud", "aaaaaaaaaa"].counters.errors == 0
 

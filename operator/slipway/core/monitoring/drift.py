@@ -23,8 +23,8 @@ from typing import Any
 
 from slipway.api.reasons import Reason
 from slipway.core.monitoring.chi_square import upper_quantile, upper_tail
-from slipway.core.monitoring.counting import Mark, increase
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, say
+from slipway.core.monitoring.verdict import MonitoredCondition, Status, Verdict, number, say
+from slipway.core.monitoring.windows import Mark, increase
 
 _DAY_SECONDS = 86_400.0
 #: Added to each bin's count, so that an empty one has a logarithm.
@@ -66,7 +66,7 @@ class DriftLimits:
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceBins:
     """What a window is compared with: the share of each bin, none of them 0, and the rows behind them."""
 
     shares: Mapping[str, float]
@@ -106,14 +106,14 @@ class FeatureDrift:
         return self.psi - self.noise
 
 
-def reference_of(counts: Mapping[str, float]) -> Reference:
+def reference_of(counts: Mapping[str, float]) -> ReferenceBins:
     """A reference made of another window's counts, smoothed."""
     rows = sum(counts.values())
-    return Reference(_smoothed(counts, rows), rows)
+    return ReferenceBins(_smoothed(counts, rows), rows)
 
 
 def compare(
-    feature: str, counts: Mapping[str, float], reference: Reference, limits: DriftLimits, features: int
+    feature: str, counts: Mapping[str, float], reference: ReferenceBins, limits: DriftLimits, features: int
 ) -> FeatureDrift:
     """Hold a window's counts, one a bin, against the reference.
 
@@ -163,7 +163,7 @@ def critical_value(freedom: int, significance: float, features: int) -> float:
 
 
 def judge_drift(
-    windows: Mapping[str, Mapping[str, float]], references: Mapping[str, Reference], limits: DriftLimits
+    windows: Mapping[str, Mapping[str, float]], references: Mapping[str, ReferenceBins], limits: DriftLimits
 ) -> tuple[Verdict, tuple[FeatureDrift, ...]]:
     """The verdict over all features, and each feature's figures, the furthest first.
 
@@ -192,11 +192,11 @@ def yesterday(
 def _verdict(found: list[FeatureDrift], limits: DriftLimits) -> Verdict:
     if not found:
         why = "no feature has a reference: log a profile beside the model"
-        return say(Condition.DRIFT, Status.UNKNOWN, Reason.NO_REFERENCE, [why])
+        return say(MonitoredCondition.DRIFT, Status.UNKNOWN, Reason.NO_REFERENCE, [why])
     drifted = [one for one in found if one.severity is not None]
     if drifted:
         parts = [f"{len(drifted)} of {len(found)} features moved", *(_moved(one, limits) for one in drifted)]
-        return say(Condition.DRIFT, Status.TRUE, Reason.FEATURES_DRIFTED, parts)
+        return say(MonitoredCondition.DRIFT, Status.TRUE, Reason.FEATURES_DRIFTED, parts)
     ready = [
         one
         for one in found
@@ -209,13 +209,15 @@ def _verdict(found: list[FeatureDrift], limits: DriftLimits) -> Verdict:
             f"and its reference {number(least.reference_rows)} of {number(limits.minimum_reference_rows)}"
         )
         waiting = f"{len(found) - len(ready)} of {len(found)} features wait for rows"
-        return say(Condition.DRIFT, Status.UNKNOWN, Reason.TOO_FEW_ROWS, [waiting, fact])
+        return say(MonitoredCondition.DRIFT, Status.UNKNOWN, Reason.TOO_FEW_ROWS, [waiting, fact])
     furthest = ready[0]
     fact = (
         f"furthest is {furthest.feature}: PSI {number(furthest.excess)} beyond noise, "
         f"{number(limits.warning)} allowed, over {number(furthest.rows)} rows"
     )
-    return say(Condition.DRIFT, Status.FALSE, Reason.NO_DRIFT, [f"{len(found)} features as before", fact])
+    return say(
+        MonitoredCondition.DRIFT, Status.FALSE, Reason.NO_DRIFT, [f"{len(found)} features as before", fact]
+    )
 
 
 def _moved(one: FeatureDrift, limits: DriftLimits) -> str:

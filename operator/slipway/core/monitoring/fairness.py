@@ -15,14 +15,8 @@ from enum import StrEnum
 from itertools import combinations
 
 from slipway.api.reasons import Reason
-from slipway.core.monitoring.intervals import (
-    Interval,
-    Share,
-    deviations,
-    difference_interval,
-    ratio_interval,
-)
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, percent, say
+from slipway.core.monitoring.intervals import Interval, Share, deviations, difference_interval, ratio_interval
+from slipway.core.monitoring.verdict import MonitoredCondition, Status, Verdict, number, percent, say
 
 
 class FairnessMetric(StrEnum):
@@ -254,7 +248,7 @@ def _verdict(gaps: list[Gap], waiting: list[str], hidden: list[str]) -> Verdict:
     else:
         status, reason = Status.TRUE, Reason.FAIR
         parts = [_words(gap, "within") for gap in gaps]
-    return say(Condition.FAIRNESS, status, reason, [*parts, *hidden])
+    return say(MonitoredCondition.FAIRNESS, status, reason, [*parts, *hidden])
 
 
 def _words(gap: Gap, relation: str) -> str:

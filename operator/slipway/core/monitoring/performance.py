@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from slipway.api.reasons import Reason
 from slipway.core.monitoring.intervals import Interval, Share, deviations, share_interval
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, percent, say
+from slipway.core.monitoring.verdict import MonitoredCondition, Status, Verdict, number, percent, say
 
 #: Counts by what was predicted and what was true.
 Confusion = Mapping[tuple[str, str], float]
@@ -171,7 +171,7 @@ def _verdict(measured: list[Measurement], feedback: Feedback) -> Verdict:
     missed = [one for one in measured if _enough(one) and one.interval.high < one.objective.minimum]
     if missed:
         parts = [_words(one, "below") for one in missed]
-        return say(Condition.PERFORMANCE, Status.FALSE, Reason.OBJECTIVE_MISSED, [*parts, *told])
+        return say(MonitoredCondition.PERFORMANCE, Status.FALSE, Reason.OBJECTIVE_MISSED, [*parts, *told])
     waiting = [one for one in measured if not _enough(one)]
     if waiting or not measured:
         parts = [
@@ -179,13 +179,13 @@ def _verdict(measured: list[Measurement], feedback: Feedback) -> Verdict:
             f"{number(one.objective.minimum_labels)} needed"
             for one in waiting
         ] or ["no objective is set"]
-        return say(Condition.PERFORMANCE, Status.UNKNOWN, Reason.TOO_FEW_LABELS, [*parts, *told])
+        return say(MonitoredCondition.PERFORMANCE, Status.UNKNOWN, Reason.TOO_FEW_LABELS, [*parts, *told])
     unclear = [one for one in measured if one.share.value < one.objective.minimum]
     if unclear:
         parts = [_words(one, "not clearly below") for one in unclear]
-        return say(Condition.PERFORMANCE, Status.UNKNOWN, Reason.INCONCLUSIVE, [*parts, *told])
+        return say(MonitoredCondition.PERFORMANCE, Status.UNKNOWN, Reason.INCONCLUSIVE, [*parts, *told])
     parts = [_words(one, "at least") for one in measured]
-    return say(Condition.PERFORMANCE, Status.TRUE, Reason.OBJECTIVES_MET, [*parts, *told])
+    return say(MonitoredCondition.PERFORMANCE, Status.TRUE, Reason.OBJECTIVES_MET, [*parts, *told])
 
 
 def _enough(one: Measurement) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from slipway.api.reasons import Reason
 from slipway.core.monitoring.intervals import Interval, Share, deviations, share_interval
 from slipway.core.monitoring.performance import quantile
-from slipway.core.monitoring.verdict import Condition, Status, Verdict, number, percent, say
+from slipway.core.monitoring.verdict import MonitoredCondition, Status, Verdict, number, percent, say
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _verdict(ratios: list[Ratio], features: int, waiting: int, ages: Ages, limit
         else:
             reason = stale[0][0]
         parts = [_words(one) for one in bad] + [words for _, words in stale]
-        return say(Condition.DATA_QUALITY, Status.FALSE, reason, parts)
+        return say(MonitoredCondition.DATA_QUALITY, Status.FALSE, reason, parts)
     fresh = _fresh(ages, limits)
     wanting = []
     if waiting:
@@ -147,9 +147,9 @@ def _verdict(ratios: list[Ratio], features: int, waiting: int, ages: Ages, limit
     if not features and not fresh:
         wanting.append("no feature is counted")
     if wanting:
-        return say(Condition.DATA_QUALITY, Status.UNKNOWN, Reason.TOO_FEW_ROWS, wanting)
+        return say(MonitoredCondition.DATA_QUALITY, Status.UNKNOWN, Reason.TOO_FEW_ROWS, wanting)
     parts = [f"worst is {_words(one)}" for one in ratios[:1]]
-    return say(Condition.DATA_QUALITY, Status.TRUE, Reason.DATA_IS_GOOD, [*parts, *fresh])
+    return say(MonitoredCondition.DATA_QUALITY, Status.TRUE, Reason.DATA_IS_GOOD, [*parts, *fresh])
 
 
 def _fresh(ages: Ages, limits: QualityLimits) -> list[str]:

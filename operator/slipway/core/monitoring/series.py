@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from slipway.bins import MISSING, OTHER
-from slipway.core.monitoring.drift import Reference
+from slipway.core.monitoring.drift import ReferenceBins
 from slipway.core.monitoring.fairness import Attribute, GroupCounts
 from slipway.core.monitoring.performance import Feedback
 from slipway.core.monitoring.quality import FeatureQuality
@@ -59,14 +59,16 @@ def feature_windows(counts: Values) -> dict[str, dict[str, float]]:
     }
 
 
-def references(gauges: Values) -> dict[str, Reference]:
+def references(gauges: Values) -> dict[str, ReferenceBins]:
     """What each feature's window is compared with; features whose rows are not told are left out."""
     rows = {labels["feature"]: value for labels, value in _of(gauges, Metric.FEATURE_REFERENCE_ROWS)}
     shares: dict[str, dict[str, float]] = defaultdict(dict)
     for labels, value in _of(gauges, Metric.FEATURE_REFERENCE_RATIO):
         if labels["bin"] not in (MISSING, OTHER):
             shares[labels["feature"]][labels["bin"]] = value
-    return {feature: Reference(found, rows[feature]) for feature, found in shares.items() if feature in rows}
+    return {
+        feature: ReferenceBins(found, rows[feature]) for feature, found in shares.items() if feature in rows
+    }
 
 
 def feature_quality(counts: Values, gauges: Values) -> tuple[FeatureQuality, ...]:

@@ -11,7 +11,7 @@ from slipway.api.reasons import Reason
 MOST_CHARACTERS = 1024
 
 
-class Condition(StrEnum):
+class MonitoredCondition(StrEnum):
     """What is judged. ``Drift`` is True when something is wrong; the others are True when all is well."""
 
     DRIFT = "Drift"
@@ -32,7 +32,7 @@ class Status(StrEnum):
 class Verdict:
     """A condition's status, why, and the numbers behind it in words."""
 
-    condition: Condition
+    condition: MonitoredCondition
     status: Status
     reason: Reason
     message: str
@@ -40,11 +40,11 @@ class Verdict:
     @property
     def is_breach(self) -> bool:
         """Whether something is known to be wrong, which is what alerts, gates and ``onBreach`` act on."""
-        bad = Status.TRUE if self.condition is Condition.DRIFT else Status.FALSE
+        bad = Status.TRUE if self.condition is MonitoredCondition.DRIFT else Status.FALSE
         return self.status is bad
 
 
-def say(condition: Condition, status: Status, reason: Reason, parts: list[str]) -> Verdict:
+def say(condition: MonitoredCondition, status: Status, reason: Reason, parts: list[str]) -> Verdict:
     """A verdict whose message is as many of the parts as fit, the most important first."""
     kept: list[str] = []
     for position, part in enumerate(parts):

@@ -9,18 +9,18 @@ from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import Condition
 from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import MonitoringStatus
-from slipway.core.history import remembered
 from slipway.core.observed import Fault, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
+from slipway.core.rollout.history import revision_from_history
+from slipway.core.status.condition_value import ConditionValue, is_bad, said_before
 from slipway.core.status.progress import progress, rollout_complete, stalled
 from slipway.core.status.revision import model_resolved, revision_ready
 from slipway.core.status.route import route_ready, traffic_synced
 from slipway.core.status.scaling import scaling_active
-from slipway.core.status.verdict import Verdict, is_bad, said_before
 from slipway.core.status.way_out import way_out
 
-Verdicts = Mapping[ConditionType, Verdict]
+ConditionValues = Mapping[ConditionType, ConditionValue]
 
 
 def sum_up(
@@ -30,7 +30,7 @@ def sum_up(
     observed: Observed,
     monitoring: MonitoringStatus | None,
     now: datetime,
-) -> Verdicts:
+) -> ConditionValues:
     """A verdict for each condition that a ModelDeployment has."""
     resolved = model_resolved(resource, spec, plan, observed, now)
     revision = revision_ready(resource, spec, plan, observed, now)
@@ -49,13 +49,13 @@ def sum_up(
     }
 
 
-def unreadable(fault: Fault) -> Verdicts:
+def unreadable(fault: Fault) -> ConditionValues:
     """What is said of a spec that cannot be read."""
-    verdict = Verdict("False", fault.reason, fault.message)
+    verdict = ConditionValue("False", fault.reason, fault.message)
     return {ConditionType.READY: verdict, ConditionType.STALLED: stalled(verdict)}
 
 
-def conditions(resource: Resource, verdicts: Verdicts, now: datetime) -> tuple[Condition, ...]:
+def conditions(resource: Resource, verdicts: ConditionValues, now: datetime) -> tuple[Condition, ...]:
     """As status has them; one that did not turn keeps its time."""
     found = []
     for type_, verdict in verdicts.items():
@@ -80,42 +80,42 @@ def _ready(
     resource: Resource,
     plan: Plan,
     observed: Observed,
-    resolved: Verdict,
-    revision_ready: Verdict,
-    route_ready: Verdict,
+    resolved: ConditionValue,
+    revision_ready: ConditionValue,
+    route_ready: ConditionValue,
     way_out: str,
-) -> Verdict:
+) -> ConditionValue:
     stable = plan.roles.stable
     if stable is not None and route_ready.status == "True":
         forgotten = ""
         wanted = plan.roles.wanted
-        if wanted is not None and wanted.name != stable and remembered(stable, observed) is None:
+        if wanted is not None and wanted.name != stable and revision_from_history(stable, observed) is None:
             forgotten = (
                 "; its ControllerRevision was deleted: it is left as it is, and no way leads back to it"
             )
-        return Verdict(
+        return ConditionValue(
             "True",
             Reason.SERVING,
             f"revision {stable} serves at http://{resource.owner.name}.{resource.owner.namespace}.svc{forgotten}",
         )
     open_parts = [part for part in (resolved, revision_ready, route_ready) if part.status != "True"]
     if not open_parts:
-        return Verdict("False", Reason.STARTING, "the first revision is about to serve")
+        return ConditionValue("False", Reason.STARTING, "the first revision is about to serve")
     # What a person has to fix counts more than what is under way, whichever comes first.
     told = next((part for part in open_parts if is_bad(part)), open_parts[0])
-    return Verdict("False", told.reason, f"{told.message}; {way_out}" if way_out else told.message)
+    return ConditionValue("False", told.reason, f"{told.message}; {way_out}" if way_out else told.message)
 
 
-def _refused(observed: Observed) -> tuple[Verdict, ...]:
+def _refused(observed: Observed) -> tuple[ConditionValue, ...]:
     """What the installation does not allow; the model serves meanwhile."""
     fault = observed.traffic.evidence_fault if observed.traffic is not None else None
-    return (Verdict("False", fault.reason, fault.message),) if fault is not None else ()
+    return (ConditionValue("False", fault.reason, fault.message),) if fault is not None else ()
 
 
-def _monitored(monitoring: MonitoringStatus | None) -> dict[ConditionType, Verdict]:
+def _monitored(monitoring: MonitoringStatus | None) -> dict[ConditionType, ConditionValue]:
     """What monitoring says of the stable version; Ready is not touched by it."""
     return {
-        ConditionType(found.type): Verdict(found.status, Reason(found.reason), found.message)
+        ConditionType(found.type): ConditionValue(found.status, Reason(found.reason), found.message)
         for found in (monitoring.verdicts if monitoring is not None else ())
         if found.reason in set(Reason)
     }

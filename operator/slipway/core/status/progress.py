@@ -7,28 +7,30 @@ from collections.abc import Iterable
 from slipway.api.reasons import ConditionType, Reason
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
-from slipway.core.status.verdict import Verdict, is_bad
+from slipway.core.status.condition_value import ConditionValue, is_bad
 
 
-def rollout_complete(resource: Resource, plan: Plan, resolved: Verdict, revision: Verdict) -> Verdict:
+def rollout_complete(
+    resource: Resource, plan: Plan, resolved: ConditionValue, revision: ConditionValue
+) -> ConditionValue:
     """Whether the revision that the spec asks for is the stable one: what a pipeline waits for."""
     wanted, stable = plan.roles.wanted, plan.roles.stable
     if wanted is None:
-        return Verdict("False", resolved.reason, resolved.message)
+        return ConditionValue("False", resolved.reason, resolved.message)
     if wanted.name == stable:
-        return Verdict(
+        return ConditionValue(
             "True", Reason.ROLLED_OUT, f"revision {stable} is the one that is asked for, and stable"
         )
     if plan.roles.candidate is None or is_bad(revision):
-        return Verdict("False", revision.reason, revision.message)
+        return ConditionValue("False", revision.reason, revision.message)
     rollout = plan.roles.rollout
     waits = (rollout.message if rollout else "") or plan.roles.suspended
     message = f"revision {wanted.name} is to take over{f': {waits}' if waits else ''}"
     if stable is None:
-        return Verdict("False", Reason.STARTING, message)
+        return ConditionValue("False", Reason.STARTING, message)
     if began_by_itself(resource):
-        return Verdict("False", Reason.FOLLOWING, message)
-    return Verdict("False", Reason.SUSPENDED if plan.roles.suspended else Reason.ROLLING_OUT, message)
+        return ConditionValue("False", Reason.FOLLOWING, message)
+    return ConditionValue("False", Reason.SUSPENDED if plan.roles.suspended else Reason.ROLLING_OUT, message)
 
 
 def began_by_itself(resource: Resource) -> bool:
@@ -37,17 +39,17 @@ def began_by_itself(resource: Resource) -> bool:
 
 
 def progress(
-    resource: Resource, plan: Plan, parts: Iterable[Verdict], route: Verdict
-) -> dict[ConditionType, Verdict]:
+    resource: Resource, plan: Plan, parts: Iterable[ConditionValue], route: ConditionValue
+) -> dict[ConditionType, ConditionValue]:
     """kstatus conditions and Suspended: there only while they are True.
 
     What nobody asked for by a change of the spec neither fails the resource nor keeps it from being current,
     as long as the stable revision answers.
     """
-    found: dict[ConditionType, Verdict] = {}
+    found: dict[ConditionType, ConditionValue] = {}
     suspended = plan.roles.suspended
     if suspended:
-        found[ConditionType.SUSPENDED] = Verdict("True", Reason.SUSPENDED, suspended)
+        found[ConditionType.SUSPENDED] = ConditionValue("True", Reason.SUSPENDED, suspended)
     open_parts = [part for part in parts if part.status != "True"]
     is_stable = plan.roles.wanted is not None and plan.roles.wanted.name == plan.roles.stable
     if route.status == "True" and began_by_itself(resource) and not is_stable:
@@ -64,16 +66,16 @@ def progress(
             and plan.roles.rollout is not None
             and plan.roles.stable is not None
         ):
-            told = Verdict("True", told.reason, f"{told.message}: {plan.roles.rollout.message}")
-        return {**found, ConditionType.RECONCILING: Verdict("True", told.reason, told.message)}
+            told = ConditionValue("True", told.reason, f"{told.message}: {plan.roles.rollout.message}")
+        return {**found, ConditionType.RECONCILING: ConditionValue("True", told.reason, told.message)}
     if plan.roles.candidate is not None:
         rollout = plan.roles.rollout
         waits = f": {rollout.message}" if rollout else ""
         message = f"revision {plan.roles.candidate} is to take over{waits}"
-        return {**found, ConditionType.RECONCILING: Verdict("True", Reason.ROLLING_OUT, message)}
+        return {**found, ConditionType.RECONCILING: ConditionValue("True", Reason.ROLLING_OUT, message)}
     return found
 
 
-def stalled(verdict: Verdict) -> Verdict:
+def stalled(verdict: ConditionValue) -> ConditionValue:
     """The same, as the condition that only a person can end."""
-    return Verdict("True", verdict.reason, verdict.message)
+    return ConditionValue("True", verdict.reason, verdict.message)

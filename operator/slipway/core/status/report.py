@@ -10,16 +10,16 @@ from typing import Any
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core import names
-from slipway.core.breach import with_jobs
-from slipway.core.carry import carry
-from slipway.core.history import remembered
-from slipway.core.observed import Fault, Kind, Observed, rfc3339
+from slipway.core import naming
+from slipway.core.observed import Fault, ObjectKind, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
+from slipway.core.rollout.breach import with_jobs
+from slipway.core.rollout.history import revision_from_history
+from slipway.core.status.condition_value import ConditionValue, said_before
 from slipway.core.status.conditions import conditions, sum_up, unreadable
-from slipway.core.status.notices import Notice, changed, jobs_created, notices
-from slipway.core.status.verdict import Verdict, said_before
+from slipway.core.status.events import Event, changed, events, jobs_created
+from slipway.core.status.unknown_fields import carry
 
 #: The field of status that the webhook writes.
 REFRESH_REQUESTED = "refreshRequestedAt"
@@ -32,7 +32,7 @@ class Report:
     """The status to be written, and the Events that go with it."""
 
     status: dict[str, Any]
-    notices: tuple[Notice, ...]
+    events: tuple[Event, ...]
 
 
 def report(
@@ -79,18 +79,18 @@ def report(
         if roles.wanted is not None and roles.wanted.name == roles.stable
         else resource.status.settledGeneration,
         selector=",".join(
-            f"{key}={value}" for key, value in sorted(names.pod_selector(resource.owner.name).items())
+            f"{key}={value}" for key, value in sorted(naming.pod_selector(resource.owner.name).items())
         ),
         url=f"http://{resource.owner.name}.{resource.owner.namespace}.svc" if roles.routed else "",
     )
     return Report(
         status=_written(resource, status),
-        notices=(*notices(resource, spec, plan, observed, verdicts), *jobs_created(resource, monitoring)),
+        events=(*events(resource, spec, plan, observed, verdicts), *jobs_created(resource, monitoring)),
     )
 
 
 def _pods(observed: Observed, count: str) -> int:
-    return sum(int((found.get("status") or {}).get(count, 0)) for found in observed.of(Kind.DEPLOYMENT))
+    return sum(int((found.get("status") or {}).get(count, 0)) for found in observed.of(ObjectKind.DEPLOYMENT))
 
 
 def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report:
@@ -107,14 +107,14 @@ def report_unreadable(resource: Resource, fault: Fault, now: datetime) -> Report
     )
     return Report(
         status=_written(resource, kept),
-        notices=changed(resource, {ConditionType.READY: verdicts[ConditionType.READY]}),
+        events=changed(resource, {ConditionType.READY: verdicts[ConditionType.READY]}),
     )
 
 
 def report_foreign(resource: Resource, fault: Fault, now: datetime) -> Report:
     """Report on a ModelDeployment whose status cannot be read: all of it stays, and it is said so."""
     stalled = ConditionType.STALLED
-    (said,) = conditions(resource, {stalled: Verdict("True", fault.reason, fault.message)}, now)
+    (said,) = conditions(resource, {stalled: ConditionValue("True", fault.reason, fault.message)}, now)
     told = said_before(resource, stalled)
     theirs = resource.raw_status.get("conditions")
     kept = [
@@ -126,7 +126,7 @@ def report_foreign(resource: Resource, fault: Fault, now: datetime) -> Report:
     status["conditions"] = [*kept, said.model_dump(mode="json", exclude_none=True)]
     is_new = told is None or told.reason != fault.reason
     return Report(
-        status, (Notice(normal=False, reason=fault.reason, message=fault.message),) if is_new else ()
+        status, (Event(normal=False, reason=fault.reason, message=fault.message),) if is_new else ()
     )
 
 
@@ -142,7 +142,7 @@ def _revision_status(
     if revision is None:
         return None
     version, digest, created = _identity(resource, revision, plan, observed)
-    deployment = observed.find(Kind.DEPLOYMENT, names.revision_object(resource.owner.name, revision))
+    deployment = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(resource.owner.name, revision))
     status = (deployment.get("status") if deployment else None) or {}
     return RevisionStatus(
         revision=revision,
@@ -164,7 +164,7 @@ def _identity(
     for before in (resource.status.stable, resource.status.canary):
         if before is not None and before.revision == revision:
             return before.version, before.digest, before.modelCreatedAt
-    content = remembered(revision, observed)
+    content = revision_from_history(revision, observed)
     return (content.model.version, content.model.digest, None) if content else ("", "", None)
 
 

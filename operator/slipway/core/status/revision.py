@@ -6,19 +6,19 @@ from datetime import datetime
 
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core import names
+from slipway.core import naming
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods, is_late
-from slipway.core.history import is_vague
-from slipway.core.observed import Kind, Observed, Reference, rfc3339
+from slipway.core.observed import ObjectKind, ObjectReference, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
-from slipway.core.roles import is_counted, ready_replicas
-from slipway.core.status.verdict import Verdict, first_fault, said_before, still_failing
+from slipway.core.rollout.history import is_vague
+from slipway.core.rollout.roles import is_counted, ready_replicas
+from slipway.core.status.condition_value import ConditionValue, first_fault, said_before, still_failing
 
 
 def model_resolved(
     resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
-) -> Verdict:
+) -> ConditionValue:
     model = plan.resolution.model
     if model is not None:
         words = f"{spec.model.uri} is version {model.version}, {model.digest}"
@@ -26,62 +26,66 @@ def model_resolved(
         unknown = fault.reason is Reason.REFRESH_FAILED if fault is not None else plan.resolution.asking
         if unknown and said is not None and said.reason == Reason.REFRESH_FAILED:
             # Another look is under way; what the last one met with stands until it answers.
-            return Verdict("True", Reason.REFRESH_FAILED, said.message)
+            return ConditionValue("True", Reason.REFRESH_FAILED, said.message)
         if fault is not None and not unknown:
             since = resource.status.refreshFailingSince or rfc3339(now)
             words += f"; looking again failed: {fault.message} (since {since}: {fault.reason})"
-            return Verdict("True", Reason.REFRESH_FAILED, words)
-        return Verdict("True", Reason.RESOLVED, words)
+            return ConditionValue("True", Reason.REFRESH_FAILED, words)
+        return ConditionValue("True", Reason.RESOLVED, words)
     fault = plan.resolution.fault or first_fault(
         observed,
         (
-            Reference(Kind.SERVICE_ACCOUNT, names.service_account(resource.owner.name)),
-            Reference(Kind.POD, plan.resolver),
+            ObjectReference(ObjectKind.SERVICE_ACCOUNT, naming.service_account(resource.owner.name)),
+            ObjectReference(ObjectKind.POD, plan.resolver),
         ),
     )
     if fault is not None:
-        return Verdict("False", fault.reason, fault.message)
+        return ConditionValue("False", fault.reason, fault.message)
     before = still_failing(resource, ConditionType.MODEL_RESOLVED)
     if before is not None:
         # Another try is under way; what the last one met with stands until it answers.
         return before
-    return Verdict("Unknown", Reason.RESOLVING, f"finding the version and digest of {spec.model.uri}")
+    return ConditionValue("Unknown", Reason.RESOLVING, f"finding the version and digest of {spec.model.uri}")
 
 
 def revision_ready(
     resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, now: datetime
-) -> Verdict:
+) -> ConditionValue:
     wanted = plan.roles.wanted
     if wanted is None:
-        return Verdict("Unknown", Reason.WAITING_FOR_MODEL, "nothing can start before the model is resolved")
+        return ConditionValue(
+            "Unknown", Reason.WAITING_FOR_MODEL, "nothing can start before the model is resolved"
+        )
     rejection = plan.roles.rejection
     if rejection is not None:
         message = rejection.message
         if is_vague(rejection) and rejection.revision != wanted.name:
             message += " (of these bytes; what ran them is not known any more)"
         message += f"; kubectl slipway retry {resource.owner.name} tries it again"
-        return Verdict("False", Reason.REJECTED, message)
+        return ConditionValue("False", Reason.REJECTED, message)
     if plan.roles.suspended and plan.roles.candidate is None and wanted.name != plan.roles.stable:
         message = f"revision {wanted.name} has not begun: {plan.roles.suspended}"
-        return Verdict("Unknown", Reason.SUSPENDED, message)
-    name = names.revision_object(resource.owner.name, wanted.name)
+        return ConditionValue("Unknown", Reason.SUSPENDED, message)
+    name = naming.revision_object(resource.owner.name, wanted.name)
     fault = first_fault(
         observed,
         (
-            Reference(kind, name)
+            ObjectReference(kind, name)
             for kind in (
-                Kind.CONTROLLER_REVISION,
-                Kind.DEPLOYMENT,
-                Kind.SERVICE,
-                Kind.AUTOSCALER,
-                Kind.DISRUPTION_BUDGET,
+                ObjectKind.CONTROLLER_REVISION,
+                ObjectKind.DEPLOYMENT,
+                ObjectKind.SERVICE,
+                ObjectKind.AUTOSCALER,
+                ObjectKind.DISRUPTION_BUDGET,
             )
         ),
-    ) or first_fault(observed, (Reference(Kind.SERVICE_ACCOUNT, names.service_account(resource.owner.name)),))
+    ) or first_fault(
+        observed, (ObjectReference(ObjectKind.SERVICE_ACCOUNT, naming.service_account(resource.owner.name)),)
+    )
     if fault is not None:
-        return Verdict("False", fault.reason, fault.message)
-    available = Verdict("True", Reason.AVAILABLE, f"revision {wanted.name} has its pods ready")
-    deployment = observed.find(Kind.DEPLOYMENT, name)
+        return ConditionValue("False", fault.reason, fault.message)
+    available = ConditionValue("True", Reason.AVAILABLE, f"revision {wanted.name} has its pods ready")
+    deployment = observed.find(ObjectKind.DEPLOYMENT, name)
     if ready_replicas(observed, resource.owner, wanted.name) >= spec.scaling.minReplicas:
         return available
     if deployment is not None and not is_counted(deployment) and _was_said(resource, available):
@@ -89,7 +93,7 @@ def revision_ready(
         return available
     fault = (deployment and diagnose_deployment(deployment)) or diagnose_pods(observed.pods(wanted.name), now)
     if fault is not None:
-        return Verdict("False", fault.reason, fault.message)
+        return ConditionValue("False", fault.reason, fault.message)
     before = still_failing(resource, ConditionType.REVISION_READY)
     if before is not None:
         # A pod that failed is starting again; until it is ready the last failure is the best that is known.
@@ -98,11 +102,11 @@ def revision_ready(
         message = (
             f"pods of revision {wanted.name} did not become ready in time; kubectl describe pods tells more"
         )
-        return Verdict("False", Reason.LATE, message)
-    return Verdict("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
+        return ConditionValue("False", Reason.LATE, message)
+    return ConditionValue("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
 
 
-def _was_said(resource: Resource, verdict: Verdict) -> bool:
+def _was_said(resource: Resource, verdict: ConditionValue) -> bool:
     """Whether RevisionReady says this already, of this very revision."""
     before = said_before(resource, ConditionType.REVISION_READY)
     return before is not None and (before.status, before.message) == (verdict.status, verdict.message)

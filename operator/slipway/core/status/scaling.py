@@ -7,9 +7,9 @@ from datetime import datetime
 from slipway.api.reasons import ConditionType, Reason
 from slipway.core.observed import Observed
 from slipway.core.resource import Resource
-from slipway.core.roles import Roles
-from slipway.core.scaling import PATIENCE, inactive
-from slipway.core.status.verdict import Verdict
+from slipway.core.rollout.roles import Roles
+from slipway.core.scaling_deadline import PATIENCE, inactive
+from slipway.core.status.condition_value import ConditionValue
 
 #: What no waiting ends: another autoscaler counts the same pods.
 _AMBIGUOUS = "AmbiguousSelector"
@@ -17,7 +17,7 @@ _AMBIGUOUS = "AmbiguousSelector"
 
 def scaling_active(
     resource: Resource, roles: Roles, observed: Observed, now: datetime
-) -> dict[ConditionType, Verdict]:
+) -> dict[ConditionType, ConditionValue]:
     """False, with the autoscaler's own words, where one of them is not active; there only then."""
     for name, found, since in inactive(resource.owner.name, roles, observed):
         ambiguous = found.get("reason") == _AMBIGUOUS
@@ -31,5 +31,5 @@ def scaling_active(
             )
         else:
             words += "; the number of pods stays as it is: see that the cluster has a metrics server"
-        return {ConditionType.SCALING_ACTIVE: Verdict("False", Reason.SCALING_INACTIVE, words)}
+        return {ConditionType.SCALING_ACTIVE: ConditionValue("False", Reason.SCALING_INACTIVE, words)}
     return {}

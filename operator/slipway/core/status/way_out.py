@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from slipway.api.types import ModelDeploymentSpec
-from slipway.core.commands import annotation, commands_for
 from slipway.core.observed import Observed, is_ready
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
-from slipway.core.roles import carrying
-from slipway.core.situation import Command
+from slipway.core.rollout.commands import annotation, commands_for
+from slipway.core.rollout.roles import ready_pods_of
+from slipway.core.rollout.situation import Command
 
 
 def way_out(resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed) -> str:
     """In words that change only with what can be done; empty while the stable revision has ready pods."""
     roles, name = plan.roles, resource.owner.name
-    if roles.stable is None or carrying(roles.stable, observed):
+    if roles.stable is None or ready_pods_of(roles.stable, observed):
         return ""
     if roles.rejection is not None:
         return (

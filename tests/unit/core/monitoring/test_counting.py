@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.core.monitoring.counting import MOST_SERIES, Mark, Row, Tally, begin, increase, remember
+from slipway.core.monitoring.windows import MOST_SERIES, Mark, Row, Tally, begin, increase, remember
 
 
 def total(*looks: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:

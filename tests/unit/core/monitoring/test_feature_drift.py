@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from slipway.api.reasons import Reason
-from slipway.core.monitoring.counting import Mark
 from slipway.core.monitoring.drift import (
     DriftLimits,
-    Reference,
+    ReferenceBins,
     Severity,
     compare,
     critical_value,
@@ -23,8 +22,9 @@ from slipway.core.monitoring.drift import (
     yesterday,
 )
 from slipway.core.monitoring.verdict import Status
+from slipway.core.monitoring.windows import Mark
 
-EVEN = Reference({f"{position:02}": 0.05 for position in range(20)}, 10_000)
+EVEN = ReferenceBins({f"{position:02}": 0.05 for position in range(20)}, 10_000)
 LIMITS = DriftLimits()
 
 
@@ -48,7 +48,7 @@ def test_the_figures_are_numpys_and_scipys(drawn: list[tuple[int, int]]) -> None
     psi = float(((shares - wanted) * np.log(shares / wanted)).sum())
     scale = 1 / counts.sum() + 1 / expected.sum()
     names = [str(position) for position in range(len(drawn))]
-    reference = Reference(dict(zip(names, wanted.tolist(), strict=True)), expected.sum())
+    reference = ReferenceBins(dict(zip(names, wanted.tolist(), strict=True)), expected.sum())
     found = compare("x", dict(zip(names, counts.tolist(), strict=True)), reference, limits, 30)
     assert found.psi == pytest.approx(psi, rel=1e-9, abs=1e-14)
     assert found.noise == pytest.approx((len(drawn) - 1) * scale, rel=1e-9)
@@ -100,7 +100,7 @@ def test_below_the_minimum_nothing_is_said_even_if_all_has_moved() -> None:
 
 
 def test_a_reference_of_few_rows_says_nothing() -> None:
-    verdict, _ = judge_drift({"age": moved(5000)}, {"age": Reference(EVEN.shares, 200)}, LIMITS)
+    verdict, _ = judge_drift({"age": moved(5000)}, {"age": ReferenceBins(EVEN.shares, 200)}, LIMITS)
     assert (verdict.status, verdict.reason) == (Status.UNKNOWN, Reason.TOO_FEW_ROWS)
     assert "its reference 200 of 1,000" in verdict.message
 
@@ -116,7 +116,7 @@ def test_a_feature_that_moved_counts_although_another_waits_for_rows() -> None:
 
 
 def test_a_feature_of_one_bin_cannot_move() -> None:
-    verdict, _ = judge_drift({"flag": {"0": 5000}}, {"flag": Reference({"0": 1.0}, 5000)}, LIMITS)
+    verdict, _ = judge_drift({"flag": {"0": 5000}}, {"flag": ReferenceBins({"0": 1.0}, 5000)}, LIMITS)
     assert verdict.status is Status.FALSE
 
 
@@ -127,7 +127,7 @@ def test_a_window_of_another_profile_is_refused() -> None:
 
 def test_a_share_of_0_in_the_reference_is_refused() -> None:
     with pytest.raises(ValueError, match="smooth it"):
-        Reference({"0": 0.0, "1": 1.0}, 10)
+        ReferenceBins({"0": 0.0, "1": 1.0}, 10)
 
 
 def test_a_window_serves_as_a_reference_although_a_bin_is_empty() -> None:

@@ -10,10 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from slipway.core.monitoring.counting import Mark, Tally, begin, increase, remember
 from slipway.core.monitoring.drift import (
     DriftLimits,
-    Reference,
+    ReferenceBins,
     compare,
     judge_drift,
     reference_of,
@@ -27,14 +26,10 @@ from slipway.core.monitoring.fairness import (
     GroupCounts,
     judge_fairness,
 )
-from slipway.core.monitoring.performance import (
-    Feedback,
-    Objective,
-    PerformanceMetric,
-    judge_performance,
-)
+from slipway.core.monitoring.performance import Feedback, Objective, PerformanceMetric, judge_performance
 from slipway.core.monitoring.quality import Ages, FeatureQuality, QualityLimits, judge_quality
 from slipway.core.monitoring.verdict import Status
+from slipway.core.monitoring.windows import Mark, Tally, begin, increase, remember
 
 LIMITS = DriftLimits()
 FEATURES = [f"f{position:02}" for position in range(30)]
@@ -127,7 +122,7 @@ def test_rows_that_resemble_the_one_before_are_judged_by_effect_and_not_by_chanc
     """Without both conditions together such windows alarm far too often; very alike ones still warn."""
     random = np.random.default_rng(3)
     edges = np.array([-math.inf, *stats.norm.ppf(np.arange(1, 20) / 20), math.inf])
-    reference = Reference(dict.fromkeys(BINS, 0.05), 10_000)
+    reference = ReferenceBins(dict.fromkeys(BINS, 0.05), 10_000)
 
     def shares_of(correlation: float) -> tuple[float, float, float]:
         values = np.empty((1000, 500))
@@ -215,7 +210,7 @@ def test_replicas_that_restart_within_the_window_change_nothing() -> None:
         else:
             many = many.add({name: named(counts) for name, counts in pods.items()})
     assert dict(many.totals) == dict(one.totals)
-    reference = Reference(dict.fromkeys(BINS, 0.05), 10_000)
+    reference = ReferenceBins(dict.fromkeys(BINS, 0.05), 10_000)
     assert judge_drift({"x": many.totals}, {"x": reference}, LIMITS) == judge_drift(
         {"x": one.totals}, {"x": reference}, LIMITS
     )

@@ -1,0 +1,91 @@
+"""Every name and label that Slipway gives to an object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from slipway.api.types import GROUP
+
+MODEL_LABEL = f"{GROUP}/modeldeployment"
+REVISION_LABEL = f"{GROUP}/revision"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+MANAGED_BY = "slipway"
+
+#: Hash of what was applied last, so that a field that left a manifest is noticed.
+APPLIED_ANNOTATION = f"{GROUP}/applied"
+
+#: What a router's volumes hold, noted on its pod.
+TOUCHED_ANNOTATION = f"{GROUP}/touched"
+
+SERVER_CONTAINER = "server"
+FETCH_CONTAINER = "fetch"
+RESOLVE_CONTAINER = "resolve"
+
+
+def content_hash(content: Any) -> str:
+    """Ten hexadecimal digits of the SHA-256 of the content's canonical JSON."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def revision_object(model_deployment: str, revision: str) -> str:
+    """Name of a revision's Deployment, Service, autoscaler, disruption budget and ControllerRevision."""
+    return f"{model_deployment}-{revision}"
+
+
+def resolver_pod(model_deployment: str, task: Mapping[str, Any], refresh_token: str | None = None) -> str:
+    """Name of the pod that resolves what the task asks; another task, or another time, gets another pod."""
+    asked = task if refresh_token is None else [task, refresh_token]
+    return f"{model_deployment}-resolve-{content_hash(asked)[:8]}"
+
+
+def breach_job(model_deployment: str, episode: Any) -> str:
+    """Name of the Job that is created for an episode of bad figures."""
+    return f"{model_deployment}-breach-{content_hash(episode)[:8]}"
+
+
+def service_account(model_deployment: str) -> str:
+    """Name of the identity that a ModelDeployment's pods run under."""
+    return f"{model_deployment}-model"
+
+
+def labels(model_deployment: str, component: str, revision: str | None = None) -> dict[str, str]:
+    """Labels of a child; ``component`` is ``model-server``, ``resolver`` or ``route``."""
+    found = {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: component,
+        MODEL_LABEL: model_deployment,
+    }
+    if revision is not None:
+        found[REVISION_LABEL] = revision
+    return found
+
+
+def pod_selector(model_deployment: str, revision: str | None = None) -> dict[str, str]:
+    """Labels that select the serving pods of a ModelDeployment or of one of its revisions."""
+    selector = {MODEL_LABEL: model_deployment, COMPONENT_LABEL: "model-server"}
+    if revision is not None:
+        selector[REVISION_LABEL] = revision
+    return selector
+
+
+def router(model_deployment: str = "") -> str:
+    """Name of the Deployment, autoscaler, disruption budget and ServiceAccount of a group of routers.
+
+    A group is what the ModelDeployments of a namespace share, or what one of them has for itself.
+    """
+    return f"slipway-router-{model_deployment}" if model_deployment else "slipway-router"
+
+
+def router_labels(model_deployment: str = "") -> dict[str, str]:
+    """Labels of a group's objects and pods, and the selector of a Service that leads to them."""
+    return {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: "router",
+        # Empty for those of no ModelDeployment in particular.
+        MODEL_LABEL: model_deployment,
+    }

@@ -1,0 +1,263 @@
+"""The pods that serve a revision."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from slipway import contract
+from slipway.api.inputs import Inputs
+from slipway.api.monitoring import Feedback
+from slipway.core import naming
+from slipway.core.objects import pod
+from slipway.core.objects.metadata import Owner, metadata
+from slipway.core.observed import Manifest
+from slipway.core.revision import Revision, Settings
+from slipway.names import LARGEST_PROFILE
+
+#: How long a leaving pod goes on serving at most while clients are asked to go elsewhere.
+DRAIN_SECONDS = 15
+#: What a leaving pod has after the drain at least.
+LEAST_GRACE_SECONDS = 30
+
+
+def deployment(owner: Owner, revision: Revision, settings: Settings) -> dict[str, Any]:
+    """Deployment of a revision. ``replicas`` is left to the autoscaler from the start."""
+    name = revision.name
+    selector = naming.pod_selector(owner.name, name)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(
+            owner, naming.revision_object(owner.name, name), naming.labels(owner.name, "model-server", name)
+        ),
+        "spec": {
+            "selector": {"matchLabels": selector},
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": 600,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {
+                "metadata": {
+                    "labels": naming.labels(owner.name, "model-server", name),
+                    "annotations": {
+                        "prometheus.io/scrape": "true",
+                        "prometheus.io/port": str(contract.ADMIN_PORT),
+                        "prometheus.io/path": contract.METRICS_PATH,
+                    },
+                },
+                "spec": _pod_spec(owner, revision, settings, selector),
+            },
+        },
+    }
+
+
+def server_image(live: Manifest) -> str:
+    """The image that a Deployment's model servers run; empty where it has none."""
+    return str(_container(live, "containers", naming.SERVER_CONTAINER).get("image", ""))
+
+
+def settings_of(live: Manifest) -> Settings | None:
+    """What the installation had decided when a Deployment was applied last; None if somebody else made it."""
+    fetch = _container(live, "initContainers", naming.FETCH_CONTAINER)
+    if not fetch:
+        return None
+    env = {found["name"]: found.get("value", "") for found in fetch.get("env") or ()}
+    return Settings(
+        server_image=str(fetch.get("image", "")),
+        image_pull_policy=str(fetch.get("imagePullPolicy", "")),
+        mlflow_tracking_uri=str(env.get(contract.MLFLOW_TRACKING_URI_ENV, "")),
+    )
+
+
+def _container(live: Manifest, kind: str, name: str) -> Manifest:
+    pod_spec = ((live.get("spec") or {}).get("template") or {}).get("spec") or {}
+    return next((found for found in pod_spec.get(kind) or () if found["name"] == name), {})
+
+
+def grace_seconds(request_timeout_milliseconds: int) -> int:
+    """Drain, then the longest answer still under way, then a margin."""
+    longest = math.ceil(request_timeout_milliseconds / 1000)
+    return DRAIN_SECONDS + max(LEAST_GRACE_SECONDS, longest + 5)
+
+
+def _pod_spec(
+    owner: Owner, revision: Revision, settings: Settings, selector: dict[str, str]
+) -> dict[str, Any]:
+    uri = revision.model.resolvedURI
+    return {
+        "serviceAccountName": naming.service_account(owner.name),
+        "automountServiceAccountToken": False,
+        # Hundreds of Services in a namespace would otherwise become thousands of variables.
+        "enableServiceLinks": False,
+        "securityContext": pod.POD_SECURITY,
+        "terminationGracePeriodSeconds": grace_seconds(revision.runtime.requestTimeoutMilliseconds),
+        "initContainers": [_fetch(revision, settings)],
+        "containers": [_server(owner, revision, settings)],
+        "volumes": [
+            {"name": "model", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {}},
+            *pod.claim_volume(uri),
+            *_keys_volume(revision.feedback),
+        ],
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector},
+            }
+        ],
+        **pod.placement(revision.runtime),
+    }
+
+
+def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
+    """Brings the model and verifies its digest; the only container that sees the store's credentials."""
+    task = contract.FetchTask(
+        uri=revision.model.resolvedURI,
+        digest=revision.model.digest,
+        # A store that now sends more, or without end, does not fill the node's disk.
+        maxBytes=revision.model.bytes + LARGEST_PROFILE,
+    )
+    container: dict[str, Any] = {
+        "name": naming.FETCH_CONTAINER,
+        "image": settings.server_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["slipway-model", "fetch"],
+        "env": pod.task_env(task, settings.mlflow_tracking_uri if _is_of_mlflow(revision) else ""),
+        "terminationMessagePath": contract.TERMINATION_PATH,
+        "terminationMessagePolicy": "File",
+        "resources": pod.download_resources(revision.runtime.resources, settings.downloads),
+        "securityContext": pod.CONTAINER_SECURITY,
+        "volumeMounts": [
+            {"name": "model", "mountPath": contract.MODEL_DIR},
+            {"name": "tmp", "mountPath": contract.TMP_DIR},
+            *pod.claim_mount(revision.model.resolvedURI),
+        ],
+    }
+    if revision.credentials is not None:
+        container["envFrom"] = pod.credentials_env(revision.credentials)
+    return container
+
+
+def _inputs(inputs: Inputs) -> contract.Inputs:
+    """As the server reads them: each column with its place in a row."""
+    columns = tuple(
+        contract.InputColumn(
+            name=column.name,
+            tensor=tensor.name,
+            column=place,
+            type=column.type,
+            minimum=None if column.minimum is None else float(column.minimum),
+            maximum=None if column.maximum is None else float(column.maximum),
+            nullable=column.nullable,
+            enum=column.enum,
+        )
+        for tensor in inputs.tensors
+        for place, column in enumerate(tensor.columns)
+    )
+    return contract.Inputs(columns=columns, onViolation=inputs.onViolation)
+
+
+def _watched(revision: Revision) -> dict[str, Any]:
+    """What the server is told of feedback, groups and freshness; nothing where there is none of them."""
+    told: dict[str, Any] = {}
+    if revision.feedback is not None:
+        told["feedbackMaxAgeDays"] = revision.feedback.maxAgeDays
+    if revision.fairness is not None:
+        told["sensitiveAttributes"] = tuple(
+            contract.SensitiveAttribute(
+                name=each.name,
+                groups=each.groups,
+                tensor=each.tensor or "",
+                column=each.column,
+                parameter=each.parameter or "",
+                header=each.header or "",
+            )
+            for each in revision.fairness.sensitiveAttributes
+        )
+        told["favorableOutcomes"] = revision.fairness.favorableOutcomes
+    if revision.freshness is not None:
+        found = revision.freshness
+        told["freshness"] = contract.Freshness(
+            source=found.source,
+            name=found.name,
+            maxAgeSeconds=found.maxAgeSeconds,
+            column=found.column,
+        )
+    return told
+
+
+def _keys_volume(feedback: Feedback | None) -> list[dict[str, Any]]:
+    """The keys of feedback tokens, which only the server sees."""
+    if feedback is None:
+        return []
+    return [{"name": "feedback-keys", "secret": {"secretName": feedback.secretRef.name}}]
+
+
+def _keys_mount(feedback: Feedback | None) -> list[dict[str, Any]]:
+    if feedback is None:
+        return []
+    return [{"name": "feedback-keys", "mountPath": contract.FEEDBACK_KEYS_DIR, "readOnly": True}]
+
+
+def _server(owner: Owner, revision: Revision, settings: Settings) -> dict[str, Any]:
+    runtime = revision.runtime
+    config = contract.ServingConfig(
+        modelName=owner.name,
+        modelVersion=revision.model.version,
+        digest=revision.model.digest,
+        threads=runtime.threads,
+        requestTimeoutMilliseconds=runtime.requestTimeoutMilliseconds,
+        drainSeconds=DRAIN_SECONDS,
+        processes=runtime.processes,
+        batching=runtime.batching.mode,
+        maxBatchRows=runtime.batching.maxRows,
+        **({} if revision.inputs is None else {"inputs": _inputs(revision.inputs)}),
+        **_watched(revision),
+    )
+    return {
+        "name": naming.SERVER_CONTAINER,
+        "image": revision.runtime.image or settings.server_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["slipway-server"],
+        "env": [
+            # Defaults are left out: a server of its own version in spec.runtime.image may not know them all.
+            {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json(exclude_defaults=True)},
+            *pod.plain_env(runtime.env),
+        ],
+        "ports": [
+            {"name": "http", "containerPort": contract.HTTP_PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": contract.GRPC_PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": contract.ADMIN_PORT, "protocol": "TCP"},
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": contract.READY_PATH, "port": "http", "scheme": "HTTP"},
+            "periodSeconds": 2,
+            "timeoutSeconds": 2,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": contract.LIVE_PATH, "port": "http", "scheme": "HTTP"},
+            "initialDelaySeconds": 15,
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "lifecycle": {
+            "preStop": {"httpGet": {"path": contract.DRAIN_PATH, "port": "admin", "scheme": "HTTP"}}
+        },
+        "terminationMessagePath": contract.TERMINATION_PATH,
+        "terminationMessagePolicy": "File",
+        "resources": pod.resources(runtime.resources),
+        "securityContext": pod.CONTAINER_SECURITY,
+        "volumeMounts": [
+            {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},
+            {"name": "tmp", "mountPath": contract.TMP_DIR},
+            *_keys_mount(revision.feedback),
+        ],
+    }
+
+
+def _is_of_mlflow(revision: Revision) -> bool:
+    return revision.model.resolvedURI.startswith("mlflow:")

@@ -1,0 +1,120 @@
+"""What serving pods and resolver pods have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from slipway import contract
+from slipway.api.container import EnvVar, ResourceList, Resources
+from slipway.api.types import Runtime
+from slipway.core.objects.diff import quantity
+
+#: The user that the images run as.
+USER_ID = 65532
+
+POD_SECURITY: dict[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": USER_ID,
+    "runAsGroup": USER_ID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+#: Downloading streams, so that it needs little whatever the model's size; and as a pod asks for what the
+#: neediest of its containers does, this must not be what keeps a small model from being scheduled.
+DOWNLOAD_RESOURCES: dict[str, Any] = {
+    "requests": {"cpu": "5m", "memory": "32Mi"},
+    "limits": {"memory": "256Mi"},
+}
+
+#: Amounts of a container, as in a pod: ``requests`` and ``limits`` by name.
+Amounts = Mapping[str, Mapping[str, str]]
+
+_CLAIM = re.compile(r"^pvc://([^/]+)/")
+
+
+def task_env(task: BaseModel, mlflow_tracking_uri: str) -> list[dict[str, Any]]:
+    """Environment of ``slipway-model``."""
+    env = [{"name": contract.MODEL_TASK_ENV, "value": task.model_dump_json(exclude_none=True)}]
+    if mlflow_tracking_uri:
+        env.append({"name": contract.MLFLOW_TRACKING_URI_ENV, "value": mlflow_tracking_uri})
+    return env
+
+
+def credentials_env(secret: str | None) -> list[dict[str, Any]]:
+    """``envFrom`` that brings a Secret's keys under a prefix: none can stand in for another variable."""
+    if secret is None:
+        return []
+    return [{"prefix": contract.CREDENTIAL_ENV_PREFIX, "secretRef": {"name": secret}}]
+
+
+def plain_env(variables: Iterable[EnvVar]) -> list[dict[str, Any]]:
+    """Variables of a container. An empty value is left out, as the API server does."""
+    return [{"name": var.name, **({"value": var.value} if var.value else {})} for var in variables]
+
+
+def resources(asked: Resources) -> dict[str, Any]:
+    """What a container asks for and may use at most."""
+    # Without a CPU request there is nothing for the autoscaler to measure against.
+    requests = {"cpu": "100m", **_amounts(asked.requests)}
+    limits = _amounts(asked.limits)
+    return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def download_resources(asked: Resources, installed: Amounts | None = None) -> dict[str, Any]:
+    """What a container that brings a model may use: as installed, and whatever else the resource limits.
+
+    A quota on limits of the CPU, say, wants every container of a pod to have one.
+    """
+    found = installed or DOWNLOAD_RESOURCES
+    own = resources(asked)
+    limits = {**own.get("limits", {}), **found.get("limits", {})}
+    requests = {
+        name: amount if name not in limits or quantity(amount) <= quantity(limits[name]) else limits[name]
+        for name, amount in found.get("requests", {}).items()
+    }
+    return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def _amounts(amounts: ResourceList) -> dict[str, str]:
+    return {name: str(amount) for name, amount in amounts.model_dump(exclude_none=True).items()}
+
+
+def claim_of(uri: str) -> str | None:
+    """The PersistentVolumeClaim that a ``pvc://`` URI names, or None."""
+    found = _CLAIM.match(uri)
+    return found.group(1) if found else None
+
+
+def claim_volume(uri: str) -> list[dict[str, Any]]:
+    """The volume of a ``pvc://`` URI, read-only."""
+    claim = claim_of(uri)
+    if claim is None:
+        return []
+    return [{"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
+
+
+def claim_mount(uri: str) -> list[dict[str, Any]]:
+    """Where that volume is mounted."""
+    if claim_of(uri) is None:
+        return []
+    return [{"name": "claim", "mountPath": contract.PVC_MOUNT_DIR, "readOnly": True}]
+
+
+def placement(runtime: Runtime) -> dict[str, Any]:
+    """Where pods may run, as the resource says."""
+    placed: dict[str, Any] = {}
+    if runtime.nodeSelector:
+        placed["nodeSelector"] = dict(runtime.nodeSelector)
+    if runtime.tolerations:
+        placed["tolerations"] = [found.model_dump(exclude_none=True) for found in runtime.tolerations]
+    if runtime.affinity:
+        placed["affinity"] = dict(runtime.affinity)
+    return placed

@@ -1,0 +1,65 @@
+"""The short-lived pod that finds out what a model URI means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slipway import contract
+from slipway.api.types import ModelDeploymentSpec
+from slipway.core import naming
+from slipway.core.objects import pod
+from slipway.core.objects.metadata import Owner, metadata
+from slipway.core.revision import Settings
+
+#: A resolver that has not answered by then is ended, and another one is tried.
+DEADLINE_SECONDS = 900
+
+
+def resolver_pod(
+    owner: Owner, spec: ModelDeploymentSpec, settings: Settings, refresh_token: str | None = None
+) -> dict[str, Any]:
+    """A pod that runs once, in the user's namespace and with the user's Secret.
+
+    A pod rather than a Job: what admission or quota says of it comes back as the answer to its creation, and
+    there is one object less to make, watch and delete for every version of every model. ``refresh_token``
+    gives a later look at the same name a pod of its own.
+    """
+    task = contract.ResolveTask(uri=spec.model.uri, digest=spec.model.digest)
+    secret = spec.model.credentials.secretRef.name if spec.model.credentials else None
+    container = {
+        "name": naming.RESOLVE_CONTAINER,
+        "image": settings.server_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["slipway-model", "resolve"],
+        "env": pod.task_env(task, settings.mlflow_tracking_uri),
+        "terminationMessagePath": contract.TERMINATION_PATH,
+        "terminationMessagePolicy": "File",
+        "resources": pod.download_resources(spec.runtime.resources, settings.downloads),
+        "securityContext": pod.CONTAINER_SECURITY,
+        "volumeMounts": [{"name": "tmp", "mountPath": contract.TMP_DIR}, *pod.claim_mount(spec.model.uri)],
+    }
+    if secret is not None:
+        container["envFrom"] = pod.credentials_env(secret)
+    pod_spec = {
+        "serviceAccountName": naming.service_account(owner.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": DEADLINE_SECONDS,
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": pod.POD_SECURITY,
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *pod.claim_volume(spec.model.uri)],
+        # Where the model's pods may go: a claim may be reachable from there alone.
+        **pod.placement(spec.runtime),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(
+            owner,
+            naming.resolver_pod(owner.name, pod_spec, refresh_token),
+            naming.labels(owner.name, "resolver"),
+        ),
+        "spec": pod_spec,
+    }

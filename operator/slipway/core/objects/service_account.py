@@ -1,0 +1,30 @@
+"""The identity of a ModelDeployment's pods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from slipway.core import naming
+from slipway.core.objects.metadata import Owner, metadata
+
+
+def service_account(owner: Owner, pull_secrets: Sequence[str] = ()) -> dict[str, Any]:
+    """ServiceAccount without a token: neither the model server nor the resolver asks the API server."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(
+            owner, naming.service_account(owner.name), naming.labels(owner.name, "identity")
+        ),
+        "automountServiceAccountToken": False,
+        **pulling(pull_secrets),
+    }
+
+
+def pulling(secrets: Sequence[str]) -> dict[str, Any]:
+    """The field of a ServiceAccount that gives its new pods these Secrets to pull images with.
+
+    It is not in pods, so that a change restarts none. Without any the field is left to whoever sets it.
+    """
+    return {"imagePullSecrets": [{"name": name} for name in secrets]} if secrets else {}

@@ -1,0 +1,179 @@
+"""What is remembered of revisions, and which of them were found bad."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from slipway.api.rollout import MAX_REJECTED, Rejection
+from slipway.api.status import ModelDeploymentStatus
+from slipway.core import naming
+from slipway.core.objects.deployment import server_image, settings_of
+from slipway.core.objects.metadata import Owner
+from slipway.core.observed import ObjectKind, Observed, revision_of_object, rfc3339
+from slipway.core.revision import Revision, revision_from
+
+
+def revision_from_history(revision: str, observed: Observed) -> Revision | None:
+    """A revision as its ControllerRevision holds it, or None where there is none that can be trusted."""
+    for found in observed.of(ObjectKind.CONTROLLER_REVISION):
+        if revision_of_object(found) == revision:
+            try:
+                content = revision_from(found["data"])
+            except (KeyError, TypeError, ValueError):
+                return None
+            # A name of another content is another operator's writing; its children are left as they are.
+            return content if content.name == revision else None
+    return None
+
+
+def by_its_name(
+    wanted: Revision, owner: Owner, status: ModelDeploymentStatus, observed: Observed
+) -> Revision:
+    """The wanted revision by the name that it has already, if people chose the same before.
+
+    Several may be the same: an operator before ADR 8 made one for each image of the chart. Then it is the
+    stable one, else the canary, else the newest.
+    """
+    same = [found for found in _all(observed) if _is_same(wanted, found, owner, observed)]
+    same += _named_before(wanted, observed)
+    if not same:
+        return wanted
+    at_work = (status.stable, status.canary)
+    first = [role.revision for role in at_work if role is not None]
+    numbers = {
+        revision_of_object(found): int(found["revision"])
+        for found in observed.of(ObjectKind.CONTROLLER_REVISION)
+    }
+
+    def rank(found: Revision) -> tuple[int, int]:
+        place = first.index(found.name) if found.name in first else len(first)
+        return place, -numbers.get(found.name, 0)
+
+    return replace(wanted, record=min(same, key=rank).content())
+
+
+def as_pinned(revision: Revision, image: str, owner: Owner, observed: Observed) -> Revision:
+    """The revision as one that pins an image, if its record leaves that open and its pods run that image."""
+    if not revision.may_pin(image):
+        return revision
+    live = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(owner.name, revision.name))
+    return revision.pinning(image) if live is None or server_image(live) == image else revision
+
+
+def _is_same(wanted: Revision, found: Revision, owner: Owner, observed: Observed) -> bool:
+    if wanted.identity == found.identity:
+        return True
+    return as_pinned(found, wanted.runtime.image, owner, observed).identity == wanted.identity
+
+
+def _named_before(wanted: Revision, observed: Observed) -> Iterator[Revision]:
+    """The wanted revision by names of before that Deployments carry; their records are gone."""
+    image = wanted.runtime.image
+    there = {
+        revision_of_object(found)
+        for found in observed.of(ObjectKind.DEPLOYMENT)
+        if not image or server_image(found) == image
+    } - {known.name for known in _all(observed)}
+    for fetch_image, address in _installations(observed):
+        found = wanted.named_before(fetch_image, address)
+        if found.name in there:
+            yield found
+
+
+def _all(observed: Observed) -> Iterator[Revision]:
+    for found in observed.of(ObjectKind.CONTROLLER_REVISION):
+        name = revision_of_object(found)
+        revision = revision_from_history(name, observed) if name is not None else None
+        if revision is not None:
+            yield revision
+
+
+def _installations(observed: Observed) -> list[tuple[str, str]]:
+    """Images that fetch models and addresses of MLflow that anything of this ModelDeployment tells of."""
+    found = [revision.installation for revision in _all(observed)]
+    for live in observed.of(ObjectKind.DEPLOYMENT):
+        settings = settings_of(live)
+        if settings is not None:
+            found.append((settings.server_image, settings.mlflow_tracking_uri))
+    return list(dict.fromkeys(each for each in found if each is not None))
+
+
+def carried_over_rejections(
+    rejected: tuple[Rejection, ...], wanted: Revision | None, observed: Observed
+) -> tuple[Rejection, ...]:
+    """Rejections with what they are of, as far as those of an operator before ADR 8 still tell."""
+    return tuple(
+        found.model_copy(update={"identity": _identity(found, wanted, observed)})
+        if found.identity is None
+        else found
+        for found in rejected
+    )
+
+
+def _identity(rejection: Rejection, wanted: Revision | None, observed: Observed) -> str | None:
+    known = revision_from_history(rejection.revision, observed)
+    if known is not None:
+        # Where its record leaves open whether an image was pinned, it stays one of the digest.
+        unsure = wanted is not None and known.may_pin(wanted.runtime.image)
+        return None if unsure else known.judged
+    if wanted is not None and any(
+        wanted.named_before(*installation).judged_before == rejection.content
+        for installation in _installations(observed)
+    ):
+        return wanted.judged
+    return None
+
+
+def rejection_of(
+    revision: Revision, rejected: tuple[Rejection, ...], at_work: Collection[str] = ()
+) -> Rejection | None:
+    """Why a revision is not to be tried again, or None: it, or its twin by another name, was found bad.
+
+    Args:
+        revision: the revision.
+        rejected: what was found bad.
+        at_work: names of revisions that were let in: a vague rejection is not of them.
+    """
+    for found in rejected:
+        if revision.name == found.revision or revision.judged == found.identity:
+            return found
+        if is_vague(found) and found.digest == revision.model.digest and revision.name not in at_work:
+            return found
+    return None
+
+
+def is_vague(rejection: Rejection) -> bool:
+    """Whether only the digest is known of what an operator before ADR 8 rejected: its record is gone."""
+    return rejection.identity is None
+
+
+def with_rejection(
+    rejected: tuple[Rejection, ...],
+    revision: Revision,
+    observed: Observed,
+    rollout: str,
+    message: str,
+    now: datetime,
+) -> tuple[Rejection, ...]:
+    """Remember that a revision was found bad by a rollout of this id."""
+    rejection = Rejection(
+        revision=revision.name,
+        digest=revision.model.digest,
+        content=_content_before(revision, observed),
+        identity=revision.judged,
+        id=rollout,
+        rejectedAt=rfc3339(now),
+        message=message[:1024],
+    )
+    return (*rejected, rejection)[-MAX_REJECTED:]
+
+
+def _content_before(revision: Revision, observed: Observed) -> str:
+    """What an operator before ADR 8 knows a rejection by, should it be installed again."""
+    if revision.installation is not None:
+        return revision.judged_before
+    records = (found.installation for found in _all(observed))
+    known = next((found for found in records if found is not None), None)
+    return revision.named_before(*known).judged_before if known is not None else revision.judged
