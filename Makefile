@@ -58,7 +58,7 @@ generated: .venv/synced ## fail if a generated file or the lock is not up to dat
 	@for module in $(GENERATORS); do $(RUN) $$module --check; done
 
 # Two halves at once: one process would leave the other core idle.
-APART := tests/server tests/fuzz tests/models tests/observability tests/unit/router
+APART := tests/server tests/fuzz tests/models tests/observability tests/docs tests/unit/router tests/unit/core
 .PHONY: unit unit-apart unit-rest
 unit: prerequisites-tests .venv/synced ## the tests that need no cluster, with coverage
 	@.venv/bin/coverage erase
