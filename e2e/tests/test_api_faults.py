@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +18,7 @@ from e2e.load import loading
 from e2e.tests import figures
 from e2e.tests.audit import check_one_leader
 from e2e.tests.conditions import wait_for, wait_until_ready
+from e2e.tests.control_plane import ControlPlane
 from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
 from e2e.tests.rollout import Rollout, again
@@ -32,35 +29,6 @@ pytestmark = [pytest.mark.alone, pytest.mark.timed, pytest.mark.long]
 AWAY_SECONDS = 600.0 if LONG else 45.0
 APPROVAL: dict[str, Any] = {"pause": {"untilApproved": True}}
 STEPS = [{"setWeight": 50}, APPROVAL]
-#: Asks etcd, which listens inside the node alone, for its newest revision, and has it forget all before.
-COMPACT = """
-import base64, json, urllib.request
-def call(path, body):
-    asked = urllib.request.Request("http://127.0.0.1:2379/v3/kv/" + path, json.dumps(body).encode())
-    return json.load(urllib.request.urlopen(asked, timeout=60))
-now = call("range", {"key": base64.b64encode(b"none").decode()})["header"]["revision"]
-call("compaction", {"revision": now, "physical": True})
-"""
-
-
-@dataclass(frozen=True)
-class ControlPlane:
-    """The processes of the cluster."""
-
-    settings: Settings
-
-    def kill(self, component: str) -> None:
-        """End a component of the first node as a power cut does; `repair` starts it again."""
-        record = json.loads((self.settings.state / "pids" / f"{component}-0.json").read_text())
-        os.kill(record["pid"], signal.SIGKILL)
-
-    def repair(self) -> None:
-        choose_provider(self.settings).up()
-
-    def compact(self) -> None:
-        """Have etcd forget every state but its present one."""
-        words = ["python3", "-c", COMPACT]
-        assert choose_provider(self.settings).run(words) == 0
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,8 @@ def processes() -> set[int]:
 
 
 def cgroups() -> list[Path]:
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**/slipway/{NAME}") if path.is_dir()]
+    # Groups of other clusters come and go meanwhile, which `walk` passes by and `glob` fails at.
+    return [Path(path) for path, _, _ in os.walk("/sys/fs/cgroup") if path.endswith(f"/slipway/{NAME}")]
 
 
 @pytest.fixture(scope="module")

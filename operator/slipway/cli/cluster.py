@@ -15,7 +15,7 @@ from kubernetes.config.config_exception import ConfigException
 from yaml import YAMLError
 
 from slipway.api.types import GROUP, PLURAL, VERSION
-from slipway.cli.errors import CommandError
+from slipway.cli.errors import ChangedError, CommandError
 from slipway.contract import ADMIN_PORT, METRICS_PATH
 from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
@@ -115,7 +115,8 @@ class Cluster:
         """Set an annotation, or take it away, unless the resource has changed since it was read.
 
         Raises:
-            CommandError: where it has, or the API server refuses.
+            ChangedError: where it has.
+            CommandError: where the API server refuses.
         """
         meta = resource["metadata"]
         patch = {
@@ -199,7 +200,7 @@ class Cluster:
             if error.status == 404:
                 raise MissingError(f"there is no {where}") from error
             if error.status == 409:
-                raise CommandError(f"{where} has just changed; look at it again, then repeat") from error
+                raise ChangedError(f"{where} has just changed; look at it again, then repeat") from error
             refused = ForbiddenError if error.status == 403 else CommandError
             raise refused(f"{where}: the API server answered {error.status} {error.reason}") from error
         except Exception as error:  # urllib3's own, of many kinds

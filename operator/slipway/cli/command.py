@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from slipway.api.rollout import RolloutStatus
 from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
-from slipway.cli.errors import CommandError
+from slipway.cli.errors import ChangedError, CommandError
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource, read
 from slipway.core.rollout import commands
@@ -19,6 +19,8 @@ from slipway.core.rollout.situation import Command
 
 #: Takes the annotation of ``pause`` away again.
 RESUME = "resume"
+#: Status changes at any time, and may at each of these tries.
+TRIES = 10
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,10 +31,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Carry a command out, and say what it will do."""
     found = Cluster(arguments)
-    manifest = found.get(arguments.name)
-    annotation, value, words = asked(arguments.command, read(manifest))
-    found.annotate(manifest, annotation, value)
-    print(words)
+    first = last = found.get(arguments.name)
+    question = asked(arguments.command, read(first))
+    for left in reversed(range(TRIES)):
+        try:
+            found.annotate(last, *question[:2])
+            break
+        except ChangedError:
+            last = found.get(arguments.name)
+            same = last["metadata"].get("generation") == first["metadata"].get("generation")
+            if not left or not same or asked(arguments.command, read(last)) != question:
+                raise
+    print(question[2])
     return 0
 
 

@@ -115,6 +115,21 @@ async def test_a_command_hits_no_resource_that_has_changed_since_it_looked(
     assert annotations(world) == {}
 
 
+async def test_a_command_is_carried_out_though_the_status_changes_meanwhile(
+    world: World, cluster: Served
+) -> None:
+    live = world.kube.find(*PLACE)
+
+    def write_status(number: int) -> None:
+        if number < 4:
+            live["metadata"]["resourceVersion"] = str(int(live["metadata"]["resourceVersion"]) + 1000)
+
+    cluster.after_get = write_status
+    assert run(cluster, "pause", NAME) == 0
+    assert annotations(world)["slipway.dev/pause"] == world.status()["rollout"]["id"]
+    assert len([path for method, path in cluster.asked if method == "PATCH"]) == 4
+
+
 async def test_the_cluster_is_that_of_the_context_which_was_asked_for(
     cluster: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
