@@ -184,3 +184,11 @@ def gather() -> Any:
             z = Identity(shapeless)
         }"""
     )
+
+
+def texts() -> Any:
+    """``s`` [A, B] of strings → ``y``."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (string[A,B] s) => (string[A,B] y) { y = Identity(s) }"""
+    )

@@ -96,19 +96,32 @@ def test_what_is_no_good_http_gets_the_error_object_and_is_counted(
     assert reasons(own) == before | {"malformed": before["malformed"] + 1}
 
 
-def test_half_closed_connections_get_their_answers_or_are_counted_as_gone(own: Server) -> None:
+def test_a_client_of_http_1_0_may_end_its_half_of_the_connection_first(own: Server) -> None:
     before = reasons(own)
-    whole = head(own, f"content-length: {len(BODY)}") + BODY
+    old = head(own, f"content-length: {len(BODY)}").replace(b"HTTP/1.1", b"HTTP/1.0") + BODY
+    kept = head(own, f"content-length: {len(BODY)}\r\nconnection: keep-alive") + BODY
+    for sent, answers in ((old, 1), (kept.replace(b"HTTP/1.1", b"HTTP/1.0") + old, 2)):
+        assert half_closed(own, sent).count(ANSWER) == answers
+    assert reasons(own) == before
+
+
+def test_a_body_that_ends_in_the_middle_is_counted_as_gone(own: Server) -> None:
+    before = reasons(own)
     half = head(own, f"content-length: {len(BODY) + 1}") + BODY
-    for sent, answers in ((whole, 1), (whole * 3, 3), (half, 0), (whole + half, 1), (b"", 0)):
-        with socket.create_connection(("127.0.0.1", own.http_port), timeout=10) as connection:
-            connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
-            answer = b""
-            while part := connection.recv(65536):
-                answer += part
-        assert answer.count(ANSWER) == answers
+    for sent in (half, half.replace(b"HTTP/1.1", b"HTTP/1.0"), b""):
+        assert half_closed(own, sent) == b""
     assert reasons(own) == before | {"client_gone": before["client_gone"] + 2}
+
+
+def half_closed(server: Server, sent: bytes) -> bytes:
+    """What comes back after all was sent and the client ended its half of the connection."""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer
 
 
 @pytest.mark.timed

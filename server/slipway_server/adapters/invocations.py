@@ -26,10 +26,13 @@ from slipway_server.adapters.nested import (
 )
 from slipway_server.errors import listing, schema_error, show
 from slipway_server.http.head import JSON
-from slipway_server.protocol.decode import decode_shape, from_json
+from slipway_server.protocol.decode import decode_shape
 from slipway_server.protocol.tensors import Array, InferRequest, Tensor, TensorSpec
+from slipway_server.protocol.values import from_json
 from slipway_server.runtime.model import Model
 
+#: Records that differ in their columns make a table that is larger than their text.
+_MOST_CELLS = 4_000_000
 _KINDS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _CODES = {404: "RESOURCE_DOES_NOT_EXIST", 429: "REQUEST_LIMIT_EXCEEDED", 500: "INTERNAL_ERROR"}
 _CODES |= {503: "TEMPORARILY_UNAVAILABLE"}
@@ -58,7 +61,7 @@ class InvocationsCodec:
         if kind == "dataframe_split":
             arrays = _table(*_split(value, what), model.inputs)
         elif kind == "dataframe_records":
-            arrays = _table(*_records(value, what), model.inputs)
+            arrays = _table(*_records(value, what, model.inputs), model.inputs)
         elif kind == "instances":
             arrays = rows_of(value, model.inputs, what)
         else:
@@ -89,16 +92,19 @@ def _narrow(tensor: Tensor) -> Tensor:
 
 
 def _split(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
-    """The names of the columns, and the rows."""
-    if not isinstance(value, dict) or type(value.get("columns")) is not list:
+    """The names of the columns, which are their numbers where none are given, and the rows."""
+    if not isinstance(value, dict) or type(value.get("columns", [])) is not list:
         raise schema_error(f"{what} must be an object with the lists 'columns' and 'data'")
-    columns, data = value["columns"], value.get("data")
+    data = value.get("data")
+    if type(data) is not list:
+        raise schema_error(f"{what}: 'data' must be a list of rows, not {show(data)}")
+    columns = value.get("columns")
+    if columns is None:
+        columns = list(range(len(data[0]) if data and type(data[0]) is list else 0))
     if not all(isinstance(name, str | int) for name in columns) or len(set(map(str, columns))) != len(
         columns
     ):
         raise schema_error(f"{what}: 'columns' must be names, each of them once")
-    if type(data) is not list:
-        raise schema_error(f"{what}: 'data' must be a list of rows, not {show(data)}")
     for position, row in enumerate(data):
         if type(row) is not list or len(row) != len(columns):
             raise schema_error(
@@ -108,19 +114,26 @@ def _split(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
     return [str(name) for name in columns], data
 
 
-def _records(value: object, what: str) -> tuple[list[str], list[list[Any]]]:
+def _records(value: object, what: str, specs: Mapping[str, TensorSpec]) -> tuple[list[str], list[list[Any]]]:
+    """The names of the columns that the model knows, and the rows: what a row lacks is missing from it."""
     if type(value) is not list or not value or not isinstance(value[0], dict):
         raise schema_error(
             f"{what} must be a list with at least one object, not {show(value)}; "
             "only 'dataframe_split' has columns without rows"
         )
-    columns = list(value[0])
+    names: dict[str, None] = {}
     for position, row in enumerate(value):
-        if not isinstance(row, dict) or row.keys() != value[0].keys():
-            raise schema_error(
-                f"{what}: row {position} does not have the columns of row 0, {listing(columns)}"
-            )
-    return columns, [[row[name] for name in columns] for row in value]
+        if not isinstance(row, dict):
+            raise schema_error(f"{what}: row {position} is {show(row)}; it must be an object, as row 0 is")
+        names.update(dict.fromkeys(row))
+    columns = [
+        name for name, spec in zip(names, _matched(list(names), specs), strict=True) if spec is not None
+    ]
+    if len(columns) * len(value) > _MOST_CELLS:
+        raise schema_error(
+            f"{what}: {len(value)} rows of {len(columns)} columns are too many; send 'dataframe_split'"
+        )
+    return columns, [[row.get(name) for name in columns] for row in value]
 
 
 def _are_one(columns: Sequence[str], specs: Mapping[str, TensorSpec]) -> bool:
@@ -150,9 +163,9 @@ def _table(columns: list[str], rows: list[list[Any]], specs: Mapping[str, Tensor
         if not rows and matched and spec.shape is not None and len(spec.shape) == 2:
             shape = decode_shape([0, len(columns)], spec, where)
             return {spec.name: from_json([], spec.datatype, shape, where)}
-        return {spec.name: tensor_of(rows, spec, where, gaps=True)}
+        return {spec.name: tensor_of(rows, spec, where)}
     places = {name: columns.index(name) for name in specs}
     return {
-        name: tensor_of([row[places[name]] for row in rows], spec, f"column {show(name)}", gaps=True)
+        name: tensor_of([row[places[name]] for row in rows], spec, f"column {show(name)}")
         for name, spec in specs.items()
     }

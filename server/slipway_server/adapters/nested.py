@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from slipway_server.errors import listing, schema_error, show
-from slipway_server.protocol.decode import count_rows, decode_shape, from_json, parse
+from slipway_server.protocol.decode import count_rows, decode_shape, parse
 from slipway_server.protocol.header import HEADER_LENGTH
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
+from slipway_server.protocol.values import from_json
 from slipway_server.runtime.model import Model
 
 _MAX_RANK = 32
@@ -38,16 +39,12 @@ def request_of(arrays: Mapping[str, Array], model: Model) -> InferRequest:
     return InferRequest(None, arrays, choices, count_rows(arrays, model.inputs))
 
 
-def tensor_of(value: object, spec: TensorSpec, where: str, gaps: bool = False) -> Array:
+def tensor_of(value: object, spec: TensorSpec, where: str) -> Array:
     """The tensor in nested lists; a last dimension of 1 may be left out. Raises :class:`RequestError`.
 
-    With ``gaps``, ``null`` stands for a number that is missing, NaN. What an empty list does not tell of the
-    shape is as the model declares it.
+    What an empty list does not tell of the shape is as the model declares it.
     """
     flat, shape = _flatten(value, where)
-    missing = [i for i, each in enumerate(flat) if each is None] if gaps and spec.datatype.is_float else []
-    for position in missing:
-        flat[position] = 0
     wanted = spec.shape
     if not flat and wanted is not None and len(shape) < len(wanted):
         if -1 in wanted[len(shape) :]:
@@ -58,12 +55,10 @@ def tensor_of(value: object, spec: TensorSpec, where: str, gaps: bool = False) -
         shape = [*shape, *wanted[len(shape) :]]
     elif wanted is not None and len(shape) == len(wanted) - 1 and wanted[-1] == 1:
         shape = [*shape, 1]
+    fitting = decode_shape(shape, spec, where)
     if spec.datatype is Datatype.BYTES:
         flat = [_text(each, where) for each in flat]
-    array = from_json(flat, spec.datatype, decode_shape(shape, spec, where), where)
-    if missing:
-        array.reshape(-1)[missing] = np.nan
-    return array
+    return from_json(flat, spec.datatype, fitting, where, loose=True)
 
 
 def columns_of(value: object, specs: Mapping[str, TensorSpec], what: str) -> dict[str, Array]:

@@ -128,7 +128,15 @@ class AsgiApp:
         except RequestError:
             body.let_go()
             raise
-        return await call.answer, call.rows
+        leaves = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait([call.answer, leaves], return_when=asyncio.FIRST_COMPLETED)
+            if not call.answer.done():
+                call.abandon()
+                raise _ClientGoneError
+            return call.answer.result(), call.rows
+        finally:
+            leaves.cancel()
 
     async def _send(self, head: Head, response: Response, send: Send) -> None:
         headers = [*response.headers, *echoes(head), (b"content-length", b"%d" % len(response.body))]
@@ -143,6 +151,7 @@ class _Call(Request):
         super().__init__(body, head.header_length, began, site.deadline(head, began))
         self.site = site
         self.head = head
+        self.complete = True
         self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
     def settled(self) -> None:

@@ -81,11 +81,17 @@ class HttpProtocol(asyncio.Protocol):
         self.feed(data)
 
     def eof_received(self) -> bool:
-        """A client that only stops sending still gets its answers."""
+        """A client that stops sending has left, as servers and proxies agree: what it asked for is stopped.
+
+        Not so where HTTP/1.0 ends its connection anyway, whose clients may end their half first.
+        """
         if self._current is not None or not self._queue:
             return False
+        final = self._queue[-1]
+        if not final.head.is_http_1_0 or final.head.keep_alive:
+            return False
         self.last = True
-        self._queue[-1].closes = True
+        final.closes = True
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002

@@ -1,39 +1,31 @@
 """From the bytes of an infer request to tensors that fit the model, or a message that says what does not.
 
 Follows the REST half of the Open Inference Protocol and its binary tensor data extension. Where the protocol
-leaves room: ``null`` stands for an absent optional member; unknown members and parameters are ignored; FP16
-may come as JSON numbers; a dimension may be 0, and then its tensor has no data.
+leaves room: ``null`` stands for an absent optional member, and for NaN among floats, as it does in answers;
+unknown members and parameters are ignored; FP16 may come as JSON numbers; a dimension may be 0, and then its
+tensor has no data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeVar
 
-import numpy as np
 import orjson
 
 from slipway_server.errors import listing, schema_error, show
 from slipway_server.protocol.header import HEADER_LENGTH
 from slipway_server.protocol.numbers import LARGE_JSON_BYTES, parse_numbers
-from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, TensorSpec
+from slipway_server.protocol.tensors import Array, InferRequest, OutputChoice, TensorSpec
+from slipway_server.protocol.values import JSON_TYPES, check_size, from_bytes, from_json
 
 T = TypeVar("T")
 
 _MAX_RANK = 32
 #: An empty tensor's other free dimensions, multiplied: they cost a client nothing, but maybe the model.
 _MAX_BESIDE_EMPTY = 4096
-_JSON_TYPES: dict[type, str] = {
-    str: "a string",
-    bool: "a boolean",
-    int: "a whole number",
-    float: "a number with a point or exponent",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
-}
 
 
 def decode(
@@ -53,13 +45,12 @@ def decode(
         )
     document = parse(body if header_length is None else body[:header_length])
     binary = _BinaryPart(body, len(body) if header_length is None else header_length)
-    arrays = _decode_inputs(document.get("inputs"), binary, inputs)
-    binary.finish()
     choices = decode_outputs(document, outputs)
-    name = _optional(document, "id", str, "request")
+    name, timeout = _optional(document, "id", str, "request"), decode_timeout(document)
     parameters = document.get("parameters") or {}
-    rows, timeout = count_rows(arrays, inputs), decode_timeout(document)
-    return InferRequest(name, arrays, choices, rows, timeout, parameters)
+    # The values come last: whatever else is wrong costs nothing to find.
+    arrays = _decode_inputs(document.get("inputs"), binary, inputs)
+    return InferRequest(name, arrays, choices, count_rows(arrays, inputs), timeout, parameters)
 
 
 def parse(text: bytes, members: str = "'inputs'") -> dict[str, Any]:
@@ -87,14 +78,25 @@ def _optional(member: Mapping[str, Any], name: str, kind: type[T], where: str) -
     value = member.get(name)
     if value is None or type(value) is kind:
         return value
-    raise schema_error(f"{where}: '{name}' must be {_JSON_TYPES[kind]}, not {show(value)}")
+    raise schema_error(f"{where}: '{name}' must be {JSON_TYPES[kind]}, not {show(value)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A tensor whose name, type, shape and size are right; its values were not looked at yet."""
+
+    spec: TensorSpec
+    shape: tuple[int, ...]
+    #: Numbers and lists of JSON, or bytes.
+    values: Any
+    binary: bool
 
 
 def _decode_inputs(given: object, binary: _BinaryPart, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
     if type(given) is not list:
         found = "is missing" if given is None else f"is {show(given)}"
         raise schema_error(f"'inputs' {found}; send a list of the tensors {listing(list(specs))}")
-    arrays: dict[str, Array] = {}
+    tensors: dict[str, _Given] = {}
     for position, tensor in enumerate(given):
         if type(tensor) is not dict or type(tensor.get("name")) is not str:
             raise schema_error(f"inputs[{position}] must be an object with a 'name', which is a string")
@@ -102,16 +104,18 @@ def _decode_inputs(given: object, binary: _BinaryPart, specs: Mapping[str, Tenso
         spec = specs.get(name)
         if spec is None:
             raise schema_error(f"the model has no input {show(name)}; its inputs are {listing(list(specs))}")
-        if name in arrays:
+        if name in tensors:
             raise schema_error(f"input {show(name)} is given twice; send each input once")
-        arrays[name] = _decode_tensor(tensor, spec, binary)
+        tensors[name] = _claim(tensor, spec, binary)
+    binary.finish()
+    arrays = {name: _read(tensor) for name, tensor in tensors.items()}
     missing = [name for name in specs if name not in arrays]
     if missing:
         raise schema_error(f"missing input {listing(missing)}; the model needs {listing(list(specs))}")
     return arrays
 
 
-def _decode_tensor(tensor: dict[str, Any], spec: TensorSpec, binary: _BinaryPart) -> Array:
+def _claim(tensor: dict[str, Any], spec: TensorSpec, binary: _BinaryPart) -> _Given:
     where = f"input {show(spec.name)}"
     datatype = tensor.get("datatype")
     if datatype != spec.datatype:
@@ -123,12 +127,20 @@ def _decode_tensor(tensor: dict[str, Any], spec: TensorSpec, binary: _BinaryPart
     if size is None:
         if tensor.get("data") is None:
             raise schema_error(f"{where}: 'data' is missing (or 'binary_data_size' in its parameters)")
-        return from_json(tensor["data"], spec.datatype, shape, where)
+        return _Given(spec, shape, tensor["data"], False)
     if tensor.get("data") is not None:
         raise schema_error(f"{where}: has both 'data' and 'binary_data_size'; send one of them")
     if type(size) is not int or size < 0:
         raise schema_error(f"{where}: 'binary_data_size' must be a count of bytes, not {show(size)}")
-    return from_bytes(binary.take(size, where), spec.datatype, shape, where)
+    blob = binary.take(size, where)
+    check_size(len(blob), spec.datatype, shape, where)
+    return _Given(spec, shape, blob, True)
+
+
+def _read(tensor: _Given) -> Array:
+    where = f"input {show(tensor.spec.name)}"
+    read = from_bytes if tensor.binary else from_json
+    return read(tensor.values, tensor.spec.datatype, tensor.shape, where)
 
 
 def decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...]:
@@ -162,124 +174,6 @@ def _check_empty(shape: tuple[int, ...], free: Sequence[int], where: str) -> Non
             f"{where}: is empty, and its other free dimensions are {prod(size for size in free if size)} "
             f"together; at most {_MAX_BESIDE_EMPTY} are taken"[:500]
         )
-
-
-def from_json(data: object, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
-    if isinstance(data, np.ndarray):
-        return _from_numbers(data, datatype, shape, where)
-    flat = _flatten(data, shape, where)
-    allowed: set[type]
-    if datatype is Datatype.BOOL:
-        allowed, wanted = {bool}, "true or false"
-    elif datatype is Datatype.BYTES:
-        allowed, wanted = {str}, "strings"
-    elif datatype.is_float:
-        allowed, wanted = {int, float}, "numbers"
-    else:
-        allowed, wanted = {int}, "whole numbers without a point or exponent"
-    if not set(map(type, flat)) <= allowed:
-        index = next(i for i, value in enumerate(flat) if type(value) not in allowed)
-        value = flat[index]
-        hint = ""
-        if value is None and datatype.is_float:
-            hint = "; send the tensor as binary data if it has to hold NaN"
-        raise schema_error(
-            f"{where}: value {index} is {show(value)}, which is {_JSON_TYPES[type(value)]}; "
-            f"{datatype} takes {wanted}{hint}"
-        )
-    try:
-        with np.errstate(over="ignore"):
-            array = np.array(flat, dtype=datatype.dtype)
-    except OverflowError:
-        limits = np.iinfo(datatype.dtype)
-        index = next(i for i, value in enumerate(flat) if not limits.min <= value <= limits.max)
-        raise schema_error(
-            f"{where}: value {index} is {show(flat[index])}; "
-            f"{datatype} goes from {limits.min} to {limits.max}"
-        ) from None
-    if datatype.is_float and not np.isfinite(array).all():
-        index = int(np.argmin(np.isfinite(array)))
-        raise schema_error(
-            f"{where}: value {index} is {show(flat[index])}; "
-            f"{datatype} goes up to {np.finfo(array.dtype).max}"
-        )
-    return array.reshape(shape)
-
-
-def _from_numbers(data: Array, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
-    """As :func:`from_json` for numbers of the right kind, but of 64 bits."""
-    if data.size != prod(shape):
-        raise schema_error(
-            f"{where}: 'data' has {data.size} values; shape {list(shape)} needs {prod(shape)}"[:500]
-        )
-    with np.errstate(over="ignore"):
-        array = data.astype(datatype.dtype)
-    bad = ~np.isfinite(array) if datatype.is_float else array != data
-    if bad.any():
-        # Rare enough to say it slowly, by the words of the one place that has them.
-        return from_json(data.tolist(), datatype, shape, where)
-    return array.reshape(shape)
-
-
-def _flatten(data: object, shape: tuple[int, ...], where: str) -> list[Any]:
-    """Values in row-major order from a flat list or from lists nested exactly as the shape says."""
-    if type(data) is not list:
-        raise schema_error(f"{where}: 'data' must be a list, not {show(data)}")
-    count = prod(shape)
-    if not (data and type(data[0]) is list):
-        if len(data) != count:
-            raise schema_error(
-                f"{where}: 'data' has {len(data)} values; shape {list(shape)} needs {count}"[:500]
-            )
-        return data
-    level: list[Any] = [data]
-    for depth, size in enumerate(shape):
-        for item in level:
-            if type(item) is not list or len(item) != size:
-                raise schema_error(
-                    f"{where}: nested 'data' does not have shape {list(shape)}: in dimension {depth} there "
-                    f"is {show(item)} where a list of {size} should be; nest it so, or send it flat"
-                )
-        level = list(chain.from_iterable(level))
-    return level
-
-
-def from_bytes(
-    data: bytes | memoryview,
-    datatype: Datatype,
-    shape: tuple[int, ...],
-    where: str,
-    said: str = "'binary_data_size' is",
-) -> Array:
-    """A tensor from its values in row-major order, little-endian; strings have their length before them."""
-    count = prod(shape)
-    if datatype is Datatype.BYTES:
-        return _strings(data, count, where).reshape(shape)
-    need = count * datatype.dtype.itemsize
-    if len(data) != need:
-        raise schema_error(f"{where}: {said} {len(data)}; {datatype} of shape {list(shape)} has {need} bytes")
-    if datatype is Datatype.BOOL and count and np.frombuffer(data, np.uint8).max() > 1:
-        raise schema_error(f"{where}: a BOOL is one byte, 0 or 1")
-    # onnxruntime reads the memory in place, so it has to be aligned, which a slice of a body may not be.
-    array = np.frombuffer(data, dtype=datatype.dtype).reshape(shape)
-    return np.require(array, requirements=["A"])
-
-
-def _strings(data: bytes | memoryview, count: int, where: str) -> Array:
-    values: list[str] = []
-    position = 0
-    while position < len(data):
-        start = position + 4
-        position = start + int.from_bytes(data[position:start], "little")
-        if start > len(data) or position > len(data):
-            raise schema_error(f"{where}: string {len(values)} goes past the end of the tensor's bytes")
-        try:
-            values.append(str(data[start:position], "utf-8"))
-        except UnicodeDecodeError:
-            raise schema_error(f"{where}: string {len(values)} is not UTF-8, which the model needs") from None
-    if len(values) != count:
-        raise schema_error(f"{where}: has {len(values)} strings; its shape needs {count}")
-    return np.array(values, dtype=object)
 
 
 def decode_outputs(document: Mapping[str, Any], names: Sequence[str]) -> tuple[OutputChoice, ...]:

@@ -8,6 +8,7 @@ contents. Unlike JSON both hold NaN and infinity exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any, TypeVar
 
@@ -15,22 +16,19 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from slipway_server.errors import listing, schema_error, show
-from slipway_server.protocol.decode import (
-    count_rows,
-    decode_outputs,
-    decode_shape,
-    decode_timeout,
-    from_bytes,
-    from_json,
-)
+from slipway_server.protocol.decode import count_rows, decode_outputs, decode_shape, decode_timeout
 from slipway_server.protocol.encode import to_bytes
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
+from slipway_server.protocol.values import check_size, from_bytes, from_json
 from slipway_server.rpc.layout import Layout, field_head, layout_of
 from slipway_server.rpc.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from slipway_server.rpc.outline import LARGE_MESSAGE_BYTES, check_outline
 from slipway_server.runtime.model import Model
 
 _RAW_OUTPUT = ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _MAX_REMEMBERED = 256
+#: More than any shape may have.
+_MAX_DIMENSIONS = 64
 M = TypeVar("M", bound=Message)
 
 _CONTENTS = {
@@ -46,6 +44,15 @@ _CONTENTS = {
     Datatype.FP32: "fp32_contents",
     Datatype.FP64: "fp64_contents",
     Datatype.BYTES: "bytes_contents",
+}
+
+#: What the integers of typed contents are, before they become narrower.
+_WIDE = {
+    "bool_contents": np.bool_,
+    "uint_contents": np.uint32,
+    "uint64_contents": np.uint64,
+    "int_contents": np.int32,
+    "int64_contents": np.int64,
 }
 
 
@@ -71,15 +78,17 @@ class InferCodec:
         layout = self._layouts.get(len(body))
         if layout is not None and layout.fits(body):
             return layout.request(body)
+        if len(body) >= LARGE_MESSAGE_BYTES:
+            check_outline(body, model.inputs, len(model.output_names))
         message = parse_message(ModelInferRequest, body)
         self._check_name(message.model_name, message.model_version or None)
         raw = len(message.raw_input_contents) > 0
-        arrays = _inputs(message, raw, model.inputs)
         parameters = {name: _value(given) for name, given in message.parameters.items()}
         timeout = decode_timeout({"parameters": parameters})
         choices = decode_outputs(
             {"outputs": [{"name": each.name} for each in message.outputs]}, model.output_names
         )
+        arrays = _inputs(message, raw, model.inputs)
         raw = raw or any(model.outputs[choice.name].datatype is Datatype.FP16 for choice in choices)
         if raw:
             choices = tuple(OutputChoice(choice.name, True) for choice in choices)
@@ -133,34 +142,38 @@ def _inputs(message: ModelInferRequest, raw: bool, specs: Mapping[str, TensorSpe
         raise schema_error(
             f"'raw_input_contents' has {len(blobs)} items for {len(message.inputs)} inputs; send one for each"
         )
-    arrays: dict[str, Array] = {}
+    # Values come last: whatever else is wrong costs nothing to find.
+    readers: dict[str, Callable[[], Array]] = {}
     for position, tensor in enumerate(message.inputs):
         name = tensor.name
         spec = specs.get(name)
         if spec is None:
             raise schema_error(f"the model has no input {show(name)}; its inputs are {listing(list(specs))}")
-        if name in arrays:
+        if name in readers:
             raise schema_error(f"input {show(name)} is given twice; send each input once")
         where = f"input {show(name)}"
         if tensor.datatype != spec.datatype:
             found = f"is {show(tensor.datatype)}" if tensor.datatype else "is missing"
             raise schema_error(f"{where}: 'datatype' {found}; the model takes {spec.datatype}")
-        shape = decode_shape(list(tensor.shape), spec, where)
+        shape = decode_shape(list(tensor.shape[:_MAX_DIMENSIONS]), spec, where)
         if not raw:
-            arrays[name] = _typed(tensor.contents, spec.datatype, shape, where)
+            values = _typed(tensor.contents, spec.datatype, shape, where)
+            readers[name] = partial(_from_typed, values, spec.datatype, shape, where)
             continue
         if tensor.HasField("contents"):
             raise schema_error(f"{where}: has both 'contents' and 'raw_input_contents'; send one of them")
-        arrays[name] = from_bytes(
-            blobs[position], spec.datatype, shape, where, "the length of 'raw_input_contents' is"
-        )
+        blob = blobs[position]
+        check_size(len(blob), spec.datatype, shape, where, "the length of 'raw_input_contents' is")
+        readers[name] = partial(from_bytes, blob, spec.datatype, shape, where)
+    arrays = {name: read() for name, read in readers.items()}
     missing = [name for name in specs if name not in arrays]
     if missing:
         raise schema_error(f"missing input {listing(missing)}; the model needs {listing(list(specs))}")
     return arrays
 
 
-def _typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+def _typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], where: str) -> Sequence[Any]:
+    """The values of typed contents, as many as the shape needs."""
     wanted = _CONTENTS.get(datatype)
     if wanted is None:
         raise schema_error(f"{where}: {datatype} has no typed contents; send it in 'raw_input_contents'")
@@ -172,11 +185,19 @@ def _typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], where: str
         raise schema_error(
             f"{where}: 'contents' has {len(values)} values; shape {list(shape)} needs {prod(shape)}"[:500]
         )
+    return values
+
+
+def _from_typed(values: Sequence[Any], datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
     if datatype is Datatype.BYTES:
         return np.array(list(_texts(values, where)), dtype=object).reshape(shape)
     if datatype.is_float:
-        return np.array(values, dtype=datatype.dtype).reshape(shape)
-    return from_json(list(values), datatype, shape, where)
+        return np.fromiter(values, datatype.dtype, len(values)).reshape(shape)
+    wide = np.fromiter(values, _WIDE[_CONTENTS[datatype]], len(values))
+    narrow = wide.astype(datatype.dtype)
+    if datatype is not Datatype.BOOL and (narrow != wide).any():
+        return from_json(wide.tolist(), datatype, shape, where)  # which has the words for it
+    return narrow.reshape(shape)
 
 
 def _texts(values: Iterable[bytes], where: str) -> Iterable[str]:
