@@ -19,6 +19,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from e2e.ledger import hold
 from slipway_server.rpc import health_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
+from slipway_server.rpc.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame
+from slipway_server.rpc.headers import literal
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
 from tests.server.test_answers import EXAMPLES, encoded, outputs_of, reference
@@ -374,8 +376,55 @@ def test_compressed_requests_are_taken_within_the_same_limit(start: Start) -> No
         code, words = refused(server, too_large, raw=[bytes(960_000)], how=how)
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "the body is larger than 100000 bytes" in words
-    code, words = refused(server, fits, raw=[bytes(96_000)], how={"compression": grpc.Compression.Deflate})
-    assert (code, "compressed by 'deflate' are not taken; send it with gzip" in words) == (INVALID, True)
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelReady"])
+def test_a_compression_that_is_not_taken_is_unimplemented_and_says_which_are(
+    servers: Servers, method: str
+) -> None:
+    server = servers("identity")
+    with pytest.raises(grpc.RpcError) as caught:
+        compressed(server, method, grpc.Compression.Deflate)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "compressed by 'deflate' are not taken; send it with gzip" in caught.value.details()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "status"), [(b"deflate", b"12"), (b"snappy", b"12"), (b"identity", b"13"), (None, b"13")]
+)
+def test_the_headers_of_such_a_refusal_name_what_is_taken(
+    servers: Servers, encoding: bytes | None, status: bytes
+) -> None:
+    pairs = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", f"{SERVICE}/ModelInfer".encode())]
+    pairs += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+    pairs += [] if encoding is None else [(b"grpc-encoding", encoding)]
+    sent = frame(Kind.HEADERS, END_HEADERS, 1, b"".join(literal(*pair) for pair in pairs))
+    sent += frame(Kind.DATA, END_STREAM, 1, b"\1\0\0\0\3abc")
+    answer = b""
+    with socket.create_connection(("127.0.0.1", servers("identity").grpc_port), timeout=10) as connection:
+        connection.sendall(PREFACE + frame(Kind.SETTINGS, 0, 0) + sent)
+        while b"grpc-status" not in answer:
+            answer += connection.recv(65536)
+    assert literal(b"grpc-accept-encoding", b"identity,gzip") in answer
+    assert literal(b"grpc-status", status) in answer
+
+
+def test_small_messages_may_be_compressed_too(servers: Servers) -> None:
+    server = servers("identity")
+    assert compressed(server, "ModelReady", grpc.Compression.Gzip).ready
+    assert compressed(server, "ModelInfer", grpc.Compression.Gzip).model_name == "fraud"
+    with pytest.raises(grpc.RpcError) as caught:
+        compressed(server, "ModelReady", grpc.Compression.Gzip, name="a" * 100_000)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def compressed(server: Server, method: str, how: Any, name: str = "fraud") -> Any:
+    if method == "ModelInfer":
+        padding = {"id": "a" * 200}  # so that it pays to compress it
+        return infer(server, GOOD, how={"compression": how}, **padding)
+    asked = oip.ModelReadyRequest(name=name, version="" if name != "fraud" else "3")
+    asked.MergeFromString(b"\x7a\xff\x01" + bytes(255))  # a field that nobody knows, for the same reason
+    return ask(server, method, asked, oip.ModelReadyResponse, compression=how)
 
 
 def test_large_tensors_pass_both_ways_through_small_windows(servers: Servers) -> None:

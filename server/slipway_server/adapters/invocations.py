@@ -3,7 +3,8 @@
 A table (``dataframe_split``, ``dataframe_records``, or CSV) is answered with a list of records, tensors
 (``instances``, ``inputs``) with an object of the outputs: as MLflow itself serves an ONNX model. In a table
 ``null`` is a missing number, NaN, as pandas has it. The columns of a table are the model's inputs by name or,
-where it has one input, the columns of that in their order.
+where it has one input, the columns of that in their order. ``params`` say something of the rows, as the
+parameters of the Open Inference Protocol do.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class InvocationsCodec:
             arrays = rows_of(value, model.inputs, what)
         else:
             arrays = columns_of(value, model.inputs, what)
-        return request_of(arrays, model)
+        return request_of(arrays, model, document.get("params"))
 
     def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, None]:
         """Raises :class:`RequestError` (400) for a table where the model does not answer by rows."""

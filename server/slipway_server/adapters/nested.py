@@ -33,10 +33,11 @@ def refuse_binary(header_length: int | None) -> None:
         raise schema_error(f"binary tensors go to /v2/models/<name>/infer: leave {HEADER_LENGTH} out here")
 
 
-def request_of(arrays: Mapping[str, Array], model: Model) -> InferRequest:
-    """A request for all outputs."""
+def request_of(arrays: Mapping[str, Array], model: Model, parameters: object = None) -> InferRequest:
+    """A request for all outputs; ``parameters`` say something of its rows, if they are an object."""
     choices = tuple(OutputChoice(name, False) for name in model.output_names)
-    return InferRequest(None, arrays, choices, count_rows(arrays, model.inputs))
+    told = parameters if isinstance(parameters, dict) else {}
+    return InferRequest(None, arrays, choices, count_rows(arrays, model.inputs), None, told)
 
 
 def tensor_of(value: object, spec: TensorSpec, where: str) -> Array:

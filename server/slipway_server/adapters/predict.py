@@ -1,7 +1,8 @@
 """KServe's V1 protocol, which is TensorFlow Serving's: ``POST /v1/models/NAME:predict``.
 
 By rows, ``{"instances": […]}`` is answered ``{"predictions": […]}``; by columns, ``{"inputs": …}`` is
-answered ``{"outputs": …}``. A model with one input or output needs no names.
+answered ``{"outputs": …}``. A model with one input or output needs no names. ``parameters`` are those of the
+Open Inference Protocol, for groups and the age of data.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class PredictCodec:
             raise schema_error("send either 'instances', a list of rows, or 'inputs', the tensors by name")
         self._by_rows = "instances" in document
         read, what = (rows_of, "instances") if self._by_rows else (columns_of, "inputs")
-        return request_of(read(document[what], model.inputs, f"'{what}'"), model)
+        arrays = read(document[what], model.inputs, f"'{what}'")
+        return request_of(arrays, model, document.get("parameters"))
 
     def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, None]:
         """Raises :class:`RequestError` (400) for rows where the model does not answer by rows."""

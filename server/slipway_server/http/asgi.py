@@ -128,9 +128,10 @@ class AsgiApp:
         except RequestError:
             body.let_go()
             raise
-        leaves = asyncio.ensure_future(receive())
+        leaves: asyncio.Future[Any] = asyncio.ensure_future(receive())
+        ends: tuple[asyncio.Future[Any], ...] = (call.answer, leaves)
         try:
-            await asyncio.wait([call.answer, leaves], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not call.answer.done():
                 call.abandon()
                 raise _ClientGoneError

@@ -6,8 +6,8 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from slipway_server.errors import RequestError, schema_error, show
-from slipway_server.http.body import Body, too_slow
+from slipway_server.errors import Reason, RequestError, schema_error, show
+from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.head import Head, too_large
 from slipway_server.http.request import Request
 from slipway_server.http.responses import FAILED
@@ -202,9 +202,19 @@ class Rpc(Request):
         if flag == 0:
             return False
         encoding = self.head.text(b"grpc-encoding", "identity")
-        if flag != 1 or encoding != "gzip":
-            raise schema_error(f"messages compressed by {show(encoding)} are not taken; send it with gzip")
-        return True
+        if flag == 1 and encoding == "gzip":
+            return True
+        if flag != 1 or encoding == "identity":
+            raise RequestError(
+                400,
+                Reason.MALFORMED,
+                "the message says that it is compressed, and the header 'grpc-encoding' does not say by what",
+            )
+        raise RequestError(
+            415,
+            Reason.MEDIA_TYPE,
+            f"messages compressed by {show(encoding)} are not taken; send it with gzip",
+        )
 
     def _read_messages(self) -> None:
         buffer = self._buffer
@@ -212,11 +222,12 @@ class Rpc(Request):
             size = int.from_bytes(buffer[1:5], "big")
             if size > _MAX_SMALL_BYTES:
                 raise too_large(_MAX_SMALL_BYTES)
-            if self._is_compressed(buffer[0]):
-                raise schema_error("only ModelInfer takes a compressed message")
+            packed = self._is_compressed(buffer[0])
             if len(buffer) < _PREFIX_BYTES + size:
                 return
             message = bytes(buffer[_PREFIX_BYTES : _PREFIX_BYTES + size])
+            if packed:
+                message = inflate(message, _MAX_SMALL_BYTES)
             del buffer[: _PREFIX_BYTES + size]
             self._answer(message)
 

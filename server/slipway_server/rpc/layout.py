@@ -6,7 +6,7 @@ request come last, and what stands before them is the same as long as a client a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class Layout:
     id: str | None
     outputs: tuple[OutputChoice, ...]
     rows: int
+    parameters: Mapping[str, Any]
 
     def fits(self, body: bytes) -> bool:
         """Whether a message of the same size is this one with other numbers."""
@@ -55,7 +56,7 @@ class Layout:
             array = np.frombuffer(body, place.dtype, place.size, place.start).reshape(place.shape)
             # onnxruntime reads the memory in place: it has to be aligned.
             arrays[place.name] = array if array.flags.aligned else array.copy()
-        return InferRequest(self.id, arrays, self.outputs, self.rows)
+        return InferRequest(self.id, arrays, self.outputs, self.rows, None, self.parameters)
 
 
 def layout_of(body: bytes, blobs: Sequence[bytes], request: InferRequest) -> Layout | None:
@@ -77,7 +78,7 @@ def layout_of(body: bytes, blobs: Sequence[bytes], request: InferRequest) -> Lay
         places.append(_Place(name, position, array.dtype, array.size, array.shape))
         position += len(blob)
     # Another way to write the same message is allowed, and is parsed each time.
-    known = Layout(tuple(same), tuple(places), request.id, request.outputs, request.rows)
+    known = Layout(tuple(same), tuple(places), request.id, request.outputs, request.rows, request.parameters)
     return known if known.fits(body) and _is_whole(same[0][1]) else None
 
 

@@ -13,6 +13,7 @@ from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 from google.protobuf.message import DecodeError, Message
 
 from slipway_server.errors import listing, schema_error, show
@@ -92,7 +93,8 @@ class InferCodec:
         raw = raw or any(model.outputs[choice.name].datatype is Datatype.FP16 for choice in choices)
         if raw:
             choices = tuple(OutputChoice(choice.name, True) for choice in choices)
-        request = InferRequest(message.id or None, arrays, choices, count_rows(arrays, model.inputs), timeout)
+        rows = count_rows(arrays, model.inputs)
+        request = InferRequest(message.id or None, arrays, choices, rows, timeout, parameters)
         layout = layout_of(body, message.raw_input_contents, request)
         if layout is not None:
             if len(self._layouts) >= _MAX_REMEMBERED:
@@ -193,7 +195,7 @@ def _from_typed(values: Sequence[Any], datatype: Datatype, shape: tuple[int, ...
         return np.array(list(_texts(values, where)), dtype=object).reshape(shape)
     if datatype.is_float:
         return np.fromiter(values, datatype.dtype, len(values)).reshape(shape)
-    wide = np.fromiter(values, _WIDE[_CONTENTS[datatype]], len(values))
+    wide: Array = np.fromiter(values, _WIDE[_CONTENTS[datatype]], len(values))
     narrow = wide.astype(datatype.dtype)
     if datatype is not Datatype.BOOL and (narrow != wide).any():
         return from_json(wide.tolist(), datatype, shape, where)  # which has the words for it
@@ -209,8 +211,15 @@ def _texts(values: Iterable[bytes], where: str) -> Iterable[str]:
 
 
 def _value(parameter: InferParameter) -> object:
+    """A parameter as JSON has it. One value for each row comes as the text of a list, which gRPC lacks."""
     choice = parameter.WhichOneof("parameter_choice")
-    return None if choice is None else getattr(parameter, choice)
+    value = None if choice is None else getattr(parameter, choice)
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
 
 
 def _parameter(value: str | int | float | bool) -> InferParameter:

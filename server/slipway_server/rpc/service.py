@@ -40,6 +40,9 @@ _STATUS = {
     Reason.DEADLINE: Status.DEADLINE_EXCEEDED,
     Reason.OVERLOAD: Status.UNAVAILABLE,
     Reason.NOT_READY: Status.UNAVAILABLE,
+    # As gRPC's own text about compression has them.
+    Reason.MEDIA_TYPE: Status.UNIMPLEMENTED,
+    Reason.MALFORMED: Status.INTERNAL,
 }
 
 
