@@ -73,7 +73,7 @@ _TIMES = frozenset({"promotedAt", "lastTransitionTime", "observedGeneration", "c
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(item) for key, item in value.items() if key not in _TIMES}
+        return {key: "a time" if key in _TIMES else _timeless(item) for key, item in value.items()}
     return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 

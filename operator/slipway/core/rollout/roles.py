@@ -85,10 +85,13 @@ def assign_roles(
 ) -> Roles:
     """Decide who is stable: the wanted revision, once it can carry the traffic and has earned it."""
     status = resource.status
+    # What clients reach although status does not say so took over with a status that was not written.
+    unsaid = _served(resource.owner, wanted, observed) if status.stable is None else None
+    promoted_at = datetime.fromisoformat(status.promotedAt) if status.promotedAt else None
     roles = Roles(
-        stable=status.stable.revision if status.stable else _served(resource.owner, wanted, observed),
+        stable=status.stable.revision if status.stable else unsaid,
         wanted=wanted,
-        promoted_at=datetime.fromisoformat(status.promotedAt) if status.promotedAt else None,
+        promoted_at=promoted_at or (now if unsaid is not None else None),
         rejected=carried_over_rejections(
             tuple(found for found in status.rejected if not is_retried(resource.annotations, found)),
             wanted,
