@@ -15,6 +15,7 @@ class Reason(StrEnum):
     MEDIA_TYPE = "media_type"
     SCHEMA = "schema"
     MODEL_INPUT = "model_input"
+    MODEL_OUTPUT = "model_output"
     SLOW_CLIENT = "slow_client"
     CLIENT_GONE = "client_gone"
     OVERLOAD = "overload"
@@ -23,7 +24,7 @@ class Reason(StrEnum):
 
 
 class RequestError(Exception):
-    """A request that gets no inference: an HTTP status and a message that says how to mend it."""
+    """A request that gets no inference: an HTTP status and a message that says how to fix it."""
 
     def __init__(
         self, status: int, reason: Reason, message: str, headers: Mapping[str, str] | None = None

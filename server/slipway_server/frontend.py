@@ -177,7 +177,7 @@ class Frontend(Site):
                     "name": served.name,
                     "versions": [served.version],
                     "platform": PLATFORM,
-                    "inputs": [_described(spec) for spec in served.model.inputs.values()],
+                    "inputs": [_described(spec) for spec in served.model.taken.values()],
                     "outputs": [_described(spec) for spec in served.model.outputs.values()],
                 }
             )
@@ -220,4 +220,5 @@ def is_probe(path: str) -> bool:
 
 
 def _described(spec: TensorSpec) -> dict[str, object]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape or ()}
+    described: dict[str, object] = {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape or ()}
+    return described | {"optional": True} if spec.optional else described

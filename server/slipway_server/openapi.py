@@ -25,7 +25,7 @@ _INTEGERS = {
 
 def document(name: str, version: str, model: Model) -> Json:
     """The OpenAPI document of a model under its name and version."""
-    inputs, outputs = list(model.inputs.values()), list(model.outputs.values())
+    inputs, outputs = list(model.taken.values()), list(model.outputs.values())
     below = f"/v2/models/{name}"
     infer = _infer()
     return {
@@ -115,14 +115,14 @@ def _schemas(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Jso
 
 
 def _tensors(specs: list[TensorSpec], given: bool) -> Json:
-    schema: Json = _list({"oneOf": [_tensor(spec, given) for spec in specs]})
+    schema: Json = _list({"oneOf": [_tensor(spec) for spec in specs]})
     if given:
-        schema |= {"minItems": len(specs), "maxItems": len(specs)}
+        schema |= {"minItems": sum(not spec.optional for spec in specs), "maxItems": len(specs)}
     return schema
 
 
-def _tensor(spec: TensorSpec, given: bool) -> Json:
-    value = _value(spec.datatype, given)
+def _tensor(spec: TensorSpec) -> Json:
+    value = _value(spec.datatype)
     data: Json = {"type": "array", "description": "flat, in row-major order, or nested as the shape says"}
     # Nested lists are of a depth that only the shape tells.
     data["items"] = {"anyOf": [value, {"type": "array"}]}
@@ -154,13 +154,13 @@ def _shape(spec: TensorSpec) -> Json:
     return {"type": "array", "prefixItems": sizes, "minItems": len(sizes), "maxItems": len(sizes)}
 
 
-def _value(datatype: Datatype, given: bool) -> Json:
+def _value(datatype: Datatype) -> Json:
     if datatype is Datatype.BYTES:
         return {"type": "string"}
     if datatype is Datatype.BOOL:
         return {"type": "boolean"}
     if datatype.is_float:
-        return {"type": "number"} if given else {"type": ["number", "null"]}
+        return {"type": ["number", "null"]}
     low, high = _INTEGERS[datatype]
     return {"type": "integer", "minimum": low, "maximum": high}
 
@@ -187,7 +187,7 @@ def _infer() -> Json:
 
 
 def _other(operation: str, summary: str, schema: str, error: str) -> Json:
-    refused = {"description": "What was wrong, and how to mend it", "content": _json(error)}
+    refused = {"description": "What was wrong, and how to fix it", "content": _json(error)}
     return {
         "operationId": operation,
         "summary": summary,
@@ -210,7 +210,7 @@ def _page(operation: str, schema: str, text: str, also: int | None = None) -> Js
 
 def _responses() -> Json:
     texts = {
-        "Refused": "The request is wrong; the message names the tensor and says how to mend it",
+        "Refused": "The request is wrong; the message names the tensor and says how to fix it",
         "NotNow": "Too many requests, or too little time: send it again later",
     }
     made: Json = {name: {"description": text, "content": _json("Error")} for name, text in texts.items()}

@@ -192,3 +192,63 @@ def texts() -> Any:
         """<ir_version: 8, opset_import: ["" : 17]>
         g (string[A,B] s) => (string[A,B] y) { y = Identity(s) }"""
     )
+
+
+def broken_strings() -> Any:
+    """``i`` [N] → ``y``, strings of which the second and the third are no UTF-8, and ``z`` = ``i``."""
+    strings = [b"ok", b"caf\xe9", b"\xff a string that is longer than sixteen \x00 bytes", b""]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "i"], ["y"]), helper.make_node("Identity", ["i"], ["z"])],
+        "g",
+        [value("i", TensorProto.INT64, ["N"])],
+        [value("y", TensorProto.STRING, ["N"]), value("z", TensorProto.INT64, ["N"])],
+        [helper.make_tensor("table", TensorProto.STRING, [len(strings)], strings)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def with_default() -> Any:
+    """``y`` = ``x`` [N, 3] · ``w`` [3], which is 2 unless it is sent."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "w"], ["y"])],
+        "g",
+        [value("x", TensorProto.FLOAT, ["N", 3]), value("w", TensorProto.FLOAT, [3])],
+        [value("y", TensorProto.FLOAT, ["N", 3])],
+        [onnx.numpy_helper.from_array(np.full(3, 2, np.float32), "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def odd_outputs() -> Any:
+    """``x`` [N, 3] → ``y`` = ``x``, and ``half`` and ``parts``, for which the protocol has no datatypes."""
+    value = helper.make_tensor_value_info
+    parts = helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["half"], to=TensorProto.BFLOAT16),
+            helper.make_node("Identity", ["x"], ["y"]),
+            helper.make_node("SplitToSequence", ["x"], ["parts"]),
+        ],
+        "g",
+        [value("x", TensorProto.FLOAT, ["N", 3])],
+        [value("half", TensorProto.BFLOAT16, ["N", 3]), value("y", TensorProto.FLOAT, ["N", 3]), parts],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def shared_dimension() -> Any:
+    """``a`` [n] + ``b`` [n] → ``y``."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[n] a, float[n] b) => (float[n] y) { y = Add(a, b) }"""
+    )
+
+
+def ranges() -> Any:
+    """``n`` [1] → ``y`` [M], as many zeros as ``n`` says."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (int64[1] n) => (float[M] y) { y = ConstantOfShape(n) }"""
+    )

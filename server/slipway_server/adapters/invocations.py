@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from slipway_server.adapters.cells import CSV, read_csv
 from slipway_server.adapters.nested import (
     columns_of,
     document_of,
     each_row,
+    only_one,
     plain,
     refuse_binary,
     request_of,
@@ -28,6 +27,7 @@ from slipway_server.adapters.nested import (
 from slipway_server.errors import listing, schema_error, show
 from slipway_server.http.head import JSON
 from slipway_server.protocol.decode import decode_shape
+from slipway_server.protocol.encode import to_json
 from slipway_server.protocol.tensors import Array, InferRequest, Tensor, TensorSpec
 from slipway_server.protocol.values import from_json
 from slipway_server.runtime.model import Model
@@ -50,8 +50,8 @@ class InvocationsCodec:
         """Raises :class:`RequestError` (400)."""
         if self._is_csv:
             refuse_binary(header_length)
-            columns, rows = read_csv(body, lambda columns: _matched(columns, model.inputs))
-            return request_of(_table(columns, rows, model.inputs), model)
+            columns, rows = read_csv(body, lambda columns: _matched(columns, model.taken))
+            return request_of(_table(columns, rows, model.taken), model)
         document = document_of(body, header_length, "one of " + listing(_KINDS))
         kinds = [kind for kind in _KINDS if kind in document]
         if len(kinds) != 1:
@@ -60,13 +60,13 @@ class InvocationsCodec:
         self._as_table = kind.startswith("dataframe")
         what = f"'{kind}'"
         if kind == "dataframe_split":
-            arrays = _table(*_split(value, what), model.inputs)
+            arrays = _table(*_split(value, what), model.taken)
         elif kind == "dataframe_records":
-            arrays = _table(*_records(value, what, model.inputs), model.inputs)
+            arrays = _table(*_records(value, what, model.taken), model.taken)
         elif kind == "instances":
-            arrays = rows_of(value, model.inputs, what)
+            arrays = rows_of(value, model.taken, what)
         else:
-            arrays = columns_of(value, model.inputs, what)
+            arrays = columns_of(value, model.taken, what)
         return request_of(arrays, model, document.get("params"))
 
     def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, None]:
@@ -78,7 +78,7 @@ class InvocationsCodec:
             answer = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         else:
             answer = {tensor.name: plain(tensor) for tensor in tensors}
-        return orjson.dumps({"predictions": answer}, option=orjson.OPT_SERIALIZE_NUMPY), None
+        return to_json({"predictions": answer}, tensors), None
 
     def error(self, status: int, message: str) -> dict[str, str]:
         """What the protocol answers in place of an inference."""
@@ -139,34 +139,37 @@ def _records(value: object, what: str, specs: Mapping[str, TensorSpec]) -> tuple
 
 def _are_one(columns: Sequence[str], specs: Mapping[str, TensorSpec]) -> bool:
     """Whether the columns are those of the model's only input, in their order."""
-    return len(specs) == 1 and not set(specs) <= set(columns)
+    only = only_one(specs)
+    return only is not None and only.name not in columns
 
 
 def _matched(columns: Sequence[str], specs: Mapping[str, TensorSpec]) -> list[TensorSpec | None]:
     """For each column the input that it belongs to; raises :class:`RequestError` (400)."""
-    if _are_one(columns, specs):
-        spec = next(iter(specs.values()))
+    spec = only_one(specs)
+    if spec is not None and _are_one(columns, specs):
         width = None if spec.shape is None or len(spec.shape) != 2 else spec.shape[1]
         if width not in (None, -1, len(columns)):
             raise schema_error(f"there are {len(columns)} columns; input {show(spec.name)} has {width}")
         return [spec] * len(columns)
-    missing = [name for name in specs if name not in columns]
+    needed = [name for name, spec in specs.items() if not spec.optional]
+    missing = [name for name in needed if name not in columns]
     if missing:
-        raise schema_error(f"missing column {listing(missing)}; the model needs {listing(list(specs))}")
+        raise schema_error(f"missing column {listing(missing)}; the model needs {listing(needed)}")
     return [specs.get(name) for name in columns]
 
 
 def _table(columns: list[str], rows: list[list[Any]], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
     matched = _matched(columns, specs)
-    if _are_one(columns, specs):
-        spec = next(iter(specs.values()))
+    spec = only_one(specs)
+    if spec is not None and _are_one(columns, specs):
         where = f"input {show(spec.name)}"
         if not rows and matched and spec.shape is not None and len(spec.shape) == 2:
             shape = decode_shape([0, len(columns)], spec, where)
             return {spec.name: from_json([], spec.datatype, shape, where)}
         return {spec.name: tensor_of(rows, spec, where)}
-    places = {name: columns.index(name) for name in specs}
+    places = {name: columns.index(name) for name in specs if name in columns}
     return {
         name: tensor_of([row[places[name]] for row in rows], spec, f"column {show(name)}")
         for name, spec in specs.items()
+        if name in places
     }

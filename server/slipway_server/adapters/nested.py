@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from slipway_server.errors import listing, schema_error, show
-from slipway_server.protocol.decode import count_rows, decode_shape, parse
+from slipway_server.protocol.decode import count_rows, decode_shape, parse, required
 from slipway_server.protocol.header import HEADER_LENGTH
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
 from slipway_server.protocol.values import from_json
@@ -62,12 +62,18 @@ def tensor_of(value: object, spec: TensorSpec, where: str) -> Array:
     return from_json(flat, spec.datatype, fitting, where, loose=True)
 
 
+def only_one(specs: Mapping[str, TensorSpec]) -> TensorSpec | None:
+    """The only input that has no value of its own, if there is but one."""
+    needed = list(required(specs).values())
+    return needed[0] if len(needed) == 1 else None
+
+
 def columns_of(value: object, specs: Mapping[str, TensorSpec], what: str) -> dict[str, Array]:
     """Tensors by their names or, where the model has one input, just that."""
     if isinstance(value, dict):
         given: Mapping[str, Any] = value
-    elif len(specs) == 1:
-        given = {next(iter(specs)): value}
+    elif (spec := only_one(specs)) is not None:
+        given = {spec.name: value}
     else:
         raise schema_error(f"{what} is {show(value)}; the model needs an object with {listing(list(specs))}")
     return {
@@ -81,20 +87,20 @@ def rows_of(value: object, specs: Mapping[str, TensorSpec], what: str) -> dict[s
     if type(value) is not list:
         raise schema_error(f"{what} must be a list, not {show(value)}")
     if not value:
-        return {name: tensor_of([], spec, f"input {show(name)}") for name, spec in specs.items()}
+        return {name: tensor_of([], spec, f"input {show(name)}") for name, spec in required(specs).items()}
     if not isinstance(value[0], dict) or set(value[0]) == {"b64"}:
-        if len(specs) != 1:
+        only = only_one(specs)
+        if only is None:
             raise schema_error(
                 f"{what}[0] must be an object with {listing(list(specs))}, not {show(value[0])}"
             )
-        name = next(iter(specs))
-        return {name: tensor_of(value, specs[name], f"input {show(name)}")}
-    columns: dict[str, list[Any]] = {name: [] for name in specs}
+        return {only.name: tensor_of(value, only, f"input {show(only.name)}")}
+    columns: dict[str, list[Any]] = {}
     for position, row in enumerate(value):
         if not isinstance(row, dict):
             raise schema_error(f"{what}[{position}] must be an object as {what}[0] is, not {show(row)}")
         for name in _names(row, specs, f"{what}[{position}]"):
-            columns[name].append(row[name])
+            columns.setdefault(name, []).append(row[name])
     return {name: tensor_of(column, specs[name], f"input {show(name)}") for name, column in columns.items()}
 
 
@@ -121,12 +127,11 @@ def _names(given: Mapping[str, Any], specs: Mapping[str, TensorSpec], what: str)
             raise schema_error(
                 f"{what}: the model has no input {show(name)}; its inputs are {listing(list(specs))}"
             )
-    missing = [name for name in specs if name not in given]
+    needed = list(required(specs))
+    missing = [name for name in needed if name not in given]
     if missing:
-        raise schema_error(
-            f"{what}: missing input {listing(missing)}; the model needs {listing(list(specs))}"
-        )
-    return list(specs)
+        raise schema_error(f"{what}: missing input {listing(missing)}; the model needs {listing(needed)}")
+    return [name for name in specs if name in given]
 
 
 def _flatten(value: object, where: str) -> tuple[list[Any], list[int]]:

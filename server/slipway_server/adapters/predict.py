@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from slipway_server.adapters.nested import columns_of, document_of, each_row, plain, request_of, rows_of
 from slipway_server.errors import schema_error
+from slipway_server.protocol.encode import to_json
 from slipway_server.protocol.tensors import InferRequest, Tensor
 from slipway_server.runtime.model import Model
 
@@ -33,7 +32,7 @@ class PredictCodec:
             raise schema_error("send either 'instances', a list of rows, or 'inputs', the tensors by name")
         self._by_rows = "instances" in document
         read, what = (rows_of, "instances") if self._by_rows else (columns_of, "inputs")
-        arrays = read(document[what], model.inputs, f"'{what}'")
+        arrays = read(document[what], model.taken, f"'{what}'")
         return request_of(arrays, model, document.get("parameters"))
 
     def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, None]:
@@ -51,7 +50,7 @@ class PredictCodec:
             answer = {"outputs": plain(tensors[0])}
         else:
             answer = {"outputs": {tensor.name: plain(tensor) for tensor in tensors}}
-        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), None
+        return to_json(answer, tensors), None
 
     def error(self, status: int, message: str) -> dict[str, str]:  # noqa: ARG002
         """What the protocol answers in place of an inference."""

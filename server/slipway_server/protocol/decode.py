@@ -23,6 +23,7 @@ from slipway_server.protocol.values import JSON_TYPES, check_size, from_bytes, f
 
 T = TypeVar("T")
 
+_NONE: Mapping[str, str] = {}
 _MAX_RANK = 32
 #: An empty tensor's other free dimensions, multiplied: they cost a client nothing, but maybe the model.
 _MAX_BESIDE_EMPTY = 4096
@@ -33,8 +34,11 @@ def decode(
     header_length: int | None,
     inputs: Mapping[str, TensorSpec],
     outputs: Sequence[str],
+    unsupported: Mapping[str, str] = _NONE,
 ) -> InferRequest:
     """The request in ``body``, checked against the model's inputs and the names of its outputs.
+
+    ``unsupported`` are outputs that cannot be asked for, with the types that they have.
 
     ``header_length`` is the size of the JSON part in bytes where binary tensors follow it. Raises
     :class:`RequestError` (400) for everything that does not fit.
@@ -45,12 +49,12 @@ def decode(
         )
     document = parse(body if header_length is None else body[:header_length])
     binary = _BinaryPart(body, len(body) if header_length is None else header_length)
-    choices = decode_outputs(document, outputs)
+    choices = decode_outputs(document, outputs, unsupported)
     name, timeout = _optional(document, "id", str, "request"), decode_timeout(document)
     parameters = document.get("parameters") or {}
     # The values come last: whatever else is wrong costs nothing to find.
     arrays = _decode_inputs(document.get("inputs"), binary, inputs)
-    return InferRequest(name, arrays, choices, count_rows(arrays, inputs), timeout, parameters)
+    return InferRequest(name, arrays, choices, count_rows(arrays, required(inputs)), timeout, parameters)
 
 
 def parse(text: bytes, members: str = "'inputs'") -> dict[str, Any]:
@@ -109,10 +113,16 @@ def _decode_inputs(given: object, binary: _BinaryPart, specs: Mapping[str, Tenso
         tensors[name] = _claim(tensor, spec, binary)
     binary.finish()
     arrays = {name: _read(tensor) for name, tensor in tensors.items()}
-    missing = [name for name in specs if name not in arrays]
-    if missing:
-        raise schema_error(f"missing input {listing(missing)}; the model needs {listing(list(specs))}")
+    check_complete(arrays, specs)
     return arrays
+
+
+def check_complete(arrays: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> None:
+    """Raises :class:`RequestError` (400) where an input is missing that has no value of its own."""
+    missing = [name for name, spec in specs.items() if name not in arrays and not spec.optional]
+    if missing:
+        needed = [name for name, spec in specs.items() if not spec.optional]
+        raise schema_error(f"missing input {listing(missing)}; the model needs {listing(needed)}")
 
 
 def _claim(tensor: dict[str, Any], spec: TensorSpec, binary: _BinaryPart) -> _Given:
@@ -176,7 +186,9 @@ def _check_empty(shape: tuple[int, ...], free: Sequence[int], where: str) -> Non
         )
 
 
-def decode_outputs(document: Mapping[str, Any], names: Sequence[str]) -> tuple[OutputChoice, ...]:
+def decode_outputs(
+    document: Mapping[str, Any], names: Sequence[str], unsupported: Mapping[str, str] = _NONE
+) -> tuple[OutputChoice, ...]:
     parameters = _optional(document, "parameters", dict, "request") or {}
     default = _optional(parameters, "binary_data_output", bool, "request parameters") or False
     given = _optional(document, "outputs", list, "request")
@@ -188,6 +200,11 @@ def decode_outputs(document: Mapping[str, Any], names: Sequence[str]) -> tuple[O
             raise schema_error(f"outputs[{position}] must be an object with a 'name', which is a string")
         name: str = output["name"]
         where = f"output {show(name)}"
+        if name in unsupported:
+            raise schema_error(
+                f"{where} is a {unsupported[name]}, which the Open Inference Protocol has no datatype for; "
+                f"ask for {listing(names)}"
+            )
         if name not in names:
             raise schema_error(f"the model has no {where}; its outputs are {listing(names)}")
         if name in choices:
@@ -206,9 +223,15 @@ def decode_timeout(document: Mapping[str, Any]) -> int | None:
     raise schema_error(f"request parameters: 'timeout' must be whole microseconds, not {show(value)}")
 
 
+def required(specs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+    """The inputs that have no value of their own."""
+    return {name: spec for name, spec in specs.items() if not spec.optional}
+
+
 def count_rows(arrays: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> int:
     """How many rows the request holds: the first batched input counts; a model without one takes one row."""
-    return next((array.shape[0] for name, array in arrays.items() if specs[name].is_batched), 1)
+    rows = (array.shape[0] for name, array in arrays.items() if name in specs and specs[name].is_batched)
+    return next(rows, 1)
 
 
 class _BinaryPart:

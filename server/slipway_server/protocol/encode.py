@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from slipway_server.errors import Reason, RequestError, show
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, Tensor
 
 
@@ -47,10 +48,39 @@ def encode(
             output["parameters"] = parameters
         outputs.append(output)
     document["outputs"] = outputs
-    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = to_json(document, tensors)
     if not blobs:
         return head, None
     return b"".join([head, *blobs]), len(head)
+
+
+def to_json(document: object, tensors: Sequence[Tensor]) -> bytes:
+    """Raises :class:`RequestError` (500) where a model's string is no UTF-8, which no JSON can hold."""
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        name = next((each.name for each in tensors if _has_bytes(each)), None)
+        if name is None:
+            raise
+        raise not_text(name) from None
+
+
+def not_text(name: str) -> RequestError:
+    return RequestError(
+        500,
+        Reason.MODEL_OUTPUT,
+        f"the model is at fault: its output {show(name)} holds a string that is not UTF-8, which JSON cannot "
+        "hold; ask for it as binary data",
+    )
+
+
+def _has_bytes(tensor: Tensor) -> bool:
+    return tensor.datatype is Datatype.BYTES and bytes in map(type, tensor.array.reshape(-1).tolist())
+
+
+def encoded(value: str | bytes) -> bytes:
+    """A string's bytes; one that the model gave as no UTF-8 is bytes already."""
+    return value if isinstance(value, bytes) else value.encode()
 
 
 def _to_json(array: Array, datatype: Datatype) -> object:
@@ -62,7 +92,7 @@ def to_bytes(tensor: Tensor) -> bytes:
     """A tensor's values in row-major order, little-endian; strings have their length before them."""
     if tensor.datatype is not Datatype.BYTES:
         return tensor.array.astype(tensor.datatype.dtype, copy=False).tobytes()
-    values = [value.encode() for value in tensor.array.reshape(-1).tolist()]
+    values = [encoded(value) for value in tensor.array.reshape(-1).tolist()]
     return b"".join(len(value).to_bytes(4, "little") + value for value in values)
 
 

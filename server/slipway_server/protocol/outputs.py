@@ -50,7 +50,9 @@ class OutputBook:
         text = orjson.dumps(given)
         known = self._by_text.get(text)
         if known is None:
-            known = self.of(decode_outputs({"outputs": given}, self._model.output_names))
+            known = self.of(
+                decode_outputs({"outputs": given}, self._model.output_names, self._model.unsupported)
+            )
             # The same wishes can be written in any number of ways.
             if len(self._by_text) >= _MAX_REMEMBERED:
                 self._by_text.clear()

@@ -70,6 +70,8 @@ class TensorSpec:
     name: str
     datatype: Datatype
     shape: tuple[int, ...] | None
+    #: An input that has a value of its own unless one is sent.
+    optional: bool = False
 
     @property
     def is_batched(self) -> bool:

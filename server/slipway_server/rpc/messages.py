@@ -17,8 +17,14 @@ import orjson
 from google.protobuf.message import DecodeError, Message
 
 from slipway_server.errors import listing, schema_error, show
-from slipway_server.protocol.decode import count_rows, decode_outputs, decode_shape, decode_timeout
-from slipway_server.protocol.encode import to_bytes
+from slipway_server.protocol.decode import (
+    check_complete,
+    count_rows,
+    decode_outputs,
+    decode_shape,
+    decode_timeout,
+)
+from slipway_server.protocol.encode import encoded, to_bytes
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
 from slipway_server.protocol.values import check_size, from_bytes, from_json
 from slipway_server.rpc.layout import Layout, field_head, layout_of
@@ -80,16 +86,18 @@ class InferCodec:
         if layout is not None and layout.fits(body):
             return layout.request(body)
         if len(body) >= LARGE_MESSAGE_BYTES:
-            check_outline(body, model.inputs, len(model.output_names))
+            check_outline(body, model.taken, len(model.output_names))
         message = parse_message(ModelInferRequest, body)
         self._check_name(message.model_name, message.model_version or None)
         raw = len(message.raw_input_contents) > 0
         parameters = {name: _value(given) for name, given in message.parameters.items()}
         timeout = decode_timeout({"parameters": parameters})
         choices = decode_outputs(
-            {"outputs": [{"name": each.name} for each in message.outputs]}, model.output_names
+            {"outputs": [{"name": each.name} for each in message.outputs]},
+            model.output_names,
+            model.unsupported,
         )
-        arrays = _inputs(message, raw, model.inputs)
+        arrays = _inputs(message, raw, model.taken)
         raw = raw or any(model.outputs[choice.name].datatype is Datatype.FP16 for choice in choices)
         if raw:
             choices = tuple(OutputChoice(choice.name, True) for choice in choices)
@@ -133,7 +141,7 @@ class InferCodec:
                 continue
             values = tensor.array.reshape(-1).tolist()
             if tensor.datatype is Datatype.BYTES:
-                values = [value.encode() for value in values]
+                values = [encoded(value) for value in values]
             getattr(output.contents, _CONTENTS[tensor.datatype]).extend(values)
         return message
 
@@ -168,9 +176,7 @@ def _inputs(message: ModelInferRequest, raw: bool, specs: Mapping[str, TensorSpe
         check_size(len(blob), spec.datatype, shape, where, "the length of 'raw_input_contents' is")
         readers[name] = partial(from_bytes, blob, spec.datatype, shape, where)
     arrays = {name: read() for name, read in readers.items()}
-    missing = [name for name in specs if name not in arrays]
-    if missing:
-        raise schema_error(f"missing input {listing(missing)}; the model needs {listing(list(specs))}")
+    check_complete(arrays, specs)
     return arrays
 
 

@@ -77,7 +77,7 @@ class Trial:
         cases, child = self._cases, self._child
         while child is not None:
             count = child.wait()
-            survived += [_pattern(inputs, self._model.inputs) for inputs in cases[:count]]
+            survived += [_pattern(inputs, self._model.taken) for inputs in cases[:count]]
             if count == len(cases):
                 break
             shapes = {name: list(array.shape) for name, array in cases[count].items()}
@@ -85,7 +85,7 @@ class Trial:
             cases = cases[count + 1 :]
             late = time.perf_counter() > self._deadline
             child = _fork(self._model, cases) if cases and not late else None
-        return Empties(self._model.inputs, survived)
+        return Empties(self._model.taken, survived)
 
 
 def _pattern(inputs: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> Pattern:

@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import orjson
 
 from slipway_server.protocol.tensors import Array, Datatype, Tensor, TensorSpec
 from slipway_server.runtime.empties import Empties
+from slipway_server.runtime.strings import decoded
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,10 @@ class UnsupportedTensorError(Exception):
 
 class ModelInputError(Exception):
     """The model refused inputs of the right datatype and shape; the message is onnxruntime's."""
+
+
+class ModelOutputError(Exception):
+    """The model answered what has no form in the protocol."""
 
 
 class StoppedError(Exception):
@@ -96,12 +102,14 @@ class Model:
         self._run = _direct_run(self._session)
         inputs = self._session.get_inputs()
         self.inputs = {node.name: _spec(node, "input") for node in inputs}
+        #: All that a request may name: the inputs, and what has a value of its own unless one is sent.
+        self.taken = {**self.inputs, **_optional(self._session.get_overridable_initializers())}
         #: The dimensions of each input as the model has them: a size, a name, or neither.
         self.symbols: dict[str, list[int | str | None]] = {node.name: node.shape for node in inputs}
         self.is_on_cpu = self._session.get_providers() == ["CPUExecutionProvider"]
         #: What may be empty: nothing until it was tried.
-        self.empties = Empties(self.inputs)
-        outputs = self._session.get_outputs()
+        self.empties = Empties(self.taken)
+        outputs, self.unsupported = _supported(self._session.get_outputs())
         self._zip_maps = frozenset(node.name for node in outputs if node.type in _ZIP_MAPS)
         #: Of each ZipMap, once it was seen.
         self._labels: dict[str, list[Any]] = {}
@@ -157,12 +165,26 @@ class Model:
             return self._run(names, inputs, run.options)
         except MemoryError:
             raise
+        except UnicodeDecodeError:
+            return self._run_undecoded(inputs, names, run)
         except Exception as error:
             if run.stopped:
                 raise StoppedError from None
             if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
                 raise MemoryError(str(error)) from error
             raise ModelInputError(str(error)) from error
+
+    def _run_undecoded(self, inputs: Mapping[str, Array], names: Sequence[str], run: Run) -> list[Any]:
+        """Run again for strings that are not UTF-8, which come as ``bytes``.
+
+        Raises :class:`ModelOutputError`.
+        """
+        if any(array.dtype.hasobject for array in inputs.values()):
+            # onnxruntime's Python side makes no string tensors by themselves.
+            raise ModelOutputError("it answers with strings that are not UTF-8")
+        given = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
+        values = self._session.run_with_ort_values(list(names), given, run.options)
+        return [_undecoded(name, value) for name, value in zip(names, values, strict=True)]
 
     def run_all(self, inputs: Mapping[str, Array]) -> list[Tensor]:
         """As :meth:`run`, for all outputs."""
@@ -202,6 +224,35 @@ def _direct_run(session: Any) -> Callable[[Sequence[str], Mapping[str, Array], A
     return inner  # type: ignore[no-any-return]
 
 
+def _undecoded(name: str, value: Any) -> Any:
+    if not value.is_tensor() or value.data_type() != "tensor(string)":
+        return value.numpy()
+    answer = decoded(value)
+    if answer is None:
+        raise ModelOutputError(f"its output {name!r} holds strings that are not UTF-8")
+    return answer
+
+
+def _supported(nodes: Sequence[Any]) -> tuple[list[Any], dict[str, str]]:
+    """The outputs that the protocol has a datatype for, and the types of the others by their names.
+
+    Raises :class:`UnsupportedTensorError` where no output is left.
+    """
+    good = [node for node in nodes if node.type in _DATATYPES or node.type in _ZIP_MAPS]
+    others = {node.name: node.type for node in nodes if node not in good}
+    if others and not good:
+        _spec(nodes[0], "output")
+    if others:
+        log.warning("outputs that the protocol has no datatype for are not served", extra={"outputs": others})
+    return good, others
+
+
+def _optional(nodes: Sequence[Any]) -> dict[str, TensorSpec]:
+    return {
+        node.name: replace(_spec(node, "input"), optional=True) for node in nodes if node.type in _DATATYPES
+    }
+
+
 def _spec(node: Any, kind: str) -> TensorSpec:
     if kind == "output" and node.type in _ZIP_MAPS:
         return TensorSpec(node.name, Datatype.FP32, (-1, -1))
@@ -219,5 +270,22 @@ def plain(error: str) -> str:
     """onnxruntime's words without its own source paths and prefixes, on one line."""
     error = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", error)
     error = re.sub(r"Load model from \S+ failed:", "", error)
-    error = re.sub(r"/onnxruntime_src/\S+ .*?\) (?=[A-Z])", "", error)
+    while place := re.search(r"\S*onnxruntime_src/\S*?:\d+ ?", error):
+        rest = error[place.end() :]
+        error = error[: place.start()] + rest[_signature_end(rest) :]
     return " ".join(error.split())[:600]
+
+
+def _signature_end(text: str) -> int:
+    """Where a C++ function's signature at the start of ``text`` ends, before the words that follow it."""
+    line = text.find("\n") if "\n" in text else len(text)
+    depth = 0
+    for position, letter in enumerate(text[:line]):
+        depth += (letter == "(") - (letter == ")")
+        if depth < 0:
+            return 0
+        last = position + 1 == line or text[position + 1] == " "
+        if letter == ")" and not depth and last:
+            tail = re.match(r"( const)?( noexcept)?( \[with [^\]]*\])? ?", text[position + 1 :])
+            return position + 1 + (tail.end() if tail else 0)
+    return 0

@@ -18,8 +18,9 @@ from slipway_server.protocol.light import LightDecoder
 from slipway_server.protocol.outputs import OutputBook, Outputs
 from slipway_server.protocol.tensors import Array, InferRequest
 from slipway_server.runtime.call import Call
-from slipway_server.runtime.model import Model, ModelInputError, Run, StoppedError, plain
+from slipway_server.runtime.model import Model, ModelInputError, ModelOutputError, Run, StoppedError, plain
 from slipway_server.runtime.profile import Profile
+from slipway_server.runtime.refused import Symbols, no_memory, refused
 from slipway_server.runtime.tryout import Tryout
 
 if TYPE_CHECKING:
@@ -125,13 +126,23 @@ class Served:
             if call.codec is not None:
                 request = call.codec.decode(call.body, call.header_length, self.model)
             else:
-                request = decode(call.body, call.header_length, self.model.inputs, self.model.output_names)
+                request = decode(
+                    call.body,
+                    call.header_length,
+                    self.model.taken,
+                    self.model.output_names,
+                    self.model.unsupported,
+                )
         call.id, call.rows, call.request = request.id, request.rows, request
         arrays = [request.inputs[spec.name] for spec in self._specs]
         call.inputs = arrays
         if request.timeout_microseconds is not None:
             self._hurry(call, request.timeout_microseconds / 1e6)
-        if self.profile.batches and all(a.size and len(a) == request.rows for a in arrays):
+        if (
+            self.profile.batches
+            and len(request.inputs) == len(arrays)
+            and all(a.size and len(a) == request.rows for a in arrays)
+        ):
             call.outputs = self._book.of(request.outputs)
             told = self.witness is not None and self.witness.is_told_by(request.parameters)
             if call.codec is None and not told:
@@ -162,7 +173,7 @@ class Served:
         except Exception as error:
             if len(calls) == 1 or isinstance(error, StoppedError):
                 for call in calls:
-                    fail(call, error)
+                    fail(call, error, self.model.symbols)
                 return
             # One request's values may be what the model refuses; the others must not suffer for it.
             for call in calls:
@@ -238,23 +249,23 @@ class Served:
             if self.recorder is not None and self.recorder.wanted:
                 self.recorder.see([call], names, answers)
         except Exception as error:
-            fail(call, error)
+            fail(call, error, self.model.symbols)
 
 
-def fail(call: Call, error: Exception) -> None:
+def fail(call: Call, error: Exception, symbols: Symbols | None = None) -> None:
     """Set the call's error as the client is to see it; anything unforeseen is logged and stays as it is."""
     if isinstance(error, RequestError):
         # The traceback's frames hold the parsed document, which has to go before the next one comes.
         call.error = error.with_traceback(None)
     elif isinstance(error, ModelInputError):
-        message = f"the model refuses these values: {plain(str(error))}"
-        call.error = RequestError(422, Reason.MODEL_INPUT, message)
+        inputs = {} if call.request is None else call.request.inputs
+        call.error = refused(plain(str(error)), inputs, symbols or {})
+    elif isinstance(error, ModelOutputError):
+        call.error = RequestError(500, Reason.MODEL_OUTPUT, f"the model is at fault: {error}")
     elif isinstance(error, StoppedError):
         call.error = not_now(Reason.DEADLINE, "the request took longer than the server allows")
     elif isinstance(error, MemoryError):
-        call.error = not_now(
-            Reason.OVERLOAD, "not enough memory for this request now; send fewer rows at once"
-        )
+        call.error = no_memory(error)
     else:
         log.error("an inference failed unexpectedly", exc_info=error)
         call.error = error
