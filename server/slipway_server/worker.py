@@ -207,6 +207,7 @@ class _Worker:
                 "seconds": round(self._load_seconds, 3),
                 "batches": profile.batches,
                 "inline": profile.inline,
+                "batching": profile.why,
                 "monitored": len(reference.features),
                 "beyond_budget": len(reference.left_out),
             },

@@ -1,4 +1,4 @@
-"""The model server's Python modules for gRPC messages, from the ``.proto`` files beside them.
+"""The model server's Python modules for protobuf messages, from the ``.proto`` files beside them.
 
 ``python -m slipway.api.protos`` writes them; with ``--check`` it exits 1 on a difference. It needs
 grpcio-tools, which is among the packages for development.
@@ -12,20 +12,24 @@ from pathlib import Path
 
 from slipway.api.generated import ROOT, write_or_check
 
-_FOLDER = "server/slipway_server/rpc"
+_FOLDERS = ("server/slipway_server/rpc", "server/slipway_server/batching")
 
 
 def files() -> dict[str, str]:
     """Return each module's text by its path."""
+    return {path: text for folder in _FOLDERS for path, text in _modules(folder).items()}
+
+
+def _modules(folder: str) -> dict[str, str]:
     from grpc_tools import protoc
 
-    protos = ROOT / _FOLDER / "protos"
+    protos = ROOT / folder / "protos"
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory)
         sources = [str(path) for path in sorted(protos.glob("*.proto"))]
         if protoc.main(["protoc", f"-I{protos}", f"--python_out={out}", f"--pyi_out={out}", *sources]):
             raise SystemExit("protoc refused the .proto files")
-        return {f"{_FOLDER}/{path.name}": path.read_text() for path in sorted(out.iterdir())}
+        return {f"{folder}/{path.name}": path.read_text() for path in sorted(out.iterdir())}
 
 
 if __name__ == "__main__":

@@ -162,7 +162,9 @@ class Batching(Block):
 
     mode: Literal["Auto", "Off"] = Field(
         default="Auto",
-        description="Auto: where batches were found at load to gain time and give the same bits. Off: never.",
+        description="Auto: where the model's graph proves that rows are independent, and batches were found "
+        "at load to gain time and give the same bits; the model's metadata says what was decided, and why. "
+        "Off: never.",
     )
     maxRows: int = Field(
         default=128, ge=1, le=128, description="Rows that requests share a call for at most."

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 
 from slipway_server.errors import Reason, RequestError, show
 from slipway_server.protocol.tensors import Array, TensorSpec
+from slipway_server.runtime.forked import fork
 
 if TYPE_CHECKING:
     from slipway_server.runtime.model import Model
@@ -148,35 +148,12 @@ class _Child:
 
 
 def _fork(model: Model, cases: Sequence[Mapping[str, Array]]) -> _Child | None:
-    reading, writing = os.pipe()
-    try:
-        pid = os.fork()
-    except OSError as error:
-        log.warning("empty tensors cannot be tried", extra={"error": str(error)})
-        os.close(reading)
-        os.close(writing)
-        return None
-    if pid:
-        os.close(writing)
-        return _Child(pid, reading)
-    try:
-        _be_alone(writing)
+    def try_each(pipe: int) -> None:
         for inputs in cases:
             signal.setitimer(signal.ITIMER_REAL, _CASE_SECONDS)
             with suppress(Exception):
                 model.run_all(inputs)
-            os.write(writing, b".")
-    finally:
-        os._exit(0)
+            os.write(pipe, b".")
 
-
-def _be_alone(pipe: int) -> None:
-    """Of a child: hold no connection open, and leave no core and no words behind."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    os.dup2(nothing, 2)
-    for file in map(int, os.listdir("/proc/self/fd")):
-        if file > 2 and file != pipe:
-            with suppress(OSError):
-                os.close(file)
+    child = fork(try_each)
+    return None if child is None else _Child(*child)

@@ -56,7 +56,10 @@ class Engine:
         self._follow(served.profile)
 
     def _adopt(self, profile: Profile) -> None:
-        log.info("measured by requests", extra={"batches": profile.batches, "inline": profile.inline})
+        log.info(
+            "measured by requests",
+            extra={"batches": profile.batches, "inline": profile.inline, "batching": profile.why},
+        )
         if self.served is not None:
             self.served.adopt(profile)
             self._follow(profile)

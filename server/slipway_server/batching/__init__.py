@@ -1,0 +1,1 @@
+"""Whether rows of several requests may share a call: proved from the model's graph, operator by operator."""
