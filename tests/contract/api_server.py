@@ -94,7 +94,9 @@ class Cluster:
     async def claimed(self, name: str) -> Manifest:
         """A ModelDeployment that no operator touches."""
         made = await self.kube.apply(self.model(name), "kubectl")
-        return await self.kube.apply_status(self.status(made, {"operator": NOBODY}), CLAIM_MANAGER)
+        live = await self.kube.apply_status(self.status(made, {"operator": NOBODY}), CLAIM_MANAGER)
+        # What an operator that runs there wrote before the claim goes again.
+        return await self.kube.apply_status(self.status(live, {}), STATUS_MANAGER)
 
     async def watched(self, kind: str, version: str, most: int) -> list[dict[str, Any]]:
         """The first events of a watch from a version on, at most so many; ERROR ends it."""
