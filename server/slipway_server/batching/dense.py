@@ -51,12 +51,12 @@ def _quantized_matmul(use: Use) -> Answer:
 
 @rule("FusedMatMul TransposeMatMul", "com.microsoft")
 def _fused_matmul(use: Use) -> Answer:
-    if use.integer("transBatchA", 0) or use.integer("transBatchB", 0):
+    if use.flag("transBatchA") or use.flag("transBatchB"):
         raise Mixes("turns axes in a way that is not understood")
     left, right = use.shape(), use.shape(1)
-    if use.integer("transA", 0):
+    if use.flag("transA"):
         left = (*left[:-2], *left[-2:][::-1])
-    if use.integer("transB", 0):
+    if use.flag("transB"):
         right = (*right[:-2], *right[-2:][::-1])
     return _product(left, right)
 
@@ -67,8 +67,8 @@ def _gemm(use: Use) -> Answer:
     left, right = use.shape(), use.shape(1)
     if len(left) != 2 or len(right) != 2:
         raise Mixes("multiplies what are no matrices")
-    left = left[::-1] if use.integer("transA", 0) else left
-    right = right[::-1] if use.integer("transB", 0) else right
+    left = left[::-1] if use.flag("transA") else left
+    right = right[::-1] if use.flag("transB") else right
     result = _product(left, right)
     return broadcast([result, use.given(2)]) if use.has(2) else result
 
@@ -123,7 +123,7 @@ def _window(use: Use, size: Dim, axis: int, kernel: int | None, dilation: int = 
     padded = size + (pads[axis] + pads[axis + half] if mode == "NOTSET" and pads else 0)
     free = padded - (dilation * (kernel - 1) + 1)
     # Where the last window begins in the padding alone, versions differ: that size stays open.
-    return None if use.integer("ceil_mode", 0) and free % stride else free // stride + 1
+    return None if use.flag("ceil_mode") and free % stride else free // stride + 1
 
 
 def _convolved(use: Use, data: int, weights: int) -> Answer:
@@ -195,7 +195,7 @@ def _global_pool(use: Use) -> Answer:
 @rule("QLinearGlobalAveragePool", "com.microsoft")
 def _quantized_global_pool(use: Use) -> Answer:
     use.constants_from(1)
-    if use.integer("channels_last", 0):
+    if use.flag("channels_last"):
         raise Mixes("has its axes in an order that is not understood")
     return _global_pool(use)
 
@@ -208,7 +208,7 @@ def _by_channel(use: Use) -> Answer:
 @rule("BatchNormalization")
 def _batch_normalization(use: Use) -> Answer:
     use.constants_from(1)
-    if use.integer("training_mode", 0) or sum(map(bool, use.outputs)) > 1:
+    if use.flag("training_mode") or sum(map(bool, use.outputs)) > 1:
         raise Mixes("is in its training mode")
     return of_shape(rows_first(use.given()))
 
@@ -249,7 +249,7 @@ def _skip_layer_normalization(use: Use) -> Answer:
 def _recurrent(use: Use) -> Answer:
     use.constants(1, 2, 3, 7)
     shape, weights = use.shape(), use.shape(1)
-    batch = 0 if use.integer("layout", 0) else 1
+    batch = 0 if use.flag("layout") else 1
     if len(shape) != 3 or use.has(4) or use.given().axis not in (None, batch):
         raise Mixes("takes its rows along another axis, or sequences of many lengths")
     rows, steps, ways = shape[batch], shape[1 - batch], weights[0]

@@ -25,13 +25,14 @@ def _one(use: Use) -> Answer:
 @rule("Cast CastLike")
 def _cast(use: Use) -> Answer:
     """The second input of CastLike counts by its type alone."""
+    use.flag("saturate", 1)
     return of_shape(known(use.given()))
 
 
 @rule(_MORE)
 @rule("BiasGelu FastGelu", "com.microsoft")
 def _more(use: Use) -> Answer:
-    if use.integer("broadcast", 0) or "axis" in use.attributes:
+    if use.flag("broadcast") or "axis" in use.attributes:
         raise Mixes("pairs axes as versions before 7 did")
     return broadcast(use.all_given())
 

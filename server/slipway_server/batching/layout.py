@@ -65,7 +65,7 @@ def _expand(use: Use) -> Answer:
 @rule("Reshape")
 def _reshape(use: Use) -> Answer:
     target = use.entries(1) if use.has(1) else use.integers("shape", ()) or []
-    return reshaped(use.given(), target, bool(use.integer("allowzero", 0)))
+    return reshaped(use.given(), target, use.flag("allowzero", 0))
 
 
 @rule("Flatten")
@@ -346,11 +346,11 @@ _REDUCTIONS = "Sum Mean Max Min Prod L1 L2 LogSum LogSumExp SumSquare"
 def _reduce(use: Use) -> Answer:
     value, shape = use.given(), use.shape()
     axes = use.listed("axes", 1)
-    if not axes and use.integer("noop_with_empty_axes", 0):
+    if not axes and use.flag("noop_with_empty_axes"):
         return of_shape(shape)
     gone = {at(axis, len(shape)) for axis in axes} if axes else set(range(len(shape)))
     apart(value, *gone)
-    return of_shape(_reduced(shape, gone, bool(use.integer("keepdims", 1))))
+    return of_shape(_reduced(shape, gone, use.flag("keepdims", 1)))
 
 
 @rule("ArgMax ArgMin")
@@ -358,7 +358,7 @@ def _arg(use: Use) -> Answer:
     shape = use.shape()
     axis = use.axis(0, len(shape))
     apart(use.given(), axis)
-    return of_shape(_reduced(shape, {axis}, bool(use.integer("keepdims", 1))))
+    return of_shape(_reduced(shape, {axis}, use.flag("keepdims", 1)))
 
 
 def _reduced(shape: tuple[Dim, ...], gone: set[int], keep: bool) -> list[Dim]:

@@ -71,6 +71,13 @@ class Use:
             raise Mixes(f"has an attribute {name!r} of another type")
         return value
 
+    def flag(self, name: str, default: int = 0) -> bool:
+        """Yes or no; of other numbers kernels think differently."""
+        value = self.integer(name, default)
+        if value not in (0, 1):
+            raise Mixes(f"has an attribute {name!r} that is neither 0 nor 1")
+        return bool(value)
+
     def integers(self, name: str, default: Sequence[int] | None = None) -> list[int] | None:
         """A list of integers; the default where it is absent."""
         found = self.attributes.get(name)

@@ -155,7 +155,7 @@ def _reshape(use: Use, given: list[Array]) -> Array:
 
 
 def _prod(use: Use, given: list[Array]) -> Array:
-    keep = bool(use.integer("keepdims", 1))
+    keep = use.flag("keepdims", 1)
     total: Any = 1
     for entry in given[0].reshape(-1):
         total = _times(total, entry)
