@@ -77,6 +77,9 @@ USER 65532:65532
 ENTRYPOINT ["slipway-operator"]
 
 FROM ${BASE} AS server
+# onnxruntime's operators on text ask for the locale en_US.UTF-8 by name. C.UTF-8, which every glibc has, knows the
+# same letters.
+RUN test -d /usr/lib/locale/en_US.utf8 || cp -r /usr/lib/locale/C.utf8 /usr/lib/locale/en_US.utf8
 COPY --from=server-packages /opt/slipway /opt/slipway
 COPY --from=code /code /opt/slipway
 ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
@@ -87,6 +90,7 @@ ENTRYPOINT ["slipway-server"]
 
 # The same on an NVIDIA GPU, where the node has one and its driver; else on the CPU.
 FROM ${BASE} AS server-cuda
+RUN test -d /usr/lib/locale/en_US.utf8 || cp -r /usr/lib/locale/C.utf8 /usr/lib/locale/en_US.utf8
 COPY --from=server-cuda-packages /opt/slipway /opt/slipway
 COPY --from=code /code /opt/slipway
 ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

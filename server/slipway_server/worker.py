@@ -43,6 +43,8 @@ log = logging.getLogger("slipway_server")
 #: On top of the longest request, for writing the answer.
 _GRACE_SECONDS = 5.0
 _PULSE_SECONDS = 0.25
+#: A model that is loaded sooner is there before gRPC is answered.
+_EARLY_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class _Worker:
         self._ends: list[asyncio.Task[Any]] = []
 
     async def open(self, http: socket.socket, grpc: socket.socket) -> None:
-        """Listen to clients; those of gRPC are answered when the model is loaded, and wait until then."""
+        """Listen to clients; those of gRPC are answered a little later, see :meth:`_answer_grpc_early`."""
         self._http = (_AsgiDoor if self._settings.twin else _OwnDoor)(self.frontend, self._settings)
         self._grpc_socket = grpc
         await self._http.start(http)
@@ -105,13 +107,18 @@ class _Worker:
         loop.add_signal_handler(signal.SIGUSR1, self._begin_drain)
         self._ends = [asyncio.create_task(terminated.wait()), asyncio.create_task(interrupted.wait())]
         pulse = asyncio.create_task(self._pulse(os.getppid(), terminated))
+        loaded = asyncio.Event()
+        early = asyncio.create_task(self._answer_grpc_early(loaded))
         code = await self._load()
+        loaded.set()
         if code == 0 and self.frontend.served is not None:
+            await early
             await self._begin(listen)
             await asyncio.wait(self._ends, return_when=asyncio.FIRST_COMPLETED)
             if terminated.is_set():
                 log.info("drained", extra={"seconds": round(await self.lifecycle.drain(), 3)})
         self.lifecycle.draining = True
+        early.cancel()
         pulse.cancel()
         await asyncio.gather(
             *(door.stop(self._grace) for door in (self._http, self._grpc) if door is not None)
@@ -175,18 +182,30 @@ class _Worker:
         return 0
 
     async def _begin(self, listen: Callable[[], Sockets]) -> None:
-        """Answer gRPC as well, and say that all is ready."""
-        # Only now, since its imports would keep the first REST client waiting.
-        self._grpc = await _in_a_daemon_thread(lambda: _rpc_server(self.frontend))
-        tls = None if self._settings.tls is None else Tls(self._settings.tls, "h2")
+        """Say that all is ready; a worker that replaces another listens only now."""
         if self._grpc_socket is not None:
-            await self._grpc.start(self._grpc_socket, tls)
             self._ready()
             return
         http, grpc = listen()
-        await self._grpc.start(grpc, tls)
+        await self._start_grpc(grpc)
         self._ready()
         await self.open(http, grpc)
+
+    async def _answer_grpc_early(self, loaded: asyncio.Event) -> None:
+        """Answer gRPC before the model is there, with UNAVAILABLE; at once where it is there already.
+
+        Not from the first moment on: its imports would keep the first REST client waiting.
+        """
+        if self._grpc_socket is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(loaded.wait(), _EARLY_SECONDS)
+        await self._start_grpc(self._grpc_socket)
+
+    async def _start_grpc(self, sock: socket.socket) -> None:
+        self._grpc = await _in_a_daemon_thread(lambda: _rpc_server(self.frontend))
+        tls = None if self._settings.tls is None else Tls(self._settings.tls, "h2")
+        await self._grpc.start(sock, tls)
 
     def _ready(self) -> None:
         config, served = self._settings.serving, self.frontend.served

@@ -252,3 +252,18 @@ def ranges() -> Any:
         """<ir_version: 8, opset_import: ["" : 17]>
         g (int64[1] n) => (float[M] y) { y = ConstantOfShape(n) }"""
     )
+
+
+def slow_to_load() -> Any:
+    """``x`` [N, 3] → ``y``, after some seconds of square roots, which its first run takes as well."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3] x) => (float[N,3] y) {
+            yes = Constant<value: tensor = bool {1}>()
+            times = Constant<value: tensor = int64 {1000000}>()
+            y = Loop(times, yes, x) <body = b (int64 i, bool go, float[N,3] v) => (bool more, float[N,3] r) {
+                more = Identity(go)
+                r = Sqrt(v)
+            }>
+        }"""
+    )

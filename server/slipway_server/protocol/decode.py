@@ -18,13 +18,22 @@ import orjson
 from slipway_server.errors import listing, schema_error, show
 from slipway_server.protocol.header import HEADER_LENGTH
 from slipway_server.protocol.numbers import LARGE_JSON_BYTES, parse_numbers
-from slipway_server.protocol.tensors import Array, InferRequest, OutputChoice, TensorSpec
+from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, TensorSpec
 from slipway_server.protocol.values import JSON_TYPES, check_size, from_bytes, from_json
 
 T = TypeVar("T")
 
 _NONE: Mapping[str, str] = {}
 _MAX_RANK = 32
+_SHARED = "shared memory is not offered; send and take tensors as binary data"
+_SEQUENCE = "sequences are not offered: the model keeps nothing from one request to the next"
+#: Parameters of other servers that would change an answer, and what to do without them.
+OF_REQUESTS = dict.fromkeys(("sequence_id", "sequence_start", "sequence_end"), _SEQUENCE)
+OF_INPUTS = {"shared_memory_region": _SHARED}
+OF_OUTPUTS = {
+    "classification": "classification is not offered; take the output itself, and pick its largest values",
+    "shared_memory_region": _SHARED,
+}
 #: An empty tensor's other free dimensions, multiplied: they cost a client nothing, but maybe the model.
 _MAX_BESIDE_EMPTY = 4096
 
@@ -47,11 +56,14 @@ def decode(
         raise schema_error(
             f"{HEADER_LENGTH} says {header_length} bytes of JSON, but the body has only {len(body)}"
         )
+    if header_length == 0:
+        return _raw(body, required(inputs), outputs)
     document = parse(body if header_length is None else body[:header_length])
     binary = _BinaryPart(body, len(body) if header_length is None else header_length)
     choices = decode_outputs(document, outputs, unsupported)
     name, timeout = _optional(document, "id", str, "request"), decode_timeout(document)
     parameters = document.get("parameters") or {}
+    refuse_unoffered(parameters, OF_REQUESTS, "request parameters")
     # The values come last: whatever else is wrong costs nothing to find.
     arrays = _decode_inputs(document.get("inputs"), binary, inputs)
     return InferRequest(name, arrays, choices, count_rows(arrays, required(inputs)), timeout, parameters)
@@ -133,6 +145,7 @@ def _claim(tensor: dict[str, Any], spec: TensorSpec, binary: _BinaryPart) -> _Gi
         raise schema_error(f"{where}: 'datatype' {found}; the model takes {spec.datatype}")
     shape = decode_shape(tensor.get("shape"), spec, where)
     parameters = _optional(tensor, "parameters", dict, where) or {}
+    refuse_unoffered(parameters, OF_INPUTS, where)
     size = parameters.get("binary_data_size")
     if size is None:
         if tensor.get("data") is None:
@@ -209,11 +222,47 @@ def decode_outputs(
             raise schema_error(f"the model has no {where}; its outputs are {listing(names)}")
         if name in choices:
             raise schema_error(f"{where} is asked for twice; ask once")
-        own = _optional(
-            _optional(output, "parameters", dict, where) or {}, "binary_data", bool, f"{where} parameters"
-        )
+        own_parameters = _optional(output, "parameters", dict, where) or {}
+        refuse_unoffered(own_parameters, OF_OUTPUTS, where)
+        own = _optional(own_parameters, "binary_data", bool, f"{where} parameters")
         choices[name] = OutputChoice(name, default if own is None else own)
     return tuple(choices.values())
+
+
+def refuse_unoffered(parameters: Mapping[str, Any], names: Mapping[str, str], where: str) -> None:
+    """Raises :class:`RequestError` (400) for one of these parameters, unless its value asks for nothing."""
+    for name, instead in names.items():
+        if parameters.get(name):
+            raise schema_error(f"{where}: '{name}' is {show(parameters[name])}, but {instead}")
+
+
+def _raw(body: bytes, inputs: Mapping[str, TensorSpec], outputs: Sequence[str]) -> InferRequest:
+    """Triton's raw request: nothing but the only input's bytes. All outputs come back as binary data."""
+    where = f"{HEADER_LENGTH} is 0, so the body is the model's only input"
+    if len(inputs) != 1:
+        raise schema_error(
+            f"{where}, but it has {listing(list(inputs))}; send a JSON part before the tensors"
+        )
+    (spec,) = inputs.values()
+    free = 0 if spec.shape is None else spec.shape.count(-1)
+    if spec.shape is None or spec.datatype is Datatype.BYTES or free > 1:
+        raise schema_error(
+            f"{where}; the shape of {show(spec.name)} is not told by the count of its bytes: "
+            "send a JSON part before the tensor, with its shape"
+        )
+    row = prod(size for size in spec.shape if size != -1) * spec.datatype.dtype.itemsize
+    if free and (not row or len(body) % row):
+        raise schema_error(
+            f"{where}, {show(spec.name)} of shape {list(spec.shape)}: {len(body)} bytes are not "
+            f"a multiple of {row}"
+        )
+    shape = tuple(len(body) // row if size == -1 else size for size in spec.shape)
+    name = f"input {show(spec.name)}"
+    check_size(len(body), spec.datatype, shape, name, "the body's size is")
+    arrays = {spec.name: from_bytes(body, spec.datatype, decode_shape(list(shape), spec, name), name)}
+    return InferRequest(
+        None, arrays, tuple(OutputChoice(each, True) for each in outputs), count_rows(arrays, inputs)
+    )
 
 
 def decode_timeout(document: Mapping[str, Any]) -> int | None:

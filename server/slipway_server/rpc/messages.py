@@ -18,11 +18,15 @@ from google.protobuf.message import DecodeError, Message
 
 from slipway_server.errors import listing, schema_error, show
 from slipway_server.protocol.decode import (
+    OF_INPUTS,
+    OF_OUTPUTS,
+    OF_REQUESTS,
     check_complete,
     count_rows,
     decode_outputs,
     decode_shape,
     decode_timeout,
+    refuse_unoffered,
 )
 from slipway_server.protocol.encode import encoded, to_bytes
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
@@ -90,10 +94,11 @@ class InferCodec:
         message = parse_message(ModelInferRequest, body)
         self._check_name(message.model_name, message.model_version or None)
         raw = len(message.raw_input_contents) > 0
-        parameters = {name: _value(given) for name, given in message.parameters.items()}
+        parameters = _values(message.parameters)
         timeout = decode_timeout({"parameters": parameters})
+        refuse_unoffered(parameters, OF_REQUESTS, "request parameters")
         choices = decode_outputs(
-            {"outputs": [{"name": each.name} for each in message.outputs]},
+            {"outputs": [_wish(each) for each in message.outputs]},
             model.output_names,
             model.unsupported,
         )
@@ -165,6 +170,8 @@ def _inputs(message: ModelInferRequest, raw: bool, specs: Mapping[str, TensorSpe
         if tensor.datatype != spec.datatype:
             found = f"is {show(tensor.datatype)}" if tensor.datatype else "is missing"
             raise schema_error(f"{where}: 'datatype' {found}; the model takes {spec.datatype}")
+        if tensor.parameters:
+            refuse_unoffered(_values(tensor.parameters), OF_INPUTS, where)
         shape = decode_shape(list(tensor.shape[:_MAX_DIMENSIONS]), spec, where)
         if not raw:
             values = _typed(tensor.contents, spec.datatype, shape, where)
@@ -214,6 +221,16 @@ def _texts(values: Iterable[bytes], where: str) -> Iterable[str]:
             yield value.decode()
         except UnicodeDecodeError:
             raise schema_error(f"{where}: string {position} is not UTF-8, which the model needs") from None
+
+
+def _wish(output: Any) -> dict[str, Any]:
+    """An output that is asked for, as JSON has it."""
+    parameters = {name: value for name, value in _values(output.parameters).items() if name in OF_OUTPUTS}
+    return {"name": output.name, "parameters": parameters}
+
+
+def _values(parameters: Mapping[str, InferParameter]) -> dict[str, object]:
+    return {name: _value(given) for name, given in parameters.items()}
 
 
 def _value(parameter: InferParameter) -> object:
