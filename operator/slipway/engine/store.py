@@ -11,6 +11,7 @@ from typing import Any
 from slipway.api.types import KIND
 from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
+from slipway.core.resource import Resource, read
 from slipway.core.traffic.envoy.objects import is_router
 from slipway.engine.ownership import REPLICA_SET, deployment_of, needs_proof
 
@@ -39,7 +40,11 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self._objects: dict[str, dict[tuple[str, str], Manifest]] = defaultdict(dict)
+        #: By kind and namespace, then by name.
+        self._objects: dict[str, dict[str, dict[str, Manifest]]] = defaultdict(dict)
+        #: ModelDeployments, decoded once for each state of theirs.
+        self._resources: dict[Key, Resource] = {}
+        self._subscriptions: list[set[Key]] = []
         self._children: dict[Key, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         #: When objects were seen to be gone, by uid, the first first, in seconds of a monotonic clock.
         self._gone: dict[str, float] = {}
@@ -55,28 +60,51 @@ class Store:
 
         None if nobody is concerned: a newer state of it is known, or it was seen to be gone.
         """
-        known = self._objects[str(manifest["kind"])].get(_place(manifest))
+        known = self._known(manifest)
         if known is not None and _version(known) > _version(manifest):
             return None
         return self._put(manifest)
+
+    def _known(self, manifest: Manifest) -> Manifest | None:
+        """What is known under the same kind and name."""
+        return self._find(str(manifest["kind"]), *_place(manifest))
 
     def _put(self, manifest: Manifest) -> Key | None:
         key = owner_key(manifest)
         if key is None or manifest["metadata"]["uid"] in self._gone:
             return None
-        kind, place = str(manifest["kind"]), _place(manifest)
+        kind, (namespace, name) = str(manifest["kind"]), _place(manifest)
+        known = self._known(manifest)
+        if kind == KIND and known is not None and _state(known) == _state(manifest):
+            return key
         slim = project(manifest)
-        known = self._objects[kind].get(place)
         if known is not None and owner_key(known) != key:
             # Somebody changed its label.
             self.remove(known)
-        self._objects[kind][place] = slim
+        self._objects[kind].setdefault(namespace, {})[name] = slim
         if kind == REPLICA_SET:
             # Its owners are all that is known of it; numbers of pods change often, and concern nobody.
             return key if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"] else None
-        if kind != KIND:
-            self._children[key][kind, place[1]] = slim
+        if kind == KIND:
+            self._resources[key] = read(slim)
+            self._announce(key)
+        else:
+            self._children[key][kind, name] = slim
         return key
+
+    def _announce(self, key: Key) -> None:
+        for subscription in self._subscriptions:
+            subscription.add(key)
+
+    def subscribe(self) -> set[Key]:
+        """A set that gets the key of each ModelDeployment that changes or goes, and has those that are known.
+
+        Whoever subscribes takes keys out of it: its work then grows with what happens, and not with what is
+        there.
+        """
+        subscription = set(self.resources())
+        self._subscriptions.append(subscription)
+        return subscription
 
     def bury(self, manifest: Manifest) -> Key | None:
         """Forget an object that was seen to be gone, and do not believe later that it is there.
@@ -95,14 +123,19 @@ class Store:
         key = owner_key(manifest)
         if key is None:
             return None
-        kind, place = str(manifest["kind"]), _place(manifest)
-        known = self._objects[kind].get(place)
+        kind, (namespace, name) = str(manifest["kind"]), _place(manifest)
+        known = self._known(manifest)
         if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return None
-        del self._objects[kind][place]
+        del self._objects[kind][namespace][name]
+        if not self._objects[kind][namespace]:
+            del self._objects[kind][namespace]
         self._proven.discard(manifest["metadata"]["uid"])
-        if kind != KIND:
-            self._children[key].pop((kind, place[1]), None)
+        if kind == KIND:
+            del self._resources[key]
+            self._announce(key)
+        else:
+            self._children[key].pop((kind, name), None)
             if not self._children[key]:
                 del self._children[key]
         return key
@@ -112,15 +145,17 @@ class Store:
         return Listing(self, kind, namespace)
 
     def _of(self, kind: str, namespace: str | None) -> list[Manifest]:
-        return [
-            found
-            for place, found in self._objects[kind].items()
-            if namespace is None or place[0] == namespace
-        ]
+        if namespace is not None:
+            return list(self._objects[kind].get(namespace, {}).values())
+        return [found for here in self._objects[kind].values() for found in here.values()]
 
     def resource(self, key: Key) -> Manifest | None:
-        """The ModelDeployment, if it exists."""
-        return self._objects[KIND].get((key.namespace, key.name))
+        """The ModelDeployment, if it exists, as the API server holds it."""
+        return self._find(KIND, key.namespace, key.name)
+
+    def read(self, key: Key) -> Resource | None:
+        """The same, decoded."""
+        return self._resources.get(key)
 
     def children(self, key: Key) -> list[Manifest]:
         """Everything labelled as the ModelDeployment's; of Slipway's own kinds, what this very one owns.
@@ -156,15 +191,24 @@ class Store:
         return True
 
     def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        return self._objects[kind].get((namespace, name))
+        return self._objects[kind].get(namespace, {}).get(name)
 
     def services(self, namespace: str) -> list[Manifest]:
         """All Services of Slipway in a namespace, whosever they are."""
         return self._of(ObjectKind.SERVICE, namespace)
 
     def resources(self) -> Iterator[Key]:
-        """The key of every ModelDeployment."""
-        return (Key(*place) for place in list(self._objects[KIND]))
+        """The key of every ModelDeployment: nothing that happens often is to go through all of them."""
+        return iter(list(self._resources))
+
+    def manifests_in(self, namespace: str) -> list[Manifest]:
+        """The ModelDeployments of a namespace, as the API server holds them."""
+        return self._of(KIND, namespace)
+
+    def resources_in(self, namespace: str) -> list[Resource]:
+        """The ModelDeployments of a namespace, decoded."""
+        names = self._objects[KIND].get(namespace, {})
+        return [self._resources[Key(namespace, name)] for name in names]
 
     def everything(self) -> set[Key]:
         """Everything that can be worked on."""
@@ -174,7 +218,7 @@ class Store:
 
     def count(self, kind: str) -> int:
         """How many objects of a kind are known."""
-        return len(self._objects[kind])
+        return sum(map(len, self._objects[kind].values()))
 
 
 class Listing:
@@ -197,7 +241,7 @@ class Listing:
         """Take in a page of the list."""
         for manifest in page:
             self._seen.add(manifest["metadata"]["uid"])
-            known = self._store._objects[self._kind].get(_place(manifest))
+            known = self._store._find(self._kind, *_place(manifest))
             if known is not None and _state(known) == _state(manifest):
                 continue
             if known is not None and self._before < _version(known) > _version(manifest):

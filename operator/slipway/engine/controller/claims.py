@@ -102,7 +102,7 @@ class Claims:
         claim, owner = claim_of(manifest), self._owner(key.namespace)
         if claim != owner and not self._is_gone(claim) and (claim is not None or owner != self._own):
             # Somebody else changed something.
-            self._owners = self._find_owners()
+            self._owners[key.namespace] = self._find_owner(key.namespace)
         if self._owner(key.namespace) not in (None, self._own):
             return False
         if claim != self._own and self._known and "deletionTimestamp" not in manifest["metadata"]:
@@ -138,7 +138,7 @@ class Claims:
                 claimed.setdefault(str(claim), []).append(manifest)
         self._claimants = {name: found for name, found in self._claimants.items() if name in claimed}
         faults = {claimant: await self._look(claimant) for claimant in claimed}
-        self._owners = self._find_owners()
+        self._owners.clear()
         self.elsewhere = 0
         for key in unclaimed:
             if self._owner(key.namespace) == self._own:
@@ -187,20 +187,17 @@ class Claims:
 
     def _owner(self, namespace: str) -> str | None:
         if namespace not in self._owners:
-            self._owners = self._find_owners()
-        return self._owners.setdefault(namespace, None)
+            self._owners[namespace] = self._find_owner(namespace)
+        return self._owners[namespace]
 
-    def _find_owners(self) -> dict[str, str | None]:
-        """By namespace, who claimed the oldest of its claimed ModelDeployments and is still there."""
-        found: dict[str, tuple[str, str, str]] = {}
-        for key in self._store.resources():
-            manifest = self._store.resource(key)
-            claim = claim_of(manifest) if manifest is not None else None
-            if manifest is None or claim is None or self._is_gone(claim):
-                continue
-            this = (str(manifest["metadata"].get("creationTimestamp", "")), key.name, claim)
-            found[key.namespace] = min(found.get(key.namespace, this), this)
-        return {namespace: owner for namespace, (_, _, owner) in found.items()}
+    def _find_owner(self, namespace: str) -> str | None:
+        """Who claimed the oldest of a namespace's claimed ModelDeployments and is still there."""
+        found: list[tuple[str, str, str]] = []
+        for manifest in self._store.manifests_in(namespace):
+            meta, claim = manifest["metadata"], claim_of(manifest)
+            if claim is not None and not self._is_gone(claim):
+                found.append((str(meta.get("creationTimestamp", "")), meta["name"], claim))
+        return min(found)[2] if found else None
 
     def _is_gone(self, claimant: str | None) -> bool:
         found = self._claimants.get(claimant or "")

@@ -10,7 +10,6 @@ from datetime import datetime
 from slipway.core import naming
 from slipway.core import plan as planning
 from slipway.core.observed import Fault, Manifest, ObjectKind, observe
-from slipway.core.resource import read
 from slipway.core.revision import Settings
 from slipway.core.status.report import report, report_foreign, report_unreadable
 from slipway.core.upgrade import ready
@@ -80,8 +79,8 @@ class Reconciler:
 
     def _forget_former(self, key: Key) -> None:
         """Have everybody forget a ModelDeployment that is gone, or gave way to another of its name."""
-        manifest = self._store.resource(key)
-        uid = str(manifest["metadata"]["uid"]) if manifest is not None else None
+        resource = self._store.read(key)
+        uid = resource.owner.uid if resource is not None else None
         if uid is None or self._uids.get(key, uid) != uid:
             remembering = (self._routers, self._evidence, self._aliases, self._judge, self._writer)
             for keeper in (*remembering, self._memory):
@@ -92,11 +91,10 @@ class Reconciler:
             self._uids[key] = uid
 
     async def _reconcile(self, key: Key) -> Result:
-        manifest = self._store.resource(key)
-        if manifest is None:
+        manifest, resource = self._store.resource(key), self._store.read(key)
+        if manifest is None or resource is None:
             self._upgrades.note(key, None)
             return Result()
-        resource = read(manifest)
         if resource.deleting:
             # Its children go with it, by their owner reference.
             self._upgrades.note(key, None)

@@ -26,6 +26,8 @@ FIRST_DELAY, MOST_FIRST_DELAY = 1.0, 15.0
 GATHERING = 0.5
 #: Over so much time for each key all are looked at: those of a sweep, and those of an operator that begins.
 SPREAD_SECONDS, BEGINNING_SECONDS = 0.02, 0.002
+#: Objects of a page that are taken in before others get a turn.
+AT_ONCE = 25
 #: How often a list that lasts longer than the API server remembers is begun again.
 RESTARTS = 3
 #: Between two looks for kinds that the cluster did not know.
@@ -84,7 +86,10 @@ async def _list(kube: Kube, store: Store, kind: str, namespace: str | None) -> s
     for restarts in range(RESTARTS + 1):
         try:
             async for page in kube.pages(kind, namespace):
-                listing.take(page.items)
+                for first in range(0, len(page.items), AT_ONCE):
+                    if first:
+                        await asyncio.sleep(0)
+                    listing.take(page.items[first : first + AT_ONCE])
                 version = page.version
         except ApiError as error:
             if error.code != 410 or restarts == RESTARTS:

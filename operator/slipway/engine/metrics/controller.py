@@ -10,7 +10,6 @@ from prometheus_client.registry import Collector
 
 from slipway.api.types import KIND
 from slipway.core.observed import Fault, timestamp
-from slipway.core.resource import read
 from slipway.engine.installed_crd import InstalledCrd
 from slipway.engine.store import Store
 from slipway.names import OperatorMetric
@@ -187,11 +186,10 @@ class ModelDeploymentCollector(Collector):
         for namespace in sorted(self._store.unseen):
             unseen.add_metric((namespace,), 1.0)
         for key in self._store.resources():
-            manifest = self._store.resource(key)
-            if manifest is None:
+            resource = self._store.read(key)
+            if resource is None:
                 continue
             where = (key.namespace, key.name)
-            resource = read(manifest)
             failing = timestamp(resource.status.refreshFailingSince)
             if failing is not None:
                 refresh.add_metric(where, failing.timestamp())
@@ -241,11 +239,10 @@ class RolloutCollector(Collector):
             "slipway_rollout_rejected_revisions", "Revisions that are not tried again", labels=place
         )
         for key in self._store.resources():
-            manifest = self._store.resource(key)
-            if manifest is None:
+            resource = self._store.read(key)
+            if resource is None:
                 continue
-            where = (key.namespace, key.name)
-            status = read(manifest).status
+            where, status = (key.namespace, key.name), resource.status
             rejected.add_metric(where, float(len(status.rejected)))
             rollout = status.rollout
             if rollout is None:

@@ -17,7 +17,7 @@ from slipway.core.monitoring.performance import PerformanceMetric
 from slipway.core.monitoring.policy import CONFIDENCE, attributes_of, monitoring_policy
 from slipway.core.monitoring.verdict import MonitoredCondition
 from slipway.core.observed import Fault
-from slipway.core.resource import Resource, read
+from slipway.core.resource import Resource
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.store import Store
 from slipway.names import OperatorMetric
@@ -135,6 +135,6 @@ class MonitoringCollector(Collector):
 
     def _resources(self) -> Iterator[Resource]:
         for key in self._store.resources():
-            manifest = self._store.resource(key)
-            if manifest is not None:
-                yield read(manifest)
+            resource = self._store.read(key)
+            if resource is not None:
+                yield resource

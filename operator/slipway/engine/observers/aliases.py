@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from slipway.api.reasons import Reason
 from slipway.core.observed import Fault
 from slipway.core.plan import Plan
-from slipway.core.resource import Resource, read
+from slipway.core.resource import Resource
 from slipway.engine.store import Key, Store
+from slipway.engine.timetable import Timetable
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,15 @@ class Aliases:
         self._clock = clock
         self._versions: dict[Alias, str] = {}
         self._asked: dict[Alias, datetime] = {}
+        #: ModelDeployments that changed since the last round.
+        self._news = store.subscribe()
+        #: Who follows each alias, and the seconds between two looks that each wants; 0 for none.
+        self._followers: dict[Alias, dict[Key, int]] = {}
+        self._follows: dict[Key, Alias] = {}
+        self._looks: Timetable[Alias] = Timetable()
         #: When a model with credentials is to be resolved again.
         self._due: dict[Key, datetime] = {}
-        self._told: dict[Key, datetime] = {}
+        self._reminders: Timetable[Key] = Timetable()
         self._requests: dict[Key, str | None] = {}
         #: Those that look only when they are asked to: whose look is due, and what their last one found.
         self._requesting: set[Key] = set()
@@ -85,7 +92,9 @@ class Aliases:
             return f"request {status.refreshRequestedAt}"
         if resource.spec.model.refreshSeconds == 0:
             return None
-        due = self._due.setdefault(key, self._clock() + timedelta(seconds=resource.spec.model.refreshSeconds))
+        if key not in self._due:
+            self._set_due(key, resource.spec.model.refreshSeconds)
+        due = self._due[key]
         return f"time {due.timestamp():.0f}" if due <= self._clock() else None
 
     def fault(self, resource: Resource, refresh_token: str | None) -> Fault | None:
@@ -117,12 +126,19 @@ class Aliases:
             if key in self._granted:
                 self._granted[key] = model.version
         elif key in self._due and not isinstance(resource.spec, Fault):
-            self._due[key] = self._clock() + timedelta(seconds=resource.spec.model.refreshSeconds)
+            self._set_due(key, resource.spec.model.refreshSeconds)
+
+    def _set_due(self, key: Key, seconds: int) -> None:
+        self._due[key] = due = self._clock() + timedelta(seconds=seconds)
+        self._reminders.set(key, due)
 
     def forget(self, key: Key) -> None:
         """A ModelDeployment is gone."""
-        for memory in (self._due, self._told, self._requests, self._granted):
+        for memory in (self._due, self._requests, self._granted):
             memory.pop(key, None)
+        self._reminders.drop(key)
+        # One of the same name may be there already.
+        self._news.add(key)
         self._requesting.discard(key)
 
     async def watch(self) -> None:
@@ -140,13 +156,12 @@ class Aliases:
                 await self._look(alias)
 
         await asyncio.gather(*(look(alias) for alias in self._due_aliases()))
-        for key, due in list(self._due.items()):
-            if due <= self._clock() and self._told.get(key) != due:
-                self._told[key] = due
-                self._changed(key)
+        for key in self._reminders.take(self._clock()):
+            self._changed(key)
 
     async def _look(self, alias: Alias) -> None:
         self._asked[alias] = self._clock()
+        self._schedule(alias)
         found = await self._ask(alias) if self._ask is not None else None
         if found is None:
             return
@@ -157,11 +172,7 @@ class Aliases:
                 self._tell(alias)
             return
         failed = self._failing.pop(alias, None) is not None
-        granted = [
-            key
-            for key, resource in self._resources()
-            if key in self._requesting and _alias_of(resource) == alias
-        ]
+        granted = [key for key in self._followers.get(alias, ()) if key in self._requesting]
         for key in granted:
             self._granted[key] = found
             self._requesting.discard(key)
@@ -170,31 +181,58 @@ class Aliases:
             self._tell(alias)
 
     def _tell(self, alias: Alias) -> None:
-        for key, resource in self._resources():
-            if _alias_of(resource) == alias:
-                self._changed(key)
+        for key in list(self._followers.get(alias, ())):
+            self._changed(key)
 
     def _due_aliases(self) -> list[Alias]:
         """Each alias as often as the most impatient of those who follow it wants, or one is asked to."""
         found: dict[Alias, None] = {}
-        followed: set[Alias | None] = set()
-        for key, resource in self._resources():
-            alias = _alias_of(resource)
-            followed.add(alias)
-            if alias is None or isinstance(resource.spec, Fault) or not self._is_asked_here(resource):
+        touched: set[Alias] = set()
+        while self._news:
+            key = self._news.pop()
+            resource = self._store.read(key)
+            alias = _alias_of(resource) if resource is not None else None
+            touched |= self._file(key, resource, alias)
+            if resource is None or alias is None or not self._is_asked_here(resource):
                 continue
-            seconds, asked = resource.spec.model.refreshSeconds, self._asked.get(alias)
-            requested = self._is_requested(key, resource)
-            if requested:
+            if self._is_requested(key, resource):
                 self._requests[key] = resource.status.refreshRequestedAt
                 self._requesting.add(key)
-            waited = asked is None or self._clock() - asked >= timedelta(seconds=seconds)
-            if requested or (seconds and waited):
                 found[alias] = None
-        for alias in [known for known in self._asked.keys() | self._versions.keys() if known not in followed]:
-            self._asked.pop(alias, None)
-            self._versions.pop(alias, None)
+        for alias in touched:
+            self._schedule(alias)
+        for alias in self._looks.take(self._clock()):
+            found[alias] = None
         return list(found)
+
+    def _file(self, key: Key, resource: Resource | None, alias: Alias | None) -> set[Alias]:
+        """Note what a ModelDeployment follows; the aliases for which that is news."""
+        before = self._follows.pop(key, None)
+        if before is not None and before != alias:
+            self._followers[before].pop(key, None)
+        touched = {before} if before is not None and before != alias else set()
+        if alias is not None and resource is not None and not isinstance(resource.spec, Fault):
+            seconds = resource.spec.model.refreshSeconds if self._is_asked_here(resource) else 0
+            followers = self._followers.setdefault(alias, {})
+            if followers.get(key) != seconds:
+                touched.add(alias)
+            followers[key], self._follows[key] = seconds, alias
+        return touched
+
+    def _schedule(self, alias: Alias) -> None:
+        """Set when an alias is looked up next; one that nobody follows is forgotten."""
+        followers = self._followers.get(alias)
+        if not followers:
+            for memory in (self._followers, self._asked, self._versions, self._failing):
+                memory.pop(alias, None)
+            self._looks.drop(alias)
+            return
+        seconds = min((wanted for wanted in followers.values() if wanted), default=None)
+        if seconds is None:
+            self._looks.drop(alias)
+            return
+        asked = self._asked.get(alias)
+        self._looks.set(alias, self._clock() if asked is None else asked + timedelta(seconds=seconds))
 
     def _is_requested(self, key: Key, resource: Resource) -> bool:
         """Whether the webhook was called since; what it said before this operator began is no news."""
@@ -207,10 +245,6 @@ class Aliases:
             and not isinstance(resource.spec, Fault)
             and resource.spec.model.credentials is None
         )
-
-    def _resources(self) -> list[tuple[Key, Resource]]:
-        keys = [(key, self._store.resource(key)) for key in self._store.resources()]
-        return [(key, read(manifest)) for key, manifest in keys if manifest is not None]
 
 
 def _patience(fault: Fault) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,8 +32,9 @@ from slipway.core.monitoring.windows import MOST_SERIES, Mark, Row, Tally, begin
 from slipway.core.naming import SERVER_CONTAINER
 from slipway.core.observed import Fault, Manifest, ObjectKind, is_ready, revision_of_object, timestamp
 from slipway.core.pod_counters import has_begun_since, life_of
-from slipway.core.resource import Resource, read
+from slipway.core.resource import Resource
 from slipway.engine.store import Key, Store
+from slipway.engine.timetable import Timetable
 from slipway.names import ADMIN_PORT, Metric
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,10 @@ class _Watched:
     #: Lives of counters that were there at the last look and not expected to answer, and when that was.
     unready: frozenset[str] = frozenset()
     asked_at: datetime | None = None
+    #: What the sums of all have of this one, and whether it is in them no more.
+    noted_size: int = 0
+    noted_series: int = 0
+    is_gone: bool = False
 
     @property
     def size(self) -> int:
@@ -135,6 +141,12 @@ class Judge:
         self._clock = clock
         self._spread = spread
         self._watched: dict[Key, _Watched] = {}
+        #: ModelDeployments that changed since the last round, and when the others are looked at.
+        self._news = store.subscribe()
+        self._due: Timetable[Key] = Timetable()
+        #: What a look at each reads, together; series that are remembered, by namespace.
+        self._size = 0
+        self._series: Counter[str] = Counter()
         self._room = asyncio.Semaphore(AT_ONCE)
 
     def monitoring(self, resource: Resource) -> MonitoringStatus | None:
@@ -149,17 +161,27 @@ class Judge:
 
     def forget(self, key: Key) -> None:
         """A ModelDeployment is gone."""
-        self._watched.pop(key, None)
+        self._drop(key)
+        # One of the same name may be there already.
+        self._news.add(key)
+
+    def _drop(self, key: Key) -> None:
+        found = self._watched.pop(key, None)
+        if found is not None:
+            self._size -= found.noted_size
+            self._series[found.namespace] -= found.noted_series
+            if not self._series[found.namespace]:
+                del self._series[found.namespace]
+            found.is_gone = True
+        self._due.drop(key)
 
     def judged(self) -> Iterator[tuple[Key, str, MonitoringPolicy, Mapping[str, ReferenceBins], Findings]]:
         """Each ModelDeployment that is judged: its version, by what, its profile, and what was found."""
         for key, found in self._watched.items():
-            manifest = self._store.resource(key)
-            if manifest is None or not found.findings:
-                continue
-            spec = read(manifest).spec
-            if not isinstance(spec, Fault):
-                yield key, found.version, monitoring_policy(spec), found.references, found.findings
+            resource = self._store.read(key)
+            if resource is not None and found.findings and not isinstance(resource.spec, Fault):
+                policy = monitoring_policy(resource.spec)
+                yield key, found.version, policy, found.references, found.findings
 
     async def watch(self) -> None:
         """Look at who is due, for ever."""
@@ -169,45 +191,58 @@ class Judge:
 
     async def round(self) -> None:
         """Look at who is due now."""
-        keys = set(self._store.resources())
-        for gone in self._watched.keys() - keys:
-            del self._watched[gone]
-        await asyncio.gather(*(self._look_safely(key) for key in sorted(keys) if self._is_due(key)))
+        while self._news:
+            self._schedule(self._news.pop())
+        await asyncio.gather(*(self._look_safely(key) for key in sorted(self._due.take(self._clock()))))
 
     def pace(self, asked: MonitoringPolicy | None = None) -> float:
         """Seconds between two looks at the same ModelDeployment."""
-        size = sum(found.size for found in self._watched.values())
         windows = (asked.inputs_seconds, asked.groups_seconds) if asked is not None else ()
         wanted = min([INTERVAL, *(seconds / LOOKS for seconds in windows)])
-        return max(wanted, size * SERIES_SECONDS / SHARE_OF_TIME)
+        return max(wanted, self._size * SERIES_SECONDS / SHARE_OF_TIME)
 
-    def _is_due(self, key: Key) -> bool:
-        manifest, found = self._store.resource(key), self._watched.get(key)
-        if manifest is None:
-            return False
-        stable = (manifest.get("status") or {}).get("stable")
-        version = stable.get("version") if isinstance(stable, Mapping) else None
-        if not isinstance(version, str):
-            return False
-        if found is None or (found.uid, found.version) != (manifest["metadata"]["uid"], version):
+    def _schedule(self, key: Key) -> None:
+        """Set when a ModelDeployment that changed is looked at next."""
+        resource, found = self._store.read(key), self._watched.get(key)
+        if resource is None:
+            self._drop(key)
+            return
+        stable = resource.status.stable
+        if stable is None:
+            self._due.drop(key)
+            return
+        if found is None or not _is_of(found, resource):
+            self._drop(key)
             now = self._clock()
             due = now + timedelta(seconds=INTERVAL * self._spread())
-            self._watched[key] = _Watched(key.namespace, manifest["metadata"]["uid"], version, now, now, due)
-            return due <= now
-        changed = found.looked is not None and found.generation != manifest["metadata"].get("generation", 0)
-        return changed or found.due <= self._clock()
+            found = _Watched(key.namespace, resource.owner.uid, stable.version, now, now, due)
+            self._watched[key] = found
+        changed = found.looked is not None and found.generation != resource.generation
+        self._due.set(key, self._clock() if changed else found.due)
+
+    def _note_size(self, found: _Watched) -> None:
+        """Keep the sums of what is watched."""
+        if found.is_gone:
+            return
+        size, series_ = found.size, len(found.places)
+        self._size += size - found.noted_size
+        self._series[found.namespace] += series_ - found.noted_series
+        found.noted_size, found.noted_series = size, series_
 
     async def _look_safely(self, key: Key) -> None:
         """One model's figures, whatever they are, are no reason not to look at the others."""
+        found = self._watched.get(key)
+        if found is None:
+            return
         try:
-            await self._look(key)
+            await self._look(key, found)
         except Exception:
             log.exception("not judged", extra={"key": str(key)})
+        if not found.is_gone:
+            self._due.set(key, found.due)
 
-    async def _look(self, key: Key) -> None:
-        manifest, found = self._store.resource(key), self._watched[key]
-        resource = read(manifest) if manifest is not None else None
-        now = self._clock()
+    async def _look(self, key: Key, found: _Watched) -> None:
+        resource, now = self._store.read(key), self._clock()
         asked = (
             None if resource is None or isinstance(resource.spec, Fault) else monitoring_policy(resource.spec)
         )
@@ -258,7 +293,9 @@ class Judge:
                     profile.clear()
                     profile[life] = values
                 counts = {one: value for one, value in values.items() if one[0] not in GAUGES}
-                return life, Row(counts, found.places, self._most_series(found)) if values else {}
+                row = Row(counts, found.places, self._most_series(found)) if values else {}
+                self._note_size(found)
+                return life, row
 
         answers = await asyncio.gather(*(scrape(pod) for pod in pods if _answers(pod)))
         return dict(answer for answer in answers if answer is not None), profile
@@ -276,6 +313,7 @@ class Judge:
         if found.described not in counts:
             _describe(found, profile)
         found.pods = len(counts)
+        self._note_size(found)
         if found.tally is None:
             found.tally = begin(counts)
         else:
@@ -293,11 +331,7 @@ class Judge:
 
     def _most_series(self, found: _Watched) -> int:
         """Series that a model may have: pods show what they like, and it is remembered for good."""
-        others = sum(
-            len(other.places)
-            for other in self._watched.values()
-            if other.namespace == found.namespace and other is not found
-        )
+        others = self._series[found.namespace] - found.noted_series
         most = max(0, min(MOST_SERIES, MOST_SERIES_OF_NAMESPACE - others))
         if len(found.places) >= most and not found.is_full:
             found.is_full = True

@@ -16,7 +16,7 @@ from slipway.core.endpoint import Endpoint, endpoint_of
 from slipway.core.objects.metadata import Owner
 from slipway.core.observed import Fault, Manifest, ObjectKind, Observed, ObservedTraffic, is_ready, observe
 from slipway.core.pod_counters import life_of
-from slipway.core.resource import Resource, read
+from slipway.core.resource import Resource
 from slipway.core.traffic.envoy.config import admit
 from slipway.core.traffic.envoy.messages import ROUTER_ADMIN_PORT
 from slipway.core.traffic.envoy.objects import (
@@ -95,6 +95,7 @@ class Routers:
         self._changed = changed
         self._clock = clock
         self._groups: dict[Key, Group] = {}
+        self._groups_in: dict[str, set[Key]] = {}
         self._models: dict[Key, _Model] = {}
 
     async def reconcile(self, key: Key) -> Result:
@@ -104,6 +105,7 @@ class Routers:
             ApiError: where the API server could not be asked; the run is to be repeated.
         """
         here = self._groups.setdefault(key, Group())
+        self._groups_in.setdefault(key.namespace, set()).add(key)
         resources = self._resources(key)
         children = self._store.children(key)
         told_before = _told(children, key.name)
@@ -151,6 +153,7 @@ class Routers:
         self._tell(resources)
         if not routes and not self._store.children(key):
             del self._groups[key]
+            self._groups_in[key.namespace].discard(key)
         return Result(requeue_after=self._patience(key, here, routes, wanted), failed=bool(faults))
 
     def _in_turn(
@@ -230,8 +233,7 @@ class Routers:
 
     def follow(self, key: Key) -> None:
         """Have routers looked at if they were told something else than a ModelDeployment asks for now."""
-        manifest = self._store.resource(key)
-        resource = read(manifest) if manifest is not None else None
+        resource = self._store.read(key)
         if resource is not None and resource.status_fault is not None:
             return
         for group in _groups_of(key):
@@ -287,12 +289,13 @@ class Routers:
 
     def _taken_ports(self, owner: Owner) -> set[int]:
         """Ports of the namespace's other ModelDeployments."""
-        here, own = owner.namespace, Key(owner.namespace, owner.name)
+        here = owner.namespace
         others = [found for found in self._resources(Key(here, "", routers=True)) if found.owner != owner]
         taken = {found.status.routerPort for found in others if found.status.routerPort is not None}
-        models = self._models.items()
-        taken |= {found.port for key, found in models if key.namespace == here and key != own and found.port}
-        groups = (found for key, found in self._groups.items() if key.namespace == here)
+        keys = (Key(here, found.owner.name) for found in others)
+        known = (self._models[key] for key in keys if key in self._models)
+        taken |= {found.port for found in known if found.port}
+        groups = [self._groups[key] for key in self._groups_in.get(here, ())]
         taken |= {
             route.listener for found in groups for route in found.told.values() if route.name != owner.name
         }
@@ -300,9 +303,10 @@ class Routers:
 
     def _resources(self, group: Key) -> list[Resource]:
         """The ModelDeployments that may come by these routers."""
-        keys = (key for key in self._store.resources() if key.namespace == group.namespace)
-        found = (self._store.resource(key) for key in keys if group.name in ("", key.name))
-        return [read(manifest) for manifest in found if manifest is not None]
+        if not group.name:
+            return self._store.resources_in(group.namespace)
+        found = self._store.read(Key(group.namespace, group.name))
+        return [found] if found is not None else []
 
     async def _look(self, here: Group, children: Iterable[Manifest]) -> None:
         """Read every router that is there, the leaving ones too: those still send traffic."""
