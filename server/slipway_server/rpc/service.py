@@ -40,9 +40,8 @@ _STATUS = {
     Reason.DEADLINE: Status.DEADLINE_EXCEEDED,
     Reason.OVERLOAD: Status.UNAVAILABLE,
     Reason.NOT_READY: Status.UNAVAILABLE,
-    # As gRPC's own text about compression has them.
+    # As gRPC's own text about compression has it.
     Reason.MEDIA_TYPE: Status.UNIMPLEMENTED,
-    Reason.MALFORMED: Status.INTERNAL,
 }
 
 
