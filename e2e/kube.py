@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,21 +95,55 @@ class Kube:
     def port_forward(self, target: str, namespace: str, port: int) -> Iterator[str]:
         """Carry a port of `service/NAME` or `pod/NAME` to loopback; yields `http://127.0.0.1:PORT`.
 
-        A Service is carried to one of its pods, as kubectl does; the forward ends with that pod.
+        A Service is carried to one of its pods, as kubectl does. A forward ends with that pod, and with the
+        API server that it goes through; it is then begun again at the same port.
         """
-        words = ["port-forward", target, f":{port}", "--address=127.0.0.1", f"--namespace={namespace}"]
-        argv = [str(self.program), f"--kubeconfig={self.kubeconfig}", *words]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stdout is not None
-                assert process.stderr is not None
-                found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-                if found is None:
-                    process.wait(CALL_SECONDS)
-                    raise ClusterError(f"kubectl {' '.join(words)} failed: {process.stderr.read().strip()}")
-                yield f"http://127.0.0.1:{found[1]}"
-            finally:
-                process.terminate()
+        where = ("--address=127.0.0.1", f"--namespace={namespace}")
+        argv = [str(self.program), f"--kubeconfig={self.kubeconfig}", "port-forward", target]
+        first = _Forward([*argv, f":{port}", *where])
+        over = threading.Event()
+
+        def keep() -> None:
+            current = first
+            while True:
+                current.wait()
+                if over.wait(1):
+                    return
+                current = _Forward([*argv, f"{first.port}:{port}", *where], check=False)
+                processes.append(current.process)
+
+        processes = [first.process]
+        keeper = threading.Thread(target=keep, daemon=True)
+        keeper.start()
+        try:
+            yield f"http://127.0.0.1:{first.port}"
+        finally:
+            over.set()
+            while keeper.is_alive():
+                processes[-1].terminate()
+                keeper.join(0.1)
+
+
+class _Forward:
+    """One `kubectl port-forward`, as soon as it listens."""
+
+    def __init__(self, argv: list[str], *, check: bool = True) -> None:
+        """Raises ClusterError where it does not come to listen, unless ``check`` is false."""
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        found = re.search(r"127\.0\.0\.1:(\d+)", self.process.stdout.readline())
+        self.port = found[1] if found is not None else ""
+        if found is None and check:
+            self.process.wait(CALL_SECONDS)
+            raise ClusterError(f"{' '.join(argv)} failed: {self.process.stderr.read().strip()}")
+
+    def wait(self) -> None:
+        """Wait for its end. It says a line for each connection, which somebody has to take."""
+        assert self.process.stdout is not None
+        for _ in self.process.stdout:
+            pass
+        self.process.wait()
 
 
 def _in(namespace: str | None) -> list[str]:
