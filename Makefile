@@ -133,6 +133,11 @@ bench-server: .venv/synced ## the model server beside others, a quarter of an ho
 bench-router: .venv/synced ## what a router costs, and its neighbours; four minutes, on a quiet machine
 	@PATH="$(dir $(UV)):$$PATH" $(RUN) bench.router $(BENCH)
 
+# BENCH="--sizes 100" takes about five minutes; BENCH="--sizes 100 1000 10000" an hour.
+.PHONY: bench-fleet
+bench-fleet: prerequisites-cluster .venv/synced ## the operator with 100 and 1,000 ModelDeployments; on a quiet machine
+	@PATH="$(dir $(UV)):$$PATH" $(RUN) bench.fleet $(BENCH)
+
 .PHONY: prerequisites
 prerequisites:
 	@command -v $(PYTHON) >/dev/null || { echo 'missing: Python 3.11 or newer (apt-get install python3)' >&2; exit 1; }
