@@ -1,4 +1,4 @@
-"""A model gets more pods while it is asked more, and gives them back."""
+"""A model gets more pods while more requests come."""
 
 from __future__ import annotations
 

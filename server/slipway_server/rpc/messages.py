@@ -224,7 +224,7 @@ def _texts(values: Iterable[bytes], where: str) -> Iterable[str]:
 
 
 def _wish(output: Any) -> dict[str, Any]:
-    """An output that is asked for, as JSON has it."""
+    """An output that the request names, as JSON has it."""
     parameters = {name: value for name, value in _values(output.parameters).items() if name in OF_OUTPUTS}
     return {"name": output.name, "parameters": parameters}
 

@@ -38,7 +38,7 @@ class Evidence:
         self._pairs = pairs
 
     async def gather(self, resource: Resource, observed: Observed) -> ObservedTraffic | None:
-        """ObservedTraffic as it is, with what was counted of it; None where there is nothing to split.
+        """Traffic as it is, with what was counted of it; None where there is nothing to split.
 
         Raises:
             ApiError: where the API server could not be asked; the run is to be repeated.
