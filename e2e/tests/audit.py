@@ -20,7 +20,7 @@ POD = "authentication.kubernetes.io/pod-name"
 
 @dataclass(frozen=True)
 class Write:
-    """A write that the API server accepted from an operator."""
+    """A write that the API server received from an operator."""
 
     pod: str
     received: datetime
@@ -42,11 +42,23 @@ def check_one_leader(settings: Settings, since: datetime, namespace: str) -> Non
     assert by_two_leaders(writes) == []
 
 
-def read(log: Path, since: datetime, namespace: str) -> list[Write]:
-    """Accepted writes to a namespace, and to the leader's lease, in the order in which they were done."""
+def check_silent(settings: Settings, pod: str, since: datetime, namespace: str) -> None:
+    """AssertionError where an operator's pod has sent a write to a namespace since then, even one refused."""
+    if choose_provider(settings).kind != "node":
+        return
+    writes = read(Layout(settings).audit, since, namespace, refused=True)
+    late = [write for write in writes if write.pod == pod and write.holder is None and write.received > since]
+    assert late == []
+
+
+def read(log: Path, since: datetime, namespace: str, *, refused: bool = False) -> list[Write]:
+    """Writes to a namespace, and to the leader's lease, in the order in which they were done.
+
+    Those that the API server refused are among them only where asked for.
+    """
     # What was rotated away meanwhile stands in files next to it.
     files = sorted(log.parent.glob(f"{log.stem}*{log.suffix}"))
-    found = (_write(entry, namespace) for file in files for entry in _entries(file))
+    found = (_write(entry, namespace, refused) for file in files for entry in _entries(file))
     return sorted((one for one in found if one and one.done >= since), key=lambda one: one.done)
 
 
@@ -72,16 +84,15 @@ def _entries(file: Path) -> Iterator[dict[str, Any]]:
                 continue
 
 
-def _write(entry: dict[str, Any], namespace: str) -> Write | None:
+def _write(entry: dict[str, Any], namespace: str, refused: bool) -> Write | None:
     place = entry.get("objectRef", {})
     is_lease = (place.get("resource"), place.get("name"), place.get("namespace")) == (
         "leases",
         LEASE,
         SYSTEM_NAMESPACE,
     )
-    if entry.get("responseStatus", {}).get("code", 500) >= 300 or not (
-        is_lease or place.get("namespace") == namespace
-    ):
+    accepted = entry.get("responseStatus", {}).get("code", 500) < 300
+    if not (accepted or refused) or not (is_lease or place.get("namespace") == namespace):
         return None
     spec = entry.get("requestObject", {}).get("spec", {}) if is_lease else {}
     return Write(

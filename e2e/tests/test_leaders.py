@@ -18,7 +18,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from e2e.cluster.settings import Settings
 from e2e.kube import Kube, Object
 from e2e.tests import figures, models
-from e2e.tests.audit import check_one_leader
+from e2e.tests.audit import check_one_leader, check_silent
 from e2e.tests.conditions import wait_for, wait_until_ready
 from e2e.tests.installation import SYSTEM_NAMESPACE, Installation, temporary_namespace
 from e2e.tests.registry import Registry
@@ -28,8 +28,6 @@ from tests.unit.infra.api_server import api_server
 from tests.unit.processes import start_operator
 
 STOPPED = 30.0
-#: What the operator logs before each write.
-WRITES = ("applying", "deleting", "claiming")
 
 
 @pytest.mark.alone
@@ -77,10 +75,7 @@ def test_a_leader_that_was_stopped_for_30_seconds_writes_nothing_and_hands_over(
         leader = figures.leader(kube)
         version = kube.get("modeldeployment", "leaders", namespace)
         assert leader != pod["metadata"]["name"]
-    words = ("logs", pod["metadata"]["name"], f"--namespace={SYSTEM_NAMESPACE}", "--previous")
-    lines = [json.loads(line) for line in kube.kubectl(*words).splitlines() if line.startswith("{")]
-    late = [line for line in lines if _time(line) > went_on]
-    assert [line for line in late if line["message"] in WRITES] == []
+    check_silent(settings, pod["metadata"]["name"], went_on, namespace)
     check_one_leader(settings, since, namespace)
     transitions = [int(found["spec"].get("leaseTransitions") or 0) for found in (before, _lease(installed))]
     assert transitions[1] == transitions[0] + 1
@@ -214,7 +209,3 @@ def _scale(installed: Installation, namespace: str, replicas: int) -> None:
     installed.kube.kubectl(
         "patch", "modeldeployment", "leaders", f"--namespace={namespace}", "--type=merge", f"--patch={patch}"
     )
-
-
-def _time(line: dict[str, str]) -> datetime:
-    return datetime.fromisoformat(line["time"])
