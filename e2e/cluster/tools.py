@@ -61,6 +61,8 @@ ALERTMANAGER, AMTOOL = (
     GoProgram(name, f"github.com/prometheus/alertmanager/cmd/{name}", ALERTMANAGER_VERSION)
     for name in ("alertmanager", "amtool")
 )
+#: Holds a server to HTTP/2 case by case.
+H2SPEC = GoProgram("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible")
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
 
 

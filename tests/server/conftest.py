@@ -8,6 +8,7 @@ import pytest
 
 import slipway_server  # noqa: F401  before onnxruntime, whose telemetry it turns off
 from tests.server import onnx_models
+from tests.server.grpc_wire import rpc_server  # noqa: F401  a fixture
 from tests.server.running import Server
 
 Start = Callable[..., Server]

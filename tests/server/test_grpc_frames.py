@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
 
 import hpack
 import pytest
 
 from slipway_server.errors import Reason
-from slipway_server.frontend import Frontend
-from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import CODE_SLOTS, REASON_SLOTS, Board, Counters
+from slipway_server.metrics.board import CODE_SLOTS
 from slipway_server.rpc.connection import Connection
-from slipway_server.rpc.frames import PREFACE, Code, Kind, frame, settings
-from slipway_server.rpc.open_inference_pb2 import ModelInferRequest
+from slipway_server.rpc.frames import Code, Kind, frame, settings
 from slipway_server.rpc.reflection_pb2 import ServerReflectionRequest
 from slipway_server.rpc.server import RpcServer
-from slipway_server.runtime.model import Model
-from slipway_server.runtime.profile import Profile
-from slipway_server.runtime.served import Served
-from slipway_server.settings import Serving
-from tests.server import onnx_models
+from tests.server.grpc_wire import (
+    CALL,
+    INFER,
+    Transport,
+    counts,
+    frames,
+    good_body,
+    opened,
+    statuses,
+)
 
-INFER = b"/inference.GRPCInferenceService/ModelInfer"
 PATHS = [INFER] * 4 + [
     b"/inference.GRPCInferenceService/ModelMetadata",
     b"/grpc.health.v1.Health/Watch",
@@ -44,81 +42,6 @@ ODD = [
     (b"Upper", b"case"),
     (b"connection", b"close"),
 ]
-
-
-class Transport(asyncio.Transport):
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = bytearray()
-        self.closed = False
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
-def good_body() -> bytes:
-    tensor = ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
-    tensor.contents.fp32_contents.extend([1, 2, 3])
-    message = ModelInferRequest(model_name="fraud", inputs=[tensor]).SerializeToString()
-    return b"\0" + len(message).to_bytes(4, "big") + message
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RpcServer]:
-    onnx_models.save(onnx_models.identity(), tmp_path)
-    model = Model(tmp_path / "model.onnx", 1)
-    config = Serving("fraud", "3", "sha256:" + "0" * 64, maxBodyBytes=200_000)
-    frontend = Frontend(config, Lifecycle(0), Counters(Board(1).row(0)))
-    frontend.engine.start(Served(model, "fraud", "3", Profile(True, True, 128, {1: 1e-6})))
-    frontend.lifecycle.loaded = True
-    yield RpcServer(frontend)
-    frontend.engine.close()
-
-
-def opened(server: RpcServer) -> tuple[Connection, Transport]:
-    connection, transport = Connection(server), Transport()
-    connection.connection_made(transport)
-    connection.data_received(PREFACE + settings({}))
-    return connection, transport
-
-
-def frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Kind, flags, stream and payload of each frame, all of them whole."""
-    position = 0
-    while position < len(data):
-        size = int.from_bytes(data[position : position + 3], "big")
-        stream = int.from_bytes(data[position + 5 : position + 9], "big")
-        payload = bytes(data[position + 9 : position + 9 + size])
-        assert len(payload) == size
-        yield data[position + 3], data[position + 4], stream, payload
-        position += 9 + size
-
-
-def statuses(data: bytes) -> Counter[str]:
-    """How often each status of gRPC and each reason to end the connection was given."""
-    found: Counter[str] = Counter()
-    decoder = hpack.Decoder()
-    for kind, _, _, payload in frames(data):
-        if kind == Kind.HEADERS:
-            found.update(str(value) for name, value in decoder.decode(payload) if name == "grpc-status")
-        elif kind == Kind.GOAWAY:
-            found[Code(int.from_bytes(payload[4:8], "big")).name] += 1
-    return found
 
 
 def damaged(dice: random.Random, data: bytes) -> bytes:
@@ -183,20 +106,6 @@ async def test_no_series_of_frames_breaks_a_connection_or_leaves_anything_behind
     assert "13" not in found
     # It did get to each of the places.
     assert {"0", "3", "5", "8", "12", "PROTOCOL_ERROR", "FRAME_SIZE_ERROR", "COMPRESSION_ERROR"} <= set(found)
-
-
-def counts(server: RpcServer) -> dict[Reason, int]:
-    """How often each reason was counted, those that were not left out."""
-    row = server.frontend.counters._row
-    return {reason: int(row[slot]) for reason, slot in REASON_SLOTS.items() if row[slot]}
-
-
-CALL = hpack.Encoder().encode(
-    [
-        *((b":method", b"POST"), (b":scheme", b"http"), (b":path", INFER)),
-        (b"content-type", b"application/grpc"),
-    ]
-)
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,13 @@ def test_a_client_that_waits_for_100_is_told_to_continue_or_why_not(servers: Ser
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.0\r\nhost: a\r\nhost: a\r\n\r\n",
     ],
-    ids=["TLS", "space before colon", "protocol", "two lengths", "negative length", "huge head"],
+    ids=[
+        *("TLS", "space before colon", "protocol", "two lengths", "negative length", "huge head"),
+        *("two hosts", "one host twice"),
+    ],
 )
 def test_what_is_not_http_gets_400_and_the_server_goes_on(servers: Servers, noise: bytes) -> None:
     try:

@@ -42,7 +42,7 @@ class HttpProtocol(asyncio.Protocol):
         self._site = server.site
         self._queue: deque[Exchange] = deque()
         self._transport: asyncio.Transport | None = None
-        self.reader = Reader(self)
+        self.reader = Reader(self, server.limits)
         #: Between two requests: nothing of the next one has arrived.
         self.idle = True
         #: Something arrived since the last look at idle connections.

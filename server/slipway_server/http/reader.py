@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 import httptools
 
 from slipway_server.http.head import Head
+from slipway_server.wire.limits import Limits
 
 if TYPE_CHECKING:
     from slipway_server.http.protocol import HttpProtocol
 
 END = b"\r\n\r\n"
-#: A larger head is not read.
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEADERS = 128
 _MAX_KEPT_HEAD = 2048
-_TOO_MUCH = f"the head of this request has more than {MAX_HEAD_BYTES // 1024} KiB or {MAX_HEADERS} headers"
 
 
 class Reader:
@@ -28,14 +25,16 @@ class Reader:
         "_head_bytes",
         "_headers",
         "_kept",
+        "_limits",
         "_parser",
         "_piece",
         "_url",
         "in_head",
     )
 
-    def __init__(self, connection: HttpProtocol) -> None:
+    def __init__(self, connection: HttpProtocol, limits: Limits) -> None:
         self._connection = connection
+        self._limits = limits
         self._parser: httptools.HttpRequestParser | None = None
         self.in_head = False
         self._head_bytes = 0
@@ -65,8 +64,8 @@ class Reader:
             return
         if self.in_head and not connection.idle:
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                connection.malformed(_TOO_MUCH)
+            if self._head_bytes > self._limits.head_bytes:
+                connection.malformed(self._too_much)
 
     def _decline(self, rest: bytes) -> None:
         """Answer as if no other protocol had been asked for, which HTTP allows; Java's client always asks."""
@@ -81,6 +80,12 @@ class Reader:
         self._parser = parser
         if rest:
             self._connection.feed(rest)
+
+    @property
+    def _too_much(self) -> str:
+        limits = self._limits
+        size = limits.head_bytes // 1024
+        return f"the head of this request has more than {size} KiB or {limits.headers} headers"
 
     def _begin(self, kept: bytes | None) -> None:
         """Something of a request arrived: perhaps its whole head, which is worth to be kept."""
@@ -118,9 +123,12 @@ class Reader:
         method = parser.get_method().decode("latin-1")
         head = Head(method, self._url, self._headers)
         head.is_http_1_0 = parser.get_http_version() == "1.0"
-        if size > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
-            connection.malformed(_TOO_MUCH)
-        elif not head.is_http_1_0 and b"host" not in head.headers:
+        hosts = sum(name.lower() == b"host" for name, _ in self._headers)
+        if size > self._limits.head_bytes or len(self._headers) > self._limits.headers:
+            connection.malformed(self._too_much)
+        elif hosts > 1:
+            connection.malformed("a request has one header Host, not several")
+        elif not head.is_http_1_0 and not hosts:
             connection.malformed("a request needs the header Host")
         else:
             head.keep_alive = parser.should_keep_alive()

@@ -14,6 +14,7 @@ from slipway_server.http.listen import Tls, most_files
 from slipway_server.http.protocol import HttpProtocol
 from slipway_server.http.responses import Response, Writer
 from slipway_server.http.site import Site
+from slipway_server.wire.limits import LIMITS, Limits
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,9 @@ _MAX_KEPT = 512
 class HttpServer:
     """One listening socket by :class:`HttpProtocol`."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, limits: Limits = LIMITS) -> None:
         self.site = site
+        self.limits = limits
         self.submit = site.submit
         self.counters = site.counters
         self.lifecycle = site.lifecycle

@@ -21,21 +21,12 @@ from slipway_server.rpc.frames import (
     settings,
     window_update,
 )
-from slipway_server.rpc.headers import MAX_HEADER_BYTES
-from slipway_server.rpc.streams import CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, Streams
-from slipway_server.rpc.windows import MAX_FRAME_BYTES
+from slipway_server.rpc.streams import Streams
+from slipway_server.wire.limits import Limits
 
 if TYPE_CHECKING:
     from slipway_server.rpc.server import RpcServer
 
-_GREETING = settings(
-    {
-        Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-        Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-        Setting.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
-        Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_BYTES,
-    }
-) + window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
 _METHODS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ")
 _HTTP_1 = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -48,7 +39,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: RpcServer) -> None:
         self.server = server
-        self._streams = Streams(self)
+        self._limits = server.limits
+        self._streams = Streams(self, server.limits)
         #: The calls under way, by the number of their stream.
         self.streams = self._streams.open
         self.push = self._streams.push
@@ -114,13 +106,14 @@ class Connection(asyncio.Protocol):
             if size < len(PREFACE):
                 return 0
             self._greeted = True
-            self.send(_GREETING)
+            self.send(_greeting(self._limits))
             position = len(PREFACE)
         while size - position >= HEAD_BYTES and self._transport is not None:
             start = position + HEAD_BYTES
             length = int.from_bytes(data[position : position + 3], "big")
-            if length > MAX_FRAME_BYTES:
-                raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, f"frames may have {MAX_FRAME_BYTES} bytes")
+            if length > self._limits.frame_bytes:
+                words = f"frames may have {self._limits.frame_bytes} bytes"
+                raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, words)
             if start + length > size:
                 break
             kind = data[position + 3]
@@ -135,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def count_anew(self) -> None:
         """Some time has passed: begin again to count frames that ask for nothing."""
-        self._streams.idle_frames = 0
+        self._streams.count_anew()
 
     # Ends.
 
@@ -182,3 +175,14 @@ class Connection(asyncio.Protocol):
         """As HTTP's side counts what it refuses; not what comes in after the connection's end."""
         if self._transport is not None and not self._transport.is_closing():
             self.server.frontend.counters.refused(reason)
+
+
+def _greeting(limits: Limits) -> bytes:
+    """What the server says first: its settings, and the window of the connection."""
+    values = {
+        Setting.MAX_CONCURRENT_STREAMS: limits.streams,
+        Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
+        Setting.MAX_FRAME_SIZE: limits.frame_bytes,
+        Setting.MAX_HEADER_LIST_SIZE: limits.header_bytes,
+    }
+    return settings(values) + window_update(0, limits.connection_window - DEFAULT_WINDOW)

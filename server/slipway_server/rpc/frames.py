@@ -84,6 +84,16 @@ def settings(values: dict[Setting, int]) -> bytes:
     return frame(Kind.SETTINGS, 0, 0, b"".join(pairs))
 
 
+def read_settings(payload: bytes) -> dict[int, int]:
+    """The settings in a frame, the last of each name."""
+    return {
+        int.from_bytes(payload[start : start + 2], "big"): int.from_bytes(
+            payload[start + 2 : start + 6], "big"
+        )
+        for start in range(0, len(payload), 6)
+    }
+
+
 def window_update(stream: int, size: int) -> bytes:
     return frame(Kind.WINDOW_UPDATE, 0, stream, size.to_bytes(4, "big"))
 

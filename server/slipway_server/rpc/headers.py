@@ -15,9 +15,8 @@ import hpack
 from slipway_server.errors import schema_error
 from slipway_server.http.head import Head
 from slipway_server.rpc.frames import Code, ConnectionFaultError
+from slipway_server.wire.limits import Limits
 
-#: Bytes of all headers of a request, counted as HTTP/2 does.
-MAX_HEADER_BYTES = 32 * 1024
 #: What a client that shrinks its table below the usual size has to be told first: that none is used.
 NO_TABLE = b"\x20"
 _MAX_KEPT = 256
@@ -34,8 +33,9 @@ class MalformedError(Exception):
 class HeaderReader:
     """One connection's header blocks, in their order."""
 
-    def __init__(self) -> None:
-        self._decoder = hpack.Decoder(max_header_list_size=MAX_HEADER_BYTES)
+    def __init__(self, limits: Limits) -> None:
+        self._decoder = hpack.Decoder(max_header_list_size=limits.header_bytes)
+        self._table_updates = limits.table_updates
         self._kept: dict[bytes, Head] = {}
 
     def read(self, block: bytes) -> Head:
@@ -56,6 +56,8 @@ class HeaderReader:
 
     def _decode(self, block: bytes) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
         """The headers, and whether all of them came from a table that is as before."""
+        if _table_updates(block, self._table_updates) > self._table_updates:
+            raise ConnectionFaultError(Code.COMPRESSION_ERROR, "the table of headers changes too often")
         try:
             headers: Any = self._decoder.decode(block, raw=True)
         except hpack.OversizedHeaderListError:
@@ -66,6 +68,19 @@ class HeaderReader:
         if not stays:
             self._kept.clear()
         return headers, stays
+
+
+def _table_updates(block: bytes, most: int) -> int:
+    """How many changes of the table's size a block begins with; it stops to count beyond ``most``."""
+    count = position = 0
+    while count <= most and position < len(block) and block[position] & 0xE0 == 0x20:
+        count += 1
+        long = block[position] & 0x1F == 0x1F
+        position += 1
+        while long and position < len(block):
+            long = block[position] & 0x80 != 0
+            position += 1
+    return count
 
 
 def _head(headers: Sequence[tuple[bytes, bytes]]) -> Head:

@@ -17,6 +17,7 @@ from slipway_server.rpc.connection import Connection
 from slipway_server.rpc.exchange import Rpc
 from slipway_server.rpc.headers import seconds_of
 from slipway_server.rpc.service import SERVICE, Infer, Service, Status, Unary, Watch
+from slipway_server.wire.limits import LIMITS, Limits
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,9 @@ _PREFIX_BYTES = 5
 class RpcServer:
     """One listening socket by :class:`Connection`."""
 
-    def __init__(self, frontend: Frontend) -> None:
+    def __init__(self, frontend: Frontend, limits: Limits = LIMITS) -> None:
         self.frontend = frontend
+        self.limits = limits
         self.connections: set[Connection] = set()
         self._service = Service(frontend)
         self._server: asyncio.Server | None = None

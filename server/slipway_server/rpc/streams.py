@@ -18,43 +18,43 @@ from slipway_server.rpc.frames import (
     Kind,
     StreamFaultError,
     frame,
+    read_settings,
     reset,
     window_update,
     without_padding,
 )
-from slipway_server.rpc.headers import MAX_HEADER_BYTES, HeaderReader, MalformedError
+from slipway_server.rpc.headers import HeaderReader, MalformedError
 from slipway_server.rpc.windows import Windows
+from slipway_server.wire.limits import Limits
 
 if TYPE_CHECKING:
     from slipway_server.rpc.connection import Connection
 
-#: Calls under way on one connection.
-MAX_STREAMS = 256
-#: What a client may send ahead, on one stream and on all together.
-STREAM_WINDOW = 1024 * 1024
-CONNECTION_WINDOW = 4 * 1024 * 1024
-#: Frames within a sweep that ask for work and carry no request: more come only from somebody who means harm.
-MAX_IDLE_FRAMES = 2000
 _MAX_DROPPED = 1024
 
 
 class Streams:
     """Opens calls, feeds them and sends what they have to say."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, limits: Limits) -> None:
         self.open: dict[int, Rpc] = {}
         #: The highest number that the client has used.
         self.last = 0
         #: The client's settings have come.
         self.is_set_up = False
+        #: Frames of late that carried no work, and calls that were answered.
         self.idle_frames = 0
+        self._answered = 0
+        self.limits = limits
         self._connection = connection
-        self._reader = HeaderReader()
+        self._reader = HeaderReader(limits)
         #: Streams that ended early, whose frames may still be on their way.
         self._dropped: set[int] = set()
         self._block: tuple[int, int, bytearray] | None = None
-        self._windows = Windows()
-        self._credit = CONNECTION_WINDOW
+        self._windows = Windows(limits)
+        #: Calls whose answer waits for the client's window, those that wait longest first.
+        self._waiting: dict[int, Rpc] = {}
+        self._credit = limits.connection_window
         self._spent = 0
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             Kind.DATA: self._on_data,
@@ -97,7 +97,8 @@ class Streams:
                 rpc.count(400)
             self._connection.send(reset(fault.stream, fault.code))
             self.drop(fault.stream)
-            self._count_idle()
+            # Headers took time to read before they turned out to be wrong.
+            self._count_idle(1 + len(payload) // 256)
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
         size = len(payload)
@@ -105,7 +106,7 @@ class Streams:
         if self._credit < 0:
             raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "more data than the connection's window")
         self._spent += size
-        if self._spent >= CONNECTION_WINDOW // 2:
+        if self._spent >= self.limits.connection_window // 2:
             self._connection.send(window_update(0, self._spent))
             self._credit += self._spent
             self._spent = 0
@@ -118,13 +119,15 @@ class Streams:
         rpc.credit -= size
         if rpc.credit < 0:
             raise StreamFaultError(stream, Code.FLOW_CONTROL_ERROR)
-        if not size:
-            self._count_idle()
+        content = without_padding(flags, payload)
         ends = flags & END_STREAM
-        if not ends and rpc.credit < STREAM_WINDOW // 2:
-            self._connection.send(window_update(stream, STREAM_WINDOW - rpc.credit))
-            rpc.credit = STREAM_WINDOW
-        rpc.take(without_padding(flags, payload))
+        if not content and not ends:
+            self._count_idle()
+        window = self.limits.stream_window
+        if not ends and rpc.credit < window // 2:
+            self._connection.send(window_update(stream, window - rpc.credit))
+            rpc.credit = window
+        rpc.take(content)
         if ends:
             self._end(rpc)
 
@@ -134,12 +137,16 @@ class Streams:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"there is no stream {stream}")
         if stream not in self._dropped:
             raise StreamFaultError(stream, Code.STREAM_CLOSED)
+        self._count_idle()
         if flags & END_STREAM:
             self._dropped.discard(stream)
 
     def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
         if stream % 2 == 0:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"a client's stream cannot have number {stream}")
+        if len(payload) > self.limits.header_bytes:
+            words = f"the headers of a call may have {self.limits.header_bytes} bytes"
+            raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, words)
         payload = without_padding(flags, payload)
         if flags & PRIORITY_FLAG:
             if len(payload) < 5:
@@ -158,8 +165,9 @@ class Streams:
         self._count_idle()
         _, first, block = self._block
         block += payload
-        if len(block) > MAX_HEADER_BYTES:
-            raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "the headers are too large")
+        if len(block) > self.limits.header_bytes:
+            words = f"the headers of a call may have {self.limits.header_bytes} bytes"
+            raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, words)
         if flags & END_HEADERS:
             self._block = None
             self._open(first, stream, bytes(block))
@@ -174,9 +182,11 @@ class Streams:
             head = self._reader.read(block)
         except MalformedError:
             raise StreamFaultError(stream, Code.PROTOCOL_ERROR) from None
-        if len(self.open) >= MAX_STREAMS:
+        if len(self.open) >= self.limits.streams:
             raise StreamFaultError(stream, Code.REFUSED_STREAM)
-        rpc = self.open[stream] = Rpc(self._connection, stream, head, self._windows.initial, STREAM_WINDOW)
+        rpc = self.open[stream] = Rpc(
+            self._connection, stream, head, self._windows.initial, self.limits.stream_window
+        )
         self._connection.server.begin(rpc)
         if flags & END_STREAM:
             self._end(rpc)
@@ -217,23 +227,25 @@ class Streams:
         if stream == 0 or stream > self.last or stream % 2 == 0:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"there is no stream {stream}")
         self._dropped.discard(stream)
+        self._waiting.pop(stream, None)
         rpc = self.open.pop(stream, None)
         if rpc is not None:
             rpc.abandon()
 
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
-        self._count_idle()
+        # Each call's window may change with them.
+        self._count_idle(1 + len(self.open) // 16)
         if stream:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "SETTINGS belongs to no stream")
         if len(payload) % 6 or (flags & ACK and payload):
             raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "SETTINGS has 6 bytes for each setting")
         if flags & ACK:
             return
+        if len(payload) > 6 * self.limits.settings:
+            words = f"a frame may have {self.limits.settings} settings"
+            raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, words)
         self.is_set_up = True
-        for start in range(0, len(payload), 6):
-            name = int.from_bytes(payload[start : start + 2], "big")
-            value = int.from_bytes(payload[start + 2 : start + 6], "big")
-            self._windows.set(name, value, self.open.values())
+        self._windows.set_all(read_settings(payload), self.open.values())
         self._connection.send(frame(Kind.SETTINGS, ACK, 0))
         self._push_all()
 
@@ -259,6 +271,7 @@ class Streams:
     def _on_window(self, flags: int, stream: int, payload: bytes) -> None:  # noqa: ARG002
         if len(payload) != 4:
             raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE has 4 bytes")
+        self._count_idle()
         size = int.from_bytes(payload, "big") & LARGEST_WINDOW
         if stream == 0:
             self._windows.grow(size)
@@ -268,7 +281,6 @@ class Streams:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"there is no stream {stream}")
         rpc = self.open.get(stream)
         if rpc is None:
-            self._count_idle()
             return
         rpc.window += size
         if size == 0:
@@ -284,7 +296,12 @@ class Streams:
         if self.open.get(rpc.stream) is not rpc:
             return
         data = self._windows.cut(rpc, start)
+        if rpc.out:
+            self._waiting[rpc.stream] = rpc
+        else:
+            self._waiting.pop(rpc.stream, None)
         if rpc.is_said:
+            self._answered += 1
             if not rpc.complete:
                 # It may stop sending: the answer does not depend on the rest.
                 data += reset(rpc.stream, Code.NO_ERROR)
@@ -295,10 +312,13 @@ class Streams:
             self._connection.send(data)
 
     def _push_all(self) -> None:
-        for rpc in [rpc for rpc in self.open.values() if rpc.out]:
+        for rpc in list(self._waiting.values()):
             if self._windows.connection <= 0:
-                return
-            self.push(rpc, None)
+                break
+            if rpc.window > 0:
+                self.push(rpc, None)
+        pieces, self._windows.small_pieces = self._windows.small_pieces, 0
+        self._count_idle(pieces)
 
     # Ends.
 
@@ -309,11 +329,26 @@ class Streams:
 
     def drop(self, stream: int) -> None:
         self._remember(stream)
+        self._waiting.pop(stream, None)
         rpc = self.open.pop(stream, None)
         if rpc is not None:
             rpc.abandon()
 
-    def _count_idle(self) -> None:
-        self.idle_frames += 1
-        if self.idle_frames > MAX_IDLE_FRAMES:
+    def count_anew(self) -> None:
+        """Some time has passed: begin again to count frames that carry no work."""
+        self._make_up()
+        self.idle_frames = 0
+
+    def _make_up(self) -> None:
+        """Take what was answered meanwhile off the count of frames that carry no work."""
+        made_up = self._answered * self.limits.idle_frames_per_call
+        made_up += self._windows.sent // self.limits.bytes_per_idle_frame
+        self.idle_frames = max(0, self.idle_frames - made_up)
+        self._answered = self._windows.sent = 0
+
+    def _count_idle(self, count: int = 1) -> None:
+        self.idle_frames += count
+        if self.idle_frames > self.limits.idle_frames:
+            self._make_up()
+        if self.idle_frames > self.limits.idle_frames:
             raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import perf_counter
 
 from slipway_server.rpc.exchange import Rpc
@@ -20,24 +20,32 @@ from slipway_server.rpc.frames import (
     frame,
 )
 from slipway_server.rpc.headers import NO_TABLE
+from slipway_server.wire.limits import Limits
 
-#: Of larger frames there are none, either way.
-MAX_FRAME_BYTES = 64 * 1024
 _TABLE_BYTES = 4096
 
 
 class Windows:
     """A client's settings and the flow-control window of its connection, in bytes (RFC 9113, 5.2)."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        #: Since somebody last counted: small pieces of answers that the client's windows made of them, and
+        #: the bytes of all others.
+        self.small_pieces = 0
+        self.sent = 0
         self.connection = DEFAULT_WINDOW
         #: The window of a stream that opens.
         self.initial = DEFAULT_WINDOW
         self._frame_bytes = DEFAULT_FRAME_BYTES
         self._prefix = b""
 
-    def set(self, name: int, value: int, calls: Iterable[Rpc]) -> None:
-        """Take up a setting; ``calls`` are those under way. Raises :class:`ConnectionFaultError`."""
+    def set_all(self, values: Mapping[int, int], calls: Iterable[Rpc]) -> None:
+        """Take up settings; ``calls`` are those under way. Raises :class:`ConnectionFaultError`."""
+        for name, value in values.items():
+            self._set(name, value, calls)
+
+    def _set(self, name: int, value: int, calls: Iterable[Rpc]) -> None:
         if name == Setting.HEADER_TABLE_SIZE and value < _TABLE_BYTES:
             self._prefix = NO_TABLE
         elif name == Setting.ENABLE_PUSH and value > 1:
@@ -45,7 +53,7 @@ class Windows:
         elif name == Setting.MAX_FRAME_SIZE:
             if not DEFAULT_FRAME_BYTES <= value <= LARGEST_FRAME_BYTES:
                 raise ConnectionFaultError(Code.PROTOCOL_ERROR, "MAX_FRAME_SIZE is from 2^14 to 2^24-1")
-            self._frame_bytes = min(value, MAX_FRAME_BYTES)
+            self._frame_bytes = min(value, self.limits.frame_bytes)
         elif name == Setting.INITIAL_WINDOW_SIZE:
             if value > LARGEST_WINDOW:
                 raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is up to 2^31-1")
@@ -73,6 +81,10 @@ class Windows:
             if size <= 0:
                 rpc.blocked_since = rpc.blocked_since or perf_counter()
                 break
+            if size < len(rpc.out) and size < self.limits.small_piece_bytes:
+                self.small_pieces += 1
+            else:
+                self.sent += size
             parts.append(frame(Kind.DATA, 0, stream, bytes(rpc.out[:size])))
             rpc.out = rpc.out[size:]
             rpc.window -= size
