@@ -66,7 +66,7 @@ def test_an_api_server_that_is_killed_and_has_lost_its_history_changes_nothing(
             control_plane.compact()
             control_plane.repair()
         wait_for(lambda: figures.leader(installed.kube), 60, "nobody leads")
-        # Pods count as unready until their nodes have reported again: the canary may get its share back only then.
+        # Pods count as unready until their nodes reported again: the canary gets its share back only then.
         rollout.wait_for_weight(50)
         finish(rollout, versions)
     check_one_leader(control_plane.settings, began, rollout.namespace)
@@ -83,7 +83,7 @@ def test_models_serve_while_there_is_no_api_server_and_the_rollout_goes_on_after
         control_plane.repair()
         back = time.monotonic()
         wait_for(lambda: figures.leader(installed.kube), 120, "nobody leads")
-        # Pods count as unready until their nodes have reported again: the canary may get its share back only then.
+        # Pods count as unready until their nodes reported again: the canary gets its share back only then.
         rollout.wait_for_weight(50)
         finish(rollout, versions)
         hold("after the API server came back: a promotion and a new canary", time.monotonic() - back, 180)
