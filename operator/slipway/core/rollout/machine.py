@@ -22,6 +22,7 @@ from slipway.api.rollout import (
     Step,
 )
 from slipway.core.observed import rfc3339
+from slipway.core.rollout.due import next_look
 from slipway.core.rollout.gates import is_judged, judge_gates
 from slipway.core.rollout.looks import carried_over, with_look
 from slipway.core.rollout.situation import Command, Decision, Situation, StepOutcome
@@ -322,8 +323,7 @@ def _unseen(state: RolloutStatus, rollout: Rollout, now: datetime) -> RolloutSta
 
 
 def _until_look(state: RolloutStatus, analysis: Analysis, now: datetime) -> float:
-    since = _time(state.lookedAt or state.startedAt)
-    return max(0.0, analysis.intervalSeconds - (now - since).total_seconds())
+    return max(0.0, (next_look(state, analysis) - now).total_seconds())
 
 
 def _lacks_pods(state: RolloutStatus, seen: Situation) -> bool:

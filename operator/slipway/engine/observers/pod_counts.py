@@ -21,10 +21,11 @@ from slipway.core.observed import (
     ServedCount,
     is_ready,
     revision_of_object,
-    timestamp,
 )
 from slipway.core.pod_counters import has_begun_since, life_of
 from slipway.core.resource import Resource
+from slipway.core.rollout.counter import Arms, Counter, count
+from slipway.core.rollout.due import next_look
 from slipway.core.traffic.envoy.bootstrap import LATENCY_BOUNDS_MILLISECONDS
 from slipway.engine.store import Key, Store
 from slipway.names import ADMIN_PORT, Metric
@@ -42,21 +43,13 @@ WANTED: frozenset[str] = frozenset(
 #: A pod that could not be read is not asked again before.
 AGAIN = timedelta(seconds=10)
 
-_Arm = windows.Tally[Series]
-
 
 @dataclass
 class _Count:
-    """Of one rollout: counting begins anew whenever traffic is split in another way."""
+    """Of one rollout."""
 
-    split: object
-    arms: dict[str, _Arm]
+    counter: Counter[Series]
     read_at: datetime
-    looked: str | None
-    #: Totals at the look that status remembers, and what was told last: the base of the next look, once
-    #: status holds that one.
-    since: Mapping[str, Values]
-    told: Mapping[str, Values]
     #: Names of the series of each revision.
     places: Mapping[str, dict[Series, int]]
 
@@ -108,13 +101,10 @@ class Served:
             return traffic
         revisions = (status.canary.revision, status.stable.revision)
         split = (rollout.id, traffic.weights, traffic.receiving, revisions)
-        count = self._counts.get(key)
-        looked = rollout.lookedAt
-        if count is not None and count.split == split:
-            if count.looked != looked:
-                count.looked, count.since = looked, count.told
-            due = timestamp(looked or rollout.startedAt) or self._clock()
-            if self._clock() < due + timedelta(seconds=spec.rollout.analysis.intervalSeconds):
+        known = self._counts.get(key)
+        begun = known is not None and known.counter.split == split
+        if begun:
+            if self._clock() < next_look(rollout, spec.rollout.analysis):
                 return traffic
         elif len(traffic.weights) != 1:
             self._counts.pop(key, None)
@@ -125,23 +115,23 @@ class Served:
         found = {revision: ready_pods(self._store, key, revision) for revision in revisions}
         if not all(found.values()):
             return traffic
-        places = count.places if count is not None and count.split == split else defaultdict(dict)
-        read = {revision: await self._all(pods, places[revision]) for revision, pods in found.items()}
-        canary, stable = (read[revision] for revision in revisions)
-        if canary is None or stable is None:
-            self._failed[key] = now
-            return traffic
+        places = known.places if known is not None and begun else defaultdict(dict)
+        shown: dict[str, Arms[Series]] = {}
+        for revision, pods in found.items():
+            read = await self._all(pods, places[revision])
+            if read is None:
+                self._failed[key] = now
+                return traffic
+            shown |= {life: {revision: values} for life, values in read.items()}
         self._failed.pop(key, None)
-        if count is None or count.split != split:
-            arms = {revisions[0]: windows.begin(canary), revisions[1]: windows.begin(stable)}
-            totals = {revision: arm.totals for revision, arm in arms.items()}
-            self._counts[key] = _Count(split, arms, now, looked, totals, totals, places)
+        since = known.read_at if known is not None else now
+        pods = [pod for pods in found.values() for pod in pods]
+        fresh = {_life(pod) for pod in pods if has_begun_since(pod, SERVER_CONTAINER, since)}
+        counter = count(known.counter if known else None, split, rollout.lookedAt, shown, fresh)
+        self._counts[key] = _Count(counter, now, places)
+        if not begun:
             return traffic
-        for revision, scrapes in ((revisions[0], canary), (revisions[1], stable)):
-            count.arms[revision] = _added(count.arms[revision], scrapes, found[revision], count.read_at)
-        count.read_at = now
-        count.told = {revision: arm.totals for revision, arm in count.arms.items()}
-        counts = [_counted(count.told[revision], count.since[revision]) for revision in revisions]
+        counts = [counter.of(revision) for revision in revisions]
         told = [_served(found) for found in counts]
         traffic = replace(traffic, canary_served=told[0], stable_served=told[1])
         if spec.traffic.gatewayAPI is None:
@@ -182,20 +172,8 @@ def ready_pods(store: Store, key: Key, revision: str) -> list[Manifest]:
     ]
 
 
-def _added(arm: _Arm, scrapes: Mapping[str, Values], pods: Sequence[Manifest], read_at: datetime) -> _Arm:
-    """With what the pods show now. One that was there before but not read says nothing of the time since."""
-    fresh = {_life(pod) for pod in pods if has_begun_since(pod, SERVER_CONTAINER, read_at)}
-    late = scrapes.keys() - arm.last.keys() - fresh
-    known = replace(arm, last={**arm.last, **{life: scrapes[life] for life in late}})
-    return known.add(scrapes)
-
-
 def _life(pod: Manifest) -> str:
     return life_of(pod, SERVER_CONTAINER)
-
-
-def _counted(now: Values, before: Values) -> Values:
-    return {name: total - before.get(name, 0.0) for name, total in now.items()}
 
 
 def _answered(counted: Values) -> ArmCount:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from slipway.core.allowed import Allowed
 from slipway.core.observed import Fault, ObservedTraffic
 from slipway.core.resource import Resource
+from slipway.core.rollout.arms import ArmCounter, count_arms
+from slipway.core.rollout.due import next_look
 from slipway.core.traffic.envoy.prometheus import WINDOW_SECONDS, Samples, Scraped, query, scraped
-from slipway.core.traffic.envoy.readback import RouterState
-from slipway.engine.observers.tally import Tally
 from slipway.engine.store import Key
 
 #: While scrapes are waited for, the Prometheus is asked no more often.
@@ -30,7 +30,7 @@ class _Count:
     since: datetime
     began: bool = False
     asked_at: datetime | None = None
-    tally: Tally = field(default_factory=Tally)
+    counter: ArmCounter | None = None
 
 
 class PrometheusCounts:
@@ -87,8 +87,7 @@ class PrometheusCounts:
         count = self._counts.get(key)
         if count is None or count.split != split:
             count = self._counts[key] = _Count(split, now)
-        interval = timedelta(seconds=spec.rollout.analysis.intervalSeconds)
-        due = now >= datetime.fromisoformat(rollout.lookedAt or rollout.startedAt) + interval
+        due = now >= next_look(rollout, spec.rollout.analysis)
         waits = count.asked_at is not None and now < count.asked_at + AGAIN
         if (count.began and not due) or waits:
             return traffic
@@ -103,8 +102,9 @@ class PrometheusCounts:
         if not all(_scrapes(found[name], count.since) >= 2 for name in names):
             return traffic
         count.began = True
-        states = {name: RouterState({}, found[name].arms, frozenset(), frozenset()) for name in names}
-        counted = count.tally.count(resource, states, routers, traffic)
+        shown = {name: found[name].arms for name in names}
+        count.counter, arms = count_arms(count.counter, resource, shown, routers, traffic)
+        counted = arms or (None, None)
         return replace(traffic, canary=counted[0], stable=counted[1])
 
     async def _scraped(self, key: Key, address: str) -> Mapping[str, Scraped]:

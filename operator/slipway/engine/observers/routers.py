@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from slipway.core.objects.metadata import Owner
 from slipway.core.observed import Fault, Manifest, ObjectKind, Observed, ObservedTraffic, is_ready, observe
 from slipway.core.pod_counters import life_of
 from slipway.core.resource import Resource
+from slipway.core.rollout.arms import ArmCounter, count_arms
 from slipway.core.traffic.envoy.config import admit
 from slipway.core.traffic.envoy.messages import ROUTER_ADMIN_PORT
 from slipway.core.traffic.envoy.objects import (
@@ -34,7 +35,6 @@ from slipway.core.upgrade import as_it_is, is_behind, is_late, is_replacing, rea
 from slipway.engine.controller.apply import Writer
 from slipway.engine.controller.upgrades import STUCK, UPGRADING, WAITING, Upgrades
 from slipway.engine.observers.router_group import Group
-from slipway.engine.observers.tally import Tally
 from slipway.engine.result import Result
 from slipway.engine.store import Key, Store, is_orphan
 
@@ -56,7 +56,7 @@ class _Model:
 
     #: Given out until status remembers it.
     port: int | None = None
-    tally: Tally = field(default_factory=Tally)
+    counter: ArmCounter | None = None
     #: What it was last told that routers do for it.
     seen: ObservedTraffic | None = None
 
@@ -201,9 +201,10 @@ class Routers:
         traffic = self._done(resource)
         if traffic is None:
             return None
-        states = {name: state for here in self._serving(resource) for name, state in here.states.items()}
-        tally = self._model(resource.owner).tally
-        canary, stable = tally.count(resource, states, self.lives(resource), traffic)
+        shown = {name: state.arms for here in self._serving(resource) for name, state in here.states.items()}
+        model = self._model(resource.owner)
+        model.counter, arms = count_arms(model.counter, resource, shown, self.lives(resource), traffic)
+        canary, stable = arms or (None, None)
         return replace(traffic, canary=canary, stable=stable)
 
     def lives(self, resource: Resource) -> dict[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from slipway.api.base import share
 from slipway.contract import ADMIN_PORT
 from slipway.core.endpoint import Endpoint, endpoint_of
 from slipway.core.observed import AnswerAgreement, Fault, ObservedTraffic
 from slipway.core.resource import Resource
+from slipway.core.rollout.due import next_look
 from slipway.core.rollout.looks import TOLERANCE
 from slipway.core.rollout.shadow_agreement import Remembered, answers, common, unlike
 from slipway.engine.observers.pod_counts import ready_pods
@@ -71,9 +72,8 @@ class Pairs:
             return traffic
         analysis = spec.rollout.analysis
         compared = (rollout.id, status.canary.revision, status.stable.revision)
-        since = datetime.fromisoformat(rollout.lookedAt or rollout.startedAt)
         begun = self._began.get(key) == compared
-        if begun and self._clock() < since + timedelta(seconds=analysis.intervalSeconds):
+        if begun and self._clock() < next_look(rollout, analysis):
             return traffic
         seconds = min(MOST_SECONDS, 2 * analysis.intervalSeconds + SPARE_SECONDS)
         async with self._turn:

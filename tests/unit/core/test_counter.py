@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from slipway.core.observed import ArmCount, ObservedTraffic
 from slipway.core.resource import Resource, read
+from slipway.core.rollout.arms import ArmCounter, count_arms
+from slipway.core.rollout.counter import Counter, count
 from slipway.core.traffic.envoy.readback import ArmCounters, ArmState, RouterState
-from slipway.engine.observers.tally import Tally
 
 TRAFFIC = ObservedTraffic(
     routers=1, synced_routers=1, weights=frozenset({10}), receiving=frozenset({"a", "b"})
@@ -57,7 +59,7 @@ class Routers:
     """Routers as they are read, one look after the other."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self.counter: ArmCounter | None = None
         self.looks = 0
 
     def look(self, lives: dict[str, str] | None = None, **states: RouterState) -> tuple[int, int, int]:
@@ -65,9 +67,10 @@ class Routers:
         named = lives or {name: f"{name}/0" for name in states}
         self.looks += 1
         moment = f"2026-11-24T12:{self.looks // 60:02}:{self.looks % 60:02}Z"
-        canary, stable = self.tally.count(resource(moment), states, named, TRAFFIC)
-        assert canary is not None
-        assert stable is not None
+        arms = {name: state.arms for name, state in states.items()}
+        self.counter, found = count_arms(self.counter, resource(moment), arms, named, TRAFFIC)
+        assert found is not None
+        canary, stable = found
         assert min(canary.requests, stable.requests, canary.errors, canary.meant) >= 0
         return stable.requests, canary.requests, canary.errors
 
@@ -140,11 +143,115 @@ def test_whatever_a_router_does_a_look_has_no_more_than_came_since_the_last_that
 
 
 def test_a_split_that_changes_begins_again() -> None:
-    tally = Tally()
-    lives = {"one": "1/0"}
-    tally.count(resource(), {"one": shows(100, 10)}, lives, TRAFFIC)
+    lives, nothing = {"one": "1/0"}, ArmCount(slow=dict.fromkeys(ArmCounters().slow, 0))
+    counter, _ = count_arms(None, resource(), {"one": shows(100, 10).arms}, lives, TRAFFIC)
     half = replace(TRAFFIC, weights=frozenset({50}))
-    assert tally.count(resource(), {"one": shows(900, 90)}, lives, half) == (
-        ArmCount(slow=dict.fromkeys(ArmCounters().slow, 0)),
-        ArmCount(slow=dict.fromkeys(ArmCounters().slow, 0)),
-    )
+    _, found = count_arms(counter, resource(), {"one": shows(900, 90).arms}, lives, half)
+    assert found == (nothing, nothing)
+
+
+def test_routers_that_cannot_all_be_read_say_nothing_and_lose_nothing() -> None:
+    routers = Routers()
+    routers.look(one=shows(100, 10), two=shows(100, 10))
+    arms = {"one": shows(190, 20).arms}
+    kept, found = count_arms(routers.counter, resource(), arms, {"one": "one/0", "two": "two/0"}, TRAFFIC)
+    assert (kept, found) == (routers.counter, None)
+    assert routers.look(one=shows(190, 20), two=shows(190, 20)) == (180, 20, 0)
+
+
+PODS = {f"{number}": "canary" if number % 2 else "stable" for number in range(4)}
+
+
+class Pods:
+    """Pods that count, and what really happened: nothing of it is hidden from the test."""
+
+    def __init__(self, past: int) -> None:
+        self.lives = dict.fromkeys(PODS, 0)
+        self.counts = {pod: {"ok": float(past)} for pod in PODS}
+        self.fresh: set[str] = set()
+        #: Of each arm since the look, all of it and what no restart took away.
+        self.begin()
+        self.read()
+
+    def begin(self) -> None:
+        self.happened, self.sure = ({"canary": 0, "stable": 0} for _ in range(2))
+
+    def read(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Everything that they show; what came since is lost with a restart."""
+        self.unread = dict.fromkeys(PODS, 0)
+        self.fresh.clear()
+        return {self.life(pod): {PODS[pod]: dict(counts)} for pod, counts in self.counts.items()}
+
+    def life(self, pod: str) -> str:
+        return f"{pod}/{self.lives[pod]}"
+
+    def serve(self, pod: str, code: str, requests: int) -> None:
+        self.counts[pod][code] = self.counts[pod].get(code, 0.0) + requests
+        self.happened[PODS[pod]] += requests
+        self.sure[PODS[pod]] += requests
+        self.unread[pod] += requests
+
+    def restart(self, pod: str, is_told: bool) -> None:
+        """The cluster may tell of it later than the counters show it."""
+        self.counts[pod] = {}
+        self.sure[PODS[pod]] -= self.unread[pod] if is_told else 10**9
+        self.unread[pod] = 0
+        if is_told:
+            self.lives[pod] += 1
+            self.fresh.add(self.life(pod))
+
+
+STEPS = st.one_of(
+    st.tuples(
+        st.just("serve"), st.sampled_from(list(PODS)), st.sampled_from(["ok", "bad"]), st.integers(0, 9)
+    ),
+    st.tuples(st.just("restart"), st.sampled_from(list(PODS)), st.booleans()),
+    st.tuples(st.just("read")),
+    st.tuples(st.just("look")),
+    st.tuples(st.just("split")),
+)
+
+
+@given(st.lists(STEPS, max_size=60), st.integers(0, 10_000))
+def test_a_look_has_what_happened_since_the_one_before_and_never_more(
+    course: list[tuple[Any, ...]], past: int
+) -> None:
+    pods, look, split = Pods(past), 0, 0
+    counter: Counter[str] = count(None, split, look, pods.read())
+    for what, *rest in course:
+        if what == "serve":
+            pods.serve(*rest)
+            continue
+        if what == "restart":
+            pods.restart(*rest)
+            continue
+        if what == "split":
+            split += 1
+            pods.begin()
+        fresh = set(pods.fresh)
+        counter = count(counter, split, look, pods.read(), fresh)
+        for arm in ("canary", "stable"):
+            counted = counter.of(arm)
+            assert pods.sure[arm] <= sum(counted.values()) <= pods.happened[arm]
+            assert min(counted.values(), default=0.0) >= 0.0
+        if what == "look":
+            look += 1
+            pods.begin()
+
+
+def test_a_look_that_status_did_not_take_goes_on() -> None:
+    counter = count(None, "split", "look 1", {"life": {"arm": {"ok": 5.0}}})
+    for shown in (7.0, 9.0):
+        counter = count(counter, "split", "look 1", {"life": {"arm": {"ok": shown}}})
+    assert counter.of("arm") == {"ok": 4.0}
+    counter = count(counter, "split", "look 2", {"life": {"arm": {"ok": 10.0}}})
+    assert counter.of("arm") == {"ok": 1.0}
+    assert counter.of("another") == {}
+
+
+def test_lives_that_are_gone_leave_their_counts_and_nothing_else() -> None:
+    counter = count(None, 0, 0, {"a": {"arm": {"ok": 5.0}}, "b": {"arm": {"ok": 5.0}}})
+    counter = count(counter, 0, 0, {"a": {"arm": {"ok": 7.0}}, "b": {"arm": {"ok": 6.0}}})
+    counter = count(counter, 0, 0, {"a": {"arm": {"ok": 7.0}}})
+    assert counter.of("arm") == {"ok": 3.0}
+    assert counter.last.keys() == {"a"}
