@@ -4,55 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway.core.traffic.envoy import config
-from slipway.core.traffic.envoy.bootstrap import bootstrap
 from slipway.core.traffic.envoy.routes import Arm, Route, bridge, defined, is_safe, refusal, used
-
-GOLDEN = Path(__file__).parent / "golden"
 
 A = Arm("aaaaaaaaaa", "fraud-aaaaaaaaaa-pods.payments.svc.cluster.local", 8080)
 B = Arm("bbbbbbbbbb", "fraud-bbbbbbbbbb-pods.payments.svc.cluster.local", 8080)
 FRAUD = Route("fraud", 10000, A)
 NAMES = ("fraud", "a", "churn-2", "x" * 63, "9lives")
-
-
-def content(files: dict[str, str], name: str) -> object:
-    return json.loads(files[name])["resources"]
-
-
-@pytest.mark.parametrize(
-    ("name", "routes"),
-    [
-        ("stable", [FRAUD]),
-        ("canary", [replace(FRAUD, canary=B, weight=10, mirror_percent=25, affinity_header="x-user-id")]),
-        ("grpc", [replace(FRAUD, stable=replace(A, grpc_port=9000), canary=replace(B, grpc_port=9000))]),
-        ("closed", [replace(FRAUD, closed=True)]),
-    ],
-)
-def test_the_files_are_as_committed(name: str, routes: list[Route]) -> None:
-    files = {file: json.loads(text) for file, text in config.files(routes).items()}
-    golden = GOLDEN / f"{name}.json"
-    text = json.dumps(files, indent=1) + "\n"
-    if not golden.exists():
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(text)
-        pytest.fail(f"{golden} was missing and is written; look at it and commit it")
-    assert golden.read_text() == text
-
-
-def test_the_bootstrap_is_as_committed() -> None:
-    golden = GOLDEN / "bootstrap.json"
-    text = json.dumps(bootstrap(), indent=1) + "\n"
-    if not golden.exists():
-        golden.write_text(text)
-        pytest.fail(f"{golden} was missing and is written; look at it and commit it")
-    assert golden.read_text() == text
 
 
 def test_a_shift_of_traffic_changes_one_file() -> None:
