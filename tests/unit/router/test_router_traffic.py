@@ -23,11 +23,13 @@ from tests.unit.router.running import (
     Pods,
     bring,
     connect,
+    eventually,
     free_port,
     memory,
     request,
     running_router,
     send,
+    tried,
     until,
 )
 
@@ -112,7 +114,10 @@ async def test_mirrored_requests_reach_the_canary_and_cost_the_client_nothing(
         quarter = replace(route, mirror_percent=25)
         await bring(router, quarter, before=replace(route, mirror_percent=100))
         await send(route.listener, 2_000)
-        await asyncio.sleep(0.2)
+        await until(
+            router,
+            lambda state: state.arms["fraud", "bbbbbbbbbb"].shadow.requests == len(canary.heads),
+        )
         assert deviation(len(canary.heads) - 1_000, 2_000, 25) < MOST_DEVIATION
 
 
@@ -288,8 +293,8 @@ async def test_a_model_that_leaves_a_router_sends_its_clients_away_before_its_ro
         assert kept.closed
         with pytest.raises(OSError, match=r"Connect call failed"):
             await connect(route.listener)
-        await asyncio.sleep(2.5)
-        assert idle.closed, "within the time for which a router drains"
+        # Within the time for which a router drains.
+        await eventually(lambda: idle.closed)
         router.write([other])
         await until(router, lambda state: set(state.routes) == {"other"})
         assert (await neighbour.ask(request()))[0] == 200
@@ -303,8 +308,8 @@ async def test_what_envoy_refuses_changes_nothing_for_anyone(route: Route, tmp_p
     async with running_router(tmp_path, [at_ten]) as router:
         files = config.files([at_fifty], directory=str(tmp_path / "files"), address="127.0.0.1")
         for broken in ("{", "", files["weights.json"].replace('"weight":50', '"weight":"much"')):
-            router.write_files({**files, "weights.json": broken})
-            await asyncio.sleep(0.1)
+            async with tried(router):
+                router.write_files({**files, "weights.json": broken})
             assert (await read_router(router.address)).does(at_ten)
             assert (await send(route.listener, 200)).failed == 0
         router.write_files(files)
@@ -324,8 +329,8 @@ async def test_a_cluster_that_is_missing_or_refused_costs_its_own_model_alone(
         clusters["resources"].remove(mine)
         refused = {**clusters, "resources": [{**mine, "name": ""}, *clusters["resources"]]}
         for broken in (clusters, refused):
-            router.write_files({**files, "clusters.json": json.dumps(broken)})
-            await asyncio.sleep(0.3)
+            async with tried(router):
+                router.write_files({**files, "clusters.json": json.dumps(broken)})
             state = await read_router(router.address)
             assert state.does(good)
             assert not state.does(at_fifty)
@@ -384,7 +389,7 @@ async def test_a_router_is_replaced_without_a_lost_request(route: Route, tmp_pat
                 await asyncio.sleep(0.01)
 
         clients = [asyncio.create_task(client()) for _ in range(8)]
-        await asyncio.sleep(0.3)
+        await eventually(lambda: load.total > 100)
         # The kubelet calls the hook while the Service leads new connections elsewhere.
         address[0] = twin.listener
         begun = time.monotonic()
@@ -395,7 +400,8 @@ async def test_a_router_is_replaced_without_a_lost_request(route: Route, tmp_pat
         async with session.get(f"http://{old.address}/ready") as response:
             assert response.status == 503
         await asyncio.to_thread(old.stop)
-        await asyncio.sleep(0.3)
+        answered = load.total
+        await eventually(lambda: load.total > answered + 100 or any(task.done() for task in clients))
         assert not any(task.done() for task in clients)
         for task in clients:
             task.cancel()
@@ -411,7 +417,7 @@ async def test_a_hung_canary_of_one_model_does_not_touch_another(
     quiet = Route("quiet", free_port(), route.stable)
     async with running_router(tmp_path, [replace(route, weight=100), quiet]):
         hanging = asyncio.create_task(send(route.listener, 500, connections=200))
-        await asyncio.sleep(0.3)
+        await eventually(lambda: len(canary.heads) == 200)
         load = await send(quiet.listener, 500)
         assert load.answers == {(200, "aaaaaaaaaa"): 500}
         hanging.cancel()
