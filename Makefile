@@ -31,12 +31,12 @@ demo: prerequisites-cluster .venv/synced ## a cluster, the operator, MLflow and 
 	@$(RUN) e2e.demo
 
 .PHONY: test
-test: prerequisites-cluster .venv/synced ## check, then end to end on a real cluster
+test: prerequisites-cluster prerequisites-browser .venv/synced ## check, then end to end on a real cluster
 	@$(RUN) e2e.ledger --begin
 	@$(call stages,check cluster-up images e2e)
 
 .PHONY: test-long
-test-long: prerequisites-cluster ## what is slow or repeated, and every bound of seconds; on a quiet machine
+test-long: prerequisites-cluster prerequisites-browser ## what is slow or repeated, and every bound of seconds; on a quiet machine
 	@$(call stages,cluster-up images long)
 
 .PHONY: check
@@ -107,7 +107,7 @@ ifdef TEST
 e2e: .venv/synced
 	@$(RUN) pytest $$(grep -lE '$(TEST)' e2e/tests/test_*.py) -k '$(TEST)'
 else
-e2e: .venv/synced ## the end-to-end tests, on the cluster that is up; with TEST=NAME only these
+e2e: prerequisites-browser .venv/synced ## the end-to-end tests, on the cluster that is up; with TEST=NAME only these
 	@$(call stages,e2e-together e2e-alone)
 	@$(RUN) e2e.ledger
 endif
@@ -150,6 +150,10 @@ prerequisites-tests: prerequisites
 .PHONY: prerequisites-cluster
 prerequisites-cluster: prerequisites
 	@$(PYTHON) e2e/prerequisites.py --cluster
+
+.PHONY: prerequisites-browser
+prerequisites-browser: prerequisites
+	@$(PYTHON) e2e/prerequisites.py --browser
 
 $(CACHE)/uv-$(UV_VERSION)/bin/uv: | prerequisites
 	@echo 'installing uv $(UV_VERSION) into the cache'

@@ -1,4 +1,4 @@
-"""Check what `make` needs before it starts: `python3 e2e/prerequisites.py [--tests] [--cluster]`.
+"""Check what `make` needs before it starts: `python3 e2e/prerequisites.py [--tests] [--cluster] [--browser]`.
 
 Runs on the machine's own Python, which may be what is too old: nothing here is newer than Python 3.6.
 """
@@ -19,8 +19,9 @@ def main():  # type: () -> int
     parser = argparse.ArgumentParser(description="Check what make needs before it starts.")
     parser.add_argument("--tests", action="store_true", help="also what tests without a cluster need")
     parser.add_argument("--cluster", action="store_true", help="also what a cluster and its images need")
+    parser.add_argument("--browser", action="store_true", help="also what looks at pages")
     asked = parser.parse_args()
-    missing = find_missing(asked.tests, asked.cluster)
+    missing = find_missing(asked.tests, asked.cluster, asked.browser)
     for line in missing:
         print("missing: " + line, file=sys.stderr)
     if missing:
@@ -28,7 +29,7 @@ def main():  # type: () -> int
     return 1 if missing else 0
 
 
-def find_missing(tests, cluster):  # type: (bool, bool) -> list[str]
+def find_missing(tests, cluster, browser):  # type: (bool, bool, bool) -> list[str]
     """One line for each thing that is not there, with the way to get it."""
     missing = []
     if sys.version_info < PYTHON_MINIMUM:
@@ -40,7 +41,7 @@ def find_missing(tests, cluster):  # type: (bool, bool) -> list[str]
         missing.append("git (apt-get install git)")
     if (tests or cluster) and go_is_missing():
         missing.append("Go {}.{} or newer (https://go.dev/dl/), to build tools with".format(*GO_MINIMUM))
-    if tests and not shutil.which("chromium") and not (os.geteuid() == 0 and shutil.which("apt-get")):
+    if browser and not shutil.which("chromium") and not (os.geteuid() == 0 and shutil.which("apt-get")):
         missing.append("Chromium (apt-get install chromium), to look at pages in tests")
     if cluster and not docker_answers():
         if os.geteuid() != 0:

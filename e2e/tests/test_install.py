@@ -184,7 +184,7 @@ def test_prometheus_counts_every_request_to_the_model(served: str, prometheus: P
     assert counted() == {"200": REQUESTS}
 
 
-def test_a_network_policy_guards_the_operator(installed: Installation) -> None:
+def test_the_network_policy_selects_the_operators_pods_and_opens_two_ports(installed: Installation) -> None:
     kube = installed.kube
     found = kube.get("networkpolicy", RELEASE, SYSTEM_NAMESPACE)
     assert found is not None
@@ -198,7 +198,7 @@ def test_a_network_policy_guards_the_operator(installed: Installation) -> None:
     assert ports(found["spec"]["ingress"]) == {figures.METRICS_PORT, WEBHOOK_PORT}
 
 
-def test_the_crd_outlives_the_release_unless_told_otherwise(installed: Installation) -> None:
+def test_the_installed_crd_says_that_it_outlives_its_release(installed: Installation) -> None:
     """Helm keeps what says so; removing it would take every ModelDeployment along."""
 
     def policy(manifest: Object) -> str | None:

@@ -23,7 +23,7 @@ def provide(folder: Path, name: str, script: str) -> None:
 
 
 def test_every_missing_program_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
-    done = check(tmp_path, "--tests")
+    done = check(tmp_path, "--tests", "--browser")
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert "missing: git (apt-get install git)" in lines
@@ -45,15 +45,17 @@ def test_nothing_is_said_where_all_is_there(tmp_path: Path) -> None:
     provide(tmp_path, "go", "echo go version go1.26.8 linux/amd64")
     provide(tmp_path, "docker", "exit 0")
     provide(tmp_path, "chromium", "exit 0")
-    done = check(tmp_path, "--tests", "--cluster")
+    done = check(tmp_path, "--tests", "--cluster", "--browser")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_laptop_with_docker_needs_no_browser_for_the_demo(tmp_path: Path) -> None:
+def test_a_laptop_with_docker_needs_no_browser_for_the_demo_nor_for_tests_without_a_cluster(
+    tmp_path: Path,
+) -> None:
     provide(tmp_path, "git", "exit 0")
     provide(tmp_path, "go", "echo go version go1.26.8 linux/amd64")
     provide(tmp_path, "docker", "exit 0")
-    done = check(tmp_path, "--cluster")
+    done = check(tmp_path, "--cluster", "--tests")
     assert (done.returncode, done.stderr) == (0, "")
 
 
