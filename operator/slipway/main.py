@@ -15,6 +15,7 @@ from typing import Any
 
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
@@ -207,7 +208,6 @@ async def run(environment: Environment) -> None:
     ProcessCollector(registry=registry)
     queue: WorkQueue[Key] = WorkQueue(metrics)
     synced, asked_to_stop = asyncio.Event(), asyncio.Event()
-    watch_ready, watch_stop = asyncio.Event(), asyncio.Event()
     pulse = http.Pulse()
     beating = asyncio.create_task(pulse.beat())
 
@@ -219,6 +219,7 @@ async def run(environment: Environment) -> None:
         ApiClient() as client,
         # What holds up other requests is not to hold up the lease.
         ApiClient() as lease_client,
+        ApiClient(_without_limit()) as watch_client,
         router_reader(budget) as reader,
         pod_reader(pod_counts.WANTED, budget) as read_served,
         pod_reader(monitoring.WANTED, budget) as read_counters,
@@ -294,30 +295,27 @@ async def run(environment: Environment) -> None:
         await sweep.first()
         synced.set()
         leading = asyncio.create_task(leader.lead(candidate, fence, act))
-        leading.add_done_callback(lambda task: _ended(task, asked_to_stop))
+        leading.add_done_callback(lambda task: _ended("leader election", task, asked_to_stop))
         # Watches are set up once: a replica that is to see another kind has to start anew.
         growing = asyncio.create_task(await_kinds(kube, store.unknown, environment.namespaces))
         growing.add_done_callback(lambda _: asked_to_stop.set())
-        watching = asyncio.create_task(
-            watch(store, queue.add, sweep.missed, environment.namespaces, watch_stop, watch_ready)
-        )
-        await _first(watching, watch_ready)
-        # kopf stops at a signal by itself and cancels whatever else is running; so it is not to see one.
+        watches = KubeClient(watch_client, metrics.requested, fence.left)
+        watching = asyncio.create_task(watch(watches, store, queue.add, sweep.missed, environment.namespaces))
+        watching.add_done_callback(lambda task: _ended("watching", task, asked_to_stop))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
-        await _first(watching, asked_to_stop)
+        await asked_to_stop.wait()
 
         log.info("stopping")
         synced.clear()
         queue.close()
         if workers:
             await asyncio.wait(workers, timeout=DRAIN_SECONDS)
-        for task in [leading, growing, *workers]:
+        ended = [leading, growing, watching, *workers]
+        for task in ended:
             task.cancel()
-        await asyncio.gather(leading, growing, *workers, return_exceptions=True)
+        await asyncio.gather(*ended, return_exceptions=True)
         await candidate.release()
-        watch_stop.set()
-        await watching
     beating.cancel()
     await server.cleanup()
     if hooks is not None:
@@ -328,18 +326,18 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-async def _first(task: asyncio.Task[None], event: asyncio.Event) -> None:
-    """Wait for the task to end or the event to be set, whichever comes first."""
-    waiting = asyncio.create_task(event.wait())
-    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-
-
-def _ended(task: asyncio.Task[None], asked_to_stop: asyncio.Event) -> None:
-    """A replica that can no longer lead has to start anew."""
+def _ended(what: str, task: asyncio.Task[None], asked_to_stop: asyncio.Event) -> None:
+    """A replica that can no longer lead, or see, has to start again."""
     if not task.cancelled():
-        log.error("leader election ended", exc_info=task.exception())
+        log.error("%s ended", what, exc_info=task.exception())
         asked_to_stop.set()
+
+
+def _without_limit() -> Configuration:
+    """Of connections: each watch has one of its own for as long as it lasts."""
+    configuration = Configuration.get_default_copy()
+    configuration.connection_pool_maxsize = 0
+    return configuration
 
 
 async def _load_kube_config() -> None:

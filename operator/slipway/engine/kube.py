@@ -77,6 +77,13 @@ class Kube(Protocol):
     def pages(self, kind: str, namespace: str | None) -> AsyncIterator[Page]:
         """The same page by page, so that no more than one has to be held; 410 where it lasted too long."""
 
+    def watch(self, kind: str, namespace: str | None, version: int) -> AsyncIterator[tuple[str, Manifest]]:
+        """What happens to objects of a kind that concern Slipway, from a resource version on.
+
+        ``ADDED``, ``MODIFIED`` or ``DELETED`` and the object; ``BOOKMARK`` with nothing but a newer version.
+        Ends after some minutes; after an error only a list can tell what happened meanwhile.
+        """
+
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply; the object as it is now."""
 

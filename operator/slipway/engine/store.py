@@ -54,6 +54,8 @@ class Store:
         self.unknown: frozenset[str] = frozenset()
         #: Namespaces that could not be listed: too little is known to do anything there.
         self.unseen: frozenset[str] = frozenset()
+        #: Resource versions of the last complete lists, by kind and namespace: watches go on from there.
+        self.listed: dict[tuple[str, str | None], int] = {}
 
     def put(self, manifest: Manifest) -> Key | None:
         """Take in an object; the ModelDeployment that it concerns.
@@ -257,6 +259,7 @@ class Listing:
 
     def end(self, version: int) -> set[Key]:
         """The list is complete, as of a resource version; whom the differences concern."""
+        self._store.listed[self._kind, self._namespace] = version
         for known in self._store._of(self._kind, self._namespace):
             # What appeared while the list was on its way may well be missing from it.
             if known["metadata"]["uid"] not in self._seen and _version(known) <= max(version, self._before):

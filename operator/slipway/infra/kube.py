@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +25,9 @@ from slipway.engine.kube import RESOURCES, Page, Patch, typed
 #: Seconds until a read without an answer counts as failed; how long a write may take, the fence says.
 TIMEOUT = 30.0
 PAGE = 500
+#: Seconds after which the API server, then the client, ends a watch: a connection that something in between
+#: has dropped in silence is noticed.
+WATCH_TIMEOUT, WATCH_PATIENCE = 240, 300.0
 _JSON, _APPLY = "application/json", "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _PATCH = "application/json-patch+json"
@@ -65,9 +69,7 @@ class KubeClient:
 
     async def pages(self, kind: str, namespace: str | None) -> AsyncIterator[Page]:
         """All objects of a kind that concern Slipway, page by page."""
-        query = {"limit": str(PAGE)}
-        if kind != KIND:
-            query["labelSelector"] = naming.MODEL_LABEL
+        query = {"limit": str(PAGE), **_selector(kind)}
         while True:
             page = await self._read(f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}")
             if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
@@ -77,6 +79,28 @@ class KubeClient:
             if not meta.get("continue"):
                 return
             query["continue"] = meta["continue"]
+
+    async def watch(
+        self, kind: str, namespace: str | None, version: int
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """What happens to objects of a kind that concern Slipway, from a resource version on."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": str(version),
+            "timeoutSeconds": str(WATCH_TIMEOUT),
+            **_selector(kind),
+        }
+        path = f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}"
+        async with aclosing(_lines(self._client, self._observe, path)) as lines:
+            async for line in lines:
+                event = _decode(line)
+                found = event.get("object") if event is not None else None
+                if event is None or not isinstance(found, dict):
+                    raise ApiError(0, "NotAnEvent", f"the watch told no event: {_text(line)}")
+                if event["type"] == "ERROR":
+                    raise ApiError(int(found.get("code") or 0), str(found.get("reason")), _text(line))
+                yield event["type"], typed(found, kind)
 
     async def openapi(self) -> dict[str, Any]:
         """What the API server says of the schema of ModelDeployments; every authenticated client may ask."""
@@ -146,6 +170,44 @@ class KubeClient:
         # The API server gives up too: a request that waits there is not carried out for a leader of the past.
         where = f"{path}?{urlencode({**query, 'timeout': f'{int(seconds)}s'})}"
         return await call(self._client, self._observe, method, where, seconds, body, content_type)
+
+
+def _selector(kind: str) -> dict[str, str]:
+    return {} if kind == KIND else {"labelSelector": naming.MODEL_LABEL}
+
+
+async def _lines(client: ApiClient, observe: Observer, path: str) -> AsyncGenerator[bytes, None]:
+    """Lines of an answer that lasts, as they come.
+
+    Raises:
+        ApiError: where it does not begin or breaks off.
+    """
+    headers, held, began = {"Accept": "application/json"}, b"", False
+    try:
+        request = await client.param_serialize(
+            "GET", path, header_params=headers, auth_settings=["BearerToken"]
+        )
+        answer = await client.call_api(*request, _request_timeout=WATCH_PATIENCE)
+        observe("GET", answer.status)
+        began = True
+        async with answer.response as response:
+            if answer.status >= 400:
+                data = await response.read()
+                retry_after = response.headers.get("Retry-After")
+                raise ApiError.from_status(
+                    answer.status, _decode(data) or {"message": _text(data)}, retry_after
+                )
+            async for chunk in response.content.iter_any():
+                *whole, held = (held + chunk).split(b"\n")
+                for line in whole:
+                    yield line
+    except ApiException as error:
+        observe("GET", int(error.status or 0))
+        raise ApiError(int(error.status or 0), str(error.reason), str(error.body)) from error
+    except (TimeoutError, aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+        if not began:
+            observe("GET", 0)
+        raise ApiError(0, "NoAnswer", f"{type(error).__name__}: {error}") from error
 
 
 async def call(

@@ -1,163 +1,115 @@
-"""kopf, and all that it is here for: to log in, to watch, and to stop. Nothing else imports it.
-
-Handlers put what they see into the store and a key on the queue. No handler is of a kind for which kopf
-would write to an object (annotations, finalizers).
-"""
+"""Watches of all kinds: what is seen goes to the store, and whom it concerns on the queue."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Callable
 
-import aiohttp
-import kopf
-from kopf._cogs.clients import errors, watching
-
-from slipway.api.types import KIND
-from slipway.core import naming
-from slipway.engine.kube import RESOURCES, typed
+from slipway.engine.controller.sweep import list_kind
+from slipway.engine.errors import ApiError
+from slipway.engine.kube import RESOURCES, Kube
 from slipway.engine.store import Key, Store
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which the API server, then the client, ends a watch and a new one begins: a connection that
-#: something in between has dropped in silence is noticed.
-SERVER_TIMEOUT = 240
-CLIENT_TIMEOUT = 300
-#: Seconds for which kopf keeps a task for an object after its last event. With a ``worker_limit`` kopf's own
-#: 5 s would be a throttle of so many objects in 5 s; without one, 5 s of tasks that do nothing. Never 0: kopf
-#: would give an event up before it has read it.
-IDLE_SECONDS = 0.05
-#: Seconds between tries of a request that failed; after the last the watch begins again, with a list.
-REQUEST_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0)
-#: Bounds of the back-off, in seconds, after a watch that failed.
+#: Bounds of the back-off, in seconds, after a watch that failed or ended at once.
 LEAST_DELAY, MOST_DELAY = 1.0, 30.0
-
-_FAULTS = (errors.APIError, watching.WatchingError, aiohttp.ClientError, TimeoutError, OSError, ValueError)
+#: Events that are taken in before others get a turn.
+AT_ONCE = 25
 
 
 async def watch(
+    kube: Kube,
     store: Store,
     changed: Callable[[Key], None],
     missed: Callable[[str], None],
     namespaces: tuple[str, ...],
-    stop: asyncio.Event,
-    ready: asyncio.Event,
 ) -> None:
-    """Watch until SIGTERM, SIGINT or ``stop``.
+    """Watch every kind that the cluster knows, each from where the store's last list of it ended.
+
+    Runs until cancelled: no error of the API server ends it.
 
     Args:
-        store: takes in what is seen, and says which kinds the cluster does not know.
+        kube: the API, over as many connections as there are watches.
+        store: takes in what is seen.
         changed: told of each ModelDeployment that something happened to.
-        missed: told of each kind whose watch begins: what was deleted before that may not have been seen.
+        missed: told of each kind that can be listed in a namespace where it could not be.
         namespaces: exact names; empty for all.
-        stop: set to end it from outside.
-        ready: set once the watches are set up.
     """
-    registry = kopf.OperatorRegistry()
-    for kind in RESOURCES:
-        if kind not in store.unknown:
-            _watch_kind(registry, kind, store, changed)
-    kopf.on.login(registry=registry)(_login)
-    kinds = {resource.plural: kind for kind, resource in RESOURCES.items()}
-    with _patient(lambda plural: missed(kinds[plural])):
-        await kopf.operator(
-            registry=registry,
-            settings=_settings(),
-            # Only peering uses it, which is off; without one kopf asks the system for a user's name.
-            identity=cast(Any, "slipway"),
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            stop_flag=stop,
-            ready_flag=ready,
+    async with asyncio.TaskGroup() as tasks:
+        for kind in RESOURCES:
+            for namespace in namespaces or (None,):
+                if kind not in store.unknown:
+                    tasks.create_task(_Watch(kube, store, changed, missed, kind, namespace).keep())
+
+
+class _Watch:
+    """Of one kind, in one namespace or in all."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        store: Store,
+        changed: Callable[[Key], None],
+        missed: Callable[[str], None],
+        kind: str,
+        namespace: str | None,
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._changed = changed
+        self._missed = missed
+        self._kind = kind
+        self._namespace = namespace
+        #: Of the last event or list; None where only a list tells what there is.
+        self._version = store.listed.get((kind, namespace))
+        self._failures = 0
+
+    async def keep(self) -> None:
+        while True:
+            try:
+                if self._version is None:
+                    await self._list()
+                began = asyncio.get_running_loop().time()
+                await self._follow()
+                if asyncio.get_running_loop().time() < began + LEAST_DELAY:
+                    await asyncio.sleep(LEAST_DELAY)
+            except ApiError as error:
+                # Nobody knows what this one did not tell.
+                self._version = None
+                await self._rest(error)
+
+    async def _list(self) -> None:
+        for key in await list_kind(self._kube, self._store, self._kind, self._namespace):
+            self._changed(key)
+        self._version = self._store.listed[self._kind, self._namespace]
+        if self._namespace in self._store.unseen:
+            self._missed(self._kind)
+
+    async def _follow(self) -> None:
+        """Until the API server ends the watch, as it does every few minutes; the next one goes on there."""
+        assert self._version is not None
+        taken = 0
+        async for type_, manifest in self._kube.watch(self._kind, self._namespace, self._version):
+            self._version = int(manifest["metadata"]["resourceVersion"])
+            self._failures = 0
+            if type_ == "BOOKMARK":
+                continue
+            key = self._store.bury(manifest) if type_ == "DELETED" else self._store.put(manifest)
+            if key is not None:
+                self._changed(key)
+            taken += 1
+            if not taken % AT_ONCE:
+                await asyncio.sleep(0)
+
+    async def _rest(self, error: ApiError) -> None:
+        log.log(
+            logging.DEBUG if self._failures else logging.WARNING,
+            "a watch failed and begins again",
+            extra={"kind": self._kind, "namespace": self._namespace or "", "error": str(error)},
         )
-
-
-def _watch_kind(
-    registry: kopf.OperatorRegistry, kind: str, store: Store, changed: Callable[[Key], None]
-) -> None:
-    resource = RESOURCES[kind]
-
-    async def seen(**kwargs: Any) -> None:
-        event = kwargs["event"]
-        manifest = typed(event["object"], kind)
-        key = store.bury(manifest) if event["type"] == "DELETED" else store.put(manifest)
-        if key is not None:
-            changed(key)
-
-    kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=f"see-{kind}")(
-        seen
-    )
-
-
-@contextmanager
-def _patient(missed: Callable[[str], None]) -> Iterator[None]:
-    """kopf's watches less two of their faults.
-
-    kopf ends the whole operator at an error in any watch: at an etcd that is slow for a moment, or at one
-    namespace that may not be listed. And when it lists again, since the API server has forgotten the version
-    that it was at, it tells nobody, though it cannot know what was deleted meanwhile.
-
-    Args:
-        missed: told the plural name of a kind at the end of each list.
-    """
-    original = watching.continuous_watch
-    failures: dict[tuple[Any, Any], int] = {}
-
-    async def continuous_watch(*, resource: Any, namespace: Any, **others: Any) -> AsyncIterator[Any]:
-        place = (resource, namespace)
-        try:
-            async for event in original(resource=resource, namespace=namespace, **others):
-                if event is watching.Bookmark.LISTED:
-                    failures.pop(place, None)
-                    missed(resource.plural)
-                yield event
-        except _FAULTS as error:
-            # The next one begins with a list, since nobody knows what this one did not tell.
-            failed = failures.get(place, 0)
-            failures[place] = failed + 1
-            log.log(
-                logging.DEBUG if failed else logging.WARNING,
-                "a watch failed and begins again",
-                extra={"kind": resource.plural, "namespace": namespace or "", "error": str(error)},
-            )
-            delay = min(MOST_DELAY, LEAST_DELAY * 2.0 ** min(failed, 30))
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-
-    # kopf has no option for it; a test that runs the real kopf holds what this counts on.
-    cast(Any, watching).continuous_watch = continuous_watch
-    try:
-        yield
-    finally:
-        cast(Any, watching).continuous_watch = original
-
-
-def _settings() -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.watching.server_timeout = SERVER_TIMEOUT
-    settings.watching.client_timeout = CLIENT_TIMEOUT
-    settings.watching.chunk_size = 500
-    settings.queueing.worker_limit = None
-    settings.queueing.idle_timeout = IDLE_SECONDS
-    settings.networking.error_backoffs = REQUEST_DELAYS
-    for kind, resource in RESOURCES.items():
-        if kind != KIND:
-            settings.watching.label_selectors[resource.group, resource.version, resource.plural] = (
-                naming.MODEL_LABEL
-            )
-    return settings
-
-
-def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """In a cluster by the ServiceAccount, elsewhere by KUBECONFIG."""
-    if os.environ.get("KUBECONFIG"):
-        return kopf.login_with_kubeconfig(**kwargs)
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        delay = min(MOST_DELAY, LEAST_DELAY * 2.0 ** min(self._failures, 30))
+        self._failures += 1
+        await asyncio.sleep(max(delay * random.uniform(0.8, 1.2), error.retry_after))

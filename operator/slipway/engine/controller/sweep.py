@@ -66,7 +66,7 @@ async def _fill_one(kube: Kube, store: Store, namespace: str | None, kinds: Coll
     changed: set[Key] = set()
     for kind in RESOURCES if appears else kinds:
         try:
-            changed |= await _list(kube, store, kind, namespace)
+            changed |= await list_kind(kube, store, kind, namespace)
         except ApiError as error:
             if error.code != 404 or kind not in OPTIONAL:
                 raise
@@ -80,7 +80,12 @@ async def _fill_one(kube: Kube, store: Store, namespace: str | None, kinds: Coll
     return changed
 
 
-async def _list(kube: Kube, store: Store, kind: str, namespace: str | None) -> set[Key]:
+async def list_kind(kube: Kube, store: Store, kind: str, namespace: str | None) -> set[Key]:
+    """List a kind into the store; whom the differences concern.
+
+    Raises:
+        ApiError: if it cannot be listed.
+    """
     listing = store.listing(kind, namespace)
     version = 0
     for restarts in range(RESTARTS + 1):
