@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from slipway.api.rollout import AnalysisStep, LookStatus, Pause, Rejection, Rollout, RolloutStatus, Step
+from slipway.api.rollout import AnalysisStep, Pause, Rollout, Step
+from slipway.api.rollout_status import LookStatus, Rejection, RolloutStatus
 from slipway.core.rollout import commands
 from slipway.core.rollout.machine import decide
 from slipway.core.rollout.situation import Command, Situation, StepOutcome

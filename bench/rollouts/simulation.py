@@ -12,17 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from slipway.api.rollout import (
-    Analysis,
-    AnalysisStep,
-    Gate,
-    LookStatus,
-    Pause,
-    PredictionStatus,
-    Rollout,
-    RolloutStatus,
-    Step,
-)
+from slipway.api.rollout import Analysis, AnalysisStep, Gate, Pause, Rollout, Step
+from slipway.api.rollout_status import LookStatus, PredictionStatus, RolloutStatus
 from slipway.core.rollout.evalues import Look, harm_terms, weight_of_start
 from slipway.core.rollout.gates import FALSE_ABORT
 from slipway.core.rollout.machine import decide

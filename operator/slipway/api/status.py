@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from slipway.api.base import INT32, Block
-from slipway.api.rollout import MAX_PREVIOUS, MAX_REJECTED, Rejection, RolloutStatus
+from slipway.api.rollout import MAX_PREVIOUS
+from slipway.api.rollout_status import MAX_REJECTED, Rejection, RolloutStatus
 from slipway.api.verdicts import MonitoringStatus
 
 

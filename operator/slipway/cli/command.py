@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from slipway.api.rollout import RolloutStatus
+from slipway.api.rollout_status import RolloutStatus
 from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import ChangedError, CommandError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from slipway.api.rollout import Rollout, RolloutStatus, Step
+from slipway.api.rollout import Rollout, Step
+from slipway.api.rollout_status import RolloutStatus
 from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.observed import Fault

@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.api.rollout import (
-    AnalysisStep,
-    LookStatus,
-    Pause,
-    Rollout,
-    RolloutStatus,
-    SetMirror,
-    Step,
-)
+from slipway.api.rollout import AnalysisStep, Pause, Rollout, SetMirror, Step
+from slipway.api.rollout_status import LookStatus, RolloutStatus
 from slipway.core.rollout.machine import Command, Situation, decide
 from slipway.core.rollout.steps import on_course
 from tests.unit.core.before import models as before

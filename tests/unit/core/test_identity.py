@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.api.rollout import Rejection
+from slipway.api.rollout_status import Rejection
 from slipway.api.status import ModelDeploymentStatus, ModelStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming

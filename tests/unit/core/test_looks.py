@@ -14,17 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS30Validator
 
-from slipway.api.rollout import (
-    Analysis,
-    AnalysisStep,
-    Gate,
-    GateStatus,
-    LookStatus,
-    PredictionStatus,
-    Rollout,
-    RolloutStatus,
-    Step,
-)
+from slipway.api.rollout import Analysis, AnalysisStep, Gate, Rollout, Step
+from slipway.api.rollout_status import GateStatus, LookStatus, PredictionStatus, RolloutStatus
 from slipway.core.rollout.evalues import Look, from_first_look, harm_terms, no_harm_terms, since_any_look
 from slipway.core.rollout.gates import judge_gates
 from slipway.core.rollout.looks import MOST_LOOKS, condensed, counted, gate_key, named, with_look

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slipway.api.rollout import MAX_BINS, PredictionStatus
+from slipway.api.rollout_status import MAX_BINS, PredictionStatus
 from slipway.core.rollout.prediction_shift import common_bins, shifts
 
 

@@ -8,16 +8,8 @@ from typing import Any
 import pytest
 
 from slipway.api.reasons import Reason
-from slipway.api.rollout import (
-    Analysis,
-    AnalysisStep,
-    LookStatus,
-    Pause,
-    Rollout,
-    RolloutStatus,
-    SetCanaryScale,
-    Step,
-)
+from slipway.api.rollout import Analysis, AnalysisStep, Pause, Rollout, SetCanaryScale, Step
+from slipway.api.rollout_status import LookStatus, RolloutStatus
 from slipway.core.observed import Fault
 from slipway.core.rollout.machine import Command, Decision, Situation, StepOutcome, decide, needed_pods
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from slipway.api.rollout import Analysis, Gate, LookStatus
+from slipway.api.rollout import Analysis, Gate
+from slipway.api.rollout_status import LookStatus
 from slipway.core.observed import ObjectKind, is_ready, revision_of_object
 from slipway.core.rollout.gates import judge_gates
 from slipway.core.traffic.envoy.config import admit

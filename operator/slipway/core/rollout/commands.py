@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slipway.api.rollout import Rejection, RolloutStatus
+from slipway.api.rollout_status import Rejection, RolloutStatus
 from slipway.api.types import GROUP
 from slipway.core.rollout.situation import Command
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from slipway.api.rollout import Analysis, RolloutStatus
+from slipway.api.rollout import Analysis
+from slipway.api.rollout_status import RolloutStatus
 
 
 def next_look(state: RolloutStatus, analysis: Analysis) -> datetime:

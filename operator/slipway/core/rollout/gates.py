@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from slipway.api.base import share
-from slipway.api.rollout import Analysis, Gate, GateStatus, LookStatus
+from slipway.api.rollout import Analysis, Gate
+from slipway.api.rollout_status import GateStatus, LookStatus
 from slipway.core.monitoring.verdict import number
 from slipway.core.naming import content_hash
 from slipway.core.rollout.evalues import (

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from slipway.api.rollout import MAX_REJECTED, Rejection
+from slipway.api.rollout_status import MAX_REJECTED, Rejection
 from slipway.api.status import ModelDeploymentStatus
 from slipway.core import naming
 from slipway.core.objects.deployment import server_image, settings_of

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from slipway.api.base import share
-from slipway.api.rollout import (
-    MAX_GATES,
+from slipway.api.rollout import MAX_GATES, Gate
+from slipway.api.rollout_status import (
     MAX_OUTPUTS,
-    Gate,
     GateCountStatus,
     LookStatus,
     PredictionStatus,

@@ -1,6 +1,6 @@
 """A canary's way: pure steps from what is remembered and what is seen to what is to be done.
 
-All state is :class:`slipway.api.rollout.RolloutStatus`, kept in the resource's status: an operator that is
+All state is :class:`slipway.api.rollout_status.RolloutStatus`, kept in the resource's status: an operator that is
 killed at any point decides the same afterwards.
 """
 
@@ -11,16 +11,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from slipway.api.rollout import (
-    Analysis,
-    AnalysisStep,
-    GateStatus,
-    Pause,
-    Rollout,
-    RolloutStatus,
-    SetMirror,
-    Step,
-)
+from slipway.api.rollout import Analysis, AnalysisStep, Pause, Rollout, SetMirror, Step
+from slipway.api.rollout_status import GateStatus, RolloutStatus
 from slipway.core.observed import rfc3339
 from slipway.core.rollout.due import next_look
 from slipway.core.rollout.gates import is_judged, judge_gates

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from slipway.api.rollout import MAX_OUTPUTS, Gate, LookStatus, PredictionStatus
+from slipway.api.rollout import Gate
+from slipway.api.rollout_status import MAX_OUTPUTS, LookStatus, PredictionStatus
 from slipway.core import naming
 from slipway.core.observed import AnswerAgreement, ArmCount, ObservedTraffic, ServedCount
 from slipway.core.rollout.prediction_shift import bin_names, common_bins

@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from slipway.api.rollout import MAX_BINS, PredictionStatus
+from slipway.api.rollout_status import MAX_BINS, PredictionStatus
 from slipway.bins import OTHER
 from slipway.core.monitoring.drift import PSEUDO_COUNT, DriftLimits, FeatureDrift, ReferenceBins, compare
 from slipway.core.rollout.evalues import weight_of_start

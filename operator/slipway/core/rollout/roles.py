@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.rollout import MAX_PREVIOUS, Rejection, RolloutStatus
+from slipway.api.rollout import MAX_PREVIOUS
+from slipway.api.rollout_status import Rejection, RolloutStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import VerdictStatus
 from slipway.core import naming

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from slipway.api.rollout import LookStatus, RolloutStatus
+from slipway.api.rollout_status import LookStatus, RolloutStatus
 from slipway.core.observed import Fault
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from slipway.api.rollout import RolloutStatus, Step
+from slipway.api.rollout import Step
+from slipway.api.rollout_status import RolloutStatus
 from slipway.core.naming import content_hash
 from slipway.core.observed import rfc3339
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from slipway.api.rollout import RolloutStatus
+from slipway.api.rollout_status import RolloutStatus
 from slipway.core.observed import rfc3339
 from slipway.core.rollout.situation import Command, Decision, Situation, StepOutcome
 
