@@ -19,6 +19,7 @@ from kubernetes.aio.client.configuration import Configuration
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
+from slipway.api.types import KIND
 from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.objects.diff import quantity
 from slipway.core.revision import Settings
@@ -31,6 +32,7 @@ from slipway.engine.controller.sweep import Sweep, await_kinds, begin
 from slipway.engine.controller.upgrades import UpgradeCollector, Upgrades
 from slipway.engine.controller.workers import work
 from slipway.engine.installed_crd import InstalledCrd
+from slipway.engine.kube import RESOURCES
 from slipway.engine.metrics.controller import (
     InstalledCollector,
     Metrics,
@@ -54,6 +56,7 @@ from slipway.infra.bounded import Budget
 from slipway.infra.fence import Fence, boot_time
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
+from slipway.infra.modeldeployments import watch_model_deployments
 from slipway.infra.pods import answer_taker, pod_reader
 from slipway.infra.prometheus import prometheus_reader
 from slipway.infra.routers import router_reader
@@ -61,6 +64,8 @@ from slipway.infra.watch import watch
 
 log = logging.getLogger(__name__)
 
+#: Kinds that the operator watches by itself; kopf watches ModelDeployments.
+CHILDREN = RESOURCES.keys() - {KIND}
 #: Less memory than this does not hold a router's own.
 LEAST_MEBIBYTES = 128
 #: Seconds that runs under way get after SIGTERM.
@@ -300,8 +305,20 @@ async def run(environment: Environment) -> None:
         growing = asyncio.create_task(await_kinds(kube, store.unknown, environment.namespaces))
         growing.add_done_callback(lambda _: asked_to_stop.set())
         watches = KubeClient(watch_client, metrics.requested, fence.left)
-        watching = asyncio.create_task(watch(watches, store, queue.add, sweep.missed, environment.namespaces))
+        watching = asyncio.create_task(
+            watch(watches, store, CHILDREN, queue.add, sweep.missed, environment.namespaces)
+        )
         watching.add_done_callback(lambda task: _ended("watching", task, asked_to_stop))
+        kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event()
+        model_deployments = asyncio.create_task(
+            watch_model_deployments(
+                store, queue.add, sweep.missed, environment.namespaces, kopf_stop, kopf_ready
+            )
+        )
+        model_deployments.add_done_callback(lambda task: _ended("kopf", task, asked_to_stop))
+        # kopf stops at a signal by itself and cancels whatever else is running; so it is not to see one: its own
+        # handlers are there once it is ready, and ours take their place.
+        await _first(model_deployments, kopf_ready)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
         await asked_to_stop.wait()
@@ -316,6 +333,8 @@ async def run(environment: Environment) -> None:
             task.cancel()
         await asyncio.gather(*ended, return_exceptions=True)
         await candidate.release()
+        kopf_stop.set()
+        await asyncio.gather(model_deployments, return_exceptions=True)
     beating.cancel()
     await server.cleanup()
     if hooks is not None:
@@ -324,6 +343,13 @@ async def run(environment: Environment) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _first(task: asyncio.Task[None], event: asyncio.Event) -> None:
+    """Wait for the task to end or the event to be set, whichever comes first."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
 
 
 def _ended(what: str, task: asyncio.Task[None], asked_to_stop: asyncio.Event) -> None:

@@ -1,6 +1,6 @@
-"""The fake API server behind HTTP, so that clients and whole processes can speak to it.
+"""The fake API server behind HTTP, so that clients, kopf and whole processes can speak to it.
 
-It adds what only HTTP shows: watches and their history, lists page by page, Leases, selectors,
+It adds what only HTTP shows: discovery, watches and their history, lists page by page, Leases, selectors,
 faults in their shape on the wire, and a log of who asked for what.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,8 @@ class ServedKube:
             return web.json_response(_status(error), status=error.code)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path in ("/api", "/apis") or any(request.path == _root(found) for found in _ALL.values()):
+            return web.json_response(_discovery(request.path))
         kind, namespace, name, subresource = _parse(request.path)
         if kind in self.kube.unknown:
             raise LookupError(kind)
@@ -273,6 +275,30 @@ def _parse(path: str) -> tuple[str, str | None, str | None, str | None]:
         if found := re.fullmatch(pattern, path):
             return kind, *found.groups()
     raise LookupError(path)
+
+
+def _discovery(path: str) -> dict[str, Any]:
+    if path == "/api":
+        return {"versions": ["v1"]}
+    if path == "/apis":
+        groups = sorted({(found.group, found.version) for found in _ALL.values() if found.group})
+        return {"groups": list(_groups(groups))}
+    found = [(resource.plural, kind, True) for kind, resource in _ALL.items() if _root(resource) == path]
+    if path == "/api/v1":
+        # kopf begins with what it needs itself, whether it may look at it or not.
+        found += [("namespaces", "Namespace", False), ("events", "Event", True)]
+    verbs = ["list", "watch", "patch"]
+    listed = [
+        {"name": plural, "kind": kind, "singularName": kind.lower(), "namespaced": namespaced, "verbs": verbs}
+        for plural, kind, namespaced in found
+    ]
+    return {"resources": listed}
+
+
+def _groups(found: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    for group, version in found:
+        known = {"version": version, "groupVersion": f"{group}/{version}"}
+        yield {"name": group, "versions": [known], "preferredVersion": known}
 
 
 def _mismatch(kind: str, name: str, asked: str, live: str) -> ApiError:

@@ -1,15 +1,18 @@
-"""Watches of all kinds: what is seen goes to the store, and whom it concerns on the queue."""
+"""Watches of what belongs to ModelDeployments: what is seen goes to the store, its key on the queue.
+
+ModelDeployments themselves are watched by kopf (:mod:`slipway.infra.modeldeployments`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from slipway.engine.controller.sweep import list_kind
 from slipway.engine.errors import ApiError
-from slipway.engine.kube import RESOURCES, Kube
+from slipway.engine.kube import Kube
 from slipway.engine.store import Key, Store
 
 log = logging.getLogger(__name__)
@@ -23,23 +26,25 @@ AT_ONCE = 25
 async def watch(
     kube: Kube,
     store: Store,
+    kinds: Collection[str],
     changed: Callable[[Key], None],
     missed: Callable[[str], None],
     namespaces: tuple[str, ...],
 ) -> None:
-    """Watch every kind that the cluster knows, each from where the store's last list of it ended.
+    """Watch those of the kinds that the cluster knows, each from where the store's last list of it ended.
 
     Runs until cancelled: no error of the API server ends it.
 
     Args:
         kube: the API, over as many connections as there are watches.
         store: takes in what is seen.
+        kinds: what to watch.
         changed: told of each ModelDeployment that something happened to.
         missed: told of each kind that can be listed in a namespace where it could not be.
         namespaces: exact names; empty for all.
     """
     async with asyncio.TaskGroup() as tasks:
-        for kind in RESOURCES:
+        for kind in kinds:
             for namespace in namespaces or (None,):
                 if kind not in store.unknown:
                     tasks.create_task(_Watch(kube, store, changed, missed, kind, namespace).keep())

@@ -121,9 +121,9 @@ def test_an_exception_comes_with_its_traceback_in_the_same_line() -> None:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_logs_go_to_standard_error_and_libraries_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_go_to_standard_error_and_kopf_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("INFO")
-    logging.getLogger("aiohttp.client").info("chatter")
+    logging.getLogger("kopf.objects").info("chatter")
     logging.getLogger("slipway").debug("detail")
     logging.getLogger("slipway").info("leading")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

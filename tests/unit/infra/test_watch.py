@@ -137,7 +137,9 @@ async def _watching(
         kube = KubeClient(server.client, lambda *_: None, lambda: 0.0)
         if filled:
             await fill(kube, store, namespaces)
-        task = asyncio.create_task(watching.watch(kube, store, changed.append, missed.append, namespaces))
+        task = asyncio.create_task(
+            watching.watch(kube, store, RESOURCES, changed.append, missed.append, namespaces)
+        )
         try:
             yield _Running(cluster, store, changed, missed, task, server.asked)
         finally:

@@ -1,7 +1,7 @@
 """A canary's way: pure steps from what is remembered and what is seen to what is to be done.
 
-All state is :class:`slipway.api.rollout_status.RolloutStatus`, kept in the resource's status: an operator that is
-killed at any point decides the same afterwards.
+All state is :class:`slipway.api.rollout_status.RolloutStatus`, kept in the resource's status: an operator
+that is killed at any point decides the same afterwards.
 """
 
 from __future__ import annotations
