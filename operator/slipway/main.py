@@ -316,8 +316,8 @@ async def run(environment: Environment) -> None:
             )
         )
         model_deployments.add_done_callback(lambda task: _ended("kopf", task, asked_to_stop))
-        # kopf stops at a signal by itself and cancels whatever else is running; so it is not to see one: its own
-        # handlers are there once it is ready, and ours take their place.
+        # kopf stops at a signal by itself and cancels whatever else is running; so it is not to see one. Its
+        # own handlers are there once it is ready, and ours take their place.
         await _first(model_deployments, kopf_ready)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
