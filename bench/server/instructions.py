@@ -23,9 +23,10 @@ from bench.server.servers import serving_environment
 
 _STRETCHED = """
 from slipway_server import worker
-from slipway_server.http import server
+from slipway_server.wire.limits import LIMITS
 from slipway_server.runtime import engine, profile
-worker._PULSE_SECONDS = server.SWEEP_SECONDS = engine._WATCH_SECONDS = 1000.0
+object.__setattr__(LIMITS, "sweep_seconds", 1000.0)
+worker._PULSE_SECONDS = engine._WATCH_SECONDS = 1000.0
 engine._SURPRISE_SECONDS *= 1000
 profile.INLINE_SECONDS *= 1000
 profile.INLINE_BATCH_SECONDS = engine.INLINE_BATCH_SECONDS = 5.0

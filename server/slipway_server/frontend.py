@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from slipway.names import DISTRIBUTION, LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError, not_now, show
-from slipway_server.http.body import BODIES_AT_ONCE, BodyBudget
 from slipway_server.http.head import Head
 from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Inference, Page, RouteError, Site, Upload, not_allowed
@@ -16,6 +15,7 @@ from slipway_server.protocol.tensors import TensorSpec
 from slipway_server.runtime.engine import Engine
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.wire.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
     from slipway_server.feedback.desk import Desk
@@ -30,15 +30,21 @@ PLATFORM = "onnxruntime_onnx"
 class Frontend(Site):
     """The client-facing paths over one model, which comes later than the first probe."""
 
-    def __init__(self, config: Serving, lifecycle: Lifecycle, counters: Counters, threads: int = 1) -> None:
-        super().__init__(lifecycle, counters)
+    def __init__(
+        self,
+        config: Serving,
+        lifecycle: Lifecycle,
+        counters: Counters,
+        threads: int = 1,
+        limits: Limits = LIMITS,
+    ) -> None:
+        super().__init__(lifecycle, counters, limits, limits.bodies * config.maxBodyBytes)
         self.config = config
         self.timeout = config.requestTimeoutMilliseconds / 1000
         self.engine = Engine(threads, self.timeout)
         self.submit = self.engine.submit  # type: ignore[method-assign]
         #: Takes labels back, where they are wanted, once the model is there.
         self.desk: Desk | None = None
-        self.budget = BodyBudget(BODIES_AT_ONCE * config.maxBodyBytes)
         self._pages: dict[str, Page] = {
             LIVE_PATH: self._live,
             READY_PATH: self._ready,

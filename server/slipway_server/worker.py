@@ -85,6 +85,7 @@ class _Worker:
         self.frontend.tracing = make_tracing(config)
         admin = Admin(place.board, config, place.reference, self._drain)
         admin.before_reading = self._count
+        admin.admission = self.frontend.admission
         self.admin = HttpServer(admin)
         self._http: _Door | None = None
         self._load_seconds = 0.0

@@ -16,7 +16,6 @@ import orjson
 
 from slipway_server.errors import Reason
 from slipway_server.frontend import Frontend
-from slipway_server.http import protocol
 from slipway_server.http.protocol import HttpProtocol
 from slipway_server.http.responses import Response, Writer
 from slipway_server.http.server import HttpServer
@@ -29,6 +28,7 @@ from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.wire.limits import Limits
 
 #: A case that takes longer hangs.
 PATIENCE_SECONDS = 10.0
@@ -47,15 +47,17 @@ class Port:
         self.loop = loop
         self.board = Board(1)
         self._log = _Log()
+        # What is left to linger would only pile up: thousands of cases fit into the time.
         self.frontend = Frontend(
-            Serving("fraud", "3", "sha256:" + "0" * 64), Lifecycle(0), Counters(self.board.row(0))
+            Serving("fraud", "3", "sha256:" + "0" * 64),
+            Lifecycle(0),
+            Counters(self.board.row(0)),
+            limits=Limits(linger_seconds=0.0),
         )
         model = Model(path, 1)
         model.empties = Trial(model).result()
         self.served = Served(model, "fraud", "3", profile)
         loop.run_until_complete(self._start())
-        # What is left to linger would only pile up: thousands of cases fit into the time.
-        protocol.LINGER_SECONDS = 0.0
         self.http = HttpServer(self.frontend)
         self._seen = _Judge()
         self.http.writer = self._seen
@@ -106,7 +108,7 @@ class Port:
             wire.close()
         self._run_while(lambda: not wire.closed and waits())
         wire.close()
-        self._run_while(lambda: not wire.lost or self.frontend.budget.used > 0)
+        self._run_while(lambda: not wire.lost or self.frontend.admission.bodies.used > 0)
         self._judge()
         return bytes(wire.sent)
 
@@ -124,12 +126,20 @@ class Port:
         if self._log.errors:
             raise FaultError(f"an error was logged: {self._log.errors.pop()}")
         total, frontend, http = self.board.total, self.frontend, self.http
+        admission = frontend.admission
         left = {
             "requests in flight": frontend.counters.in_flight,
             "requests kept in mind": frontend.lifecycle.in_flight,
-            "bytes of bodies": frontend.budget.used,
-            "connections": len(http.connections) + len(http.reading) + len(http.stalled) + len(http.tasks),
-            "gRPC connections": len(self.rpc.connections),
+            "bytes of requests": admission.bodies.used,
+            "bytes of answers": admission.answers.used,
+            "calls": admission.calls.used,
+            "holders": sum(
+                len(pool._held) + len(pool._by_owner)
+                for pool in (admission.bodies, admission.answers, admission.calls)
+            ),
+            "connections": len(http.connections) + len(http.watched) + len(http.tasks),
+            "gRPC connections": len(self.rpc.connections) + len(self.rpc.watched),
+            "guests": len(admission.guests),
             "answers with 500": total(CODE_SLOTS[500]),
             "requests turned away": total(REASON_SLOTS[Reason.OVERLOAD])
             + total(REASON_SLOTS[Reason.NOT_READY]),

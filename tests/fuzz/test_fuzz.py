@@ -86,7 +86,7 @@ def test_memory_that_is_not_given_back_is_found_out(
     ports: dict[str, Port], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(harness, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(ports["identity"].frontend.budget, "give_back", lambda _: None)
+    monkeypatch.setattr(ports["identity"].frontend.admission.bodies, "give_back", lambda *_: None)
     half = b"POST /v2/models/fraud/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{"
     with pytest.raises(FaultError):
         TARGETS["http"].run(ports, b"\0" + half)

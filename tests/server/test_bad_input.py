@@ -17,6 +17,7 @@ import pytest
 from e2e.ledger import hold
 from slipway_server.errors import Reason
 from slipway_server.metrics.board import REASON_SLOTS
+from slipway_server.wire.limits import Limits
 from tests.server.running import Server, tensor
 from tests.server.test_http import inside
 from tests.server.test_limits import BODY, head, talk
@@ -159,11 +160,10 @@ def rss_kib(server: Server) -> int:
 
 
 async def test_beyond_the_limit_an_idle_connection_makes_room_and_without_one_the_new_is_refused(
-    model_dirs: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    model_dirs: Callable[[str], Path],
 ) -> None:
-    monkeypatch.setattr("slipway_server.http.server.MAX_CONNECTIONS", 5)
     live = b"GET /v2/health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
-    async with inside(model_dirs("identity") / "model.onnx") as (server, port):
+    async with inside(model_dirs("identity") / "model.onnx", Limits(connections=5)) as (server, port):
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(live)
@@ -178,7 +178,7 @@ async def test_beyond_the_limit_an_idle_connection_makes_room_and_without_one_th
             for number in range(5):
                 busy.append(await asyncio.open_connection("127.0.0.1", port))
                 busy[-1][1].write(live[:20])
-                while len(server.reading) <= number:  # noqa: ASYNC110
+                while len(server.watched) <= number:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         answer = await asyncio.wait_for(reader.read(), 5)

@@ -101,7 +101,11 @@ async def test_no_series_of_frames_breaks_a_connection_or_leaves_anything_behind
         found += statuses(transport.written)
         connection.connection_lost(None)
     frontend = server.frontend
-    assert (frontend.lifecycle.in_flight, frontend.counters.in_flight, frontend.budget.used) == (0, 0, 0)
+    assert (frontend.lifecycle.in_flight, frontend.counters.in_flight, frontend.admission.bodies.used) == (
+        0,
+        0,
+        0,
+    )
     assert not server.connections
     assert "13" not in found
     # It did get to each of the places.

@@ -20,7 +20,6 @@ import trustme
 
 from e2e.ledger import hold
 from slipway_server.frontend import Frontend
-from slipway_server.http import protocol
 from slipway_server.http.listen import bind
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
@@ -29,6 +28,7 @@ from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import measure
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.wire.limits import LIMITS, Limits
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
 from tests.server.test_limits import BODY, head, talk
@@ -247,11 +247,12 @@ def test_mutual_tls_turns_away_a_client_without_a_certificate(
 
 
 @asynccontextmanager
-async def inside(model: Path) -> AsyncIterator[tuple[HttpServer, int]]:
+async def inside(model: Path, limits: Limits = LIMITS) -> AsyncIterator[tuple[HttpServer, int]]:
     """The server's own HTTP side in this process, whose clocks the tests may turn."""
     loaded = Model(model, 1)
     loaded.warm_up()
-    frontend = Frontend(Serving("fraud", "3", "sha256:" + "0" * 64), Lifecycle(0), Counters(Board(1).row(0)))
+    serving = Serving("fraud", "3", "sha256:" + "0" * 64)
+    frontend = Frontend(serving, Lifecycle(0), Counters(Board(1).row(0)), limits=limits)
     frontend.engine.start(Served(loaded, "fraud", "3", measure(loaded, model)))
     frontend.lifecycle.loaded = True
     server = HttpServer(frontend)
@@ -270,11 +271,10 @@ async def inside(model: Path) -> AsyncIterator[tuple[HttpServer, int]]:
     ids=["head", "nothing"],
 )
 async def test_a_head_that_trickles_in_is_cut_off_but_an_idle_connection_is_not(
-    model_dirs: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, sent: bytes, status: int
+    model_dirs: Callable[[str], Path], sent: bytes, status: int
 ) -> None:
-    monkeypatch.setattr("slipway_server.http.server.HEAD_SECONDS", 0.3)
-    monkeypatch.setattr("slipway_server.http.server.SWEEP_SECONDS", 0.05)
-    async with inside(model_dirs("identity") / "model.onnx") as (_, port):
+    limits = Limits(head_seconds=0.3, sweep_seconds=0.05)
+    async with inside(model_dirs("identity") / "model.onnx", limits) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(sent)
         if status:
@@ -286,12 +286,10 @@ async def test_a_head_that_trickles_in_is_cut_off_but_an_idle_connection_is_not(
 
 
 async def test_a_body_that_trickles_in_is_cut_off_and_counted(
-    model_dirs: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    model_dirs: Callable[[str], Path],
 ) -> None:
-    monkeypatch.setattr("slipway_server.http.body.BODY_SECONDS", 0.3)
-    monkeypatch.setattr("slipway_server.http.server.SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.1)
-    async with inside(model_dirs("identity") / "model.onnx") as (server, port):
+    limits = Limits(pace_seconds=0.3, sweep_seconds=0.05, linger_seconds=0.1)
+    async with inside(model_dirs("identity") / "model.onnx", limits) as (server, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /v2/models/fraud/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{")
         answer = await asyncio.wait_for(reader.read(), 5)
@@ -299,7 +297,7 @@ async def test_a_body_that_trickles_in_is_cut_off_and_counted(
         assert b"connection: close" in answer
         assert server.counters.in_flight == 0
         assert server.lifecycle.in_flight == 0
-        assert server.site.budget.used == 0
+        assert server.site.admission.bodies.used == 0
         writer.close()
 
 
@@ -320,8 +318,8 @@ async def test_a_client_that_never_reads_is_read_no_further(model_dirs: Callable
                 quiet += 1
             await asyncio.sleep(0.01)
         assert quiet == 20, "the server went on reading"
-        assert len(server.stalled) == 1
         (connection,) = server.connections
+        assert connection.stalled
         assert connection._transport is not None
         assert connection._transport.get_write_buffer_size() < 4 * 1024 * 1024
         sock.close()

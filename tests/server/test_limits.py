@@ -13,10 +13,11 @@ import httpx
 import pytest
 
 from slipway_server.admin import Admin
+from slipway_server.door.admission import Pool
 from slipway_server.errors import Reason, RequestError
 from slipway_server.frontend import Frontend
 from slipway_server.http.asgi import AsgiApp
-from slipway_server.http.body import Body, BodyBudget
+from slipway_server.http.body import Body
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Board, Counters
 from slipway_server.monitoring.reference import Reference
@@ -267,7 +268,7 @@ def test_a_large_json_body_is_parsed_one_at_a_time(model_dirs: Callable[[str], P
 
 
 def test_bodies_that_would_fill_the_memory_are_turned_away() -> None:
-    budget = BodyBudget(100)
+    budget = Pool(100)
     first, second = Body(100, budget), Body(100, budget)
     for _ in range(6):
         first.add(b"0123456789")

@@ -18,15 +18,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError
-from slipway_server.http import body as body_module
 from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.head import Head
 from slipway_server.http.request import Request
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
-from slipway_server.http.server import KEEP_ALIVE_SECONDS
 from slipway_server.http.site import Inference, RouteError, Site, Upload
+from slipway_server.wire.limits import LIMITS
 
 log = logging.getLogger(__name__)
+
+#: The twin has no minimum rate, but one clock for the whole body.
+_BODY_SECONDS = 60.0
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -81,7 +83,7 @@ class AsgiApp:
             return failure(codec)
 
     async def _take(self, upload: Upload, head: Head, receive: Receive) -> Response:
-        body = Body(head.limit, self._site.budget)
+        body = Body(head.limit, self._site.admission.bodies)
         try:
             content = await _read(body, receive)
             return upload.answer(inflate(content, upload.limit) if head.gzip else content)
@@ -115,7 +117,7 @@ class AsgiApp:
     async def _answer(
         self, inference: Inference, head: Head, receive: Receive, began: float
     ) -> tuple[Response, int]:
-        body = Body(head.limit, self._site.budget)
+        body = Body(head.limit, self._site.admission.bodies)
         try:
             content = await _read(body, receive)
         except BaseException:
@@ -166,7 +168,7 @@ class _Call(Request):
 
 async def _read(body: Body, receive: Receive) -> bytes:
     try:
-        async with asyncio.timeout(body_module.BODY_SECONDS):
+        async with asyncio.timeout(_BODY_SECONDS):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -197,7 +199,7 @@ def listener(app: AsgiApp, graceful_seconds: int) -> Listener:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=int(KEEP_ALIVE_SECONDS),
+            timeout_keep_alive=int(LIMITS.idle_seconds),
             timeout_graceful_shutdown=graceful_seconds,
         )
     )

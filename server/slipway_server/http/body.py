@@ -3,68 +3,89 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Hashable
 
+from slipway_server.door.admission import Pool
 from slipway_server.errors import Reason, RequestError, not_now, schema_error
 from slipway_server.http.head import too_large
+from slipway_server.wire.limits import LIMITS, Limits
 
-#: A client that needs longer than this to send its body is cut off, whatever the size.
-BODY_SECONDS = 60.0
-#: Bodies in memory at once, in units of the largest allowed one.
-BODIES_AT_ONCE = 4
-
-
-class BodyBudget:
-    """How many bytes of bodies may be in memory at once, over all requests."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    def take(self, size: int) -> None:
-        if self.used + size > self.limit:
-            raise not_now(
-                Reason.OVERLOAD, "the bodies of the requests under way fill the memory set aside for them"
-            )
-        self.used += size
-
-    def give_back(self, size: int) -> None:
-        self.used -= size
+#: Smaller parts are put together: each by itself would take more memory than its bytes.
+_SMALL_PART = 1024
 
 
 class Body:
-    """A body on its way in; raises :class:`RequestError` where it grows beyond its limit or the budget."""
+    """A body on its way in; raises :class:`RequestError` where it grows beyond its limit or the memory."""
 
-    __slots__ = ("_budget", "_limit", "_parts", "size")
+    __slots__ = ("_limit", "_on_give_way", "_parts", "_pool", "owner", "size")
 
-    def __init__(self, limit: int, budget: BodyBudget) -> None:
+    def __init__(
+        self,
+        limit: int,
+        pool: Pool,
+        owner: Hashable = "",
+        on_give_way: Callable[[RequestError], None] | None = None,
+    ) -> None:
+        """``on_give_way`` refuses the request when others need the memory; without it the body stays."""
         self.size = 0
-        self._parts: list[bytes] = []
+        self.owner = owner
+        self._parts: list[bytes | bytearray] = []
         self._limit = limit
-        self._budget = budget
+        self._pool = pool
+        self._on_give_way = on_give_way
 
     def add(self, part: bytes) -> None:
-        if self.size + len(part) > self._limit:
-            raise too_large(self._limit)
-        self._budget.take(len(part))
-        self.size += len(part)
+        self.charge(len(part))
+        if len(part) < _SMALL_PART and self._parts:
+            last = self._parts[-1]
+            if len(last) < _SMALL_PART:
+                self._parts[-1] = last = bytearray(last)
+            if type(last) is bytearray and len(last) < 64 * _SMALL_PART:
+                last += part
+                return
         self._parts.append(part)
 
+    def charge(self, size: int) -> None:
+        """So many bytes more are in memory, wherever they are."""
+        if self.size + size > self._limit:
+            raise too_large(self._limit)
+        if not self._pool.take(self, size):
+            raise no_memory()
+        self.size += size
+
+    def release(self, size: int) -> None:
+        self._pool.give_back(self, size)
+        self.size -= size
+
+    def give_way(self) -> None:
+        """Others need the memory, and this body has most of it."""
+        if self._on_give_way is not None:
+            self.let_go()
+            self._on_give_way(no_memory())
+
     def whole(self) -> bytes:
-        """All bytes; the body keeps its share of the budget until :meth:`let_go`."""
+        """All bytes; the body keeps its share of the memory until :meth:`let_go`."""
+        self._pool.settle(self)
         parts, self._parts = self._parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else b"".join(parts)
 
     def let_go(self) -> None:
         self._parts.clear()
-        self._budget.give_back(self.size)
-        self.size = 0
+        if self.size:
+            self._pool.give_back(self, self.size)
+            self.size = 0
 
 
-def too_slow() -> RequestError:
+def no_memory() -> RequestError:
+    return not_now(Reason.OVERLOAD, "the bodies of the requests under way fill the memory set aside for them")
+
+
+def too_slow(limits: Limits = LIMITS) -> RequestError:
     return RequestError(
         408,
         Reason.SLOW_CLIENT,
-        f"the body did not arrive within {BODY_SECONDS:g} s",
+        f"the body arrived at less than {limits.bytes_per_second} bytes a second for "
+        f"{limits.pace_seconds:g} s; send it faster",
         {"connection": "close"},
     )
 

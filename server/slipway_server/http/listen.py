@@ -25,12 +25,16 @@ def bind(host: str | None, port: int, shared: bool = False) -> socket.socket:
     return socket.create_server((host or "", port), backlog=2048, reuse_port=shared)
 
 
-def most_files() -> int:
-    """How many files and connections this process may have, after it asked for all that it may ask for."""
+#: Files that are no connections: libraries, listening sockets.
+_OTHER_FILES = 256
+
+
+def most_connections() -> int:
+    """How many connections this process may have files for, after it asked for all that it may ask for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    return sys.maxsize if hard == resource.RLIM_INFINITY else max(1, hard - _OTHER_FILES)
 
 
 class Tls:

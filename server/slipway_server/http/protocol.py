@@ -13,6 +13,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from slipway.names import LIVE_PATH, READY_PATH
+from slipway_server.door.connection import Connection
+from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.exchange import Exchange
@@ -20,49 +22,52 @@ from slipway_server.http.head import Head
 from slipway_server.http.reader import END, Reader
 from slipway_server.http.responses import CONTINUE, refusal
 from slipway_server.http.site import Inference, RouteError, Upload
+from slipway_server.runtime.crew import deadline_error
 
 if TYPE_CHECKING:
     from slipway_server.http.server import HttpServer
 
 log = logging.getLogger(__name__)
 
-#: Requests of one connection that may wait for their answers before it is read no further.
-MAX_PIPELINED = 64
-#: How long, and how many bytes, a refused body is read on so that its sender gets to see the answer.
-LINGER_SECONDS = 5.0
-_LINGER_BYTES = 64 * 1024 * 1024
+#: Bytes that are read at once before a look at how many requests wait for their answers.
+_PIECE_BYTES = 64 * 1024
 
 
-class HttpProtocol(asyncio.Protocol):
+class HttpProtocol(Connection):
     """One connection; answers leave in the order of their requests."""
 
+    kind = "http"
+
     def __init__(self, server: HttpServer) -> None:
+        super().__init__(server)
         self.server = server
+        self._pipelined = server.limits.pipelined
         self._heads = server.heads
         self._site = server.site
         self._queue: deque[Exchange] = deque()
-        self._transport: asyncio.Transport | None = None
         self.reader = Reader(self, server.limits)
         #: Between two requests: nothing of the next one has arrived.
         self.idle = True
-        #: Something arrived since the last look at idle connections.
-        self.active = True
-        self.reading_since = 0.0
-        self.write_paused_since = 0.0
+        #: What has arrived of a head, and how the body after it arrives.
+        self._pending = Body(2 * server.limits.head_bytes + _PIECE_BYTES, server.admission.bodies)
+        self._reading_since = 0.0
+        self._arrives = Pace(0.0)
+        self._received = 0
         self._current: Exchange | None = None
         self._discarded = 0
         #: No further request is read.
         self.last = False
+        #: It is read no further; what arrived before that waits.
         self._paused = False
+        self._held = b""
 
     # What the event loop calls.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self.server.admit(self)
-
     def data_received(self, data: bytes) -> None:
         self.active = True
+        if self._paused:
+            self._held += data
+            return
         if self.idle and not self.last:
             heads = self._heads
             while True:
@@ -78,6 +83,9 @@ class HttpProtocol(asyncio.Protocol):
                 if stop == size:
                     return
                 data = data[stop:]
+                if self._paused:
+                    self._held = data
+                    return
         self.feed(data)
 
     def eof_received(self) -> bool:
@@ -94,23 +102,23 @@ class HttpProtocol(asyncio.Protocol):
         final.closes = True
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.server.connections.discard(self)
-        self.server.reading.discard(self)
+    def connection_lost(self, exc: Exception | None) -> None:
         for exchange in self._queue:
             exchange.abandon()
         self._queue.clear()
-        self._transport = None
         self._current = None
+        self._held = b""
+        self._pending.let_go()
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self.write_paused_since = perf_counter()
-        self.server.stalled.add(self)
         self._pause()
+        super().pause_writing()
 
     def resume_writing(self) -> None:
-        self.server.stalled.discard(self)
-        self._resume()
+        super().resume_writing()
+        if len(self._queue) < self._pipelined:
+            self._resume()
 
     # The hot way.
 
@@ -126,18 +134,23 @@ class HttpProtocol(asyncio.Protocol):
             server.submit(exchange)
         except RequestError as error:
             exchange.refuse(error)
-        if len(self._queue) >= MAX_PIPELINED:
+        if len(self._queue) >= self._pipelined:
             self._pause()
 
     def advance(self, exchange: Exchange) -> None:
         """An exchange has its answer: write it, and those behind it that waited for it."""
         queue = self._queue
         transport = self._transport
-        if transport is None or not queue or queue[0] is not exchange:
+        if transport is None or not queue:
             return
+        if queue[0] is not exchange:
+            self.count_unread(0)
+            return
+        written = 0
         while queue and queue[0].out is not None:
             first = queue.popleft()
             transport.write(first.out)  # type: ignore[arg-type]
+            written += len(first.out)  # type: ignore[arg-type]
             first.forget()
             if first.closes:
                 self._shut(first)
@@ -145,27 +158,46 @@ class HttpProtocol(asyncio.Protocol):
         if queue and queue[0].wants_continue:
             queue[0].wants_continue = False
             transport.write(CONTINUE)
-        if self._paused and len(queue) < MAX_PIPELINED // 2 and self not in self.server.stalled:
+            self._arrives = Pace(perf_counter(), self._received)
+        if self.stalled:
+            self.count_unread(written)
+        elif self._paused and len(queue) <= self._pipelined // 2:
             self._resume()
+
+    def waiting_bytes(self) -> int:
+        return sum(len(each.out) for each in self._queue if each.out is not None)
 
     # The ordinary way.
 
     def feed(self, data: bytes) -> None:
-        if self.last:
-            self._linger(len(data))
-            return
-        self.reader.feed(data)
+        for start in range(0, len(data), _PIECE_BYTES):
+            if self.last:
+                self._linger(len(data) - start)
+                return
+            if self._paused:
+                self._held += data[start:]
+                return
+            self.reader.feed(data if len(data) <= _PIECE_BYTES else data[start : start + _PIECE_BYTES])
 
     def begin(self) -> None:
         """Something of a request has arrived."""
         self.idle = False
         self._discarded = 0
-        self.reading_since = perf_counter()
-        self.server.reading.add(self)
+        self._reading_since = perf_counter()
+        self.server.watched.add(self)
+
+    def charge_head(self, size: int) -> None:
+        """So much of a head has arrived, and the rest has not."""
+        try:
+            self._pending.charge(size)
+        except RequestError as error:
+            self.end_with(error)
 
     def open(self, head: Head) -> None:
         server = self.server
         began = perf_counter()
+        self._pending.let_go()
+        self._received, self._arrives = 0, Pace(began)
         exchange = self._current = Exchange(self, head, b"", began, began + server.timeout)
         self._queue.append(exchange)
         if head.path not in (LIVE_PATH, READY_PATH):
@@ -197,7 +229,7 @@ class HttpProtocol(asyncio.Protocol):
     def _expect(self, exchange: Exchange) -> None:
         """Take the body from now on."""
         head = exchange.head
-        exchange.incoming = Body(head.limit, self._site.budget)
+        exchange.incoming = Body(head.limit, self.server.admission.bodies, self.owner, exchange.refuse)
         if head.expects and head.has_body:
             if self._queue[0] is exchange and self._transport is not None:
                 self._transport.write(CONTINUE)
@@ -209,6 +241,7 @@ class HttpProtocol(asyncio.Protocol):
         if exchange is None or exchange.out is not None or exchange.incoming is None:
             self._linger(len(part))
             return
+        self._received += len(part)
         exchange.wants_continue = False
         try:
             exchange.incoming.add(part)
@@ -220,7 +253,6 @@ class HttpProtocol(asyncio.Protocol):
         """The request is complete; ``kept`` is its whole head, if that came in one piece by itself."""
         exchange, self._current = self._current, None
         self.idle = True
-        self.server.reading.discard(self)
         if exchange is None:
             return
         exchange.complete = True
@@ -235,7 +267,7 @@ class HttpProtocol(asyncio.Protocol):
             self._answer(exchange)
         elif exchange.incoming is not None:
             self._submit(exchange, kept)
-        if len(self._queue) >= MAX_PIPELINED:
+        if len(self._queue) >= self._pipelined:
             self._pause()
 
     def _answer(self, exchange: Exchange) -> None:
@@ -277,7 +309,7 @@ class HttpProtocol(asyncio.Protocol):
         exchange = self._current
         if exchange is not None and exchange.out is None:
             exchange.let_go()
-            exchange.refuse(too_slow())
+            exchange.refuse(too_slow(self.limits))
         elif exchange is None:
             self.end_with(RequestError(408, Reason.SLOW_CLIENT, "the head took too long to arrive"))
         elif self._transport is not None:
@@ -289,16 +321,35 @@ class HttpProtocol(asyncio.Protocol):
         if self._queue:
             self._queue[-1].closes = True
 
-    def shut_if_idle(self) -> bool:
+    def look(self, now: float) -> bool:
+        again = super().look(now)
+        if self.idle:
+            return again
+        exchange = self._current
+        if self._paused or (exchange is not None and exchange.wants_continue):
+            self._arrives = Pace(now, self._received)
+        elif self.reader.in_head:
+            if now - self._reading_since > self.limits.head_seconds:
+                self.late()
+        elif exchange is not None and exchange.counted and now > exchange.deadline:
+            exchange.let_go()
+            exchange.refuse(deadline_error(exchange))
+        elif self._arrives.is_slow(now, self._received, self.limits):
+            self.late()
+        return True
+
+    def close_if_idle(self) -> bool:
         """Close the connection if no request is under way on it; whether that is so."""
-        if not self.idle or self._queue or self._transport is None:
+        if not self.idle or self._queue or self._held or self._transport is None:
             return False
         self._transport.close()
         return True
 
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+    def turn_away(self, error: RequestError) -> None:
+        self.end_with(error)
+
+    def leave(self, now: float) -> None:  # noqa: ARG002
+        self.close_if_idle()
 
     def malformed(self, words: str = "this request is not well-formed HTTP") -> None:
         """Refuse what is not HTTP; what was asked before it is answered first."""
@@ -318,7 +369,7 @@ class HttpProtocol(asyncio.Protocol):
         exchange = self._current
         self._current = None
         self.last = True
-        self.server.reading.discard(self)
+        self._pending.let_go()
         if exchange is None or exchange.complete:
             exchange = Exchange(self, Head("GET", b"/", ()), b"", 0.0, 0.0)
             self._queue.append(exchange)
@@ -343,12 +394,13 @@ class HttpProtocol(asyncio.Protocol):
         if last.complete or (last.head.expects and last.incoming is None):
             transport.close()
         else:
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.close)
+            asyncio.get_running_loop().call_later(self.limits.linger_seconds, transport.close)
 
     def _linger(self, size: int) -> None:
         """Read on what nobody wants, so that the answer is not lost with a connection that is cut."""
+        self._received += size
         self._discarded += size
-        if self._discarded > _LINGER_BYTES:
+        if self._discarded > self.limits.linger_bytes:
             self.abort()
 
     def _pause(self) -> None:
@@ -357,6 +409,20 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._transport is not None and self._paused and not self._transport.is_closing():
+        if self._transport is None or not self._paused or self._transport.is_closing():
+            return
+        if self._held:
+            # Not at once: this may be the middle of an answer.
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
             self._paused = False
+            self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        """Take what arrived before the connection was read no further."""
+        if self._transport is None or not self._held or self.stalled or len(self._queue) >= self._pipelined:
+            return
+        data, self._held, self._paused = self._held, b"", False
+        self.data_received(data)
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()

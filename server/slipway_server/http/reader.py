@@ -66,6 +66,8 @@ class Reader:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
                 connection.malformed(self._too_much)
+            elif len(data) > 0:
+                connection.charge_head(len(data))
 
     def _decline(self, rest: bytes) -> None:
         """Answer as if no other protocol had been asked for, which HTTP allows; Java's client always asks."""

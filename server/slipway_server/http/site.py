@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from slipway_server.door.admission import Admission
 from slipway_server.errors import show
-from slipway_server.http.body import BodyBudget
 from slipway_server.http.head import Head
+from slipway_server.http.listen import most_connections
 from slipway_server.http.responses import Response, json_response
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Counters
 from slipway_server.runtime.call import Call, Codec
+from slipway_server.wire.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
     from slipway_server.metrics.tracing import Tracing
@@ -57,10 +59,15 @@ class Upload:
 class Site:
     """One port's paths; this one has none, and takes no inference."""
 
-    def __init__(self, lifecycle: Lifecycle, counters: Counters) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, counters: Counters, limits: Limits = LIMITS, body_bytes: int = 0
+    ) -> None:
+        """``body_bytes`` is what bodies may take of memory at once."""
         self.lifecycle = lifecycle
         self.counters = counters
-        self.budget = BodyBudget(0)
+        self.limits = limits
+        #: What this port shares with the others of its process.
+        self.admission = Admission(limits, most_connections(), body_bytes)
         #: Where spans of inference requests go, if they go anywhere.
         self.tracing: Tracing | None = None
         #: Seconds that an inference may take.

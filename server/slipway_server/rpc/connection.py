@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Hashable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from slipway_server.errors import Reason
+from slipway_server.door import connection as door
+from slipway_server.door.admission import no_room
+from slipway_server.door.pace import Pace
+from slipway_server.errors import Reason, RequestError
+from slipway_server.http.body import Body
 from slipway_server.rpc.exchange import NOT_REST, Rpc
 from slipway_server.rpc.frames import (
     DEFAULT_WINDOW,
@@ -34,60 +38,63 @@ _HTTP_1 = (
 )
 
 
-class Connection(asyncio.Protocol):
+class Connection(door.Connection):
     """One client, with any number of calls."""
 
+    kind = "grpc"
+
     def __init__(self, server: RpcServer) -> None:
+        super().__init__(server)
         self.server = server
-        self._limits = server.limits
         self._streams = Streams(self, server.limits)
         #: The calls under way, by the number of their stream.
         self.streams = self._streams.open
         self.push = self._streams.push
         #: Since when a part of something has been waiting for the rest; 0 if nothing does.
         self.reading_since = perf_counter()
-        self.write_paused_since = 0.0
         self.leaving_since = 0.0
-        self.active = True
-        self._transport: asyncio.Transport | None = None
         self._buffer = b""
+        self._pending = Body(server.limits.frame_bytes + HEAD_BYTES, server.admission.bodies)
         self._greeted = False
+        self._calls = _Calls(self)
 
     # What the event loop calls.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self.server.connections.add(self)
-
     def data_received(self, data: bytes) -> None:
         self.active = True
+        self.server.watched.add(self)
         if self._buffer:
             data = self._buffer + data
+            self._pending.let_go()
         try:
             taken = self._take(data)
         except ConnectionFaultError as fault:
             self._fail(fault)
             return
         self._buffer = data[taken:]
+        if self._buffer:
+            self._keep_part(len(self._buffer))
         if not self._buffer and not self._streams.expects_more:
             self.reading_since = 0.0
         elif taken or not self.reading_since:
             self.reading_since = perf_counter()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.server.connections.discard(self)
-        self._transport = None
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.give_back_calls(len(self.streams))
         for rpc in self.streams.values():
             rpc.abandon()
         self.streams.clear()
+        self._pending.let_go()
+        self._streams.waiting_bytes = 0
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self.write_paused_since = perf_counter()
         if self._transport is not None:
             self._transport.pause_reading()
+        super().pause_writing()
 
     def resume_writing(self) -> None:
-        self.write_paused_since = 0.0
+        super().resume_writing()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -106,13 +113,13 @@ class Connection(asyncio.Protocol):
             if size < len(PREFACE):
                 return 0
             self._greeted = True
-            self.send(_greeting(self._limits))
+            self.send(_greeting(self.limits))
             position = len(PREFACE)
         while size - position >= HEAD_BYTES and self._transport is not None:
             start = position + HEAD_BYTES
             length = int.from_bytes(data[position : position + 3], "big")
-            if length > self._limits.frame_bytes:
-                words = f"frames may have {self._limits.frame_bytes} bytes"
+            if length > self.limits.frame_bytes:
+                words = f"frames may have {self.limits.frame_bytes} bytes"
                 raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, words)
             if start + length > size:
                 break
@@ -125,10 +132,66 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+            if self.stalled:
+                self.count_unread(len(data))
 
-    def count_anew(self) -> None:
-        """Some time has passed: begin again to count frames that ask for nothing."""
+    def _keep_part(self, size: int) -> None:
+        """A part of a frame waits for the rest."""
+        try:
+            self._pending.charge(size)
+        except RequestError as error:
+            self._fail(ConnectionFaultError(Code.ENHANCE_YOUR_CALM, error.message), error.reason)
+
+    # Who holds what.
+
+    def take_call(self) -> bool:
+        """Whether there is room for one more call, over all connections."""
+        return self.server.admission.calls.take(self._calls, 1)
+
+    def give_back_calls(self, count: int) -> None:
+        self.server.admission.calls.give_back(self._calls, count)
+
+    def waiting_bytes(self) -> int:
+        return self._streams.waiting_bytes
+
+    def give_way(self) -> None:
+        """End the call whose answer waits with most bytes; its neighbours on a router's connection go on."""
+        largest = max(self._streams.waiting.values(), key=lambda rpc: rpc.unsent, default=None)
+        if largest is not None:
+            self.drop_blocked(largest)
+        else:
+            super().give_way()
+
+    def refuse_one(self, error: RequestError) -> None:
+        """Refuse the oldest call that is not under way in the model."""
+        calls = self.streams.values()
+        rpc = next((each for each in calls if not each.complete or each.watched is not None), None)
+        if rpc is not None:
+            rpc.refuse(error)
+
+    # From time to time.
+
+    def look(self, now: float) -> bool:
         self._streams.count_anew()
+        again = super().look(now)
+        if self.reading_since and now - self.reading_since > self.limits.head_seconds:
+            self.late()
+            return False
+        for rpc in list(self.streams.values()):
+            self._look_at(rpc, now)
+        return again or bool(self.reading_since or self.streams)
+
+    def _look_at(self, rpc: Rpc, now: float) -> None:
+        if rpc.watched is not None:
+            rpc.look_again()
+        elif not rpc.complete:
+            rpc.look(now)
+        if not rpc.out:
+            rpc.reads = None
+        elif rpc.reads is None:
+            rpc.reads = Pace(now, rpc.sent)
+        elif rpc.reads.is_slow(now, rpc.sent, self.limits) and not self.stalled:
+            self.drop_blocked(rpc)
 
     # Ends.
 
@@ -152,14 +215,18 @@ class Connection(asyncio.Protocol):
         self.send(reset(rpc.stream, Code.CANCEL))
         self._streams.drop(rpc.stream)
 
-    def close_if_idle(self) -> None:
-        if not self.streams:
-            self.send(goaway(self._streams.last, Code.NO_ERROR))
-            self._close()
+    def close_if_idle(self) -> bool:
+        """Close the connection if no call is under way on it; whether that is so."""
+        if self.streams or self._transport is None:
+            return False
+        self.send(goaway(self._streams.last, Code.NO_ERROR))
+        self._close()
+        return True
 
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+    def turn_away(self, error: RequestError) -> None:
+        for rpc in list(self.streams.values()):
+            rpc.refuse(error)
+        self._fail(ConnectionFaultError(Code.ENHANCE_YOUR_CALM, error.message), error.reason)
 
     def _fail(self, fault: ConnectionFaultError, reason: Reason = Reason.MALFORMED) -> None:
         self.count_fault(reason)
@@ -168,6 +235,7 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         self._buffer = b""
+        self._pending.let_go()
         if self._transport is not None:
             self._transport.close()
 
@@ -175,6 +243,20 @@ class Connection(asyncio.Protocol):
         """As HTTP's side counts what it refuses; not what comes in after the connection's end."""
         if self._transport is not None and not self._transport.is_closing():
             self.server.frontend.counters.refused(reason)
+
+
+class _Calls:
+    """The calls of one connection, as the account of all of them sees it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def owner(self) -> Hashable:
+        return self._connection.owner
+
+    def give_way(self) -> None:
+        self._connection.refuse_one(no_room("calls"))
 
 
 def _greeting(limits: Limits) -> bytes:

@@ -6,6 +6,7 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError, schema_error, show
 from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.head import Head, too_large
@@ -13,6 +14,7 @@ from slipway_server.http.request import Request
 from slipway_server.http.responses import FAILED
 from slipway_server.rpc.headers import block, literal, percent
 from slipway_server.rpc.service import Infer, Method, Status, Talk, Watch, status_of
+from slipway_server.runtime.crew import deadline_error
 
 if TYPE_CHECKING:
     from slipway_server.rpc.connection import Connection
@@ -21,9 +23,6 @@ log = logging.getLogger(__name__)
 
 #: Before each message: whether it is compressed, and its size.
 _PREFIX_BYTES = 5
-#: A message of any method but ``ModelInfer``.
-_MAX_SMALL_BYTES = 64 * 1024
-_MAX_UNSENT_BYTES = 256 * 1024
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 NOT_REST = b'{"error":"this port speaks gRPC; REST has one of its own"}'
 _START = block([_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip")])
@@ -46,6 +45,9 @@ class Rpc(Request):
         self.credit = credit
         self.received = 0
         self._buffer = bytearray()
+        limits, bodies = connection.limits, connection.server.admission.bodies
+        #: What of small messages is in ``_buffer``.
+        self._small = Body(2 * limits.small_message_bytes, bodies, connection.owner, self.refuse)
         self.method: Method | None = None
         #: The last word is said; it may still wait for the client's window.
         self.finished = False
@@ -55,7 +57,11 @@ class Rpc(Request):
         #: What is to be sent, and the trailers after it.
         self.out = memoryview(b"")
         self.trailers: bytes | None = None
-        self.blocked_since = 0.0
+        #: Bytes of them that have gone out, and those that the connection knows to wait.
+        self.sent = 0
+        self.unsent = 0
+        self.reads: Pace | None = None
+        self._arrives = Pace(now)
         #: A watcher's question, and what it was told last.
         self.watched: bytes | None = None
         self.told: bytes | None = None
@@ -74,6 +80,7 @@ class Rpc(Request):
             if self.incoming is not None:
                 self._add(self.incoming, data)
                 return
+            self._small.charge(len(data))
             self._buffer += data
             if not isinstance(self.method, Infer):
                 self._read_messages()
@@ -124,9 +131,17 @@ class Rpc(Request):
             extra = literal(b"grpc-retry-pushback-ms", b"%d" % pause)
         self.finish(status_of(error), error.message, extra)
 
-    def late(self) -> None:
-        """The request takes too long to arrive."""
-        self.refuse(too_slow())
+    def look(self, now: float) -> None:
+        """Refuse a request that is too slow to arrive."""
+        limits = self.connection.limits
+        if isinstance(self.method, Talk):
+            slow = now - self.began > limits.quiet_seconds
+        else:
+            slow = self._arrives.is_slow(now, self.received, limits)
+        if self.counted and now > self.deadline:
+            self.refuse(deadline_error(self))
+        elif slow:
+            self.refuse(too_slow(limits))
 
     def say(self, message: bytes, last: bool = False) -> None:
         """Send one message, and with ``last`` that all is well."""
@@ -156,6 +171,7 @@ class Rpc(Request):
 
     def abandon(self) -> None:
         self.finished = True
+        self._small.let_go()
         super().abandon()
 
     def look_again(self) -> None:
@@ -169,6 +185,7 @@ class Rpc(Request):
     def _finish(self, trailers: bytes) -> None:
         self.finished = True
         self.trailers = trailers
+        self._small.let_go()
         if not self.complete:
             self.let_go()
 
@@ -217,18 +234,19 @@ class Rpc(Request):
         )
 
     def _read_messages(self) -> None:
-        buffer = self._buffer
+        buffer, most = self._buffer, self.connection.limits.small_message_bytes
         while len(buffer) >= _PREFIX_BYTES and not self.finished:
             size = int.from_bytes(buffer[1:5], "big")
-            if size > _MAX_SMALL_BYTES:
-                raise too_large(_MAX_SMALL_BYTES)
+            if size > most:
+                raise too_large(most)
             packed = self._is_compressed(buffer[0])
             if len(buffer) < _PREFIX_BYTES + size:
                 return
             message = bytes(buffer[_PREFIX_BYTES : _PREFIX_BYTES + size])
             if packed:
-                message = inflate(message, _MAX_SMALL_BYTES)
+                message = inflate(message, most)
             del buffer[: _PREFIX_BYTES + size]
+            self._small.release(_PREFIX_BYTES + size)
             self._answer(message)
 
     def _answer(self, message: bytes) -> None:
@@ -239,7 +257,7 @@ class Rpc(Request):
                 self.look_again()
             elif isinstance(method, Talk):
                 self.say(method.answer(message))
-                if len(self.out) > _MAX_UNSENT_BYTES:
+                if len(self.out) > self.connection.limits.unsent_bytes:
                     self.connection.drop_blocked(self)  # it asks on and on, and reads nothing
             elif method is not None and not isinstance(method, Infer):
                 self.say(method.answer(message), last=True)

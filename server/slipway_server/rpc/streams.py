@@ -53,7 +53,8 @@ class Streams:
         self._block: tuple[int, int, bytearray] | None = None
         self._windows = Windows(limits)
         #: Calls whose answer waits for the client's window, those that wait longest first.
-        self._waiting: dict[int, Rpc] = {}
+        self.waiting: dict[int, Rpc] = {}
+        self.waiting_bytes = 0
         self._credit = limits.connection_window
         self._spent = 0
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
@@ -182,7 +183,7 @@ class Streams:
             head = self._reader.read(block)
         except MalformedError:
             raise StreamFaultError(stream, Code.PROTOCOL_ERROR) from None
-        if len(self.open) >= self.limits.streams:
+        if len(self.open) >= self.limits.streams or not self._connection.take_call():
             raise StreamFaultError(stream, Code.REFUSED_STREAM)
         rpc = self.open[stream] = Rpc(
             self._connection, stream, head, self._windows.initial, self.limits.stream_window
@@ -227,10 +228,7 @@ class Streams:
         if stream == 0 or stream > self.last or stream % 2 == 0:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"there is no stream {stream}")
         self._dropped.discard(stream)
-        self._waiting.pop(stream, None)
-        rpc = self.open.pop(stream, None)
-        if rpc is not None:
-            rpc.abandon()
+        self._end_early(stream)
 
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
         # Each call's window may change with them.
@@ -296,10 +294,7 @@ class Streams:
         if self.open.get(rpc.stream) is not rpc:
             return
         data = self._windows.cut(rpc, start)
-        if rpc.out:
-            self._waiting[rpc.stream] = rpc
-        else:
-            self._waiting.pop(rpc.stream, None)
+        self._wait(rpc)
         if rpc.is_said:
             self._answered += 1
             if not rpc.complete:
@@ -307,12 +302,25 @@ class Streams:
                 data += reset(rpc.stream, Code.NO_ERROR)
                 self._remember(rpc.stream)
             del self.open[rpc.stream]
+            self._connection.give_back_calls(1)
             rpc.forget()
         if data:
             self._connection.send(data)
 
+    def _wait(self, rpc: Rpc) -> None:
+        """Keep account of an answer that waits for the client's window, or waits no more."""
+        before, rpc.unsent = rpc.unsent, len(rpc.out)
+        if rpc.unsent == before:
+            return
+        self.waiting_bytes += rpc.unsent - before
+        if rpc.unsent:
+            self.waiting[rpc.stream] = rpc
+        else:
+            self.waiting.pop(rpc.stream, None)
+        self._connection.count_unread(0, alone=len(self.waiting) == 1)
+
     def _push_all(self) -> None:
-        for rpc in list(self._waiting.values()):
+        for rpc in list(self.waiting.values()):
             if self._windows.connection <= 0:
                 break
             if rpc.window > 0:
@@ -329,10 +337,15 @@ class Streams:
 
     def drop(self, stream: int) -> None:
         self._remember(stream)
-        self._waiting.pop(stream, None)
+        self._end_early(stream)
+
+    def _end_early(self, stream: int) -> None:
         rpc = self.open.pop(stream, None)
         if rpc is not None:
+            self._connection.give_back_calls(1)
             rpc.abandon()
+            rpc.out = memoryview(b"")
+            self._wait(rpc)
 
     def count_anew(self) -> None:
         """Some time has passed: begin again to count frames that carry no work."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from time import perf_counter
 
 from slipway_server.rpc.exchange import Rpc
 from slipway_server.rpc.frames import (
@@ -79,7 +78,6 @@ class Windows:
         while rpc.out:
             size = min(len(rpc.out), self.connection, rpc.window, self._frame_bytes)
             if size <= 0:
-                rpc.blocked_since = rpc.blocked_since or perf_counter()
                 break
             if size < len(rpc.out) and size < self.limits.small_piece_bytes:
                 self.small_pieces += 1
@@ -88,8 +86,8 @@ class Windows:
             parts.append(frame(Kind.DATA, 0, stream, bytes(rpc.out[:size])))
             rpc.out = rpc.out[size:]
             rpc.window -= size
+            rpc.sent += size
             self.connection -= size
-            rpc.blocked_since = 0.0
         if rpc.is_said:
             if rpc.trailers:
                 parts.append(self._headers(stream, rpc.trailers, END_STREAM))

@@ -1,0 +1,108 @@
+"""One client of a port: what it holds, whether it reads, and how fast."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from slipway_server.door.admission import owner_of
+from slipway_server.door.pace import Pace
+from slipway_server.errors import RequestError
+
+if TYPE_CHECKING:
+    from slipway_server.door.server import Door
+
+
+class Connection(asyncio.Protocol):
+    """What a connection of either protocol has; the protocols add what bytes mean."""
+
+    kind = ""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.limits = door.limits
+        self.owner: Hashable = ""
+        #: Something arrived since the last look at idle connections.
+        self.active = True
+        #: The client does not read what it is sent.
+        self.stalled = False
+        self._transport: asyncio.Transport | None = None
+        self._reads = Pace(0.0)
+        #: Bytes that were sent, or wait to be sent, since the client stopped reading.
+        self._unread = 0
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self.owner = owner_of(transport.get_extra_info("peername"))
+        self.door.enter(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._transport = None
+        self.door.leave(self)
+
+    def pause_writing(self) -> None:
+        self.stalled = True
+        self._unread = self._buffered()
+        self._reads = Pace(perf_counter())
+        self.door.watch(self)
+        self.count_unread(0, alone=True)
+
+    def resume_writing(self) -> None:
+        self.stalled = False
+        self.count_unread(0)
+
+    # Who holds what.
+
+    def count_unread(self, more: int, alone: bool = False) -> None:
+        """So many bytes of answers more were written while the client does not read.
+
+        With ``alone`` it is one answer, which may be as large as it is where no others wait.
+        """
+        self._unread += more
+        if not self.door.admission.answers.hold(self, self.unread_bytes(), alone):
+            self.give_way()
+
+    def unread_bytes(self) -> int:
+        """Bytes of answers in memory that the client does not take."""
+        return self.waiting_bytes() + (self._buffered() if self.stalled else 0)
+
+    def waiting_bytes(self) -> int:
+        """Bytes of answers that are ready and not yet handed to the transport."""
+        return 0
+
+    def give_way(self) -> None:
+        """Give back the memory of answers that nobody reads, which ends the connection."""
+        if self.waiting_bytes() or self.stalled:
+            self.abort()
+            self.door.admission.answers.hold(self, 0)
+
+    def close_if_idle(self) -> bool:
+        raise NotImplementedError
+
+    def turn_away(self, error: RequestError) -> None:
+        raise NotImplementedError
+
+    def leave(self, now: float) -> None:
+        """The server stops."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # From time to time.
+
+    def look(self, now: float) -> bool:
+        """See whether the client is too slow; whether there is anything to look at again."""
+        if self.stalled:
+            self.count_unread(0)
+            if self._reads.is_slow(now, self._unread - self._buffered(), self.limits):
+                self.abort()
+        return self.stalled
+
+    def _buffered(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
