@@ -26,6 +26,7 @@ from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.controller.apply import CLAIM_MANAGER, STATUS_MANAGER, WEBHOOK_MANAGER
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES
+from slipway.engine.store import CREATED_ENTRY, WORKLOAD_MANAGER, project
 from slipway.infra.fence import Fence
 from slipway.infra.kube import KubeClient, call
 from slipway.infra.leader import Candidate, Leases, Timing
@@ -168,6 +169,57 @@ async def test_a_forced_apply_takes_a_field_over_so_that_the_one_before_cannot_t
     assert live["data"] == {"a": "2", "b": "1"}
     live = await cluster.kube.apply(cluster.config_map("forced", {}), "one")
     assert live["data"] == {"a": "2"}
+
+
+async def test_a_creation_of_what_is_there_is_refused_and_changes_nothing(cluster: Cluster) -> None:
+    first = await cluster.kube.apply(cluster.config_map("namesake", {"a": "1"}), "kubectl")
+    await refused(
+        cluster.kube.create(cluster.config_map("namesake", {"b": "1"}), "one"), 409, "AlreadyExists"
+    )
+    live = await cluster.kube.get(ObjectKind.CONFIG_MAP, cluster.namespace, "namesake")
+    assert live is not None
+    assert version_of(live) == version_of(first)
+
+
+async def test_what_a_creation_wrote_is_taken_back_by_an_apply_once_it_counts_as_applied(
+    cluster: Cluster,
+) -> None:
+    for kind in ("stays", "goes"):
+        made = await cluster.kube.create(cluster.config_map(kind, {"a": "1", "b": "1"}), WORKLOAD_MANAGER)
+        entry = project(made)["metadata"][CREATED_ENTRY]
+        if kind == "goes":
+            path = f"/metadata/managedFields/{entry}/operation"
+            operations = [{"op": "replace", "path": path, "value": "Apply"}]
+            owned = await cluster.kube.patch(made, operations, WORKLOAD_MANAGER)
+            assert CREATED_ENTRY not in project(owned)["metadata"]
+        live = await cluster.kube.apply(cluster.config_map(kind, {"a": "2"}), WORKLOAD_MANAGER)
+        assert live["data"] == ({"a": "2", "b": "1"} if kind == "stays" else {"a": "2"})
+
+
+async def test_pods_that_others_added_stay_when_a_created_deployment_is_applied_for_the_first_time(
+    cluster: Cluster,
+) -> None:
+    manifest = _deployment(cluster, "scaled", {})
+    # Whoever leaves the number out has it by default.
+    del manifest["spec"]["replicas"]
+    manifest["spec"]["paused"] = True
+    made = await cluster.kube.create(manifest, WORKLOAD_MANAGER)
+    assert made["spec"]["replicas"] == 1
+    scaled = {**manifest, "spec": {"replicas": 0}}
+    live = await cluster.kube.apply(scaled, "hpa")
+    while True:
+        path = f"/metadata/managedFields/{project(live)['metadata'][CREATED_ENTRY]}/operation"
+        operations = [{"op": "replace", "path": path, "value": "Apply"}]
+        try:
+            await cluster.kube.patch(live, operations, WORKLOAD_MANAGER)
+            break
+        except ApiError as error:
+            # Its controller has just said something of it.
+            if error.code != 409:
+                raise
+            live = await _settled(cluster, ObjectKind.DEPLOYMENT, "scaled")
+    live = await cluster.kube.apply(manifest, WORKLOAD_MANAGER)
+    assert live["spec"]["replicas"] == 0
 
 
 async def test_owners_are_merged_by_their_uid(cluster: Cluster) -> None:

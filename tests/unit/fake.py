@@ -37,7 +37,7 @@ Objects = list[dict[str, Any]]
 Manifests = list[Manifest]
 Places = list[Place]
 
-WRITES = frozenset({"apply", "patch", "apply_status", "delete", "emit", "repeat"})
+WRITES = frozenset({"create", "apply", "patch", "apply_status", "delete", "emit", "repeat"})
 
 _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -55,6 +55,9 @@ _IMMUTABLE: dict[str, tuple[str, ...]] = {
     ObjectKind.CONTROLLER_REVISION: ("data",),
     ObjectKind.DEPLOYMENT: ("spec", "selector"),
 }
+
+#: Ends the name of a manager where it did not apply but create: the two are not the same.
+_CREATION = " (creation)"
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,19 @@ class FakeKube:
                 self._end(self._begin("list", kind, namespace or ""))
             yield Page(tuple(found[begin : begin + self.page]), version)
 
+    async def create(self, manifest: Manifest, manager: str) -> Manifest:
+        place = place_of(manifest)
+        request = self._begin("create", place[0], place[2])
+        if place in self._objects:
+            raise ApiError(409, "AlreadyExists", f'{place[0]} "{place[2]}" already exists')
+        wanted = self.admission(copied({key: value for key, value in manifest.items() if key != "status"}))
+        # A creation's defaults count as written, as a real one's do.
+        _fill_in(wanted)
+        wanted["metadata"]["managedFields"] = [{"manager": manager, "operation": "Update"}]
+        self._merge(place, wanted, f"{manager}{_CREATION}")
+        self._end(request)
+        return self.find(*place)
+
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         request = self._begin("apply", manifest["kind"], manifest["metadata"]["name"])
         self._refuse_another(place_of(manifest), manifest)
@@ -178,6 +194,8 @@ class FakeKube:
             raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
         self.refuse_if_old(place, manifest)
         changed = copied(live)
+        if operations[0]["path"].startswith("/metadata/managedFields/"):
+            return self._own_creation(place, changed, operations[0], request)
         for operation in operations:
             *parents, last = [
                 part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]
@@ -216,6 +234,24 @@ class FakeKube:
             raise ApiError(404, "NotFound", f'events "{name}" not found')
         self.events[places.index((namespace, name))]["series"] = dict(series)
         self._end(request)
+
+    def _own_creation(
+        self, place: Place, changed: dict[str, Any], operation: Mapping[str, Any], request: Request
+    ) -> Manifest:
+        """What a creation wrote counts as applied from now on."""
+        number = operation["path"].split("/")[3]
+        entry = changed["metadata"]["managedFields"][int(number)]
+        assert operation == {
+            "op": "replace",
+            "path": f"/metadata/managedFields/{number}/operation",
+            "value": "Apply",
+        }
+        entry["operation"] = "Apply"
+        owned, manager = self._owned[place], entry["manager"]
+        owned[manager] = owned.pop(f"{manager}{_CREATION}")
+        self._store(place, changed, self._objects[place])
+        self._end(request)
+        return self.find(*place)
 
     # What tests and the other controllers do; none of it counts as a request.
 

@@ -122,7 +122,13 @@ class ServedKube:
                 await self._apply(request, (kind, str(namespace), str(name)), body, subresource)
             )
         if request.method == "POST":
-            return web.json_response(await self._create(kind, str(namespace), body), status=201)
+            manager = request.query.get("fieldManager")
+            made = (
+                await self._create(kind, str(namespace), body)
+                if manager is None
+                else await self.kube.create({**body, "kind": kind}, manager)
+            )
+            return web.json_response(made, status=201)
         if request.method == "PUT":
             return web.json_response(self._replace(kind, namespace, name, body))
         if request.method == "DELETE":
@@ -143,10 +149,16 @@ class ServedKube:
         return self.kube.find(*place)
 
     async def _apply(
-        self, request: web.Request, place: Place, body: dict[str, Any], subresource: str | None
+        self, request: web.Request, place: Place, body: Any, subresource: str | None
     ) -> Manifest:
-        body = {**body, "kind": place[0]}
         manager = request.query["fieldManager"]
+        if request.content_type == "application/json-patch+json":
+            values = {operation["path"]: operation.get("value") for operation in body}
+            kind, namespace, name = place
+            meta = {"namespace": namespace, "name": name, "uid": values["/metadata/uid"]}
+            meta["resourceVersion"] = values["/metadata/resourceVersion"]
+            return await self.kube.patch({"kind": kind, "metadata": meta}, body[2:], manager)
+        body = {**body, "kind": place[0]}
         if request.query.get("force") != "true":
             self.kube.refuse_conflicts(place, body, manager)
         if subresource == "status":

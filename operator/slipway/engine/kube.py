@@ -84,6 +84,9 @@ class Kube(Protocol):
         Ends after some minutes; after an error only a list can tell what happened meanwhile.
         """
 
+    async def create(self, manifest: Manifest, manager: str) -> Manifest:
+        """Create an object, 409 ``AlreadyExists`` where there is one of that name; the object as it is."""
+
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply; the object as it is now."""
 

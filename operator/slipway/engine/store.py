@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from slipway.api.types import KIND
+from slipway.api.types import GROUP, KIND
 from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
 from slipway.core.resource import Resource, read
@@ -17,6 +17,11 @@ from slipway.engine.ownership import REPLICA_SET, deployment_of, needs_proof
 
 #: What is kept of the metadata of a ReplicaSet; nothing else of it is.
 _OF_REPLICA_SETS = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences")
+#: Field manager of children; fixed, so that what an older operator wrote can be taken back by a newer one.
+WORKLOAD_MANAGER = f"{GROUP}/workload"
+#: In what is kept of an object's metadata: which of its ``managedFields`` its creation wrote, by its place.
+#: There only where no apply followed yet: an apply takes back nothing of what a creation wrote.
+CREATED_ENTRY = "createdEntry"
 #: Seconds for which a deleted object stays deleted, whatever answer to an earlier request is read late.
 TOMBSTONE_SECONDS = 120.0
 
@@ -319,6 +324,8 @@ def is_orphan(child: Manifest) -> bool:
 def project(manifest: Manifest) -> Manifest:
     """What is worth keeping of an object: thousands of pods are mostly text that nobody reads."""
     meta = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
+    if (entry := _created_entry(manifest)) is not None:
+        meta[CREATED_ENTRY] = entry
     kept: dict[str, Any] = {**manifest, "metadata": meta}
     if manifest["kind"] == ObjectKind.POD:
         kept.pop("spec", None)
@@ -327,6 +334,15 @@ def project(manifest: Manifest) -> Manifest:
         kept = {key: kept[key] for key in ("kind", "apiVersion") if key in kept}
         kept["metadata"] = {key: meta[key] for key in _OF_REPLICA_SETS if key in meta}
     return kept
+
+
+def _created_entry(manifest: Manifest) -> int | None:
+    own = {
+        entry.get("operation"): place
+        for place, entry in enumerate(manifest["metadata"].get("managedFields") or ())
+        if entry.get("manager") == WORKLOAD_MANAGER and not entry.get("subresource")
+    }
+    return None if "Apply" in own else own.get("Update")
 
 
 def _place(manifest: Manifest) -> tuple[str, str]:

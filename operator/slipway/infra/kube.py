@@ -106,6 +106,12 @@ class KubeClient:
         """What the API server says of the schema of ModelDeployments; every authenticated client may ask."""
         return await self._read(f"/openapi/v3/apis/{GROUP}/{VERSION}")
 
+    async def create(self, manifest: Manifest, manager: str) -> Manifest:
+        """Create an object, 409 ``AlreadyExists`` where there is one of that name; the object as it is."""
+        path = RESOURCES[manifest["kind"]].path(manifest["metadata"]["namespace"])
+        made = await self._write("POST", path, {"fieldManager": manager}, manifest)
+        return typed(made, manifest["kind"])
+
     async def apply(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply; the object as it is now."""
         return await self._apply(manifest, manager, "")

@@ -25,7 +25,7 @@ async def serving(**model: Any) -> World:
 
 def resolvers(world: World) -> int:
     return sum(
-        request.verb == "apply" and request.kind == ObjectKind.POD and "-resolve-" in request.name
+        request.verb == "create" and request.kind == ObjectKind.POD and "-resolve-" in request.name
         for request in world.kube.requests
     )
 

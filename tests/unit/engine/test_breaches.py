@@ -78,7 +78,7 @@ async def test_a_job_that_is_refused_is_tried_again_and_said_to_be_missing() -> 
     world = await serving(acting())
 
     def refuse(request: Request) -> None:
-        if (request.verb, request.kind) == ("apply", "Job"):
+        if (request.verb, request.kind) == ("create", "Job"):
             raise ApiError(403, "Forbidden", "exceeded quota: jobs")
 
     world.kube.before = refuse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.controller.apply import STATUS_MANAGER, WORKLOAD_MANAGER
 from slipway.engine.errors import ApiError
 from tests.unit.fake import Place, Request
-from tests.unit.world import KEY, NAME, NAMESPACE, Killed, World, resolution
+from tests.unit.world import KEY, NAME, NAMESPACE, SETTINGS, Killed, World, resolution
 
 SERVING = {
     "Ready": "True Serving",
@@ -94,13 +95,14 @@ async def test_a_model_deployment_becomes_ready_from_nothing(world: World) -> No
     assert [pod["metadata"]["labels"][naming.REVISION_LABEL] for pod in world.kube.all(ObjectKind.POD)] == [
         revision
     ]
-    assert world.told() == ["Normal Resolved", "Normal Serving", "Normal Available"]
+    assert world.told() == ["Normal Resolved", "Normal Serving"]
 
 
 async def test_a_first_deployment_takes_at_most_one_write_a_child_and_a_few_of_status(world: World) -> None:
     await serve(world)
-    applied = [str(request) for request in world.kube.requests if request.verb == "apply"]
-    assert len(applied) == len(set(applied)) == 8
+    created = [str(request) for request in world.kube.requests if request.verb == "create"]
+    assert len(created) == len(set(created)) == 8
+    assert not [request for request in world.kube.requests if request.verb in ("get", "apply", "patch")]
     # The claim, and what there is to say.
     assert sum(request.verb == "apply_status" for request in world.kube.requests) == 1 + 3
 
@@ -274,6 +276,45 @@ async def test_a_container_that_somebody_added_is_fought_over_once_not_for_ever(
     assert sum(request.verb == "apply" for request in world.kube.requests) == applied + 1
 
 
+async def test_what_is_no_longer_wanted_of_what_was_created_goes_with_the_next_apply(world: World) -> None:
+    """An apply takes back only what an apply wrote; a creation is made to count as one."""
+    world.settings = replace(SETTINGS, image_pull_secrets=("one",))
+    await world.restart()
+    await serve(world)
+    account = world.child(ObjectKind.SERVICE_ACCOUNT)
+    assert world.kube.find(*account)["imagePullSecrets"] == [{"name": "one"}]
+    world.settings = SETTINGS
+    await world.restart()
+    before = len(world.kube.requests)
+    await world.settle()
+    assert not world.kube.find(*account).get("imagePullSecrets")
+    made = [str(found) for found in world.kube.requests[before:] if found.is_write]
+    assert made == [f"patch {account[0]} {account[2]}", f"apply {account[0]} {account[2]}"]
+    # Once for each object.
+    world.settings = replace(SETTINGS, image_pull_secrets=("two",))
+    await world.restart()
+    before = len(world.kube.requests)
+    await world.settle()
+    made = [str(found) for found in world.kube.requests[before:] if found.is_write]
+    assert made == [f"apply {account[0]} {account[2]}"]
+
+
+async def test_what_another_operator_of_ours_just_made_is_applied_to_and_not_refused(world: World) -> None:
+    """A watch may be late: what the leader before created is there, and is its own."""
+    await serve(world)
+    service = world.child(ObjectKind.SERVICE_ACCOUNT)
+    live = world.kube.find(*service)
+    world.operator.store.remove(live)
+    world.kube.edit(service, lambda found: found["metadata"]["annotations"].clear(), "somebody")
+    world.operator.store.remove(world.kube.find(*service))
+    world.operator.dirty.add(KEY)
+    before = len(world.kube.requests)
+    await world.settle()
+    made = [found.verb for found in world.kube.requests[before:]]
+    assert made == ["create", "get", "patch", "apply"]
+    assert world.said()["Ready"] == "True Serving"
+
+
 async def test_pods_that_the_autoscaler_adds_are_left_alone_and_tell_nothing_new(world: World) -> None:
     await serve(world)
     applied = [request for request in world.kube.requests if request.verb == "apply"]
@@ -288,8 +329,15 @@ async def test_pods_that_the_autoscaler_adds_are_left_alone_and_tell_nothing_new
 
 async def test_replicas_belong_to_nobody_but_the_autoscaler(world: World) -> None:
     await serve(world)
-    owned = world.kube.managers(world.child(ObjectKind.DEPLOYMENT))[WORKLOAD_MANAGER]
-    assert ("spec", "replicas") not in owned
+    place = world.child(ObjectKind.DEPLOYMENT)
+    world.kube.edit(place, lambda found: found["spec"].update(replicas=4), "hpa")
+    world.kube.edit(place, lambda found: found["metadata"]["annotations"].clear(), "somebody")
+    await world.settle()
+    assert naming.APPLIED_ANNOTATION in world.kube.find(*place)["metadata"]["annotations"]
+    assert world.kube.find(*place)["spec"]["replicas"] == 4
+    owned = world.kube.managers(place)
+    assert ("spec", "replicas") not in owned[WORKLOAD_MANAGER]
+    assert not [manager for manager in owned if manager.startswith(f"{WORKLOAD_MANAGER} ")]
     assert world.kube.managers((KIND, NAMESPACE, NAME))[STATUS_MANAGER]
 
 
@@ -371,7 +419,7 @@ async def test_a_namesake_that_wears_slipways_labels_is_not_taken_over_either(wo
 
 def _when(kind: str, error: ApiError) -> Callable[[Request], None]:
     def refuse(request: Request) -> None:
-        if request.verb == "apply" and kind in (request.kind, "everything"):
+        if request.verb in ("create", "apply") and kind in (request.kind, "everything"):
             raise error
 
     return refuse
@@ -450,7 +498,7 @@ async def test_a_pod_that_fails_is_named_and_forgotten_once_it_is_ready(world: W
     world.pod_status = lambda _: None
     await world.settle()
     assert world.said() == SERVING
-    assert world.told() == ["Normal Resolved", "Warning OutOfMemory", "Normal Serving", "Normal Available"]
+    assert world.told() == ["Normal Resolved", "Warning OutOfMemory", "Normal Serving"]
 
 
 async def test_a_server_that_never_answers_its_probe_is_named_though_nothing_happens(world: World) -> None:
@@ -488,7 +536,7 @@ async def test_a_missing_model_is_asked_for_ever_more_seldom(world: World) -> No
     begun = world.now
     world.kube.before = lambda request: (
         asked.append((world.now - begun).total_seconds())
-        if (request.verb, request.kind) == ("apply", "Pod")
+        if (request.verb, request.kind) == ("create", "Pod")
         else None
     )
     with pytest.raises(AssertionError, match="no rest"):

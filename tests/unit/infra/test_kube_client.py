@@ -374,6 +374,7 @@ async def test_a_patch_is_of_the_very_object_that_was_read() -> None:
 
 
 WRITES: dict[str, Callable[[KubeClient], Awaitable[object]]] = {
+    "create": lambda client: client.create(SERVICE, "m"),
     "apply": lambda client: client.apply(SERVICE, "m"),
     "patch": lambda client: client.patch(LIVE, [{"op": "remove", "path": "/spec/ports/1"}], "m"),
     "status": lambda client: client.apply_status({**SERVICE, "kind": KIND}, "m"),
@@ -396,7 +397,7 @@ async def test_who_does_not_hold_the_lease_writes_nothing_and_reads_on(write: st
 
 def test_every_call_that_may_write_is_known_to_the_test_above() -> None:
     calls = {name for name in vars(Kube) if not name.startswith("_")}
-    writing = {"apply", "patch", "apply_status", "delete", "emit", "repeat"}
+    writing = {"create", "apply", "patch", "apply_status", "delete", "emit", "repeat"}
     assert calls - {"get", "list", "pages", "watch"} == writing
 
 

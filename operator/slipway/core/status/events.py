@@ -37,13 +37,10 @@ def events(
     resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, verdicts: ConditionValues
 ) -> tuple[Event, ...]:
     """One Event for each condition that turned good or bad, and none twice for one cause."""
-    told = changed(
-        resource,
-        {
-            type_: verdicts[type_]
-            for type_ in (ConditionType.READY, ConditionType.MODEL_RESOLVED, ConditionType.REVISION_READY)
-        },
-    )
+    types = [ConditionType.READY, ConditionType.MODEL_RESOLVED]
+    if not _turns_ready(resource, verdicts):
+        types.append(ConditionType.REVISION_READY)
+    told = changed(resource, {type_: verdicts[type_] for type_ in types})
     told = (*told, *_routers(resource, verdicts), *_breaches(resource, verdicts))
     scaling, before_ = (
         verdicts.get(ConditionType.SCALING_ACTIVE),
@@ -62,6 +59,12 @@ def events(
         message = f"revision {plan.roles.stable} took over from {before}{why}"
         return (*told, Event(normal=True, reason=Reason.SERVING, message=message))
     return told
+
+
+def _turns_ready(resource: Resource, verdicts: ConditionValues) -> bool:
+    """That its pods are ready goes without saying then."""
+    before = said_before(resource, ConditionType.READY)
+    return verdicts[ConditionType.READY].status == "True" and (before is None or before.status != "True")
 
 
 def _routers(resource: Resource, verdicts: ConditionValues) -> tuple[Event, ...]:

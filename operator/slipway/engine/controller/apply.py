@@ -21,10 +21,9 @@ from slipway.core.upgrade import applied_mark, was_applied
 from slipway.engine.controller.events import Events
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
 from slipway.engine.kube import Kube
-from slipway.engine.store import Key, Store, owner_key
+from slipway.engine.store import CREATED_ENTRY, WORKLOAD_MANAGER, Key, Store, owner_key, project
 
-#: Field managers; fixed, so that what an older operator wrote can be taken back by a newer one.
-WORKLOAD_MANAGER = f"{GROUP}/workload"
+#: Field managers; fixed as that of children is.
 STATUS_MANAGER = f"{GROUP}/status"
 ROUTER_MANAGER = f"{GROUP}/router"
 WEBHOOK_MANAGER = f"{GROUP}/webhook"
@@ -258,14 +257,17 @@ class Writer:
         """The object as it is now."""
         wanted = _annotated(manifest)
         place = _place(manifest)
-        if live is None:
-            await self._refuse_if_taken(manifest, is_own)
-        elif was_applied(live, manifest) and (
-            contains(live, wanted) or self._rewritten.get(key, {}).get(place) == _essence(live)
+        if (
+            live is not None
+            and was_applied(live, manifest)
+            and (contains(live, wanted) or self._rewritten.get(key, {}).get(place) == _essence(live))
         ):
             return live
-        log.info("applying", extra={"object": place})
-        written = await self._kube.apply(wanted, WORKLOAD_MANAGER)
+        written = await self._create(wanted, is_own) if live is None else None
+        if written is None:
+            log.info("applying", extra={"object": place})
+            await self._own_creation(live)
+            written = await self._kube.apply(wanted, WORKLOAD_MANAGER)
         self._store.put(written)
         if not contains(written, wanted):
             written = await self._take_back(key, written, wanted)
@@ -276,19 +278,42 @@ class Writer:
             self._rewritten[key].pop(place, None)
         return written
 
-    async def _refuse_if_taken(self, manifest: dict[str, Any], is_own: Callable[[Manifest], bool]) -> None:
-        """A forced apply would take over a namesake; so look before the first one.
+    async def _create(self, wanted: dict[str, Any], is_own: Callable[[Manifest], bool]) -> Manifest | None:
+        """Make an object that no watch has shown; None where it is there and may be applied to.
+
+        A forced apply would take over a namesake; a creation is refused by the API server itself.
 
         Raises:
             NameTakenError: if the name belongs to an object that may not be taken over.
         """
-        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
-        found = await self._kube.get(manifest["kind"], namespace, name)
-        if found is not None and not is_own(found):
+        name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
+        log.info("creating", extra={"object": _place(wanted)})
+        try:
+            return await self._kube.create(wanted, WORKLOAD_MANAGER)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        found = await self._kube.get(wanted["kind"], namespace, name)
+        if found is None:
+            raise ApiError(409, "Conflict", f"{_place(wanted)} came and went")
+        if not is_own(found):
             raise NameTakenError(
-                f"{manifest['kind']} {name} exists and is not Slipway's; delete or rename it, "
+                f"{wanted['kind']} {name} exists and is not Slipway's; delete or rename it, "
                 "or give this ModelDeployment another name"
             )
+        await self._own_creation(project(found))
+        return None
+
+    async def _own_creation(self, live: Manifest | None) -> None:
+        """Make what a creation wrote count as applied: an apply takes back only what an apply wrote.
+
+        Once for each object, as client-go's ``csaupgrade`` does it, and before the first apply to it.
+        """
+        if live is None or CREATED_ENTRY not in live["metadata"]:
+            return
+        path = f"/metadata/managedFields/{live['metadata'][CREATED_ENTRY]}/operation"
+        operations = [{"op": "replace", "path": path, "value": "Apply"}]
+        self._store.put(await self._kube.patch(live, operations, WORKLOAD_MANAGER))
 
 
 def _annotated(manifest: dict[str, Any]) -> dict[str, Any]:
