@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from slipway.names import ANSWERS_PATH, DRAIN_PATH, METRICS_PATH
 from slipway_server.errors import show
-from slipway_server.http.head import Head
 from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Page, RouteError, Site, not_allowed
 from slipway_server.lifecycle import Lifecycle
@@ -16,6 +15,7 @@ from slipway_server.metrics.board import WIDTH, Board, Counters
 from slipway_server.monitoring.answers import taken
 from slipway_server.monitoring.reference import Reference
 from slipway_server.settings import Serving
+from slipway_server.wire.head import Head
 
 if TYPE_CHECKING:
     from slipway_server.metrics.exposition import Exposition

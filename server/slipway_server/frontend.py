@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from slipway.names import DISTRIBUTION, LIVE_PATH, READY_PATH
 from slipway_server.errors import Reason, RequestError, not_now, show
-from slipway_server.http.head import Head
 from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Inference, Page, RouteError, Site, Upload, not_allowed
 from slipway_server.lifecycle import Lifecycle
@@ -15,6 +14,7 @@ from slipway_server.protocol.tensors import TensorSpec
 from slipway_server.runtime.engine import Engine
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.wire.head import Head
 from slipway_server.wire.limits import LIMITS, Limits
 
 if TYPE_CHECKING:

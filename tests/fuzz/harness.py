@@ -21,7 +21,7 @@ from slipway_server.http.responses import Response, Writer
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import CODE_SLOTS, REASON_SLOTS, Board, Counters
-from slipway_server.rpc.connection import Connection
+from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.server import RpcServer
 from slipway_server.runtime.empties import Trial
 from slipway_server.runtime.model import Model
@@ -83,18 +83,18 @@ class Port:
 
     def speak_grpc(self, pieces: Iterable[bytes]) -> bytes:
         """The same on a connection of gRPC."""
-        connection = Connection(self.rpc)
+        connection = RpcConnection(self.rpc)
         return self._speak(
             connection,
             pieces,
             lambda: any(
                 each.complete and not each.finished and each.watched is None
-                for each in connection.streams.values()
+                for each in connection.calls.values()
             ),
         )
 
     def _speak(
-        self, connection: HttpProtocol | Connection, pieces: Iterable[bytes], waits: Callable[[], bool]
+        self, connection: HttpProtocol | RpcConnection, pieces: Iterable[bytes], waits: Callable[[], bool]
     ) -> bytes:
         wire = Wire(self.loop, connection)
         connection.connection_made(wire)

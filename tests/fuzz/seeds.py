@@ -8,7 +8,7 @@ from typing import Any
 
 from slipway_server.rpc import health_pb2, reflection_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
-from slipway_server.rpc.frames import END_HEADERS, END_STREAM, Kind, frame, settings, window_update
+from slipway_server.wire.frames import END_HEADERS, END_STREAM, Kind, frame, settings, window_update
 from tests.fuzz.targets import GZIP, METHODS, ROUTES, TWICE, call_headers
 
 _X = {"name": "x", "datatype": "FP32", "shape": [1, 3]}

@@ -6,8 +6,8 @@ import gzip
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from slipway_server.rpc.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame, settings
-from slipway_server.rpc.headers import literal
+from slipway_server.wire.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame, settings
+from slipway_server.wire.headers import literal
 from tests.fuzz.harness import FaultError, Port
 
 #: How a body of the target ``body`` is sent: path, media type, whether a binary part may follow.

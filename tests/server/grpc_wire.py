@@ -15,14 +15,14 @@ from slipway_server.errors import Reason
 from slipway_server.frontend import Frontend
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import REASON_SLOTS, Board, Counters
-from slipway_server.rpc.connection import Connection
-from slipway_server.rpc.frames import PREFACE, Code, Kind, settings
+from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.open_inference_pb2 import ModelInferRequest
 from slipway_server.rpc.server import RpcServer
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.wire.frames import PREFACE, Code, Kind, settings
 from tests.server import onnx_models
 
 INFER = b"/inference.GRPCInferenceService/ModelInfer"
@@ -78,8 +78,8 @@ async def rpc_server(tmp_path: Path) -> AsyncIterator[RpcServer]:
     frontend.engine.close()
 
 
-def opened(server: RpcServer) -> tuple[Connection, Transport]:
-    connection, transport = Connection(server), Transport()
+def opened(server: RpcServer) -> tuple[RpcConnection, Transport]:
+    connection, transport = RpcConnection(server), Transport()
     connection.connection_made(transport)
     connection.data_received(PREFACE + settings({}))
     return connection, transport

@@ -24,12 +24,12 @@ from slipway_server.http.listen import bind
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Board, Counters
-from slipway_server.rpc.frames import PREFACE, Kind, frame, settings
 from slipway_server.rpc.server import RpcServer
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.wire.frames import PREFACE, Kind, frame, settings
 from slipway_server.wire.limits import Limits
 from tests.server.grpc_wire import CALL, good_body
 from tests.server.running import ROOT, tensor

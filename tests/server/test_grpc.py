@@ -19,8 +19,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from e2e.ledger import hold
 from slipway_server.rpc import health_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
-from slipway_server.rpc.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame
-from slipway_server.rpc.headers import literal
+from slipway_server.wire.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame
+from slipway_server.wire.headers import literal
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
 from tests.server.test_answers import EXAMPLES, encoded, outputs_of, reference

@@ -11,10 +11,10 @@ import pytest
 
 from slipway_server.errors import Reason
 from slipway_server.metrics.board import CODE_SLOTS
-from slipway_server.rpc.connection import Connection
-from slipway_server.rpc.frames import Code, Kind, frame, settings
+from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.reflection_pb2 import ServerReflectionRequest
 from slipway_server.rpc.server import RpcServer
+from slipway_server.wire.frames import Code, Kind, frame, settings
 from tests.server.grpc_wire import (
     CALL,
     INFER,
@@ -161,7 +161,7 @@ async def test_what_is_no_http_2_is_malformed_and_what_does_not_go_on_is_a_slow_
     server: RpcServer,
 ) -> None:
     for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\0"):
-        connection, transport = Connection(server), Transport()
+        connection, transport = RpcConnection(server), Transport()
         connection.connection_made(transport)
         connection.data_received(sent)
         assert transport.closed
@@ -229,7 +229,7 @@ async def test_a_client_that_asks_on_and_reads_nothing_is_dropped(server: RpcSer
         if kind == Kind.RST_STREAM
     ]
     assert ends == [Code.CANCEL]
-    assert not connection.streams
+    assert not connection.calls
     assert server.frontend.lifecycle.in_flight == 0
 
 

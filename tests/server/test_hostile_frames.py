@@ -8,10 +8,10 @@ import time
 import hpack
 import pytest
 
-from slipway_server.rpc.connection import Connection
-from slipway_server.rpc.frames import Kind, Setting, frame, settings, window_update
-from slipway_server.rpc.headers import literal
+from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.server import RpcServer
+from slipway_server.wire.frames import Kind, Setting, frame, settings, window_update
+from slipway_server.wire.headers import literal
 from slipway_server.wire.limits import LIMITS
 from tests.server.grpc_wire import (
     CALL,
@@ -53,7 +53,7 @@ async def test_of_settings_with_one_name_the_last_alone_is_applied(server: RpcSe
     payload = setting(Setting.INITIAL_WINDOW_SIZE, 2**31) + setting(Setting.INITIAL_WINDOW_SIZE, 7)
     connection.data_received(frame(Kind.SETTINGS, 0, 0, payload))
     assert not transport.closed
-    assert connection.streams[1].window == 7
+    assert connection.wire.streams[1].window == 7
 
 
 async def test_a_flood_of_settings_takes_little_time_however_many_calls_are_open(server: RpcServer) -> None:
@@ -113,7 +113,7 @@ async def test_headers_in_pieces_of_nothing_end_the_connection(server: RpcServer
     assert ends(transport) == "ENHANCE_YOUR_CALM"
 
 
-async def _reset_all(connection: Connection, calls: int, end: bytes) -> None:
+async def _reset_all(connection: RpcConnection, calls: int, end: bytes) -> None:
     for number in range(calls):
         stream = 2 * number + 1
         moved = end[:5] + stream.to_bytes(4, "big") + end[9:]
@@ -212,14 +212,14 @@ async def test_a_window_of_one_costs_the_same_however_many_answers_wait(server: 
     """All calls wait for the connection's window, and each byte of it lets one of them go on."""
     connection, transport = opened(server)
     connection.data_received(settings({Setting.INITIAL_WINDOW_SIZE: 2**30}))
-    connection._streams._windows.connection = 0
+    connection.wire.windows.connection = 0
     for stream in range(1, 2 * LIMITS.streams, 2):
         connection.data_received(
             frame(Kind.HEADERS, 0x4, stream, CALL) + frame(Kind.DATA, 0x1, stream, good_body())
         )
         await asyncio.sleep(0)
     await asyncio.sleep(0.05)
-    assert len(connection.streams) == LIMITS.streams
+    assert len(connection.calls) == LIMITS.streams
     flood = window_update(0, 1) * (LIMITS.idle_frames // 3)
     began = time.thread_time()
     connection.data_received(flood)
@@ -233,12 +233,12 @@ async def test_a_client_that_reads_much_in_small_windows_is_no_flood(server: Rpc
     """60 MB of an answer, which is more window updates than there may be idle frames."""
     connection, transport = opened(server)
     connection.data_received(frame(Kind.HEADERS, 0x4, 1, CALL))
-    rpc = connection.streams[1]
+    rpc = connection.calls[1]
     rpc.counted = False
     server.frontend.counters.answered(200, 0.0)
     rpc.say(bytes(60_000_000), last=True)
     updates = 0
-    while connection.streams and not transport.closed:
+    while connection.calls and not transport.closed:
         connection.data_received(window_update(0, 16_384) + window_update(1, 16_384))
         updates += 2
     assert updates > 2 * LIMITS.idle_frames

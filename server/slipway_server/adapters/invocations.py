@@ -25,12 +25,12 @@ from slipway_server.adapters.nested import (
     tensor_of,
 )
 from slipway_server.errors import listing, schema_error, show
-from slipway_server.http.head import JSON
 from slipway_server.protocol.decode import decode_shape
 from slipway_server.protocol.encode import to_json
 from slipway_server.protocol.tensors import Array, InferRequest, Tensor, TensorSpec
 from slipway_server.protocol.values import from_json
 from slipway_server.runtime.model import Model
+from slipway_server.wire.head import JSON
 
 #: Records that differ in their columns make a table that is larger than their text.
 _MOST_CELLS = 4_000_000

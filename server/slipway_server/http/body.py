@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 
 from slipway_server.door.admission import Pool
 from slipway_server.errors import Reason, RequestError, not_now, schema_error
-from slipway_server.http.head import too_large
+from slipway_server.wire.head import too_large
 from slipway_server.wire.limits import LIMITS, Limits
 
 #: Smaller parts are put together: each by itself would take more memory than its bytes.

@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from slipway_server.errors import RequestError
-from slipway_server.http.head import Head
 from slipway_server.http.request import Request
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
+from slipway_server.wire.head import Head
 
 if TYPE_CHECKING:
     from slipway_server.http.protocol import HttpProtocol

@@ -18,11 +18,11 @@ from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.exchange import Exchange
-from slipway_server.http.head import Head
 from slipway_server.http.reader import END, Reader
 from slipway_server.http.responses import CONTINUE, refusal
 from slipway_server.http.site import Inference, RouteError, Upload
 from slipway_server.runtime.crew import deadline_error
+from slipway_server.wire.head import Head
 
 if TYPE_CHECKING:
     from slipway_server.http.server import HttpServer

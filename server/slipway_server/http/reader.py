@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from slipway_server.http.head import Head
+from slipway_server.wire.head import Head
 from slipway_server.wire.limits import Limits
 
 if TYPE_CHECKING:

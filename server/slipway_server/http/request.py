@@ -9,8 +9,8 @@ from slipway_server.errors import Reason, RequestError
 from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
-    from slipway_server.http.head import Head
     from slipway_server.http.site import Site
+    from slipway_server.wire.head import Head
 
 
 class Request(Call):

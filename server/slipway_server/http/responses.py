@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from slipway_server.errors import RequestError
-from slipway_server.http.head import Head
 from slipway_server.protocol.header import HEADER_LENGTH
+from slipway_server.wire.head import Head
 
 if TYPE_CHECKING:
     from slipway_server.http.site import RestCodec

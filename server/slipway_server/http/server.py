@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from slipway_server.door.server import Door
-from slipway_server.http.head import Head
 from slipway_server.http.protocol import HttpProtocol
 from slipway_server.http.responses import Response, Writer
 from slipway_server.http.site import Site
+from slipway_server.wire.head import Head
 
 _MAX_KEPT = 512
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from slipway_server.door.admission import Admission
 from slipway_server.errors import show
-from slipway_server.http.head import Head
 from slipway_server.http.listen import most_connections
 from slipway_server.http.responses import Response, json_response
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Counters
 from slipway_server.runtime.call import Call, Codec
+from slipway_server.wire.head import Head
 from slipway_server.wire.limits import LIMITS, Limits
 
 if TYPE_CHECKING:

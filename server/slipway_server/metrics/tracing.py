@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from slipway.names import DISTRIBUTION
-from slipway_server.http.head import Head
 from slipway_server.settings import Serving, SettingsError
+from slipway_server.wire.head import Head
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113) on one connection, as much of it as gRPC needs."""
+"""One connection of gRPC: HTTP/2 by its wire, and the calls that came in by it."""
 
 from __future__ import annotations
 
@@ -6,39 +6,21 @@ from collections.abc import Hashable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from slipway_server.door import connection as door
 from slipway_server.door.admission import no_room
+from slipway_server.door.connection import Connection
 from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http.body import Body
-from slipway_server.rpc.exchange import NOT_REST, Rpc
-from slipway_server.rpc.frames import (
-    DEFAULT_WINDOW,
-    HEAD_BYTES,
-    LARGEST_WINDOW,
-    PREFACE,
-    Code,
-    ConnectionFaultError,
-    Setting,
-    goaway,
-    reset,
-    settings,
-    window_update,
-)
-from slipway_server.rpc.streams import Streams
-from slipway_server.wire.limits import Limits
+from slipway_server.rpc.exchange import Rpc
+from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
+from slipway_server.wire.frames import HEAD_BYTES, Code
+from slipway_server.wire.http2 import Http2
 
 if TYPE_CHECKING:
     from slipway_server.rpc.server import RpcServer
 
-_METHODS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ")
-_HTTP_1 = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(NOT_REST), NOT_REST)
-)
 
-
-class Connection(door.Connection):
+class RpcConnection(Connection):
     """One client, with any number of calls."""
 
     kind = "grpc"
@@ -46,46 +28,44 @@ class Connection(door.Connection):
     def __init__(self, server: RpcServer) -> None:
         super().__init__(server)
         self.server = server
-        self._streams = Streams(self, server.limits)
+        self.wire = Http2(server.limits)
         #: The calls under way, by the number of their stream.
-        self.streams = self._streams.open
-        self.push = self._streams.push
+        self.calls: dict[int, Rpc] = {}
         #: Since when a part of something has been waiting for the rest; 0 if nothing does.
         self.reading_since = perf_counter()
         self.leaving_since = 0.0
-        self._buffer = b""
         self._pending = Body(server.limits.frame_bytes + HEAD_BYTES, server.admission.bodies)
-        self._greeted = False
-        self._calls = _Calls(self)
+        self._share = _Share(self)
+        self._is_reading = False
+        self._waited = 0
 
     # What the event loop calls.
 
     def data_received(self, data: bytes) -> None:
         self.active = True
         self.server.watched.add(self)
-        if self._buffer:
-            data = self._buffer + data
+        wire, before = self.wire, self.wire.buffered
+        if before:
             self._pending.let_go()
-        try:
-            taken = self._take(data)
-        except ConnectionFaultError as fault:
-            self._fail(fault)
-            return
-        self._buffer = data[taken:]
-        if self._buffer:
-            self._keep_part(len(self._buffer))
-        if not self._buffer and not self._streams.expects_more:
+        self._is_reading = True
+        for event in wire.feed(data):
+            self._take(event)
+        self._is_reading = False
+        self._write()
+        if wire.buffered:
+            self._keep_part(wire.buffered)
+        if not wire.expects_more:
             self.reading_since = 0.0
-        elif taken or not self.reading_since:
+        elif wire.buffered != before + len(data) or not self.reading_since:
             self.reading_since = perf_counter()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.give_back_calls(len(self.streams))
-        for rpc in self.streams.values():
+        self.wire.closed = True
+        for rpc in list(self.calls.values()):
             rpc.abandon()
-        self.streams.clear()
+        self.server.admission.calls.give_back(self._share, len(self.calls))
+        self.calls.clear()
         self._pending.let_go()
-        self._streams.waiting_bytes = 0
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -98,73 +78,99 @@ class Connection(door.Connection):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # Bytes in and out.
+    # Requests in.
 
-    def _take(self, data: bytes) -> int:
-        """Handle the whole frames in ``data``; how many bytes these were."""
-        position, size = 0, len(data)
-        if not self._greeted:
-            if not PREFACE.startswith(data[: len(PREFACE)]):
-                self.count_fault(Reason.MALFORMED)
-                if data.startswith(_METHODS):
-                    self.send(_HTTP_1)
-                self._close()
-                return size
-            if size < len(PREFACE):
-                return 0
-            self._greeted = True
-            self.send(_greeting(self.limits))
-            position = len(PREFACE)
-        while size - position >= HEAD_BYTES and self._transport is not None:
-            start = position + HEAD_BYTES
-            length = int.from_bytes(data[position : position + 3], "big")
-            if length > self.limits.frame_bytes:
-                words = f"frames may have {self.limits.frame_bytes} bytes"
-                raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, words)
-            if start + length > size:
-                break
-            kind = data[position + 3]
-            stream = int.from_bytes(data[position + 5 : start], "big") & LARGEST_WINDOW
-            self._streams.handle(kind, data[position + 4], stream, data[start : start + length])
-            position = start + length
-        return position if self._transport is not None else size
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Part):
+            rpc = self.calls.get(event.id)
+            if rpc is not None:
+                rpc.take(event.data)
+        elif isinstance(event, Ended):
+            rpc = self.calls.get(event.id)
+            if rpc is not None:
+                rpc.end()
+        elif isinstance(event, Opened):
+            self._open(event)
+        elif isinstance(event, Left):
+            self._drop(event.id)
+        elif isinstance(event, Broken):
+            self.count_fault(Reason.OVERLOAD if event.is_refused else Reason.MALFORMED)
+            rpc = self.calls.get(event.id)
+            if rpc is not None and rpc.counted:
+                rpc.count(400)
+            self._drop(event.id)
+        elif isinstance(event, Fault):
+            self._end(Reason.MALFORMED)
 
-    def send(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+    def _open(self, event: Opened) -> None:
+        if not self.server.admission.calls.take(self._share, 1):
+            self.wire.refuse(event.id)
+            self.count_fault(Reason.OVERLOAD)
+            return
+        server = self.server
+        rpc = Rpc(self, event.id, event.head, server.frontend, self.limits, self.owner)
+        self.calls[event.id] = rpc
+        server.begin(rpc)
+
+    # Answers out, see :class:`slipway_server.rpc.exchange.Reply`.
+
+    def send(self, stream: int, start: bytes | None, data: bytes, trailers: bytes | None) -> int:
+        waits = self.wire.send(stream, start, data, trailers)
+        if not self._is_reading:
+            self._write()
+        return waits
+
+    def drop(self, stream: int) -> None:
+        self.wire.drop(stream, Code.CANCEL)
+        self._drop(stream)
+        if not self._is_reading:
+            self._write()
+
+    def _drop(self, stream: int) -> None:
+        """A call ended before its answer did."""
+        rpc = self.calls.pop(stream, None)
+        if rpc is not None:
+            self.server.admission.calls.give_back(self._share, 1)
+            rpc.abandon()
+
+    def _write(self) -> None:
+        """Hand over what the wire has to say, and take note of answers that are complete."""
+        wire = self.wire
+        data = wire.take()
+        if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
-            if self.stalled:
-                self.count_unread(len(data))
+        for stream in wire.take_written():
+            rpc = self.calls.pop(stream, None)
+            if rpc is not None:
+                self.server.admission.calls.give_back(self._share, 1)
+                rpc.forget()
+        if self.stalled or wire.waiting_bytes != self._waited:
+            self._waited = wire.waiting_bytes
+            self.count_unread(len(data) if self.stalled else 0, alone=len(wire.waiting) == 1)
 
     def _keep_part(self, size: int) -> None:
         """A part of a frame waits for the rest."""
         try:
             self._pending.charge(size)
         except RequestError as error:
-            self._fail(ConnectionFaultError(Code.ENHANCE_YOUR_CALM, error.message), error.reason)
+            self.turn_away(error)
 
     # Who holds what.
 
-    def take_call(self) -> bool:
-        """Whether there is room for one more call, over all connections."""
-        return self.server.admission.calls.take(self._calls, 1)
-
-    def give_back_calls(self, count: int) -> None:
-        self.server.admission.calls.give_back(self._calls, count)
-
     def waiting_bytes(self) -> int:
-        return self._streams.waiting_bytes
+        return self.wire.waiting_bytes
 
     def give_way(self) -> None:
         """End the call whose answer waits with most bytes; its neighbours on a router's connection go on."""
-        largest = max(self._streams.waiting.values(), key=lambda rpc: rpc.unsent, default=None)
+        largest = max(self.wire.waiting.values(), key=lambda stream: stream.waits, default=None)
         if largest is not None:
-            self.drop_blocked(largest)
+            self.drop(largest.id)
         else:
             super().give_way()
 
     def refuse_one(self, error: RequestError) -> None:
         """Refuse the oldest call that is not under way in the model."""
-        calls = self.streams.values()
+        calls = self.calls.values()
         rpc = next((each for each in calls if not each.complete or each.watched is not None), None)
         if rpc is not None:
             rpc.refuse(error)
@@ -172,26 +178,27 @@ class Connection(door.Connection):
     # From time to time.
 
     def look(self, now: float) -> bool:
-        self._streams.count_anew()
+        self.wire.count_anew()
         again = super().look(now)
         if self.reading_since and now - self.reading_since > self.limits.head_seconds:
             self.late()
             return False
-        for rpc in list(self.streams.values()):
+        for rpc in list(self.calls.values()):
             self._look_at(rpc, now)
-        return again or bool(self.reading_since or self.streams)
+        return again or bool(self.reading_since or self.calls)
 
     def _look_at(self, rpc: Rpc, now: float) -> None:
         if rpc.watched is not None:
             rpc.look_again()
         elif not rpc.complete:
             rpc.look(now)
-        if not rpc.out:
+        stream = self.wire.waiting.get(rpc.stream)
+        if stream is None:
             rpc.reads = None
         elif rpc.reads is None:
-            rpc.reads = Pace(now, rpc.sent)
-        elif rpc.reads.is_slow(now, rpc.sent, self.limits) and not self.stalled:
-            self.drop_blocked(rpc)
+            rpc.reads = Pace(now, stream.sent)
+        elif rpc.reads.is_slow(now, stream.sent, self.limits) and not self.stalled:
+            self.drop(rpc.stream)
 
     # Ends.
 
@@ -199,43 +206,39 @@ class Connection(door.Connection):
         """Ask the client to go elsewhere; close when it had time to hear it and nothing is under way."""
         if not self.leaving_since:
             self.leaving_since = now
-            # No number yet: what the client sends before it has read this is still answered.
-            self.send(goaway(LARGEST_WINDOW, Code.NO_ERROR))
-        elif now - self.leaving_since > 1.0 and not any(rpc.watched is None for rpc in self.streams.values()):
-            self.send(goaway(self._streams.last, Code.NO_ERROR))
-            self._close()
+            self.wire.say_goodbye()
+            self._write()
+        elif now - self.leaving_since > 1.0 and not any(rpc.watched is None for rpc in self.calls.values()):
+            self._close(Code.NO_ERROR)
 
     def late(self) -> None:
         """Something begun does not go on."""
-        fault = ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
-        self._fail(fault, Reason.SLOW_CLIENT)
-
-    def drop_blocked(self, rpc: Rpc) -> None:
-        """A client does not take its answer."""
-        self.send(reset(rpc.stream, Code.CANCEL))
-        self._streams.drop(rpc.stream)
+        self.wire.fail(Code.ENHANCE_YOUR_CALM, "a frame took too long to arrive")
+        self._end(Reason.SLOW_CLIENT)
 
     def close_if_idle(self) -> bool:
         """Close the connection if no call is under way on it; whether that is so."""
-        if self.streams or self._transport is None:
+        if self.calls or self._transport is None:
             return False
-        self.send(goaway(self._streams.last, Code.NO_ERROR))
-        self._close()
+        self._close(Code.NO_ERROR)
         return True
 
     def turn_away(self, error: RequestError) -> None:
-        for rpc in list(self.streams.values()):
+        for rpc in list(self.calls.values()):
             rpc.refuse(error)
-        self._fail(ConnectionFaultError(Code.ENHANCE_YOUR_CALM, error.message), error.reason)
+        self.wire.fail(Code.ENHANCE_YOUR_CALM, error.message)
+        self._end(error.reason)
 
-    def _fail(self, fault: ConnectionFaultError, reason: Reason = Reason.MALFORMED) -> None:
+    def _end(self, reason: Reason) -> None:
+        """The wire has said its last words."""
         self.count_fault(reason)
-        self.send(goaway(self._streams.last, fault.code, str(fault)))
-        self._close()
+        self._write()
+        if self._transport is not None:
+            self._transport.close()
 
-    def _close(self) -> None:
-        self._buffer = b""
-        self._pending.let_go()
+    def _close(self, code: Code) -> None:
+        self.wire.fail(code, "")
+        self._write()
         if self._transport is not None:
             self._transport.close()
 
@@ -245,10 +248,10 @@ class Connection(door.Connection):
             self.server.frontend.counters.refused(reason)
 
 
-class _Calls:
+class _Share:
     """The calls of one connection, as the account of all of them sees it."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: RpcConnection) -> None:
         self._connection = connection
 
     @property
@@ -257,14 +260,3 @@ class _Calls:
 
     def give_way(self) -> None:
         self._connection.refuse_one(no_room("calls"))
-
-
-def _greeting(limits: Limits) -> bytes:
-    """What the server says first: its settings, and the window of the connection."""
-    values = {
-        Setting.MAX_CONCURRENT_STREAMS: limits.streams,
-        Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
-        Setting.MAX_FRAME_SIZE: limits.frame_bytes,
-        Setting.MAX_HEADER_LIST_SIZE: limits.header_bytes,
-    }
-    return settings(values) + window_update(0, limits.connection_window - DEFAULT_WINDOW)

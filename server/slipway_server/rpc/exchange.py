@@ -3,77 +3,78 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError, schema_error, show
+from slipway_server.frontend import Frontend
 from slipway_server.http.body import Body, inflate, too_slow
-from slipway_server.http.head import Head, too_large
 from slipway_server.http.request import Request
 from slipway_server.http.responses import FAILED
-from slipway_server.rpc.headers import block, literal, percent
+from slipway_server.rpc.metadata import percent
 from slipway_server.rpc.service import Infer, Method, Status, Talk, Watch, status_of
 from slipway_server.runtime.crew import deadline_error
-
-if TYPE_CHECKING:
-    from slipway_server.rpc.connection import Connection
+from slipway_server.wire.head import Head, too_large
+from slipway_server.wire.headers import block, literal
+from slipway_server.wire.http2 import NOT_REST
+from slipway_server.wire.limits import Limits
 
 log = logging.getLogger(__name__)
 
 #: Before each message: whether it is compressed, and its size.
 _PREFIX_BYTES = 5
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
-NOT_REST = b'{"error":"this port speaks gRPC; REST has one of its own"}'
 _START = block([_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip")])
 _OK = literal(b"grpc-status", b"0")
+
+
+class Reply(Protocol):
+    """Where a call's answer goes."""
+
+    def send(self, stream: int, start: bytes | None, data: bytes, trailers: bytes | None) -> int:
+        """Go on with it, to its end where there are trailers; how many bytes wait for the client."""
+
+    def drop(self, stream: int) -> None:
+        """Give it up."""
 
 
 class Rpc(Request):
     """A request, then its answer; settled by the engine, or here where no model is needed."""
 
-    def __init__(self, connection: Connection, stream: int, head: Head, window: int, credit: int) -> None:
+    def __init__(
+        self, reply: Reply, stream: int, head: Head, frontend: Frontend, limits: Limits, owner: Hashable
+    ) -> None:
         now = perf_counter()
-        frontend = connection.server.frontend
         super().__init__(b"", None, now, now + frontend.timeout)
-        self.connection = connection
+        self.reply = reply
         self.stream = stream
-        self.site = frontend
+        self.site = self._frontend = frontend
         self.head = head
-        #: Bytes that the client takes, and that it may send.
-        self.window = window
-        self.credit = credit
-        self.received = 0
+        self.owner = owner
+        self._limits = limits
+        self._received = 0
         self._buffer = bytearray()
-        limits, bodies = connection.limits, connection.server.admission.bodies
         #: What of small messages is in ``_buffer``.
-        self._small = Body(2 * limits.small_message_bytes, bodies, connection.owner, self.refuse)
+        most = 2 * limits.small_message_bytes
+        self._small = Body(most, frontend.admission.bodies, owner, self.refuse)
         self.method: Method | None = None
         #: The last word is said; it may still wait for the client's window.
         self.finished = False
         self.begun = False
         #: The status of HTTP by which a request is refused that is not of gRPC at all.
         self.http_status: bytes | None = None
-        #: What is to be sent, and the trailers after it.
-        self.out = memoryview(b"")
-        self.trailers: bytes | None = None
-        #: Bytes of them that have gone out, and those that the connection knows to wait.
-        self.sent = 0
-        self.unsent = 0
+        #: How fast the client reads, where the answer waits for it.
         self.reads: Pace | None = None
         self._arrives = Pace(now)
         #: A watcher's question, and what it was told last.
         self.watched: bytes | None = None
         self.told: bytes | None = None
 
-    @property
-    def is_said(self) -> bool:
-        """Whether all there is to say has been sent, but for the trailers."""
-        return not self.out and self.trailers is not None
-
     def take(self, data: bytes) -> None:
         """A piece of the request arrived."""
-        self.received += len(data)
+        self._received += len(data)
         if self.finished or self.http_status is not None:
             return
         try:
@@ -94,9 +95,8 @@ class Rpc(Request):
             return
         if self.http_status is not None:
             self.begun = True
-            self.out = memoryview(NOT_REST)
-            self._finish(b"")
-            self.connection.push(self, block([(b"content-type", b"application/json")], self.http_status))
+            start = block([(b"content-type", b"application/json")], self.http_status)
+            self._finish(start, NOT_REST, b"")
             return
         try:
             if self.incoming is not None:
@@ -133,11 +133,11 @@ class Rpc(Request):
 
     def look(self, now: float) -> None:
         """Refuse a request that is too slow to arrive."""
-        limits = self.connection.limits
+        limits = self._limits
         if isinstance(self.method, Talk):
             slow = now - self.began > limits.quiet_seconds
         else:
-            slow = self._arrives.is_slow(now, self.received, limits)
+            slow = self._arrives.is_slow(now, self._received, limits)
         if self.counted and now > self.deadline:
             self.refuse(deadline_error(self))
         elif slow:
@@ -148,14 +148,14 @@ class Rpc(Request):
         if self.finished:
             return
         framed = b"\0" + len(message).to_bytes(4, "big") + message
-        self.out = memoryview(bytes(self.out) + framed if self.out else framed)
         start = None
         if not self.begun:
             self.begun = True
             start = _START + self._echoes()
         if last:
-            self._finish(_OK)
-        self.connection.push(self, start)
+            self._finish(start, framed, _OK)
+        elif self.reply.send(self.stream, start, framed, None) > self._limits.unsent_bytes:
+            self.reply.drop(self.stream)  # it asks on and on, and reads nothing
 
     def finish(self, status: Status, message: str = "", extra: bytes = b"") -> None:
         """End with a status; by itself where nothing was said yet."""
@@ -166,8 +166,7 @@ class Rpc(Request):
         if not self.begun:
             self.begun = True
             trailers = _START + self._echoes() + trailers
-        self._finish(trailers)
-        self.connection.push(self, None)
+        self._finish(None, b"", trailers)
 
     def abandon(self) -> None:
         self.finished = True
@@ -182,19 +181,19 @@ class Rpc(Request):
                 self.told = answer
                 self.say(answer)
 
-    def _finish(self, trailers: bytes) -> None:
+    def _finish(self, start: bytes | None, data: bytes, trailers: bytes) -> None:
         self.finished = True
-        self.trailers = trailers
         self._small.let_go()
         if not self.complete:
             self.let_go()
+        self.reply.send(self.stream, start, data, trailers)
 
     def _echoes(self) -> bytes:
         pairs = ((b"x-request-id", self.head.request_id), (b"traceparent", self.head.traceparent))
         return b"".join(literal(name, value) for name, value in pairs if value is not None)
 
     def _add(self, body: Body, data: bytes) -> None:
-        limit = self.connection.server.frontend.config.maxBodyBytes
+        limit = self._frontend.config.maxBodyBytes
         if len(self._buffer) < _PREFIX_BYTES:
             self._buffer += data[: _PREFIX_BYTES - len(self._buffer)]
             if len(self._buffer) == _PREFIX_BYTES and int.from_bytes(self._buffer[1:5], "big") > limit:
@@ -202,7 +201,7 @@ class Rpc(Request):
         body.add(data)
 
     def _submit(self, body: Body) -> None:
-        frontend = self.connection.server.frontend
+        frontend = self._frontend
         whole = body.whole()
         try:
             if len(whole) < _PREFIX_BYTES or int.from_bytes(whole[1:5], "big") != len(whole) - _PREFIX_BYTES:
@@ -234,7 +233,7 @@ class Rpc(Request):
         )
 
     def _read_messages(self) -> None:
-        buffer, most = self._buffer, self.connection.limits.small_message_bytes
+        buffer, most = self._buffer, self._limits.small_message_bytes
         while len(buffer) >= _PREFIX_BYTES and not self.finished:
             size = int.from_bytes(buffer[1:5], "big")
             if size > most:
@@ -257,8 +256,6 @@ class Rpc(Request):
                 self.look_again()
             elif isinstance(method, Talk):
                 self.say(method.answer(message))
-                if len(self.out) > self.connection.limits.unsent_bytes:
-                    self.connection.drop_blocked(self)  # it asks on and on, and reads nothing
             elif method is not None and not isinstance(method, Infer):
                 self.say(method.answer(message), last=True)
         except RequestError:

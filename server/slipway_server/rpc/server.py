@@ -6,24 +6,24 @@ from slipway_server.door.server import Door
 from slipway_server.errors import Reason, RequestError, not_now, show
 from slipway_server.frontend import Frontend
 from slipway_server.http.body import Body
-from slipway_server.rpc.connection import Connection
+from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.exchange import Rpc
-from slipway_server.rpc.headers import seconds_of
+from slipway_server.rpc.metadata import seconds_of
 from slipway_server.rpc.service import SERVICE, Infer, Service, Status, Unary, Watch
 
 _PREFIX_BYTES = 5
 
 
 class RpcServer(Door):
-    """One listening socket by :class:`Connection`."""
+    """One listening socket by :class:`RpcConnection`."""
 
     def __init__(self, frontend: Frontend) -> None:
         super().__init__(frontend.admission, frontend.limits)
         self.frontend = frontend
         self._service = Service(frontend)
 
-    def connect(self) -> Connection:
-        return Connection(self)
+    def connect(self) -> RpcConnection:
+        return RpcConnection(self)
 
     def begin(self, rpc: Rpc) -> None:
         """The headers of a call have arrived."""
@@ -56,7 +56,7 @@ class RpcServer(Door):
             return
         rpc.deadline = frontend.deadline(head, rpc.began)
         most = frontend.config.maxBodyBytes + _PREFIX_BYTES
-        rpc.incoming = Body(most, self.admission.bodies, rpc.connection.owner, rpc.refuse)
+        rpc.incoming = Body(most, self.admission.bodies, rpc.owner, rpc.refuse)
 
     def sweep(self, now: float) -> None:
         if self.frontend.lifecycle.draining:

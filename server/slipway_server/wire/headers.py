@@ -6,15 +6,13 @@ refers to a table. Such a block means the same as long as the table does not cha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import hpack
 
-from slipway_server.errors import schema_error
-from slipway_server.http.head import Head
-from slipway_server.rpc.frames import Code, ConnectionFaultError
+from slipway_server.wire.frames import Code, ConnectionFaultError
+from slipway_server.wire.head import Head
 from slipway_server.wire.limits import Limits
 
 #: What a client that shrinks its table below the usual size has to be told first: that none is used.
@@ -23,7 +21,6 @@ _MAX_KEPT = 256
 _MAX_KEPT_BLOCK = 64
 _FORBIDDEN = {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 _PSEUDO = (b":method", b":scheme", b":path", b":authority")
-_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 class MalformedError(Exception):
@@ -102,17 +99,6 @@ def _head(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     return Head(pseudo[b":method"].decode("latin-1"), pseudo[b":path"], rest)
 
 
-def seconds_of(head: Head) -> float | None:
-    """The client's own limit, from ``grpc-timeout``; raises :class:`RequestError` (400)."""
-    value = head.headers.get(b"grpc-timeout")
-    if value is None:
-        return None
-    text = value.decode("latin-1")
-    if not re.fullmatch(r"[0-9]{1,8}[HMSmun]", text):
-        raise schema_error("the header 'grpc-timeout' must be up to 8 digits and a unit, such as 500m")
-    return int(text[:-1]) * _UNITS[text[-1]]
-
-
 def literal(name: bytes, value: bytes) -> bytes:
     """A header as HPACK writes it when nobody is to remember it."""
     return b"\x00" + _length(len(name)) + name + _length(len(value)) + value
@@ -135,11 +121,3 @@ def _length(size: int) -> bytes:
         size //= 128
     out.append(size)
     return bytes(out)
-
-
-def percent(text: str) -> bytes:
-    """A ``grpc-message``: what is not printable ASCII, percent-encoded."""
-    return b"".join(
-        bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
-        for byte in text.encode()
-    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from slipway_server.rpc.exchange import Rpc
-from slipway_server.rpc.frames import (
+from slipway_server.wire.frames import (
     DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW,
     END_HEADERS,
@@ -18,10 +17,38 @@ from slipway_server.rpc.frames import (
     Setting,
     frame,
 )
-from slipway_server.rpc.headers import NO_TABLE
+from slipway_server.wire.head import Head
+from slipway_server.wire.headers import NO_TABLE
 from slipway_server.wire.limits import Limits
 
 _TABLE_BYTES = 4096
+
+
+class Stream:
+    """One request and its answer, as far as frames are concerned."""
+
+    __slots__ = ("complete", "credit", "head", "id", "out", "received", "sent", "trailers", "waits", "window")
+
+    def __init__(self, number: int, head: Head, window: int, credit: int) -> None:
+        self.id = number
+        self.head = head
+        #: Bytes that the client takes, and that it may send.
+        self.window = window
+        self.credit = credit
+        self.received = 0
+        #: The client has sent all of its request.
+        self.complete = False
+        #: What is to be sent, and the trailers after it.
+        self.out = memoryview(b"")
+        self.trailers: bytes | None = None
+        #: Bytes of the answer that have gone out, and those that are known to wait.
+        self.sent = 0
+        self.waits = 0
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the whole answer has gone out, but for the trailers."""
+        return not self.out and self.trailers is not None
 
 
 class Windows:
@@ -39,12 +66,12 @@ class Windows:
         self._frame_bytes = DEFAULT_FRAME_BYTES
         self._prefix = b""
 
-    def set_all(self, values: Mapping[int, int], calls: Iterable[Rpc]) -> None:
-        """Take up settings; ``calls`` are those under way. Raises :class:`ConnectionFaultError`."""
+    def set_all(self, values: Mapping[int, int], streams: Iterable[Stream]) -> None:
+        """Take up settings; ``streams`` are those open. Raises :class:`ConnectionFaultError`."""
         for name, value in values.items():
-            self._set(name, value, calls)
+            self._set(name, value, streams)
 
-    def _set(self, name: int, value: int, calls: Iterable[Rpc]) -> None:
+    def _set(self, name: int, value: int, streams: Iterable[Stream]) -> None:
         if name == Setting.HEADER_TABLE_SIZE and value < _TABLE_BYTES:
             self._prefix = NO_TABLE
         elif name == Setting.ENABLE_PUSH and value > 1:
@@ -56,9 +83,9 @@ class Windows:
         elif name == Setting.INITIAL_WINDOW_SIZE:
             if value > LARGEST_WINDOW:
                 raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is up to 2^31-1")
-            for rpc in calls:
-                rpc.window += value - self.initial
-                if rpc.window > LARGEST_WINDOW:
+            for stream in streams:
+                stream.window += value - self.initial
+                if stream.window > LARGEST_WINDOW:
                     raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "a stream's window is up to 2^31-1")
             self.initial = value
 
@@ -70,30 +97,30 @@ class Windows:
         if self.connection > LARGEST_WINDOW:
             raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "the window is up to 2^31-1")
 
-    def cut(self, rpc: Rpc, start: bytes | None) -> bytes:
-        """Frames of a call's first headers if given, and of what it has to say, as the windows allow."""
-        stream, parts = rpc.stream, []
+    def cut(self, stream: Stream, start: bytes | None) -> list[bytes]:
+        """Frames of a stream's first headers if given, and of its answer, as the windows allow."""
+        parts = []
         if start is not None:
-            parts.append(self._headers(stream, start, 0))
-        while rpc.out:
-            size = min(len(rpc.out), self.connection, rpc.window, self._frame_bytes)
+            parts.append(self._headers(stream.id, start, 0))
+        while stream.out:
+            size = min(len(stream.out), self.connection, stream.window, self._frame_bytes)
             if size <= 0:
                 break
-            if size < len(rpc.out) and size < self.limits.small_piece_bytes:
+            if size < len(stream.out) and size < self.limits.small_piece_bytes:
                 self.small_pieces += 1
             else:
                 self.sent += size
-            parts.append(frame(Kind.DATA, 0, stream, bytes(rpc.out[:size])))
-            rpc.out = rpc.out[size:]
-            rpc.window -= size
-            rpc.sent += size
+            parts.append(frame(Kind.DATA, 0, stream.id, bytes(stream.out[:size])))
+            stream.out = stream.out[size:]
+            stream.window -= size
+            stream.sent += size
             self.connection -= size
-        if rpc.is_said:
-            if rpc.trailers:
-                parts.append(self._headers(stream, rpc.trailers, END_STREAM))
+        if stream.is_written:
+            if stream.trailers:
+                parts.append(self._headers(stream.id, stream.trailers, END_STREAM))
             else:
-                parts.append(frame(Kind.DATA, END_STREAM, stream))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+                parts.append(frame(Kind.DATA, END_STREAM, stream.id))
+        return parts
 
     def _headers(self, stream: int, block: bytes, flags: int) -> bytes:
         if self._prefix:
