@@ -30,20 +30,28 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Carry a command out, and say what it will do."""
-    found = Cluster(arguments)
-    first = last = found.get(arguments.name)
-    question = asked(arguments.command, read(first))
+    print(_annotate(Cluster(arguments), arguments.name, arguments.command))
+    return 0
+
+
+def _annotate(found: Cluster, name: str, command: str) -> str:
+    """Set a command's annotation, again where the status has changed meanwhile; what is said of it.
+
+    Raises:
+        ChangedError: where the spec or what would be asked has changed too.
+    """
+    first = last = found.get(name)
+    question = asked(command, read(first))
     for left in reversed(range(TRIES)):
         try:
             found.annotate(last, *question[:2])
             break
         except ChangedError:
-            last = found.get(arguments.name)
+            last = found.get(name)
             same = last["metadata"].get("generation") == first["metadata"].get("generation")
-            if not left or not same or asked(arguments.command, read(last)) != question:
+            if not left or not same or asked(command, read(last)) != question:
                 raise
-    print(question[2])
-    return 0
+    return question[2]
 
 
 def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:

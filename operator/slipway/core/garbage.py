@@ -10,7 +10,7 @@ from slipway.core.observed import Manifest, ObjectKind, Observed, revision_of_ob
 from slipway.core.rollout.roles import Roles
 
 #: How long a route may take to reach every node.
-RETIREMENT = timedelta(seconds=10)
+ENDPOINT_PROPAGATION = timedelta(seconds=10)
 # The autoscaler first, so that it does not act on a Deployment that is going.
 _ORDER = (ObjectKind.AUTOSCALER, ObjectKind.DISRUPTION_BUDGET, ObjectKind.SERVICE, ObjectKind.DEPLOYMENT)
 

@@ -13,7 +13,7 @@ from slipway.api.status import UpgradeStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core.diagnosis import probe_deadline
-from slipway.core.garbage import RETIREMENT, kept_until, retired_children
+from slipway.core.garbage import ENDPOINT_PROPAGATION, kept_until, retired_children
 from slipway.core.objects.autoscaler import autoscaler
 from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.disruption_budget import disruption_budget
@@ -124,7 +124,7 @@ def plan(
         requeue_at=_earliest(
             now,
             resolution.retry_at,
-            roles.promoted_at + RETIREMENT if roles.promoted_at else None,
+            roles.promoted_at + ENDPOINT_PROPAGATION if roles.promoted_at else None,
             *kept_until(spec.rollout, roles).values(),
             now + timedelta(seconds=roles.retry_after) if roles.retry_after is not None else None,
             scaling_deadline(resource.owner.name, roles, observed),

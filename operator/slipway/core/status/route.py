@@ -7,7 +7,7 @@ from datetime import datetime
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
-from slipway.core.garbage import RETIREMENT
+from slipway.core.garbage import ENDPOINT_PROPAGATION
 from slipway.core.objects.metadata import Owner
 from slipway.core.observed import (
     Fault,
@@ -57,7 +57,7 @@ def route_ready(
 def _is_moving(plan: Plan, now: datetime) -> bool:
     """Whether the stable revision has just taken over."""
     promoted_at = plan.roles.promoted_at
-    return promoted_at is not None and now - promoted_at < RETIREMENT
+    return promoted_at is not None and now - promoted_at < ENDPOINT_PROPAGATION
 
 
 def _is_served_by_any(resource: Resource, observed: Observed) -> bool:
