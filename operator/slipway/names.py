@@ -15,7 +15,7 @@ DISTRIBUTION = "slipway-serving"
 HTTP_PORT = 8080
 #: The port of the same protocol over gRPC.
 GRPC_PORT = 9000
-#: The port of ``/metrics`` and ``/drain``; never behind a client's Service.
+#: The port of ``/metrics``; never behind a client's Service.
 ADMIN_PORT = 8081
 
 LIVE_PATH = "/v2/health/live"
@@ -24,8 +24,6 @@ METRICS_PATH = "/metrics"
 #: ``POST /answers/SECONDS``: what was answered to which request since it was asked last, and goes on being
 #: remembered for so long; see :mod:`slipway_server.monitoring.answers`.
 ANSWERS_PATH = "/answers"
-#: Called by the preStop hook: answers once clients have been asked to leave, after ``drainSeconds`` at most.
-DRAIN_PATH = "/drain"
 
 #: Where ``slipway-model fetch`` puts the model's files and the server reads them.
 MODEL_DIR = "/var/run/slipway/model"
@@ -67,6 +65,7 @@ class ModelFault(StrEnum):
     NOT_AN_ONNX_MODEL = "NotAnOnnxModel"
     UNSUPPORTED_OPSET = "UnsupportedOpset"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
+    MODEL_CRASHED = "ModelCrashed"
 
 
 class Metric(StrEnum):
@@ -77,6 +76,7 @@ class Metric(StrEnum):
     ROWS = "slipway_inference_rows_total"
     IN_FLIGHT = "slipway_inference_in_flight"
     REJECTED = "slipway_inference_rejected_total"
+    CRASHES = "slipway_model_crashes_total"
     MODEL_INFO = "slipway_model_info"
     LOAD_SECONDS = "slipway_model_load_seconds"
     FEATURE_VALUES = "slipway_feature_values_total"

@@ -1,12 +1,11 @@
-"""What is at which path of the admin port: metrics, the drain for the preStop hook, and answers."""
+"""What is at which path of the admin port: metrics and answers, to be read and not to be changed."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slipway.names import ANSWERS_PATH, DRAIN_PATH, METRICS_PATH
+from slipway.names import ANSWERS_PATH, METRICS_PATH
 from slipway_server.errors import show
 from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Page, RouteError, Site, not_allowed
@@ -28,20 +27,13 @@ _MOST_SECONDS = 7200
 class Admin(Site):
     """The pages of the admin port; its own requests are counted nowhere and wait for no drain."""
 
-    def __init__(
-        self,
-        board: Board,
-        serving: Serving,
-        reference: Reference,
-        drain: Callable[[], Awaitable[dict[str, object]]],
-    ) -> None:
+    def __init__(self, board: Board, serving: Serving, reference: Reference) -> None:
         super().__init__(Lifecycle(0), Counters(memoryview(bytearray(WIDTH * 8)).cast("d")))
         self._board = board
         self._serving = serving
         self._reference = reference
         #: Called before the figures are read: counts that wait are to be in them.
         self.before_reading: Callable[[], None] = lambda: None
-        self._drain = drain
         self._exposition: Exposition | None = None
 
     def find(self, head: Head) -> Page:
@@ -49,10 +41,6 @@ class Admin(Site):
             if head.method not in _READ:
                 raise RouteError(not_allowed(head, "GET, HEAD"))
             return self._metrics
-        if head.path == DRAIN_PATH:
-            if head.method not in (*_READ, "POST"):
-                raise RouteError(not_allowed(head, "GET, HEAD, POST"))
-            return self._drained
         if head.path.startswith(f"{ANSWERS_PATH}/"):
             if head.method != "POST":
                 raise RouteError(not_allowed(head, "POST"))
@@ -80,6 +68,3 @@ class Admin(Site):
             self._exposition = Exposition(self._board, self._serving, self._reference)
         self.before_reading()
         return self._exposition.text()
-
-    async def _drained(self, _: Head) -> Response:
-        return json_response(await asyncio.ensure_future(self._drain()))

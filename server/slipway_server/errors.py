@@ -16,6 +16,8 @@ class Reason(StrEnum):
     SCHEMA = "schema"
     MODEL_INPUT = "model_input"
     MODEL_OUTPUT = "model_output"
+    MODEL_CRASH = "model_crash"
+    PEER_CRASHES = "peer_crashes"
     SLOW_CLIENT = "slow_client"
     CLIENT_GONE = "client_gone"
     OVERLOAD = "overload"

@@ -25,7 +25,6 @@ class Lifecycle:
         self.peers_ready: Callable[[], bool] = lambda: True
         self._clock = clock
         self._drain_seconds = drain_seconds
-        self._drained: asyncio.Task[float] | None = None
 
     @property
     def ready(self) -> bool:
@@ -40,26 +39,13 @@ class Lifecycle:
         self.in_flight -= 1
         self.last = self._clock()
 
-    def quiet_since(self) -> float | None:
-        """When the last request was answered; ``None`` while one is being answered."""
-        return None if self.in_flight else self.last
-
     async def drain(self) -> float:
-        """Ask clients to leave and wait until they have, ``drainSeconds`` at most; seconds it took.
-
-        Any number of callers share one drain.
-        """
-        if self._drained is None:
-            self.draining = True
-            self._drained = asyncio.create_task(self._wait_for_quiet())
-        return await asyncio.shield(self._drained)
-
-    async def _wait_for_quiet(self) -> float:
+        """Ask clients to leave and wait until they have, ``drainSeconds`` at most; seconds it took."""
+        self.draining = True
         began = self._clock()
         while True:
             now = self._clock()
-            since = self.quiet_since()
-            quiet = since is not None and now - max(since, began) >= QUIET_SECONDS
+            quiet = not self.in_flight and now - max(self.last, began) >= QUIET_SECONDS
             if quiet or now - began >= self._drain_seconds:
                 return now - began
             await asyncio.sleep(min(_STEP_SECONDS, self._drain_seconds))

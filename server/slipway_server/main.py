@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 from typing import NoReturn
 
@@ -13,10 +12,10 @@ import uvloop
 from slipway_server.http.listen import Sockets, bind
 from slipway_server.logs import set_up
 from slipway_server.metrics.board import Board
-from slipway_server.monitoring.reference import Reference, read_reference
+from slipway_server.monitoring.reference import read_reference
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.settings import Settings, SettingsError, read_settings
-from slipway_server.supervisor import WORKER_ENV, supervise
+from slipway_server.supervisor import Supervisor
 
 
 def main() -> None:
@@ -37,45 +36,23 @@ def main() -> None:
 
 def _run(settings: Settings) -> int:
     reference = read_reference(settings.model_dir, settings.serving)
-    counts = len(reference.series)
-    place = os.environ.pop(WORKER_ENV, None)
-    if place is not None:
-        position, rows, descriptor, replaces = (int(part) for part in place.split(","))
-        board = Board(rows, descriptor, counts)
-        return _serve(settings, reference, board, None, position, bool(replaces))
     processes = settings.serving.processes or max(1, usable_cpus() // settings.serving.threads)
+    shared = processes > 1
     admin = bind(settings.host, settings.admin_port)
-    if processes == 1:
-        return _serve(settings, reference, Board(1, None, counts), admin)
-    return uvloop.run(supervise(settings, reference, admin, processes))
+    sockets: list[Sockets] = [
+        (bind(settings.host, settings.http_port, shared), bind(settings.host, settings.grpc_port, shared))
+        for _ in range(processes)
+    ]
+    board = Board(processes, len(reference.series))
 
+    def work(position: int, replaces: bool) -> int:
+        # Only now: these bring numpy and onnxruntime, and a port that is taken should be said at once.
+        from slipway_server.worker import Place, serve
 
-def _serve(
-    settings: Settings,
-    reference: Reference,
-    board: Board,
-    admin: socket.socket | None,
-    position: int = 0,
-    replaces: bool = False,
-) -> int:
-    def listen() -> Sockets:
-        shared = board.rows > 1
-        return bind(settings.host, settings.http_port, shared), bind(
-            settings.host, settings.grpc_port, shared
-        )
+        place = Place(board, position, replaces, reference)
+        return uvloop.run(serve(settings, sockets[position], admin, place))
 
-    first = None if replaces else listen()
-    # Only now: these bring numpy and onnxruntime, and a port that is taken should be said at once.
-    from slipway_server.worker import Place, serve
-
-    return uvloop.run(
-        serve(
-            settings,
-            listen if first is None else lambda: first,
-            admin,
-            Place(board, position, replaces, reference),
-        )
-    )
+    return Supervisor(board, sockets, work, settings).run()
 
 
 def _give_up(message: str) -> NoReturn:

@@ -1,116 +1,214 @@
-"""Several worker processes on one port: started, watched, started again, and told to leave together.
+"""The server's processes: begun, watched, begun again, and told to leave together.
 
-The kernel deals connections out among the workers (``SO_REUSEPORT``); they share nothing but a board of
-counters. This process serves the admin port and imports neither numpy nor onnxruntime.
+This process holds the listening sockets, so that no port closes when one of the others dies; it answers
+nothing, and imports neither numpy nor onnxruntime. Each worker is a fork of it with a socket of its own for
+each port (``SO_REUSEPORT``, by which the kernel deals connections out); what comes while a worker is away
+waits for the next one.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
-import socket
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from slipway_server.admin import Admin
-from slipway_server.http.server import HttpServer
-from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import IN_FLIGHT, LAST, PID, Board
-from slipway_server.monitoring.reference import Reference
+from slipway.names import ModelFault
+from slipway_server.http.listen import Sockets
+from slipway_server.last_words import say_last_words
+from slipway_server.metrics.board import DIED, IN_FLIGHT, LOADED, PID, Board
 from slipway_server.settings import Settings
 
 log = logging.getLogger("slipway_server")
 
-#: Tells a worker its place: row, rows, file descriptor of the board, 1 if it replaces one that died.
-WORKER_ENV = "SLIPWAY_WORKER"
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 5.0
 #: A worker that lived so long was sound, and the next one may start at once.
 _SOUND_SECONDS = 30.0
+#: Deaths of workers within so many seconds that end the server, and as many while the model is being loaded.
+_MOST_DEATHS, _DEATHS_SECONDS = 6, 60.0
+_MOST_LOADING = 2
+_WATCHED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+#: By which a process dies of its own faults, or of those of a native library.
+_FAULTS = frozenset(
+    {
+        signal.SIGSEGV,
+        signal.SIGFPE,
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGILL,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+    }
+)
+_OUT_OF_MEMORY = 137
+_MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
+
+#: Serves at a place until told to stop; whether it replaces a worker that died.
+Work = Callable[[int, bool], int]
 
 
-async def supervise(settings: Settings, reference: Reference, admin: socket.socket, processes: int) -> int:
-    """Run the workers until told to stop; the exit code is 1 if the model cannot be served."""
-    return await _Supervisor(settings, reference, processes).run(admin)
+@dataclass
+class _Place:
+    """Of one worker: its sockets, its process, and what came of it before."""
+
+    sockets: Sockets
+    pid: int = 0
+    began: float = 0.0
+    #: When it is to be started again.
+    due: float = 0.0
+    pause: float = _FIRST_PAUSE
+    died_loading: int = 0
+    deaths: list[float] = field(default_factory=list)
 
 
-class _Drain(Lifecycle):
-    """A drain of all workers, seen on the board."""
+class Supervisor:
+    """Keeps a worker at each of the board's rows."""
 
-    def __init__(self, board: Board, drain_seconds: float) -> None:
-        super().__init__(drain_seconds)
+    def __init__(self, board: Board, sockets: list[Sockets], work: Work, settings: Settings) -> None:
         self._board = board
-
-    def quiet_since(self) -> float | None:
-        return None if self._board.total(IN_FLIGHT) > 0 else max(self._board.all(LAST))
-
-
-class _Supervisor:
-    def __init__(self, settings: Settings, reference: Reference, processes: int) -> None:
-        self._board = Board(processes, None, len(reference.series))
-        self._drain_all = _Drain(self._board, settings.serving.drainSeconds)
-        self._admin = HttpServer(Admin(self._board, settings.serving, reference, self._drain))
-        self._workers: dict[int, asyncio.subprocess.Process] = {}
+        self._places = [_Place(each) for each in sockets]
+        self._work = work
+        self._termination_path = settings.termination_path
+        self._model_dir = settings.model_dir
         self._leaving = False
         self._code = 0
+        self._killed = _killed_for_memory()
 
-    async def run(self, admin: socket.socket) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leave, number)
-        await self._admin.start(admin)
-        await asyncio.gather(*(self._keep(position) for position in range(self._board.rows)))
-        await self._admin.stop(1.0)
+    def run(self) -> int:
+        """Serve until told to stop; the exit code is 1 if the model cannot be served."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        for position in range(len(self._places)):
+            self._start(position, replaces=False)
+        while any(place.pid or (place.due and not self._leaving) for place in self._places):
+            found = signal.sigtimedwait(_WATCHED, self._seconds())
+            if found is not None and found.si_signo != signal.SIGCHLD:
+                self._leave(found.si_signo)
+            self._bury()
+            now = time.monotonic()
+            for position, place in enumerate(self._places):
+                if place.due and place.due <= now and not self._leaving:
+                    self._start(position, replaces=True)
         return self._code
 
-    async def _keep(self, position: int) -> None:
-        """Keep one worker running until all leave."""
-        replaces, pause = False, _FIRST_PAUSE
-        while not self._leaving:
-            began = time.monotonic()
-            worker = await self._start(position, replaces)
-            code = await worker.wait()
-            del self._workers[position]
-            if self._leaving:
-                return
-            if code in (1, 2):
-                # It left its last words: the model, not the process, is what is wrong.
-                self._code = code
-                self._leave(signal.SIGINT)
-                return
-            self._board.row(position)[IN_FLIGHT] = 0
-            self._board.row(position)[PID] = 0
-            log.error("a worker process died and is started again", extra={"worker": position, "code": code})
-            pause = (
-                _FIRST_PAUSE if time.monotonic() - began > _SOUND_SECONDS else min(pause * 2, _LONGEST_PAUSE)
-            )
-            await asyncio.sleep(pause)
-            replaces = True
+    def _seconds(self) -> float:
+        now = time.monotonic()
+        return max(0.0, min((place.due - now for place in self._places if place.due), default=60.0))
 
-    async def _start(self, position: int, replaces: bool) -> asyncio.subprocess.Process:
-        descriptor = self._board.descriptor
-        place = f"{position},{self._board.rows},{descriptor},{int(replaces)}"
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "slipway_server.main",
-            env=os.environ | {WORKER_ENV: place},
-            pass_fds=(descriptor,),
-        )
-        self._workers[position] = worker
-        return worker
+    def _start(self, position: int, replaces: bool) -> None:
+        place = self._places[position]
+        place.due = 0.0
+        pid = os.fork()
+        if pid:
+            place.pid, place.began = pid, time.monotonic()
+            return
+        code = 1
+        try:
+            for other in self._places:
+                if other is not place:
+                    for each in other.sockets:
+                        each.close()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+            code = self._work(position, replaces)
+            logging.shutdown()
+        finally:
+            # Not by an exception: a thread deep in native code, past its deadline, must not hold up the end.
+            os._exit(code)
+
+    def _bury(self) -> None:
+        """Take note of all processes that ended; some are of processes that ended before them."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for position, place in enumerate(self._places):
+                if place.pid == pid:
+                    place.pid = 0
+                    self._ended(position, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, position: int, code: int) -> None:
+        if self._leaving:
+            return
+        if code in (1, 2):
+            # It left its last words: the model, not the process, is what is wrong.
+            self._give_up(code)
+            return
+        place, row, now = self._places[position], self._board.row(position), time.monotonic()
+        row[IN_FLIGHT] = row[PID] = 0
+        row[DIED] += 1
+        by = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        log.error("a worker process died and is started again", extra={"worker": position, "by": by})
+        if -code in _FAULTS:
+            self._guard()
+        lost_all = len(self._places) == 1 or not row[LOADED]
+        if code == -signal.SIGKILL and lost_all and _killed_for_memory() > self._killed:
+            # The container's end is what tells Kubernetes, and people, that its memory did not do.
+            self._give_up(_OUT_OF_MEMORY)
+            return
+        if not row[LOADED] and not place.deaths:
+            place.died_loading += 1
+        if place.died_loading >= _MOST_LOADING:
+            self._crashed(f"loading the model ended the server's process {_MOST_LOADING} times ({by})")
+            return
+        place.deaths = [then for then in place.deaths if now - then < _DEATHS_SECONDS]
+        if row[LOADED] or place.deaths:
+            place.deaths.append(now)
+        if len(place.deaths) >= _MOST_DEATHS:
+            self._crashed(f"the server's process ended {len(place.deaths)} times within a minute ({by})")
+            return
+        if len(place.deaths) > 1:
+            # One death may be anybody's. From the second on the pod is not ready until its worker is back.
+            row[LOADED] = 0
+        sound = now - place.began > _SOUND_SECONDS
+        place.pause = _FIRST_PAUSE if sound else min(place.pause * 2, _LONGEST_PAUSE)
+        place.due = now + place.pause
+
+    def _guard(self) -> None:
+        """A native library ended a worker: from now on what runs the model is not what serves."""
+        if not self._board.guarded:
+            self._board.guarded = True
+            self._tell(signal.SIGUSR1)
+
+    def _crashed(self, what: str) -> None:
+        # Only now: they bring numpy.
+        from slipway_server.runtime.doubts import doubts, named
+        from slipway_server.runtime.load import LoadError, find_model
+
+        try:
+            culprit = named(doubts(find_model(self._model_dir)))
+        except LoadError as error:
+            culprit = error.message
+        words = f"{what}, {culprit}: look at its log, and export the model again without what ends it"
+        say_last_words(self._termination_path, ModelFault.MODEL_CRASHED, words)
+        self._give_up(1)
+
+    def _give_up(self, code: int) -> None:
+        self._code = code
+        self._leave(signal.SIGINT)
 
     def _leave(self, number: int) -> None:
         self._leaving = True
+        for place in self._places:
+            # A worker that leaves closes its own, and nobody is to wait at the other end.
+            for each in place.sockets:
+                each.close()
         self._tell(number)
 
     def _tell(self, number: int) -> None:
-        for worker in self._workers.values():
-            if worker.returncode is None:
-                worker.send_signal(number)
+        for place in self._places:
+            if place.pid:
+                os.kill(place.pid, number)
 
-    async def _drain(self) -> dict[str, object]:
-        self._tell(signal.SIGUSR1)
-        seconds = await self._drain_all.drain()
-        return {"drained": self._board.total(IN_FLIGHT) <= 0, "seconds": round(seconds, 3)}
+
+def _killed_for_memory() -> int:
+    """How many processes of this container the kernel ended since its memory ran out."""
+    try:
+        lines = dict(line.split() for line in _MEMORY_EVENTS.read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(lines.get("oom_kill", 0))

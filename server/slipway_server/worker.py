@@ -23,14 +23,16 @@ from slipway_server.http.listen import Sockets, Tls
 from slipway_server.http.server import HttpServer
 from slipway_server.last_words import say_last_words
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import LAST, LOADED, Board, Counters
+from slipway_server.metrics.board import LOADED, Board, Counters
 from slipway_server.metrics.tracing import make_tracing
 from slipway_server.monitoring.answers import Recorder
 from slipway_server.monitoring.counting import BinCounter
 from slipway_server.monitoring.reference import Reference
 from slipway_server.monitoring.rules import RulesError
 from slipway_server.runtime.cpus import usable_cpus
-from slipway_server.runtime.load import LoadError, load_profiled
+from slipway_server.runtime.crashes import Crashes
+from slipway_server.runtime.load import LoadError, find_model, guard, load_profiled
+from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.served import Served
 from slipway_server.settings import Settings
@@ -57,33 +59,29 @@ class Place:
     reference: Reference = field(default_factory=Reference)
 
 
-async def serve(
-    settings: Settings, listen: Callable[[], Sockets], admin: socket.socket | None, place: Place
-) -> int:
+async def serve(settings: Settings, sockets: Sockets, admin: socket.socket, place: Place) -> int:
     """Answer probes at once, load the model, serve until told to stop; returns the exit code.
 
-    A worker that replaces another listens only when it is ready, since clients already count on the port.
+    A worker that replaces another accepts only when it is ready: clients already count on the port, and wait.
     """
     worker = _Worker(settings, place)
-    if admin is not None:
-        await worker.admin.start(admin)
+    await worker.admin.start(admin)
     if not place.replaces:
-        await worker.open(*listen())
-    return await worker.live(listen)
+        await worker.open(*sockets)
+    return await worker.live(sockets)
 
 
 class _Worker:
     def __init__(self, settings: Settings, place: Place) -> None:
         config = settings.serving
         self._settings, self._place = settings, place
-        self._row = place.board.row(place.position)
         self.lifecycle = Lifecycle(config.drainSeconds)
         self.lifecycle.peers_ready = lambda: all(place.board.all(LOADED))
-        self.counters = Counters(self._row)
+        self.counters = Counters(place.board.row(place.position))
         threads = usable_cpus() // config.threads // place.board.rows
         self.frontend = Frontend(config, self.lifecycle, self.counters, threads)
         self.frontend.tracing = make_tracing(config)
-        admin = Admin(place.board, config, place.reference, self._drain)
+        admin = Admin(place.board, config, place.reference)
         admin.before_reading = self._count
         admin.admission = self.frontend.admission
         self.admin = HttpServer(admin)
@@ -100,12 +98,12 @@ class _Worker:
         self._grpc_socket = grpc
         await self._http.start(http)
 
-    async def live(self, listen: Callable[[], Sockets]) -> int:
+    async def live(self, sockets: Sockets) -> int:
         terminated, interrupted = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, terminated.set)
         loop.add_signal_handler(signal.SIGINT, interrupted.set)
-        loop.add_signal_handler(signal.SIGUSR1, self._begin_drain)
+        loop.add_signal_handler(signal.SIGUSR1, self._guard)
         self._ends = [asyncio.create_task(terminated.wait()), asyncio.create_task(interrupted.wait())]
         pulse = asyncio.create_task(self._pulse(os.getppid(), terminated))
         loaded = asyncio.Event()
@@ -114,7 +112,7 @@ class _Worker:
         loaded.set()
         if code == 0 and self.frontend.served is not None:
             await early
-            await self._begin(listen)
+            await self._begin(*sockets)
             await asyncio.wait(self._ends, return_when=asyncio.FIRST_COMPLETED)
             if terminated.is_set():
                 log.info("drained", extra={"seconds": round(await self.lifecycle.drain(), 3)})
@@ -138,7 +136,10 @@ class _Worker:
         began = time.perf_counter()
         reference = self._place.reference
         example = reference.example
-        loading = _in_a_daemon_thread(lambda: load_profiled(self._settings.model_dir, config, example))
+        guarded = self._place.board.guarded
+        loading = _in_a_daemon_thread(
+            lambda: load_profiled(self._settings.model_dir, config, example, guarded)
+        )
         await asyncio.wait([loading, *self._ends], return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             return 0
@@ -178,16 +179,27 @@ class _Worker:
             served.witness, self.frontend.desk = feedback
         board, position = self._place.board, self._place.position
         served.recorder = Recorder(board.ring(position), board.wanted, OutcomeReader(model.outputs))
+        served.crashes = Crashes(board.blocklist(position), model.doubts, self.counters.run_died)
+        if board.guarded:
+            self._guard_model(model)
         self.frontend.engine.start(served)
         self._load_seconds = time.perf_counter() - began
         return 0
 
-    async def _begin(self, listen: Callable[[], Sockets]) -> None:
+    def _guard(self) -> None:
+        """A native library ended another worker."""
+        if self.frontend.served is not None:
+            self._guard_model(self.frontend.served.model)
+
+    def _guard_model(self, model: Model) -> None:
+        directory, threads = self._settings.model_dir, self._settings.serving.threads
+        guard(model, find_model(directory), threads, fresh=True)
+
+    async def _begin(self, http: socket.socket, grpc: socket.socket) -> None:
         """Say that all is ready; a worker that replaces another listens only now."""
         if self._grpc_socket is not None:
             self._ready()
             return
-        http, grpc = listen()
         await self._start_grpc(grpc)
         self._ready()
         await self.open(http, grpc)
@@ -228,6 +240,8 @@ class _Worker:
                 "batches": profile.batches,
                 "inline": profile.inline,
                 "batching": profile.why,
+                "guarded": served is not None and served.model.guard is not None,
+                "doubts": [] if served is None else list(served.model.doubts[:5]),
                 "monitored": len(reference.features),
                 "beyond_budget": len(reference.left_out),
             },
@@ -242,21 +256,9 @@ class _Worker:
         if served.witness is not None:
             served.witness.flush()
 
-    async def _drain(self) -> dict[str, object]:
-        seconds = await self.lifecycle.drain()
-        return {"drained": self.lifecycle.in_flight == 0, "seconds": round(seconds, 3)}
-
-    def _begin_drain(self) -> None:
-        self._ends.append(asyncio.create_task(self._drained()))
-
-    async def _drained(self) -> None:
-        await self.lifecycle.drain()
-        await asyncio.Event().wait()
-
     async def _pulse(self, parent: int, terminated: asyncio.Event) -> None:
-        """Tell the supervisor when the last request came, and end with it."""
+        """Show counts that wait to whoever reads them, and end with the supervisor."""
         while True:
-            self._row[LAST] = self.lifecycle.last
             self._count()
             if os.getppid() != parent:
                 terminated.set()

@@ -267,3 +267,48 @@ def slow_to_load() -> Any:
             }>
         }"""
     )
+
+
+def division(shape: list[int | str] | None = None) -> Any:
+    """``a`` and ``b`` (INT32) → ``y``, their quotient. The least number by -1 ends the process that asks."""
+    value = helper.make_tensor_value_info
+    dims = ["n"] if shape is None else shape
+    graph = helper.make_graph(
+        [helper.make_node("Div", ["a", "b"], ["y"], name="quotient")],
+        "g",
+        [value("a", TensorProto.INT32, dims), value("b", TensorProto.INT32, dims)],
+        [value("y", TensorProto.INT32, dims)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def division_of_pairs() -> Any:
+    return division(["n", 2])
+
+
+def division_in_a_loop() -> Any:
+    """As :func:`division`, in the body of a loop that runs once."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (int32[n] a, int32[n] b) => (int32[n] y) {
+            yes = Constant<value: tensor = bool {1}>()
+            once = Constant<value: tensor = int64 {1}>()
+            y = Loop(once, yes, a) <body = l (int64 i, bool go, int32[n] v) => (bool more, int32[n] out) {
+                more = Identity(go)
+                out = Div(v, b)
+            }>
+        }"""
+    )
+
+
+def dies_of_zeros() -> Any:
+    """Ends its process as soon as it is run once, on zeros."""
+    return parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (int32[n] a) => (int32[n] y) {
+            least = Constant<value: tensor = int32[1] {-2147483648}>()
+            minus = Constant<value: tensor = int32[1] {-1}>()
+            low = Add(a, least)
+            y = Div(low, minus)
+        }"""
+    )

@@ -29,6 +29,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def descendants(pid: int) -> list[int]:
+    """A process, and all that it started or that those started."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(each for child in children for each in descendants(int(child)))]
+
+
 class Server:
     """``slipway-server`` on a directory; its log and its last words are kept beside the directory."""
 
@@ -106,6 +115,10 @@ class Server:
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
+
+    def processes(self) -> list[int]:
+        """The server's processes: the one that was started, its workers, and what runs the model for them."""
+        return descendants(self.process.pid)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

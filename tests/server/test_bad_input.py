@@ -155,8 +155,11 @@ def test_ten_thousand_idle_connections_hold_up_nobody(own: Server) -> None:
 
 
 def rss_kib(server: Server) -> int:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    total = 0
+    for pid in server.processes():
+        status = Path(f"/proc/{pid}/status").read_text()
+        total += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    return total
 
 
 async def test_beyond_the_limit_an_idle_connection_makes_room_and_without_one_the_new_is_refused(

@@ -31,9 +31,12 @@ def asked(server: Server, roots: int = LONG, path: str | None = None) -> bytes:
 
 
 def spent(server: Server) -> float:
-    """Seconds of CPU that the server took."""
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of CPU that the server's processes took, of those that are there."""
+    total = 0
+    for pid in server.processes():
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def count(server: Server, name: str, **labels: str) -> float:

@@ -303,7 +303,8 @@ def test_many_bodies_that_grow_when_parsed_stay_within_a_small_pods_memory(start
     for client in clients:
         client.join(60)
     assert answers == [400] * 6
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    _, worker, *_ = server.processes()
+    status = Path(f"/proc/{worker}/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     assert peak < 640 * 1024, f"{peak} KiB"
 

@@ -53,9 +53,8 @@ def test_a_process_that_dies_returns_while_the_other_serves(start: Start) -> Non
     server = start("identity", processes=2).wait_until_ready()
     first = children(server)
     os.kill(first[0], signal.SIGKILL)
-    until(lambda: len(children(server)) == 1)
     answered = 0
-    while len(children(server)) < 2 or answered < 20:
+    while first[0] in children(server) or len(children(server)) < 2 or answered < 20:
         assert ask(server) == 200
         assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
         answered += 1
@@ -75,19 +74,18 @@ def test_processes_end_with_the_one_that_started_them(start: Start) -> None:
 
 @pytest.mark.timed
 def test_a_drain_of_two_processes_asks_clients_of_both_to_leave(start: Start) -> None:
-    server = start("identity", processes=2, drainSeconds=1).wait_until_ready()
-    drained = httpx.get(f"{server.admin}/drain", timeout=10).json()
-    assert drained["drained"] is True
-    assert drained["seconds"] >= 1
-    hold("a drain of one second, two processes", drained["seconds"], 3)
-    for _ in range(20):
+    server = start("identity", processes=2, drainSeconds=2).wait_until_ready()
+    began = time.monotonic()
+    server.terminate()
+    until(lambda: httpx.get(f"{server.url}/v2/health/ready").status_code == 503)
+    for _ in range(5):
         answer = httpx.post(server.url + server.infer_path, json={"inputs": [ROW]})
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert httpx.get(f"{server.url}/v2/health/ready").status_code == 503
-    began = time.monotonic()
-    server.terminate()
     assert server.wait() == 0
-    hold("two processes that drained end", time.monotonic() - began, 1.5)
+    took = time.monotonic() - began
+    assert took >= 2
+    hold("a drain of two seconds, two processes", took, 4.5)
 
 
 def test_a_model_that_cannot_be_served_ends_all_processes(tmp_path: Path, start: Start) -> None:

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     NOT_AN_ONNX_MODEL = "NotAnOnnxModel"
     UNSUPPORTED_OPSET = "UnsupportedOpset"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
+    MODEL_CRASHED = "ModelCrashed"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
     SECRET_NOT_FOUND = "SecretNotFound"
@@ -206,6 +207,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.MODEL_LOAD_FAILED: Explanation(
         "The runtime, onnxruntime, refused the model.", "Read the message."
+    ),
+    Reason.MODEL_CRASHED: Explanation(
+        "The model ends the process that runs it, again and again.",
+        "Read the message, which names the operator where it can be known; export the model without it.",
     ),
     Reason.RESOLVER_FAILED: Explanation(
         "The resolver pod ended without an answer.", "Look at its log; it is tried again by itself."

@@ -25,6 +25,7 @@ _OF_THE_MODEL = frozenset(
         Reason.NOT_AN_ONNX_MODEL,
         Reason.UNSUPPORTED_OPSET,
         Reason.MODEL_LOAD_FAILED,
+        Reason.MODEL_CRASHED,
     }
 )
 #: How the kubelet calls the end of a container that it was not there to see, after its node restarted say.

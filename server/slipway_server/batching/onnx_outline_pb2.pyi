@@ -39,10 +39,24 @@ class Graph(_message.Message):
     def __init__(self, node: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., initializer: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., sparse_initializer: _Optional[_Iterable[_Union[SparseTensor, _Mapping]]] = ..., input: _Optional[_Iterable[_Union[Named, _Mapping]]] = ..., output: _Optional[_Iterable[_Union[Named, _Mapping]]] = ...) -> None: ...
 
 class Named(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "type")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    type: Type
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Type, _Mapping]] = ...) -> None: ...
+
+class Type(_message.Message):
+    __slots__ = ("tensor_type",)
+    TENSOR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    tensor_type: TensorType
+    def __init__(self, tensor_type: _Optional[_Union[TensorType, _Mapping]] = ...) -> None: ...
+
+class TensorType(_message.Message):
+    __slots__ = ("elem_type",)
+    ELEM_TYPE_FIELD_NUMBER: _ClassVar[int]
+    elem_type: int
+    def __init__(self, elem_type: _Optional[int] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("input", "output", "name", "op_type", "domain", "overload", "attribute")

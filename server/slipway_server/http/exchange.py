@@ -47,6 +47,9 @@ class Exchange(Request):
         #: The protocol in whose words to refuse.
         self.shape: RestCodec | None = None
 
+    def peer(self) -> str:
+        return str(self.connection.owner)
+
     def settled(self) -> None:
         """The model has spoken, or will not."""
         content = self.content

@@ -14,16 +14,18 @@ from slipway_server.errors import Reason
 from slipway_server.feedback.seen import TABLE_BYTES, Seen
 from slipway_server.metrics.ledger import PAGE_BYTES, Page
 from slipway_server.monitoring.answers import RING_BYTES, Ring, Wanted
+from slipway_server.runtime.blocklist import PART_BYTES, Blocklist
 
 #: The status codes that are counted, each as a label of its own; any other counts as 500.
 CODES = (200, 400, 404, 408, 411, 413, 415, 422, 429, 499, 500, 503)
 #: Upper bounds of the latency histogram in seconds. Rollout analysis compares them across revisions: fixed.
 SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-IN_FLIGHT, ROWS, DURATION_SUM, LOAD_SECONDS, LOADED, LAST, PID = range(7)
-CODE_SLOTS = {code: 7 + position for position, code in enumerate(CODES)}
-REASON_SLOTS = {reason: 7 + len(CODES) + position for position, reason in enumerate(Reason)}
-FIRST_BUCKET = 7 + len(CODES) + len(Reason)
+IN_FLIGHT, ROWS, DURATION_SUM, LOAD_SECONDS, LOADED, PID, RUNS_DIED, DIED = range(8)
+_FIRST_CODE = 8
+CODE_SLOTS = {code: _FIRST_CODE + position for position, code in enumerate(CODES)}
+REASON_SLOTS = {reason: _FIRST_CODE + len(CODES) + position for position, reason in enumerate(Reason)}
+FIRST_BUCKET = _FIRST_CODE + len(CODES) + len(Reason)
 WIDTH = FIRST_BUCKET + len(SECONDS) + 1
 
 
@@ -31,29 +33,25 @@ class Board:
     """The shared array, one row a process; rows are added up by whoever answers ``/metrics``.
 
     Beside the doubles each process has ``counts`` whole numbers, for what the profile wants counted,
-    a page for series that are known only later, and a ring of answers. All share a table of the tokens that
-    came back.
+    a page for series that are known only later, a ring of answers, and a part of the requests that ended a
+    process. All share a table of the tokens that came back.
     """
 
-    def __init__(self, rows: int, descriptor: int | None = None, counts: int = 0) -> None:
-        """A new array, or with ``descriptor`` the one that a parent process made."""
+    def __init__(self, rows: int, counts: int = 0) -> None:
+        """A new array, which processes that are forked from this one share."""
         doubles, pages = rows * WIDTH * 8, rows * (WIDTH + counts) * 8
         rings = pages + rows * PAGE_BYTES + TABLE_BYTES
-        size = rings + rows * RING_BYTES + 8
-        if descriptor is None:
-            descriptor = os.memfd_create("slipway-metrics")
-            os.set_inheritable(descriptor, True)
-            os.ftruncate(descriptor, size)
-        elif os.fstat(descriptor).st_size != size:
-            raise ValueError("the profile changed while the server ran: start the server again")
-        self.descriptor = descriptor
+        crashes = rings + rows * RING_BYTES + 8
+        guarded = crashes + rows * PART_BYTES
         self.rows = rows
         self._width = counts
-        memory = memoryview(mmap.mmap(descriptor, size))
+        memory = memoryview(mmap.mmap(-1, guarded + 8))
         self._memory = memory[:doubles].cast("d")
         self._counts = memory[doubles:pages].cast("q")
         self._later = memory[pages:rings]
-        self._rings = memory[rings:]
+        self._rings = memory[rings:crashes]
+        self._crashes = memory[crashes:guarded]
+        self._guarded = memory[guarded:]
 
     def row(self, position: int) -> memoryview[float]:
         """One process's doubles, to be written by it alone."""
@@ -84,6 +82,19 @@ class Board:
     def wanted(self) -> Wanted:
         """Whether answers are remembered, by whichever process."""
         return Wanted(self._rings[self.rows * RING_BYTES :])
+
+    def blocklist(self, position: int) -> Blocklist:
+        """The requests that ended a process, for one process to add to."""
+        return Blocklist(self._crashes, position)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the model is run in processes of its own, whatever its operators."""
+        return bool(self._guarded[0])
+
+    @guarded.setter
+    def guarded(self, value: bool) -> None:
+        self._guarded[0] = value
 
     def total(self, slot: int) -> float:
         """One slot, added up over all processes."""
@@ -124,6 +135,10 @@ class Counters:
 
     def add_rows(self, rows: int) -> None:
         self._row[ROWS] += rows
+
+    def run_died(self) -> None:
+        """A run of the model ended its process; from any thread, one at a time."""
+        self._row[RUNS_DIED] += 1
 
     def loaded(self, seconds: float) -> None:
         """The model was verified, loaded and warmed up in so many seconds."""

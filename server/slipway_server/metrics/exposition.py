@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from slipway import names
 from slipway_server.metrics.board import (
     CODE_SLOTS,
+    DIED,
     DURATION_SUM,
     FIRST_BUCKET,
     IN_FLIGHT,
@@ -25,6 +26,7 @@ from slipway_server.metrics.board import (
     PID,
     REASON_SLOTS,
     ROWS,
+    RUNS_DIED,
     SECONDS,
     WIDTH,
     Board,
@@ -110,6 +112,14 @@ class _Inference(Collector):
         rows = CounterMetricFamily(names.Metric.ROWS, "Rows in answered inference requests.", labels=_LABELS)
         rows.add_metric(label_values, total(ROWS))
         yield rows
+        crashes = CounterMetricFamily(
+            names.Metric.CRASHES,
+            "Processes that ended by themselves: that of one run of the model, or a whole server's.",
+            labels=(*_LABELS, "process"),
+        )
+        crashes.add_metric((*label_values, "run"), total(RUNS_DIED))
+        crashes.add_metric((*label_values, "server"), total(DIED))
+        yield crashes
         yield self._gauge(
             names.Metric.IN_FLIGHT, "Inference requests being answered now.", max(0, total(IN_FLIGHT))
         )

@@ -72,6 +72,9 @@ class Rpc(Request):
         self.watched: bytes | None = None
         self.told: bytes | None = None
 
+    def peer(self) -> str:
+        return str(self.connection.owner)
+
     def take(self, data: bytes) -> None:
         """A piece of the request arrived."""
         self._received += len(data)

@@ -36,6 +36,7 @@ class Status(IntEnum):
 _STATUS = {
     Reason.NOT_FOUND: Status.NOT_FOUND,
     Reason.SIZE: Status.RESOURCE_EXHAUSTED,
+    Reason.PEER_CRASHES: Status.RESOURCE_EXHAUSTED,
     Reason.SLOW_CLIENT: Status.DEADLINE_EXCEEDED,
     Reason.DEADLINE: Status.DEADLINE_EXCEEDED,
     Reason.OVERLOAD: Status.UNAVAILABLE,

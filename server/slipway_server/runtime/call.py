@@ -87,6 +87,10 @@ class Call:
         """A header of the request by its name in lower case, or the metadata of gRPC; read when asked for."""
         return None
 
+    def peer(self) -> str:
+        """The address of whoever is at the other end of the connection; empty where it is not known."""
+        return ""
+
     def settled(self) -> None:
         """The answer or the error is there. Called on the event loop, once for each call."""
         raise NotImplementedError

@@ -149,6 +149,7 @@ class _Child:
 
 def _fork(model: Model, cases: Sequence[Mapping[str, Array]]) -> _Child | None:
     def try_each(pipe: int) -> None:
+        model.guard = None
         for inputs in cases:
             signal.setitimer(signal.ITIMER_REAL, _CASE_SECONDS)
             with suppress(Exception):

@@ -30,7 +30,7 @@ def fork(work: Callable[[int], None]) -> tuple[int, int] | None:
         os.close(writing)
         return pid, reading
     try:
-        _be_alone(writing)
+        be_alone(writing)
         work(writing)
     finally:
         os._exit(0)
@@ -59,8 +59,8 @@ def said_by_child(work: Callable[[], str], seconds: float) -> str | None:
     return f"ended its process ({signal.Signals(-number).name})" if number < 0 else "ended its process"
 
 
-def _be_alone(pipe: int) -> None:
-    """Of a child: hold no connection open, and leave no core and no words behind."""
+def be_alone(pipe: int) -> None:
+    """Of a child: hold nothing open but ``pipe``, and leave no core and no words behind."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)

@@ -13,7 +13,9 @@ import onnxruntime as ort
 from slipway.digest import DigestError, digest_of
 from slipway.names import PROFILE_FILE, ModelFault
 from slipway.recorded import first_difference
+from slipway_server.runtime.doubts import doubts
 from slipway_server.runtime.empties import Trial
+from slipway_server.runtime.guard import Guard
 from slipway_server.runtime.model import Model, ModelInputError, Run, UnsupportedTensorError, plain
 from slipway_server.runtime.onnx_bytes import Shape, look_at
 from slipway_server.runtime.profile import Profile, measure
@@ -65,15 +67,29 @@ def load(directory: Path, config: Serving, example: Mapping[str, Any] | None = N
 
 
 def load_profiled(
-    directory: Path, config: Serving, example: Mapping[str, Any] | None = None
+    directory: Path, config: Serving, example: Mapping[str, Any] | None = None, guarded: bool = False
 ) -> tuple[Model, Profile]:
-    """As :func:`load`, and how the model is best run."""
+    """As :func:`load`, and how the model is best run: elsewhere, where it is ``guarded`` or in doubt."""
     model = load(directory, config, example)
+    path = find_model(directory)
     most = config.maxBatchRows if config.batching == "Auto" else 1
     trial = Trial(model)
-    profile = measure(model, find_model(directory), most)
+    model.doubts = doubts(path)
+    if model.doubts or guarded:
+        guard(model, path, config.threads, fresh=config.threads > 1)
+    profile = measure(model, path, most)
     model.empties = trial.result()
     return model, profile
+
+
+def guard(model: Model, path: Path, threads: int, fresh: bool) -> None:
+    """Run the model in processes of its own from now on; each loads it by itself if ``fresh``.
+
+    That is needed where threads are running, or may be running, the model. On a GPU nothing is done: what it
+    is used by does not outlive a fork.
+    """
+    if model.is_on_cpu and model.guard is None:
+        model.guard = Guard(model, (lambda: Model(path, threads)) if fresh else None)
 
 
 def check_example(model: Model, example: Mapping[str, Any], name: str) -> None:

@@ -21,6 +21,7 @@ import orjson
 
 from slipway_server.protocol.tensors import Array, Datatype, Tensor, TensorSpec
 from slipway_server.runtime.empties import Empties
+from slipway_server.runtime.guard import Guard, StopRunError
 from slipway_server.runtime.strings import decoded
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Run:
     def __init__(self, waiting: int = 1) -> None:
         self.options = ort.RunOptions()
         self.stopped = False
+        self.shrinks = False
         self._waiting = waiting
 
     def leave(self) -> None:
@@ -76,6 +78,7 @@ class Run:
 
     def shrink_after(self) -> None:
         """Give the memory that this run needs back to the system, rather than keep it for the next one."""
+        self.shrinks = True
         self.options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def stop(self) -> None:
@@ -107,6 +110,9 @@ class Model:
         #: The dimensions of each input as the model has them: a size, a name, or neither.
         self.symbols: dict[str, list[int | str | None]] = {node.name: node.shape for node in inputs}
         self.is_on_cpu = self._session.get_providers() == ["CPUExecutionProvider"]
+        #: Operators that might end the process which runs them, and what then runs the model elsewhere.
+        self.doubts: Sequence[str] = ()
+        self.guard: Guard | None = None
         #: What may be empty: nothing until it was tried.
         self.empties = Empties(self.taken)
         outputs, self.unsupported = _supported(self._session.get_outputs())
@@ -158,9 +164,17 @@ class Model:
         return [self.tensor(name, answer) for name, answer in zip(names, answers, strict=True)]
 
     def run_raw(self, inputs: Mapping[str, Array], names: Sequence[str], run: Run) -> list[Any]:
-        """As :meth:`run`, but what onnxruntime answered, as it is: an array, or a list for a ZipMap."""
+        """As :meth:`run`, but what onnxruntime answered, as it is: an array, or a list for a ZipMap.
+
+        Raises also :class:`~slipway_server.runtime.guard.CrashError` where a guarded run ended its process.
+        """
         if run.stopped:
             raise StoppedError
+        if self.guard is not None:
+            try:
+                return self.guard.run(names, inputs, run)
+            except StopRunError:
+                raise StoppedError from None
         try:
             return self._run(names, inputs, run.options)
         except MemoryError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ from slipway_server.protocol.light import LightDecoder
 from slipway_server.protocol.outputs import OutputBook, Outputs
 from slipway_server.protocol.tensors import Array, InferRequest
 from slipway_server.runtime.call import Call
+from slipway_server.runtime.crashes import Crashes
+from slipway_server.runtime.guard import CrashError
 from slipway_server.runtime.model import Model, ModelInputError, ModelOutputError, Run, StoppedError, plain
 from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.refused import Symbols, no_memory, refused
@@ -49,6 +51,8 @@ class Served:
         self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
         #: Where the model has yet to be measured, with what clients send.
         self.tryout: Tryout | None = None
+        #: What is done about calls that end the process that runs them.
+        self.crashes = Crashes()
         self._specs = list(model.inputs.values())
         #: Told of what was asked and answered.
         self.monitor: Monitor | None = None
@@ -157,7 +161,12 @@ class Served:
             self.on_deadline(call)
 
     def _run_together(self, outputs: Outputs, calls: list[Call], run: Run) -> None:
+        inputs: Mapping[str, Array] = {}
         try:
+            if self.model.guard is not None and self.crashes:
+                calls = self._unsuspected(calls)
+                if not calls:
+                    return
             inputs = self._join(calls)
             if self.monitor is not None and self.monitor.refusals(inputs):
                 calls = self._refuse(calls)
@@ -172,6 +181,8 @@ class Served:
                 self.recorder.see(calls, outputs.names, answers)
         except Exception as error:
             if len(calls) == 1 or isinstance(error, StoppedError):
+                if isinstance(error, CrashError):
+                    error = self.crashes.ended(calls[0], inputs, error)
                 for call in calls:
                     fail(call, error, self.model.symbols)
                 return
@@ -181,6 +192,18 @@ class Served:
             return
         if self.monitor is not None:
             self.monitor.add(inputs, outputs.names, answers, [call.rows for call in calls])
+
+    def _unsuspected(self, calls: list[Call]) -> list[Call]:
+        """The calls that are not known to end their process; the others are told so."""
+        good = []
+        for call in calls:
+            try:
+                self.crashes.check(call, self._join([call]))
+            except RequestError as error:
+                fail(call, error)
+            else:
+                good.append(call)
+        return good
 
     def _refuse(self, calls: list[Call]) -> list[Call]:
         """The calls that keep the rules of the inputs; the others are told what is wrong."""
@@ -230,6 +253,8 @@ class Served:
                 run.shrink_after()
             if 0 in sizes:
                 self.model.empties.check(request.inputs)
+            if self.model.guard is not None and self.crashes:
+                self.crashes.check(call, request.inputs)
             refused = self.monitor.refuse(request.inputs) if self.monitor is not None else None
             if refused is not None:
                 raise refused
@@ -249,6 +274,8 @@ class Served:
             if self.recorder is not None and self.recorder.wanted:
                 self.recorder.see([call], names, answers)
         except Exception as error:
+            if isinstance(error, CrashError) and request is not None:
+                error = self.crashes.ended(call, request.inputs, error)
             fail(call, error, self.model.symbols)
 
 

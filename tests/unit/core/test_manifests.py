@@ -222,14 +222,13 @@ def test_pods_have_no_token_a_read_only_root_and_room_to_write_in_memory_of_thei
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_probes_and_the_drain_hook_ask_what_the_contract_names(name: str) -> None:
+def test_probes_ask_what_the_contract_names_and_the_end_of_a_pod_asks_nothing(name: str) -> None:
     (server,) = POD_SPECS[name]["containers"]
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
     assert ports == {"http": contract.HTTP_PORT, "grpc": contract.GRPC_PORT, "admin": contract.ADMIN_PORT}
     assert server["readinessProbe"]["httpGet"]["path"] == contract.READY_PATH
     assert server["livenessProbe"]["httpGet"]["path"] == contract.LIVE_PATH
-    drain = server["lifecycle"]["preStop"]["httpGet"]
-    assert (drain["path"], ports[drain["port"]]) == (contract.DRAIN_PATH, contract.ADMIN_PORT)
+    assert "lifecycle" not in server, "SIGTERM drains; nobody else may"
 
 
 @pytest.mark.parametrize("milliseconds", [1, 2000, 30_000, 3_600_000])

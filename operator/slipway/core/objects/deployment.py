@@ -244,9 +244,6 @@ def _server(owner: Owner, revision: Revision, settings: Settings) -> dict[str, A
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
-        "lifecycle": {
-            "preStop": {"httpGet": {"path": contract.DRAIN_PATH, "port": "admin", "scheme": "HTTP"}}
-        },
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
         "resources": pod.resources(runtime.resources),

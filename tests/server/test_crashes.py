@@ -1,0 +1,342 @@
+"""Kernels that end their process: the server lives on, everybody else is answered, the request is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import onnx
+import pytest
+from onnx import parser
+
+from e2e.ledger import hold
+from slipway.names import ModelFault
+from slipway_server.runtime.blocklist import ENTRIES, PART_BYTES, Blocklist, digest_of
+from slipway_server.runtime.doubts import doubts
+from tests.server import onnx_models
+from tests.server.conftest import Start
+from tests.server.running import Server, tensor
+from tests.server.test_grpc import SERVICE, channel, given, request
+
+LEAST = -(2**31)
+LABELS = (("model", "fraud"), ("model_version", "3"))
+
+
+def pairs(a: list[int], b: list[int], shape: list[int] | None = None) -> list[dict[str, Any]]:
+    return [tensor("a", "INT32", shape or [len(a)], a), tensor("b", "INT32", shape or [len(b)], b)]
+
+
+KILLING = pairs([LEAST], [-1])
+GOOD = pairs([7], [2])
+
+
+def crashes(server: Server, process: str = "run") -> float:
+    return server.metrics()["slipway_model_crashes_total", (*LABELS, ("process", process))]
+
+
+def ask(server: Server, inputs: list[dict[str, Any]], address: str | None = None) -> httpx.Response:
+    """By a connection of its own, which any process may get."""
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=address), timeout=20) as client:
+        return client.post(server.url + server.infer_path, json={"inputs": inputs})
+
+
+@pytest.mark.parametrize("model", ["division", "division_of_pairs", "division_in_a_loop"])
+def test_a_request_that_ends_its_process_is_refused_from_then_on_and_no_other(
+    start: Start, model: str
+) -> None:
+    server = start(model).wait_until_ready()
+    _, worker, *_ = server.processes()
+    shape = [1, 2] if model == "division_of_pairs" else [2]
+    killing = pairs([6, LEAST], [3, -1], shape)
+    answer = server.infer(*killing)
+    assert answer.status_code == 422
+    assert "ended the process" in answer.text
+    assert "SIGFPE" in answer.text
+    assert "(Div)" in answer.text
+    for _ in range(3):
+        assert server.infer(*killing).status_code == 422
+    assert server.infer(*pairs([6, LEAST], [3, 2], shape)).json()["outputs"][0]["data"] == [2, LEAST // 2]
+    assert crashes(server) == 1, "it was run again"
+    assert server.processes()[1] == worker
+    assert server.client.get("/v2/health/ready").status_code == 200
+
+
+def test_the_same_over_grpc_whichever_protocol_it_came_by(start: Start) -> None:
+    server = start("division").wait_until_ready()
+    killing = request(given("a", "INT32", [1], [LEAST]), given("b", "INT32", [1], [-1])).SerializeToString()
+    good = request(given("a", "INT32", [1], [7]), given("b", "INT32", [1], [2])).SerializeToString()
+    with channel(server) as made:
+        call = made.unary_unary(f"{SERVICE}/ModelInfer")
+        for words in ("SIGFPE", "before"):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(killing, timeout=10)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert words in caught.value.details()
+        assert call(good, timeout=10)
+    assert server.infer(*KILLING).status_code == 422
+    assert crashes(server) == 1
+
+
+def test_who_shares_a_batch_with_it_is_answered(start: Start) -> None:
+    server = start("division", requestTimeoutMilliseconds=20_000).wait_until_ready()
+
+    def send(number: int) -> tuple[int, Any]:
+        inputs = KILLING if number % 16 == 5 else pairs([number * 3], [3])
+        answer = ask(server, inputs)
+        return answer.status_code, answer.json()["outputs"][0]["data"] if answer.is_success else None
+
+    with ThreadPoolExecutor(32) as clients:
+        found = list(clients.map(send, range(128)))
+    expected = [(422, None) if number % 16 == 5 else (200, [number]) for number in range(128)]
+    assert found == expected
+
+
+def test_every_process_of_a_pod_knows_it(start: Start) -> None:
+    server = start("division", processes=2).wait_until_ready()
+    assert [ask(server, KILLING).status_code for _ in range(24)] == [422] * 24
+    assert crashes(server) == 1
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("processes", [1, 2])
+def test_who_sends_it_without_pause_costs_others_nothing(start: Start, processes: int) -> None:
+    server = start("division", processes=processes).wait_until_ready()
+    stop = threading.Event()
+    refused: list[int] = []
+
+    def kill() -> None:
+        with httpx.Client(timeout=20) as client:
+            while not stop.is_set():
+                url = server.url + server.infer_path
+                refused.append(client.post(url, json={"inputs": KILLING}).status_code)
+
+    killers = [threading.Thread(target=kill) for _ in range(2)]
+    took: list[float] = []
+    statuses: list[int] = []
+    began = time.monotonic()
+    for killer in killers:
+        killer.start()
+    try:
+        for number in range(300):
+            time.sleep(max(0.0, began + number / 100 - time.monotonic()))
+            sent = time.monotonic()
+            statuses.append(server.infer(*pairs([number], [1])).status_code)
+            took.append(time.monotonic() - sent)
+    finally:
+        stop.set()
+        for killer in killers:
+            killer.join()
+    assert statuses == [200] * 300
+    assert set(refused) == {422}
+    hold("another client's wait beside one that kills", max(took), 0.2)
+
+
+def test_whoever_ends_processes_again_and_again_is_shut_out_for_a_while(model_dirs: Any) -> None:
+    with Server(model_dirs("division"), processes=2) as server:
+        server.wait_until_ready()
+        answers = [ask(server, pairs([number, LEAST], [1, -1]), "127.0.0.2") for number in range(8)]
+        assert [answer.status_code for answer in answers] == [422] * 3 + [429] * 5
+        assert 50 <= int(answers[-1].headers["retry-after"]) <= 60
+        assert ask(server, GOOD, "127.0.0.2").status_code == 429
+        assert ask(server, GOOD, "127.0.0.3").status_code == 200
+        assert crashes(server) == 3
+
+
+def test_who_asks_through_a_proxy_is_told_apart_and_never_shuts_out_the_others(model_dirs: Any) -> None:
+    with Server(model_dirs("division")) as server:
+        server.wait_until_ready()
+
+        def through(inputs: list[dict[str, Any]], **headers: str) -> int:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return server.client.post(server.infer_path, json={"inputs": inputs}, headers=named).status_code
+
+        for number in range(5):
+            killing = pairs([number, LEAST], [1, -1])
+            assert through(killing, x_forwarded_for="10.0.0.1, 10.0.0.7") == (422 if number < 3 else 429)
+        assert through(GOOD, x_forwarded_for="10.0.0.7, 10.0.0.1") == 200
+        for number in range(5, 10):
+            assert through(pairs([number, LEAST], [1, -1]), via="1.1 proxy") == 422
+        assert through(GOOD, via="1.1 proxy") == 200
+        assert server.infer(*GOOD).status_code == 200
+
+
+def test_a_process_that_is_killed_is_nobodys_fault(start: Start) -> None:
+    server = start("slow", requestTimeoutMilliseconds=20_000).wait_until_ready()
+    work = [tensor("x", "FP32", [1], [4.0]), tensor("n", "INT64", [1], [3_000_000])]
+    answers: list[httpx.Response] = []
+    client = threading.Thread(target=lambda: answers.append(server.infer(*work)))
+    client.start()
+    time.sleep(0.5)
+    busiest = max(
+        server.processes()[3:], key=lambda pid: int(Path(f"/proc/{pid}/stat").read_text().split()[13])
+    )
+    os.kill(busiest, signal.SIGKILL)
+    client.join(20)
+    assert (answers[0].status_code, answers[0].headers["retry-after"]) == (503, "1")
+    few = [tensor("x", "FP32", [1], [4.0]), tensor("n", "INT64", [1], [2])]
+    assert server.infer(*few).status_code == 200
+
+
+def test_a_run_without_end_is_over_at_its_deadline(start: Start) -> None:
+    """One operator that takes for ever: onnxruntime itself looks between two of them only."""
+    server = start("slow", requestTimeoutMilliseconds=500).wait_until_ready()
+    work = [tensor("x", "FP32", [1], [4.0]), tensor("n", "INT64", [1], [2**40])]
+    began = time.monotonic()
+    assert server.infer(*work).status_code == 503
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_the_port_stays_open_while_the_only_worker_is_started_again(start: Start, number: int) -> None:
+    server = start("identity", requestTimeoutMilliseconds=20_000).wait_until_ready()
+    row = [tensor("x", "FP32", [1, 3], [1, 2, 3])]
+    assert server.infer(*row).status_code == 200
+    _, worker = server.processes()
+    os.kill(worker, number)
+    for _ in range(5):
+        assert ask(server, row).status_code == 200
+    assert worker not in server.processes()
+    assert crashes(server, "server") == 1
+    # What a native library may have ended is kept out of the server from now on.
+    assert ('"guarded":true' in server.log.read_text()) == (number == signal.SIGSEGV)
+
+
+def test_the_workers_beside_one_that_died_run_the_model_elsewhere_from_then_on(start: Start) -> None:
+    server = start("identity", processes=2).wait_until_ready()
+    row = [tensor("x", "FP32", [1, 3], [1, 2, 3])]
+    _, first, second = server.processes()
+    os.kill(first, signal.SIGSEGV)
+    deadline = time.monotonic() + 20
+    while server.log.read_text().count('"message":"ready"') < 3:
+        assert time.monotonic() < deadline
+        assert ask(server, row).status_code == 200
+    assert second in server.processes()
+    assert [ask(server, row).status_code for _ in range(20)] == [200] * 20
+    assert len(server.processes()) >= 1 + 2 + 2, "each worker has its template"
+
+
+def test_a_model_that_ends_the_server_while_it_is_loaded_says_so_and_by_which_operator(start: Start) -> None:
+    server = start("dies_of_zeros")
+    assert server.wait() == 1
+    outcome: Any = server.last_words().outcome
+    assert outcome.failure.reason == ModelFault.MODEL_CRASHED
+    assert "SIGFPE" in outcome.failure.message
+    assert "node 'y' (Div)" in outcome.failure.message
+
+
+def test_a_server_that_dies_again_and_again_is_not_ready_and_then_ends_with_its_reason(start: Start) -> None:
+    server = start("identity", processes=2).wait_until_ready()
+    unready = False
+    deadline = time.monotonic() + 60
+    while server.process.poll() is None:
+        assert time.monotonic() < deadline
+        victims = server.processes()[1:2]
+        for pid in victims:
+            os.kill(pid, signal.SIGSEGV)
+        time.sleep(0.1)
+        try:
+            unready = unready or httpx.get(f"{server.url}/v2/health/ready", timeout=2).status_code == 503
+        except httpx.TransportError:
+            unready = True
+    assert unready
+    assert server.wait() == 1
+    outcome: Any = server.last_words().outcome
+    assert outcome.failure.reason == ModelFault.MODEL_CRASHED
+
+
+def doubted(model: Any, folder: Path) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+    return doubts(folder / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["regressor", "classifier", "pipeline", "two_inputs", "identity", "texts"])
+def test_models_of_ordinary_operators_run_in_the_server_itself(tmp_path: Path, name: str) -> None:
+    assert doubted(getattr(onnx_models, name)(), tmp_path) == []
+
+
+PLAIN = "float[n] x, int32[n] i, int32[n] k"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ("y = Div(x, x)", []),
+        ("s = Sqrt(x) h = Cast<to = 1>(i) z = Div(h, h) y = Mul(s, z)", []),
+        ("two = Constant<value: tensor = int32[1] {2}>() z = Div(i, two) y = Cast<to = 1>(z)", []),
+        ("none = Constant<value: tensor = int32[1] {0}>() z = Div(i, none) y = Cast<to = 1>(z)", ["Div"]),
+        ("z = Mod(i, k) y = Cast<to = 1>(z)", ["Mod"]),
+        ("z = ArgMax<axis = 0>(x) w = Mod(z, z) y = Cast<to = 1>(w)", ["Mod"]),
+        ("values, places = TopK<axis = 0>(x, k) w = Div(places, places) y = Cast<to = 1>(w)", ["Div"]),
+        ("y = MyOwn(x)", ["MyOwn"]),
+        ("y = NonMaxSuppression(x)", ["NonMaxSuppression"]),
+    ],
+)
+def test_only_what_may_end_a_process_is_doubted(tmp_path: Path, nodes: str, expected: list[str]) -> None:
+    model = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({PLAIN}) => (float[n] y) {{ {nodes} }}'
+    )
+    assert [each.rpartition("(")[2].rstrip(")") for each in doubted(model, tmp_path)] == expected
+
+
+def test_what_is_in_functions_and_branches_is_looked_at_too(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+        g (int32[n] a) => (int32[n] y) { y = own.halve(a) }
+        <opset_import: ["" : 17], domain: "own"> halve (a) => (y) { y = Mod(a, a) }"""
+    assert doubted(parser.parse_model(text), tmp_path / "function") == ["node 'y' (Mod)"]
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (int32[n] a, bool c) => (int32[n] y) {
+            y = If(c) <then_branch = t () => (int32[n] p) { p = Div(a, a) },
+                       else_branch = e () => (int32[n] q) { q = Identity(a) }>
+        }"""
+    assert doubted(parser.parse_model(text), tmp_path / "branch") == ["node 'p' (Div)"]
+    (tmp_path / "branch" / "model.onnx").write_bytes(b"<html>")
+    assert doubts(tmp_path / "branch" / "model.onnx") != []
+
+
+def test_the_list_forgets_the_oldest_and_peers_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("slipway_server.runtime.blocklist.monotonic", lambda: now[0])
+    memory = memoryview(bytearray(2 * PART_BYTES))
+    one, other = Blocklist(memory, 0), Blocklist(memory, 1)
+    assert not one
+    digests = [number.to_bytes(16, "little") for number in range(ENTRIES + 1)]
+    for digest in digests[:3]:
+        one.add(digest, "10.0.0.1")
+        now[0] += 10
+    assert other
+    assert other.has(digests[0])
+    assert not other.has(digests[3])
+    assert other.shut_out("10.0.0.1") == 50
+    assert other.shut_out("10.0.0.2") == other.shut_out("") == 0
+    now[0] += 41
+    assert other.shut_out("10.0.0.1") == 0
+    for digest in digests[3:]:
+        one.add(digest, "")
+    assert not other.has(digests[0])
+    assert other.has(digests[1])
+    assert Blocklist(memory, 0).has(digests[1]), "a process that replaces another goes on"
+
+
+def test_a_digest_is_of_values_types_and_shapes() -> None:
+    import numpy as np
+
+    numbers: Callable[..., Any] = np.array
+    base = {"a": numbers([1, 2], np.int32), "b": numbers(["x", "yz"], object)}
+    assert digest_of(base) == digest_of(dict(reversed(base.items())))
+    others = [
+        {"a": numbers([1, 3], np.int32)},
+        {"a": numbers([[1, 2]], np.int32)},
+        {"a": numbers([1, 2], np.uint32)},
+        {"b": numbers(["xy", "z"], object)},
+        {"b": numbers([b"x", b"y\xff"], object)},
+    ]
+    assert len({digest_of(base | other) for other in others} | {digest_of(base)}) == 6
