@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from slipway.names import (
     ADMIN_PORT,
+    ANSWERS_MARK,
     ANSWERS_PATH,
+    ANSWERS_SINCE,
     CREDENTIAL_ENV_PREFIX,
     FEEDBACK_KEYS_DIR,
     GRPC_PORT,
@@ -32,7 +34,9 @@ from slipway.names import (
 
 __all__ = [
     "ADMIN_PORT",
+    "ANSWERS_MARK",
     "ANSWERS_PATH",
+    "ANSWERS_SINCE",
     "CREDENTIAL_ENV_PREFIX",
     "FEEDBACK_KEYS_DIR",
     "GRPC_PORT",

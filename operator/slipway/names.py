@@ -21,9 +21,14 @@ ADMIN_PORT = 8081
 LIVE_PATH = "/v2/health/live"
 READY_PATH = "/v2/health/ready"
 METRICS_PATH = "/metrics"
-#: ``POST /answers/SECONDS``: what was answered to which request since it was asked last, and goes on being
-#: remembered for so long; see :mod:`slipway_server.monitoring.answers`.
+#: ``POST /answers/SECONDS``: what was answered to which request since a mark; it goes on being remembered for
+#: so long; see :mod:`slipway_server.monitoring.answers`.
 ANSWERS_PATH = "/answers"
+#: A header of that request: the mark of the answer before, or ``now`` for none. Nobody takes anything away
+#: from whoever sends it.
+ANSWERS_SINCE = "slipway-answers-since"
+#: A header of the answer: up to where it goes.
+ANSWERS_MARK = "slipway-answers-mark"
 
 #: Where ``slipway-model fetch`` puts the model's files and the server reads them.
 MODEL_DIR = "/var/run/slipway/model"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slipway.names import ANSWERS_PATH, METRICS_PATH
+from slipway.names import ANSWERS_PATH, ANSWERS_SINCE, METRICS_PATH
 from slipway_server.errors import show
 from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Page, RouteError, Site, not_allowed
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import WIDTH, Board, Counters
-from slipway_server.monitoring.answers import taken
+from slipway_server.monitoring.answers import taken, told
 from slipway_server.monitoring.reference import Reference
 from slipway_server.settings import Serving
 from slipway_server.wire.head import Head
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _READ = ("GET", "HEAD")
 #: For which answers may be remembered, unless somebody asks again.
 _MOST_SECONDS = 7200
+#: Characters of a mark.
+_MOST_MARK = 2048
 
 
 class Admin(Site):
@@ -55,7 +57,12 @@ class Admin(Site):
         if not seconds.isascii() or not seconds.isdigit() or not 1 <= int(seconds) <= _MOST_SECONDS:
             words = f"say for how many seconds answers are to be remembered, 1 to {_MOST_SECONDS}"
             return json_response({"error": words}, 400)
-        body, kind = taken([self._board.ring(position) for position in range(self._board.rows)])
+        rings = [self._board.ring(position) for position in range(self._board.rows)]
+        since = head.headers.get(ANSWERS_SINCE.encode())
+        if since is None:
+            body, kind = taken(rings)
+        else:
+            body, kind = told(rings, self._board.name, since[:_MOST_MARK].decode("latin-1"))
         self._board.wanted.extend(int(seconds))
         headers = [(b"content-type", b"application/octet-stream"), *kind.items()]
         return Response(200, body, headers)

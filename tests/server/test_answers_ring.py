@@ -9,7 +9,7 @@ import pytest
 
 from slipway_server.feedback.outcomes import OutcomeReader
 from slipway_server.metrics.board import Board
-from slipway_server.monitoring.answers import ENTRIES, MOST_ROWS, Recorder, taken
+from slipway_server.monitoring.answers import ENTRIES, MOST_ROWS, Recorder, taken, told
 from slipway_server.protocol.tensors import Datatype, TensorSpec
 from slipway_server.runtime.call import Call
 
@@ -43,6 +43,33 @@ def test_what_is_overwritten_is_lost_and_the_rest_is_taken_once_in_order() -> No
     assert ring.take() == b""
     ring.append(struct.pack("<QQ", 7, 7))
     assert ring.take() == struct.pack("<QQ", 7, 7)
+
+
+def test_who_asks_with_a_mark_loses_nothing_to_anybody() -> None:
+    board = Board(2)
+    rings = [board.ring(0), board.ring(1)]
+
+    def asked(since: str) -> tuple[bytes, str]:
+        body, headers = told(rings, board.name, since)
+        return body, headers[b"slipway-answers-mark"].decode()
+
+    one, two, three = (struct.pack("<QQ", number, number) for number in (1, 2, 3))
+    rings[0].append(one)
+    body, start = asked("now")
+    assert body == b"", "who begins now has missed nothing"
+    rings[0].append(two)
+    rings[1].append(three)
+    for stranger in ("now", "", "x" * 2000, f"{board.name}:", f"{board.name}:999,-1", "0" * 16 + ":1,1"):
+        asked(stranger)
+    body, mark = asked(start)
+    assert body == two + three
+    assert asked(start)[0] == body, "an answer that was lost on the way comes again"
+    assert asked(mark) == (b"", mark)
+    assert asked("0" * 16 + ":1,1")[0] == one + two + three, "a mark of a server that was here before"
+    assert taken(rings)[0] == b"", "what an operator of before marks would count once more"
+    rings[1].append(one)
+    assert taken(rings)[0] == one
+    assert asked(mark)[0] == one
 
 
 def test_rows_that_go_around_the_end_come_back_in_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -192,6 +193,31 @@ def test_a_run_without_end_is_over_at_its_deadline(start: Start) -> None:
     began = time.monotonic()
     assert server.infer(*work).status_code == 503
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_ends_with_its_server(start: Start, number: int) -> None:
+    server = start("slow", requestTimeoutMilliseconds=60_000).wait_until_ready()
+    work = [tensor("x", "FP32", [1], [4.0]), tensor("n", "INT64", [1], [2**40])]
+
+    def send() -> None:
+        with contextlib.suppress(httpx.TransportError):
+            ask(server, work)
+
+    client = threading.Thread(target=send)
+    client.start()
+    time.sleep(0.5)
+    processes = server.processes()
+    assert len(processes) == 4
+    # The worker itself: what runs the model is not its child.
+    os.kill(processes[1], number)
+    server.process.kill()
+    server.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    client.join(30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])

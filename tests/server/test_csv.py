@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -16,7 +17,10 @@ import pandas as pd
 import pytest
 from mlflow.pyfunc import scoring_server
 
+from e2e.ledger import hold
+from slipway_server.adapters import cells
 from slipway_server.adapters.cells import read_csv
+from slipway_server.errors import RequestError
 from slipway_server.protocol.tensors import Datatype, TensorSpec
 from tests.server import onnx_models
 from tests.server.running import Server
@@ -140,3 +144,87 @@ def test_a_large_table_is_read_as_well(servers: Servers) -> None:
     rows = np.random.default_rng(5).random((20_000, 3), np.float32)
     found = predictions(servers("identity"), pd.DataFrame(rows).to_csv(index=False))
     assert bits([row["y"] for row in found]) == rows.tobytes()
+
+
+CELLS = [
+    "0",
+    "-0",
+    "-0.0",
+    "1",
+    "+1",
+    ".5",
+    "5.",
+    "01",
+    "1e3",
+    "1E-3",
+    "-7",
+    "1e400",
+    "9007199254740993",
+    " 2",
+    "2 ",
+]
+CELLS += [
+    "3.4028235677973366e+38",
+    "123456789012345678901234567890",
+    "0.1",
+    "1.1754944e-38",
+    "1_0",
+    "0x1",
+    "1e",
+    "-",
+]
+CELLS += ["", "NaN", '"3"', "65504", "65520", "255", "256", "9223372036854775807", "9223372036854775808"]
+
+
+@pytest.mark.parametrize(
+    "datatype", [Datatype.FP16, Datatype.FP32, Datatype.FP64, Datatype.INT64, Datatype.UINT8]
+)
+def test_the_quick_way_through_a_table_reads_what_the_slow_one_reads(
+    monkeypatch: pytest.MonkeyPatch, datatype: str
+) -> None:
+    random = np.random.default_rng(3)
+    spec = TensorSpec("a", Datatype(datatype), (-1,))
+    quick = 0
+    for number in range(600):
+        width = int(random.integers(1, 4))
+        chosen = (
+            CELLS if number % 2 else ["1", "2", "0.5", "-3", "1e1"][: 2 if not spec.datatype.is_float else 5]
+        )
+        lines = [",".join(random.choice(chosen, width)) for _ in range(random.integers(0, 3))]
+        if number % 5 == 0:
+            lines.insert(int(random.integers(0, len(lines) + 1)), "")
+        end = str(random.choice(["\n", "\n", "\r\n", "\r"]))
+        header = ",".join(str(random.choice(["a", "b", "1", '"c"'])) + str(at) for at in range(width))
+        text = end.join(
+            [*[""] * (number % 7 == 0), header, *lines, *[""] * int(random.integers(0, 3))]
+        ).encode()
+        results: list[Any] = []
+        for without in (False, True):
+            with monkeypatch.context() as patch:
+                if without:
+                    patch.setattr(cells, "_quick", lambda *_: None)
+                else:
+                    quick += cells._quick(text, [spec] * width) is not None
+                try:
+                    results.append(read_csv(text, lambda columns: [spec] * len(columns)))
+                except RequestError as error:
+                    results.append(error.message)
+        one, other = results
+        assert type(one) is type(other), text
+        if isinstance(one, str):
+            assert one == other, text
+        else:
+            assert one[0] == other[0], text
+            tables = [np.array(rows, np.float64).tobytes() for _, rows in results]
+            assert tables[0] == tables[1], text
+    assert quick > 50
+
+
+@pytest.mark.timed
+def test_a_million_rows_are_read_within_a_second() -> None:
+    body = b"a\n" + b"\n".join(b"%.4f" % number for number in np.random.default_rng(4).random(1_000_000))
+    spec = TensorSpec("a", Datatype.FP32, (-1,))
+    began = time.perf_counter()
+    _, rows = read_csv(body, lambda _: [spec])
+    hold("a million rows of CSV", time.perf_counter() - began, 1)
+    assert len(rows) == 1_000_000

@@ -176,6 +176,7 @@ async def read_bounded(
     *,
     method: str = "GET",
     data: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
     seconds: float | None = None,
     charge: Charge | None = None,
     cut: bool = False,
@@ -188,6 +189,7 @@ async def read_bounded(
         most: bytes that the answer may have.
         method: of HTTP.
         data: a form to be sent.
+        headers: to be sent.
         seconds: until the last byte has to be there; :data:`TIMEOUT` unless given.
         charge: what the answer's bytes are charged to, until it is given back.
         cut: whether a longer answer is read up to there, and not refused.
@@ -200,7 +202,7 @@ async def read_bounded(
     try:
         async with (
             asyncio.timeout(TIMEOUT if seconds is None else seconds),
-            session.request(method, url, data=data, allow_redirects=False) as response,
+            session.request(method, url, data=data, headers=headers, allow_redirects=False) as response,
         ):
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise ReadError("answers in an encoding that nobody asked for")

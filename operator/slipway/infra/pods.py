@@ -7,13 +7,13 @@ import logging
 import math
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from sys import intern
 
 import aiohttp
 
-from slipway.contract import ANSWERS_PATH, METRICS_PATH
+from slipway.contract import ANSWERS_MARK, ANSWERS_PATH, ANSWERS_SINCE, METRICS_PATH
 from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import ByVersion, Series, series
 from slipway.core.monitoring.windows import MOST_SERIES
@@ -36,6 +36,9 @@ _LINE = re.compile(r"^slipway_.*$", re.MULTILINE)
 _SAMPLE = re.compile(r"(slipway_\w+)(?:\{(.*)\})? (\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"(?:, ?|$)')
 _ESCAPE = re.compile(r"\\(.)")
+_MARK = re.compile(r"[0-9a-f]{16}:[0-9,]{1,1400}")
+#: Pods of which it is known how far they were read; of others reading begins now.
+_MOST_MARKS = 4096
 
 
 class PodError(Exception):
@@ -123,9 +126,14 @@ def _plain(content: str) -> str:
 
 
 async def take_answers(
-    address: str, seconds: int, most: int, session: aiohttp.ClientSession, charge: Charge | None = None
+    address: str,
+    seconds: int,
+    most: int,
+    session: aiohttp.ClientSession,
+    charge: Charge | None = None,
+    since: str | None = None,
 ) -> Remembered:
-    """What one pod remembers of its answers, which it forgets; for so long it goes on remembering.
+    """What one pod remembers of its answers; for so long it goes on remembering.
 
     Args:
         address: ``host:port`` of its admin port.
@@ -133,17 +141,21 @@ async def take_answers(
         most: entries that are read; a pod may remember more.
         session: of :func:`slipway.infra.bounded.reading_session`.
         charge: what the answer is charged to.
+        since: the mark of the answer before, or ``now`` for nothing yet. Without it the pod takes away what
+            it tells, from whoever asks without a mark; so do servers of before marks in any case.
 
     Raises:
         PodError: if it cannot be reached, or does not answer as a model server does.
         TimeoutError: if it takes too long.
     """
     path = f"{ANSWERS_PATH}/{seconds}"
-    answer = await _ask(session, "POST", address, path, ENTRY_BYTES * most, charge, cut=True)
+    headers = None if since is None else {ANSWERS_SINCE: since}
+    answer = await _ask(session, "POST", address, path, ENTRY_BYTES * most, charge, cut=True, headers=headers)
     kind = answer.headers.get("slipway-outcomes")
     if kind not in ("class", "number", "none") or len(answer.body) % ENTRY_BYTES:
         raise PodError(f"pod {address} answers as no model server does: {len(answer.body)} bytes")
-    return Remembered(kind == "number", bytes(answer.body))
+    mark = answer.headers.get(ANSWERS_MARK, "")
+    return Remembered(kind == "number", bytes(answer.body), mark if _MARK.fullmatch(mark) else "")
 
 
 @asynccontextmanager
@@ -152,13 +164,23 @@ async def answer_taker(
 ) -> AsyncIterator[Callable[[Endpoint, int, int], Awaitable[Remembered | None]]]:
     """Takes answers over kept connections; None where a pod cannot be asked, and the log says why."""
 
+    marks: dict[str, str] = {}
+
     async def take(target: Endpoint, seconds: int, most: int) -> Remembered | None:
+        name = str(target)
         try:
-            async with budget.request(target.namespace, str(target)) as charge:
-                return await take_answers(str(target), seconds, most, session, charge)
+            async with budget.request(target.namespace, name) as charge:
+                since = marks.get(name, "now")
+                found = await take_answers(name, seconds, most, session, charge, since)
         except (PodError, ReadError, TimeoutError) as error:
             _say("answers not taken", target, error)
             return None
+        marks.pop(name, None)
+        if found.mark:
+            marks[name] = found.mark
+        if len(marks) > _MOST_MARKS:
+            del marks[next(iter(marks))]
+        return found
 
     async with reading_session() as session:
         yield take
@@ -190,10 +212,13 @@ async def _ask(
     most: int,
     charge: Charge | None,
     cut: bool = False,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     try:
         url = f"http://{address}{path}"
-        answer = await read_bounded(session, url, most, method=method, charge=charge, cut=cut)
+        answer = await read_bounded(
+            session, url, most, method=method, headers=headers, charge=charge, cut=cut
+        )
     except ReadError as error:
         raise PodError(f"pod {address} {error}") from error
     if answer.status != 200:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 
 from slipway_server.errors import schema_error, show
 from slipway_server.protocol.tensors import Datatype, TensorSpec
@@ -28,6 +29,9 @@ _MISSING = frozenset(
 _MOST = {each: float(np.finfo(each.dtype).max) for each in (Datatype.FP16, Datatype.FP32, Datatype.FP64)}
 _BOOLS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
+_PLAIN = b"0123456789+-.eE,\n"
+#: As a whole number of JSON it has no sign.
+_MINUS_ZERO = re.compile(rb"-0(?=[,\n]|\Z)")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
 
 
@@ -46,6 +50,9 @@ def read_csv(
     if len(set(columns)) != len(columns):
         raise schema_error("the CSV's columns must be named, each of them once")
     specs = match(columns)
+    quick = _quick(body, specs)
+    if quick is not None:
+        return columns, quick
     rows: list[list[Any]] = []
     for cells in lines:
         if len(cells) != len(columns):
@@ -62,6 +69,44 @@ def read_csv(
                 ) from None
         rows.append(row)
     return columns, rows
+
+
+def _quick(body: bytes, specs: Sequence[TensorSpec | None]) -> list[list[Any]] | None:
+    """The rows of a table of plain numbers, read by orjson as JSON; None where that might not be the same.
+
+    JSON is the stricter of the two: what it does not take is read cell by cell.
+    """
+    start = body.find(b"\n") + 1
+    header = body[:start].removesuffix(b"\n").removesuffix(b"\r")
+    if not header or b'"' in header or b"\r" in header:
+        return None
+    cells = body[start:].replace(b"\r\n", b"\n").strip(b"\n")
+    if not cells or cells.translate(None, _PLAIN) or _MINUS_ZERO.search(cells):
+        return None
+    try:
+        rows: list[list[Any]] = orjson.loads(b"[[" + cells.replace(b"\n", b"],[") + b"]]")
+    except ValueError:
+        return None
+    if any(len(row) != len(specs) for row in rows):
+        return None
+    columns = ([row[place] for row in rows] for place in range(len(specs)))
+    fit = all(
+        spec is not None and _fits(column, spec.datatype) for spec, column in zip(specs, columns, strict=True)
+    )
+    return rows if fit else None
+
+
+def _fits(column: list[Any], datatype: Datatype) -> bool:
+    """Whether a data type holds all of these numbers."""
+    numbers = np.array(column)
+    if numbers.dtype.kind not in ("iuf" if datatype.is_float else "iu"):
+        return False
+    if datatype.is_float:
+        return bool((np.abs(numbers.astype(np.float64)) <= _MOST[datatype]).all())
+    if datatype in (Datatype.BYTES, Datatype.BOOL):
+        return False
+    limits = np.iinfo(datatype.dtype)
+    return limits.min <= int(numbers.min()) and int(numbers.max()) <= limits.max
 
 
 def _lines(body: bytes) -> Iterator[list[str]]:

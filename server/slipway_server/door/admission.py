@@ -34,6 +34,17 @@ def owner_of(peer: Any) -> Hashable:
     return address.packed
 
 
+def name_of(owner: Hashable) -> str:
+    """As people write an owner of :func:`owner_of`."""
+    if not isinstance(owner, bytes):
+        return str(owner)
+    return (
+        f"{ipaddress.ip_address(owner + bytes(8))}/64"
+        if len(owner) == 8
+        else str(ipaddress.ip_address(owner))
+    )
+
+
 class Holder(Protocol):
     """What holds some of a resource."""
 

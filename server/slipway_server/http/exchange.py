@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from slipway_server.door.admission import name_of
 from slipway_server.errors import RequestError
 from slipway_server.http.request import Request
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
@@ -48,7 +49,7 @@ class Exchange(Request):
         self.shape: RestCodec | None = None
 
     def peer(self) -> str:
-        return str(self.connection.owner)
+        return name_of(self.connection.owner)
 
     def settled(self) -> None:
         """The model has spoken, or will not."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import secrets
 from bisect import bisect_left
 
 from slipway_server.errors import Reason
@@ -44,6 +45,8 @@ class Board:
         crashes = rings + rows * RING_BYTES + 8
         guarded = crashes + rows * PART_BYTES
         self.rows = rows
+        #: Tells this array from one of a server that was here before.
+        self.name = secrets.token_hex(8)
         self._width = counts
         memory = memoryview(mmap.mmap(-1, guarded + 8))
         self._memory = memory[:doubles].cast("d")

@@ -1,6 +1,7 @@
 """What was answered to which request, for a while, so that two revisions' answers to one can be compared.
 
-Off until somebody asks at the admin port, and off again when nobody asks any more. What is kept is a ring of
+Off until somebody asks at the admin port, and off again when nobody asks any more. Who asks with a mark is
+told what was written after it, so that nobody takes anything away from anybody. What is kept is a ring of
 fixed size in the memory that the processes share: for each row a hash of the request's ``x-request-id`` and
 the row's place, and a hash of its class or its number. No input, and nothing of a request but that hash.
 """
@@ -14,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from slipway.names import ANSWERS_MARK
 
 if TYPE_CHECKING:
     from slipway_server.feedback.outcomes import OutcomeReader
@@ -83,9 +86,14 @@ class Ring:
         self._marks[2] = value
 
     def take(self) -> bytes:
-        """What was written since it was taken last, as far as it is still there, oldest first."""
+        """As :meth:`since`, from where it was taken last."""
+        found, self._marks[1] = self.since(self._marks[1])
+        return found
+
+    def since(self, start: int) -> tuple[bytes, int]:
+        """What was written after so many entries, as far as it is there, oldest first, and a new mark."""
         stop = self._marks[0]
-        start = max(self._marks[1], stop - min(stop, ENTRIES))
+        start = min(max(start, stop - min(stop, ENTRIES)), stop)
         first, last = (start % ENTRIES) * _ENTRY, (stop % ENTRIES) * _ENTRY
         if start == stop or first < last:
             copied = bytes(self._entries[first:last]) if start < stop else b""
@@ -93,8 +101,7 @@ class Ring:
             copied = bytes(self._entries[first:]) + bytes(self._entries[:last])
         # What was overwritten meanwhile, or is being so now, is no entry.
         lost = max(0, self._marks[0] + MOST_ROWS - ENTRIES - start)
-        self._marks[1] = stop
-        return copied[lost * _ENTRY :]
+        return copied[lost * _ENTRY :], stop
 
 
 class Recorder:
@@ -146,7 +153,32 @@ class Recorder:
 
 
 def taken(rings: Sequence[Ring]) -> tuple[bytes, Mapping[bytes, bytes]]:
-    """What all processes remember, and the headers that say what it is."""
-    body = b"".join(ring.take() for ring in rings)
+    """What all processes remember, once, and the headers that say what it is.
+
+    For an operator of before marks: whoever else asks so takes it away.
+    """
+    return b"".join(ring.take() for ring in rings), _kind(rings)
+
+
+def told(rings: Sequence[Ring], server: str, since: str) -> tuple[bytes, Mapping[bytes, bytes]]:
+    """What all processes remember since a mark of this ``server``, and the headers with the next mark.
+
+    ``now`` is the mark of one who has asked for nothing yet; a mark of another server, which was here before
+    this one, stands before all that is remembered.
+    """
+    of, _, places = since.partition(":")
+    starts = [int(place) for place in places.split(",") if place.isascii() and place.isdigit()]
+    if of != server or len(starts) != len(rings):
+        starts = [0] * len(rings)
+    found = [ring.since(start) for ring, start in zip(rings, starts, strict=True)]
+    body = b"" if since == "now" else b"".join(entries for entries, _ in found)
+    for ring in rings:
+        # One who asks without a mark, an operator that is installed again, does not count these once more.
+        ring.take()
+    mark = f"{server}:{','.join(str(stop) for _, stop in found)}".encode()
+    return body, {**_kind(rings), ANSWERS_MARK.encode(): mark}
+
+
+def _kind(rings: Sequence[Ring]) -> Mapping[bytes, bytes]:
     kind = max((ring.kind for ring in rings), default=0)
-    return body, {b"slipway-outcomes": {CLASSES: b"class", NUMBERS: b"number"}.get(kind, b"none")}
+    return {b"slipway-outcomes": {CLASSES: b"class", NUMBERS: b"number"}.get(kind, b"none")}

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from time import perf_counter
 from typing import Protocol
 
+from slipway_server.door.admission import name_of
 from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError, schema_error, show
 from slipway_server.frontend import Frontend
@@ -73,7 +74,7 @@ class Rpc(Request):
         self.told: bytes | None = None
 
     def peer(self) -> str:
-        return str(self.connection.owner)
+        return name_of(self.owner)
 
     def take(self, data: bytes) -> None:
         """A piece of the request arrived."""

@@ -7,6 +7,7 @@ one ends it, the server, its connections and all other requests go on.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import pickle
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 #: How often a call that waits for a runner looks whether it was told to stop.
 _LOOK_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1
 _SIZE = 8
 _PIECE = 1024 * 1024
 _FORK = b"\0\0\0\0"
@@ -134,6 +136,8 @@ class _Runner:
 
 def _be_template(control: socket.socket, model: Model, load: Callable[[], Model] | None) -> NoReturn:
     try:
+        # Before any fork: a runner has nothing to import.
+        libc = ctypes.CDLL(None)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
         be_alone(control.fileno())
@@ -147,6 +151,8 @@ def _be_template(control: socket.socket, model: Model, load: Callable[[], Model]
                 continue
             pid = os.fork()
             if not pid:
+                # In the middle of a run it would not see that nobody waits for it any more.
+                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
                 be_alone(files[0])
                 _be_runner(socket.socket(fileno=files[0]), model, load)
             os.close(files[0])

@@ -18,7 +18,8 @@ from slipway.core.endpoint import Endpoint
 from slipway.core.observed import ObjectKind
 from slipway.core.rollout.shadow_agreement import Remembered, answers, common, unlike
 from slipway.core.traffic.envoy.routes import Arm, Route
-from slipway.infra.pods import take_answers
+from slipway.infra.bounded import Budget
+from slipway.infra.pods import answer_taker, take_answers
 from tests.server import onnx_models
 from tests.server.running import Server, free_port, tensor
 from tests.unit.router.running import bring, running_router
@@ -95,6 +96,28 @@ async def test_every_copied_request_is_a_pair_and_only_while_somebody_asks(
         await ask(url, [table[:17]], servers)
         stable, canary = await take(servers)
         assert common(answers([canary]), answers([stable])) == []
+
+
+async def test_a_stranger_who_asks_takes_nothing_away_from_the_operator(
+    tmp_path: Path, servers: Pair
+) -> None:
+    table = load_breast_cancer().data.astype(np.float32)
+    targets = [Endpoint("here", "127.0.0.1", server.admin_port) for server in servers]
+    async with (
+        mirrored(tmp_path, servers) as url,
+        answer_taker(Budget()) as operator,
+        answer_taker(Budget()) as stranger,
+    ):
+        for target in targets:
+            await operator(target, 60, 1000)
+        await ask(url, [table[:1]] * 20, servers)
+        for target in targets:
+            await stranger(target, 60, 1000)
+        await take(servers)
+        found = [await operator(target, 60, 1000) for target in targets]
+        assert [len(each.entries) // 16 for each in found if each is not None] == [20, 20]
+        again = [await operator(target, 60, 1000) for target in targets]
+        assert [each.entries for each in again if each is not None] == [b"", b""]
 
 
 async def test_a_rollout_is_judged_by_what_both_answered(tmp_path: Path, servers: Pair) -> None:

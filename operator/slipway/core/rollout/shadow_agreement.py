@@ -19,10 +19,14 @@ _PLACES = 0xFF
 
 @dataclass(frozen=True)
 class Remembered:
-    """What a pod remembers: whether outcomes are numbers rather than classes, and the entries."""
+    """What a pod remembers: whether outcomes are numbers rather than classes, and the entries.
+
+    ``mark`` says up to where they go; empty where the pod takes away what it tells.
+    """
 
     numbers: bool
     entries: bytes
+    mark: str = ""
 
 
 #: Of a request by its hash: what was answered to each row.
