@@ -16,7 +16,7 @@ from typing import Any
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
 from slipway.api.types import KIND
@@ -38,7 +38,9 @@ from slipway.engine.metrics.controller import (
     Metrics,
     ModelDeploymentCollector,
     RolloutCollector,
+    UnseenCollector,
 )
+from slipway.engine.metrics.kept import KeptText
 from slipway.engine.metrics.monitoring import MonitoringCollector
 from slipway.engine.observers import monitoring, pod_counts
 from slipway.engine.observers.aliases import Aliases
@@ -208,13 +210,12 @@ async def run(environment: Environment) -> None:
     metrics = Metrics(registry)
     metrics.max_workers.set(environment.workers)
     store = Store()
-    registry.register(ModelDeploymentCollector(store))
-    registry.register(RolloutCollector(store))
+    registry.register(UnseenCollector(store))
     ProcessCollector(registry=registry)
     queue: WorkQueue[Key] = WorkQueue(metrics)
     synced, asked_to_stop = asyncio.Event(), asyncio.Event()
     pulse = http.Pulse()
-    beating = asyncio.create_task(pulse.beat())
+    beating = asyncio.create_task(pulse.beat(metrics.lagged))
 
     await _load_kube_config()
     fence = Fence(leader.TIMING.begin, leader.TIMING.finish)
@@ -246,12 +247,6 @@ async def run(environment: Environment) -> None:
             environment.webhook_token,
             lambda namespace, name: noting.request_refresh(Key(namespace, name), _now()),
         )
-        server = await http.serve(
-            registry,
-            pulse,
-            synced.is_set,
-            environment.port,
-        )
         hooks = await webhook.serve(hook, environment.webhook_port) if environment.webhook_token else None
         upgrades = Upgrades(store, environment.most_upgrades, queue.add)
         registry.register(UpgradeCollector(upgrades))
@@ -260,7 +255,13 @@ async def run(environment: Environment) -> None:
         )
         aliases = Aliases(store, alias_version, queue.add, _now)
         judge = Judge(store, read_counters, queue.add, _now)
-        registry.register(MonitoringCollector(store, judge))
+        kept = KeptText(
+            store,
+            [ModelDeploymentCollector(store), RolloutCollector(store), MonitoringCollector(store, judge)],
+        )
+        server = await http.serve(
+            lambda: generate_latest(registry) + kept.text(), pulse, synced.is_set, environment.port
+        )
         evidence = Evidence(
             Providers(routers, store, environment.allowed, _now),
             routers,

@@ -119,6 +119,7 @@ class OperatorMetric(StrEnum):
     REPLICAS = "slipway_modeldeployment_replicas"
     REVISION_READY_REPLICAS = "slipway_modeldeployment_revision_ready_replicas"
     LEADER = "leader_election_master_status"
+    LOOP_LAG = "slipway_operator_loop_lag_seconds"
     CRD_MISSING_FIELDS = "slipway_operator_crd_missing_fields"
     #: ``namespace``: 1 for one that may not be listed.
     NAMESPACE_UNSEEN = "slipway_operator_namespace_unseen"

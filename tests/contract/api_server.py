@@ -26,7 +26,7 @@ from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.controller.apply import CLAIM_MANAGER, STATUS_MANAGER, WEBHOOK_MANAGER
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES
-from slipway.engine.store import CREATED_ENTRY, WORKLOAD_MANAGER, project
+from slipway.engine.projection import CREATED_ENTRY, WORKLOAD_MANAGER, project
 from slipway.infra.fence import Fence
 from slipway.infra.kube import KubeClient, call
 from slipway.infra.leader import Candidate, Leases, Timing

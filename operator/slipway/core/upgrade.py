@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from slipway.api.reasons import Reason
@@ -41,7 +42,7 @@ class Part:
     newest: dict[str, Any]
     served: bool
 
-    @property
+    @cached_property
     def awaits_a_turn(self) -> bool:
         """Whether its pods are of an older template, and not to be replaced just so.
 
@@ -144,7 +145,11 @@ def applied_mark(manifest: Manifest) -> str:
 
 def was_applied(live: Manifest, manifest: Manifest) -> bool:
     """Whether it is this manifest that was applied last."""
-    mark = applied_mark(manifest)
+    return has_mark(live, applied_mark(manifest))
+
+
+def has_mark(live: Manifest, mark: str) -> bool:
+    """Whether an object bears the mark of a manifest."""
     # Operators before ADR 8 noted the first half.
     return _noted(live) in (mark, mark.partition(".")[0])
 

@@ -6,22 +6,15 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from slipway.api.types import GROUP, KIND
+from slipway.api.types import KIND
 from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
 from slipway.core.resource import Resource, read
 from slipway.core.traffic.envoy.objects import is_router
 from slipway.engine.ownership import REPLICA_SET, deployment_of, needs_proof
+from slipway.engine.projection import is_same, project
 
-#: What is kept of the metadata of a ReplicaSet; nothing else of it is.
-_OF_REPLICA_SETS = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences")
-#: Field manager of children; fixed, so that what an older operator wrote can be taken back by a newer one.
-WORKLOAD_MANAGER = f"{GROUP}/workload"
-#: In what is kept of an object's metadata: which of its ``managedFields`` its creation wrote, by its place.
-#: There only where no apply followed yet: an apply takes back nothing of what a creation wrote.
-CREATED_ENTRY = "createdEntry"
 #: Seconds for which a deleted object stays deleted, whatever answer to an earlier request is read late.
 TOMBSTONE_SECONDS = 120.0
 
@@ -65,7 +58,8 @@ class Store:
     def put(self, manifest: Manifest) -> Key | None:
         """Take in an object; the ModelDeployment that it concerns.
 
-        None if nobody is concerned: a newer state of it is known, or it was seen to be gone.
+        None if nobody is concerned: a newer state of it is known, it was seen to be gone, or nothing that is
+        kept of it has changed.
         """
         known = self._known(manifest)
         if known is not None and _version(known) > _version(manifest):
@@ -84,8 +78,11 @@ class Store:
         known = self._known(manifest)
         if kind == KIND and known is not None and _state(known) == _state(manifest):
             return key
-        slim = project(manifest)
-        if known is not None and owner_key(known) != key:
+        moved = known is not None and owner_key(known) != key
+        slim = project(manifest, known)
+        # What a watch tells of a write whose answer was there before is news to whoever waits for it.
+        is_news = known is None or moved or _state(known) == _state(manifest) or not is_same(known, slim)
+        if known is not None and moved:
             # Somebody changed its label.
             self.remove(known)
         self._objects[kind].setdefault(namespace, {})[name] = slim
@@ -93,11 +90,11 @@ class Store:
             # Its owners are all that is known of it; numbers of pods change often, and concern nobody.
             return key if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"] else None
         if kind == KIND:
-            self._resources[key] = read(slim)
+            self._resources[key] = read({**slim, "spec": manifest.get("spec")})
             self._announce(key)
-        else:
-            self._children[key][kind, name] = slim
-        return key
+            return key
+        self._children[key][kind, name] = slim
+        return key if is_news else None
 
     def _announce(self, key: Key) -> None:
         for subscription in self._subscriptions:
@@ -157,7 +154,7 @@ class Store:
         return [found for here in self._objects[kind].values() for found in here.values()]
 
     def resource(self, key: Key) -> Manifest | None:
-        """The ModelDeployment, if it exists, as the API server holds it."""
+        """The ModelDeployment, if it exists, as the API server holds it but for its spec."""
         return self._find(KIND, key.namespace, key.name)
 
     def read(self, key: Key) -> Resource | None:
@@ -208,8 +205,12 @@ class Store:
         """The key of every ModelDeployment: nothing that happens often is to go through all of them."""
         return iter(list(self._resources))
 
+    def all(self) -> Iterator[Resource]:
+        """Every ModelDeployment, decoded; as :meth:`resources`, for nothing that happens often."""
+        return iter(list(self._resources.values()))
+
     def manifests_in(self, namespace: str) -> list[Manifest]:
-        """The ModelDeployments of a namespace, as the API server holds them."""
+        """The ModelDeployments of a namespace, as :meth:`resource` has them."""
         return self._of(KIND, namespace)
 
     def resources_in(self, namespace: str) -> list[Resource]:
@@ -319,30 +320,6 @@ def is_orphan(child: Manifest) -> bool:
         and naming.APPLIED_ANNOTATION in (meta.get("annotations") or {})
         and not any(owner.get("controller") or owner["kind"] == KIND for owner in owners)
     )
-
-
-def project(manifest: Manifest) -> Manifest:
-    """What is worth keeping of an object: thousands of pods are mostly text that nobody reads."""
-    meta = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
-    if (entry := _created_entry(manifest)) is not None:
-        meta[CREATED_ENTRY] = entry
-    kept: dict[str, Any] = {**manifest, "metadata": meta}
-    if manifest["kind"] == ObjectKind.POD:
-        kept.pop("spec", None)
-        meta.pop("annotations", None)
-    if manifest["kind"] == REPLICA_SET:
-        kept = {key: kept[key] for key in ("kind", "apiVersion") if key in kept}
-        kept["metadata"] = {key: meta[key] for key in _OF_REPLICA_SETS if key in meta}
-    return kept
-
-
-def _created_entry(manifest: Manifest) -> int | None:
-    own = {
-        entry.get("operation"): place
-        for place, entry in enumerate(manifest["metadata"].get("managedFields") or ())
-        if entry.get("manager") == WORKLOAD_MANAGER and not entry.get("subresource")
-    }
-    return None if "Apply" in own else own.get("Update")
 
 
 def _place(manifest: Manifest) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from slipway.infra.serving import serve_on
 
@@ -17,21 +17,23 @@ log = logging.getLogger(__name__)
 PORT = 8082
 #: Probes and a Prometheus or two need less.
 MOST_CONNECTIONS = 512
+BEAT_SECONDS = 0.25
 #: An event loop that is this late is stuck.
 MOST_LAG_SECONDS = 10.0
 
 
 class Pulse:
-    """Notices an event loop that is stuck: a task that should run every second."""
+    """Notices an event loop that is late or stuck: a task that should run four times a second."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    async def beat(self) -> None:
-        """Beat until cancelled."""
+    async def beat(self, lagged: Callable[[float], None]) -> None:
+        """Beat until cancelled; ``lagged`` is told how many seconds late each beat was."""
         while True:
             self._last = time.monotonic()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(BEAT_SECONDS)
+            lagged(max(0.0, time.monotonic() - self._last - BEAT_SECONDS))
 
     def lag(self) -> float:
         """Seconds since the last beat."""
@@ -39,12 +41,12 @@ class Pulse:
 
 
 async def serve(
-    registry: CollectorRegistry,
+    page: Callable[[], bytes],
     pulse: Pulse,
     is_ready: Callable[[], bool],
     port: int = PORT,
 ) -> web.AppRunner:
-    """Serve ``/healthz``, ``/readyz`` and ``/metrics``; the caller cleans the runner up."""
+    """Serve ``/healthz``, ``/readyz`` and ``/metrics``, the page; the caller cleans the runner up."""
 
     async def healthz(_: web.Request) -> web.Response:
         lag = pulse.lag()
@@ -58,7 +60,7 @@ async def serve(
         return web.Response(text="ok\n")
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -6,13 +6,13 @@ Typed models are left alone: they drop fields they do not know.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import orjson
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
@@ -267,7 +267,8 @@ async def call(
 def _decode(data: bytes) -> dict[str, Any] | None:
     """An object, or None: what stands before the API server may answer in other words than JSON."""
     try:
-        content = json.loads(data)
+        # Faster, and names of fields are the same strings in all answers.
+        content = orjson.loads(data)
     except ValueError:
         return None
     return content if isinstance(content, dict) else None

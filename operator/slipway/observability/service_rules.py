@@ -127,6 +127,34 @@ def operator_rules() -> Iterator[Rule]:
         "15m",
         f"more than 1% of the rows of {MODEL_WORDS} were not monitored: {{{{ $labels.reason }}}}",
     )
+    lag = f"sum by (le, namespace, pod) (rate({OperatorMetric.LOOP_LAG}_bucket[10m]))"
+    yield Alert(
+        "SlipwayOperatorLags",
+        f"histogram_quantile(0.99, {lag}) > 0.25",
+        "warning",
+        "10m",
+        "the operator's event loop is late: in one of a hundred looks by a quarter of a second or more",
+        "Models serve on; rollouts and repairs are late. Give it more CPU (resources in the chart's values), "
+        "or several operators a part of the namespaces each (watchNamespaces).",
+    )
+    yield Alert(
+        "SlipwayCrdOutdated",
+        f"max({OperatorMetric.CRD_MISSING_FIELDS}) > 0",
+        "warning",
+        "15m",
+        "the installed CRD lacks fields that the operator knows",
+        "They cannot be used and are left out of status. Apply the CRD of the operator's version: "
+        "crds.enabled, or kubectl apply --server-side. The operator's log names the fields.",
+    )
+    yield Alert(
+        "SlipwayNamespaceUnseen",
+        f"max by (namespace) ({OperatorMetric.NAMESPACE_UNSEEN}) == 1",
+        "warning",
+        "15m",
+        "the operator may not list namespace {{ $labels.namespace }}",
+        "What serves there is left as it is. Give the operator its role there, or take the namespace out of "
+        "watchNamespaces.",
+    )
     yield Alert(
         "SlipwayOperatorWithoutLeader",
         f'absent({OperatorMetric.LEADER}{{name="slipway-operator"}} == 1)',

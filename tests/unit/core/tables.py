@@ -8,7 +8,7 @@ revision called A, ``$A.digest`` for the digest of its model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from slipway.core import naming
 from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.metadata import Owner, metadata
 from slipway.core.objects.resolver import resolver_pod
-from slipway.core.observed import Fault, ObjectKind, ObjectReference, Observed, observe
+from slipway.core.observed import Fault, Manifest, ObjectKind, ObjectReference, Observed, observe
 from slipway.core.plan import Plan, plan
 from slipway.core.resource import read
 from slipway.core.revision import Revision, Settings, revision_of
@@ -79,8 +79,8 @@ def revisions(given: Mapping[str, Any]) -> dict[str, Revision]:
     return {letter: _revision(found) for letter, found in wanted.items()}
 
 
-def run(case: Case) -> Answer:
-    """Plan and report."""
+def run(case: Case, seen: Callable[[Manifest], Manifest] = lambda child: child) -> Answer:
+    """Plan and report; ``seen``: what is known of a child."""
     letters = revisions(case.given.get("revisions") or {})
     resource = read(_resource(case.given, letters))
     now = datetime.fromisoformat(case.given.get("now", NOW))
@@ -88,7 +88,7 @@ def run(case: Case) -> Answer:
         return Answer(None, report_unreadable(resource, resource.spec, now))
     resolver = str(resolver_pod(OWNER, resource.spec, SETTINGS)["metadata"]["name"])
     children = [
-        child
+        seen(child)
         for given in case.given.get("children") or ()
         for kind, fields in given.items()
         for child in _children(kind, fields, letters, resolver)

@@ -701,7 +701,7 @@ async def _live_through(world: World) -> int:
 async def test_killed_at_any_request_the_next_operator_comes_to_the_same_end() -> None:
     """Killed after a request is killed before the next: all that lasts is in the cluster."""
     requests, want = await _whole_life()
-    assert requests > 60
+    assert requests > 40
     for number in range(1, requests + 1):
         world = World()
         world.kube.after = _Countdown(number, Killed())

@@ -10,7 +10,8 @@ import pytest
 from slipway.api.types import KIND
 from slipway.core import naming
 from slipway.core.observed import ObjectKind
-from slipway.engine.store import Key, Store, owner_key, project
+from slipway.engine.projection import project
+from slipway.engine.store import Key, Store, owner_key
 
 KEY = Key("payments", "fraud")
 

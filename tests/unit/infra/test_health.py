@@ -6,12 +6,13 @@ import asyncio
 import json
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from slipway.engine.metrics.controller import Metrics
 from slipway.infra import http, logs
@@ -22,7 +23,7 @@ from slipway.infra.http import Pulse
 async def _serving(pulse: Pulse, ready: bool = True) -> AsyncIterator[aiohttp.ClientSession]:
     registry = CollectorRegistry()
     Metrics(registry)
-    runner = await http.serve(registry, pulse, lambda: ready, port=0)
+    runner = await http.serve(lambda: generate_latest(registry), pulse, lambda: ready, port=0)
     try:
         port = next(address[1] for address in runner.addresses if address[0] == "0.0.0.0")
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", trust_env=False) as session:
@@ -33,7 +34,7 @@ async def _serving(pulse: Pulse, ready: bool = True) -> AsyncIterator[aiohttp.Cl
 
 async def test_a_loop_that_runs_is_healthy() -> None:
     pulse = Pulse()
-    beating = asyncio.create_task(pulse.beat())
+    beating = asyncio.create_task(pulse.beat(lambda _: None))
     async with _serving(pulse) as session, session.get("/healthz") as response:
         assert (response.status, await response.text()) == (200, "ok\n")
     beating.cancel()
@@ -50,10 +51,25 @@ async def test_a_loop_that_was_stuck_is_not() -> None:
 async def test_a_beat_brings_health_back() -> None:
     pulse = Pulse()
     pulse._last -= 60
-    beating = asyncio.create_task(pulse.beat())
+    beating = asyncio.create_task(pulse.beat(lambda _: None))
     await asyncio.sleep(0)
     assert pulse.lag() < http.MOST_LAG_SECONDS
     beating.cancel()
+
+
+async def test_a_loop_that_was_busy_says_how_late_it_is() -> None:
+    registry = CollectorRegistry()
+    beating = asyncio.create_task(Pulse().beat(Metrics(registry).lagged))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(time.sleep, 0.5)
+    await asyncio.sleep(0.6)
+    beating.cancel()
+    name = "slipway_operator_loop_lag_seconds"
+    assert 0.25 <= (registry.get_sample_value(f"{name}_sum") or 0.0) < 2.0
+    assert (
+        registry.get_sample_value(f"{name}_bucket", {"le": "0.1"})
+        == (registry.get_sample_value(f"{name}_count") or 0.0) - 1.0
+    )
 
 
 @pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])

@@ -15,6 +15,7 @@ from slipway.engine.metrics.controller import (
     Metrics,
     ModelDeploymentCollector,
     RolloutCollector,
+    UnseenCollector,
 )
 from slipway.engine.metrics.monitoring import MonitoringCollector
 from slipway.engine.observers.monitoring import Judge
@@ -57,6 +58,7 @@ def operator_metrics() -> set[str]:
         RolloutCollector(store),
         MonitoringCollector(store, judge),
         InstalledCollector(InstalledCrd(_no_schema)),
+        UnseenCollector(store),
         UpgradeCollector(Upgrades(store, 1, lambda _: None)),
     )
     for family in (family for collector in collectors for family in collector.collect()):

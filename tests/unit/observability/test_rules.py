@@ -179,6 +179,28 @@ def test_what_the_operator_says_of_models_and_rollouts_alerts(tmp_path: Path) ->
     assert check.run(tmp_path) == ""
 
 
+def test_an_operator_that_is_late_or_does_not_see_all_alerts(tmp_path: Path) -> None:
+    check = Check(("operator",))
+    # Four looks a second; of those of pod a 2 in a hundred are late by more than 0.25 s, of b's 1 in 200.
+    for pod, late in (("a", 0.02), ("b", 0.005)):
+        where = {"namespace": "slipway-system", "pod": pod}
+        for le, share in (("0.1", 1 - late), ("0.25", 1 - late), ("0.5", 1.0), ("+Inf", 1.0)):
+            counted = [1200.0 * share * step for step in range(12)]
+            check.add(f"{OperatorMetric.LOOP_LAG}_bucket", {**where, "le": le}, counted)
+    check.expect_nothing(firing("SlipwayOperatorLags"), 10)
+    check.expect(firing("SlipwayOperatorLags", pod="a", severity="warning"), 1, 30)
+    check.expect_nothing(firing("SlipwayOperatorLags", pod="b"), 50)
+    for pod in ("a", "b"):
+        check.add(OperatorMetric.CRD_MISSING_FIELDS, {"pod": pod}, [0.0] * 3 + [2.0] * 9)
+        check.add(OperatorMetric.NAMESPACE_UNSEEN, {"pod": pod, "namespace": "risk"}, [1.0] * 6)
+    check.expect_nothing(firing("SlipwayCrdOutdated"), 25)
+    check.expect(firing("SlipwayCrdOutdated", severity="warning"), 1, 35)
+    check.expect_nothing(firing("SlipwayNamespaceUnseen"), 10)
+    check.expect(firing("SlipwayNamespaceUnseen", namespace="risk", severity="warning"), 1, 20)
+    check.expect_nothing(firing("SlipwayNamespaceUnseen"), 50)
+    assert check.run(tmp_path) == ""
+
+
 def test_a_name_that_cannot_be_followed_alerts_after_a_quarter_of_an_hour(tmp_path: Path) -> None:
     check = Check(("operator",))
     # Since the beginning, told by both replicas, until it is followed again.

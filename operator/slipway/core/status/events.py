@@ -38,7 +38,7 @@ def events(
 ) -> tuple[Event, ...]:
     """One Event for each condition that turned good or bad, and none twice for one cause."""
     types = [ConditionType.READY, ConditionType.MODEL_RESOLVED]
-    if not _turns_ready(resource, verdicts):
+    if not _goes_without_saying(resource, verdicts):
         types.append(ConditionType.REVISION_READY)
     told = changed(resource, {type_: verdicts[type_] for type_ in types})
     told = (*told, *_routers(resource, verdicts), *_breaches(resource, verdicts))
@@ -61,10 +61,12 @@ def events(
     return told
 
 
-def _turns_ready(resource: Resource, verdicts: ConditionValues) -> bool:
-    """That its pods are ready goes without saying then."""
+def _goes_without_saying(resource: Resource, verdicts: ConditionValues) -> bool:
+    """That pods are ready, where what comes of it is told as soon as the resource is."""
     before = said_before(resource, ConditionType.READY)
-    return verdicts[ConditionType.READY].status == "True" and (before is None or before.status != "True")
+    return verdicts[ConditionType.REVISION_READY].status == "True" and (
+        before is None or before.status != "True"
+    )
 
 
 def _routers(resource: Resource, verdicts: ConditionValues) -> tuple[Event, ...]:

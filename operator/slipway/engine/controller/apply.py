@@ -17,11 +17,12 @@ from slipway.core.objects.diff import contains, surplus
 from slipway.core.observed import Fault, Manifest, ObjectKind, ObjectReference
 from slipway.core.status.events import Event
 from slipway.core.status.report import OF_OTHERS, REFRESH_REQUESTED
-from slipway.core.upgrade import applied_mark, was_applied
+from slipway.core.upgrade import applied_mark, has_mark
 from slipway.engine.controller.events import Events
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
 from slipway.engine.kube import Kube
-from slipway.engine.store import CREATED_ENTRY, WORKLOAD_MANAGER, Key, Store, owner_key, project
+from slipway.engine.projection import CREATED_ENTRY, WORKLOAD_MANAGER, project
+from slipway.engine.store import Key, Store, owner_key
 
 #: Field managers; fixed as that of children is.
 STATUS_MANAGER = f"{GROUP}/status"
@@ -76,13 +77,16 @@ class Writer:
         Raises:
             ApiError: where all that can be done is to try again later.
         """
-        live = {(child["kind"], child["metadata"]["name"]): child for child in self._store.children(key)}
+        live = {_name(child): child for child in self._store.children(key)}
         manifests = list(manifests)
         least = {
             found["spec"]["scaleTargetRef"]["name"]: int(found["spec"]["minReplicas"])
             for found in manifests
             if found["kind"] == ObjectKind.AUTOSCALER
         }
+        if new := [f"{kind} {name}" for kind, name in map(_name, manifests) if (kind, name) not in live]:
+            # One line for all of them.
+            log.info("creating", extra={"key": str(key), "objects": ", ".join(new)})
         faults: dict[ObjectReference, Fault] = {}
         for manifest in manifests:
             name = str(manifest["metadata"]["name"])
@@ -255,11 +259,12 @@ class Writer:
         is_own: Callable[[Manifest], bool],
     ) -> Manifest:
         """The object as it is now."""
-        wanted = _annotated(manifest)
+        mark = applied_mark(manifest)
+        wanted = _annotated(manifest, mark)
         place = _place(manifest)
         if (
             live is not None
-            and was_applied(live, manifest)
+            and has_mark(live, mark)
             and (contains(live, wanted) or self._rewritten.get(key, {}).get(place) == _essence(live))
         ):
             return live
@@ -287,7 +292,6 @@ class Writer:
             NameTakenError: if the name belongs to an object that may not be taken over.
         """
         name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
-        log.info("creating", extra={"object": _place(wanted)})
         try:
             return await self._kube.create(wanted, WORKLOAD_MANAGER)
         except ApiError as error:
@@ -316,9 +320,9 @@ class Writer:
         self._store.put(await self._kube.patch(live, operations, WORKLOAD_MANAGER))
 
 
-def _annotated(manifest: dict[str, Any]) -> dict[str, Any]:
+def _annotated(manifest: dict[str, Any], mark: str) -> dict[str, Any]:
     meta = manifest["metadata"]
-    annotations = {**meta.get("annotations", {}), naming.APPLIED_ANNOTATION: applied_mark(manifest)}
+    annotations = {**meta.get("annotations", {}), naming.APPLIED_ANNOTATION: mark}
     return {**manifest, "metadata": {**meta, "annotations": annotations}}
 
 
@@ -332,6 +336,10 @@ def _essence(live: Manifest) -> str:
 
 def _template(manifest: Manifest) -> Any:
     return (manifest.get("spec") or {}).get("template")
+
+
+def _name(manifest: Manifest) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
 
 
 def _place(manifest: Manifest) -> str:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from slipway.api.types import KIND
 from slipway.core.observed import Fault, timestamp
+from slipway.core.resource import Resource
 from slipway.engine.installed_crd import InstalledCrd
 from slipway.engine.store import Store
 from slipway.names import OperatorMetric
@@ -20,6 +21,9 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 
 _TRAFFIC_BUCKETS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+_LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
@@ -67,6 +71,12 @@ class Metrics:
         self._worked = Histogram(
             "workqueue_work_duration_seconds", "Work on a key", queue, buckets=_BUCKETS, registry=registry
         ).labels(_CONTROLLER)
+        self._lag = Histogram(
+            OperatorMetric.LOOP_LAG,
+            "How late the event loop was, looked at four times a second",
+            buckets=_LAG_BUCKETS,
+            registry=registry,
+        )
         self._retries = Counter("workqueue_retries", "Keys put back", queue, registry=registry).labels(
             _CONTROLLER
         )
@@ -108,6 +118,10 @@ class Metrics:
         """The API server answered a request with this HTTP status, or 0 for no answer."""
         self._requests.labels(str(code) if code else "<error>", method).inc()
 
+    def lagged(self, seconds: float) -> None:
+        """The event loop did what was due so many seconds late."""
+        self._lag.observe(seconds)
+
     def moved_traffic(self, seconds: float) -> None:
         """Every router was seen to do what it was told so many seconds ago."""
         self._traffic.observe(seconds)
@@ -140,6 +154,24 @@ class InstalledCollector(Collector):
         return (lacking,)
 
 
+class UnseenCollector(Collector):
+    """Which namespaces may not be listed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[Metric]:
+        """One series for each."""
+        unseen = GaugeMetricFamily(
+            OperatorMetric.NAMESPACE_UNSEEN,
+            "1 for a namespace of watchNamespaces that may not be listed and is left alone",
+            labels=("namespace",),
+        )
+        for namespace in sorted(self._store.unseen):
+            unseen.add_metric((namespace,), 1.0)
+        return (unseen,)
+
+
 class ModelDeploymentCollector(Collector):
     """What ModelDeployments are and whether they serve, read from the store when asked."""
 
@@ -148,6 +180,14 @@ class ModelDeploymentCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """One series a ModelDeployment and metric."""
+        return self.of(self._store.all())
+
+    def others(self) -> Iterable[Metric]:
+        """See :class:`slipway.engine.metrics.kept.OfResources`."""
+        return ()
+
+    def of(self, resources: Iterable[Resource]) -> Iterable[Metric]:
+        """See :class:`slipway.engine.metrics.kept.OfResources`."""
         place = ("namespace", "name")
         info = GaugeMetricFamily(
             "slipway_modeldeployment_info",
@@ -178,18 +218,8 @@ class ModelDeploymentCollector(Collector):
             "How old a model may be while it serves, by spec.card.maxAgeDays",
             labels=("namespace", "model"),
         )
-        unseen = GaugeMetricFamily(
-            OperatorMetric.NAMESPACE_UNSEEN,
-            "1 for a namespace of watchNamespaces that may not be listed and is left alone",
-            labels=("namespace",),
-        )
-        for namespace in sorted(self._store.unseen):
-            unseen.add_metric((namespace,), 1.0)
-        for key in self._store.resources():
-            resource = self._store.read(key)
-            if resource is None:
-                continue
-            where = (key.namespace, key.name)
+        for resource in resources:
+            where = (resource.owner.namespace, resource.owner.name)
             failing = timestamp(resource.status.refreshFailingSince)
             if failing is not None:
                 refresh.add_metric(where, failing.timestamp())
@@ -208,7 +238,7 @@ class ModelDeploymentCollector(Collector):
                 made = timestamp(stable.modelCreatedAt)
                 if made is not None:
                     created.add_metric((*where, stable.version), made.timestamp())
-        return (unseen, info, ready, replicas, revision, created, most, refresh)
+        return (info, ready, replicas, revision, created, most, refresh)
 
 
 class RolloutCollector(Collector):
@@ -219,6 +249,14 @@ class RolloutCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Series of rollouts that are under way, and of rejections that are remembered."""
+        return self.of(self._store.all())
+
+    def others(self) -> Iterable[Metric]:
+        """See :class:`slipway.engine.metrics.kept.OfResources`."""
+        return ()
+
+    def of(self, resources: Iterable[Resource]) -> Iterable[Metric]:
+        """See :class:`slipway.engine.metrics.kept.OfResources`."""
         place = ("namespace", "name")
         weight = GaugeMetricFamily(
             "slipway_rollout_weight", "Percent of traffic meant for the canary", labels=place
@@ -238,11 +276,8 @@ class RolloutCollector(Collector):
         rejected = GaugeMetricFamily(
             "slipway_rollout_rejected_revisions", "Revisions that are not tried again", labels=place
         )
-        for key in self._store.resources():
-            resource = self._store.read(key)
-            if resource is None:
-                continue
-            where, status = (key.namespace, key.name), resource.status
+        for resource in resources:
+            where, status = (resource.owner.namespace, resource.owner.name), resource.status
             rejected.add_metric(where, float(len(status.rejected)))
             rollout = status.rollout
             if rollout is None:

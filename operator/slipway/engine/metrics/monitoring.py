@@ -69,10 +69,18 @@ class MonitoringCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Series of those limits that are not the defaults, and of every verdict."""
+        found = {metric.name: metric for metric in self.of(self._store.all())}
+        for metric in self.others():
+            if metric.name in found:
+                found[metric.name].samples.extend(metric.samples)
+            else:
+                found[metric.name] = metric
+        return tuple(found.values())
+
+    def of(self, resources: Iterable[Resource]) -> Iterable[Metric]:
+        """See :class:`slipway.engine.metrics.kept.OfResources`."""
         model = ("namespace", "model")
-        limit = GaugeMetricFamily(
-            OperatorMetric.LIMIT, "A limit that the spec sets, by its name", labels=(*model, "limit")
-        )
+        limit = _limit()
         compared = GaugeMetricFamily(
             OperatorMetric.DRIFT_COMPARED_WITH,
             "1 for what windows of inputs are compared with",
@@ -93,7 +101,7 @@ class MonitoringCollector(Collector):
             "1 for what monitoring says",
             labels=("namespace", "name", "condition", "status"),
         )
-        for resource in self._resources():
+        for resource in resources:
             where = (resource.owner.namespace, resource.owner.name)
             for found in resource.status.monitoring.verdicts if resource.status.monitoring else ():
                 for status in STATUSES:
@@ -111,10 +119,11 @@ class MonitoringCollector(Collector):
             for attribute in fairness.sensitiveAttributes if fairness is not None else ():
                 if attribute.referenceGroup is not None:
                     group.add_metric((*where, attribute.name, attribute.referenceGroup), 1.0)
-        return (limit, compared, group, bound, verdict, self._quantiles(limit))
+        return (limit, compared, group, bound, verdict)
 
-    def _quantiles(self, limit: GaugeMetricFamily) -> Metric:
+    def others(self) -> Iterable[Metric]:
         """What depends on how many features are counted, and on their bins."""
+        limit = _limit()
         critical = GaugeMetricFamily(
             OperatorMetric.DRIFT_CRITICAL,
             "The chi-square value that chance does not exceed",
@@ -131,10 +140,12 @@ class MonitoringCollector(Collector):
                         len(reference.shares) - 1, asked.drift.significance, len(references)
                     )
                     critical.add_metric((key.namespace, key.name, version, feature), value)
-        return critical
+        return (limit, critical)
 
-    def _resources(self) -> Iterator[Resource]:
-        for key in self._store.resources():
-            resource = self._store.read(key)
-            if resource is not None:
-                yield resource
+
+def _limit() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        OperatorMetric.LIMIT,
+        "A limit that the spec sets, by its name",
+        labels=("namespace", "model", "limit"),
+    )
