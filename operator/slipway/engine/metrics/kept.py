@@ -75,7 +75,7 @@ class _One:
 
 
 def _text(metric: Metric) -> bytes:
-    text: bytes = generate_latest(_One(metric))  # type: ignore[arg-type]
+    text: bytes = generate_latest(_One(metric))
     return text
 
 
