@@ -28,7 +28,9 @@ from slipway.core.traffic.envoy.objects import RouterSettings
 from slipway.engine.controller.apply import Writer
 from slipway.engine.controller.claims import Claims
 from slipway.engine.controller.reconcile import Reconciler
+from slipway.engine.controller.routes import Routes
 from slipway.engine.controller.sweep import Sweep, await_kinds, begin
+from slipway.engine.controller.traffic import TrafficView
 from slipway.engine.controller.upgrades import UpgradeCollector, Upgrades
 from slipway.engine.controller.workers import work
 from slipway.engine.installed_crd import InstalledCrd
@@ -44,13 +46,13 @@ from slipway.engine.metrics.kept import KeptText
 from slipway.engine.metrics.monitoring import MonitoringCollector
 from slipway.engine.observers import monitoring, pod_counts
 from slipway.engine.observers.aliases import Aliases
-from slipway.engine.observers.evidence import Evidence
+from slipway.engine.observers.looks import LookObserver
 from slipway.engine.observers.monitoring import Judge
-from slipway.engine.observers.pod_counts import Served
-from slipway.engine.observers.prometheus import PrometheusCounts
-from slipway.engine.observers.providers import Providers
-from slipway.engine.observers.routers import Routers
-from slipway.engine.observers.shadow_answers import Pairs
+from slipway.engine.observers.observers import Observers
+from slipway.engine.observers.pod_counts import PodCountReader
+from slipway.engine.observers.prometheus import PrometheusReader
+from slipway.engine.observers.routers import RouterObserver
+from slipway.engine.observers.shadow_answers import AnswerReader
 from slipway.engine.queue import WorkQueue
 from slipway.engine.store import Key, Store
 from slipway.infra import http, leader, logs, webhook
@@ -250,25 +252,36 @@ async def run(environment: Environment) -> None:
         hooks = await webhook.serve(hook, environment.webhook_port) if environment.webhook_token else None
         upgrades = Upgrades(store, environment.most_upgrades, queue.add)
         registry.register(UpgradeCollector(upgrades))
-        routers = Routers(
-            store, writer, environment.routers, reader, queue.add, _now, upgrades, metrics.moved_traffic
+        observers = Observers(
+            RouterObserver(store, reader, queue.add, _now),
+            LookObserver(PodCountReader(store, read_served, _now).read, queue.add, _now),
+            LookObserver(AnswerReader(store, take_answers).read, queue.add, _now),
+            LookObserver(PrometheusReader(ask_prometheus).read, queue.add, _now),
+            Aliases(store, alias_version, queue.add, _now),
+            Judge(store, read_counters, queue.add, _now),
         )
-        aliases = Aliases(store, alias_version, queue.add, _now)
-        judge = Judge(store, read_counters, queue.add, _now)
         kept = KeptText(
             store,
-            [ModelDeploymentCollector(store), RolloutCollector(store), MonitoringCollector(store, judge)],
+            [
+                ModelDeploymentCollector(store),
+                RolloutCollector(store),
+                MonitoringCollector(store, observers.monitoring),
+            ],
         )
         server = await http.serve(
             lambda: generate_latest(registry) + kept.text(), pulse, synced.is_set, environment.port
         )
-        evidence = Evidence(
-            Providers(routers, store, environment.allowed, _now),
-            routers,
-            PrometheusCounts(ask_prometheus, environment.allowed, _now),
-            Served(store, read_served, _now),
-            Pairs(store, take_answers, _now),
+        routes = Routes(
+            store,
+            writer,
+            environment.routers,
+            observers.routers,
+            queue.add,
+            _now,
+            upgrades,
+            metrics.moved_traffic,
         )
+        traffic = TrafficView(store, routes, observers, environment.allowed, _now)
         claims = Claims(
             store,
             writer,
@@ -280,7 +293,7 @@ async def run(environment: Environment) -> None:
         )
         metrics.count_elsewhere(lambda: claims.elsewhere)
         reconciler = Reconciler(
-            store, writer, routers, evidence, aliases, judge, claims, upgrades, environment.settings, _now
+            store, writer, routes, traffic, observers, claims, upgrades, environment.settings, _now
         )
         sweep = Sweep(kube, store, queue, environment.namespaces)
         workers: list[asyncio.Task[None]] = []
@@ -294,9 +307,7 @@ async def run(environment: Environment) -> None:
                 asyncio.create_task(work(queue, reconciler.reconcile, metrics))
                 for _ in range(environment.workers)
             )
-            await asyncio.gather(
-                sweep.watch(), aliases.watch(), judge.watch(), claims.watch(), installed.watch()
-            )
+            await asyncio.gather(sweep.watch(), observers.watch(), claims.watch(), installed.watch())
 
         await sweep.first()
         synced.set()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from slipway.api.reasons import Reason
 from slipway.api.types import API_VERSION, KIND
@@ -24,17 +24,19 @@ from slipway.core.traffic.envoy.readback import RouterState
 from slipway.engine.controller.apply import Writer
 from slipway.engine.controller.claims import Claims
 from slipway.engine.controller.reconcile import Reconciler
+from slipway.engine.controller.routes import Routes
 from slipway.engine.controller.sweep import fill
+from slipway.engine.controller.traffic import TrafficView
 from slipway.engine.controller.upgrades import Upgrades
 from slipway.engine.errors import ApiError
 from slipway.engine.observers.aliases import Alias, Aliases
-from slipway.engine.observers.evidence import Evidence
+from slipway.engine.observers.looks import LookObserver
 from slipway.engine.observers.monitoring import Judge
-from slipway.engine.observers.pod_counts import Served
-from slipway.engine.observers.prometheus import PrometheusCounts
-from slipway.engine.observers.providers import Providers
-from slipway.engine.observers.routers import Routers
-from slipway.engine.observers.shadow_answers import Pairs
+from slipway.engine.observers.observers import Observers
+from slipway.engine.observers.pod_counts import PodCountReader
+from slipway.engine.observers.prometheus import PrometheusReader
+from slipway.engine.observers.routers import RouterObserver
+from slipway.engine.observers.shadow_answers import AnswerReader
 from slipway.engine.ownership import REPLICA_SET
 from slipway.engine.store import Key, Store
 from tests.unit.fake import FakeKube, Place, place_of, stamp
@@ -42,6 +44,9 @@ from tests.unit.fake_gateways import Gateways
 from tests.unit.fake_pods import ModelPods
 from tests.unit.fake_prometheus import FakePrometheus
 from tests.unit.fake_routers import RouterPods
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NAMESPACE = "payments"
 NAME = "fraud"
@@ -88,26 +93,31 @@ class Operator:
         self.dirty: set[Key] = set()
         writer = Writer(kube, self.store, "operator-0")
         self.upgrades = Upgrades(self.store, most_upgrades, self.dirty.add)
-        self.routers = Routers(self.store, writer, routers, read_router, self.dirty.add, clock, self.upgrades)
-        self.aliases = Aliases(self.store, ask, self.dirty.add, clock)
+        self.reconciling = False
+        changed, even = self.dirty.add, lambda: 0.5
+        self.observers = Observers(
+            RouterObserver(self.store, self._outside(read_router), changed, clock, even),
+            LookObserver(
+                PodCountReader(self.store, self._outside(read_pod), clock).read, changed, clock, even
+            ),
+            LookObserver(AnswerReader(self.store, self._outside(take_answers)).read, changed, clock, even),
+            LookObserver(PrometheusReader(self._outside(prometheus)).read, changed, clock, even),
+            Aliases(self.store, self._outside(ask), changed, clock),
+            Judge(self.store, self._outside(read_counters), changed, clock, spread=lambda: 0.0),
+        )
+        self.aliases, self.judge = self.observers.aliases, self.observers.monitoring
+        self.routes = Routes(
+            self.store, writer, routers, self.observers.routers, changed, clock, self.upgrades
+        )
         self.claims = Claims(
             self.store, writer, lease, read_lease, self.dirty.add, lambda: clock().timestamp(), clock
-        )
-        self.judge = Judge(self.store, read_counters, self.dirty.add, clock, spread=lambda: 0.0)
-        evidence = Evidence(
-            Providers(self.routers, self.store, allowed, clock),
-            self.routers,
-            PrometheusCounts(prometheus, allowed, clock),
-            Served(self.store, read_pod, clock),
-            Pairs(self.store, take_answers, clock),
         )
         self.reconciler = Reconciler(
             self.store,
             writer,
-            self.routers,
-            evidence,
-            self.aliases,
-            self.judge,
+            self.routes,
+            TrafficView(self.store, self.routes, self.observers, allowed, clock),
+            self.observers,
             self.claims,
             self.upgrades,
             settings,
@@ -134,16 +144,32 @@ class Operator:
         self.dirty.discard(key)
         self.failed.discard(key)
         self.due.pop(key, None)
+        self.reconciling = True
         try:
             outcome = await self.reconciler.reconcile(key)
         except ApiError as error:
             self.errors.append(error)
             self.failed.add(key)
             return
+        finally:
+            self.reconciling = False
         if outcome.failed:
             self.failed.add(key)
         if outcome.requeue_after is not None:
             self.due[key] = self.clock() + timedelta(seconds=outcome.requeue_after)
+
+    def _outside(self, read: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """What is not the API server: reconcile never talks to it."""
+
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            assert not self.reconciling, f"reconcile waits for {read}"
+            return await read(*args, **kwargs)
+
+        return guarded
+
+    async def observe(self) -> bool:
+        """Let observers look at what is due; whether anything was."""
+        return any([await pool.drain() for pool in self.observers.pools])
 
     def wake(self, now: datetime) -> None:
         """What is due is to be looked at."""
@@ -228,7 +254,13 @@ class World:
         """What time alone brings about; looking at routers that are at rest goes on for ever."""
         at_rest = self.now + timedelta(seconds=1)
         dues = [item for found in self.operators for item in found.due.items()]
-        return [due for key, due in dues if not key.routers or due < at_rest]
+        models = [due for key, due in dues if not key.routers or due < at_rest]
+        return models + [due for due in self._observations() if due < at_rest]
+
+    def _observations(self) -> list[datetime]:
+        """When observers look next."""
+        pools = (pool for found in self.operators for pool in found.observers.pools)
+        return [due for pool in pools if (due := pool.first()) is not None]
 
     def _operator(self, lease: str = LEASE, settings: Settings | None = None) -> Operator:
         readers = (
@@ -286,6 +318,8 @@ class World:
     async def settle(self, retries: int = 3) -> None:
         """Go on until nothing is left to do; what fails is tried again so many times."""
         for _ in range(MOST_LOOKS):
+            if any([await found.observe() for found in self.operators]):
+                continue
             operator = self.operators[0]
             failed = any(found.failed for found in self.operators)
             if operator.dirty:
@@ -311,6 +345,8 @@ class World:
         """Let so much time pass, with traffic, and everybody do what they do meanwhile."""
         until = self.now + timedelta(seconds=seconds)
         while True:
+            if any([await found.observe() for found in self.operators]):
+                continue
             operator = self.operators[0]
             if operator.dirty:
                 await operator.look(min(operator.dirty))
@@ -322,6 +358,7 @@ class World:
                         found.due.setdefault(key, self.now + timedelta(seconds=1))
                 soon = self.now + timedelta(seconds=10)
                 dues = [due for found in self.operators for due in found.due.values()]
+                dues += self._observations()
                 moment = max(self.now, min([until, soon, *dues]))
                 self.routers.serve((moment - self.now).total_seconds())
                 self.gateways.serve((moment - self.now).total_seconds())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from slipway.core.observed import Manifest
+from slipway.core.observed import Manifest, ObjectKind, is_ready
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,14 @@ class Endpoint:
 def endpoint_of(pod: Manifest, port: int) -> Endpoint:
     """Where a pod that has an address is read."""
     return Endpoint(pod["metadata"]["namespace"], str(pod["status"]["podIP"]), port)
+
+
+def has_address(pod: Manifest) -> bool:
+    """Whether a pod can be reached at all."""
+    return bool((pod.get("status") or {}).get("podIP"))
+
+
+def ready_pods(children: Iterable[Manifest]) -> list[Manifest]:
+    """Pods that get requests and can be read, leaving ones too: those still answer."""
+    pods = (child for child in children if child["kind"] == ObjectKind.POD)
+    return [pod for pod in pods if is_ready(pod) and has_address(pod)]

@@ -8,15 +8,18 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K")
 
+#: Slices of a second.
+_SLICES = 20
+
 
 class Timetable(Generic[K]):
     """Keys, each with the one time at which it is due."""
 
     def __init__(self) -> None:
         self._due: dict[K, datetime] = {}
-        #: Those of each second since the epoch, and a heap of these seconds: a dropped key leaves nothing.
-        self._of_second: dict[int, set[K]] = {}
-        self._seconds: list[int] = []
+        #: Those of each slice of a second since the epoch, and a heap of these: a dropped key leaves nothing.
+        self._of_slice: dict[int, set[K]] = {}
+        self._slices: list[int] = []
 
     def set(self, key: K, due: datetime) -> None:
         """Have a key due at a time, with a time zone, and at no other."""
@@ -24,31 +27,37 @@ class Timetable(Generic[K]):
             return
         self.drop(key)
         self._due[key] = due
-        second = int(due.timestamp())
-        if second not in self._of_second:
-            self._of_second[second] = set()
-            heapq.heappush(self._seconds, second)
-        self._of_second[second].add(key)
+        slice_ = _slice(due)
+        if slice_ not in self._of_slice:
+            self._of_slice[slice_] = set()
+            heapq.heappush(self._slices, slice_)
+        self._of_slice[slice_].add(key)
 
     def drop(self, key: K) -> None:
         """Have a key due no more."""
         due = self._due.pop(key, None)
         if due is not None:
-            # The second stays until it is over, so that the heap has it once.
-            self._of_second[int(due.timestamp())].discard(key)
+            # The slice stays until it is over, so that the heap has it once.
+            self._of_slice[_slice(due)].discard(key)
+
+    def first(self) -> datetime | None:
+        """When the first key is due; None where there is none."""
+        while self._slices and not self._of_slice[self._slices[0]]:
+            del self._of_slice[heapq.heappop(self._slices)]
+        if not self._slices:
+            return None
+        return min(self._due[key] for key in self._of_slice[self._slices[0]])
 
     def take(self, now: datetime) -> list[K]:
         """The keys that are due, the first first; each is due once."""
         found: list[tuple[datetime, K]] = []
-        while self._seconds and self._seconds[0] <= now.timestamp():
-            due = [
-                (self._due[key], key) for key in self._of_second[self._seconds[0]] if self._due[key] <= now
-            ]
-            for _, key in due:
+        while (first := self.first()) is not None and first <= now:
+            keys = [key for key in self._of_slice[self._slices[0]] if self._due[key] <= now]
+            found += [(self._due[key], key) for key in keys]
+            for key in keys:
                 self.drop(key)
-            found += due
-            if self._of_second[self._seconds[0]]:
-                # The rest of this second is still to come.
-                break
-            del self._of_second[heapq.heappop(self._seconds)]
         return [key for _, key in sorted(found, key=lambda one: one[0])]
+
+
+def _slice(due: datetime) -> int:
+    return int(due.timestamp() * _SLICES)

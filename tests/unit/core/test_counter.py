@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.core.observed import ArmCount, ObservedTraffic
-from slipway.core.resource import Resource, read
+from slipway.core.observed import ArmCount
 from slipway.core.rollout.arms import ArmCounter, count_arms
 from slipway.core.rollout.counter import Counter, count
+from slipway.core.rollout.interest import Interest
 from slipway.core.traffic.envoy.readback import ArmCounters, ArmState, RouterState
 
-TRAFFIC = ObservedTraffic(
-    routers=1, synced_routers=1, weights=frozenset({10}), receiving=frozenset({"a", "b"})
-)
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-def resource(looked: str = "2026-11-24T12:00:00Z") -> Resource:
-    revision = {"version": "1", "digest": f"sha256:{'0' * 64}", "replicas": 1, "readyReplicas": 1}
-    rollout = {
-        "phase": "Progressing",
-        "revision": "b",
-        "id": "b.1",
-        "startedAt": "2026-11-24T12:00:00Z",
-        "stepStartedAt": "2026-11-24T12:00:00Z",
-        "lookedAt": looked,
-    }
-    found = read(
-        {
-            "metadata": {"name": "fraud", "namespace": "payments", "uid": "1"},
-            "spec": {"model": {"uri": "mlflow://fraud/1"}},
-            "status": {
-                "stable": {"revision": "a", **revision},
-                "canary": {"revision": "b", **revision},
-                "rollout": rollout,
-            },
-        }
-    )
-    assert found.status.rollout is not None, "the status has to be one that can be read"
-    return found
+def interest(look: str = "1", weight: int = 10) -> Interest:
+    return Interest(("b", "a"), ("b.1", weight), look, NOW, 30.0)
 
 
 def shows(stable: int | None, canary: int | None, errors: int = 0) -> RouterState:
@@ -67,10 +44,8 @@ class Routers:
         named = lives or {name: f"{name}/0" for name in states}
         self.looks += 1
         moment = f"2026-11-24T12:{self.looks // 60:02}:{self.looks % 60:02}Z"
-        arms = {name: state.arms for name, state in states.items()}
-        self.counter, found = count_arms(self.counter, resource(moment), arms, named, TRAFFIC)
-        assert found is not None
-        canary, stable = found
+        shown = {named[name]: state.arms for name, state in states.items()}
+        self.counter, (canary, stable) = count_arms(self.counter, interest(moment), "fraud", shown)
         assert min(canary.requests, stable.requests, canary.errors, canary.meant) >= 0
         return stable.requests, canary.requests, canary.errors
 
@@ -143,20 +118,10 @@ def test_whatever_a_router_does_a_look_has_no_more_than_came_since_the_last_that
 
 
 def test_a_split_that_changes_begins_again() -> None:
-    lives, nothing = {"one": "1/0"}, ArmCount(slow=dict.fromkeys(ArmCounters().slow, 0))
-    counter, _ = count_arms(None, resource(), {"one": shows(100, 10).arms}, lives, TRAFFIC)
-    half = replace(TRAFFIC, weights=frozenset({50}))
-    _, found = count_arms(counter, resource(), {"one": shows(900, 90).arms}, lives, half)
+    nothing = ArmCount(slow=dict.fromkeys(ArmCounters().slow, 0))
+    counter, _ = count_arms(None, interest(), "fraud", {"1/0": shows(100, 10).arms})
+    _, found = count_arms(counter, interest(weight=50), "fraud", {"1/0": shows(900, 90).arms})
     assert found == (nothing, nothing)
-
-
-def test_routers_that_cannot_all_be_read_say_nothing_and_lose_nothing() -> None:
-    routers = Routers()
-    routers.look(one=shows(100, 10), two=shows(100, 10))
-    arms = {"one": shows(190, 20).arms}
-    kept, found = count_arms(routers.counter, resource(), arms, {"one": "one/0", "two": "two/0"}, TRAFFIC)
-    assert (kept, found) == (routers.counter, None)
-    assert routers.look(one=shows(190, 20), two=shows(190, 20)) == (180, 20, 0)
 
 
 PODS = {f"{number}": "canary" if number % 2 else "stable" for number in range(4)}

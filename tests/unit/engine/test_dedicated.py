@@ -124,8 +124,8 @@ async def test_a_deleted_model_takes_its_routers_along_and_is_forgotten() -> Non
         world.kube.drop((KIND, NAMESPACE, name))
     await world.run(60)
     assert list(world.kube.places()) == []
-    assert vars(world.operator.routers)["_groups"] == {}
-    assert vars(world.operator.routers)["_models"] == {}
+    assert vars(world.operator.routes)["_groups"] == {}
+    assert vars(world.operator.routes)["_models"] == {}
 
 
 async def test_what_is_remembered_of_a_deleted_neighbour_is_forgotten() -> None:
@@ -135,10 +135,10 @@ async def test_what_is_remembered_of_a_deleted_neighbour_is_forgotten() -> None:
     port = world.status("other")["routerPort"]
     world.kube.drop((KIND, NAMESPACE, "other"))
     await world.run(60)
-    ((_, here),) = vars(world.operator.routers)["_groups"].items()
+    ((_, here),) = vars(world.operator.routes)["_groups"].items()
     memories = (here.told, here.possible, here.asked, here.left, here.refused)
     assert [name for memory in memories for name in memory if name != NAME] == []
-    assert [key.name for key in vars(world.operator.routers)["_models"]] == [NAME]
+    assert [key.name for key in vars(world.operator.routes)["_models"]] == [NAME]
     world.create(spec(2), name="third")
     await world.run(40)
     assert world.status("third")["routerPort"] == port, "it is free again"

@@ -106,11 +106,11 @@ async def test_nothing_of_what_was_deleted_is_kept() -> None:
     await lived(world)
     operator = world.operator
     outside = [world, world.kube, world.routers, world.pods, world.prometheus, world.gateways, operator]
-    parts = (operator.reconciler, operator.aliases, operator.judge, operator.claims, operator.store)
+    parts = (operator.reconciler, operator.observers, operator.claims, operator.store)
     assert all(holding(part, outside) for part in parts), "they do hold something to be forgotten"
-    kept = operator.reconciler._evidence
-    gateways = kept._providers._gateways
-    for source in (kept._served._counts, kept._prometheus._counts, kept._pairs._began, gateways._accepted):
+    seen, traffic = operator.observers, operator.reconciler._traffic
+    looks = [observer._subjects for observer in (seen.pods, seen.answers, seen.prometheus)]
+    for source in (*looks, seen.routers._groups, traffic._arms, traffic._accepted):
         assert source, "a kind of rollout is missing above"
     for key in list(operator.store.resources()):
         world.kube.take((KIND, NAMESPACE, key.name))

@@ -91,7 +91,7 @@ async def test_a_bad_version_is_rolled_back_and_remembered(world: World) -> None
     status = world.status()
     assert status["stable"]["version"] == "1"
     assert [found["digest"] for found in status["rejected"]] == [f"sha256:{2:064x}"]
-    assert "canary 30 errors in 600, stable 2 in 5400: evidence" in status["rejected"][0]["message"]
+    assert "canary 28 errors in 598, stable 2 in 5382: evidence" in status["rejected"][0]["message"]
     assert world.said()["RevisionReady"] == "False Rejected"
     assert world.said()["Ready"] == "True Serving"
     assert world.routers.weights == [0, 10, 0]

@@ -48,8 +48,8 @@ async def test_a_version_that_refuses_what_clients_send_is_rolled_back(world: Wo
     assert stable(world) == before
     (rejected,) = world.status()["rejected"]
     assert rejected["message"] == (
-        "gate contract: canary 60 requests against the input contract in 600, stable 4 in 5398: "
-        "evidence 2e+43 ≥ 100 of more than 1.25 times stable's rate"
+        "gate contract: canary 58 requests against the input contract in 596, stable 4 in 5380: "
+        "evidence 6e+41 ≥ 100 of more than 1.25 times stable's rate"
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slipway.core.observed import ArmCount, ObservedTraffic
-from slipway.core.resource import Resource
+from slipway.core.observed import ArmCount
 from slipway.core.rollout.counter import Counter, Counts, count
+from slipway.core.rollout.interest import Interest
 from slipway.core.traffic.envoy.bootstrap import LATENCY_BOUNDS_MILLISECONDS
 from slipway.core.traffic.envoy.readback import ArmState
 
@@ -20,41 +20,28 @@ Shown = Mapping[tuple[str, str], ArmState]
 
 def count_arms(
     before: ArmCounter | None,
-    resource: Resource,
-    shown: Mapping[str, Shown],
-    routers: Mapping[str, str],
-    traffic: ObservedTraffic,
-) -> tuple[ArmCounter | None, tuple[ArmCount, ArmCount] | None]:
+    interest: Interest,
+    name: str,
+    routers: Mapping[str, Shown],
+) -> tuple[ArmCounter, tuple[ArmCount, ArmCount]]:
     """The counter with what routers show now, and what canary and stable answered since the last look.
-
-    None for both arms where any router's counters could not be had.
 
     Args:
         before: what was counted until now, or None.
-        resource: with the status that holds its looks.
-        shown: by each router that could be read, by name.
-        routers: names of all that have to be, and the life of their counters; see
-            :func:`slipway.core.pod_counters.life_of`.
-        traffic: what they were seen to do.
+        interest: in what.
+        name: of the ModelDeployment.
+        routers: what all of them show, by the life of their counters.
     """
-    status = resource.status
-    if status.stable is None or status.canary is None or status.rollout is None:
-        return None, None
-    if not routers or any(name not in shown for name in routers) or len(traffic.weights) != 1:
-        return before, None
-    revisions = (status.canary.revision, status.stable.revision)
-    split = (traffic.weights, traffic.receiving, revisions)
-    look = (status.rollout.id, status.rollout.lookedAt)
     lives = {
         life: {
             revision: _counts(arm)
-            for revision in revisions
-            if (arm := shown[name].get((resource.owner.name, revision))) is not None
+            for revision in interest.revisions
+            if (arm := shown.get((name, revision))) is not None
         }
-        for name, life in routers.items()
+        for life, shown in routers.items()
     }
-    counter = count(before, split, look, lives, falls=(REQUESTS, ERRORS))
-    canary, stable = (_arm_count(counter.of(revision)) for revision in revisions)
+    counter = count(before, interest.subject, interest.look, lives, falls=(REQUESTS, ERRORS))
+    canary, stable = (_arm_count(counter.of(revision)) for revision in interest.revisions)
     return counter, (canary, stable)
 
 

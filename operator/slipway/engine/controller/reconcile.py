@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from slipway.core import naming
 from slipway.core import plan as planning
-from slipway.core.observed import Fault, Manifest, ObjectKind, observe
+from slipway.core.observed import Fault, Manifest, ObjectKind, ObjectReference, Observed, observe
+from slipway.core.plan import Plan
+from slipway.core.resource import Resource
 from slipway.core.revision import Settings
-from slipway.core.status.report import report, report_foreign, report_unreadable
+from slipway.core.rollout.interest import Interests
+from slipway.core.status.report import Report, report, report_foreign, report_unreadable
 from slipway.core.upgrade import ready
 from slipway.engine.controller.apply import Writer
 from slipway.engine.controller.claims import Claims
 from slipway.engine.controller.revisions import Memory
+from slipway.engine.controller.routes import Routes
+from slipway.engine.controller.traffic import TrafficView
 from slipway.engine.controller.upgrades import Upgrades
-from slipway.engine.observers.aliases import Aliases
-from slipway.engine.observers.evidence import Evidence
-from slipway.engine.observers.monitoring import Judge
-from slipway.engine.observers.routers import Routers
+from slipway.engine.observers.observers import Observers
 from slipway.engine.result import Result
 from slipway.engine.store import Key, Store, is_orphan, is_owned
 
@@ -34,20 +36,18 @@ class Reconciler:
         self,
         store: Store,
         writer: Writer,
-        routers: Routers,
-        evidence: Evidence,
-        aliases: Aliases,
-        judge: Judge,
+        routes: Routes,
+        traffic: TrafficView,
+        observers: Observers,
         claims: Claims,
         upgrades: Upgrades,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         """``clock`` tells the time, with a time zone."""
-        self._routers = routers
-        self._evidence = evidence
-        self._aliases = aliases
-        self._judge = judge
+        self._routes = routes
+        self._traffic = traffic
+        self._observers = observers
         self._claims = claims
         self._upgrades = upgrades
         self._store = store
@@ -69,12 +69,12 @@ class Reconciler:
         if key.namespace in self._store.unseen:
             return Result()
         if not await self._claims.hold(key):
-            self._upgrades.note(key, None)
+            self._leave(key)
             return Result()
         if key.routers:
-            return await self._routers.reconcile(key)
+            return await self._routes.reconcile(key)
         outcome = await self._reconcile(key)
-        self._routers.follow(key)
+        self._routes.follow(key)
         return outcome
 
     def _forget_former(self, key: Key) -> None:
@@ -82,8 +82,7 @@ class Reconciler:
         resource = self._store.read(key)
         uid = resource.owner.uid if resource is not None else None
         if uid is None or self._uids.get(key, uid) != uid:
-            remembering = (self._routers, self._evidence, self._aliases, self._judge, self._writer)
-            for keeper in (*remembering, self._memory):
+            for keeper in (self._observers, self._traffic, self._routes, self._writer, self._memory):
                 keeper.forget(key)
         if uid is None:
             self._uids.pop(key, None)
@@ -91,51 +90,62 @@ class Reconciler:
             self._uids[key] = uid
 
     async def _reconcile(self, key: Key) -> Result:
-        manifest, resource = self._store.resource(key), self._store.read(key)
-        if manifest is None or resource is None:
-            self._upgrades.note(key, None)
-            return Result()
-        if resource.deleting:
+        manifest, resource, now = self._store.resource(key), self._store.read(key), self._clock()
+        if manifest is None or resource is None or resource.deleting:
             # Its children go with it, by their owner reference.
-            self._upgrades.note(key, None)
+            self._leave(key)
             return Result()
-        now = self._clock()
-        if resource.status_fault is not None:
-            self._upgrades.note(key, None)
-            told = report_foreign(resource, resource.status_fault, now)
-            await self._writer.write_status(manifest, told.status)
-            await self._writer.record_events(manifest, told.events, now)
+        if resource.status_fault is not None or isinstance(resource.spec, Fault):
+            self._leave(key)
+            await self._say(manifest, _why_not(resource, now), now)
             return Result()
-        if isinstance(resource.spec, Fault):
-            self._upgrades.note(key, None)
-            told = report_unreadable(resource, resource.spec, now)
-            await self._writer.write_status(manifest, told.status)
-            await self._writer.record_events(manifest, told.events, now)
-            return Result()
-
-        if self._routers.is_blind(key):
+        if self._routes.is_blind(key):
             return Result(requeue_after=1.0)
-        port, token = self._routers.free_port(resource), self._aliases.refresh_token(resource)
-        monitoring = self._judge.monitoring(resource)
-        children = self._memory.complete(resource, self._store.children(key))
-        refresh = self._aliases.fault(resource, token)
+
+        snapshot = self._snapshot(key, resource)
+        planned = planning.plan(resource, resource.spec, snapshot, self._settings, now)
+        self._note_upgrade(key, planned, snapshot)
+        faults = await self._write(key, resource, planned)
+        after = observe(self._store.children(key), faults, snapshot.traffic, monitoring=snapshot.monitoring)
+        await self._say(manifest, report(resource, resource.spec, planned, after, now), now)
+        self._observe(key, resource, planned, snapshot)
+        return Result(requeue_after=_wait(planned, snapshot, now), failed=bool(faults))
+
+    def _leave(self, key: Key) -> None:
+        """Nothing is done for it: it has no turn, and its endpoints are left alone."""
+        self._upgrades.note(key, None)
+        if key.routers:
+            self._observers.routers.forget(key)
+        else:
+            self._routes.subscribe_look(key, None)
+            self._observers.subscribe(key, Interests())
+
+    def _snapshot(self, key: Key, resource: Resource) -> Observed:
+        """All that is known: of the cluster by the store, and of the rest by the observers."""
+        token = self._observers.aliases.refresh_token(resource)
         observed = observe(
-            children, free_port=port, refresh_token=token, monitoring=monitoring, refresh_fault=refresh
+            self._memory.complete(resource, self._store.children(key)),
+            free_port=self._routes.free_port(resource),
+            refresh_token=token,
+            monitoring=self._observers.monitoring.monitoring(resource),
+            refresh_fault=self._observers.aliases.fault(resource, token),
         )
-        traffic = await self._evidence.gather(resource, observed)
-        # From here to the note nothing else runs: no turn is given twice.
-        observed = replace(
+        return replace(
             observed,
-            traffic=traffic,
+            traffic=self._traffic.of(resource, observed),
             may_upgrade=self._upgrades.may_begin(key),
             upgrades_halted=self._upgrades.is_halted,
         )
-        planned = planning.plan(resource, resource.spec, observed, self._settings, now)
+
+    def _note_upgrade(self, key: Key, planned: Plan, snapshot: Observed) -> None:
+        """Before anything else runs, so that no turn is given twice."""
         self._upgrades.note(
             key,
             planned.upgrade.phase if planned.upgrade is not None else None,
-            serves=any(ready(found) for found in observed.of(ObjectKind.DEPLOYMENT)),
+            serves=any(ready(found) for found in snapshot.of(ObjectKind.DEPLOYMENT)),
         )
+
+    async def _write(self, key: Key, resource: Resource, planned: Plan) -> Mapping[ObjectReference, Fault]:
         uid, name = resource.owner.uid, resource.owner.name
 
         def is_own(found: Manifest) -> bool:
@@ -144,12 +154,30 @@ class Reconciler:
 
         faults = await self._writer.apply(key, planned.apply, is_own)
         await self._writer.delete(planned.delete)
-        after = observe(self._store.children(key), faults, traffic, monitoring=monitoring)
-        told = report(resource, resource.spec, planned, after, now)
+        return faults
+
+    async def _say(self, manifest: Manifest, told: Report, now: datetime) -> None:
         await self._writer.write_status(manifest, told.status)
-        self._aliases.settle(resource, token, planned)
         await self._writer.record_events(manifest, told.events, now)
-        waits = [(planned.requeue_at - now).total_seconds()] if planned.requeue_at else []
-        if (wait := self._evidence.retry_after(key, traffic)) is not None:
-            waits.append(wait)
-        return Result(requeue_after=min(waits, default=None), failed=bool(faults))
+
+    def _observe(self, key: Key, before: Resource, planned: Plan, snapshot: Observed) -> None:
+        """Have observed what the next look needs, by what status says now."""
+        self._observers.aliases.settle(before, snapshot.refresh_token, planned)
+        resource = self._store.read(key)
+        if resource is not None:
+            self._traffic.subscribe(resource, snapshot.traffic)
+
+
+def _why_not(resource: Resource, now: datetime) -> Report:
+    """Why nothing is done for a ModelDeployment that cannot be read."""
+    if resource.status_fault is not None:
+        return report_foreign(resource, resource.status_fault, now)
+    assert isinstance(resource.spec, Fault)
+    return report_unreadable(resource, resource.spec, now)
+
+
+def _wait(planned: Plan, snapshot: Observed, now: datetime) -> float | None:
+    """Seconds until time alone may change anything, or None."""
+    left = (planned.requeue_at - now).total_seconds() if planned.requeue_at is not None else None
+    waits = (left, snapshot.traffic.wait if snapshot.traffic is not None else None)
+    return min((wait for wait in waits if wait is not None), default=None)

@@ -1,0 +1,65 @@
+"""All conversations with what is not the API server, as reconcile sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from slipway.core.observed import AnswerAgreement, ArmCount
+from slipway.core.rollout.arms import ArmCounter
+from slipway.core.rollout.interest import AnswerInterest, Interest, Interests, PrometheusInterest
+from slipway.core.rollout.reading import PodCounts, Readings
+from slipway.engine.observers.aliases import Aliases
+from slipway.engine.observers.looks import LookObserver
+from slipway.engine.observers.monitoring import Judge
+from slipway.engine.observers.pod_counts import Counted
+from slipway.engine.observers.pool import Pool
+from slipway.engine.observers.routers import RouterObserver
+from slipway.engine.store import Key
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Each looks by itself, keeps what it found, and has a key worked on where that is news.
+
+    Attributes:
+        routers: what routers do and count.
+        pods: what model servers' pods counted, for gates that routers cannot answer.
+        answers: how alike both revisions answered.
+        prometheus: what a Prometheus has of routers.
+        aliases: what names that move mean now.
+        monitoring: what is judged of the stable version.
+    """
+
+    routers: RouterObserver
+    pods: LookObserver[Interest, Counted, PodCounts]
+    answers: LookObserver[AnswerInterest, bool, AnswerAgreement]
+    prometheus: LookObserver[PrometheusInterest, ArmCounter, tuple[ArmCount, ArmCount]]
+    aliases: Aliases
+    monitoring: Judge
+
+    def subscribe(self, key: Key, interests: Interests) -> None:
+        """Have a ModelDeployment's rollout observed as it needs it now."""
+        asked = interests.prometheus
+        self.pods.subscribe(key, interests.pods)
+        self.answers.subscribe(key, interests.answers)
+        self.prometheus.subscribe(key, asked if asked is None or asked.fault is None else None)
+
+    def readings(self, key: Key) -> Readings:
+        """The newest of a ModelDeployment."""
+        return Readings(self.pods.reading(key), self.answers.reading(key), self.prometheus.reading(key))
+
+    def forget(self, key: Key) -> None:
+        """A ModelDeployment is gone; its routers are forgotten once they are."""
+        for observer in (self.pods, self.answers, self.prometheus, self.aliases, self.monitoring):
+            observer.forget(key)
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """Those that look when something is due."""
+        return self.routers.pool, self.pods.pool, self.answers.pool, self.prometheus.pool
+
+    async def watch(self) -> None:
+        """Observe, for ever."""
+        pools = (pool.watch() for pool in self.pools)
+        await asyncio.gather(*pools, self.aliases.watch(), self.monitoring.watch())
