@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from slipway.api.freshness import Freshness
@@ -44,7 +45,7 @@ class Revision:
     #: What its ControllerRevision holds, if there is one: another operator may have put the same otherwise.
     record: Mapping[str, Any] | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Hash of the content, the same wherever and whenever it is computed."""
         return naming.content_hash(self.content())

@@ -68,6 +68,9 @@ class WorkQueue(Generic[K]):
         A key that failed rests for a moment first, and so does one to which something happens all the time:
         what is written for it, or fails of it, may be what happens.
         """
+        self._add(key, 0.0)
+
+    def _add(self, key: K, at_least: float) -> None:
         if self._closed:
             return
         if key in self._running:
@@ -76,7 +79,11 @@ class WorkQueue(Generic[K]):
         if key in self._since:
             return
         now = asyncio.get_running_loop().time()
-        wait = max(self._resting.get(key, now) - now, self._allow(key, now))
+        timer = self._timers.get(key)
+        if timer is not None and timer.when() <= now + GATHERING:
+            # It sees this, too.
+            return
+        wait = max(self._resting.get(key, now) - now, self._allow(key, now), at_least)
         if wait > 0:
             self.add_after(key, wait)
         else:
@@ -149,7 +156,8 @@ class WorkQueue(Generic[K]):
         self._running.discard(key)
         if key in self._dirty:
             self._dirty.discard(key)
-            self.add(key)
+            # Most of it is what watches tell of the run's own writes, and the rest of that is on its way.
+            self._add(key, GATHERING)
 
     def close(self) -> None:
         """Take nothing more in and give nothing more out; runs under way go on."""
@@ -164,6 +172,8 @@ class WorkQueue(Generic[K]):
         self._enqueue(key)
 
 
+#: Seconds for which news that came while a key was worked on wait for more of the same.
+GATHERING = 0.03
 #: News of a key that come at once, and the seconds after which one more may.
 BURST, REFILL = 50, 0.5
 

@@ -136,7 +136,16 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.worker_limit = None
     settings.queueing.idle_timeout = IDLE_SECONDS
     settings.networking.error_backoffs = REQUEST_DELAYS
+    settings.persistence.diffbase_storage = _NoDifferences()
     return settings
+
+
+class _NoDifferences(kopf.AnnotationsDiffBaseStorage):
+    """No handler asks what has changed: for each event kopf would copy the object to tell."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing."""
+        return cast(kopf.BodyEssence, {})
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

@@ -58,6 +58,32 @@ async def test_at_rest_nothing_is_decoded(decoded: list[str]) -> None:
     assert decoded == []
 
 
+async def test_a_round_of_claims_looks_at_what_changed_and_at_what_others_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    await world.operator.start()
+    for number in range(10):
+        world.create(name=f"m{number}")
+    await world.run(60)
+    operator, looked = world.operator, list[Key]()
+    resource = operator.store.resource
+
+    def counted(key: Key) -> Any:
+        looked.append(key)
+        return resource(key)
+
+    monkeypatch.setattr(operator.store, "resource", counted)
+    monkeypatch.setattr(operator.store, "resources", None)
+    await operator.claims.round()
+    looked.clear()
+    await operator.claims.round()
+    assert looked == []
+    world.annotate("team", "risk", "m3")
+    await operator.claims.round()
+    assert looked == [Key(NAMESPACE, "m3")]
+
+
 async def test_a_change_decodes_the_one_that_changed_once(decoded: list[str]) -> None:
     world = World()
     await world.operator.start()

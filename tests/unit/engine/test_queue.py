@@ -279,6 +279,32 @@ def test_a_key_that_succeeds_and_is_told_of_it_does_not_spin_either(run: Run) ->
     run(test)
 
 
+def test_what_happens_to_a_key_in_a_run_is_worked_on_together_with_what_follows_at_once(run: Run) -> None:
+    """A watch tells of each of the run's own writes, one after the other."""
+
+    async def test(queue: WorkQueue[str], _: _Seen) -> None:
+        queue.add("a")
+        assert await queue.take() == "a"
+        queue.add("a")
+        queue.done("a")
+        for _number in range(8):
+            await asyncio.sleep(0.003)
+            queue.add("a")
+        runs = 0
+        while _now() < 1.0:
+            taking = asyncio.create_task(queue.take())
+            await asyncio.wait((taking,), timeout=0.1)
+            if not taking.done():
+                taking.cancel()
+                break
+            runs += 1
+            queue.done("a")
+        assert runs == 1
+        assert _now() < 0.2, "nobody waits for long"
+
+    run(test)
+
+
 def test_a_burst_of_news_of_a_key_waits_for_nothing(run: Run) -> None:
     async def test(queue: WorkQueue[str], _: _Seen) -> None:
         for _number in range(40):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -83,6 +83,9 @@ class Claims:
         #: Who looks after each namespace; found again in each round and whenever it may have changed.
         self._owners: dict[str, str | None] = {}
         self._claimants: dict[str, _Claimant] = {}
+        #: ModelDeployments that changed since the last round, and those that are not this installation's.
+        self._news = store.subscribe()
+        self._foreign: set[Key] = set()
         self._said: set[tuple[str, str]] = set()
         #: Whether the cluster's CRD, which may be older, has the field.
         self._known = True
@@ -129,13 +132,12 @@ class Claims:
         """Look whether those who claimed something are still there; say once what is left to them."""
         claimed: dict[str, list[Manifest]] = {}
         unclaimed: list[Key] = []
-        for key in self._store.resources():
-            manifest = self._store.resource(key)
-            claim = claim_of(manifest) if manifest is not None else None
-            if manifest is not None and claim is None:
+        for key, manifest in self._not_own():
+            claim = claim_of(manifest)
+            if claim is None:
                 unclaimed.append(key)
-            elif manifest is not None and claim != self._own:
-                claimed.setdefault(str(claim), []).append(manifest)
+            else:
+                claimed.setdefault(claim, []).append(manifest)
         self._claimants = {name: found for name, found in self._claimants.items() if name in claimed}
         faults = {claimant: await self._look(claimant) for claimant in claimed}
         self._owners.clear()
@@ -151,6 +153,19 @@ class Claims:
                 else:
                     self.elsewhere += 1
                     await self._say(manifest, claimant, faults[claimant])
+
+    def _not_own(self) -> Iterator[tuple[Key, Manifest]]:
+        while self._news:
+            key = self._news.pop()
+            manifest = self._store.resource(key)
+            if manifest is None or claim_of(manifest) == self._own:
+                self._foreign.discard(key)
+            else:
+                self._foreign.add(key)
+        for key in sorted(self._foreign):
+            manifest = self._store.resource(key)
+            if manifest is not None:
+                yield key, manifest
 
     async def _look(self, claimant: str) -> ApiError | None:
         """Read a claimant's lease; the error if that cannot be done."""
