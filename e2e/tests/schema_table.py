@@ -67,7 +67,7 @@ MODEL = [
             "rule",
             "https://example.com/m.onnx",
             wrong,
-            "uri must start with mlflow://, https:// or pvc://",
+            "uri must start with mlflow://, https://, pvc:// or s3://",
         )
         for wrong in (
             "",
@@ -105,6 +105,18 @@ MODEL = [
         for right, wrong in (
             ("pvc://models/a..b", "pvc://models/../b"),
             ("pvc://models/..a/b", "pvc://models/a/.."),
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "a model in S3 is s3://BUCKET/KEY")
+        for right, wrong in (
+            ("s3://models/fraud/7/model.onnx", "s3://models"),
+            ("s3://models/fraud/7/", "s3://models/"),
+            ("s3://my.models/a", "s3://Models/a"),
+            ("s3://my-models/a@b", "s3://key:secret@models/a"),
+            ("s3://models/a?versionId=b_1.c", "s3://models/a?version=b"),
+            ("s3://models/a?versionId=b", "s3://models/a?versionId=b&c=d"),
+            ("s3://models/a", "s3://models/a#b"),
         )
     ),
     *(

@@ -71,6 +71,11 @@ class ModelFault(StrEnum):
     UNSUPPORTED_OPSET = "UnsupportedOpset"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     MODEL_CRASHED = "ModelCrashed"
+    BUCKET_NOT_FOUND = "BucketNotFound"
+    CREDENTIALS_EXPIRED = "CredentialsExpired"
+    WRONG_REGION = "WrongRegion"
+    MODEL_CHANGED = "ModelChangedWhileRead"
+    STORE_THROTTLED = "StoreThrottled"
 
 
 class Metric(StrEnum):

@@ -28,6 +28,7 @@ from slipway.contract import (
 from slipway.models.main import main
 from tests.models import registry
 from tests.models.servers import Mlflow, WebServer, mlflow_server, web_server
+from tests.models.stores import S3, seaweedfs
 
 COMMAND = [sys.executable, "-m", "slipway.models"]
 
@@ -147,6 +148,12 @@ def authority() -> trustme.CA:
 @pytest.fixture(scope="session")
 def ca_certificate(authority: trustme.CA) -> str:
     return authority.cert_pem.bytes().decode()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[S3]:
+    with seaweedfs(tmp_path_factory.mktemp("s3"), authority) as store:
+        yield store
 
 
 @pytest.fixture

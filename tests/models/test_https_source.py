@@ -269,7 +269,7 @@ def test_a_host_that_does_not_exist_is_reported(slipway_model: SlipwayModel) -> 
         ("https://ann:pass@models.example.com/model.onnx", "must not hold a password"),
         ("https://models.example.com/model.onnx#v7", "after '#'"),
         ("https://models.example.com:port/model.onnx", "is not an address"),
-        ("s3://bucket/model.onnx", "pvc://CLAIM/path"),
+        ("ftp://bucket/model.onnx", "pvc://CLAIM/path"),
         ("model.onnx", "https://HOST/PATH/model.onnx"),
     ],
 )

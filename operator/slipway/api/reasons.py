@@ -69,6 +69,11 @@ class Reason(StrEnum):
     UNSUPPORTED_OPSET = "UnsupportedOpset"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     MODEL_CRASHED = "ModelCrashed"
+    BUCKET_NOT_FOUND = "BucketNotFound"
+    CREDENTIALS_EXPIRED = "CredentialsExpired"
+    WRONG_REGION = "WrongRegion"
+    MODEL_CHANGED = "ModelChangedWhileRead"
+    STORE_THROTTLED = "StoreThrottled"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
     SECRET_NOT_FOUND = "SecretNotFound"
@@ -211,6 +216,25 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.MODEL_CRASHED: Explanation(
         "The model ends the process that runs it, again and again.",
         "Read the message, which names the operator where it can be known; export the model without it.",
+    ),
+    Reason.BUCKET_NOT_FOUND: Explanation(
+        "The store has no such bucket or container.", "Create it, or fix spec.model.uri or the endpoint."
+    ),
+    Reason.CREDENTIALS_EXPIRED: Explanation(
+        "The credentials for the store were good once and are no more.",
+        "Put new ones into the Secret that spec.model.credentials names.",
+    ),
+    Reason.WRONG_REGION: Explanation(
+        "The bucket is in another region than the one that was asked.",
+        "Give AWS_REGION in the Secret that spec.model.credentials names.",
+    ),
+    Reason.MODEL_CHANGED: Explanation(
+        "Somebody replaced the object while it was being read.",
+        "None, it is tried again by itself; give each version a key of its own.",
+    ),
+    Reason.STORE_THROTTLED: Explanation(
+        "The store asks to slow down, after several tries too.",
+        "None, it is tried again by itself; or raise the store's limit.",
     ),
     Reason.RESOLVER_FAILED: Explanation(
         "The resolver pod ended without an answer.", "Look at its log; it is tried again by itself."

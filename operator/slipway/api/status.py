@@ -41,7 +41,7 @@ class ModelStatus(Block):
     createdAt: str | None = Field(
         default=None,
         max_length=64,
-        description="When MLflow registered the version; elsewhere, when these files were first seen.",
+        description="When MLflow or the bucket got the version; elsewhere, when it was first seen.",
         json_schema_extra={"format": "date-time"},
     )
 

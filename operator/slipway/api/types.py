@@ -53,7 +53,8 @@ class Credentials(Block):
         description=(
             "Secret whose keys enter the store: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME, "
             "MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, HTTP_USERNAME, HTTP_PASSWORD, HTTP_TOKEN, "
-            "CA_CERT (certificates, as PEM)."
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, "
+            "AWS_S3_ADDRESSING_STYLE, CA_CERT (certificates, as PEM)."
         )
     )
 
@@ -63,15 +64,19 @@ class Model(Block):
 
     uri: str = Field(
         max_length=1024,
-        description="Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://… or pvc://CLAIM/PATH.",
+        description=(
+            "Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://…, s3://BUCKET/KEY or "
+            "pvc://CLAIM/PATH."
+        ),
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
                     "!self.matches('[[:cntrl:]]')", "uri must not contain line breaks or control characters"
                 ),
                 rule(
-                    "self.startsWith('mlflow://') || self.startsWith('https://') || self.startsWith('pvc://')",
-                    "uri must start with mlflow://, https:// or pvc://",
+                    "self.startsWith('mlflow://') || self.startsWith('https://') || "
+                    "self.startsWith('pvc://') || self.startsWith('s3://')",
+                    "uri must start with mlflow://, https://, pvc:// or s3://",
                 ),
                 rule(
                     "!self.startsWith('mlflow://') || "
@@ -85,6 +90,12 @@ class Model(Block):
                 rule(
                     "!self.startsWith('pvc://') || !self.matches('(^|/)[.][.](/|$)')",
                     "the path on a volume must not contain '..'",
+                ),
+                rule(
+                    "!self.startsWith('s3://') || self.matches("
+                    "'^s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]/[^?#]+([?]versionId=[^?&#]+)?$')",
+                    "a model in S3 is s3://BUCKET/KEY, such as s3://models/fraud/7/model.onnx, with "
+                    "?versionId=… at its end for one version",
                 ),
                 rule(
                     "!self.startsWith('https://') || self.matches('^https://[^/@?#]+/[^?#]+$')",

@@ -20,6 +20,8 @@ from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
 #: A failed resolution is tried again after as long as it has failed for, within these bounds.
 LEAST_RETRY = timedelta(seconds=10)
 MOST_RETRY = timedelta(seconds=60)
+#: Schemes whose URIs name an object, or a folder with one, in a bucket.
+_BUCKETS = ("s3",)
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,13 @@ def _answer(pod: Manifest) -> Resolved | None:
 
 
 def _is_meant(uri: str, pinned: str) -> bool:
-    """Whether a pinned URI is of what a URI names: the same registered model, claim or address."""
+    """Whether a pinned URI is of what a URI names: the same registered model, claim, address or key."""
     scheme, _, rest = uri.partition("://")
     if scheme in ("http", "https"):
         return pinned == uri
+    if scheme in _BUCKETS:
+        asked, found = unquote(uri), unquote(re.split("[?#]", pinned, maxsplit=1)[0])
+        return asked in (found, unquote(pinned)) or found.startswith(f"{asked.rstrip('/')}/")
     name = re.split("[/@]", rest, maxsplit=1)[0]
     other_scheme, _, other_rest = pinned.partition("://")
     return other_scheme == scheme and unquote(other_rest.partition("/")[0]) == unquote(name)

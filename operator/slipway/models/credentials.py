@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -33,12 +33,25 @@ class Login:
 
 
 @dataclass(frozen=True)
+class S3Login:
+    """How S3 is entered, and where it is; with no key at all, as everybody."""
+
+    access_key_id: str = ""
+    secret_access_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    region: str = ""
+    endpoint: str = ""
+    addressing_style: str = ""
+
+
+@dataclass(frozen=True)
 class Credentials:
     """Everything that one credentials Secret may hold; each key is optional."""
 
     tracking_uri: str = ""
     mlflow: Login = Login()
     http: Login = Login()
+    s3: S3Login = S3Login()
     ca_certificates: str = field(default="", repr=False)
 
     @classmethod
@@ -57,6 +70,14 @@ class Credentials:
                 token=key("MLFLOW_TRACKING_TOKEN"),
             ),
             http=Login(username=key("HTTP_USERNAME"), password=key("HTTP_PASSWORD"), token=key("HTTP_TOKEN")),
+            s3=S3Login(
+                access_key_id=key("AWS_ACCESS_KEY_ID"),
+                secret_access_key=key("AWS_SECRET_ACCESS_KEY"),
+                session_token=key("AWS_SESSION_TOKEN"),
+                region=key("AWS_REGION", "AWS_DEFAULT_REGION"),
+                endpoint=key("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+                addressing_style=key("AWS_S3_ADDRESSING_STYLE"),
+            ),
             ca_certificates=key("CA_CERT", "ca.crt"),
         )
 
@@ -79,8 +100,12 @@ class Credentials:
 
     def redacted(self, text: str) -> str:
         """The text without any secret of these credentials, whoever echoed it."""
-        for login in (self.mlflow, self.http):
-            for secret in (login.password, login.token, (login.authorization() or "").partition(" ")[2]):
-                if len(secret) >= _SHORTEST_REDACTED:
-                    text = text.replace(secret, "***")
+        for secret in self._secrets():
+            if len(secret) >= _SHORTEST_REDACTED:
+                text = text.replace(secret, "***")
         return text
+
+    def _secrets(self) -> Iterator[str]:
+        for login in (self.mlflow, self.http):
+            yield from (login.password, login.token, (login.authorization() or "").partition(" ")[2])
+        yield from (self.s3.secret_access_key, self.s3.session_token)

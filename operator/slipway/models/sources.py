@@ -13,6 +13,7 @@ from slipway.models.faults import ModelError
 from slipway.models.https import HttpsSource
 from slipway.models.mlflow import MlflowSource
 from slipway.models.pvc import PvcSource
+from slipway.models.s3 import S3Source
 from slipway.models.source import Source
 
 
@@ -37,6 +38,7 @@ class Surroundings:
 SOURCES: dict[str, Callable[[Surroundings], Source]] = {
     "mlflow": lambda around: MlflowSource(around.credentials, around.mlflow_tracking_uri),
     "https": lambda around: HttpsSource(around.credentials),
+    "s3": lambda around: S3Source(around.credentials),
     "pvc": lambda around: PvcSource(around.pvc_mount),
 }
 
@@ -47,8 +49,8 @@ def source_of(uri: str, around: Surroundings) -> Source:
     if scheme not in SOURCES or "://" not in uri:
         raise ModelError(
             ModelFault.INVALID_MODEL_URI,
-            "a model URI is one of mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://HOST/PATH/model.onnx "
-            f"and pvc://CLAIM/PATH, but spec.model.uri begins with {uri[:40]!r}"
+            "a model URI is one of mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://HOST/PATH/model.onnx, "
+            f"s3://BUCKET/KEY and pvc://CLAIM/PATH, but spec.model.uri begins with {uri[:40]!r}"
             + (", which is not encrypted: use https://" if scheme == "http" else ""),
         )
     return SOURCES[scheme](around)

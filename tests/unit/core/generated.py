@@ -90,6 +90,7 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
         "mlflow://fraud@champion",
         "https://host/m.onnx",
         "pvc://c/m.onnx",
+        "s3://b/m.onnx",
     ),
 }
 

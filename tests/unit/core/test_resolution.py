@@ -27,6 +27,14 @@ from tests.unit.world import World, resolution
         ("pvc://models", "pvc://models/model.onnx", True),
         ("pvc://models/a", "pvc://others/a/model.onnx", False),
         ("pvc://models/a", "mlflow://models/1", False),
+        ("s3://models/a", "s3://models/a/model.onnx?versionId=1", True),
+        ("s3://models/a/", "s3://models/a/model.onnx", True),
+        ("s3://models/a b.onnx", "s3://models/a%20b.onnx?versionId=1", True),
+        ("s3://models/a.onnx?versionId=1", "s3://models/a.onnx?versionId=1", True),
+        ("s3://models/a.onnx?versionId=1", "s3://models/a.onnx?versionId=2", False),
+        ("s3://models/a", "s3://models/ab/model.onnx", False),
+        ("s3://models/a", "s3://others/a/model.onnx", False),
+        ("s3://models/a", "https://models/a", False),
     ],
 )
 def test_a_pinned_uri_is_one_of_the_model_that_is_asked_for(uri: str, pinned: str, meant: bool) -> None:

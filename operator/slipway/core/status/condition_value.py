@@ -20,6 +20,8 @@ _UNDER_WAY = frozenset(
         Reason.WAITING_FOR_REVISION,
         Reason.NO_READY_ENDPOINTS,
         Reason.REGISTRY_UNREACHABLE,
+        Reason.STORE_THROTTLED,
+        Reason.MODEL_CHANGED,
         Reason.RESOLVER_FAILED,
         Reason.PODS_LOST,
         Reason.NAMESPACE_TERMINATING,

@@ -1,0 +1,268 @@
+"""What buckets have in common: objects by key, folders by prefix, and pinned versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+import obstore
+from obstore.exceptions import BaseError
+
+from slipway.contract import ModelFault
+from slipway.models.bucket_faults import Words, bucket_fault
+from slipway.models.credentials import Credentials
+from slipway.models.faults import ModelError, listed
+from slipway.models.source import Located
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult, ObjectMeta
+    from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3Store
+
+    Store = S3Store | GCSStore | AzureStore
+
+#: Bytes of a piece: memory stays flat, and each piece is worth a call of the hash.
+_PIECE = 1024 * 1024
+#: Seconds to wait for a connection, and for the next bytes of an answer.
+_CONNECT_SECONDS, _READ_SECONDS = 4, 30
+#: Together these give up on a silent or absent store within about 25 seconds. A body that breaks off is
+#: continued where it ended, as often.
+_RETRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 3, 0.5, 3.0
+#: Entries of a folder that are looked through for the model.
+_MOST_ENTRIES = 10_000
+#: The version of an object that was stored before its bucket had versions: the next upload replaces it.
+_NO_VERSION = "null"
+#: Stores that do not say when an object was written leave this year.
+_NO_YEAR = 1970
+
+
+@dataclass(frozen=True)
+class Place:
+    """A key in a bucket, as the URI names it. ``folder``: a model is to be found below the key."""
+
+    key: str
+    version: str | None = None
+
+    @classmethod
+    def read(cls, path: str, version: str | None = None) -> Place | None:
+        """The part of a URI after the bucket; None where no object can be called so."""
+        try:
+            key = unquote(path, errors="strict")
+        except UnicodeDecodeError:
+            return None
+        parts = key.removesuffix("/").split("/")
+        if not key.isprintable() or any(part in ("", ".", "..") for part in parts):
+            return None
+        return cls(key, unquote(version) if version else None)
+
+    @property
+    def is_file(self) -> bool:
+        return self.key.endswith(".onnx")
+
+
+@dataclass(frozen=True)
+class Pinning:
+    """How a scheme writes the URI that names an object for good: its root, and a version."""
+
+    root: str
+    with_version: str
+
+    def uri(self, key: str, version: str | None) -> str:
+        tail = self.with_version.format(quote(version, safe="")) if version else ""
+        return f"{self.root}/{quote(key)}{tail}"
+
+
+class Bucket:
+    """One bucket of a store, read with at most a few requests at a time and memory for one piece."""
+
+    def __init__(self, store: Store, pinning: Pinning, words: Words) -> None:
+        self._store = store
+        self._pinning = pinning
+        self._words = words
+
+    def locate(self, place: Place) -> Located:
+        """The model at a key, or the only one in the folder there, pinned by its version or its ETag."""
+        key = place.key if place.is_file else self._model_in(place.key.rstrip("/"))
+        seen = self.look(key, place.version)
+        version = seen.get("version")
+        version = None if version == _NO_VERSION else version
+        return Located(
+            uri=self._pinning.uri(key, version or place.version),
+            version=version,
+            files=BucketFiles(self, key, version, seen["e_tag"]),
+            created_at=_moment(seen),
+        )
+
+    def called(self, key: str) -> str:
+        """What messages call an object."""
+        return self._pinning.uri(key, None)
+
+    def look(self, key: str, version: str | None = None) -> ObjectMeta:
+        """What a store says of an object, in one request."""
+        try:
+            return self._get(key, _of(version, {"head": True})).meta
+        except (BaseError, FileNotFoundError, ValueError) as error:
+            if not self._words.has_status(error):
+                raise self._fault(error, key) from None
+        # An answer to HEAD has no body, and only the body says why.
+        with self._faults(key):
+            return self._get(key, _of(version, {})).meta
+
+    @contextmanager
+    def open(self, key: str, options: GetOptions, missing: str = "") -> Iterator[Iterator[bytes]]:
+        """The bytes of an object in pieces."""
+        with self._faults(key, missing):
+            found = self._get(key, options)
+        yield self._pieces(found, key)
+
+    def _get(self, key: str, options: GetOptions) -> GetResult:
+        return obstore.get(self._store, key, options=options)
+
+    def _pieces(self, found: GetResult, key: str) -> Iterator[bytes]:
+        size, come = found.meta["size"], 0
+        stream = iter(found.stream(min_chunk_size=_PIECE))
+        while True:
+            try:
+                piece = next(stream, None)
+            except (BaseError, OSError) as error:
+                raise self._words.broken(error, self.called(key), come, size) from None
+            if piece is None:
+                break
+            come += len(piece)
+            yield bytes(piece)
+        if come < size:
+            raise ModelError(
+                ModelFault.MODEL_TRUNCATED,
+                f"{self.called(key)} broke off after {come} bytes of the {size} it announced: "
+                "check the stored file and any proxy in between",
+            )
+
+    def _model_in(self, folder: str) -> str:
+        """The key of the one ``.onnx`` file in a folder."""
+        names: list[str] = []
+        start = f"{folder}/"
+        with self._faults(folder):
+            entries = obstore.list(self._store, prefix=start, chunk_size=1000)
+            for entry in (entry for page in entries for entry in page):
+                names.append(entry["path"].removeprefix(start))
+                if len(names) > _MOST_ENTRIES:
+                    raise ModelError(
+                        ModelFault.INVALID_MODEL_URI,
+                        f"{self.called(folder)} has more than {_MOST_ENTRIES} objects: name the .onnx file",
+                    )
+        here = sorted({name.partition("/")[0] + ("/" if "/" in name else "") for name in names})
+        models = [name for name in here if name.endswith(".onnx")]
+        if len(models) > 1:
+            raise ModelError(
+                ModelFault.INVALID_MODEL_URI,
+                f"{self.called(folder)} has several .onnx files ({listed(models)}): name one, "
+                f"such as {self.called(start + models[0])}",
+            )
+        if models:
+            return start + models[0]
+        what = f"has no .onnx file; it holds: {listed(here)}" if here else "does not exist"
+        raise ModelError(
+            ModelFault.MODEL_NOT_FOUND,
+            f"{self.called(folder)} {what}. Upload the model there, or fix spec.model.uri",
+        )
+
+    @contextmanager
+    def _faults(self, key: str, missing: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, FileNotFoundError, ValueError) as error:
+            raise self._fault(error, key, missing) from None
+
+    def _fault(self, error: Exception, key: str, missing: str = "") -> ModelError:
+        return bucket_fault(error, self._words, self.called(key), missing)
+
+
+class BucketFiles:
+    """A model in a bucket and what is kept next to it."""
+
+    def __init__(self, bucket: Bucket, key: str, version: str | None, etag: str | None) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._version = version
+        self._etag = etag
+
+    @property
+    def main(self) -> str:
+        return self._key.rpartition("/")[2]
+
+    def describe(self, path: str) -> str:
+        return self._bucket.called(self._at(path))
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Iterator[bytes]]:
+        if path == self.main:
+            # What was looked at is what is read: a version, or else the bytes with that ETag.
+            options: GetOptions = (
+                {"version": self._version}
+                if self._version
+                else {"if_match": self._etag}
+                if self._etag
+                else {}
+            )
+            missing = ""
+        else:
+            options = {}
+            missing = (
+                f"{self._bucket.called(self._key)} keeps weights in {path!r}, but {self.describe(path)} does "
+                "not exist: upload that file next to it, or save the model as one file"
+            )
+        with self._bucket.open(self._at(path), options, missing) as pieces:
+            yield pieces
+
+    def _at(self, path: str) -> str:
+        folder, slash, _ = self._key.rpartition("/")
+        return f"{folder}{slash}{path}"
+
+
+def client_options(credentials: Credentials, allow_http: bool = False) -> ClientConfig:
+    """Time-outs and trust of a store's connections."""
+    options: ClientConfig = {
+        # Of the whole body, which may be of many gigabytes; a silent store is noticed by the other two.
+        "timeout": timedelta(days=1),
+        "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=_READ_SECONDS),
+        "allow_http": allow_http,
+    }
+    if credentials.ca_certificates:
+        credentials.trust()
+        options["root_certificate"] = credentials.ca_certificates
+    return options
+
+
+def retries() -> RetryConfig:
+    """With back-off and jitter; as many for one request, however long it takes."""
+    return {
+        "max_retries": _RETRIES,
+        "backoff": {
+            "init_backoff": timedelta(seconds=_FIRST_PAUSE),
+            "max_backoff": timedelta(seconds=_LONGEST_PAUSE),
+            "base": 2,
+        },
+        "retry_timeout": timedelta(days=1),
+    }
+
+
+def opened(make: Callable[[], Store], words: Words) -> Store:
+    """A store from its configuration; raises :class:`ModelError` where a value of that cannot be used."""
+    try:
+        return make()
+    except (BaseError, ValueError) as error:
+        raise words.misconfigured(error) from None
+
+
+def _of(version: str | None, options: GetOptions) -> GetOptions:
+    return {**options, "version": version} if version else options
+
+
+def _moment(meta: ObjectMeta) -> datetime | None:
+    """When an object was written."""
+    written = meta["last_modified"].astimezone(UTC)
+    return written if written.year > _NO_YEAR else None

@@ -1,0 +1,111 @@
+"""``s3://BUCKET/KEY[?versionId=…]``: Amazon S3, and every store that speaks as it does."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import httpx
+from obstore.store import S3Store
+
+from slipway.contract import ModelFault
+from slipway.models.bucket_faults import Words
+from slipway.models.buckets import Bucket, Pinning, Place, client_options, opened, retries
+from slipway.models.credentials import Credentials
+from slipway.models.faults import ModelError
+from slipway.models.source import Located
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+_URI = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/(?P<path>[^?#]+)(?:\?versionId=(?P<version>[^?&#]+))?"
+)
+_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_REGION = "us-east-1"
+
+
+class S3Source:
+    """Buckets of S3, entered with the keys of the Secret, or without any."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def locate(self, uri: str) -> Located:
+        match = _URI.fullmatch(uri)
+        place = Place.read(match["path"], match["version"]) if match else None
+        if match is None or place is None:
+            raise ModelError(
+                ModelFault.INVALID_MODEL_URI,
+                f"{uri!r} must be s3://BUCKET/KEY, with ?versionId=… at its end for one version; for example "
+                "s3://models/fraud/7/model.onnx, or s3://models/fraud/7/ for a folder with one .onnx file",
+            )
+        if place.version and not place.is_file:
+            raise ModelError(
+                ModelFault.INVALID_MODEL_URI,
+                f"{uri!r} names a version of a folder, and only objects have versions: name the .onnx file",
+            )
+        return self.bucket(match["bucket"]).locate(place)
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket by its name."""
+        login = self._credentials.s3
+        endpoint = _endpoint(login.endpoint)
+        style = login.addressing_style.lower() or "path"
+        if style not in ("path", "virtual"):
+            raise ModelError(
+                ModelFault.MODEL_ACCESS_DENIED,
+                "AWS_S3_ADDRESSING_STYLE of the credentials Secret must be path or virtual, "
+                f"not {style[:20]!r}",
+            )
+        region = login.region or _REGION
+        host = endpoint or httpx.URL(f"https://s3.{region}.amazonaws.com")
+        words = Words(
+            bucket=f"the bucket {name!r}",
+            host=host.netloc.decode(),
+            sent=bool(login.access_key_id),
+            keys=_KEYS,
+            endpoint="AWS_ENDPOINT_URL",
+        )
+        if bool(login.access_key_id) != bool(login.secret_access_key):
+            raise ModelError(
+                ModelFault.MODEL_ACCESS_DENIED,
+                f"the credentials Secret has one of {_KEYS} and not the other: give both, or none for a "
+                "bucket that everybody may read",
+            )
+        config: S3Config = {
+            "bucket": name,
+            "region": region,
+            "virtual_hosted_style_request": style == "virtual",
+        }
+        if endpoint is not None:
+            address = endpoint.copy_with(host=f"{name}.{endpoint.host}") if style == "virtual" else endpoint
+            config["endpoint"] = str(address).rstrip("/")
+        if login.access_key_id:
+            config["access_key_id"] = login.access_key_id
+            config["secret_access_key"] = login.secret_access_key
+        else:
+            # Else the client would ask the node's metadata for an identity that is not ours.
+            config["skip_signature"] = True
+        if login.session_token:
+            config["session_token"] = login.session_token
+        client = client_options(self._credentials, endpoint is not None and endpoint.scheme == "http")
+        store = opened(lambda: S3Store(config=config, client_options=client, retry_config=retries()), words)
+        return Bucket(store, Pinning(f"s3://{name}", "?versionId={}"), words)
+
+
+def _endpoint(given: str) -> httpx.URL | None:
+    """The address of a store that is not Amazon's. Over ``http://`` no secret is sent, only signatures."""
+    if not given:
+        return None
+    try:
+        url = httpx.URL(given)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
+        raise ModelError(
+            ModelFault.REGISTRY_UNREACHABLE,
+            "AWS_ENDPOINT_URL of the credentials Secret must be the https:// (or http://) address of a "
+            "store, such as https://minio.storage:9000, without user, query or fragment",
+        )
+    return url
