@@ -268,9 +268,11 @@ async def run(environment: Environment) -> None:
                 MonitoringCollector(store, observers.monitoring),
             ],
         )
-        server = await http.serve(
-            lambda: generate_latest(registry) + kept.text(), pulse, synced.is_set, environment.port
-        )
+
+        async def page() -> bytes:
+            return generate_latest(registry) + await kept.text()
+
+        server = await http.serve(page, pulse, synced.is_set, environment.port)
         routes = Routes(
             store,
             writer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -41,7 +41,7 @@ class Pulse:
 
 
 async def serve(
-    page: Callable[[], bytes],
+    page: Callable[[], Awaitable[bytes]],
     pulse: Pulse,
     is_ready: Callable[[], bool],
     port: int = PORT,
@@ -60,7 +60,7 @@ async def serve(
         return web.Response(text="ok\n")
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
-from slipway.api.types import KIND
+from slipway.api.types import API_VERSION, KIND
 from slipway.contract import Resolution
 from slipway.core.observed import ObjectKind
+from slipway.core.resource import read
+from slipway.engine.observers.aliases import Aliases
+from slipway.engine.store import Key, Store
 from tests.unit.world import NAME, NAMESPACE, World, resolution
 
 URI = "mlflow://fraud@champion"
@@ -122,3 +128,27 @@ async def test_a_look_that_was_overtaken_starts_no_second_one() -> None:
     world.models[URI] = Resolution.model_validate(next(answers).model_dump() | {"version": "3"})
     await world.run(70)
     assert resolvers(world) - before == 1
+
+
+def test_resolver_pods_of_many_that_an_operator_begins_with_do_not_come_in_one_second() -> None:
+    """With credentials each look is a pod."""
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    chance = random.Random(7)
+    aliases = Aliases(Store(), None, lambda _: None, lambda: now, spread=chance.random)
+    model = {"uri": URI, "refreshSeconds": 600, **SECRET}
+    known = {
+        "uri": URI,
+        "resolvedURI": "mlflow://fraud/1",
+        "version": "1",
+        "digest": f"sha256:{1:064x}",
+        "bytes": 1,
+    }
+    minutes: Counter[int] = Counter()
+    for number in range(600):
+        meta = {"name": f"m{number}", "namespace": NAMESPACE, "uid": f"u{number}", "resourceVersion": "1"}
+        manifest = {"metadata": meta, "spec": {"model": model}, "status": {"model": known}}
+        resource = read({"kind": KIND, "apiVersion": API_VERSION, **manifest})
+        assert aliases.refresh_token(resource) is None
+        minutes[int((aliases._due[Key(NAMESPACE, f"m{number}")] - now).total_seconds() // 60)] += 1
+    assert set(minutes) == set(range(1, 10))
+    assert max(minutes.values()) < 110, minutes

@@ -23,7 +23,11 @@ from slipway.infra.http import Pulse
 async def _serving(pulse: Pulse, ready: bool = True) -> AsyncIterator[aiohttp.ClientSession]:
     registry = CollectorRegistry()
     Metrics(registry)
-    runner = await http.serve(lambda: generate_latest(registry), pulse, lambda: ready, port=0)
+
+    async def page() -> bytes:
+        return generate_latest(registry)
+
+    runner = await http.serve(page, pulse, lambda: ready, port=0)
     try:
         port = next(address[1] for address in runner.addresses if address[0] == "0.0.0.0")
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", trust_env=False) as session:

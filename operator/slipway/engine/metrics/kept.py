@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -11,6 +12,9 @@ from prometheus_client.core import Metric
 
 from slipway.core.resource import Resource
 from slipway.engine.store import Key, Store
+
+#: ModelDeployments that are written before others get a turn.
+AT_ONCE = 10
 
 
 class OfResources(Protocol):
@@ -36,10 +40,14 @@ class KeptText:
             metric.name: _text(metric) for source in sources for metric in source.of(()) if not metric.samples
         }
 
-    def text(self) -> bytes:
-        """All series as they are now."""
+    async def text(self) -> bytes:
+        """All series as they are now; where much has changed, others get a turn meanwhile."""
+        written = 0
         while self._changed:
             self._write(self._changed.pop())
+            written += 1
+            if not written % AT_ONCE:
+                await asyncio.sleep(0)
         others: dict[str, list[bytes]] = defaultdict(list)
         heads = dict(self._heads)
         for metric in (metric for source in self._sources for metric in source.others()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Aliases:
         ask: Callable[[Alias], Awaitable[str | Fault]] | None,
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
+        spread: Callable[[], float] = random.random,
     ) -> None:
         """
         Args:
@@ -55,9 +57,11 @@ class Aliases:
             ask: the version that an alias means now, or why that cannot be said; None without MLflow.
             changed: has a key worked on.
             clock: tells the time, with a time zone.
+            spread: from 0 to 1, so that not all resolver pods come in the same second.
         """
         self._store = store
         self._ask = ask
+        self._spread = spread
         self._changed = changed
         self._clock = clock
         self._versions: dict[Alias, str] = {}
@@ -93,7 +97,8 @@ class Aliases:
         if resource.spec.model.refreshSeconds == 0:
             return None
         if key not in self._due:
-            self._set_due(key, resource.spec.model.refreshSeconds)
+            # All are new to an operator that has just begun.
+            self._set_due(key, resource.spec.model.refreshSeconds * (1.0 - 0.9 * self._spread()))
         due = self._due[key]
         return f"time {due.timestamp():.0f}" if due <= self._clock() else None
 
@@ -126,9 +131,9 @@ class Aliases:
             if key in self._granted:
                 self._granted[key] = model.version
         elif key in self._due and not isinstance(resource.spec, Fault):
-            self._set_due(key, resource.spec.model.refreshSeconds)
+            self._set_due(key, resource.spec.model.refreshSeconds * (1.0 + 0.1 * self._spread()))
 
-    def _set_due(self, key: Key, seconds: int) -> None:
+    def _set_due(self, key: Key, seconds: float) -> None:
         self._due[key] = due = self._clock() + timedelta(seconds=seconds)
         self._reminders.set(key, due)
 
