@@ -29,7 +29,7 @@ from bench.rollouts.simulation import (
 from slipway.api.generated import write_or_check
 from slipway.api.rollout import Rollout
 from slipway.cli.drawing import told_step
-from slipway.cli.main import COMMANDS
+from slipway.cli.parser import COMMANDS
 from slipway.core.rollout.evalues import Look, harm_terms, held, no_harm_terms, since_any_look
 from slipway.core.rollout.gates import FALSE_ABORT, PASS_EVIDENCE, number_of
 from slipway.core.rollout.looks import MOST_LOOKS
@@ -114,10 +114,10 @@ def page() -> str:
 
 
 def _commands() -> Iterator[str]:
-    for name, (module, summary) in COMMANDS.items():
-        if module != "slipway.cli.profile":
-            target = "-f FILE" if name == "plan" else "NAME"
-            yield f"| `kubectl slipway {name} {target}` | {summary} |"
+    targets = {"get": "", "plan": " -f FILE", "set-model": " NAME URI"}
+    for name, command in COMMANDS.items():
+        if name not in ("profile", "version", "completion"):
+            yield f"| `kubectl slipway {name}{targets.get(name, ' NAME')}` | {command.summary} |"
 
 
 def _steps() -> Iterator[str]:

@@ -11,6 +11,13 @@ from enum import StrEnum
 #: What pip installs; ``slipway`` on PyPI is somebody else's.
 DISTRIBUTION = "slipway-serving"
 
+#: The resource.
+GROUP = "slipway.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "ModelDeployment"
+PLURAL = "modeldeployments"
+
 #: The port of the Open Inference Protocol, on pods and Services alike.
 HTTP_PORT = 8080
 #: The port of the same protocol over gRPC.

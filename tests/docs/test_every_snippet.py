@@ -12,17 +12,18 @@ import pytest
 from e2e import snippets
 from e2e.snippets import ROOT, Block, Command
 from e2e.tests import test_docs_on_cluster as on_cluster
-from slipway.cli.main import COMMANDS, parse
+from slipway.cli.parser import COMMANDS, parse
 from tests.docs import test_installation as installation
 from tests.docs import test_requests as requests
 from tests.observability import test_real_parts as alerts
+from tests.unit.cli import test_reference as reference
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 README, MODEL_SERVER, SOURCES = "README.md", "docs/model-server.md", "docs/model-sources.md"
 
 #: Page and program → the test that runs what is printed.
-RUN: dict[tuple[str, str], Callable[..., None]] = {
+RUN: dict[tuple[str, str], Callable[..., object]] = {
     (README, "curl"): requests.test_the_readmes_curl_is_answered,
     (README, "export"): installation.test_the_readmes_recipe_installs_exactly_what_it_pushed,
     (README, "for"): installation.test_the_readmes_recipe_installs_exactly_what_it_pushed,
@@ -32,6 +33,8 @@ RUN: dict[tuple[str, str], Callable[..., None]] = {
     (MODEL_SERVER, "grpcurl"): requests.test_grpcurl_would_be_answered,
     (SOURCES, "sha256sum"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     (SOURCES, "find"): requests.test_the_digest_is_what_the_page_tells_to_compute,
+    ("docs/cli.md", "cat"): reference.test_an_example_runs_as_printed,
+    ("docs/cli.md", "source"): reference.test_an_example_runs_as_printed,
     ("docs/rollouts.md", "kubectl"): on_cluster.test_a_pipeline_waits_as_the_page_on_rollouts_shows,
     (SOURCES, "kubectl"): on_cluster.test_the_secret_for_a_model_store_has_the_keys_that_are_read,
     ("docs/alerts.md", "amtool"): alerts.test_the_example_of_routes_is_valid_and_the_page_shows_what_it_does,
@@ -62,7 +65,8 @@ SPANS = [
 
 def assert_parses(command: Command) -> None:
     """As the tool's own command line; a name that stands alone is spoken of, not typed."""
-    words = command.text.removeprefix("kubectl ").removeprefix("slipway ").partition("#")[0].split()
+    typed = re.split("[#>]", command.text)[0]
+    words = typed.removeprefix("kubectl ").removeprefix("slipway ").split()
     assert words[0] in COMMANDS, command
     if len(words) > 1:
         assert parse(words).command == words[0]

@@ -20,12 +20,11 @@ from slipway.api.rollout import Rollout
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.traffic import RULES, Traffic
 from slipway.contract import Digest
-
-GROUP = "slipway.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "ModelDeployment"
-PLURAL = "modeldeployments"
+from slipway.names import API_VERSION as API_VERSION
+from slipway.names import GROUP as GROUP
+from slipway.names import KIND as KIND
+from slipway.names import PLURAL as PLURAL
+from slipway.names import VERSION as VERSION
 
 #: Names of children add at most 18 characters (``-`` and a revision's hash, ``-resolve-`` and a hash), and a
 #: Service's name holds 63.

@@ -4,77 +4,84 @@ from __future__ import annotations
 
 import json
 import time
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
-from contextlib import suppress
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import copy
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
+from urllib3 import HTTPHeaderDict
+from urllib3.exceptions import HTTPError, MaxRetryError
 from yaml import YAMLError
 
-from slipway.api.types import GROUP, PLURAL, VERSION
-from slipway.cli.errors import ChangedError, CommandError
-from slipway.contract import ADMIN_PORT, METRICS_PATH
-from slipway.core import naming
-from slipway.core.observed import Manifest, ObjectKind
-from slipway.engine.kube import RESOURCES, typed
-from slipway.engine.store import is_child
+from slipway.cli.errors import (
+    ChangedError,
+    CommandError,
+    ForbiddenError,
+    InvalidError,
+    MissingError,
+    NotInstalledError,
+)
+from slipway.names import ADMIN_PORT, GROUP, KIND, METRICS_PATH, PLURAL, VERSION
 
-#: Seconds until the API server counts as silent.
-TIMEOUT = 15
+Manifest = dict[str, Any]
+
 #: Of a pod's metrics, as the operator reads them.
 MOST_BYTES = 3 * 1024 * 1024
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments that every command for one ModelDeployment has, named as kubectl names them."""
-    parser.add_argument("name", help="the ModelDeployment")
-    add_connection(parser)
-
-
-def add_connection(parser: ArgumentParser) -> None:
-    """Arguments that say which cluster, named as kubectl names them."""
-    parser.add_argument("-n", "--namespace", help="its namespace; the context's own unless given")
-    parser.add_argument("--context", help="context of the kubeconfig")
-    parser.add_argument("--kubeconfig", help="path of the kubeconfig; KUBECONFIG unless given")
-
-
-class MissingError(CommandError):
-    """There is nothing of that name."""
-
-
-class ForbiddenError(CommandError):
-    """Whoever asks may not know."""
+#: ModelDeployments on one page of a list.
+PAGE = 500
+#: Whose changes these are, in managedFields.
+MANAGER = "kubectl-slipway"
+_ROOT = f"/apis/{GROUP}/{VERSION}"
+_MERGE = "application/merge-patch+json"
 
 
 class Cluster:
-    """ModelDeployments of one namespace."""
+    """ModelDeployments of one namespace, and what is around them.
+
+    Attributes:
+        namespace: that of the arguments, or of the context.
+    """
 
     def __init__(self, arguments: Namespace) -> None:
         """
         Raises:
             CommandError: where there is no kubeconfig that can be used.
         """
-        try:
+        settings = client.Configuration()
+        with _reading_kubeconfig():
             config.load_kube_config(  # type: ignore[no-untyped-call]
-                arguments.kubeconfig, arguments.context
+                arguments.kubeconfig, arguments.context, settings
             )
             contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
                 arguments.kubeconfig
             )
-        # A file that is no kubeconfig fails in as many ways as there are such files.
-        except (ConfigException, OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
-            raise CommandError(f"no cluster to ask: the kubeconfig cannot be read: {error}") from error
         if arguments.context:
             active = next(found for found in contexts if found["name"] == arguments.context)
         self.namespace: str = (
-            arguments.namespace or (active or {}).get("context", {}).get("namespace") or "default"
+            getattr(arguments, "namespace", None)
+            or (active or {}).get("context", {}).get("namespace")
+            or "default"
         )
-        self._api = client.CustomObjectsApi()
-        self._core = client.CoreV1Api()
-        self._apps = client.AppsV1Api()
+        self.timeout: float | None = arguments.request_timeout or None
+        # A person is waiting: once more for a connection that broke, and then the reason.
+        settings.retries = 1
+        self._server = str(settings.host)
+        self._api = client.ApiClient(settings)
+        if arguments.as_group and not arguments.as_user:
+            raise CommandError("--as-group needs --as: a group is impersonated together with a user")
+        if arguments.as_user:
+            _impersonate(self._api.rest_client, arguments.as_user, arguments.as_group)
+
+    def within(self, namespace: str) -> Cluster:
+        """The same cluster, in another namespace."""
+        found = copy(self)
+        found.namespace = namespace
+        return found
 
     def get(self, name: str) -> Manifest:
         """One ModelDeployment.
@@ -82,7 +89,7 @@ class Cluster:
         Raises:
             CommandError: where it cannot be had.
         """
-        return self._call(self._api.get_namespaced_custom_object, name)
+        return self._one("GET", name)
 
     def find(self, name: str) -> Manifest | None:
         """One ModelDeployment, or None where there is none of that name.
@@ -95,6 +102,16 @@ class Cluster:
         except MissingError:
             return None
 
+    def select(self, selector: str = "", *, everywhere: bool = False) -> list[Manifest]:
+        """ModelDeployments with these labels, of the namespace or of all namespaces.
+
+        Raises:
+            CommandError: where they cannot be had.
+        """
+        where = "all namespaces" if everywhere else self.namespace
+        path = f"{_ROOT}/{PLURAL}" if everywhere else self._collection()
+        return self._pages(f"{KIND}s in {where}", path, selector)
+
     def children(self, resource: Manifest) -> list[Manifest]:
         """What Slipway and others made for a ModelDeployment, as it is now.
 
@@ -102,16 +119,36 @@ class Cluster:
             ForbiddenError: where a kind may not be listed.
             CommandError: where it cannot be told for another reason.
         """
+        from slipway.core import naming
+        from slipway.core.observed import ObjectKind
+        from slipway.engine.kube import RESOURCES, typed
+        from slipway.engine.store import is_child
+
         meta = resource["metadata"]
         found: list[Manifest] = []
         for kind in ObjectKind:
             path = RESOURCES[kind].path(self.namespace)
             with suppress(MissingError):  # a kind that this cluster does not have
-                page = self._ask(f"{kind}s in {self.namespace}", self._get, path, meta["name"])
-                found += [typed(item, kind) for item in page["items"]]
+                items = self._pages(
+                    f"{kind}s in {self.namespace}", path, f"{naming.MODEL_LABEL}={meta['name']}"
+                )
+                found += [dict(typed(item, kind)) for item in items]
         return [child for child in found if is_child(child, meta["uid"])]
 
-    def annotate(self, resource: Manifest, annotation: str, value: str | None) -> None:
+    def patch(self, name: str, change: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Merge a change into a ModelDeployment; gives it as it is then.
+
+        Raises:
+            ChangedError: where ``change`` names a resourceVersion that it has no more.
+            InvalidError: where the API server refuses what would come out.
+            CommandError: where it cannot be done for another reason.
+        """
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"} | (
+            {"dryRun": "All"} if dry_run else {}
+        )
+        return self._one("PATCH", name, query, change, _MERGE)
+
+    def annotate(self, resource: Manifest, annotation: str, value: str | None) -> Manifest:
         """Set an annotation, or take it away, unless the resource has changed since it was read.
 
         Raises:
@@ -119,10 +156,30 @@ class Cluster:
             CommandError: where the API server refuses.
         """
         meta = resource["metadata"]
-        patch = {
-            "metadata": {"resourceVersion": meta["resourceVersion"], "annotations": {annotation: value}},
-        }
-        self._call(self._api.patch_namespaced_custom_object, meta["name"], patch)
+        changed = {"resourceVersion": meta["resourceVersion"], "annotations": {annotation: value}}
+        return self.patch(meta["name"], {"metadata": changed})
+
+    def check(self, manifest: Manifest, live: Manifest | None) -> None:
+        """Let the API server check a ModelDeployment by a dry run: nothing is stored.
+
+        Raises:
+            InvalidError: where it would refuse it.
+            ForbiddenError: where the user has no right to create or to update it.
+            CommandError: where that cannot be told.
+        """
+        query = {"dryRun": "All", "fieldManager": MANAGER, "fieldValidation": "Strict"}
+        meta = {**manifest["metadata"], "namespace": self.namespace}
+        if live is None:
+            self._request(
+                f"{KIND} {self.namespace}/{meta['name']}",
+                "POST",
+                self._collection(),
+                query,
+                {**manifest, "metadata": meta},
+            )
+            return
+        meta["resourceVersion"] = live["metadata"]["resourceVersion"]
+        self._one("PUT", meta["name"], query, {**manifest, "metadata": meta})
 
     def pods(self, name: str) -> list[Manifest]:
         """Pods that serve a ModelDeployment, of all its revisions.
@@ -130,7 +187,11 @@ class Cluster:
         Raises:
             CommandError: where they cannot be had.
         """
-        return self._list(self._core.list_namespaced_pod, f"pods of {name}", naming.pod_selector(name))
+        from slipway.core import naming
+
+        selector = ",".join(f"{label}={value}" for label, value in naming.pod_selector(name).items())
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        return self._pages(f"pods of {name} in {self.namespace}", path, selector)
 
     def revisions(self, name: str) -> list[Manifest]:
         """ControllerRevisions of a ModelDeployment.
@@ -138,10 +199,37 @@ class Cluster:
         Raises:
             CommandError: where they cannot be had.
         """
-        labels = {naming.MODEL_LABEL: name}
-        return self._list(
-            self._apps.list_namespaced_controller_revision, f"ControllerRevisions of {name}", labels
-        )
+        from slipway.core import naming
+
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/controllerrevisions"
+        what = f"ControllerRevisions of {name} in {self.namespace}"
+        return self._pages(what, path, f"{naming.MODEL_LABEL}={name}")
+
+    def namespaces(self) -> list[str]:
+        """Names of the cluster's namespaces.
+
+        Raises:
+            CommandError: where they cannot be had.
+        """
+        return [str(one["metadata"]["name"]) for one in self._pages("namespaces", "/api/v1/namespaces", "")]
+
+    def operators(self) -> list[Manifest]:
+        """Deployments of operators, of all namespaces.
+
+        Raises:
+            CommandError: where they cannot be had.
+        """
+        labels = "app.kubernetes.io/part-of=slipway,app.kubernetes.io/component=operator"
+        return self._pages("Deployments in all namespaces", "/apis/apps/v1/deployments", labels)
+
+    def openapi(self) -> Manifest:
+        """The API server's OpenAPI document of ModelDeployments; every user who is known may read it.
+
+        Raises:
+            MissingError: where the cluster has none.
+            CommandError: where it cannot be had.
+        """
+        return self._request("ModelDeployments", "GET", f"/openapi/v3/apis/{GROUP}/{VERSION}")
 
     def metrics(self, pod: str) -> str:
         """What a pod's metrics page says, by way of the API server; takes ``get`` on ``pods/proxy``.
@@ -150,71 +238,185 @@ class Cluster:
             CommandError: where the pod does not answer.
         """
         what = f"metrics of pod {self.namespace}/{pod}"
-        response = self._ask(
-            what,
-            self._core.connect_get_namespaced_pod_proxy_with_path,
-            f"{pod}:{ADMIN_PORT}",
-            self.namespace,
-            METRICS_PATH.removeprefix("/"),
-            _preload_content=False,
-        )
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:{ADMIN_PORT}/proxy{METRICS_PATH}"
         # A model server's image may be anybody's.
-        body: bytes = self._ask(what, _read, response)
+        body = self._bytes(what, "GET", path, accept="*/*", most=MOST_BYTES)
         if len(body) > MOST_BYTES:
             raise CommandError(f"{what}: more than {MOST_BYTES} bytes, which no model server says")
         return body.decode("utf-8", "replace")
 
-    def _list(self, method: Any, what: str, labels: Mapping[str, str]) -> list[Manifest]:
-        selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        where = f"{what} in {self.namespace}"
-        found = self._ask(where, method, self.namespace, label_selector=selector)
-        plain = client.ApiClient().sanitize_for_serialization(found.items)  # type: ignore[no-untyped-call]
-        return list(plain)
+    def _collection(self) -> str:
+        return f"{_ROOT}/namespaces/{quote(self.namespace, safe='')}/{PLURAL}"
 
-    def _get(self, path: str, name: str, _request_timeout: float) -> Any:
-        """A list as it comes: typed models drop fields that they do not know."""
-        api = self._core.api_client
-        selector = [("labelSelector", f"{naming.MODEL_LABEL}={name}")]
-        headers = {"Accept": "application/json"}
-        request = api.param_serialize(
-            "GET", path, query_params=selector, header_params=headers, auth_settings=["BearerToken"]
-        )
-        response = api.call_api(*request, _request_timeout=_request_timeout)
-        if response.status >= 400:
-            raise ApiException(status=response.status, reason=response.reason)
-        return json.loads(response.read())
-
-    def _call(self, method: Any, name: str, *more: Any) -> Manifest:
-        where = f"ModelDeployment {self.namespace}/{name}"
-        found = self._ask(where, method, GROUP, VERSION, self.namespace, PLURAL, name, *more)
-        if not isinstance(found, dict) or not isinstance(found.get("metadata"), dict):
-            raise CommandError(
-                f"{where}: what answered is no API server: {str(found)[:60]!r}; does a proxy ask for a login?"
-            )
+    def _one(
+        self,
+        method: str,
+        name: str,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        kind: str = "application/json",
+    ) -> Manifest:
+        where, path = f"{KIND} {self.namespace}/{name}", f"{self._collection()}/{quote(name, safe='')}"
+        found = self._request(where, method, path, query, body, kind)
+        if not isinstance(found.get("metadata"), dict):
+            raise _stranger(where, found)
         return found
 
-    def _ask(self, where: str, method: Any, *arguments: Any, **options: Any) -> Any:
+    def _pages(self, what: str, path: str, selector: str) -> list[Manifest]:
+        query, found = {"limit": str(PAGE)}, list[Manifest]()
+        if selector:
+            query["labelSelector"] = selector
+        while True:
+            page = self._request(what, "GET", path, query)
+            if not isinstance(page.get("items"), list):
+                raise _stranger(what, page)
+            found += page["items"]
+            more = (page.get("metadata") or {}).get("continue")
+            if not more:
+                return found
+            query["continue"] = more
+
+    def _request(
+        self,
+        where: str,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        kind: str = "application/json",
+    ) -> Manifest:
+        text = self._bytes(where, method, path, query, body, kind)
         try:
-            return method(*arguments, **options, _request_timeout=TIMEOUT)
-        except ApiException as error:
-            if error.status == 404:
-                raise MissingError(f"there is no {where}") from error
-            if error.status == 409:
-                raise ChangedError(f"{where} has just changed; look at it again, then repeat") from error
-            refused = ForbiddenError if error.status == 403 else CommandError
-            raise refused(f"{where}: the API server answered {error.status} {error.reason}") from error
-        except Exception as error:  # urllib3's own, of many kinds
-            raise CommandError(f"the API server does not answer: {error}") from error
+            found = json.loads(text)
+        except ValueError:
+            found = text
+        if not isinstance(found, dict):
+            raise _stranger(where, text)
+        return found
+
+    def _bytes(
+        self,
+        where: str,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        kind: str = "application/json",
+        accept: str = "application/json",
+        most: int | None = None,
+    ) -> bytes:
+        request = self._api.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": accept, "Content-Type": kind},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._api.call_api(*request, _request_timeout=self.timeout)
+            text = _read(response, self.timeout, most)
+        except (HTTPError, OSError) as error:
+            raise CommandError(self._silence(error)) from error
+        except ApiException as error:  # a certificate that is not trusted
+            raise CommandError(f"the API server at {self._server} does not answer: {error.reason}") from error
+        if response.status < 400:
+            return text
+        raise _refusal(where, response.status, str(response.reason), text)
+
+    def _silence(self, error: Exception) -> str:
+        """In one line what urllib3 says in many."""
+        inner: object = error
+        while isinstance(inner, HTTPError):
+            reason = inner.reason if isinstance(inner, MaxRetryError) else inner.args[-1]
+            if not isinstance(reason, Exception):
+                break
+            inner = reason
+        # Of "HTTPConnection(host='…', port=…): Failed to …: [Errno 111] Connection refused" the last part.
+        said = str(inner).rpartition(": ")[2]
+        return (
+            f"the API server at {urlsplit(self._server).netloc or self._server} does not answer: {said}; "
+            "is the context the right one (kubectl config current-context)?"
+        )
 
 
-def _read(response: Any, _request_timeout: float) -> bytes:
-    """As much as is needed to know that it is too much."""
+def contexts_of(kubeconfig: str | None) -> list[str]:
+    """Names of the contexts of a kubeconfig.
+
+    Raises:
+        CommandError: where it cannot be used.
+    """
+    with _reading_kubeconfig():
+        contexts, _ = config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
+        return [str(found["name"]) for found in contexts]
+
+
+@contextmanager
+def _reading_kubeconfig() -> Iterator[None]:
+    """A file that is no kubeconfig fails in as many ways as there are such files."""
     try:
-        deadline, body = time.monotonic() + _request_timeout, b""
-        while len(body) <= MOST_BYTES and (piece := response.read1(64 * 1024)):
+        yield
+    except (ConfigException, OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
+        raise CommandError(f"no cluster to ask: the kubeconfig cannot be read: {error}") from error
+
+
+def _impersonate(transport: Any, user: str, groups: list[str]) -> None:
+    """Have every request say on whose behalf it is; a header for each group, which a dict cannot hold."""
+    send = transport.request
+
+    def request(method: str, url: str, headers: Mapping[str, str] | None = None, **more: Any) -> Any:
+        all_ = HTTPHeaderDict(headers or {})
+        all_["Impersonate-User"] = user
+        for group in groups:
+            all_.add("Impersonate-Group", group)
+        return send(method, url, headers=all_, **more)
+
+    transport.request = request
+
+
+def _read(response: Any, timeout: float | None, most: int | None) -> bytes:
+    """The whole body, or as much as is needed to know that it is too much."""
+    raw = response.response
+    try:
+        end, body = time.monotonic() + (timeout or float("inf")), b""
+        while (most is None or len(body) <= most) and (piece := raw.read1(64 * 1024)):
             body += piece
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no end after {_request_timeout} s")
+            if time.monotonic() > end:
+                raise TimeoutError(f"no end after {timeout:g} s")
         return body
     finally:
-        response.close()
+        raw.release_conn()
+
+
+def _refusal(where: str, code: int, reason: str, body: bytes) -> CommandError:
+    """What an answer of 4xx or 5xx means, in the API server's own sentence where it has one."""
+    try:
+        status = json.loads(body)
+    except ValueError:
+        status = None
+    if not isinstance(status, dict):
+        status = {}
+    said, details = str(status.get("message") or ""), status.get("details") or {}
+    if code == 404:
+        if not status and KIND in where:  # the resource itself is unknown: that is told in plain text
+            return NotInstalledError(
+                "this cluster knows no ModelDeployments: Slipway, or its CRD, is not installed in it"
+            )
+        if details.get("kind") == "namespaces":
+            return CommandError(f"{where}: {said}")
+        return MissingError(f"there is no {where}")
+    if code == 409:
+        return ChangedError(f"{where} has just changed; look at it again, then repeat")
+    if code in (400, 422):
+        causes = [cause for cause in details.get("causes") or () if isinstance(cause, dict)]
+        complaints = tuple(f"{cause.get('field')}: {cause.get('message')}" for cause in causes)
+        return InvalidError(f"{where}: {said or reason}", complaints or (said or reason,))
+    told = f"{where}: {said}" if said else f"{where}: the API server answered {code} {reason}"
+    return ForbiddenError(told) if code == 403 else CommandError(told)
+
+
+def _stranger(where: str, answer: object) -> CommandError:
+    shown = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else str(answer)
+    return CommandError(
+        f"{where}: what answered is no API server: {shown[:60]!r}; does a proxy ask for a login?"
+    )

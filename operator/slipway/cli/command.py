@@ -1,16 +1,17 @@
-"""``kubectl slipway promote``, ``abort`` and the rest: what a person asks of a rollout.
+"""``kubectl slipway promote``, ``abort`` and the rest: what a person tells a rollout to do.
 
 Each writes an annotation that names the rollout, so that it can hit no later one.
 """
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from slipway.api.rollout_status import RolloutStatus
-from slipway.cli import cluster
+from slipway.cli.changes import unless_changed
 from slipway.cli.cluster import Cluster
-from slipway.cli.errors import ChangedError, CommandError
+from slipway.cli.errors import CommandError
+from slipway.cli.output import write
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource, read
 from slipway.core.rollout import commands
@@ -19,39 +20,24 @@ from slipway.core.rollout.situation import Command
 
 #: Takes the annotation of ``pause`` away again.
 RESUME = "resume"
-#: Status changes at any time, and may at each of these tries.
-TRIES = 10
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of every command."""
-    cluster.add_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Carry a command out, and say what it will do."""
-    print(_annotate(Cluster(arguments), arguments.name, arguments.command))
+    found = Cluster(arguments)
+    first = found.get(arguments.name)
+    question = asked(arguments.command, read(first))
+    changed = unless_changed(
+        found,
+        first,
+        lambda last: found.annotate(last, *question[:2]),
+        still=lambda last: asked(arguments.command, read(last)) == question,
+    )
+    if arguments.output is None:
+        print(question[2])
+    else:
+        write(arguments.output, changed)
     return 0
-
-
-def _annotate(found: Cluster, name: str, command: str) -> str:
-    """Set a command's annotation, again where the status has changed meanwhile; what is said of it.
-
-    Raises:
-        ChangedError: where the spec or what would be asked has changed too.
-    """
-    first = last = found.get(name)
-    question = asked(command, read(first))
-    for left in reversed(range(TRIES)):
-        try:
-            found.annotate(last, *question[:2])
-            break
-        except ChangedError:
-            last = found.get(name)
-            same = last["metadata"].get("generation") == first["metadata"].get("generation")
-            if not left or not same or asked(command, read(last)) != question:
-                raise
-    return question[2]
 
 
 def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slipway.cli.errors import CommandError
 from slipway.models.faults import ModelError
 from slipway.names import DISTRIBUTION
 from slipway.profile import ProfileError
@@ -15,42 +14,23 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, type=Path, help="training data: a parquet or CSV file")
-    parser.add_argument("--model", required=True, type=Path, help="the ONNX model")
-    parser.add_argument("--labels", metavar="COLUMN", help="column with the true answers")
-    parser.add_argument(
-        "--sensitive",
-        nargs="+",
-        default=[],
-        metavar="COLUMN",
-        help="columns whose groups are to be treated alike; up to 3",
-    )
-    parser.add_argument(
-        "--ignore", nargs="+", default=[], metavar="COLUMN", help="columns that the model does not take"
-    )
-    parser.add_argument(
-        "--holdout", type=Path, help="data that the model was not trained on, to see how often it is right"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("profile.json"), help="default: profile.json"
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
+    """Make the profile and write it.
+
+    Raises:
+        CommandError: where data or model cannot be used, or the file cannot be written.
+    """
     try:
         from slipway.profiling.make import make_profile
     except ImportError as error:
-        print(
-            f"slipway profile: {error.name} is not installed: pip install '{DISTRIBUTION}[profile]'",
-            file=sys.stderr,
-        )
-        return 1
+        raise CommandError(f"{error.name} is not installed: pip install '{DISTRIBUTION}[profile]'") from error
     from rich.console import Console
     from rich.progress import Progress
 
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        # Elsewhere than on a terminal it would leave an empty line.
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             profile = make_profile(
                 arguments.data,
                 arguments.model,
@@ -62,11 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
             )
         arguments.output.write_bytes(profile.text())
     except (ProfileError, ModelError) as error:
-        print(f"slipway profile: {error}", file=sys.stderr)
-        return 1
+        raise CommandError(str(error)) from error
     except OSError as error:
-        print(f"slipway profile: {arguments.output} cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
+        raise CommandError(f"{arguments.output} cannot be written: {error.strerror}") from error
     print(
         f"{arguments.output}: {len(profile.features)} features of {profile.data.rows} rows, "
         f"for the model {profile.modelDigest}"

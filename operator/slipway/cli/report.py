@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import CommandError
 from slipway.core import naming
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
 
 #: Pods that are asked at a time.
 _AT_ONCE = 8
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``report``."""
-    cluster.add_arguments(parser)
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", help="where the page goes; NAME-report.html, - for standard output"
-    )
 
 
 def run(arguments: Namespace) -> int:
@@ -76,7 +67,7 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _read(there: Cluster, pods: list[Manifest]) -> tuple[list[Counted], dict[str, str]]:
+def _read(there: Cluster, pods: Sequence[Manifest]) -> tuple[list[Counted], dict[str, str]]:
     """What the pods that answer have counted, and why the others did not."""
     counted: list[Counted] = []
     silent: dict[str, str] = {}

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from slipway.api.types import KIND
+from slipway.api.crd import crd
+from slipway.cli.schema import complaints
 from slipway.engine.kube import RESOURCES
+from slipway.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from tests.unit.world import NAME, NAMESPACE, World
 
 CONFIG = """\
@@ -32,13 +34,22 @@ class Served:
 
     Attributes:
         asked: every request, as method and path.
-        after_get: called with the number of reads of the ModelDeployment so far, after each.
+        sent: the body of every request that has one.
+        headers: of every request.
+        openapi: the schema of ModelDeployments in the API server's OpenAPI document.
+        after_get: called with the number of reads of the ModelDeployment so far, once each is read and before
+            it is answered.
         answer: answers a request before the cluster does, as status, content type and body; None leaves it.
     """
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
         self.asked: list[tuple[str, str]] = []
+        self.sent: list[dict[str, Any]] = []
+        self.headers: list[list[tuple[str, str]]] = []
+        kind = {"group": GROUP, "version": VERSION, "kind": KIND}
+        schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        self.openapi: dict[str, Any] = {**schema, "x-kubernetes-group-version-kind": [kind]}
         self.after_get: Callable[[int], None] = lambda _: None
         self.answer: Callable[[str, str], tuple[int, str, bytes] | None] = lambda *_: None
 
@@ -54,12 +65,23 @@ def served(world: World, folder: Path) -> Iterator[Served]:
             found.asked.append(("GET", url.path))
             if url.path == RESOURCE:
                 if not world.kube.has(*PLACE):
-                    self._refuse(404, "NotFound")
+                    self._missing()
                     return
-                self._reply(world.kube.find(*PLACE))
+                answer = json.loads(json.dumps(world.kube.find(*PLACE)))
                 found.after_get(found.asked.count(("GET", RESOURCE)))
+                self._reply(answer)
                 return
-            kinds = [kind for kind, resource in RESOURCES.items() if resource.path(NAMESPACE) == url.path]
+            if url.path.startswith(RESOURCE.removesuffix(NAME)):
+                self._missing()
+                return
+            if url.path == f"/openapi/v3/apis/{API_VERSION}":
+                self._reply({"components": {"schemas": {"one": found.openapi}}})
+                return
+            kinds = [
+                kind
+                for kind, resource in RESOURCES.items()
+                if url.path in (resource.path(NAMESPACE), resource.path())
+            ]
             wanted = dict(
                 pair.split("=")
                 for pair in parse_qs(url.query).get("labelSelector", [""])[0].split(",")
@@ -71,23 +93,63 @@ def served(world: World, folder: Path) -> Iterator[Served]:
                 for one in world.kube.all(kind)
                 if wanted.items() <= one["metadata"].get("labels", {}).items()
             ]
-            self._reply({"kind": "List", "items": items})
+            self._reply({"kind": "List", "metadata": {}, "items": items})
+
+        def do_POST(self) -> None:
+            self._check("POST")
+
+        def do_PUT(self) -> None:
+            self._check("PUT")
+
+        def _check(self, method: str) -> None:
+            """A dry run, by the schema and rules that a real API server is held to by the same table."""
+            url, body = urlsplit(self.path), self._body()
+            found.asked.append((method, url.path))
+            found.sent.append(body)
+            assert parse_qs(url.query)["dryRun"] == ["All"], "a plan writes nothing"
+            assert parse_qs(url.query)["fieldValidation"] == ["Strict"]
+            if (wrong := complaints(body)) and wrong[0].startswith("unknown field"):
+                said = "cannot be handled as a ModelDeployment: strict decoding error: " + ", ".join(wrong)
+                self._reply({"kind": "Status", "reason": "BadRequest", "message": said}, 400)
+                return
+            if wrong:
+                causes = [dict(zip(("field", "message"), one.split(": ", 1), strict=True)) for one in wrong]
+                status = {"kind": "Status", "message": "; ".join(wrong), "details": {"causes": causes}}
+                self._reply(status, 422)
+                return
+            self._reply(body)
+
+        def _body(self) -> dict[str, Any]:
+            read: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            return read
 
         def do_PATCH(self) -> None:
-            found.asked.append(("PATCH", self.path))
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            asked = body["metadata"].pop("resourceVersion", None)
+            found.asked.append(("PATCH", urlsplit(self.path).path))
+            body = self._body()
+            found.sent.append(json.loads(json.dumps(body)))
+            asked = body.get("metadata", {}).pop("resourceVersion", None)
             live = world.kube.find(*PLACE)["metadata"]["resourceVersion"]
             if asked not in (None, live):  # a patch that names no version hits whatever is there
                 self._refuse(409, "Conflict")
                 return
+            if "dryRun" in parse_qs(urlsplit(self.path).query):
+                tried = json.loads(json.dumps(world.kube.find(*PLACE)))
+                _merge(tried, body)
+                self._reply(tried)
+                return
             world.kube.edit(PLACE, lambda one: _merge(one, body), "kubectl-slipway")
             self._reply(world.kube.find(*PLACE))
+
+        def _missing(self) -> None:
+            details = {"name": NAME, "group": GROUP, "kind": PLURAL}
+            message = f'{PLURAL}.{GROUP} "{NAME}" not found'
+            self._reply({"kind": "Status", "reason": "NotFound", "message": message, "details": details}, 404)
 
         def _refuse(self, code: int, reason: str) -> None:
             self._reply({"kind": "Status", "reason": reason, "code": code}, code)
 
         def _reply(self, document: Any, code: int = 200) -> None:
+            found.headers.append(list(self.headers.items()))
             given = found.answer(self.command, urlsplit(self.path).path)
             code, kind, body = given or (code, "application/json", json.dumps(document).encode())
             self.send_response(code)

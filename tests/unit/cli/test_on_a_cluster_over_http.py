@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +12,9 @@ from slipway.api.types import API_VERSION, KIND
 from slipway.cli import status
 from slipway.cli.main import main
 from slipway.engine.store import Key
-from tests.unit.cli.serving import PLACE, RESOURCE, Served, served
+from tests.unit.cli.conftest import version
+from tests.unit.cli.serving import PLACE, RESOURCE, Served
 from tests.unit.world import NAME, NAMESPACE, World
-
-SPEC: dict[str, Any] = {
-    "scaling": {"minReplicas": 2},
-    "rollout": {
-        "strategy": "Canary",
-        "steps": [
-            {"setWeight": 20},
-            {"pause": {"untilApproved": True}},
-            {"setWeight": 50},
-            {"pause": {"seconds": 600}},
-        ],
-    },
-}
-
-
-def version(number: int) -> dict[str, Any]:
-    return {"model": {"uri": f"mlflow://fraud/{number}"}, **SPEC}
-
-
-@pytest.fixture
-async def world() -> World:
-    """Version 1 serves, and 2 waits for approval at 20%."""
-    world = World()
-    await world.operator.start()
-    world.create(version(1))
-    await world.run(60)
-    world.create(version(2))
-    await world.run(60)
-    assert world.status()["rollout"]["phase"] == "Paused"
-    return world
-
-
-@pytest.fixture
-def cluster(world: World, tmp_path: Path) -> Iterator[Served]:
-    with served(world, tmp_path) as found:
-        yield found
 
 
 def run(cluster: Served, *words: str) -> int:
@@ -143,11 +107,11 @@ async def test_the_cluster_is_that_of_the_context_which_was_asked_for(
     assert cluster.asked == [("GET", RESOURCE)]
 
 
-async def test_status_as_json_is_the_status_as_it_is(
+async def test_status_as_json_is_the_resource_as_it_is(
     world: World, cluster: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(cluster, "status", NAME, "-o", "json") == 0
-    assert json.loads(capsys.readouterr().out) == world.status()
+    assert json.loads(capsys.readouterr().out) == world.kube.find(*PLACE)
 
 
 async def test_watching_goes_on_and_draws_what_changed(

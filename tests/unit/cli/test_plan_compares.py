@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from argparse import Namespace
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,12 +13,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from slipway.api.types import API_VERSION, KIND
-from slipway.cli.cluster import Cluster, ForbiddenError
-from slipway.cli.plan import SERVER_IMAGE, describe, installed
+from slipway.cli.cluster import Cluster
+from slipway.cli.errors import ForbiddenError
+from slipway.cli.parser import parse
+from slipway.cli.plan import SERVER_IMAGE, installed
 from slipway.core.objects.diff import differences
 from slipway.core.observed import ObjectKind
 from slipway.core.revision import Settings
 from slipway.engine.store import Key
+from tests.unit.cli.planning import told
 from tests.unit.world import NAME, NAMESPACE, SETTINGS, World
 
 SPEC: dict[str, Any] = {
@@ -54,7 +56,7 @@ def planned(world: World, **change: Any) -> list[str]:
     assert settings == Settings(
         SETTINGS.server_image, SETTINGS.image_pull_policy, settings.mlflow_tracking_uri
     )
-    return list(describe(manifest, live, settings, world.now, children))
+    return told(manifest, live, settings, world.now, children)
 
 
 def verbs(lines: list[str]) -> dict[str, set[str]]:
@@ -70,7 +72,7 @@ async def test_an_upgrade_is_told_as_one_and_as_no_new_revision(world: World) ->
     live, children = world.operator.store.resource(key), world.operator.store.children(key)
     assert live is not None
     newer = Settings("slipway.dev/server:0.2.0", SETTINGS.image_pull_policy, SETTINGS.mlflow_tracking_uri)
-    lines = list(describe(dict(live), live, newer, world.now, children))
+    lines = told(dict(live), live, newer, world.now, children)
     revision = world.status()["stable"]["revision"]
     assert lines[2] == f"  revision  {revision} stays"
     assert lines[3].startswith("  upgrade   its pods are replaced in a rolling update")
@@ -171,7 +173,7 @@ clusters: [{{name: here, cluster: {{server: "http://127.0.0.1:{server.server_add
 users: [{{name: me, user: {{}}}}]
 contexts: [{{name: one, context: {{cluster: here, user: me, namespace: payments}}}}]
 """)
-    yield Cluster(Namespace(kubeconfig=str(config), context=None, namespace=None))
+    yield Cluster(parse(["status", NAME, "--kubeconfig", str(config)]))
     server.shutdown()
     server.server_close()
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from slipway.cli import cluster
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import CommandError
+from slipway.cli.parser import parse
 from tests.unit.infra.test_bounded import Writes, dripping, endless, saying, text
 
 
-async def _metrics(folder: Path, write: Writes) -> str:
+async def _metrics(folder: Path, write: Writes, limit: str = "15s") -> str:
     async with saying(write) as target:
         kubeconfig = {
             "apiVersion": "v1",
@@ -27,7 +26,8 @@ async def _metrics(folder: Path, write: Writes) -> str:
         }
         path = folder / "kubeconfig"
         path.write_text(yaml.safe_dump(kubeconfig))
-        there = Cluster(Namespace(kubeconfig=str(path), context=None, namespace="payments"))
+        asking = ["report", "fraud", "-n", "payments", "--kubeconfig", str(path)]
+        there = Cluster(parse([*asking, "--request-timeout", limit]))
         return await asyncio.to_thread(there.metrics, "fraud-1")
 
 
@@ -40,7 +40,6 @@ async def test_a_page_without_end_is_refused(tmp_path: Path) -> None:
         await _metrics(tmp_path, endless(b"slipway_x 1\n" * 1000))
 
 
-async def test_a_page_that_drips_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "TIMEOUT", 1)
+async def test_a_page_that_drips_has_an_end(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no end after 1 s"):
-        await _metrics(tmp_path, dripping(b"z", 0.05))
+        await _metrics(tmp_path, dripping(b"z", 0.05), "1s")

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+from slipway.cli import drawing
 from slipway.cli.cluster import Cluster
 from slipway.cli.command import asked
-from slipway.cli.drawing import draw
 from slipway.cli.errors import CommandError
 from slipway.cli.main import main
-from slipway.cli.plan import describe
+from slipway.cli.parser import parse
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings
+from tests.unit.cli.planning import told
 
 NOW = datetime(2026, 11, 24, 12, 5, tzinfo=UTC)
 DIGEST = "sha256:" + "1" * 64
@@ -51,6 +52,10 @@ MODEL = {
 }
 
 
+def draw(found: Resource, now: datetime) -> str:
+    return "\n".join(line.text for line in drawing.draw(found, now))
+
+
 def resource(annotations: dict[str, str] | None = None, **status: Any) -> Resource:
     return read(manifest(annotations, **status))
 
@@ -69,8 +74,8 @@ def test_a_canary_in_analysis_is_drawn_with_steps_evidence_and_time_to_go() -> N
     text = draw(resource(stable=STABLE, canary=CANARY, canaryWeight=10, rollout=ROLLOUT), NOW)
     assert text.splitlines() == [
         "payments/fraud",
-        "  stable  ██████████████████░░  90%  version 1, revision aaaaaaaaaa, 2/2 pods ready",
-        "  canary  ██░░░░░░░░░░░░░░░░░░  10%  version 2, revision bbbbbbbbbb, 1/1 pods ready",
+        "  stable  ██████████████░░  90%  version 1, revision aaaaaaaaaa, 2/2 pods ready",
+        "  canary  ██░░░░░░░░░░░░░░  10%  version 2, revision bbbbbbbbbb, 1/1 pods ready",
         "",
         "rollout bbbbbbbbbb.1: Progressing since 5 min",
         "  ✓ 10% of the traffic",
@@ -91,7 +96,7 @@ def test_routers_that_lag_behind_are_told() -> None:
 
 def test_what_was_rejected_is_told_with_its_reason() -> None:
     lines = draw(resource(stable=STABLE, rejected=[REJECTED]), NOW).splitlines()
-    assert "rejected; kubectl slipway retry lets the newest in again" in lines
+    assert "rejected; kubectl slipway retry allows the most recent to be tried again" in lines
     assert "  cccccccccc  2026-11-24T11:00:00Z  gate error-rate: canary 14 errors in 1,210" in lines
 
 
@@ -193,7 +198,7 @@ def planned(change: dict[str, Any], live: dict[str, Any] | None) -> list[str]:
     wanted = manifest()
     wanted.pop("status")
     wanted["spec"] |= change
-    return list(describe(wanted, live, Settings("slipway.dev/server:dev"), NOW))
+    return told(wanted, live, Settings("slipway.dev/server:dev"), NOW)
 
 
 def test_the_plan_of_a_new_resource_names_its_objects() -> None:
@@ -210,7 +215,7 @@ def test_the_plan_of_a_change_that_restarts_no_pod_says_so() -> None:
 
 def test_the_plan_of_a_new_version_has_the_steps_it_will_go_through() -> None:
     lines = planned({"model": {"uri": "mlflow://fraud/2"}}, manifest(model=MODEL, stable=STABLE))
-    assert "  revision  a new one, beside aaaaaaaaaa with version 1" in lines
+    assert "  revision  a new one, next to aaaaaaaaaa with version 1" in lines
     assert "    1. 10% of the traffic" in lines
     assert "    4. wait for evidence" in lines
 
@@ -279,7 +284,7 @@ def test_a_condition_that_keeps_routers_away_is_drawn() -> None:
         "lastTransitionTime": "2026-11-24T12:00:00Z",
     }
     lines = draw(resource(stable=STABLE, conditions=[condition]), NOW).splitlines()
-    assert "  TrafficSynced  False   RouterUnavailable: no router is ready" in lines
+    assert "  TrafficSynced   False   RouterUnavailable: no router is ready" in lines
 
 
 @pytest.mark.parametrize(
@@ -308,5 +313,5 @@ contexts:
 - {name: one, context: {cluster: here, user: me, namespace: first}}
 - {name: two, context: {cluster: here, user: me, namespace: second}}
 """)
-    asking = Namespace(kubeconfig=str(path), context="two", namespace=None)
+    asking = parse(["status", "fraud", "--kubeconfig", str(path), "--context", "two"])
     assert Cluster(asking).namespace == "second"

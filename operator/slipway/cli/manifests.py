@@ -1,0 +1,101 @@
+"""ModelDeployments in files, folders, lists and on standard input, as kubectl reads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slipway.cli.errors import CommandError
+from slipway.names import API_VERSION, KIND
+
+#: Names of files that are read in a folder.
+_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A ModelDeployment, and where it was found."""
+
+    source: str
+    manifest: dict[str, Any]
+
+
+def read_all(paths: Iterable[str], *, recursive: bool) -> list[Given]:
+    """Every ModelDeployment in these places; objects of other kinds are left aside.
+
+    Args:
+        paths: files, folders, or ``-`` for standard input.
+        recursive: whether folders within folders are read too.
+
+    Raises:
+        CommandError: where something cannot be read, or there is no ModelDeployment.
+    """
+    paths = list(paths)
+    found = [given for path in paths for given in _read(path, recursive=recursive)]
+    if not found:
+        raise CommandError(f"{', '.join(map(_called, paths))} holds no {KIND} of {API_VERSION}")
+    return found
+
+
+def _read(path: str, *, recursive: bool) -> Iterator[Given]:
+    if path == "-":
+        yield from _documents(_called(path), _text(path))
+        return
+    place = Path(path)
+    if not place.is_dir():
+        yield from _documents(path, _text(path))
+        return
+    files = sorted(found for found in place.glob("**/*" if recursive else "*") if found.suffix in _SUFFIXES)
+    for file in files:
+        yield from _documents(str(file), _text(str(file)))
+
+
+def _text(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{_called(path)} cannot be read: {error}") from error
+
+
+def _documents(source: str, text: str) -> Iterator[Given]:
+    try:
+        documents = list(yaml.safe_load_all(text))
+    # A date that is none is a plain ValueError, and lists that hold one another have no end.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CommandError(f"{source} cannot be read: {error}") from error
+    for document in documents:
+        yield from _ours(source, document)
+
+
+def _ours(source: str, document: Any) -> Iterator[Given]:
+    if not isinstance(document, dict):
+        return
+    kind, version = document.get("kind"), document.get("apiVersion")
+    if kind in ("List", f"{KIND}List"):
+        for item in document.get("items") or ():
+            yield from _ours(source, item)
+    elif kind == KIND and version != API_VERSION:
+        raise CommandError(f"{source}: a {KIND} of apiVersion {version!r}; this version knows {API_VERSION}")
+    elif kind == KIND:
+        yield Given(source, _named(source, document))
+
+
+def _named(source: str, document: dict[str, Any]) -> dict[str, Any]:
+    metadata = document.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise CommandError(f"{source}: metadata of a {KIND} must be an object with a name, not {metadata!r}")
+    if not isinstance(metadata.get("name"), str) or not metadata["name"]:
+        raise CommandError(f"{source}: a {KIND} without metadata.name")
+    namespace = metadata.get("namespace")
+    if namespace is not None and (not isinstance(namespace, str) or not namespace):
+        raise CommandError(f"{source}: metadata.namespace of {metadata['name']} must be a name")
+    return document
+
+
+def _called(path: str) -> str:
+    return "standard input" if path == "-" else path

@@ -1,0 +1,223 @@
+"""What a change would do, by the code that would do it: the operator's own plan, as data and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from slipway.api.status import ModelStatus, UpgradeStatus
+from slipway.cli.drawing import told_step
+from slipway.cli.terminal import Line, Tone
+from slipway.core import plan as planning
+from slipway.core.objects.diff import contains, differences
+from slipway.core.observed import Fault, Manifest, ObjectKind, ObservedTraffic, observe, rfc3339
+from slipway.core.resource import Resource, read
+from slipway.core.revision import Settings, revision_of
+from slipway.core.rollout.history import by_its_name, carried_over_rejections, rejection_of
+from slipway.core.rollout.machine import steps_of
+from slipway.core.traffic.routed import has_routers
+
+#: Stands for what only a resolver pod can find out.
+UNKNOWN = "sha256:" + "0" * 64
+
+Verb = Literal["apply", "create", "change", "unchanged", "delete"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What would happen to one object; ``apply`` where it is not known whether it is there."""
+
+    verb: Verb
+    kind: str
+    name: str
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would follow if a manifest were applied now.
+
+    Attributes:
+        namespace: of the ModelDeployment.
+        name: of the ModelDeployment.
+        complaints: why it would be refused; then nothing else is known.
+        checked_by: who found no complaint, or these.
+        model: which model it is, in words.
+        revision: what happens to the revision that serves, in words.
+        is_new: whether there would be a new revision.
+        upgrade: why pods are replaced though the revision stays, in words; empty where they are not.
+        strategy: of the rollout; empty without one.
+        steps: of the rollout, in words.
+        changes: what would happen to each object.
+    """
+
+    namespace: str
+    name: str
+    complaints: tuple[str, ...] = ()
+    checked_by: str = ""
+    model: str = ""
+    revision: str = ""
+    is_new: bool = False
+    upgrade: str = ""
+    strategy: str = ""
+    steps: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def is_change(self) -> bool:
+        """Whether applying it would change something in the cluster."""
+        return self.is_new or bool(self.upgrade) or any(one.verb != "unchanged" for one in self.changes)
+
+    def as_object(self) -> dict[str, Any]:
+        """For ``-o json``."""
+        found = {name: value for name, value in asdict(self).items() if name not in ("is_new", "checked_by")}
+        found |= {"newRevision": self.is_new, "checkedBy": self.checked_by, "valid": not self.complaints}
+        for name in ("complaints", "steps", "changes"):
+            found[name] = list(found[name])
+        for change in found["changes"]:
+            change["fields"] = list(change["fields"])
+        return found
+
+
+def planned(
+    manifest: dict[str, Any],
+    live: Manifest | None,
+    settings: Settings,
+    now: datetime,
+    children: Sequence[Manifest] | None = None,
+) -> Planned:
+    """What would follow if a manifest were applied now.
+
+    Args:
+        manifest: to be applied.
+        live: the same ModelDeployment as it is, or None where there is none.
+        settings: of the installation.
+        now: the time, with a time zone.
+        children: of the live one, to compare with; None where they are not known.
+    """
+    wanted = read(_merged(manifest, live))
+    found = Planned(wanted.owner.namespace, wanted.owner.name)
+    if isinstance(wanted.spec, Fault):
+        return replace(found, complaints=(wanted.spec.message,))
+    model = wanted.status.model
+    if model is None or model.uri != wanted.spec.model.uri:
+        uri = wanted.spec.model.uri
+        model = ModelStatus(uri=uri, resolvedURI=uri, version="?", digest=UNKNOWN, bytes=0)
+        found = replace(found, model=f"{uri} is looked up first; its version and digest are not known yet")
+    else:
+        found = replace(found, model=f"{model.uri} is version {model.version}, {model.digest}")
+    observed = observe(children or ())
+    revision = by_its_name(revision_of(wanted.spec, model), wanted.owner, wanted.status, observed)
+    changes = tuple(_changes(wanted, model, settings, now, children))
+    stable = wanted.status.stable
+    if stable is None:
+        told = "the first one; it serves as soon as one of its pods is ready"
+        return replace(found, revision=told, is_new=True, changes=changes)
+    before = read(live) if live is not None else wanted
+    same = not isinstance(before.spec, Fault) and before.status.model == model
+    if revision.name == stable.revision or (children is None and same and _same_pods(before, wanted)):
+        told = f"{stable.revision} stays"
+        if children is None:
+            return replace(found, revision=f"{told}: no pod is restarted")
+        if _plan(wanted, model, settings, now, children).upgrade is None:
+            return replace(found, revision=f"{told}: no pod is restarted", changes=changes)
+        upgrade = "its pods are replaced in a rolling update: the installation differs"
+        return replace(found, revision=told, upgrade=upgrade, changes=changes)
+    rejection = rejection_of(revision, carried_over_rejections(wanted.status.rejected, revision, observed))
+    if rejection is not None:
+        return replace(found, revision=f"rejected before, and not tried again: {rejection.message}")
+    return replace(
+        found,
+        revision=f"a new one, next to {stable.revision} with version {stable.version}",
+        is_new=True,
+        strategy=wanted.spec.rollout.strategy,
+        steps=tuple(told_step(step) for step in steps_of(wanted.spec.rollout)),
+        changes=changes,
+    )
+
+
+def lines(found: Planned) -> Iterator[Line]:
+    """A plan for people."""
+    yield Line(f"{found.namespace}/{found.name}", Tone.TITLE)
+    if found.complaints:
+        yield from (Line(f"  invalid: {one}", Tone.BAD) for one in found.complaints)
+        return
+    yield Line(f"  model     {found.model}")
+    yield Line(f"  revision  {found.revision}", Tone.WAITING if found.is_new else Tone.PLAIN)
+    if found.upgrade:
+        yield Line(f"  upgrade   {found.upgrade}", Tone.WAITING)
+    if found.strategy:
+        yield Line(f"  strategy  {found.strategy}")
+        yield from (Line(f"    {number}. {step}") for number, step in enumerate(found.steps, 1))
+    for one in found.changes:
+        fields = f": {', '.join(one.fields)}" if one.fields else ""
+        yield Line(f"  {one.verb:9} {one.kind} {one.name}{fields}", _TONES.get(one.verb, Tone.PLAIN))
+
+
+_TONES = {"create": Tone.GOOD, "change": Tone.WAITING, "delete": Tone.BAD}
+
+
+def _plan(
+    resource: Resource,
+    model: ModelStatus,
+    settings: Settings,
+    now: datetime,
+    children: Sequence[Manifest] | None,
+) -> planning.Plan:
+    """The plan as the operator makes it, once it is the turn of an upgrade that it needs."""
+    if isinstance(resource.spec, Fault):
+        return planning.Plan()
+    granted = UpgradeStatus(phase="Upgrading", startedAt=rfc3339(now), progressedAt=rfc3339(now))
+    resolved = resource.status.model_copy(update={"model": model, "upgrade": granted})
+    # What routers do is theirs to tell: here they are taken to go on as they are.
+    observed = observe(children or (), traffic=ObservedTraffic() if has_routers(resource.spec) else None)
+    return planning.plan(
+        Resource(resource.owner, resource.generation, resource.spec, resolved, deleting=False),
+        resource.spec,
+        observed,
+        settings,
+        now,
+    )
+
+
+def _changes(
+    resource: Resource,
+    model: ModelStatus,
+    settings: Settings,
+    now: datetime,
+    children: Sequence[Manifest] | None,
+) -> Iterator[Change]:
+    """What happens to the objects that the plan itself would apply, where the live ones are known."""
+    found, observed = _plan(resource, model, settings, now, children), observe(children or ())
+    for wanted in found.apply:
+        kind, name = str(wanted["kind"]), str(wanted["metadata"]["name"])
+        live = observed.find(ObjectKind(kind), name)
+        if model.digest == UNKNOWN and found.roles.wanted is not None:
+            name = name.replace(found.roles.wanted.name, "REVISION")
+        if children is None:
+            yield Change("apply", kind, name)
+        elif live is None:
+            yield Change("create", kind, name)
+        elif contains(live, wanted):
+            yield Change("unchanged", kind, name)
+        else:
+            yield Change("change", kind, name, tuple(differences(live, wanted)))
+    for child in found.delete:
+        yield Change("delete", str(child["kind"]), str(child["metadata"]["name"]))
+
+
+def _same_pods(before: Resource, wanted: Resource) -> bool:
+    if isinstance(before.spec, Fault) or isinstance(wanted.spec, Fault):
+        return False
+    parts = [(spec.runtime, spec.model.credentials) for spec in (before.spec, wanted.spec)]
+    return parts[0] == parts[1]
+
+
+def _merged(manifest: dict[str, Any], live: Manifest | None) -> Manifest:
+    meta = {"namespace": "default", "uid": "", **(live or {}).get("metadata", {}), **manifest["metadata"]}
+    if live is None:
+        # A status in a file is not applied either.
+        return {**manifest, "metadata": meta, "status": {}}
+    return {**manifest, "metadata": meta, "status": live.get("status", {})}
