@@ -58,6 +58,63 @@ def test_a_plan_of_what_is_there_writes_nothing(settings: Settings, namespace: s
     assert "is looked up first; its version and digest are not known yet" in planned.stdout
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("uri: https", "uri: s3"), "uri must start with mlflow://, https:// or pvc://"),
+        (("spec:\n", "spec:\n  scalling: {}\n"), 'unknown field "spec.scalling"'),
+        (
+            ("spec:\n", "spec:\n  scaling: {minReplicas: 9, maxReplicas: 2}\n"),
+            "minReplicas must not be above",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", [NAME, "new"])
+def test_a_plan_refuses_what_the_api_server_refuses(
+    settings: Settings,
+    namespace: str,
+    installed: Installation,
+    file: Path,
+    tmp_path: Path,
+    change: tuple[str, str],
+    says: str,
+    name: str,
+) -> None:
+    """For one that is there and for a new one, with a cluster and without."""
+    text = file.read_text().replace(*change).replace(f"name: {NAME}", f"name: {name}")
+    path = tmp_path / "changed.yaml"
+    path.write_text(text)
+    for words in ((), ("--offline",)):
+        refused = slipway(settings, namespace, "plan", "-f", str(path), *words)
+        assert refused.returncode == 1
+        assert says in refused.stdout
+    assert installed.kube.kubectl("get", "modeldeployment", "-n", namespace, "-o", "name").split() == [
+        f"modeldeployment.slipway.dev/{NAME}"
+    ]
+
+
+@pytest.mark.usefixtures("file")
+def test_what_is_there_is_listed_and_waited_for(settings: Settings, namespace: str) -> None:
+    listed = slipway(settings, namespace, "get", "-o", "name")
+    assert (listed.returncode, listed.stdout) == (0, f"modeldeployment.slipway.dev/{NAME}\n")
+    waited = slipway(settings, namespace, "status", NAME, "--wait", "--timeout", "1s")
+    assert waited.returncode in (1, 3), "nobody has its model"
+    told = slipway(settings, namespace, "version", "-o", "json")
+    assert json.loads(told.stdout)["crd"] == {
+        "installed": True,
+        "apiVersion": "slipway.dev/v1alpha1",
+        "lacks": [],
+        "unknown": [],
+    }
+    assert json.loads(told.stdout)["operators"]
+
+
+def test_a_user_who_is_impersonated_has_that_users_rights(settings: Settings, namespace: str) -> None:
+    refused = slipway(settings, namespace, "get", "--as", "nobody-at-all", "--as-group", "nothing")
+    assert refused.returncode == 1
+    assert 'User "nobody-at-all" cannot list resource "modeldeployments"' in refused.stderr
+
+
 @pytest.mark.usefixtures("file")
 @pytest.mark.parametrize("command", ["promote", "promote-full", "abort", "pause", "resume"])
 def test_a_command_without_a_rollout_is_refused(command: str, settings: Settings, namespace: str) -> None:

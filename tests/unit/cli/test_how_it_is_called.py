@@ -219,8 +219,10 @@ MINIMAL = {
 
 def imported(*words: str) -> set[str]:
     """What a command has imported once it is done."""
-    code = "import sys; from slipway.cli import main; main.main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    code = (
+        "import sys; from slipway.cli import main as m; m.main(sys.argv[1:]); sys.exit(' '.join(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     return set(done.stderr.split())
 
 
