@@ -91,14 +91,13 @@ def duration(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
-def _connection(made: argparse.ArgumentParser, *, namespaced: bool = True) -> None:
+def _connection(made: argparse.ArgumentParser) -> None:
     """Which cluster, and as whom, named as kubectl names them."""
     group = made.add_argument_group("cluster")
-    if namespaced:
-        namespace = group.add_argument(
-            "-n", "--namespace", help="the namespace; that of the context unless given"
-        )
-        _complete(namespace, candidates.namespaces)
+    namespace = group.add_argument(
+        "-n", "--namespace", help="the namespace; that of the context unless given"
+    )
+    _complete(namespace, candidates.namespaces)
     _complete(group.add_argument("--context", help="context of the kubeconfig"), candidates.contexts)
     group.add_argument("--kubeconfig", help="path of the kubeconfig; KUBECONFIG unless given")
     group.add_argument("--as", dest="as_user", metavar="USER", help="user to impersonate")
@@ -263,7 +262,7 @@ def _set_model(made: argparse.ArgumentParser) -> None:
 def _version(made: argparse.ArgumentParser) -> None:
     made.add_argument("--client", action="store_true", help="use no cluster")
     made.add_argument("-o", "--output", choices=("json", "yaml"), help="output format")
-    _connection(made, namespaced=False)
+    _connection(made)
 
 
 def _completion(made: argparse.ArgumentParser) -> None:
