@@ -197,7 +197,7 @@ def test_what_is_left_out_is_filled_in_as_the_operator_reads_it(api: Api) -> Non
     code, answer = api.try_spec(MINIMAL)
     assert code == 201, answer
     assert answer["spec"] == {
-        "model": {"uri": "mlflow://fraud@champion", "refreshSeconds": 60},
+        "model": {"uri": "mlflow://fraud@champion"},
         "runtime": {
             "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
             "threads": 1,

@@ -110,16 +110,24 @@ class Model(Block):
         description="SHA-256 the model must have; anything else is refused.",
         json_schema_extra={MESSAGE_KEY: "digest must be sha256: and 64 hexadecimal digits in lower case"},
     )
-    refreshSeconds: int = Field(
-        default=60,
+    refreshSeconds: int | None = Field(
+        default=None,
         ge=0,
         le=86_400,
         description=(
             "How often a name that can move, such as an MLflow alias, is looked up again; 0 means never. "
-            "With credentials each look takes a short-lived pod, without them none."
+            "With credentials each look takes a short-lived pod, without them none. "
+            "Left out, it is 900 with credentials and 60 without."
         ),
     )
     credentials: Credentials | None = Field(default=None, description="How the model's store is entered.")
+
+    @property
+    def refresh_interval(self) -> int:
+        """Seconds between two looks at a name that can move; 0 for none."""
+        if self.refreshSeconds is not None:
+            return self.refreshSeconds
+        return 900 if self.credentials is not None else 60
 
 
 class Toleration(Block):

@@ -7,7 +7,9 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from slipway.api.types import API_VERSION, KIND
+import pytest
+
+from slipway.api.types import API_VERSION, KIND, ModelDeploymentSpec
 from slipway.contract import Resolution
 from slipway.core.observed import ObjectKind
 from slipway.core.resource import read
@@ -152,3 +154,22 @@ def test_resolver_pods_of_many_that_an_operator_begins_with_do_not_come_in_one_s
         minutes[int((aliases._due[Key(NAMESPACE, f"m{number}")] - now).total_seconds() // 60)] += 1
     assert set(minutes) == set(range(1, 10))
     assert max(minutes.values()) < 110, minutes
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"), [({}, 900), ({"refreshSeconds": 60}, 60), ({"refreshSeconds": 0}, 0)]
+)
+async def test_with_credentials_a_look_is_a_pod_and_comes_each_quarter_of_an_hour_unless_asked_for(
+    more: dict[str, int], seconds: int
+) -> None:
+    world = await serving(**SECRET, **more)
+    before = resolvers(world)
+    await world.run(1790)
+    looks = resolvers(world) - before
+    assert looks == (0 if seconds == 0 else pytest.approx(1790 // seconds, abs=4))
+    assert (looks == 0) == (seconds == 0)
+
+
+def test_what_a_spec_leaves_out_is_looked_up_each_minute_where_that_takes_no_pod() -> None:
+    found = ModelDeploymentSpec.model_validate({"model": {"uri": URI}})
+    assert found.model.refresh_interval == 60

@@ -89,16 +89,16 @@ class Aliases:
             return None
         key = Key(resource.owner.namespace, resource.owner.name)
         if self._is_asked_here(resource):
-            never = resource.spec.model.refreshSeconds == 0
+            never = resource.spec.model.refresh_interval == 0
             version = self._granted.get(key) if never else self._versions.get(alias)
             return f"version {version}" if version not in (None, status.model.version) else None
         if self._is_requested(key, resource):
             return f"request {status.refreshRequestedAt}"
-        if resource.spec.model.refreshSeconds == 0:
+        if resource.spec.model.refresh_interval == 0:
             return None
         if key not in self._due:
             # All are new to an operator that has just begun.
-            self._set_due(key, resource.spec.model.refreshSeconds * (1.0 - 0.9 * self._spread()))
+            self._set_due(key, resource.spec.model.refresh_interval * (1.0 - 0.9 * self._spread()))
         due = self._due[key]
         return f"time {due.timestamp():.0f}" if due <= self._clock() else None
 
@@ -109,7 +109,7 @@ class Aliases:
         operator before said stands until this one has looked: :attr:`Reason.REFRESH_FAILED` means that.
         """
         alias, said = _alias_of(resource), resource.status.refreshFailingSince is not None
-        if alias is None or isinstance(resource.spec, Fault) or resource.spec.model.refreshSeconds == 0:
+        if alias is None or isinstance(resource.spec, Fault) or resource.spec.model.refresh_interval == 0:
             return None
         stands = Fault(Reason.REFRESH_FAILED, "") if said else None
         if not self._is_asked_here(resource):
@@ -131,7 +131,7 @@ class Aliases:
             if key in self._granted:
                 self._granted[key] = model.version
         elif key in self._due and not isinstance(resource.spec, Fault):
-            self._set_due(key, resource.spec.model.refreshSeconds * (1.0 + 0.1 * self._spread()))
+            self._set_due(key, resource.spec.model.refresh_interval * (1.0 + 0.1 * self._spread()))
 
     def _set_due(self, key: Key, seconds: float) -> None:
         self._due[key] = due = self._clock() + timedelta(seconds=seconds)
@@ -217,7 +217,7 @@ class Aliases:
             self._followers[before].pop(key, None)
         touched = {before} if before is not None and before != alias else set()
         if alias is not None and resource is not None and not isinstance(resource.spec, Fault):
-            seconds = resource.spec.model.refreshSeconds if self._is_asked_here(resource) else 0
+            seconds = resource.spec.model.refresh_interval if self._is_asked_here(resource) else 0
             followers = self._followers.setdefault(alias, {})
             if followers.get(key) != seconds:
                 touched.add(alias)
