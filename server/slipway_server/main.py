@@ -50,7 +50,11 @@ def _run(settings: Settings) -> int:
         from slipway_server.worker import Place, serve
 
         place = Place(board, position, replaces, reference)
-        return uvloop.run(serve(settings, sockets[position], admin, place))
+        try:
+            return uvloop.run(serve(settings, sockets[position], admin, place))
+        except (SettingsError, ValueError, OSError) as error:
+            print(f"slipway-server: {error}", file=sys.stderr)
+            return 2
 
     return Supervisor(board, sockets, work, settings).run()
 

@@ -44,6 +44,8 @@ _FAULTS = frozenset(
     }
 )
 _OUT_OF_MEMORY = 137
+#: Of a worker that ends by an error that nobody foresaw.
+_FAILED = 70
 _MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 #: Serves at a place until told to stop; whether it replaces a worker that died.
@@ -80,6 +82,8 @@ class Supervisor:
     def run(self) -> int:
         """Serve until told to stop; the exit code is 1 if the model cannot be served."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        # A worker that has yet to listen to it sees on the board what it says.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         for position in range(len(self._places)):
             self._start(position, replaces=False)
         while any(place.pid or (place.due and not self._leaving) for place in self._places):
@@ -104,7 +108,7 @@ class Supervisor:
         if pid:
             place.pid, place.began = pid, time.monotonic()
             return
-        code = 1
+        code = _FAILED
         try:
             for other in self._places:
                 if other is not place:
@@ -113,6 +117,8 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             code = self._work(position, replaces)
             logging.shutdown()
+        except Exception:
+            log.exception("a worker process failed")
         finally:
             # Not by an exception: a thread deep in native code, past its deadline, must not hold up the end.
             os._exit(code)

@@ -70,6 +70,15 @@ def test_a_request_that_ends_its_process_is_refused_from_then_on_and_no_other(
     assert server.client.get("/v2/health/ready").status_code == 200
 
 
+def test_a_model_of_several_threads_has_them_in_processes_of_its_own_too(start: Start) -> None:
+    server = start("division", threads=2).wait_until_ready()
+    assert server.infer(*GOOD).json()["outputs"][0]["data"] == [3]
+    assert [server.infer(*KILLING).status_code for _ in range(2)] == [422, 422]
+    many = pairs(list(range(100_000)), [3] * 100_000)
+    assert server.infer(*many).json()["outputs"][0]["data"][-1] == 33_333
+    assert crashes(server) == 1
+
+
 def test_the_same_over_grpc_whichever_protocol_it_came_by(start: Start) -> None:
     server = start("division").wait_until_ready()
     killing = request(given("a", "INT32", [1], [LEAST]), given("b", "INT32", [1], [-1])).SerializeToString()

@@ -16,6 +16,7 @@ import yaml
 
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
+from slipway import contract
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
 from slipway.core import naming
 from slipway.core.allowed import Allowed, GatewayRule
@@ -430,11 +431,45 @@ def test_the_routers_network_policy_can_be_narrowed_and_never_shuts_the_operator
     assert where == find(values, "Deployment")["metadata"]["namespace"]
 
 
+def test_the_model_servers_network_policy_lets_in_requests_and_reads_of_counters_alone() -> None:
+    wide = policies("slipway-model-servers", modelServers={"networkPolicy": {"namespaces": ["a", "b"]}})
+    assert [one["metadata"]["namespace"] for one in wide] == ["a", "b"]
+    spec = wide[0]["spec"]
+    assert spec["policyTypes"] == ["Ingress"]
+    requests, counters = ([port["port"] for port in rule["ports"]] for rule in spec["ingress"])
+    assert (requests, counters) == ([contract.HTTP_PORT, contract.GRPC_PORT], [contract.ADMIN_PORT])
+    assert all("from" not in rule for rule in spec["ingress"])
+    chosen = spec["podSelector"]["matchLabels"].items()
+    assert chosen <= naming.labels("fraud", "model-server", "abc").items()
+    assert not chosen <= naming.labels("fraud", "resolver").items()
+
+
+def test_the_model_servers_network_policy_never_shuts_out_routers_or_the_operator() -> None:
+    client, scraper = {"podSelector": {"matchLabels": {"a": "b"}}}, {"namespaceSelector": {}}
+    (policy,) = policies(
+        "slipway-model-servers",
+        modelServers={"networkPolicy": {"namespaces": ["a"], "clientsFrom": [client]}},
+        networkPolicy={"metricsFrom": [scraper]},
+    )
+    requests, counters = policy["spec"]["ingress"]
+    routers, other = requests["from"]
+    assert other == client
+    assert set(routers) == {"podSelector"}, "of the pods' own namespace"
+    for group in ("", "fraud"):
+        assert routers["podSelector"]["matchLabels"].items() <= naming.router_labels(group).items()
+    own, other = counters["from"]
+    assert other == scraper
+    operator = find(render(), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert own["podSelector"]["matchLabels"].items() <= operator.items()
+
+
 def router_policies(**values: Any) -> list[dict[str, Any]]:
+    return policies("slipway-routers", **values)
+
+
+def policies(name: str, **values: Any) -> list[dict[str, Any]]:
     return [
-        one
-        for one in render(**values)
-        if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "slipway-routers"
+        one for one in render(**values) if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == name
     ]
 
 
@@ -543,6 +578,11 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "router.maxReplicas": (3, {}),
     "router.resources": ({"limits": {"cpu": "1"}}, {}),
     "downloads.resources": ({"limits": {"cpu": "1"}}, {}),
+    "modelServers.networkPolicy.namespaces": (["a"], {}),
+    "modelServers.networkPolicy.clientsFrom": (
+        [{"podSelector": {}}],
+        {"modelServers": {"networkPolicy": {"namespaces": ["a"]}}},
+    ),
     "router.networkPolicy.namespaces": (["a"], {}),
     "router.networkPolicy.clientsFrom": (
         [{"podSelector": {}}],

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 # Each of these registers its rules.
-from slipway_server.batching import dense, entrywise, layout, tables  # noqa: F401
+from slipway_server.batching import dense, entrywise, layout, reductions, tables  # noqa: F401
 from slipway_server.batching import onnx_outline_pb2 as pb
 from slipway_server.batching.operators import RULES, Use, tensor
 from slipway_server.batching.outline import OutlineError, read

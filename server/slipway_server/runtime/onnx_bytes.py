@@ -1,6 +1,6 @@
 """What a file that onnxruntime cannot parse looks like: cut off, or never an ONNX model.
 
-onnxruntime says "Protobuf parsing failed" to both. The two need different mending, so the outermost fields of
+onnxruntime says "Protobuf parsing failed" to both. The two need different fixing, so the outermost fields of
 the file are walked here: a model that was cut off starts well and then promises more bytes than there are.
 """
 

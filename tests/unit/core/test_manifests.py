@@ -21,6 +21,7 @@ from slipway.core import naming
 from slipway.core.objects.autoscaler import autoscaler
 from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.deployment import deployment, grace_seconds
+from slipway.core.objects.diff import contains, quantity
 from slipway.core.objects.disruption_budget import disruption_budget
 from slipway.core.objects.job import breach_job
 from slipway.core.objects.metadata import Owner
@@ -355,10 +356,36 @@ def test_a_claim_is_mounted_read_only_where_the_model_is_fetched_and_nowhere_els
 
 def test_a_cpu_request_is_there_for_the_autoscaler_to_measure_against() -> None:
     assert POD_SPECS["smallest-deployment"]["containers"][0]["resources"]["requests"]["cpu"] == "100m"
-    assert POD_SPECS["largest-deployment"]["containers"][0]["resources"] == {
-        "requests": {"cpu": "1", "memory": "512Mi"},
-        "limits": {"cpu": "2", "memory": "2Gi"},
-    }
+    asked = POD_SPECS["largest-deployment"]["containers"][0]["resources"]
+    assert asked["requests"].items() >= {"cpu": "1", "memory": "512Mi"}.items()
+    assert asked["limits"].items() >= {"cpu": "2", "memory": "2Gi"}.items()
+
+
+@pytest.mark.parametrize("size", [1, 5 * 2**20, 3 * 2**30])
+def test_a_pod_asks_for_as_much_of_the_disk_as_its_model_may_take_and_gets_no_more(size: int) -> None:
+    model = MODELS["largest"].model_copy(update={"bytes": size})
+    spec = deployment(OWNER, revision_of(LARGEST, model), Settings("slipway.dev/server:dev", "Always"))[
+        "spec"
+    ]["template"]["spec"]
+    (fetch,), (server,) = spec["initContainers"], spec["containers"]
+    sizes = {volume["name"]: volume["emptyDir"] for volume in spec["volumes"] if "emptyDir" in volume}
+    model_room, scratch = (quantity(sizes[name]["sizeLimit"]) for name in ("model", "tmp"))
+    task = contract.FetchTask.model_validate_json(
+        next(each["value"] for each in fetch["env"] if each["name"] == contract.MODEL_TASK_ENV)
+    )
+    # The last block of each file is counted whole, and directories take room too.
+    assert size < (task.maxBytes or 0) <= model_room * 100 / 105
+    for container in (fetch, server):
+        requests, limits = (container["resources"][kind] for kind in ("requests", "limits"))
+        asked, most = quantity(requests["ephemeral-storage"]), quantity(limits["ephemeral-storage"])
+        assert asked == model_room + scratch
+        assert most - asked >= 100 * 2**20, "room for the logs of its containers"
+
+
+def test_a_size_that_the_api_server_writes_otherwise_is_the_same() -> None:
+    assert contains({"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {"sizeLimit": "1024Mi"}})
+    assert not contains({"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {"sizeLimit": "1023Mi"}})
+    assert not contains({"emptyDir": {}}, {"emptyDir": {"sizeLimit": "1023Mi"}})
 
 
 @pytest.mark.parametrize(

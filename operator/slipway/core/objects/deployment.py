@@ -94,8 +94,8 @@ def _pod_spec(
         "initContainers": [_fetch(revision, settings)],
         "containers": [_server(owner, revision, settings)],
         "volumes": [
-            {"name": "model", "emptyDir": {}},
-            {"name": "tmp", "emptyDir": {}},
+            {"name": "model", "emptyDir": pod.scratch(_room(revision))},
+            {"name": "tmp", "emptyDir": pod.scratch(pod.SCRATCH_MEBIBYTES)},
             *pod.claim_volume(uri),
             *_keys_volume(revision.feedback),
         ],
@@ -111,13 +111,22 @@ def _pod_spec(
     }
 
 
+def _most_bytes(revision: Revision) -> int:
+    """Of the model and what lies next to it: a store that now sends more, or without end, fills no disk."""
+    return revision.model.bytes + LARGEST_PROFILE
+
+
+def _room(revision: Revision) -> int:
+    """Of the volume that the model is brought to, in MiB."""
+    return pod.mebibytes(_most_bytes(revision))
+
+
 def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
     """Brings the model and verifies its digest; the only container that sees the store's credentials."""
     task = contract.FetchTask(
         uri=revision.model.resolvedURI,
         digest=revision.model.digest,
-        # A store that now sends more, or without end, does not fill the node's disk.
-        maxBytes=revision.model.bytes + LARGEST_PROFILE,
+        maxBytes=_most_bytes(revision),
     )
     container: dict[str, Any] = {
         "name": naming.FETCH_CONTAINER,
@@ -127,7 +136,10 @@ def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
         "env": pod.task_env(task, settings.mlflow_tracking_uri if _is_of_mlflow(revision) else ""),
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
-        "resources": pod.download_resources(revision.runtime.resources, settings.downloads),
+        "resources": pod.on_disk(
+            pod.download_resources(revision.runtime.resources, settings.downloads),
+            _room(revision) + pod.SCRATCH_MEBIBYTES,
+        ),
         "securityContext": pod.CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "model", "mountPath": contract.MODEL_DIR},
@@ -246,7 +258,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings) -> dict[str, A
         },
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
-        "resources": pod.resources(runtime.resources),
+        "resources": pod.on_disk(pod.resources(runtime.resources), _room(revision) + pod.SCRATCH_MEBIBYTES),
         "securityContext": pod.CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},

@@ -19,6 +19,8 @@ _SUFFIX: dict[str, Decimal] = {
 }
 #: Fields below which the API server rewrites amounts into its own canonical form.
 _AMOUNTS = frozenset({"requests", "limits"})
+#: Of an ``emptyDir``, as it does there.
+_SIZE = "sizeLimit"
 
 
 def contains(live: Any, wanted: Any) -> bool:
@@ -89,6 +91,8 @@ def _field_contains(name: str, live: Any, wanted: Any) -> bool:
         return all(
             amount in live and quantity(live[amount]) == quantity(value) for amount, value in wanted.items()
         )
+    if name == _SIZE and live is not None and wanted is not None:
+        return quantity(live) == quantity(wanted)
     return contains(live, wanted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -33,6 +34,12 @@ DOWNLOAD_RESOURCES: dict[str, Any] = {
     "requests": {"cpu": "5m", "memory": "32Mi"},
     "limits": {"memory": "256Mi"},
 }
+
+_MEBIBYTE = 1024 * 1024
+#: Scratch space of a pod; nothing of Slipway's writes there, but libraries may.
+SCRATCH_MEBIBYTES = 64
+#: For the logs that the kubelet keeps of each container (50 MiB unless it is told otherwise), and for others.
+_LOG_MEBIBYTES = 512
 
 #: Amounts of a container, as in a pod: ``requests`` and ``limits`` by name.
 Amounts = Mapping[str, Mapping[str, str]]
@@ -81,6 +88,28 @@ def download_resources(asked: Resources, installed: Amounts | None = None) -> di
         for name, amount in found.get("requests", {}).items()
     }
     return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def mebibytes(size: int) -> int:
+    """Room on a disk for files of so many bytes, whose blocks are counted whole."""
+    return math.ceil(size * 1.05 / _MEBIBYTE) + 16
+
+
+def scratch(room: int) -> dict[str, Any]:
+    """An ``emptyDir`` of so many MiB."""
+    return {"sizeLimit": f"{room}Mi"}
+
+
+def on_disk(resources: Mapping[str, Any], room: int) -> dict[str, Any]:
+    """These amounts, and so many MiB of the node's disk: asked for, and with a log limited to.
+
+    Without a request the scheduler puts any number of large models onto a node; without a limit whatever
+    writes without end is stopped only when the node evicts whom it likes.
+    """
+    return {
+        "requests": {**resources.get("requests", {}), "ephemeral-storage": f"{room}Mi"},
+        "limits": {**resources.get("limits", {}), "ephemeral-storage": f"{room + _LOG_MEBIBYTES}Mi"},
+    }
 
 
 def _amounts(amounts: ResourceList) -> dict[str, str]:
