@@ -134,8 +134,7 @@ class Port:
             "bytes of answers": admission.answers.used,
             "calls": admission.calls.used,
             "holders": sum(
-                len(pool._held) + len(pool._by_owner)
-                for pool in (admission.bodies, admission.answers, admission.calls)
+                len(pool.holders) for pool in (admission.bodies, admission.answers, admission.calls)
             ),
             "connections": len(http.connections) + len(http.watched) + len(http.tasks),
             "gRPC connections": len(self.rpc.connections) + len(self.rpc.watched),

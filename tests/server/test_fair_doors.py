@@ -327,12 +327,12 @@ class One:
     def __init__(self, owner: Hashable, gives: bool = True) -> None:
         self.owner = owner
         self.amount = 0
-        self.gives = gives
+        self.is_movable = gives
         self.pool: Pool | None = None
         self.away: RequestError | None = None
 
     def give_way(self) -> None:
-        if self.gives and self.pool is not None:
+        if self.pool is not None:
             self.pool.give_back(self, self.amount)
             self.amount = 0
 
@@ -378,19 +378,18 @@ def test_a_pool_never_holds_more_than_it_has_and_refuses_only_who_would_hold_mos
                 ) or (each.owner == one.owner)
     for each in ones:
         each.give_way()
-    assert (pool.used, pool._held, pool._by_owner) == (0, {}, {})
+    assert (pool.used, pool.holders) == (0, set())
 
 
 def test_what_the_model_works_on_is_not_taken_away() -> None:
     pool, busy, late = Pool(100), One("a"), One("b")
     busy.pool = pool
     assert pool.take(busy, 90)
-    busy.amount = 90
-    pool.settle(busy)
+    busy.amount, busy.is_movable = 90, False
     assert not pool.take(late, 20)
-    pool.give_back(busy, 90)
+    busy.give_way()
     assert pool.take(late, 20)
-    assert pool._by_owner == {"b": 20}
+    assert pool.holders == {late}
 
 
 def test_a_newcomer_displaces_the_oldest_of_whoever_has_most_and_never_one_of_fewer() -> None:

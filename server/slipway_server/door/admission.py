@@ -9,6 +9,7 @@ have one address.
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Hashable
 from typing import Any, Protocol
 
@@ -52,78 +53,64 @@ class Holder(Protocol):
     def owner(self) -> Hashable:
         """For whom it counts."""
 
+    @property
+    def amount(self) -> int:
+        """How much it holds."""
+
+    @property
+    def is_movable(self) -> bool:
+        """Whether it can give way: not while the model works on it."""
+
     def give_way(self) -> None:
         """Give back what it holds, at least a part; nothing where that cannot be."""
 
 
 class Pool:
-    """A resource with a limit: bytes, or calls."""
+    """A resource with a limit: bytes, or calls. Who has how much is looked up only where there is no room."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.used = 0
-        self._held: dict[Holder, int] = {}
-        self._by_owner: dict[Hashable, int] = {}
+        self.holders: set[Holder] = set()
 
     def take(self, holder: Holder, size: int, alone: bool = False) -> bool:
         """Let ``holder`` have so much more; whether there was room, or somebody made some.
 
-        With ``alone`` it may exceed the limit where nobody else has anything.
+        Whoever is let has to add it to its amount. With ``alone`` it may exceed the limit where nobody else
+        has anything.
         """
         if self.used + size > self.most and not self._make_room(holder, size):  # noqa: SIM102
-            if not alone or self.used > self._held.get(holder, 0):
+            if not alone or self.used > holder.amount:
                 return False
         self.used += size
-        self._held[holder] = self._held.get(holder, 0) + size
-        self._by_owner[holder.owner] = self._by_owner.get(holder.owner, 0) + size
+        self.holders.add(holder)
         return True
 
-    def hold(self, holder: Holder, amount: int, alone: bool = False) -> bool:
-        """Set what ``holder`` has to an amount; whether there was room, where it is more than before."""
-        more = amount - self._held.get(holder, 0)
-        if more > 0:
-            return self.take(holder, more, alone)
-        if more:
-            self.give_back(holder, -more)
-        return True
-
-    def give_back(self, holder: Holder, size: int) -> None:
+    def give_back(self, holder: Holder, size: int, is_all: bool = True) -> None:
+        """``holder`` has so much less; by default nothing any more."""
         self.used -= size
-        left = self._by_owner.get(holder.owner, 0) - size
-        if left > 0:
-            self._by_owner[holder.owner] = left
-        else:
-            self._by_owner.pop(holder.owner, None)
-        held = self._held.get(holder)
-        if held is not None:
-            if held > size:
-                self._held[holder] = held - size
-            else:
-                del self._held[holder]
-
-    def settle(self, holder: Holder) -> None:
-        """It keeps what it has, and can give way no more: the model works on it."""
-        self._held.pop(holder, None)
+        if is_all:
+            self.holders.discard(holder)
 
     def _make_room(self, holder: Holder, size: int) -> bool:
         while self.used + size > self.most:
-            largest = max(self._held, key=self._weight, default=None)
+            totals: Counter[Hashable] = Counter()
+            for each in self.holders:
+                totals[each.owner] += each.amount
+            movable = (each for each in self.holders if each.is_movable)
+            largest = max(movable, key=lambda each: (totals[each.owner], each.amount), default=None)
             if largest is None or largest is holder:
                 return False
-            theirs, others = self._weight(largest)
             if largest.owner == holder.owner:
-                if others <= self._held.get(holder, 0) + size:
+                if largest.amount <= holder.amount + size:
                     return False
-            elif theirs <= self._by_owner.get(holder.owner, 0) + size:
+            elif totals[largest.owner] <= totals[holder.owner] + size:
                 return False
             before = self.used
             largest.give_way()
             if self.used >= before:
                 return False
         return True
-
-    def _weight(self, holder: Holder) -> tuple[int, int]:
-        return self._by_owner.get(holder.owner, 0), self._held[holder]
 
 
 class Guest(Protocol):

@@ -32,6 +32,9 @@ class Connection(asyncio.Protocol):
         self._reads = Pace(0.0)
         #: Bytes that were sent, or wait to be sent, since the client stopped reading.
         self._unread = 0
+        #: Bytes of answers that the client does not take, as the account of all connections has them.
+        self.amount = 0
+        self.is_movable = True
 
     # What the event loop calls.
 
@@ -42,6 +45,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
+        self._hold(0)
         self.door.leave(self)
 
     def pause_writing(self) -> None:
@@ -63,8 +67,18 @@ class Connection(asyncio.Protocol):
         With ``alone`` it is one answer, which may be as large as it is where no others wait.
         """
         self._unread += more
-        if not self.door.admission.answers.hold(self, self.unread_bytes(), alone):
+        if not self._hold(self.unread_bytes(), alone):
             self.give_way()
+
+    def _hold(self, amount: int, alone: bool = False) -> bool:
+        """Let the account say so much; whether there was room."""
+        answers, more = self.door.admission.answers, amount - self.amount
+        if more > 0 and not answers.take(self, more, alone):
+            return False
+        if more < 0:
+            answers.give_back(self, -more, is_all=not amount)
+        self.amount = amount
+        return True
 
     def unread_bytes(self) -> int:
         """Bytes of answers in memory that the client does not take."""
@@ -78,7 +92,7 @@ class Connection(asyncio.Protocol):
         """Give back the memory of answers that nobody reads, which ends the connection."""
         if self.waiting_bytes() or self.stalled:
             self.abort()
-            self.door.admission.answers.hold(self, 0)
+            self._hold(0)
 
     def close_if_idle(self) -> bool:
         raise NotImplementedError

@@ -65,7 +65,6 @@ class Door:
         self.connections.discard(connection)
         self.watched.discard(connection)
         self.admission.guests.leave(connection)
-        self.admission.answers.hold(connection, 0)
 
     def watch(self, connection: Connection) -> None:
         self.watched.add(connection)

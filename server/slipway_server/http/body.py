@@ -17,7 +17,7 @@ _SMALL_PART = 1024
 class Body:
     """A body on its way in; raises :class:`RequestError` where it grows beyond its limit or the memory."""
 
-    __slots__ = ("_limit", "_on_give_way", "_parts", "_pool", "owner", "size")
+    __slots__ = ("_limit", "_on_give_way", "_parts", "_pool", "amount", "is_movable", "owner")
 
     def __init__(
         self,
@@ -27,8 +27,10 @@ class Body:
         on_give_way: Callable[[RequestError], None] | None = None,
     ) -> None:
         """``on_give_way`` refuses the request when others need the memory; without it the body stays."""
-        self.size = 0
+        #: Bytes in memory.
+        self.amount = 0
         self.owner = owner
+        self.is_movable = on_give_way is not None
         self._parts: list[bytes | bytearray] = []
         self._limit = limit
         self._pool = pool
@@ -47,15 +49,15 @@ class Body:
 
     def charge(self, size: int) -> None:
         """So many bytes more are in memory, wherever they are."""
-        if self.size + size > self._limit:
+        if self.amount + size > self._limit:
             raise too_large(self._limit)
         if not self._pool.take(self, size):
             raise no_memory()
-        self.size += size
+        self.amount += size
 
     def release(self, size: int) -> None:
-        self._pool.give_back(self, size)
-        self.size -= size
+        self.amount -= size
+        self._pool.give_back(self, size, is_all=not self.amount)
 
     def give_way(self) -> None:
         """Others need the memory, and this body has most of it."""
@@ -65,15 +67,15 @@ class Body:
 
     def whole(self) -> bytes:
         """All bytes; the body keeps its share of the memory until :meth:`let_go`."""
-        self._pool.settle(self)
+        self.is_movable = False
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else b"".join(parts)
 
     def let_go(self) -> None:
         self._parts.clear()
-        if self.size:
-            self._pool.give_back(self, self.size)
-            self.size = 0
+        if self.amount:
+            self._pool.give_back(self, self.amount)
+            self.amount = 0
 
 
 def no_memory() -> RequestError:

@@ -130,7 +130,7 @@ class RpcConnection(Connection):
         """A call ended before its answer did."""
         rpc = self.calls.pop(stream, None)
         if rpc is not None:
-            self.server.admission.calls.give_back(self._share, 1)
+            self.server.admission.calls.give_back(self._share, 1, is_all=not self.calls)
             rpc.abandon()
 
     def _write(self) -> None:
@@ -142,7 +142,7 @@ class RpcConnection(Connection):
         for stream in wire.take_written():
             rpc = self.calls.pop(stream, None)
             if rpc is not None:
-                self.server.admission.calls.give_back(self._share, 1)
+                self.server.admission.calls.give_back(self._share, 1, is_all=not self.calls)
                 rpc.forget()
         if self.stalled or wire.waiting_bytes != self._waited:
             self._waited = wire.waiting_bytes
@@ -257,6 +257,12 @@ class _Share:
     @property
     def owner(self) -> Hashable:
         return self._connection.owner
+
+    @property
+    def amount(self) -> int:
+        return len(self._connection.calls)
+
+    is_movable = True
 
     def give_way(self) -> None:
         self._connection.refuse_one(no_room("calls"))

@@ -58,8 +58,7 @@ class Rpc(Request):
         self._received = 0
         self._buffer = bytearray()
         #: What of small messages is in ``_buffer``.
-        most = 2 * limits.small_message_bytes
-        self._small = Body(most, frontend.admission.bodies, owner, self.refuse)
+        self._small: Body | None = None
         self.method: Method | None = None
         #: The last word is said; it may still wait for the client's window.
         self.finished = False
@@ -68,7 +67,7 @@ class Rpc(Request):
         self.http_status: bytes | None = None
         #: How fast the client reads, where the answer waits for it.
         self.reads: Pace | None = None
-        self._arrives = Pace(now)
+        self._arrives: Pace | None = None
         #: A watcher's question, and what it was told last.
         self.watched: bytes | None = None
         self.told: bytes | None = None
@@ -85,6 +84,9 @@ class Rpc(Request):
             if self.incoming is not None:
                 self._add(self.incoming, data)
                 return
+            if self._small is None:
+                most = 2 * self._limits.small_message_bytes
+                self._small = Body(most, self._frontend.admission.bodies, self.owner, self.refuse)
             self._small.charge(len(data))
             self._buffer += data
             if not isinstance(self.method, Infer):
@@ -141,6 +143,8 @@ class Rpc(Request):
         if isinstance(self.method, Talk):
             slow = now - self.began > limits.quiet_seconds
         else:
+            if self._arrives is None:
+                self._arrives = Pace(self.began)
             slow = self._arrives.is_slow(now, self._received, limits)
         if self.counted and now > self.deadline:
             self.refuse(deadline_error(self))
@@ -174,7 +178,8 @@ class Rpc(Request):
 
     def abandon(self) -> None:
         self.finished = True
-        self._small.let_go()
+        if self._small is not None:
+            self._small.let_go()
         super().abandon()
 
     def look_again(self) -> None:
@@ -187,7 +192,8 @@ class Rpc(Request):
 
     def _finish(self, start: bytes | None, data: bytes, trailers: bytes) -> None:
         self.finished = True
-        self._small.let_go()
+        if self._small is not None:
+            self._small.let_go()
         if not self.complete:
             self.let_go()
         self.reply.send(self.stream, start, data, trailers)
@@ -249,7 +255,8 @@ class Rpc(Request):
             if packed:
                 message = inflate(message, most)
             del buffer[: _PREFIX_BYTES + size]
-            self._small.release(_PREFIX_BYTES + size)
+            if self._small is not None:
+                self._small.release(_PREFIX_BYTES + size)
             self._answer(message)
 
     def _answer(self, message: bytes) -> None:

@@ -109,7 +109,16 @@ class Http2:
                     break
                 stream = int.from_bytes(data[position + 5 : start], "big") & LARGEST_WINDOW
                 kind, flags, position = data[position + 3], data[position + 4], start + length
-                yield from self._handle(kind, flags, stream, data[start:position])
+                payload = data[start:position]
+                try:
+                    events = self._handle(kind, flags, stream, payload)
+                except StreamFaultError as fault:
+                    self.drop(fault.stream, fault.code)
+                    yield Broken(fault.stream, fault.code == Code.REFUSED_STREAM)
+                    # Headers took time to read before they turned out to be wrong.
+                    self._count_idle(1 + length // 256)
+                else:
+                    yield from events
         except ConnectionFaultError as fault:
             self.fail(fault.code, str(fault))
             yield Fault(str(fault))
@@ -146,8 +155,8 @@ class Http2:
         self._out.append(settings(values) + window_update(0, ahead))
         return len(PREFACE)
 
-    def _handle(self, kind: int, flags: int, stream: int, payload: bytes) -> Iterator[Event]:
-        """A whole frame; raises :class:`ConnectionFaultError`."""
+    def _handle(self, kind: int, flags: int, stream: int, payload: bytes) -> tuple[Event, ...]:
+        """A whole frame; raises :class:`ConnectionFaultError` and :class:`StreamFaultError`."""
         if self._block is not None and (kind != Kind.CONTINUATION or stream != self._block[0]):
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "headers must go on in the next frame")
         if not self._is_set_up and kind != Kind.SETTINGS:
@@ -155,14 +164,8 @@ class Http2:
         handler = self._handlers.get(kind)
         if handler is None:
             self._count_idle()
-            return
-        try:
-            yield from handler(flags, stream, payload)
-        except StreamFaultError as fault:
-            self.drop(fault.stream, fault.code)
-            yield Broken(fault.stream, fault.code == Code.REFUSED_STREAM)
-            # Headers took time to read before they turned out to be wrong.
-            self._count_idle(1 + len(payload) // 256)
+            return ()
+        return handler(flags, stream, payload)
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> tuple[Event, ...]:
         size = len(payload)
