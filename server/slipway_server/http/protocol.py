@@ -18,11 +18,12 @@ from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.exchange import Exchange
-from slipway_server.http.reader import END, Reader
 from slipway_server.http.responses import CONTINUE, refusal
 from slipway_server.http.site import Inference, RouteError, Upload
 from slipway_server.runtime.crew import deadline_error
+from slipway_server.wire.events import Ended, Opened, Part
 from slipway_server.wire.head import Head
+from slipway_server.wire.http1 import END, Http1
 
 if TYPE_CHECKING:
     from slipway_server.http.server import HttpServer
@@ -45,7 +46,7 @@ class HttpProtocol(Connection):
         self._heads = server.heads
         self._site = server.site
         self._queue: deque[Exchange] = deque()
-        self.reader = Reader(self, server.limits)
+        self.wire = Http1(server.limits)
         #: Between two requests: nothing of the next one has arrived.
         self.idle = True
         #: What has arrived of a head, and how the body after it arrives.
@@ -177,16 +178,32 @@ class HttpProtocol(Connection):
             if self._paused:
                 self._held += data[start:]
                 return
-            self.reader.feed(data if len(data) <= _PIECE_BYTES else data[start : start + _PIECE_BYTES])
+            self._read(data if len(data) <= _PIECE_BYTES else data[start : start + _PIECE_BYTES])
 
-    def begin(self) -> None:
-        """Something of a request has arrived."""
-        self.idle = False
-        self._discarded = 0
-        self._reading_since = perf_counter()
-        self.server.watched.add(self)
+    def _read(self, data: bytes) -> None:
+        wire = self.wire
+        before = -1 if wire.idle else wire.last
+        for event in wire.feed(data):
+            kind = type(event)
+            if kind is Part:
+                self.take(event.data)  # type: ignore[union-attr]
+            elif kind is Ended:
+                self.end()
+            elif kind is not Opened:
+                self.malformed(event.words)  # type: ignore[union-attr]
+            elif not self.last:
+                self.open(event.head)  # type: ignore[union-attr]
+        self.idle = wire.idle
+        if wire.idle:
+            return
+        if wire.last != before:
+            self._discarded = 0
+            self._reading_since = perf_counter()
+            self.server.watched.add(self)
+        if wire.in_head:
+            self._charge_head(len(data))
 
-    def charge_head(self, size: int) -> None:
+    def _charge_head(self, size: int) -> None:
         """So much of a head has arrived, and the rest has not."""
         try:
             self._pending.charge(size)
@@ -249,8 +266,8 @@ class HttpProtocol(Connection):
             exchange.let_go()
             exchange.refuse(error)
 
-    def end(self, kept: bytes | None) -> None:
-        """The request is complete; ``kept`` is its whole head, if that came in one piece by itself."""
+    def end(self) -> None:
+        """The request is complete."""
         exchange, self._current = self._current, None
         self.idle = True
         if exchange is None:
@@ -266,7 +283,7 @@ class HttpProtocol(Connection):
         elif exchange.upload is not None:
             self._answer(exchange)
         elif exchange.incoming is not None:
-            self._submit(exchange, kept)
+            self._submit(exchange)
         if len(self._queue) >= self._pipelined:
             self._pause()
 
@@ -284,14 +301,15 @@ class HttpProtocol(Connection):
         finally:
             exchange.let_go()
 
-    def _submit(self, exchange: Exchange, kept: bytes | None) -> None:
+    def _submit(self, exchange: Exchange) -> None:
         head = exchange.head
+        raw = head.raw
         if exchange.incoming is not None:
             exchange.body = exchange.incoming.whole()
         exchange.gzip = head.gzip
         exchange.limit = head.limit
-        if kept is not None and head.is_plain and head.is_all_of(kept) and exchange.codec is None:
-            self.server.keep(kept, head)
+        if raw is not None and head.is_plain and head.is_all_of(raw) and exchange.codec is None:
+            self.server.keep(raw, head)
         try:
             self.server.submit(exchange)
         except RequestError as error:
@@ -315,12 +333,6 @@ class HttpProtocol(Connection):
         elif self._transport is not None:
             self._transport.abort()
 
-    def close_after(self) -> None:
-        """Read no further, and close when all before is answered."""
-        self.last = True
-        if self._queue:
-            self._queue[-1].closes = True
-
     def look(self, now: float) -> bool:
         again = super().look(now)
         if self.idle:
@@ -328,7 +340,7 @@ class HttpProtocol(Connection):
         exchange = self._current
         if self._paused or (exchange is not None and exchange.wants_continue):
             self._arrives = Pace(now, self._received)
-        elif self.reader.in_head:
+        elif self.wire.in_head:
             if now - self._reading_since > self.limits.head_seconds:
                 self.late()
         elif exchange is not None and exchange.counted and now > exchange.deadline:

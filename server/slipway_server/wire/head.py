@@ -30,6 +30,7 @@ class Head:
         "limit",
         "method",
         "path",
+        "raw",
         "seconds",
         "target",
     )
@@ -48,6 +49,8 @@ class Head:
         self.is_http_1_0 = False
         #: Came by its bytes, without anything of its own to say back.
         self.is_cached = False
+        #: Its bytes, where they came in one piece from the beginning.
+        self.raw: bytes | None = None
         #: Filled by :meth:`check_infer`.
         self.header_length: int | None = None
         self.limit = 0
