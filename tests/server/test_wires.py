@@ -1,0 +1,393 @@
+"""Both wires against other people's: h11 and h2 read the same bytes, and have to make the same of them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+import h11
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
+from slipway_server.wire.headers import block, literal
+from slipway_server.wire.http1 import Http1
+from slipway_server.wire.http2 import Http2
+from slipway_server.wire.limits import Limits
+
+#: Method, target, headers and body.
+Asked = tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...], bytes]
+
+
+def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
+    """``data`` cut at these places, each taken modulo its size."""
+    places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
+    for start, stop in pairwise(places):
+        yield data[start:stop]
+
+
+def by_ours(parts: list[bytes]) -> tuple[list[Asked], bool]:
+    """The requests that are complete, and whether the rest was refused."""
+    wire, found = Http1(Limits()), []
+    head, body = None, b""
+    for part in parts:
+        for event in wire.feed(part):
+            if isinstance(event, Opened):
+                head, body = event.head, b""
+            elif isinstance(event, Part):
+                body += event.data
+            elif isinstance(event, Ended):
+                assert head is not None
+                found.append((head.method.encode(), head.target, tuple(sorted(head.headers.items())), body))
+            else:
+                return found, True
+    return found, False
+
+
+def by_h11(parts: list[bytes]) -> tuple[list[Asked], bool]:
+    connection, found = h11.Connection(h11.SERVER, max_incomplete_event_size=64 * 1024), []
+    request, body = None, b""
+    try:
+        for part in parts:
+            connection.receive_data(part)
+            while True:
+                event = connection.next_event()
+                if event in (h11.NEED_DATA, h11.PAUSED):
+                    break
+                if isinstance(event, h11.Request):
+                    request, body = event, b""
+                elif isinstance(event, h11.Data):
+                    body += event.data
+                elif isinstance(event, h11.EndOfMessage):
+                    assert request is not None
+                    headers: dict[bytes, bytes] = {}
+                    for name, value in request.headers:
+                        headers.setdefault(name, value)
+                    found.append(
+                        (request.method, request.target, tuple(sorted(headers.items())), bytes(body))
+                    )
+                    connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+                    connection.send(h11.EndOfMessage())
+                    if connection.our_state is not h11.DONE:
+                        return found, False
+                    connection.start_next_cycle()
+    except h11.RemoteProtocolError:
+        return found, True
+    return found, False
+
+
+TOKEN = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=8)
+VALUE = st.text("abc XYZ=;,/0189\"'", max_size=12).map(str.strip)
+
+
+@st.composite
+def request(draw: st.DrawFn) -> bytes:
+    method = draw(st.sampled_from(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS"]))
+    target = "/" + draw(st.text("abc/%20?=&.-_~", max_size=12))
+    version = draw(st.sampled_from(["1.1"] * 6 + ["1.0"]))
+    lines = [f"{method} {target} HTTP/{version}", "Host: a"]
+    for name, value in draw(st.lists(st.tuples(TOKEN, VALUE), max_size=4)):
+        lines.append(f"X-{name}:{draw(st.sampled_from(['', ' ', '  ', chr(9)]))}{value}")
+    if draw(st.integers(0, 9)) == 0:
+        lines.append("Connection: close")
+    body = draw(st.binary(max_size=40))
+    how = draw(st.sampled_from(["none", "length", "chunks"]))
+    if how == "length":
+        return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+    if how == "chunks" and version == "1.1":
+        cut = draw(st.integers(0, len(body)))
+        chunks = b"".join(
+            b"%x%b\r\n%b\r\n" % (len(each), draw(st.sampled_from([b"", b";a=b"])), each)
+            for each in (body[:cut], body[cut:])
+            if each
+        )
+        trailer = draw(st.sampled_from([b"", b"X-Trailer: 1\r\n"]))
+        head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode()
+        return head + chunks + b"0\r\n" + trailer + b"\r\n"
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(request(), min_size=1, max_size=4), st.lists(st.integers(0, 2000), max_size=6))
+def test_requests_of_http_1_mean_the_same_to_h11_however_they_are_cut(
+    requests: list[bytes], cuts: list[int]
+) -> None:
+    parts = list(pieces(b"".join(requests), cuts))
+    theirs = by_h11(parts)
+    assert by_ours(parts) == theirs
+    assert theirs[0] or theirs[1]
+
+
+ODD = [b"\r", b"\n", b" ", b"\t", b":", b"\0", b"0", b"+", b"x", b"\r\n", b"\x80", b";"]
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n0\r\n\r\n"
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    data = bytearray(b"".join(draw(st.lists(request(), min_size=1, max_size=3))))
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(data) - 1))
+        how = draw(st.sampled_from(["replace", "insert", "delete"]))
+        odd = draw(
+            st.sampled_from(
+                [b"\r", b"\n", b" ", b"\t", b":", b"\0", b"0", b"+", b"x", b"\r\n", b"\x80", b";"]
+            )
+        )
+        if how == "delete" and len(data) > 1:
+            del data[place]
+        elif how == "insert":
+            data[place:place] = odd
+        else:
+            data[place : place + 1] = odd
+    return bytes(data)
+
+
+@settings(max_examples=40, deadline=None)
+@given(damaged(), st.lists(st.integers(0, 2000), max_size=4))
+@example(
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET", []
+)
+@example(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nabc", [])
+@example(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na", [])
+@example(CHUNKED % b"Transfer-Encoding: xchunked", [])
+@example(CHUNKED % b"Transfer-Encoding : chunked", [])
+def test_where_h11_and_ours_both_go_on_they_agree_where_each_request_ends(
+    data: bytes, cuts: list[int]
+) -> None:
+    """One of them may refuse what the other takes; what both take has to be the same, or it smuggles."""
+    parts = list(pieces(data, cuts))
+    (ours, _), (theirs, _) = by_ours(parts), by_h11(parts)
+    both = min(len(ours), len(theirs))
+    assert [each[:2] + each[3:] for each in ours[:both]] == [each[:2] + each[3:] for each in theirs[:both]]
+
+
+HEADERS = [
+    (b":method", b"POST"),
+    (b":scheme", b"http"),
+    (b":path", b"/inference.GRPCInferenceService/ModelInfer"),
+    (b":authority", b"a"),
+    (b"content-type", b"application/grpc"),
+    (b"te", b"trailers"),
+]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("open"), st.integers(0, 3)),
+        st.tuples(st.just("data"), st.integers(0, 5), st.integers(0, 900), st.booleans(), st.integers(0, 9)),
+        st.tuples(st.just("end"), st.integers(0, 5)),
+        st.tuples(st.just("reset"), st.integers(0, 5)),
+        st.tuples(st.just("ping")),
+        st.tuples(st.just("window"), st.integers(0, 5), st.integers(1, 5000)),
+        st.tuples(st.just("settings"), st.sampled_from([0, 1, 7, 100, 65_535]), st.integers(16_384, 40_000)),
+        st.tuples(st.just("answer"), st.integers(0, 5), st.integers(0, 70_000)),
+    ),
+    max_size=30,
+)
+
+
+class Client:
+    """h2's client, and what it was told."""
+
+    def __init__(self) -> None:
+        config = h2.config.H2Configuration(client_side=True, header_encoding=None)
+        self.connection = h2.connection.H2Connection(config)
+        self.connection.initiate_connection()
+        self.open: list[int] = []
+        self.body: dict[int, bytes] = {}
+        self.ended: set[int] = set()
+        self.faults: list[Any] = []
+
+    def hear(self, data: bytes) -> None:
+        for event in self.connection.receive_data(data):
+            if isinstance(event, h2.events.DataReceived):
+                assert event.stream_id is not None
+                assert event.data is not None
+                self.body[event.stream_id] = self.body.get(event.stream_id, b"") + event.data
+            elif isinstance(event, h2.events.StreamEnded):
+                assert event.stream_id is not None
+                self.ended.add(event.stream_id)
+                self._close(event.stream_id)
+            elif isinstance(event, h2.events.StreamReset):
+                assert event.stream_id is not None
+                if event.error_code != h2.errors.ErrorCodes.NO_ERROR:
+                    self.faults.append(event)
+                self._close(event.stream_id)
+            elif isinstance(event, h2.events.ConnectionTerminated):
+                self.faults.append(event)
+
+    def _close(self, stream: int) -> None:
+        if stream in self.open:
+            self.open.remove(stream)
+
+    def step(self, step: tuple[Any, ...]) -> None:
+        what, connection = step[0], self.connection
+        stream = self.open[step[1] % len(self.open)] if self.open and len(step) > 1 else None
+        if what == "open":
+            number = connection.get_next_available_stream_id()
+            own = [(b"x-own", b"%d" % number)] if step[1] else []
+            connection.send_headers(number, [*HEADERS, *own])
+            self.open.append(number)
+        elif what == "ping":
+            connection.ping(b"12345678")
+        elif what == "settings":
+            codes = h2.settings.SettingCodes
+            connection.update_settings({codes.INITIAL_WINDOW_SIZE: step[1], codes.MAX_FRAME_SIZE: step[2]})
+        elif stream is None:
+            return
+        elif what == "data" and connection.local_flow_control_window(stream) > step[2] + 20:
+            connection.send_data(stream, bytes(step[2]), end_stream=step[3], pad_length=step[4] or None)
+            if step[3]:
+                self.open.remove(stream)
+        elif what == "end":
+            connection.end_stream(stream)
+            self.open.remove(stream)
+        elif what == "reset":
+            connection.reset_stream(stream)
+            self.open.remove(stream)
+        elif what == "window":
+            connection.increment_flow_control_window(step[2], stream)
+            connection.increment_flow_control_window(step[2])
+
+
+def of_ours(events: list[Event]) -> list[tuple[Any, ...]]:
+    """Events in the words that both share; pieces of one body are put together."""
+    found: list[tuple[Any, ...]] = []
+    for event in events:
+        if isinstance(event, Opened):
+            found.append(("open", event.id, event.head.path.encode(), event.head.headers.get(b"x-own")))
+        elif isinstance(event, Part):
+            found.append(("data", event.id, event.data))
+        elif isinstance(event, Ended):
+            found.append(("end", event.id))
+        elif isinstance(event, Left):
+            found.append(("reset", event.id))
+        elif isinstance(event, Broken | Fault):
+            found.append(("fault",))
+    return found
+
+
+def of_h2(events: list[h2.events.Event]) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for event in events:
+        if isinstance(event, h2.events.RequestReceived):
+            headers = {bytes(name): bytes(value) for name, value in event.headers or []}
+            found.append(("open", event.stream_id, headers[b":path"], headers.get(b"x-own")))
+        elif isinstance(event, h2.events.DataReceived) and event.data:
+            found.append(("data", event.stream_id, bytes(event.data)))
+        elif isinstance(event, h2.events.StreamEnded):
+            found.append(("end", event.stream_id))
+        elif isinstance(event, h2.events.StreamReset):
+            found.append(("reset", event.stream_id))
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            found.append(("fault",))
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS, st.lists(st.integers(0, 5000), max_size=5))
+def test_frames_of_a_client_mean_the_same_to_h2_and_answers_keep_to_its_windows(
+    steps: list[tuple[Any, ...]], cuts: list[int]
+) -> None:
+    client, wire = Client(), Http2(Limits(idle_frames=10_000))
+    server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
+    server.initiate_connection()
+    server.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**20})
+    ours: list[Event] = []
+    theirs: list[h2.events.Event] = []
+    said: dict[int, bytes] = {}
+    start, end = block([(b"content-type", b"application/grpc")]), literal(b"grpc-status", b"0")
+
+    def exchange() -> None:
+        data = client.connection.data_to_send()
+        for part in pieces(data, cuts):
+            ours.extend(wire.feed(part))
+        theirs.extend(server.receive_data(data))
+        client.hear(wire.take())
+
+    exchange()
+    # What one acknowledges the other has not said; h2's server takes what the client was told by ours.
+    server.clear_outbound_data_buffer()
+    for step in steps:
+        if step[0] == "answer":
+            if wire.streams:
+                stream = list(wire.streams)[step[1] % len(wire.streams)]
+                if stream not in said:
+                    said[stream] = bytes([stream % 251]) * step[2]
+                    wire.send(stream, start, said[stream], end)
+                    client.hear(wire.take())
+            continue
+        client.step(step)
+        exchange()
+    client.connection.increment_flow_control_window(2**20)
+    for stream in list(wire.waiting):
+        client.connection.increment_flow_control_window(2**20, stream)
+    exchange()
+    assert not client.faults
+    mine, other = of_ours(ours), of_h2(theirs)
+    assert ("fault",) not in mine
+    assert mine == other
+    for stream, body in said.items():
+        got = client.body.get(stream, b"")
+        assert body.startswith(got)
+        assert stream not in client.ended or got == body
+    assert not wire.waiting
+    assert wire.waiting_bytes == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS, st.integers(0, 3000), st.integers(0, 255), st.lists(st.integers(0, 3000), max_size=3))
+def test_where_h2_and_ours_both_go_on_after_a_flipped_byte_they_agree(
+    steps: list[tuple[Any, ...]], place: int, value: int, cuts: list[int]
+) -> None:
+    client, server = (
+        Client(),
+        h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None)),
+    )
+    server.initiate_connection()
+    for step in steps:
+        if step[0] != "answer":
+            client.step(step)
+    data = bytearray(client.connection.data_to_send())
+    place = 24 + place % (len(data) - 24)
+    data[place] = value
+    wire, ours, theirs = Http2(Limits(idle_frames=10_000)), [], []
+    for part in pieces(bytes(data), cuts):
+        ours += list(wire.feed(part))
+    # A frame at a time: h2 gives no events of a piece with an error.
+    position = 24
+    try:
+        theirs += server.receive_data(bytes(data[:24]))
+        while position < len(data):
+            stop = position + 9 + int.from_bytes(data[position : position + 3], "big")
+            theirs += server.receive_data(bytes(data[position:stop]))
+            position = stop
+    except (h2.exceptions.ProtocolError, ValueError):
+        pass
+    mine, other = of_ours(ours), of_h2(theirs)
+    both = min(
+        len(mine), len(other), *(found.index(("fault",)) for found in (mine, other) if ("fault",) in found)
+    )
+    # h2 ends a stream where ours ends it too, but tells of it as of a reset.
+    for one, two in zip(mine[:both], other[:both], strict=True):
+        if "reset" in (one[0], two[0]) and one != two:
+            break
+        assert one == two
+
+
+async def test_wires_need_neither_loop_nor_socket_nor_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((socket, "socket"), (asyncio, "get_running_loop")):
+        monkeypatch.setattr(module, name, None)
+    monkeypatch.setattr("time.perf_counter", None)
+    assert len(Http1(Limits()).feed(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")) == 2
+    client, wire = Client(), Http2(Limits())
+    client.step(("open", 0))
+    assert [type(event) for event in wire.feed(client.connection.data_to_send())] == [Opened]
