@@ -263,7 +263,7 @@ def of_ours(events: list[Event]) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for event in events:
         if isinstance(event, Opened):
-            found.append(("open", event.id, event.head.path.encode(), event.head.headers.get(b"x-own")))
+            found.append(("open", event.id, event.head.target, event.head.headers.get(b"x-own")))
         elif isinstance(event, Part):
             found.append(("data", event.id, event.data))
         elif isinstance(event, Ended):
