@@ -90,7 +90,7 @@ class Operator:
     ) -> None:
         self.kube = kube
         self.store = Store()
-        self.dirty: set[Key] = set()
+        self.dirty = self.queue()
         writer = Writer(kube, self.store, "operator-0")
         self.upgrades = Upgrades(self.store, most_upgrades, self.dirty.add)
         self.reconciling = False
@@ -129,6 +129,10 @@ class Operator:
         #: Exceptions of runs that are to be repeated, newest last.
         self.errors: list[ApiError] = []
         kube.listeners.append(self._see)
+
+    def queue(self) -> set[Key]:
+        """Where keys that are to be looked at wait."""
+        return set()
 
     async def start(self) -> None:
         """As ``main`` does: list everything, then look at everything."""
@@ -194,6 +198,8 @@ class World:
         most_upgrades: likewise.
     """
 
+    operator_type: type[Operator] = Operator
+
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         self.kube = FakeKube(lambda: self.now)
@@ -219,12 +225,14 @@ class World:
         for version in range(1, 20):
             self.models[f"mlflow://fraud/{version}"] = resolution(version)
 
-    def create(self, spec: Mapping[str, Any] | None = None, name: str = NAME) -> None:
+    def create(
+        self, spec: Mapping[str, Any] | None = None, name: str = NAME, namespace: str = NAMESPACE
+    ) -> None:
         """What ``kubectl apply`` does with a ModelDeployment."""
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": name, "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": dict(spec or {"model": {"uri": "mlflow://fraud/1"}}),
         }
         place = place_of(manifest)
@@ -270,7 +278,7 @@ class World:
             self.routers.take_answers,
             self.prometheus.ask,
         )
-        return Operator(
+        return self.operator_type(
             self.kube,
             lambda: self.now,
             *readers,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from slipway.api.verdicts import MonitoringStatus
 from slipway.bins import OTHER
-from slipway.core.endpoint import Endpoint, endpoint_of
+from slipway.core.endpoint import Endpoint, endpoint_of, has_address
 from slipway.core.monitoring import series
 from slipway.core.monitoring.drift import CompareWith, ReferenceBins, yesterday
 from slipway.core.monitoring.hysteresis import update
@@ -428,8 +428,7 @@ def _conditions(
 
 def _answers(pod: Manifest) -> bool:
     """Whether a pod can be expected to say what it counted: one that leaves serves on for a while."""
-    there = bool((pod.get("status") or {}).get("podIP"))
-    return there and (is_ready(pod) or "deletionTimestamp" in pod["metadata"])
+    return has_address(pod) and (is_ready(pod) or "deletionTimestamp" in pod["metadata"])
 
 
 def _life(pod: Manifest) -> str:
