@@ -205,7 +205,9 @@ def status_of(found: Object) -> dict[str, Any]:
     status = {**found["status"], **{name: name in found["status"] for name in times}}
     # Who was stable in between depends on how far each came.
     status.pop("previous", None)
-    assert status.pop("observedGeneration") == found["metadata"]["generation"]
+    generation = found["metadata"]["generation"]
+    assert status.pop("observedGeneration") == generation
+    status["settledGeneration"] = status.get("settledGeneration") == generation
     status["conditions"] = [
         {key: value for key, value in one.items() if key not in ("lastTransitionTime", "observedGeneration")}
         for one in status["conditions"]
