@@ -41,6 +41,8 @@ def find_missing(tests, cluster, browser):  # type: (bool, bool, bool) -> list[s
         missing.append("git (apt-get install git)")
     if (tests or cluster) and go_is_missing():
         missing.append("Go {}.{} or newer (https://go.dev/dl/), to build tools with".format(*GO_MINIMUM))
+    if tests and not (shutil.which("node") and shutil.which("npm")):
+        missing.append("Node.js 20 or newer with npm (https://nodejs.org), to run Azure's store in tests")
     if browser and not shutil.which("chromium") and not (os.geteuid() == 0 and shutil.which("apt-get")):
         missing.append("Chromium (apt-get install chromium), to look at pages in tests")
     if cluster and not docker_answers():

@@ -39,6 +39,17 @@ class GoProgram:
     """Build tags, separated by commas; a change of them needs a change of version to be seen."""
 
 
+@dataclass(frozen=True)
+class NodeProgram:
+    """A program of the npm registry, and the script that starts it."""
+
+    name: str
+    version: str
+    script: str
+
+
+#: Azure Blob Storage for tests.
+AZURITE = NodeProgram("azurite", "3.37.0", "node_modules/azurite/dist/src/blob/main.js")
 HELM = GoProgram("helm", "helm.sh/helm/v3/cmd/helm", "v3.22.0")
 KUBECONFORM = GoProgram("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0")
 COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.13.2")
@@ -124,6 +135,23 @@ class Tools:
                     shutil.copy(Path(out) / program.name, made)
         return built
 
+    def install_node(self, program: NodeProgram) -> Path:
+        """The script of a Node.js program at its pinned version, fetched by the first call."""
+        folder = self.cache / "tools" / f"{program.name}-{program.version}"
+        with exclusive(self.cache / "tools.lock", "installing"):
+            if not (folder / program.script).exists():
+                if not shutil.which("npm"):
+                    raise ClusterError(
+                        "npm is not installed: install Node.js 20 or newer from https://nodejs.org"
+                    )
+                with step(f"installing {program.name} {program.version}"), _beside(folder) as made:
+                    made.mkdir()
+                    # None of its packages needs what its scripts would do.
+                    words = ["npm", "install", "--no-save", "--ignore-scripts", "--loglevel=error"]
+                    source = f"{program.name}@{program.version}"
+                    run(["nice", "-n", "10", *words, "--prefix", made, source], cwd=Path("/"))
+        return folder / program.script
+
     def gateway_crds(self) -> Path:
         """Folder with the CRDs of the Gateway API and of Envoy Gateway, as its module carries them."""
         module = f"{ENVOY_GATEWAY_MODULE}@{ENVOY_GATEWAY_VERSION}"
@@ -157,7 +185,10 @@ def _beside(target: Path) -> Iterator[Path]:
         yield made
         made.replace(target)
     finally:
-        made.unlink(missing_ok=True)
+        if made.is_dir():
+            shutil.rmtree(made)
+        else:
+            made.unlink(missing_ok=True)
 
 
 def link_to(link: Path, target: Path) -> None:

@@ -67,7 +67,7 @@ MODEL = [
             "rule",
             "https://example.com/m.onnx",
             wrong,
-            "uri must start with mlflow://, https://, pvc:// or s3://",
+            "uri must start with mlflow://, https://, pvc://, s3://, gs:// or az://",
         )
         for wrong in (
             "",
@@ -117,6 +117,26 @@ MODEL = [
             ("s3://models/a?versionId=b_1.c", "s3://models/a?version=b"),
             ("s3://models/a?versionId=b", "s3://models/a?versionId=b&c=d"),
             ("s3://models/a", "s3://models/a#b"),
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "a model in Google Cloud Storage is gs://BUCKET/KEY")
+        for right, wrong in (
+            ("gs://models/fraud/7/model.onnx", "gs://models"),
+            ("gs://my_models/fraud/7/", "gs://models/"),
+            ("gs://my.models/a", "gs://Models/a"),
+            ("gs://models/a#12", "gs://models/a#latest"),
+            ("gs://models/a", "gs://models/a?generation=12"),
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "a model in Azure Blob Storage is az://ACCOUNT/CONTAINER/KEY")
+        for right, wrong in (
+            ("az://lake/models/fraud/7/model.onnx", "az://lake/models"),
+            ("az://lake/my-models/fraud/7/", "az://lake/my--models/a"),
+            ("az://lake/$web/a", "az://lake/$other/a"),
+            ("az://lake/models/a", "az://Lake/models/a"),
+            ("az://lake/models/a", "az://lake/models/a?snapshot=1"),
         )
     ),
     *(

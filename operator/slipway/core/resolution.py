@@ -21,7 +21,7 @@ from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
 LEAST_RETRY = timedelta(seconds=10)
 MOST_RETRY = timedelta(seconds=60)
 #: Schemes whose URIs name an object, or a folder with one, in a bucket.
-_BUCKETS = ("s3",)
+_BUCKETS = ("s3", "gs", "az")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ _CAUSE = re.compile(r'(failed to lookup address information: [^"]+|(?<=message: 
 _TIMED_OUT = re.compile(r"TimedOut|timed out")
 
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound", "AccountNotFound", "ResourceNotFound"})
+#: What Azure says of a container that is not for everybody to who shows no credentials.
+_NOT_PUBLIC = frozenset({"NoAuthenticationInformation", "PublicAccessNotPermitted", "ResourceNotFound"})
 _EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired", "ExpiredTokenException"})
 _WRONG_REGION = frozenset(
     {
@@ -95,7 +97,7 @@ def bucket_fault(error: Exception, words: Words, called: str, missing: str = "")
     said, _, debug = text.partition(_DEBUG)
     status, code = _status(error), _first(_CODE, said)
     reply = f"HTTP {status}{f', {code}' if code else ''}"
-    if code in _NO_BUCKET:
+    if code in _NO_BUCKET and not (code in _NOT_PUBLIC and not words.sent):
         return ModelError(
             ModelFault.BUCKET_NOT_FOUND,
             f"{words.bucket} does not exist at {words.host} ({reply}): create it, fix spec.model.uri, "
@@ -111,7 +113,8 @@ def bucket_fault(error: Exception, words: Words, called: str, missing: str = "")
             f"{f'AWS_REGION: {region}' if region else 'its region under the key AWS_REGION'} "
             "in the Secret that spec.model.credentials.secretRef names",
         )
-    if status in (401, 403) or (status in _FAULTY_CREDENTIALS and code in _DENIED):
+    closed = code in _NOT_PUBLIC and not words.sent
+    if closed or status in (401, 403) or (status in _FAULTY_CREDENTIALS and code in _DENIED):
         did = "refused the credentials" if words.sent else "wants credentials, and none were sent"
         return ModelError(
             ModelFault.MODEL_ACCESS_DENIED,

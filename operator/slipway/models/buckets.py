@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+import httpx
 import obstore
 from obstore.exceptions import BaseError
 
@@ -61,6 +62,15 @@ class Place:
     @property
     def is_file(self) -> bool:
         return self.key.endswith(".onnx")
+
+    def checked(self, uri: str) -> Place:
+        """Itself; raises :class:`ModelError` for a folder with a version."""
+        if self.version and not self.is_file:
+            raise ModelError(
+                ModelFault.INVALID_MODEL_URI,
+                f"{uri!r} names a version of a folder, and only objects have versions: name the .onnx file",
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -220,6 +230,28 @@ class BucketFiles:
     def _at(self, path: str) -> str:
         folder, slash, _ = self._key.rpartition("/")
         return f"{folder}{slash}{path}"
+
+
+def https_endpoint(given: str, key: str) -> httpx.URL | None:
+    """The address of a store of one's own, under a key of the Secret; secrets go there, so only over TLS."""
+    return endpoint(given, key, ("https",))
+
+
+def endpoint(given: str, key: str, schemes: tuple[str, ...]) -> httpx.URL | None:
+    """The address under a key of the Secret, or None; raises :class:`ModelError`."""
+    if not given:
+        return None
+    try:
+        url = httpx.URL(given)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in schemes or not url.host or url.userinfo or url.query or url.fragment:
+        raise ModelError(
+            ModelFault.REGISTRY_UNREACHABLE,
+            f"{key} of the credentials Secret must be the {':// or '.join(schemes)}:// address of a store, "
+            "such as https://storage.example.com:9000, without user, query or fragment",
+        )
+    return url
 
 
 def client_options(credentials: Credentials, allow_http: bool = False) -> ClientConfig:

@@ -6,6 +6,7 @@ import base64
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs
 
 import httpx
 
@@ -45,6 +46,15 @@ class S3Login:
 
 
 @dataclass(frozen=True)
+class AzureLogin:
+    """How an account of Azure's is entered, and where its blobs are; with no key at all, as everybody."""
+
+    key: str = field(default="", repr=False)
+    sas: str = field(default="", repr=False)
+    endpoint: str = ""
+
+
+@dataclass(frozen=True)
 class Credentials:
     """Everything that one credentials Secret may hold; each key is optional."""
 
@@ -52,6 +62,9 @@ class Credentials:
     mlflow: Login = Login()
     http: Login = Login()
     s3: S3Login = S3Login()
+    gs_key: str = field(default="", repr=False)
+    gs_endpoint: str = ""
+    azure: AzureLogin = AzureLogin()
     ca_certificates: str = field(default="", repr=False)
 
     @classmethod
@@ -77,6 +90,13 @@ class Credentials:
                 region=key("AWS_REGION", "AWS_DEFAULT_REGION"),
                 endpoint=key("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
                 addressing_style=key("AWS_S3_ADDRESSING_STYLE"),
+            ),
+            gs_key=key("GOOGLE_SERVICE_ACCOUNT_KEY"),
+            gs_endpoint=key("GOOGLE_ENDPOINT_URL"),
+            azure=AzureLogin(
+                key=key("AZURE_STORAGE_KEY"),
+                sas=key("AZURE_STORAGE_SAS_TOKEN"),
+                endpoint=key("AZURE_STORAGE_ENDPOINT"),
             ),
             ca_certificates=key("CA_CERT", "ca.crt"),
         )
@@ -108,4 +128,5 @@ class Credentials:
     def _secrets(self) -> Iterator[str]:
         for login in (self.mlflow, self.http):
             yield from (login.password, login.token, (login.authorization() or "").partition(" ")[2])
-        yield from (self.s3.secret_access_key, self.s3.session_token)
+        yield from (self.s3.secret_access_key, self.s3.session_token, self.gs_key)
+        yield from (self.azure.key, self.azure.sas, *parse_qs(self.azure.sas).get("sig", ()))

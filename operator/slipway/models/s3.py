@@ -10,7 +10,7 @@ from obstore.store import S3Store
 
 from slipway.contract import ModelFault
 from slipway.models.bucket_faults import Words
-from slipway.models.buckets import Bucket, Pinning, Place, client_options, opened, retries
+from slipway.models.buckets import Bucket, Pinning, Place, client_options, endpoint, opened, retries
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError
 from slipway.models.source import Located
@@ -40,17 +40,13 @@ class S3Source:
                 f"{uri!r} must be s3://BUCKET/KEY, with ?versionId=… at its end for one version; for example "
                 "s3://models/fraud/7/model.onnx, or s3://models/fraud/7/ for a folder with one .onnx file",
             )
-        if place.version and not place.is_file:
-            raise ModelError(
-                ModelFault.INVALID_MODEL_URI,
-                f"{uri!r} names a version of a folder, and only objects have versions: name the .onnx file",
-            )
-        return self.bucket(match["bucket"]).locate(place)
+        return self.bucket(match["bucket"]).locate(place.checked(uri))
 
     def bucket(self, name: str) -> Bucket:
         """A bucket by its name."""
         login = self._credentials.s3
-        endpoint = _endpoint(login.endpoint)
+        # Over plain HTTP no secret is sent, only signatures.
+        address = endpoint(login.endpoint, "AWS_ENDPOINT_URL", ("https", "http"))
         style = login.addressing_style.lower() or "path"
         if style not in ("path", "virtual"):
             raise ModelError(
@@ -59,7 +55,7 @@ class S3Source:
                 f"not {style[:20]!r}",
             )
         region = login.region or _REGION
-        host = endpoint or httpx.URL(f"https://s3.{region}.amazonaws.com")
+        host = address or httpx.URL(f"https://s3.{region}.amazonaws.com")
         words = Words(
             bucket=f"the bucket {name!r}",
             host=host.netloc.decode(),
@@ -78,9 +74,9 @@ class S3Source:
             "region": region,
             "virtual_hosted_style_request": style == "virtual",
         }
-        if endpoint is not None:
-            address = endpoint.copy_with(host=f"{name}.{endpoint.host}") if style == "virtual" else endpoint
-            config["endpoint"] = str(address).rstrip("/")
+        if address is not None:
+            own = address.copy_with(host=f"{name}.{address.host}") if style == "virtual" else address
+            config["endpoint"] = str(own).rstrip("/")
         if login.access_key_id:
             config["access_key_id"] = login.access_key_id
             config["secret_access_key"] = login.secret_access_key
@@ -89,23 +85,6 @@ class S3Source:
             config["skip_signature"] = True
         if login.session_token:
             config["session_token"] = login.session_token
-        client = client_options(self._credentials, endpoint is not None and endpoint.scheme == "http")
+        client = client_options(self._credentials, address is not None and address.scheme == "http")
         store = opened(lambda: S3Store(config=config, client_options=client, retry_config=retries()), words)
         return Bucket(store, Pinning(f"s3://{name}", "?versionId={}"), words)
-
-
-def _endpoint(given: str) -> httpx.URL | None:
-    """The address of a store that is not Amazon's. Over ``http://`` no secret is sent, only signatures."""
-    if not given:
-        return None
-    try:
-        url = httpx.URL(given)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
-        raise ModelError(
-            ModelFault.REGISTRY_UNREACHABLE,
-            "AWS_ENDPOINT_URL of the credentials Secret must be the https:// (or http://) address of a "
-            "store, such as https://minio.storage:9000, without user, query or fragment",
-        )
-    return url

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.contract import MLFLOW_TRACKING_URI_ENV, PVC_MOUNT_DIR, ModelFault
+from slipway.models.az import AzSource
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError
+from slipway.models.gs import GsSource
 from slipway.models.https import HttpsSource
 from slipway.models.mlflow import MlflowSource
 from slipway.models.pvc import PvcSource
@@ -39,6 +41,8 @@ SOURCES: dict[str, Callable[[Surroundings], Source]] = {
     "mlflow": lambda around: MlflowSource(around.credentials, around.mlflow_tracking_uri),
     "https": lambda around: HttpsSource(around.credentials),
     "s3": lambda around: S3Source(around.credentials),
+    "gs": lambda around: GsSource(around.credentials),
+    "az": lambda around: AzSource(around.credentials),
     "pvc": lambda around: PvcSource(around.pvc_mount),
 }
 
@@ -50,7 +54,8 @@ def source_of(uri: str, around: Surroundings) -> Source:
         raise ModelError(
             ModelFault.INVALID_MODEL_URI,
             "a model URI is one of mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://HOST/PATH/model.onnx, "
-            f"s3://BUCKET/KEY and pvc://CLAIM/PATH, but spec.model.uri begins with {uri[:40]!r}"
+            "s3://BUCKET/KEY, gs://BUCKET/KEY, az://ACCOUNT/CONTAINER/KEY and pvc://CLAIM/PATH, "
+            f"but spec.model.uri begins with {uri[:40]!r}"
             + (", which is not encrypted: use https://" if scheme == "http" else ""),
         )
     return SOURCES[scheme](around)

@@ -91,6 +91,8 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
         "https://host/m.onnx",
         "pvc://c/m.onnx",
         "s3://b/m.onnx",
+        "gs://b/m.onnx",
+        "az://a/b/m.onnx",
     ),
 }
 

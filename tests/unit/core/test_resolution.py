@@ -35,6 +35,10 @@ from tests.unit.world import World, resolution
         ("s3://models/a", "s3://models/ab/model.onnx", False),
         ("s3://models/a", "s3://others/a/model.onnx", False),
         ("s3://models/a", "https://models/a", False),
+        ("gs://models/a", "gs://models/a/model.onnx#1", True),
+        ("gs://models/a.onnx", "gs://others/a.onnx#1", False),
+        ("az://lake/models/a", "az://lake/models/a/model.onnx", True),
+        ("az://lake/models/a", "az://lake/others/a/model.onnx", False),
     ],
 )
 def test_a_pinned_uri_is_one_of_the_model_that_is_asked_for(uri: str, pinned: str, meant: bool) -> None:
