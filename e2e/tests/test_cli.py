@@ -61,7 +61,7 @@ def test_a_plan_of_what_is_there_writes_nothing(settings: Settings, namespace: s
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("uri: https", "uri: s3"), "uri must start with mlflow://, https:// or pvc://"),
+        (("uri: https", "uri: ftp"), "uri must start with mlflow://"),
         (("spec:\n", "spec:\n  scalling: {}\n"), 'unknown field "spec.scalling"'),
         (
             ("spec:\n", "spec:\n  scaling: {minReplicas: 9, maxReplicas: 2}\n"),

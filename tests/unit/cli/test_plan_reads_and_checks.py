@@ -131,7 +131,7 @@ def test_what_is_no_yaml_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 REFUSED = {
     "typo": ({"scalling": {}}, 'unknown field "spec.scalling"'),
-    "scheme": ({"model": {"uri": "s3://bucket/model"}}, "uri must start with mlflow://, https:// or pvc://"),
+    "scheme": ({"model": {"uri": "ftp://host/model"}}, "uri must start with mlflow://"),
     "bounds": (
         {"scaling": {"minReplicas": 20, "maxReplicas": 10}},
         "minReplicas must not be above maxReplicas",
