@@ -71,7 +71,7 @@ unit-rest: .venv/synced
 	@.venv/bin/coverage run --parallel-mode -m pytest tests $(APART:%=--ignore=%) -m 'not long'
 
 .PHONY: fuzz
-fuzz: .venv/synced ## look for bytes that make the model server fail: 240,000 cases, some minutes
+fuzz: .venv/synced ## look for bytes that make the model server fail: 420,000 cases, some minutes
 	@$(RUN) tests.fuzz
 
 .PHONY: chart

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import uvloop
 
-from slipway_server.http.listen import Sockets, bind
+from slipway_server.door.listen import Sockets, bind
 from slipway_server.logs import set_up
 from slipway_server.metrics.board import Board
 from slipway_server.monitoring.reference import read_reference

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.names import ModelFault
-from slipway_server.http.listen import Sockets
+from slipway_server.door.listen import Sockets
 from slipway_server.last_words import say_last_words
 from slipway_server.metrics.board import DIED, IN_FLIGHT, LOADED, PID, Board
 from slipway_server.settings import Settings

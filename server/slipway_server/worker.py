@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.names import ModelFault
 from slipway_server.admin import Admin
+from slipway_server.door.listen import Sockets, Tls
 from slipway_server.feedback.outcomes import OutcomeReader
 from slipway_server.frontend import Frontend
-from slipway_server.http.listen import Sockets, Tls
 from slipway_server.http.server import HttpServer
 from slipway_server.last_words import say_last_words
 from slipway_server.lifecycle import Lifecycle

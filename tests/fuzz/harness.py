@@ -93,6 +93,26 @@ class Port:
             ),
         )
 
+    def speak_both(self, steps: Iterable[tuple[bool, bytes]]) -> bytes:
+        """Pieces for a connection of each port, in turn: of gRPC where the first of the pair says so."""
+        self.http.heads.clear()
+        both = HttpProtocol(self.http), RpcConnection(self.rpc)
+        wires = [Wire(self.loop, connection) for connection in both]
+        for connection, wire in zip(both, wires, strict=True):
+            connection.connection_made(wire)
+        for is_grpc, piece in steps:
+            if not wires[is_grpc].closed and not wires[is_grpc].paused:
+                both[is_grpc].data_received(piece)
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+        for wire in wires:
+            wire.close()
+        self._run_while(
+            lambda: not all(wire.lost for wire in wires) or self.frontend.admission.bodies.used > 0
+        )
+        self._judge()
+        return b"".join(wire.sent for wire in wires)
+
     def _speak(
         self, connection: HttpProtocol | RpcConnection, pieces: Iterable[bytes], waits: Callable[[], bool]
     ) -> bytes:

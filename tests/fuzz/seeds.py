@@ -25,7 +25,15 @@ _RAW |= dict.fromkeys(("UINT64", "INT64", "FP64"), b"\0" * 8)
 
 def seeds() -> dict[str, list[bytes]]:
     """Cases by target."""
-    return {"http": _http(), "body": _body(), "http2": _http2(), "message": _message()}
+    return {
+        "http": _http(),
+        "body": _body(),
+        "http2": _http2(),
+        "message": _message(),
+        "frames": _frames(),
+        "settings": _settings(),
+        "doors": _doors(),
+    }
 
 
 def _json(**members: Any) -> bytes:
@@ -154,6 +162,54 @@ def _message() -> list[bytes]:
         (8, asked(file_by_filename="health.proto")),
     ]
     return [bytes([choice]) + made.SerializeToString() for choice, made in cases]
+
+
+def _frames() -> list[bytes]:
+    def one(kind: int, flags: int, stream: int, payload: bytes = b"", call: int = 0) -> bytes:
+        return bytes([kind, flags, stream, call or len(payload)]) + payload.ljust(call % 32, b"\0")
+
+    call = one(Kind.HEADERS, END_HEADERS, 1, call=0x80) + one(Kind.DATA, END_STREAM, 1, b"\0" * 5)
+    again = one(Kind.HEADERS, END_HEADERS, 3, call=0x80) + one(Kind.RST_STREAM, 0, 3, b"\0\0\0\x08")
+    quiet = b"".join(
+        [
+            one(Kind.PING, 0, 0, b"12345678"),
+            one(Kind.WINDOW_UPDATE, 0, 0, b"\0\0\0\1"),
+            one(Kind.WINDOW_UPDATE, 0, 1, b"\0\0\0\1"),
+            one(Kind.DATA, 0, 1),
+            one(Kind.SETTINGS, 0, 0, b"\0\4\0\0\0\1" * 3),
+            one(Kind.PRIORITY, 0, 1, b"\0\0\0\3\7"),
+            one(10, 0, 0, b"unknown"),
+        ]
+    )
+    begun = one(Kind.HEADERS, 0, 5, call=0x81) + one(Kind.CONTINUATION, 0, 5) * 3
+    return [
+        bytes([how]) + case for how in (0, 2, 4) for case in (call, again + call, quiet, call + quiet, begun)
+    ]
+
+
+def _settings() -> list[bytes]:
+    def one(name: int, value: int, more: int = 0) -> bytes:
+        return bytes([name]) + value.to_bytes(4, "big") + bytes([more])
+
+    windows = one(4, 0) + one(8, 1) + one(9, 1, 1) + one(4, 70_000, 3) + one(4, 2**31 - 1) + one(8, 2**31 - 1)
+    others = one(1, 0) + one(2, 1) + one(3, 0) + one(5, 16_384) + one(6, 1) + one(4, 1, 39) + one(5, 2**24)
+    return [bytes([how]) + case for how in (0, 2, 4) for case in (windows, others, others + windows)]
+
+
+def _doors() -> list[bytes]:
+    asked = _request(b"POST /v2/models/fraud/infer", b"content-length: %d" % len(_infer()), content=_infer())
+    call = _http2()[0][1:]
+
+    def mixed(how: int) -> bytes:
+        steps, both = [], {0: asked + asked, 1: call}
+        while any(both.values()):
+            for which, rest in list(both.items()):
+                size = min(how, len(rest))
+                steps.append(bytes([size << 1 | which]) + rest[:size])
+                both[which] = rest[size:]
+        return b"\0" + b"".join(steps)
+
+    return [mixed(size) for size in (20, 60, 127)]
 
 
 def _http2() -> list[bytes]:

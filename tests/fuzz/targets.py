@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from slipway_server.wire.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame, settings
+from slipway_server.wire.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame, settings, window_update
 from slipway_server.wire.headers import literal
 from tests.fuzz.harness import FaultError, Port
 
@@ -94,6 +94,61 @@ def message(ports: dict[str, Port], data: bytes) -> bytes:
     return answer
 
 
+def frames(ports: dict[str, Port], data: bytes) -> bytes:
+    """Frames that are whole, in any order; those of headers open calls, whatever else is wrong with them."""
+    if not data:
+        return b""
+    sent, position = [PREFACE + settings({})], 1
+    while position + 4 <= len(data):
+        kind, flags, stream, size = data[position : position + 4]
+        payload = data[position + 4 : position + 4 + size % 32]
+        position += 4 + size % 32
+        if kind % 11 == Kind.HEADERS and size & 0x80:
+            payload = call_headers(METHODS[size % len(METHODS)])
+        sent.append(frame(kind % 11, flags, stream, payload))
+    return _port(ports, data[0]).speak_grpc(_gathered(sent, data[0] >> 1 & 3))
+
+
+def settings_only(ports: dict[str, Port], data: bytes) -> bytes:
+    """Settings and windows of a client while calls are answered: six bytes for each of them."""
+    if not data:
+        return b""
+    message = b"\0\0\0\0\0"
+    sent = [PREFACE + settings({})]
+    for number, start in enumerate(range(1, len(data) - 5, 6)):
+        name, value = data[start] % 10, int.from_bytes(data[start + 1 : start + 5], "big")
+        if name >= 8:
+            sent.append(window_update(0 if name == 8 else data[start + 5], value & 0x7FFFFFFF))
+        else:
+            pair = name.to_bytes(2, "big") + value.to_bytes(4, "big")
+            sent.append(frame(Kind.SETTINGS, 0, 0, pair * (1 + data[start + 5] % 40)))
+        if number % 4 == 0:
+            call = call_headers(METHODS[data[start + 5] % len(METHODS)])
+            stream = 2 * number + 1
+            sent.append(frame(Kind.HEADERS, END_HEADERS, stream, call))
+            sent.append(frame(Kind.DATA, END_STREAM, stream, message))
+    return _port(ports, data[0]).speak_grpc(_gathered(sent, data[0] >> 1 & 3))
+
+
+def doors(ports: dict[str, Port], data: bytes) -> bytes:
+    """Both ports at once, piece by piece in turn: first the size of a piece, then for whom it is."""
+    if not data:
+        return b""
+    steps, position = [(True, PREFACE + settings({}))], 1
+    while position + 1 < len(data):
+        size = data[position] >> 1
+        steps.append((bool(data[position] & 1), data[position + 1 : position + 1 + size]))
+        position += 1 + size
+    return _port(ports, data[0]).speak_both(steps)
+
+
+def _gathered(frames: list[bytes], how: int) -> Iterator[bytes]:
+    """Frames one by one, some at a time, or all at once."""
+    count = (len(frames), 1, 3, 10)[how]
+    for start in range(0, len(frames), count):
+        yield b"".join(frames[start : start + count])
+
+
 METHODS = (
     b"/inference.GRPCInferenceService/ModelInfer",
     b"/inference.GRPCInferenceService/ModelMetadata",
@@ -116,4 +171,12 @@ def call_headers(path: bytes) -> bytes:
     return b"".join(literal(name, value) for name, value in pairs)
 
 
-TARGETS = {"http": Target(http), "body": Target(body), "http2": Target(http2), "message": Target(message)}
+TARGETS = {
+    "http": Target(http),
+    "body": Target(body),
+    "http2": Target(http2),
+    "message": Target(message),
+    "frames": Target(frames, 1024),
+    "settings": Target(settings_only, 1024),
+    "doors": Target(doors),
+}

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway_server.door.admission import Guests, Pool, owner_of
+from slipway_server.door.listen import bind
 from slipway_server.door.pace import Pace
 from slipway_server.door.server import Door
 from slipway_server.errors import RequestError
 from slipway_server.frontend import Frontend
-from slipway_server.http.listen import bind
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Board, Counters
@@ -181,7 +181,7 @@ async def test_a_connection_too_many_from_whoever_has_most_is_told_so(
 def test_connections_leave_room_for_the_other_files_of_the_process() -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400));"
-        "from slipway_server.http.listen import most_connections; print(most_connections())"
+        "from slipway_server.door.listen import most_connections; print(most_connections())"
     )
     path = {"PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'server'}"}
     done = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=True)

@@ -19,8 +19,8 @@ import pytest
 import trustme
 
 from e2e.ledger import hold
+from slipway_server.door.listen import bind
 from slipway_server.frontend import Frontend
-from slipway_server.http.listen import bind
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Board, Counters

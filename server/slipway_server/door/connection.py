@@ -5,14 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from slipway_server.door.admission import owner_of
+from slipway_server.door.admission import Admission, owner_of
 from slipway_server.door.pace import Pace
 from slipway_server.errors import RequestError
+from slipway_server.wire.limits import Limits
 
-if TYPE_CHECKING:
-    from slipway_server.door.server import Door
+
+class Port(Protocol):
+    """What a connection came in by."""
+
+    @property
+    def admission(self) -> Admission:
+        """What all connections share."""
+
+    @property
+    def limits(self) -> Limits:
+        """What each of them may do."""
+
+    def enter(self, connection: Connection) -> None: ...
+
+    def leave(self, connection: Connection) -> None: ...
+
+    def watch(self, connection: Connection) -> None:
+        """Look at it from time to time, as long as it asks for it."""
 
 
 class Connection(asyncio.Protocol):
@@ -20,7 +37,7 @@ class Connection(asyncio.Protocol):
 
     kind = ""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Port) -> None:
         self.door = door
         self.limits = door.limits
         self.owner: Hashable = ""

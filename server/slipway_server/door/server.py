@@ -9,7 +9,7 @@ from time import perf_counter
 
 from slipway_server.door.admission import Admission
 from slipway_server.door.connection import Connection
-from slipway_server.http.listen import Tls
+from slipway_server.door.listen import Tls
 from slipway_server.wire.limits import Limits
 
 log = logging.getLogger(__name__)

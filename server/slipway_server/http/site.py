@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from slipway_server.door.admission import Admission
+from slipway_server.door.listen import most_connections
 from slipway_server.errors import show
-from slipway_server.http.listen import most_connections
 from slipway_server.http.responses import Response, json_response
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Counters

@@ -18,7 +18,7 @@ from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from slipway.infra.routers import router_reader
 from slipway.main import router_address
-from slipway_server.http.listen import bind
+from slipway_server.door.listen import bind
 from tests.unit.router.naming import naming
 from tests.unit.router.running import Pods, Router, free_port
 
