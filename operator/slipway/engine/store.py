@@ -17,6 +17,8 @@ from slipway.engine.projection import is_same, project
 
 #: Seconds for which a deleted object stays deleted, whatever answer to an earlier request is read late.
 TOMBSTONE_SECONDS = 120.0
+#: Objects that are compared with a list in one step.
+AT_ONCE = 250
 
 
 @dataclass(frozen=True, order=True)
@@ -243,7 +245,8 @@ class Listing:
         #: The newest that was known before the list was asked for.
         self._before = max((_version(found) for found in store._of(kind, None)), default=0)
         self._seen: set[str] = set()
-        self._changed: set[Key] = set()
+        #: Whom the differences concern, so far.
+        self.changed: set[Key] = set()
 
     def take(self, page: Iterable[Manifest]) -> None:
         """Take in a page of the list."""
@@ -257,7 +260,7 @@ class Listing:
                 continue
             key = self._store._put(manifest)
             if key is not None:
-                self._changed.add(key)
+                self.changed.add(key)
 
     def again(self) -> None:
         """The list is to begin from its first page again."""
@@ -265,14 +268,26 @@ class Listing:
 
     def end(self, version: int) -> set[Key]:
         """The list is complete, as of a resource version; whom the differences concern."""
+        for _ in self.ending(version):
+            pass
+        return self.changed
+
+    def ending(self, version: int) -> Iterator[None]:
+        """The same by and by: after each step something else may have its turn."""
         self._store.listed[self._kind, self._namespace] = version
-        for known in self._store._of(self._kind, self._namespace):
+        for number, found in enumerate(self._store._of(self._kind, self._namespace), 1):
+            known = self._store._known(found)
             # What appeared while the list was on its way may well be missing from it.
-            if known["metadata"]["uid"] not in self._seen and _version(known) <= max(version, self._before):
+            if (
+                known is not None
+                and known["metadata"]["uid"] not in self._seen
+                and _version(known) <= max(version, self._before)
+            ):
                 key = self._store.bury(known)
                 if key is not None:
-                    self._changed.add(key)
-        return self._changed
+                    self.changed.add(key)
+            if not number % AT_ONCE:
+                yield
 
 
 def _is_made_by_others(child: Manifest) -> bool:

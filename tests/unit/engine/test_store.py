@@ -268,3 +268,26 @@ def test_only_what_is_read_is_kept() -> None:
 
 def test_a_key_reads_as_kubectl_writes_it() -> None:
     assert str(KEY) == "payments/fraud"
+
+
+def test_a_list_ends_step_by_step_and_what_is_seen_meanwhile_stays() -> None:
+    found = []
+    for number in range(1000):
+        manifest = child(uid=f"c{number}")
+        manifest["metadata"]["name"] = f"fraud-{number}"
+        found.append(manifest)
+    store = filled(*found)
+    listing = store.listing(ObjectKind.DEPLOYMENT)
+    listing.take(found[:500])
+    ending = listing.ending(10)
+    next(ending)
+    # Another one takes the name of one that is gone, and one comes that no list could have.
+    late = child(20, uid="another")
+    late["metadata"]["name"] = "fraud-900"
+    store.put(late)
+    new = child(21, uid="new")
+    new["metadata"]["name"] = "new"
+    store.put(new)
+    assert len(list(ending)) == 3
+    assert listing.changed == {KEY}
+    assert store.count(ObjectKind.DEPLOYMENT) == 502

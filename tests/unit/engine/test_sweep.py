@@ -18,7 +18,7 @@ from slipway.engine.controller import sweep as sweeping
 from slipway.engine.controller.sweep import Sweep, begin, fill
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES, Page
-from slipway.engine.metrics.controller import Metrics, ModelDeploymentCollector
+from slipway.engine.metrics.controller import Metrics, UnseenCollector
 from slipway.engine.queue import WorkQueue
 from slipway.engine.store import Key, Store
 from tests.unit.fake import FakeKube, Request
@@ -259,7 +259,7 @@ async def test_a_namespace_that_may_not_be_listed_keeps_nobody_from_the_others(
     await fill(world.kube, store, (OTHER, NAMESPACE))
     assert caplog.text.count("cannot be listed") == 1, "told once"
     registry = CollectorRegistry()
-    registry.register(ModelDeploymentCollector(store))
+    registry.register(UnseenCollector(store))
     assert registry.get_sample_value("slipway_operator_namespace_unseen", {"namespace": OTHER}) == 1
     assert registry.get_sample_value("slipway_operator_namespace_unseen", {"namespace": NAMESPACE}) is None
 

@@ -186,7 +186,7 @@ async def test_an_event_from_the_past_wakes_nobody(monkeypatch: pytest.MonkeyPat
     services = RESOURCES[ObjectKind.SERVICE].path()
     async with _watching(monkeypatch, cluster, filled=True) as running:
         for version in (5, 4, 6):
-            cluster.tell(services, "MODIFIED", _object(version))
+            cluster.tell(services, "MODIFIED", {**_object(version), "spec": {"ports": [version]}})
         await running.until(lambda: len(running.changed) == 2)
         await asyncio.sleep(0.1)
         assert running.changed == [KEY, KEY]

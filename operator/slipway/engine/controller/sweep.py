@@ -102,7 +102,9 @@ async def list_kind(kube: Kube, store: Store, kind: str, namespace: str | None) 
             listing.again()
         else:
             break
-    return listing.end(version)
+    for _ in listing.ending(version):
+        await asyncio.sleep(0)
+    return listing.changed
 
 
 def _lose(store: Store, namespace: str, error: ApiError) -> None:
