@@ -184,6 +184,16 @@ async def test_a_silent_router_is_read_less_and_less_often(bench: Bench) -> None
     assert gaps == [2.0, 2.0, 4.0, 8.0, 16.0, *[30.0] * 5]
 
 
+async def test_once_a_silent_router_is_gone_the_others_are_read_at_once(bench: Bench) -> None:
+    bench.subscribe(2.0)
+    del bench.states["two"]
+    await bench.until(100)
+    del bench.cluster.pods["two"]
+    bench.subscribe(2.0)
+    await bench.until(105)
+    assert bench.read_at()[-3:] == [100.0, 102.0, 104.0]
+
+
 ROUTE = Route("fraud", 10000, Arm("a", "a", 80, 81), Arm("b", "b", 80, 81), weight=10)
 
 

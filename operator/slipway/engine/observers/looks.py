@@ -87,7 +87,7 @@ class LookObserver(Generic[W, M, V]):
         self._clock = clock
         self._subjects: dict[Key, _Subject[W, M]] = {}
         self._readings: dict[Key, Reading[V]] = {}
-        self.pool = Pool(self._look, self._due, clock, spread)
+        self.pool = Pool(self._look, self._due, clock, spread, self._latest)
 
     def subscribe(self, key: Key, interest: W | None) -> None:
         """Have a ModelDeployment's interest seen to, and no other one of its; None where it has none."""
@@ -128,6 +128,13 @@ class LookObserver(Generic[W, M, V]):
             return subject.read_at + timedelta(seconds=subject.interest.seconds)
         due = subject.since if subject.memory is None else subject.interest.due
         return max(due, subject.again_at or due)
+
+    def _latest(self, key: Key) -> datetime | None:
+        """A look that is due does not wait for what failed before."""
+        subject, reading = self._subjects.get(key), self._readings.get(key)
+        if subject is None or (reading is not None and reading.answers(subject.interest)):
+            return None
+        return subject.interest.due
 
     async def _look(self, key: Key) -> bool:
         subject, at = self._subjects[key], self._clock()

@@ -36,6 +36,7 @@ class Pool:
         due: Callable[[Key], datetime | None],
         clock: Callable[[], datetime],
         spread: Callable[[], float] = random.random,
+        latest: Callable[[Key], datetime | None] = lambda _: None,
     ) -> None:
         """
         Args:
@@ -43,11 +44,13 @@ class Pool:
             due: when a key is to be looked at next; None while there is nothing to look for.
             clock: tells the time, with a time zone.
             spread: between 0 and 1, so that not all that failed is looked at again at once.
+            latest: when a key is looked at again at the latest, however often it failed; None where never.
         """
         self._look = look
         self._due = due
         self._clock = clock
         self._spread = spread
+        self._latest = latest
         self._timetable: Timetable[Key] = Timetable()
         self._usual, self._failing = _Lane(MOST, self._share), _Lane(MOST_FAILING, lambda _: LEAST_OF_ONE)
         self._lanes = (self._usual, self._failing)
@@ -75,7 +78,8 @@ class Pool:
         if at_once and times:
             self._failures[key] = times, now
         elif due is not None:
-            due = max(due, until)
+            latest = self._latest(key)
+            due = max(due, until if latest is None else min(until, latest))
         if due is None:
             self._drop(key)
         elif key in self._running or (due <= now and any(key in lane for lane in self._lanes)):

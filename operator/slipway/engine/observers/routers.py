@@ -81,8 +81,10 @@ class RouterObserver:
             group = self._groups[key] = _Group(interest)
         elif group.interest == interest:
             return
+        # One that was silent may be gone.
+        others = group.interest.lives != interest.lives
         group.interest = interest
-        self.pool.refresh(key, at_once=self._is_new(group))
+        self.pool.refresh(key, at_once=others or self._is_new(group))
 
     def subscribe_look(self, group: Key, key: Key, due: datetime | None) -> None:
         """Have a group read as soon as a ModelDeployment's look is due, and its key worked on then.
