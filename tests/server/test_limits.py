@@ -328,7 +328,7 @@ async def test_a_fault_of_the_servers_own_is_a_counted_500_that_tells_nothing(
     frontend.engine.close()
     assert response.status_code == 500
     assert response.json() == {"error": "the server failed; its log says why"}
-    metrics = Admin(board, config, Reference(), lambda: asyncio.sleep(0, {})).text()
+    metrics = Admin(board, config, Reference()).text()
     assert b'requests_total{code="500",model="fraud",model_version="3"} 1.0' in metrics
     assert b'in_flight{model="fraud",model_version="3"} 0.0' in metrics
     assert lifecycle.in_flight == 0

@@ -127,6 +127,15 @@ def operator_rules() -> Iterator[Rule]:
         "15m",
         f"more than 1% of the rows of {MODEL_WORDS} were not monitored: {{{{ $labels.reason }}}}",
     )
+    yield Alert(
+        "SlipwayModelCrashes",
+        f"{aggregate('sum', increase(Metric.CRASHES, '15m'), 'process')} > 0",
+        "warning",
+        "0m",
+        f"{MODEL_WORDS} ends processes ({{{{ $labels.process }}}})",
+        "A run's end costs nobody else anything; a server's costs the requests under way in it. "
+        "The pods' log says who sent the request, and which operator is in doubt.",
+    )
     lag = f"sum by (le, namespace, pod) (rate({OperatorMetric.LOOP_LAG}_bucket[10m]))"
     yield Alert(
         "SlipwayOperatorLags",

@@ -179,6 +179,17 @@ def test_what_the_operator_says_of_models_and_rollouts_alerts(tmp_path: Path) ->
     assert check.run(tmp_path) == ""
 
 
+def test_a_model_that_ends_processes_alerts(tmp_path: Path) -> None:
+    check = Check(("operator",))
+    check.add(Metric.CRASHES, {**MODEL, "pod": "a", "process": "run"}, [0.0] * 3 + [1.0] * 12)
+    check.add(Metric.CRASHES, {**MODEL, "pod": "a", "process": "server"}, [0.0] * 15)
+    check.expect_nothing(firing("SlipwayModelCrashes"), 10)
+    check.expect(firing("SlipwayModelCrashes", process="run", severity="warning"), 1, 20)
+    check.expect_nothing(firing("SlipwayModelCrashes", process="server"), 20)
+    check.expect_nothing(firing("SlipwayModelCrashes"), 60)
+    assert check.run(tmp_path) == ""
+
+
 def test_an_operator_that_is_late_or_does_not_see_all_alerts(tmp_path: Path) -> None:
     check = Check(("operator",))
     # Four looks a second; of those of pod a 2 in a hundred are late by more than 0.25 s, of b's 1 in 200.
