@@ -27,6 +27,7 @@ EXAMPLE: dict[str, Any] = {
             "resources": {
                 "requests": {"cpu": "500m", "memory": "512Mi"},
                 "limits": {"cpu": 2, "memory": "1Gi"},
+                "extended": {"nvidia.com/gpu": 1},
             },
             "threads": 2,
             "processes": 2,
@@ -44,6 +45,21 @@ EXAMPLE: dict[str, Any] = {
             ],
             "affinity": {"nodeAffinity": {}, "podAffinity": {}, "podAntiAffinity": {}},
             "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
+            "pod": {
+                "imagePullSecrets": [{"name": "pull"}],
+                "serviceAccountName": "reader",
+                "labels": {"team": "risk"},
+                "annotations": {"example.com/why": "fraud"},
+                "priorityClassName": "high",
+                "runtimeClassName": "gvisor",
+                "topologySpread": [
+                    {
+                        "topologyKey": "topology.kubernetes.io/zone",
+                        "maxSkew": 1,
+                        "whenUnsatisfiable": "DoNotSchedule",
+                    }
+                ],
+            },
         },
         "inputs": {
             "tensors": [
@@ -92,6 +108,7 @@ EXAMPLE: dict[str, Any] = {
                     "resources": {
                         "requests": {"cpu": "500m", "memory": "512Mi"},
                         "limits": {"cpu": 2, "memory": "1Gi"},
+                        "extended": {"nvidia.com/gpu": 1},
                     },
                     "activeDeadlineSeconds": 600,
                     "backoffLimit": 1,
@@ -246,6 +263,7 @@ EXAMPLE: dict[str, Any] = {
             "readyReplicas": 1,
             "updatedReplicas": 0,
             "message": "",
+            "cause": "Spec",
         },
         "rollout": {
             "phase": "Progressing",

@@ -11,6 +11,7 @@ from e2e.tests.schema_card_table import CARD, FRESHNESS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_inputs_table import INPUTS
 from e2e.tests.schema_monitoring_table import MONITORING
+from e2e.tests.schema_pods_table import PODS
 from e2e.tests.schema_rollout_table import ROLLOUT
 from e2e.tests.schema_shapes import INT32, bounds, choice, moment, required, text
 from e2e.tests.schema_traffic_table import TRAFFIC
@@ -223,6 +224,39 @@ POD = [
         {"requests": {"memory": "1025Mi"}},
         "requests.memory (256Mi where it is not given) must not be above limits.memory (1Gi where",
     ),
+    Case(
+        f"{RESOURCES}.extended",
+        "maxProperties",
+        {f"a.b/c{index}": 1 for index in range(16)},
+        {f"a.b/c{index}": 1 for index in range(17)},
+        "Too many: 17: must have at most 16 items",
+    ),
+    Case(
+        f"{RESOURCES}.extended",
+        "rule",
+        {"a" * 253 + "/" + "b" * 63: 1},
+        {"a" * 254 + "/" + "b" * 63: 1},
+        "keys must have at most 317 characters",
+    ),
+    *(
+        Case(f"{RESOURCES}.extended", "rule", {right: 1}, {wrong: 1}, "names must be those of extended res")
+        for right, wrong in (
+            ("nvidia.com/gpu", "gpu"),
+            ("nvidia.com/mig-1g.5gb", "nvidia.com/"),
+            ("a/b", "A/b"),
+            ("a.b/C", "memory"),
+            ("a.b/C", "hugepages-2Mi"),
+        )
+    ),
+    *(
+        Case(f"{RESOURCES}.extended", "rule", {right: 1}, {wrong: 1}, "names of kubernetes.io and names that")
+        for right, wrong in (
+            ("example.com/gpu", "kubernetes.io/gpu"),
+            ("example.com/gpu", "node.kubernetes.io/gpu"),
+            ("a.requests/gpu", "requests.example.com/gpu"),
+        )
+    ),
+    *bounds(f"{RESOURCES}.extended.*", 1, 1024),
     *bounds(f"{RUNTIME}.threads", 1, 256),
     *bounds(f"{RUNTIME}.processes", 0, 64),
     *choice(f"{RUNTIME}.batching.mode", "Auto", "Off"),
@@ -442,6 +476,7 @@ STATUS = [
     *bounds("status.upgrade.readyReplicas", 0, INT32),
     *bounds("status.upgrade.updatedReplicas", 0, INT32),
     text("status.upgrade.message", 1024),
+    *choice("status.upgrade.cause", "Spec"),
     text("status.selector", 1024),
     text("status.url", 1024),
 ]
@@ -450,6 +485,7 @@ CASES = [
     *METADATA,
     *MODEL,
     *POD,
+    *PODS,
     *SCALING,
     *INPUTS,
     *MONITORING,

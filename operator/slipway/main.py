@@ -18,7 +18,9 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.process_collector import ProcessCollector
+from pydantic import ValidationError
 
+from slipway.api.pods import PodOptions
 from slipway.api.types import KIND
 from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.objects.diff import quantity
@@ -106,7 +108,11 @@ class Environment:
         router_image = os.environ.get("SLIPWAY_ROUTER_IMAGE", "")
         if not router_image:
             sys.exit("SLIPWAY_ROUTER_IMAGE is not set: it names the image of Envoy for the routers")
-        pull_secrets = _names("SLIPWAY_IMAGE_PULL_SECRETS")
+        pods = _pod_options("SLIPWAY_MODEL_PODS")
+        # They are in a ServiceAccount, so that a change of them restarts nothing.
+        more = (found.name for found in pods.imagePullSecrets)
+        pull_secrets = tuple(dict.fromkeys((*_names("SLIPWAY_IMAGE_PULL_SECRETS"), *more)))
+        pods = pods.model_copy(update={"imagePullSecrets": ()})
         return cls(
             settings=Settings(
                 server_image=image,
@@ -114,6 +120,7 @@ class Environment:
                 mlflow_tracking_uri=os.environ.get("SLIPWAY_MLFLOW_TRACKING_URI", ""),
                 image_pull_secrets=pull_secrets,
                 downloads=_amounts("SLIPWAY_DOWNLOAD_RESOURCES"),
+                pods=pods,
             ),
             routers=RouterSettings(
                 image=router_image,
@@ -122,6 +129,7 @@ class Environment:
                 least_replicas=int(os.environ.get("SLIPWAY_ROUTER_LEAST_REPLICAS", "2")),
                 most_replicas=int(os.environ.get("SLIPWAY_ROUTER_MOST_REPLICAS", "10")),
                 image_pull_secrets=pull_secrets,
+                pods=pods,
                 **_router_amounts(),
             ),
             allowed=allowed(
@@ -141,6 +149,19 @@ class Environment:
 def _names(variable: str) -> tuple[str, ...]:
     """Names with commas between them."""
     return tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
+
+
+def _pod_options(variable: str) -> PodOptions:
+    """What pods have beyond what runs in them, in JSON, as in the chart's values.
+
+    Raises:
+        SystemExit: if it is something else.
+    """
+    try:
+        return PodOptions.model_validate_json(os.environ.get(variable) or "{}")
+    except ValidationError as error:
+        first = error.errors()[0]
+        sys.exit(f"{variable}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 def _amounts(variable: str) -> dict[str, dict[str, str]] | None:

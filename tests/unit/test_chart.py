@@ -17,13 +17,14 @@ import yaml
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
 from slipway import contract
+from slipway.api.pods import PodOptions
 from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
 from slipway.core import naming
 from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.naming import labels
 from slipway.core.traffic.envoy.messages import ROUTER_ADMIN_PORT
 from slipway.core.traffic.routed import FIRST_PORT, MOST_PORTS
-from slipway.main import allowed
+from slipway.main import Environment, allowed
 
 CHART = Path(__file__).parents[2] / "charts/slipway"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -215,6 +216,7 @@ def test_the_operator_is_told_what_the_values_say() -> None:
         "SLIPWAY_ROUTER_RESOURCES": '{"limits":{"memory":"512Mi"},"requests":{"cpu":"100m","memory":"96Mi"}}',
         "SLIPWAY_DOWNLOAD_RESOURCES": '{"limits":{"memory":"256Mi"},"requests":{"cpu":"5m","memory":"32Mi"}}',
         "SLIPWAY_IMAGE_PULL_SECRETS": "pull,mirror",
+        "SLIPWAY_MODEL_PODS": "{}",
         "SLIPWAY_MLFLOW_TRACKING_URI": "http://mlflow.mlflow:5000",
         "SLIPWAY_MAX_CONCURRENT_UPGRADES": "3",
         "SLIPWAY_PROMETHEUS_ADDRESSES": "[]",
@@ -224,6 +226,59 @@ def test_the_operator_is_told_what_the_values_say() -> None:
         "SLIPWAY_LOG_LEVEL": "DEBUG",
         "HTTPS_PROXY": "http://proxy:3128",
     }
+
+
+def test_the_operator_reads_what_the_values_say_of_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = {
+        "imagePullSecrets": [{"name": "models"}, {"name": "pull"}],
+        "serviceAccountName": "reader",
+        "labels": {"team": "risk"},
+        "annotations": {"example.com/why": 'it\'s "quoted"'},
+        "priorityClassName": "high",
+        "runtimeClassName": "gvisor",
+        "topologySpread": [{"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 2}],
+    }
+    for name, value in environment(render(modelPods=pods, imagePullSecrets=[{"name": "pull"}])).items():
+        if isinstance(value, str):
+            monkeypatch.setenv(name, value)
+    found = Environment.read()
+    assert found.settings.image_pull_secrets == found.routers.image_pull_secrets == ("pull", "models")
+    assert found.settings.pods == found.routers.pods
+    # Those come by ServiceAccounts.
+    assert found.settings.pods == PodOptions.model_validate({**pods, "imagePullSecrets": []})
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        {"labels": {"slipway.dev/revision": "a"}},
+        {"labels": {"app.kubernetes.io/component": "a"}},
+        {"labels": {"pod-template-hash": "a"}},
+        {"labels": {"a b": "a"}},
+        {"labels": {"a": "b c"}},
+        {"labels": {f"k{number}": "" for number in range(33)}},
+        {"annotations": {"prometheus.io/port": "1"}},
+        {"annotations": {"eks.amazonaws.com/skip-containers": ""}},
+        {"annotations": {"a": "b" * 4097}},
+        {"serviceAccountName": "Reader"},
+        {"imagePullSecrets": ["pull"]},
+        {"topologySpread": [{"maxSkew": 1}]},
+        {"topologySpread": [{"topologyKey": "a", "labelSelector": {}}]},
+        {"volumes": []},
+    ],
+    ids=str,
+)
+def test_what_pods_cannot_have_is_refused_by_the_chart(pods: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError, match="modelPods"):
+        render(modelPods=pods)
+
+
+def test_what_the_operator_cannot_read_of_pods_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_SERVER_IMAGE", "slipway.dev/server:1")
+    monkeypatch.setenv("SLIPWAY_ROUTER_IMAGE", "slipway.dev/router:1")
+    monkeypatch.setenv("SLIPWAY_MODEL_PODS", '{"labels": {"a": 1}}')
+    with pytest.raises(SystemExit, match=r"SLIPWAY_MODEL_PODS: labels\.a: "):
+        Environment.read()
 
 
 @pytest.mark.parametrize(
@@ -592,6 +647,13 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "webhook.from": ([{"podSelector": {}}], {"webhook": {"tokenSecret": {"name": "webhook"}}}),
     "webhook.tokenSecret.key": ("other", {"webhook": {"tokenSecret": {"name": "webhook"}}}),
     "imagePullSecrets": ([{"name": "pull"}], {}),
+    "modelPods.imagePullSecrets": ([{"name": "pull"}], {}),
+    "modelPods.serviceAccountName": ("reader", {}),
+    "modelPods.labels": ({"team": "risk"}, {}),
+    "modelPods.annotations": ({"a": "b"}, {}),
+    "modelPods.priorityClassName": ("high", {}),
+    "modelPods.runtimeClassName": ("gvisor", {}),
+    "modelPods.topologySpread": ([{"topologyKey": "topology.kubernetes.io/zone"}], {}),
     "mlflow.trackingURI": ("http://mlflow:5000", {}),
     "gatewayAPI.allow": ([{"namespaces": ["a"], "gateways": ["b/c"], "hostnames": ["*"]}], {}),
     "rollouts.maxConcurrentUpgrades": (1, {}),

@@ -543,7 +543,7 @@ class World:
             "updatedReplicas": sum(pod in new for pod in kept),
             "readyReplicas": ready,
         }
-        if refused is not None and len(kept) < spec["replicas"]:
+        if refused is not None and room > 0:
             failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
             counted["conditions"] = [{**failure, "message": refused}]
         return self._set_status(deployment, counted) or acted

@@ -58,3 +58,18 @@ class SecretRef(Block):
     """A Secret in the namespace of the ModelDeployment."""
 
     name: DnsSubdomain = Field(description="Name of the Secret.")
+
+
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LabelKey = Annotated[
+    str,
+    string(LABEL_KEY, "keys must be label keys, such as disktype or example.com/disktype", max_length=317),
+]
+LabelValue = Annotated[
+    str,
+    string(
+        r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        "must be a label value: letters, digits, '-', '_' and '.', with a letter or digit at both ends",
+        max_length=63,
+    ),
+]

@@ -28,6 +28,16 @@ Quantity = Annotated[
 ]
 
 
+ExtendedName = Annotated[
+    str,
+    string(
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+        "names must be those of extended resources, such as nvidia.com/gpu or nvidia.com/mig-1g.5gb",
+        max_length=317,
+    ),
+]
+
+
 class ResourceList(Block):
     """Amounts of CPU and memory."""
 
@@ -86,6 +96,20 @@ class Resources(Block):
     )
     limits: Limits = Field(
         default=Limits(), description="What a pod may use at most; CPU is without limit unless one is given."
+    )
+    extended: dict[ExtendedName, Annotated[int, Field(ge=1, le=1024)]] = Field(
+        default={},
+        max_length=16,
+        description="Whole units of what device plugins offer, such as nvidia.com/gpu: 1; requests and "
+        "limits alike, as Kubernetes wants them.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.all(key, !key.contains('kubernetes.io/') && !key.startsWith('requests.'))",
+                    "names of kubernetes.io and names that start with requests. are no extended resources",
+                )
+            ]
+        },
     )
 
 

@@ -165,7 +165,8 @@ def _type(node: Schema) -> str:
     if kind == "array":
         return f"list, at most {node['maxItems']}"
     if "additionalProperties" in node:
-        return f"map of strings, at most {node['maxProperties']}"
+        items = "integers" if node["additionalProperties"].get("type") == "integer" else "strings"
+        return f"map of {items}, at most {node['maxProperties']}"
     return kind
 
 
@@ -225,8 +226,11 @@ cluster's role `edit` includes. Give a role of your own the one only where you w
   the server that `model.uri` names.
 - Any image runs (`runtime.image`, `onBreach.job`), with any claim that `model.uri` or a Job names, on any
   node, and tolerating any taint. Pods satisfy the restricted Pod Security Standard, run under a
-  ServiceAccount of their own (`NAME-model`), and have no API token; what you bind to that ServiceAccount,
-  they do not get.
+  ServiceAccount of their own (`NAME-model`) or under any of the namespace (`runtime.pod`), and have no API
+  token; what you bind to that ServiceAccount, they do not get, but what a cloud grants it by its
+  annotations, they do.
+- Any PriorityClass and RuntimeClass (`runtime.pod`), as for pods: a ResourceQuota with a scope of
+  PriorityClass says which of them a namespace has.
 - Host names on Gateways of other namespaces, and requests from the operator's own network to a
   Prometheus, only as the chart's values `gatewayAPI.allow` and `rollouts.prometheus.addresses` allow. On
   Gateways of its own namespace it can have any host name, without the right to write HTTPRoutes.

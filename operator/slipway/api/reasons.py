@@ -244,7 +244,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "A volume cannot be mounted.", "Create the claim that the URI names."
     ),
     Reason.IMAGE_PULL_FAILED: Explanation(
-        "The image cannot be pulled.", "Fix spec.runtime.image or the node's access to the registry."
+        "The image cannot be pulled.",
+        "Fix spec.runtime.image or the node's access to the registry; a private one needs "
+        "spec.runtime.pod.imagePullSecrets.",
     ),
     Reason.UNSCHEDULABLE: Explanation(
         "No node fits the pod.", "Lower the requests, fix nodeSelector or tolerations, or add nodes."
@@ -253,7 +255,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "A ResourceQuota leaves no room.", "Raise the quota or lower the requests."
     ),
     Reason.POD_REFUSED: Explanation(
-        "Admission refused the pod.", "Read the message; fix the policy or the spec."
+        "Admission refused the pod.",
+        "Read the message; fix the policy, spec.runtime.resources or spec.runtime.pod.",
     ),
     Reason.OUT_OF_MEMORY: Explanation(
         "The server was killed at its memory limit.", "Raise spec.runtime.resources.limits.memory."
@@ -373,11 +376,15 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Change the ModelDeployment or the chart's values instead; where a webhook does it, it stays.",
     ),
     Reason.UPGRADING: Explanation(
-        "The installation changed; pods are replaced by the same ones with its newest template.", "None."
+        "The installation or spec.runtime.pod changed; pods are replaced by the same ones with the newest "
+        "template.",
+        "None.",
     ),
     Reason.UPGRADE_STUCK: Explanation(
-        "New pods of a changed installation do not become ready; the old ones serve on.",
-        "Read status.upgrade; fix what it names, or set the chart's values back: helm rollback.",
+        "New pods of a changed installation, or of a changed spec.runtime.pod, do not become ready; the old "
+        "ones serve on.",
+        "Read status.upgrade; fix what it names, or set back what changed: spec.runtime.pod, or the chart's "
+        "values by helm rollback.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

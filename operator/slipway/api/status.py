@@ -63,7 +63,7 @@ class RevisionStatus(Block):
 
 
 class UpgradeStatus(Block):
-    """How far pods are replaced for a change of the installation, which is no rollout."""
+    """How far pods are replaced since the installation or spec.runtime.pod changed, which is no rollout."""
 
     phase: Literal["Waiting", "Upgrading", "Stuck"] = Field(description="What goes on.")
     startedAt: str | None = Field(
@@ -81,6 +81,11 @@ class UpgradeStatus(Block):
     readyReplicas: int = Field(default=0, ge=0, le=INT32, description="Pods that were ready when it began.")
     updatedReplicas: int = Field(default=0, ge=0, le=INT32, description="New pods.")
     message: str = Field(default="", max_length=1024, description="What it waits for.")
+    cause: Literal["Spec"] | None = Field(
+        default=None,
+        description="Spec: it is for a change of spec.runtime.pod, which takes none of the installation's "
+        "turns; otherwise the installation changed.",
+    )
 
 
 class ModelDeploymentStatus(Block):

@@ -10,12 +10,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import INT32, MESSAGE_KEY, Block, SecretRef, rule, string
+from slipway.api.base import (
+    INT32,
+    LABEL_KEY,
+    MESSAGE_KEY,
+    Block,
+    LabelKey,
+    LabelValue,
+    SecretRef,
+    rule,
+    string,
+)
 from slipway.api.breach import ROLLBACK_RULE
 from slipway.api.card import Card
 from slipway.api.container import IMAGE, IMAGE_MESSAGE, EnvVar, Resources
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import LABELS_RULE, Fairness, Monitoring
+from slipway.api.pods import PodOptions
 from slipway.api.rollout import Rollout
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.traffic import RULES, Traffic
@@ -29,20 +40,6 @@ from slipway.names import VERSION as VERSION
 #: Names of children add at most 18 characters (``-`` and a revision's hash, ``-resolve-`` and a hash), and a
 #: Service's name holds 63.
 MAX_NAME_LENGTH = 45
-
-_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-LabelKey = Annotated[
-    str,
-    string(_LABEL_KEY, "keys must be label keys, such as disktype or example.com/disktype", max_length=317),
-]
-LabelValue = Annotated[
-    str,
-    string(
-        r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
-        "must be a label value: letters, digits, '-', '_' and '.', with a letter or digit at both ends",
-        max_length=63,
-    ),
-]
 
 
 class Credentials(Block):
@@ -170,7 +167,7 @@ class Toleration(Block):
     key: (
         Annotated[
             str,
-            string(_LABEL_KEY, "key must be a label key, such as gpu or example.com/gpu", max_length=317),
+            string(LABEL_KEY, "key must be a label key, such as gpu or example.com/gpu", max_length=317),
         ]
         | None
     ) = Field(default=None, description="Key of the taint; absent with operator Exists means every key.")
@@ -204,7 +201,7 @@ class Batching(Block):
 
 
 class Runtime(Block):
-    """What runs the model. A change here makes a new revision."""
+    """What runs the model. A change here makes a new revision, but for ``pod``."""
 
     image: str = Field(
         default="",
@@ -252,6 +249,11 @@ class Runtime(Block):
         description="Plain environment variables of the model server.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    pod: PodOptions = Field(
+        default=PodOptions(),
+        description="What else the pods have. A change here makes no new revision: the pods of each one are "
+        "replaced in a rolling update.",
+    )
 
 
 class CpuMetric(Block):
@@ -296,7 +298,7 @@ class ModelDeploymentSpec(Block):
 
     model: Model = Field(description="Which model is served.")
     runtime: Runtime = Field(
-        default=Runtime(), description="What runs the model. A change here makes a new revision."
+        default=Runtime(), description="What runs the model. A change here makes a new revision, but for pod."
     )
     scaling: Scaling = Field(
         default=Scaling(), description="How many pods serve a revision. kubectl scale sets minReplicas."

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from slipway.cli.errors import CommandError, ForbiddenError, InvalidError
+from slipway.cli.installed_pods import with_pods
 from slipway.cli.manifests import Given, read_all
 from slipway.cli.output import write
 from slipway.cli.planned import Planned, lines, planned
@@ -129,4 +130,7 @@ def installed(live: Manifest | None, children: Sequence[Manifest] | None) -> Set
         return Settings(SERVER_IMAGE)
     observed = observe(children)
     found = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(resource.owner.name, stable.revision))
-    return (settings_of(found) if found is not None else None) or Settings(SERVER_IMAGE)
+    settings = settings_of(found) if found is not None else None
+    if found is None or settings is None:
+        return Settings(SERVER_IMAGE)
+    return with_pods(settings, found, resource)

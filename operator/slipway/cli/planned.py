@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from slipway.api.pods import NOTHING
 from slipway.api.status import ModelStatus, UpgradeStatus
 from slipway.cli.drawing import told_step
 from slipway.cli.terminal import Line, Tone
@@ -119,11 +120,15 @@ def planned(
     same = not isinstance(before.spec, Fault) and before.status.model == model
     if revision.name == stable.revision or (children is None and same and _same_pods(before, wanted)):
         told = f"{stable.revision} stays"
+        alike = isinstance(before.spec, Fault) or before.spec.runtime.pod == wanted.spec.runtime.pod
+        differs = "the installation" if alike else "spec.runtime.pod"
+        upgrade = f"its pods are replaced in a rolling update: {differs} differs"
+        if children is None and not alike:
+            return replace(found, revision=told, upgrade=upgrade)
         if children is None:
             return replace(found, revision=f"{told}: no pod is restarted")
         if _plan(wanted, model, settings, now, children).upgrade is None:
             return replace(found, revision=f"{told}: no pod is restarted", changes=changes)
-        upgrade = "its pods are replaced in a rolling update: the installation differs"
         return replace(found, revision=told, upgrade=upgrade, changes=changes)
     rejection = rejection_of(revision, carried_over_rejections(wanted.status.rejected, revision, observed))
     if rejection is not None:
@@ -211,7 +216,8 @@ def _changes(
 def _same_pods(before: Resource, wanted: Resource) -> bool:
     if isinstance(before.spec, Fault) or isinstance(wanted.spec, Fault):
         return False
-    parts = [(spec.runtime, spec.model.credentials) for spec in (before.spec, wanted.spec)]
+    specs = (before.spec, wanted.spec)
+    parts = [(spec.runtime.model_copy(update={"pod": NOTHING}), spec.model.credentials) for spec in specs]
     return parts[0] == parts[1]
 
 

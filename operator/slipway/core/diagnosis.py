@@ -51,6 +51,32 @@ _PULL_REASONS = frozenset(
 _MISSING = re.compile(r"(secret|configmap) .*not found|couldn't find key", re.IGNORECASE)
 #: As a LimitRange says it.
 _RANGE = re.compile(r"(usage|ratio) per (Container|Pod)")
+#: What a node lacks of what device plugins offer, as the scheduler says it.
+_DEVICE = re.compile(r"Insufficient ([-a-z0-9.]+/[-A-Za-z0-9_.]*[A-Za-z0-9])")
+#: Where people say what pods have.
+_PODS = "spec.runtime.pod or modelPods of the chart's values"
+#: What else admission says of pods, and what helps.
+_FIXES = (
+    (
+        re.compile(r"must be less than or equal to (cpu|memory) limit"),
+        "a LimitRange of the namespace gives containers that limit; set a higher one by {knob}",
+    ),
+    (re.compile(r"no PriorityClass with name"), f"create it, or fix priorityClassName in {_PODS}"),
+    (re.compile(r"RuntimeClass .*not found"), f"create it, or fix runtimeClassName in {_PODS}"),
+    (
+        re.compile(r"serviceaccount .*not found", re.IGNORECASE),
+        f"create it in this namespace, or fix serviceAccountName in {_PODS}",
+    ),
+    (
+        re.compile(r"violates PodSecurity"),
+        "Slipway's own containers keep to restricted: what it names was added by a webhook, such as a "
+        f"sidecar or its init container; keep that out by a label or annotation in {_PODS}",
+    ),
+    (
+        re.compile(r"admission webhook .* denied the request"),
+        f"a label or annotation that the policy wants goes into {_PODS}",
+    ),
+)
 _NO_CLAIM = re.compile(
     r"persistentvolumeclaim .* (not found|is being deleted|bound to non-existent)", re.IGNORECASE
 )
@@ -135,8 +161,14 @@ def refusal(message: str, knob: str = "spec.runtime.resources") -> Fault:
         return Fault(Reason.QUOTA_EXCEEDED, words)
     if "exceeded quota" in message or "failed quota" in message:
         return Fault(Reason.QUOTA_EXCEEDED, f"{message}; raise the quota or lower {knob}")
+    if "insufficient quota to match these scopes" in message:
+        words = f"{message}; have a ResourceQuota that allows the class, or fix priorityClassName in {_PODS}"
+        return Fault(Reason.QUOTA_EXCEEDED, words)
     if _RANGE.search(message):
         return Fault(Reason.POD_REFUSED, f"{message}; change the LimitRange, or {knob}")
+    for said, fix in _FIXES:
+        if said.search(message):
+            return Fault(Reason.POD_REFUSED, f"{message}; {fix.format(knob=knob)}")
     return Fault(Reason.POD_REFUSED, message)
 
 
@@ -206,9 +238,11 @@ def _unschedulable(pod: Manifest, _now: datetime) -> Fault | None:
     message = str(scheduled.get("message", ""))
     if _NO_CLAIM.search(message):
         return Fault(Reason.VOLUME_NOT_FOUND, f"{message}; create the claim or fix spec.model.uri")
+    device = _DEVICE.search(message)
+    words = f" Nodes offer {device[1]} where its device plugin runs." if device is not None else ""
     return Fault(
         Reason.UNSCHEDULABLE,
-        f"{message} Lower the requests, fix nodeSelector or tolerations, or add nodes.",
+        f"{message} Lower the requests, fix nodeSelector or tolerations, or add nodes.{words}",
     )
 
 
@@ -220,7 +254,8 @@ def _image(pod: Manifest, _now: datetime) -> Fault | None:
             return Fault(
                 Reason.IMAGE_PULL_FAILED,
                 f"image {status['image']} of container {status['name']} cannot be pulled; "
-                "fix spec.runtime.image or the node's access to the registry",
+                "fix spec.runtime.image or the node's access to the registry; a private one needs "
+                "spec.runtime.pod.imagePullSecrets, or imagePullSecrets of the chart's values",
             )
     return None
 

@@ -18,6 +18,10 @@ MANAGED_BY = "slipway"
 #: Hash of what was applied last, so that a field that left a manifest is noticed.
 APPLIED_ANNOTATION = f"{GROUP}/applied"
 
+#: Hash of a Deployment's pod template as it would be without spec.runtime.pod, where that makes a difference:
+#: what the installation alone decides.
+INSTALLED_ANNOTATION = f"{GROUP}/installed"
+
 #: What a router's volumes hold, noted on its pod.
 TOUCHED_ANNOTATION = f"{GROUP}/touched"
 

@@ -18,6 +18,7 @@ from slipway.core.objects.autoscaler import autoscaler
 from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.disruption_budget import disruption_budget
 from slipway.core.objects.metadata import Owner
+from slipway.core.objects.pod import pulled
 from slipway.core.objects.resolver import resolver_pod
 from slipway.core.objects.service import revision_service, routed_service, shared_service, stable_service
 from slipway.core.objects.service_account import service_account
@@ -86,7 +87,8 @@ def plan(
         wanted = by_its_name(revision_of(spec, resolution.model), owner, resource.status, observed)
     roles = assign_roles(resource, spec, wanted, observed, now)
 
-    apply: list[dict[str, Any]] = [service_account(owner, settings.image_pull_secrets)]
+    own = spec.runtime.pod
+    apply: list[dict[str, Any]] = [service_account(owner, pulled(own, settings.image_pull_secrets))]
     if resolution.asking and observed.find(ObjectKind.POD, resolver_name) is None:
         apply.append(resolver)
     apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))
@@ -97,7 +99,7 @@ def plan(
             shared_service(owner, replica_ratio.selector(owner, _split(resource, roles, roles.routed)))
         )
     parts = [
-        part(owner, revision, settings, observed, _serves(revision.name, roles))
+        part(owner, revision, settings, observed, _serves(revision.name, roles), own)
         for revision in _kept_revisions(owner, spec, roles, observed)
     ]
     for each in parts:
@@ -197,7 +199,7 @@ def _revision_objects(
     ):
         fixed = roles.rollout.canaryReplicas
     number = _number(revision.name, roles, observed)
-    pods = to_apply(owner, each, resource.status.upgrade)
+    pods = to_apply(each, resource.status.upgrade)
     return [
         controller_revision(owner, revision, number),
         *([pods] if pods is not None else []),

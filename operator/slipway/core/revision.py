@@ -10,6 +10,7 @@ from typing import Any
 from slipway.api.freshness import Freshness
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Fairness, Feedback
+from slipway.api.pods import NOTHING, PodOptions
 from slipway.api.status import ModelStatus
 from slipway.api.types import ModelDeploymentSpec, Runtime
 from slipway.core import naming
@@ -26,13 +27,16 @@ class Settings:
     image_pull_secrets: tuple[str, ...] = ()
     #: ``requests`` and ``limits`` of containers that bring a model; None for those that always do.
     downloads: Mapping[str, Mapping[str, str]] | None = None
+    #: What pods have unless their ModelDeployment says otherwise.
+    pods: PodOptions = NOTHING
 
 
 @dataclass(frozen=True)
 class Revision:
     """A model's bytes and what people chose to run them with; two equal revisions need the same pods.
 
-    Nothing of the installation is in it: neither its images nor its addresses.
+    Nothing of the installation is in it: neither its images nor its addresses. Nor is ``runtime.pod``: who
+    pays for a pod, or what pulls its image, changes nothing that a rollout could judge.
     """
 
     model: ModelStatus
@@ -133,7 +137,7 @@ def revision_of(spec: ModelDeploymentSpec, model: ModelStatus) -> Revision:
     performance = spec.monitoring.performance if spec.monitoring else None
     return Revision(
         model=model,
-        runtime=spec.runtime,
+        runtime=spec.runtime.model_copy(update={"pod": NOTHING}),
         credentials=credentials.secretRef.name if credentials else None,
         inputs=spec.inputs,
         feedback=performance.feedback if performance else None,

@@ -1,21 +1,24 @@
 """An upgrade: the same revisions get pods from the newest template of the installation, a few at a time.
 
+What spec.runtime.pod says reaches pods in the same way, but at once and in nobody's turn.
+
 See docs/adr/0008-identity-and-upgrades.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
+from slipway.api.pods import PodOptions
 from slipway.api.reasons import Reason
 from slipway.api.status import UpgradeStatus
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
-from slipway.core.objects.deployment import deployment, settings_of
+from slipway.core.objects.deployment import TOLD_BY_PODS, deployment, settings_of
 from slipway.core.objects.diff import contains
 from slipway.core.objects.metadata import Owner
 from slipway.core.observed import Fault, Manifest, ObjectKind, Observed, condition_of, rfc3339, timestamp
@@ -33,14 +36,16 @@ class Part:
     Attributes:
         revision: what it serves.
         live: the Deployment as it is, or None.
-        newest: as the installation would have it now.
+        newest: as the installation and spec.runtime.pod would have it now.
         served: whether clients may rely on it.
+        older: makes it as it may have been applied last; None where that cannot be told.
     """
 
     revision: Revision
     live: Manifest | None
     newest: dict[str, Any]
     served: bool
+    older: Callable[[], dict[str, Any]] | None = None
 
     @cached_property
     def awaits_a_turn(self) -> bool:
@@ -52,20 +57,30 @@ class Part:
             return False
         return self.served or ready(self.live) > 0
 
+    @cached_property
+    def asked_for(self) -> bool:
+        """Whether its pods differ by what spec.runtime.pod says alone: a change that is nobody's upgrade."""
+        return self.live is not None and is_of_one_installation(self.live, self.newest)
 
-def part(owner: Owner, revision: Revision, settings: Settings, observed: Observed, served: bool) -> Part:
+
+def part(
+    owner: Owner, revision: Revision, settings: Settings, observed: Observed, served: bool, own: PodOptions
+) -> Part:
     """A revision's Deployment beside what it should be.
 
     With a pinned image, another image to fetch the model with is alone no reason to replace pods.
     """
     live = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(owner.name, revision.name))
-    newest = deployment(owner, revision, settings)
+    newest = deployment(owner, revision, settings, own)
     runs = settings_of(live) if live is not None else None
-    if revision.runtime.image and live is not None and runs is not None:
-        kept = deployment(owner, revision, replace(settings, server_image=runs.server_image))
-        if not is_behind(live, kept):
+    if live is None or runs is None:
+        return Part(revision, live, newest, served)
+    if revision.runtime.image:
+        kept = deployment(owner, revision, replace(settings, server_image=runs.server_image), own)
+        if is_of_one_installation(live, kept):
             newest = kept
-    return Part(revision, live, newest, served)
+    before = replace(settings, **{name: getattr(runs, name) for name in TOLD_BY_PODS})
+    return Part(revision, live, newest, served, partial(deployment, owner, revision, before, own))
 
 
 def next_upgrade(
@@ -73,17 +88,23 @@ def next_upgrade(
 ) -> UpgradeStatus | None:
     """How far the upgrade of a ModelDeployment is; None where there is none."""
     waiting = [each for each in parts if each.awaits_a_turn]
-    if is_under_way(before) and before is not None:
+    asked = all(each.asked_for for each in waiting)
+    if before is not None and is_under_way(before) and (asked or _takes_along(before)):
         return (
             None if not waiting and _is_done(before, parts) else _go_on(before, waiting, parts, observed, now)
         )
     if not waiting:
         return None
-    if observed.may_upgrade:
+    if asked or observed.may_upgrade:
         count = sum(ready(each.live) for each in waiting if each.live is not None)
         moment = rfc3339(now)
         return UpgradeStatus(
-            phase="Upgrading", startedAt=moment, progressedAt=moment, readyReplicas=count, message=_REPLACES
+            phase="Upgrading",
+            startedAt=moment,
+            progressedAt=moment,
+            readyReplicas=count,
+            message=_ASKED if asked else _REPLACES,
+            cause="Spec" if asked else None,
         )
     return UpgradeStatus(phase="Waiting", message=_HALTED if observed.upgrades_halted else _WAITS)
 
@@ -93,20 +114,32 @@ def is_under_way(upgrade: UpgradeStatus | None) -> bool:
     return upgrade is not None and upgrade.phase != "Waiting"
 
 
-def to_apply(owner: Owner, each: Part, upgrade: UpgradeStatus | None) -> dict[str, Any] | None:
+def has_a_turn(upgrade: UpgradeStatus | None) -> bool:
+    """Whether one of the installation's turns is taken: what a spec asks for needs none, and keeps none."""
+    return is_under_way(upgrade) and upgrade is not None and upgrade.cause != "Spec"
+
+
+def _takes_along(upgrade: UpgradeStatus | None) -> bool:
+    """Whether a change of the installation comes with what is under way.
+
+    Not with what a spec asks for, which could be everywhere at once. But what is stuck by its spec is not to
+    take a turn that it could not give back.
+    """
+    return has_a_turn(upgrade) or (upgrade is not None and upgrade.phase == "Stuck")
+
+
+def to_apply(each: Part, upgrade: UpgradeStatus | None) -> dict[str, Any] | None:
     """The Deployment to be applied, or None where it is to stay as it is.
 
     Args:
-        owner: whose it is.
         each: the Deployment.
         upgrade: as status had it before: a turn is remembered before it is taken.
     """
-    if each.live is None or not each.awaits_a_turn or is_under_way(upgrade):
+    if each.live is None or not each.awaits_a_turn or _takes_along(upgrade):
         return each.newest
-    runs = settings_of(each.live)
-    return as_it_is(
-        each.live, each.newest, deployment(owner, each.revision, runs) if runs is not None else None
-    )
+    if is_under_way(upgrade) and each.asked_for:
+        return each.newest
+    return as_it_is(each.live, each.newest, each.older() if each.older is not None else None)
 
 
 def as_it_is(
@@ -121,7 +154,12 @@ def as_it_is(
     """
     if older is not None and not is_behind(live, older):
         return older
-    same_pods = {**newest, "spec": {**newest["spec"], "template": live["spec"]["template"]}}
+    meta = {name: value for name, value in newest["metadata"].items() if name != "annotations"}
+    noted = (live["metadata"].get("annotations") or {}).get(naming.INSTALLED_ANNOTATION)
+    if noted is not None:
+        meta["annotations"] = {naming.INSTALLED_ANNOTATION: noted}
+    spec = {**newest["spec"], "template": live["spec"]["template"]}
+    same_pods = {**newest, "metadata": meta, "spec": spec}
     return None if contains(live, same_pods) else same_pods
 
 
@@ -170,6 +208,26 @@ def is_behind(live: Manifest, newest: Manifest) -> bool:
     return naming.content_hash(before) != noted
 
 
+def is_of_one_installation(live: Manifest, newest: Manifest) -> bool:
+    """Whether the same installation made both, so that only spec.runtime.pod can make their pods differ."""
+    if not is_behind(live, newest):
+        return True
+    one, other = _installed(live), _installed(newest)
+    pulled = {found[1] for found in (one, other) if found[1]}
+    return bool(one[0]) and one[0] == other[0] and len(pulled) < 2
+
+
+def _installed(manifest: Manifest) -> tuple[str, str]:
+    """Hashes of a template without spec.runtime.pod, and of the Secrets that came into it otherwise."""
+    noted = (manifest["metadata"].get("annotations") or {}).get(naming.INSTALLED_ANNOTATION)
+    if noted is None:
+        applied = _noted(manifest)
+        # What is not applied yet bears no mark.
+        noted = applied.partition(".")[2] if applied else naming.content_hash(manifest["spec"]["template"])
+    template, _, pulled = str(noted).partition(".")
+    return template, pulled
+
+
 def is_replacing(live: Manifest) -> bool:
     """Whether pods of an older template are left, or its controller has not looked at the newest yet."""
     return not _is_counted(live) or _count(live, "updatedReplicas") < _count(live, "replicas")
@@ -191,6 +249,7 @@ def ready(live: Manifest) -> int:
 
 
 _REPLACES = "pods are replaced, since the installation changed"
+_ASKED = "pods are replaced, since spec.runtime.pod changed"
 _WAITS = "waits for its turn; rollouts.maxConcurrentUpgrades of the chart says how many have one at a time"
 _HALTED = (
     "waits, since every upgrade that is under way is stuck; see which by slipway_modeldeployment_upgrade"
@@ -211,7 +270,8 @@ def _go_on(
     patience = WITH_FAULT if fault is not None else WITHOUT_FAULT
     stuck = now - since >= patience
     cause = f"; {fault.reason}: {fault.message}" if fault is not None else ""
-    message = f"new pods do not become ready, and the old ones serve on{cause}" if stuck else _REPLACES
+    goes_on = _REPLACES if has_a_turn(before) else _ASKED
+    message = f"new pods do not become ready, and the old ones serve on{cause}" if stuck else goes_on
     return before.model_copy(
         update={
             "phase": "Stuck" if stuck else "Upgrading",

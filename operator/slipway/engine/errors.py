@@ -74,11 +74,9 @@ def fault_of(error: ApiError | NameTakenError, knob: str = "spec.runtime.resourc
         return Fault(Reason.NAME_TAKEN, str(error))
     if "NamespaceTerminating" in error.causes:
         return Fault(Reason.NAMESPACE_TERMINATING, error.message)
-    if error.code == 403:
+    if error.code in (400, 403, 405, 406, 413, 415, 422):
         fault = refusal(error.message, knob)
-        if fault.reason is Reason.QUOTA_EXCEEDED or "violates PodSecurity" in error.message:
-            return fault
-        return Fault(Reason.REFUSED_BY_API_SERVER, fault.message)
-    if error.code in (400, 405, 406, 413, 415, 422):
-        return Fault(Reason.REFUSED_BY_API_SERVER, error.message)
+        # What is not known to be said of pods may be said of anything.
+        known = fault.message != error.message
+        return fault if known else Fault(Reason.REFUSED_BY_API_SERVER, error.message)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from slipway.api.pods import PodOptions
 from slipway.api.types import API_VERSION, KIND
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import ForbiddenError
@@ -196,3 +198,40 @@ def test_a_kind_that_may_not_be_listed_is_told(cluster: Cluster, monkeypatch: py
     monkeypatch.setattr(_Api, "forbidden", "/services")
     with pytest.raises(ForbiddenError, match="Services in payments: the API server answered 403"):
         cluster.children({"metadata": {"name": "fraud", "uid": "u"}})
+
+
+async def test_what_is_said_of_pods_is_told_as_no_new_revision(world: World) -> None:
+    lines = planned(world, runtime={"pod": {"labels": {"team": "risk"}}})
+    revision = world.status()["stable"]["revision"]
+    assert lines[2:4] == [
+        f"  revision  {revision} stays",
+        "  upgrade   its pods are replaced in a rolling update: spec.runtime.pod differs",
+    ]
+    (change,) = [line for line in lines if line.startswith("  change")]
+    assert "Deployment" in change
+    assert "spec.template.metadata.labels" in change
+    live = world.kube.find(KIND, NAMESPACE, NAME)
+    changed = {**live, "spec": {**live["spec"], "runtime": {"pod": {"labels": {"team": "risk"}}}}}
+    assert told(changed, live, SETTINGS, world.now, None)[2:] == lines[2:4], "where children cannot be read"
+
+
+async def test_what_the_chart_says_of_pods_is_read_from_those_that_are_there(world: World) -> None:
+    said = {
+        "labels": {"team": "all"},
+        "priorityClassName": "high",
+        "topologySpread": [{"topologyKey": "topology.kubernetes.io/zone"}],
+    }
+    world.settings = replace(SETTINGS, pods=PodOptions.model_validate(said), image_pull_secrets=("pull",))
+    await world.restart()
+    own = {"labels": {"cost": "ml"}, "imagePullSecrets": [{"name": "own"}]}
+    spec = {**SPEC, "runtime": {"pod": own}}
+    world.create(spec)
+    await world.run(60)
+    key = Key(NAMESPACE, NAME)
+    # As kubectl reads it: the operator keeps no spec but the one that it decoded.
+    live, children = world.kube.find(KIND, NAMESPACE, NAME), world.operator.store.children(key)
+    settings = installed(live, children)
+    assert (settings.pods, settings.image_pull_secrets) == (world.settings.pods, ("pull",))
+    lines = told({**live, "spec": spec}, live, settings, world.now, children)
+    assert lines[2].endswith("stays: no pod is restarted")
+    assert not any(line.startswith("  change") for line in lines)

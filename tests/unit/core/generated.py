@@ -156,6 +156,8 @@ class Maker:
         if "properties" not in node:
             if node.get("x-kubernetes-preserve-unknown-fields"):
                 return {self.random.choice(_TEXTS): self.random.choice(_TEXTS)}
+            if node["additionalProperties"].get("type") == "integer":
+                return {"example.com/gpu": 1} if self.random.random() < 0.5 else {}
             names = ("zone", "example.com/disk")
             return {name: "ssd" for name in names if self.random.random() < 0.5}
         required = node.get("required", ())

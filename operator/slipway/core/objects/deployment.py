@@ -8,6 +8,7 @@ from typing import Any
 from slipway import contract
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Feedback
+from slipway.api.pods import NOTHING, PodOptions, over
 from slipway.core import naming
 from slipway.core.objects import pod
 from slipway.core.objects.metadata import Owner, metadata
@@ -19,35 +20,57 @@ from slipway.names import LARGEST_PROFILE
 DRAIN_SECONDS = 15
 #: What a leaving pod has after the drain at least.
 LEAST_GRACE_SECONDS = 30
+#: What :func:`settings_of` reads.
+TOLD_BY_PODS = ("server_image", "image_pull_policy", "mlflow_tracking_uri")
 
 
-def deployment(owner: Owner, revision: Revision, settings: Settings) -> dict[str, Any]:
-    """Deployment of a revision. ``replicas`` is left to the autoscaler from the start."""
+def deployment(
+    owner: Owner, revision: Revision, settings: Settings, own: PodOptions = NOTHING
+) -> dict[str, Any]:
+    """Deployment of a revision. ``replicas`` is left to the autoscaler from the start.
+
+    Args:
+        owner: the ModelDeployment.
+        revision: what is served.
+        settings: of the installation.
+        own: what the ModelDeployment says of pods now, whatever it said when the revision was made.
+    """
     name = revision.name
     selector = naming.pod_selector(owner.name, name)
+    template = _template(owner, revision, settings, own)
+    meta = metadata(
+        owner, naming.revision_object(owner.name, name), naming.labels(owner.name, "model-server", name)
+    )
+    if own != NOTHING:
+        installed = naming.content_hash(_template(owner, revision, settings, NOTHING))
+        if "imagePullSecrets" in template["spec"]:
+            installed += f".{naming.content_hash(settings.image_pull_secrets)}"
+        meta["annotations"] = {naming.INSTALLED_ANNOTATION: installed}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(
-            owner, naming.revision_object(owner.name, name), naming.labels(owner.name, "model-server", name)
-        ),
+        "metadata": meta,
         "spec": {
             "selector": {"matchLabels": selector},
             "revisionHistoryLimit": 1,
             "progressDeadlineSeconds": 600,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {
-                "metadata": {
-                    "labels": naming.labels(owner.name, "model-server", name),
-                    "annotations": {
-                        "prometheus.io/scrape": "true",
-                        "prometheus.io/port": str(contract.ADMIN_PORT),
-                        "prometheus.io/path": contract.METRICS_PATH,
-                    },
-                },
-                "spec": _pod_spec(owner, revision, settings, selector),
-            },
+            "template": template,
         },
+    }
+
+
+def _template(owner: Owner, revision: Revision, settings: Settings, own: PodOptions) -> dict[str, Any]:
+    options = over(settings.pods, own)
+    annotations = {
+        "prometheus.io/scrape": options.annotations.get("prometheus.io/scrape", "true"),
+        "prometheus.io/port": str(contract.ADMIN_PORT),
+        "prometheus.io/path": contract.METRICS_PATH,
+        **pod.skipped(options),
+    }
+    return {
+        "metadata": pod.meta(options, naming.labels(owner.name, "model-server", revision.name), annotations),
+        "spec": _pod_spec(owner, revision, settings, options, own),
     }
 
 
@@ -81,12 +104,11 @@ def grace_seconds(request_timeout_milliseconds: int) -> int:
 
 
 def _pod_spec(
-    owner: Owner, revision: Revision, settings: Settings, selector: dict[str, str]
+    owner: Owner, revision: Revision, settings: Settings, options: PodOptions, own: PodOptions
 ) -> dict[str, Any]:
     uri = revision.model.resolvedURI
     return {
-        "serviceAccountName": naming.service_account(owner.name),
-        "automountServiceAccountToken": False,
+        **pod.identity(owner, options, own, settings.image_pull_secrets),
         # Hundreds of Services in a namespace would otherwise become thousands of variables.
         "enableServiceLinks": False,
         "securityContext": pod.POD_SECURITY,
@@ -99,15 +121,9 @@ def _pod_spec(
             *pod.claim_volume(uri),
             *_keys_volume(revision.feedback),
         ],
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": selector},
-            }
-        ],
+        "topologySpreadConstraints": pod.spread(options, naming.pod_selector(owner.name, revision.name)),
         **pod.placement(revision.runtime),
+        **pod.classes(options),
     }
 
 

@@ -11,8 +11,12 @@ from pydantic import BaseModel
 
 from slipway import contract
 from slipway.api.container import EnvVar, ResourceList, Resources
+from slipway.api.pods import SKIPPED_CONTAINERS, PodOptions, TopologySpread
 from slipway.api.types import Runtime
+from slipway.core import naming
 from slipway.core.objects.diff import quantity
+from slipway.core.objects.metadata import Owner
+from slipway.core.objects.service_account import pulling
 
 #: The user that the images run as.
 USER_ID = 65532
@@ -70,19 +74,20 @@ def plain_env(variables: Iterable[EnvVar]) -> list[dict[str, Any]]:
 def resources(asked: Resources) -> dict[str, Any]:
     """What a container asks for and may use at most."""
     # Without a CPU request there is nothing for the autoscaler to measure against.
-    requests = {"cpu": "100m", **_amounts(asked.requests)}
-    limits = _amounts(asked.limits)
+    extended = {name: str(amount) for name, amount in asked.extended.items()}
+    requests = {"cpu": "100m", **_amounts(asked.requests), **extended}
+    limits = {**_amounts(asked.limits), **extended}
     return {"requests": requests, **({"limits": limits} if limits else {})}
 
 
 def download_resources(asked: Resources, installed: Amounts | None = None) -> dict[str, Any]:
     """What a container that brings a model may use: as installed, and whatever else the resource limits.
 
-    A quota on limits of the CPU, say, wants every container of a pod to have one.
+    A quota on limits of the CPU, say, wants every container of a pod to have one. Devices are for what
+    serves: a resolver that waited for a GPU would wait for the model that has it.
     """
     found = installed or DOWNLOAD_RESOURCES
-    own = resources(asked)
-    limits = {**own.get("limits", {}), **found.get("limits", {})}
+    limits = {**_amounts(asked.limits), **found.get("limits", {})}
     requests = {
         name: amount if name not in limits or quantity(amount) <= quantity(limits[name]) else limits[name]
         for name, amount in found.get("requests", {}).items()
@@ -135,6 +140,65 @@ def claim_mount(uri: str) -> list[dict[str, Any]]:
     if claim_of(uri) is None:
         return []
     return [{"name": "claim", "mountPath": contract.PVC_MOUNT_DIR, "readOnly": True}]
+
+
+def meta(
+    options: PodOptions, labels: Mapping[str, str], annotations: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """``metadata`` of pods: what people want in it, and what is Slipway's before that."""
+    found = {**options.annotations, **(annotations or {})}
+    return {"labels": {**options.labels, **labels}, **({"annotations": found} if found else {})}
+
+
+def skipped(options: PodOptions) -> dict[str, str]:
+    """Annotations that keep a ServiceAccount's credentials from the container that serves."""
+    return dict.fromkeys(SKIPPED_CONTAINERS, naming.SERVER_CONTAINER) if options.serviceAccountName else {}
+
+
+def identity(owner: Owner, options: PodOptions, own: PodOptions, installed: Iterable[str]) -> dict[str, Any]:
+    """Under which ServiceAccount pods of a model run, and what their images are pulled with.
+
+    The ServiceAccount that Slipway makes brings the installation's Secrets. Pods that name any get none of
+    those, and pods that cannot be pulled are made again for what their ModelDeployment names.
+
+    Args:
+        owner: the ModelDeployment.
+        options: what holds for the pods.
+        own: what of it the ModelDeployment says.
+        installed: Secrets of the installation.
+    """
+    name = options.serviceAccountName or naming.service_account(owner.name)
+    found = {"serviceAccountName": name, "automountServiceAccountToken": False}
+    if own.imagePullSecrets or options.serviceAccountName:
+        return {**found, **pulling(pulled(own, installed))}
+    return found
+
+
+def pulled(own: PodOptions, installed: Iterable[str]) -> tuple[str, ...]:
+    """Secrets to pull with: of the installation, whose images are pulled too, and of a ModelDeployment."""
+    return tuple(dict.fromkeys((*installed, *(found.name for found in own.imagePullSecrets))))
+
+
+def classes(options: PodOptions) -> dict[str, str]:
+    """What the cluster's administrators named for pods to take."""
+    found = {
+        "priorityClassName": options.priorityClassName,
+        "runtimeClassName": options.runtimeClassName,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def spread(options: PodOptions, selector: Mapping[str, str]) -> list[dict[str, Any]]:
+    """How the pods that a selector finds lie over nodes, or what was said instead."""
+    return [
+        {
+            "maxSkew": found.maxSkew,
+            "topologyKey": found.topologyKey,
+            "whenUnsatisfiable": found.whenUnsatisfiable,
+            "labelSelector": {"matchLabels": dict(selector)},
+        }
+        for found in options.topologySpread or (TopologySpread(topologyKey="kubernetes.io/hostname"),)
+    ]
 
 
 def placement(runtime: Runtime) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slipway import contract
+from slipway.api.pods import over
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core.objects import pod
@@ -24,14 +25,14 @@ def resolver_pod(
     there is one object less to make, watch and delete for every version of every model. ``refresh_token``
     gives a later look at the same name a pod of its own.
     """
-    task = contract.ResolveTask(uri=spec.model.uri, digest=spec.model.digest)
+    asked = contract.ResolveTask(uri=spec.model.uri, digest=spec.model.digest)
     secret = spec.model.credentials.secretRef.name if spec.model.credentials else None
     container = {
         "name": naming.RESOLVE_CONTAINER,
         "image": settings.server_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["slipway-model", "resolve"],
-        "env": pod.task_env(task, settings.mlflow_tracking_uri),
+        "env": pod.task_env(asked, settings.mlflow_tracking_uri),
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
         "resources": pod.download_resources(spec.runtime.resources, settings.downloads),
@@ -40,9 +41,10 @@ def resolver_pod(
     }
     if secret is not None:
         container["envFrom"] = pod.credentials_env(secret)
+    own = spec.runtime.pod
+    options = over(settings.pods, own)
     pod_spec = {
-        "serviceAccountName": naming.service_account(owner.name),
-        "automountServiceAccountToken": False,
+        **pod.identity(owner, options, own, settings.image_pull_secrets),
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "activeDeadlineSeconds": DEADLINE_SECONDS,
@@ -52,14 +54,17 @@ def resolver_pod(
         "volumes": [{"name": "tmp", "emptyDir": {}}, *pod.claim_volume(spec.model.uri)],
         # Where the model's pods may go: a claim may be reachable from there alone.
         **pod.placement(spec.runtime),
+        **pod.classes(options),
     }
+    said = options.labels or options.annotations
+    # One that a policy lets nowhere for want of a label gives way to one that has it.
+    task = {"spec": pod_spec, "metadata": pod.meta(options, {})} if said else pod_spec
+    found = metadata(
+        owner, naming.resolver_pod(owner.name, task, refresh_token), naming.labels(owner.name, "resolver")
+    )
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": metadata(
-            owner,
-            naming.resolver_pod(owner.name, pod_spec, refresh_token),
-            naming.labels(owner.name, "resolver"),
-        ),
+        "metadata": {**found, **pod.meta(options, found["labels"])},
         "spec": pod_spec,
     }

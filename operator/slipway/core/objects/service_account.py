@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from slipway.core import naming
 from slipway.core.objects.metadata import Owner, metadata
 
 
-def service_account(owner: Owner, pull_secrets: Sequence[str] = ()) -> dict[str, Any]:
+def service_account(owner: Owner, pull_secrets: Iterable[str] = ()) -> dict[str, Any]:
     """ServiceAccount without a token: neither the model server nor the resolver asks the API server."""
     return {
         "apiVersion": "v1",
@@ -22,9 +22,11 @@ def service_account(owner: Owner, pull_secrets: Sequence[str] = ()) -> dict[str,
     }
 
 
-def pulling(secrets: Sequence[str]) -> dict[str, Any]:
-    """The field of a ServiceAccount that gives its new pods these Secrets to pull images with.
+def pulling(secrets: Iterable[str]) -> dict[str, Any]:
+    """The field of a ServiceAccount, or of a pod, that gives its new pods these Secrets to pull images with.
 
-    It is not in pods, so that a change restarts none. Without any the field is left to whoever sets it.
+    Those of the installation are not in pods, so that a change restarts none. Without any the field is left
+    to whoever sets it.
     """
-    return {"imagePullSecrets": [{"name": name} for name in secrets]} if secrets else {}
+    names = [{"name": name} for name in secrets]
+    return {"imagePullSecrets": names} if names else {}

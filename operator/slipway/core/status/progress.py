@@ -73,7 +73,17 @@ def progress(
         waits = f": {rollout.message}" if rollout else ""
         message = f"revision {plan.roles.candidate} is to take over{waits}"
         return {**found, ConditionType.RECONCILING: ConditionValue("True", Reason.ROLLING_OUT, message)}
-    return found
+    return {**found, **_of_pods(plan)}
+
+
+def _of_pods(plan: Plan) -> dict[ConditionType, ConditionValue]:
+    """What is said of pods that are replaced since the spec says so: a commit to the resource began that."""
+    upgrade = plan.upgrade
+    if upgrade is None or upgrade.cause is None:
+        return {}
+    if upgrade.phase == "Stuck":
+        return {ConditionType.STALLED: ConditionValue("True", Reason.UPGRADE_STUCK, upgrade.message)}
+    return {ConditionType.RECONCILING: ConditionValue("True", Reason.UPGRADING, upgrade.message)}
 
 
 def stalled(verdict: ConditionValue) -> ConditionValue:

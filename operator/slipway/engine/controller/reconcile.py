@@ -141,7 +141,8 @@ class Reconciler:
         """Before anything else runs, so that no turn is given twice."""
         self._upgrades.note(
             key,
-            planned.upgrade.phase if planned.upgrade is not None else None,
+            # What a spec asks for is nobody's turn.
+            planned.upgrade.phase if planned.upgrade is not None and planned.upgrade.cause is None else None,
             serves=any(ready(found) for found in snapshot.of(ObjectKind.DEPLOYMENT)),
         )
 

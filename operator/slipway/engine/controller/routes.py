@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from slipway.api.pods import NOTHING, PodOptions
 from slipway.api.reasons import Reason
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
@@ -29,7 +30,7 @@ from slipway.core.traffic.envoy.objects import (
 from slipway.core.traffic.envoy.routes import Route
 from slipway.core.traffic.polling import FOLLOWING, RESTING, ROLLING, RouterInterest, poll_seconds
 from slipway.core.traffic.routed import free_port, has_routers, merged, routed_group, router_group, routes_of
-from slipway.core.upgrade import as_it_is, is_behind, is_late, is_replacing, ready
+from slipway.core.upgrade import as_it_is, is_late, is_of_one_installation, is_replacing, ready
 from slipway.engine.controller.apply import Writer
 from slipway.engine.controller.router_group import Group
 from slipway.engine.controller.upgrades import STUCK, UPGRADING, WAITING, Upgrades
@@ -135,7 +136,11 @@ class Routes:
         faults = {}
         # Routers whose ModelDeployments are all deleted, or on their way out, go with them.
         if owners:
-            objects = router_objects(key.namespace, routes, self._settings, owners, key.name)
+            own = _pod_options(resources) if key.name else NOTHING
+            objects = router_objects(key.namespace, routes, self._settings, owners, key.name, own or NOTHING)
+            if own is None:
+                # What their pods are to have cannot be read; those that are there stay.
+                objects = [found for found in objects if found["kind"] != ObjectKind.DEPLOYMENT]
             objects = self._in_turn(key, objects, children)
             faults = await self._writer.apply(key, objects, lambda found: is_router(found, key.name))
             here.tell(routes, self._clock())
@@ -171,8 +176,9 @@ class Routes:
             elif live is None or not ready(live):
                 self._upgrades.note(key, None)
                 found.append(made)
-            elif not is_behind(live, made) or self._upgrades.may_begin(key):
-                replaces = is_behind(live, made) or is_replacing(live)
+            elif is_of_one_installation(live, made) or self._upgrades.may_begin(key):
+                had, of_spec = self._upgrades.has_turn(key), is_of_one_installation(live, made)
+                replaces = not of_spec or (had and is_replacing(live))
                 pods = (child for child in there if child["kind"] == ObjectKind.POD)
                 phase = STUCK if is_late(live, pods, self._clock()) else UPGRADING
                 self._upgrades.note(key, phase if replaces else None)
@@ -383,6 +389,12 @@ class Routes:
 def _groups_of(key: Key) -> tuple[Key, Key]:
     """The routers that a ModelDeployment may have: those of its namespace, and its own."""
     return Key(key.namespace, "", routers=True), Key(key.namespace, key.name, routers=True)
+
+
+def _pod_options(resources: Iterable[Resource]) -> PodOptions | None:
+    """What the one ModelDeployment of a group says of pods; None if it cannot be read."""
+    specs = [found.spec for found in resources]
+    return next((spec.runtime.pod for spec in specs if not isinstance(spec, Fault)), None)
 
 
 def _is_held(resource: Resource) -> bool:

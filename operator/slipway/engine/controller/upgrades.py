@@ -54,6 +54,11 @@ class Upgrades:
         self._begin()
         return key in self._has or key in self._next(key)
 
+    def has_turn(self, key: Key) -> bool:
+        """Whether a key has one of the turns."""
+        self._begin()
+        return key in self._has
+
     def note(self, key: Key, phase: str | None, serves: bool = True) -> None:
         """Take in what became of a key: it waits, has a turn, or neither.
 
@@ -102,8 +107,9 @@ class Upgrades:
             found = (child for child in self._store.children(key) if child["kind"] == ObjectKind.DEPLOYMENT)
             return UPGRADING if any(is_replacing(live) and ready(live) for live in found) else None
         manifest = self._store.resource(key) or {}
-        phase = ((manifest.get("status") or {}).get("upgrade") or {}).get("phase")
-        return phase if phase in (UPGRADING, STUCK) else None
+        upgrade = (manifest.get("status") or {}).get("upgrade") or {}
+        phase = upgrade.get("phase")
+        return phase if phase in (UPGRADING, STUCK) and upgrade.get("cause") != "Spec" else None
 
     def _held(self) -> list[Key]:
         """What is not seen any more keeps no turn from others."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from slipway.api.pods import NOTHING, PodOptions, over
 from slipway.api.types import GROUP
 from slipway.core import naming
 from slipway.core.objects import pod
@@ -46,6 +47,7 @@ class RouterSettings:
         requests: what a router pod asks for; None for what does for a hundred models.
         limits: what it may use at most beside memory.
         image_pull_secrets: Secrets, of the routers' own namespace, that the image is pulled with.
+        pods: what their pods have; a ServiceAccount is none of it.
     """
 
     image: str
@@ -58,6 +60,7 @@ class RouterSettings:
     requests: Mapping[str, str] | None = None
     limits: Mapping[str, str] | None = None
     image_pull_secrets: tuple[str, ...] = ()
+    pods: PodOptions = NOTHING
 
 
 def routes_map(model: str = "") -> str:
@@ -82,7 +85,12 @@ def is_router(child: Mapping[str, Any], model: str = "") -> bool:
 
 
 def router_objects(
-    namespace: str, routes: Sequence[Route], settings: RouterSettings, owners: Sequence[Json], model: str = ""
+    namespace: str,
+    routes: Sequence[Route],
+    settings: RouterSettings,
+    owners: Sequence[Json],
+    model: str = "",
+    own: PodOptions = NOTHING,
 ) -> list[Json]:
     """All objects of a group of routers, in the order in which they are to be applied.
 
@@ -95,8 +103,11 @@ def router_objects(
         settings: of the installation.
         owners: owner references; the routers go with the last of them.
         model: name of the ModelDeployment whose own they are; empty for those of the namespace.
+        own: what that ModelDeployment says of pods; which ServiceAccount and RuntimeClass its model needs is
+            nothing to routers.
     """
-    build = _Builder(namespace, [dict(owner) for owner in owners], model)
+    said = own.model_copy(update={"serviceAccountName": None, "runtimeClassName": None})
+    build = _Builder(namespace, [dict(owner) for owner in owners], model, said)
     return [
         build.service_account(settings),
         *build.config_maps(routes, settings),
@@ -150,10 +161,11 @@ def envoy_arguments(drain_seconds: int) -> tuple[str, ...]:
 
 
 class _Builder:
-    def __init__(self, namespace: str, owners: list[Json], model: str) -> None:
+    def __init__(self, namespace: str, owners: list[Json], model: str, own: PodOptions) -> None:
         self._namespace = namespace
         self._owners = owners
         self._model = model
+        self._own = own
         self._name = naming.router(model)
         self._labels = naming.router_labels(model)
 
@@ -164,7 +176,7 @@ class _Builder:
             "kind": "ServiceAccount",
             "metadata": self._metadata(self._name),
             "automountServiceAccountToken": False,
-            **pulling(settings.image_pull_secrets),
+            **pulling(pod.pulled(self._own, settings.image_pull_secrets)),
         }
 
     def config_maps(self, routes: Sequence[Route], settings: RouterSettings) -> Iterator[Json]:
@@ -180,28 +192,36 @@ class _Builder:
 
     def deployment(self, settings: RouterSettings) -> Json:
         """The pods; ``replicas`` is left to the autoscaler."""
+        meta = self._metadata(self._name)
+        if self._own != NOTHING:
+            # Pull secrets of the installation reach no template but beside those of a ModelDeployment.
+            installed = naming.content_hash(self._template(settings, NOTHING))
+            pulled = f".{naming.content_hash(settings.image_pull_secrets)}" * bool(self._own.imagePullSecrets)
+            meta["annotations"] = {naming.INSTALLED_ANNOTATION: installed + pulled}
         return {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": self._metadata(self._name),
+            "metadata": meta,
             "spec": {
                 "selector": {"matchLabels": self._labels},
                 "revisionHistoryLimit": 1,
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-                "template": {
-                    "metadata": {
-                        "labels": self._labels,
-                        "annotations": {
-                            # Envoy reads all but this file anew while it runs.
-                            f"{GROUP}/bootstrap": naming.content_hash(_bootstrap(settings)),
-                            "prometheus.io/scrape": "true",
-                            "prometheus.io/port": str(ROUTER_ADMIN_PORT),
-                            "prometheus.io/path": "/stats/prometheus",
-                        },
-                    },
-                    "spec": self._pod(settings),
-                },
+                "template": self._template(settings, self._own),
             },
+        }
+
+    def _template(self, settings: RouterSettings, own: PodOptions) -> Json:
+        options = over(settings.pods, own)
+        annotations = {
+            # Envoy reads all but this file anew while it runs.
+            f"{GROUP}/bootstrap": naming.content_hash(_bootstrap(settings)),
+            "prometheus.io/scrape": options.annotations.get("prometheus.io/scrape", "true"),
+            "prometheus.io/port": str(ROUTER_ADMIN_PORT),
+            "prometheus.io/path": "/stats/prometheus",
+        }
+        return {
+            "metadata": pod.meta(options, self._labels, annotations),
+            "spec": self._pod(settings, options, own),
         }
 
     def autoscaler(self, settings: RouterSettings) -> Json:
@@ -239,10 +259,12 @@ class _Builder:
             },
         }
 
-    def _pod(self, settings: RouterSettings) -> Json:
+    def _pod(self, settings: RouterSettings, options: PodOptions, own: PodOptions) -> Json:
+        pulled = pod.pulled(own, settings.image_pull_secrets) if own.imagePullSecrets else ()
         return {
             "serviceAccountName": self._name,
             "automountServiceAccountToken": False,
+            **pulling(pulled),
             "enableServiceLinks": False,
             "securityContext": pod.POD_SECURITY,
             "terminationGracePeriodSeconds": settings.drain_seconds + 15,
@@ -259,14 +281,8 @@ class _Builder:
                 },
                 {"name": "tmp", "emptyDir": {}},
             ],
-            "topologySpreadConstraints": [
-                {
-                    "maxSkew": 1,
-                    "topologyKey": "kubernetes.io/hostname",
-                    "whenUnsatisfiable": "ScheduleAnyway",
-                    "labelSelector": {"matchLabels": self._labels},
-                }
-            ],
+            "topologySpreadConstraints": pod.spread(options, self._labels),
+            **pod.classes(options),
         }
 
     def _container(self, settings: RouterSettings) -> Json:
