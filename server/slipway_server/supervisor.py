@@ -43,10 +43,14 @@ _FAULTS = frozenset(
         signal.SIGTRAP,
     }
 )
-_OUT_OF_MEMORY = 137
+_KILLED = 137
 #: Of a worker that ends by an error that nobody foresaw.
 _FAILED = 70
-_MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
+#: Where the kernel counts them: control groups of version 2, and of version 1.
+_MEMORY_EVENTS = (
+    Path("/sys/fs/cgroup/memory.events"),
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),
+)
 
 #: Serves at a place until told to stop; whether it replaces a worker that died.
 Work = Callable[[int, bool], int]
@@ -154,18 +158,20 @@ class Supervisor:
         lost_all = len(self._places) == 1 or not row[LOADED]
         if code == -signal.SIGKILL and lost_all and _killed_for_memory() > self._killed:
             # The container's end is what tells Kubernetes, and people, that its memory did not do.
-            self._give_up(_OUT_OF_MEMORY)
+            self._give_up(_KILLED)
             return
         if not row[LOADED] and not place.deaths:
             place.died_loading += 1
         if place.died_loading >= _MOST_LOADING:
-            self._crashed(f"loading the model ended the server's process {_MOST_LOADING} times ({by})")
+            self._crashed(f"loading the model ended the server's process {_MOST_LOADING} times ({by})", code)
             return
         place.deaths = [then for then in place.deaths if now - then < _DEATHS_SECONDS]
         if row[LOADED] or place.deaths:
             place.deaths.append(now)
         if len(place.deaths) >= _MOST_DEATHS:
-            self._crashed(f"the server's process ended {len(place.deaths)} times within a minute ({by})")
+            self._crashed(
+                f"the server's process ended {len(place.deaths)} times within a minute ({by})", code
+            )
             return
         if len(place.deaths) > 1:
             # One death may be anybody's. From the second on the pod is not ready until its worker is back.
@@ -180,7 +186,11 @@ class Supervisor:
             self._board.guarded = True
             self._tell(signal.SIGUSR1)
 
-    def _crashed(self, what: str) -> None:
+    def _crashed(self, what: str, code: int) -> None:
+        if code == -signal.SIGKILL:
+            # No library ends its process so: the kernel did, or somebody, and no model is to blame.
+            self._give_up(_KILLED)
+            return
         # Only now: they bring numpy.
         from slipway_server.runtime.doubts import doubts, named
         from slipway_server.runtime.load import LoadError, find_model
@@ -213,8 +223,9 @@ class Supervisor:
 
 def _killed_for_memory() -> int:
     """How many processes of this container the kernel ended since its memory ran out."""
-    try:
-        lines = dict(line.split() for line in _MEMORY_EVENTS.read_text().splitlines())
-    except (OSError, ValueError):
-        return 0
-    return int(lines.get("oom_kill", 0))
+    for path in _MEMORY_EVENTS:
+        try:
+            return int(dict(line.split() for line in path.read_text().splitlines())["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -285,6 +287,43 @@ def test_a_server_that_dies_again_and_again_is_not_ready_and_then_ends_with_its_
     assert server.wait() == 1
     outcome: Any = server.last_words().outcome
     assert outcome.failure.reason == ModelFault.MODEL_CRASHED
+
+
+#: A worker that is killed while it loads, as by the kernel or by somebody who may.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from slipway_server import supervisor
+from types import SimpleNamespace
+from slipway_server.http.listen import bind
+from slipway_server.metrics.board import Board
+
+counts = Path(sys.argv[1])
+supervisor._MEMORY_EVENTS = (counts / "none", counts)
+
+def work(position, replaces):
+    print("begins", flush=True)
+    if sys.argv[2] == "memory":
+        counts.write_text("oom_kill_disable 0\\nunder_oom 0\\noom_kill 1\\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+settings = SimpleNamespace(termination_path=Path(sys.argv[3]), model_dir=counts.parent)
+sockets = [(bind("127.0.0.1", 0), bind("127.0.0.1", 0))]
+sys.exit(supervisor.Supervisor(Board(1), sockets, work, settings).run())
+"""
+
+
+@pytest.mark.parametrize(("by", "begun"), [("memory", 1), ("somebody", 2)])
+def test_who_is_killed_while_loading_ends_the_container_as_killed_and_blames_no_model(
+    tmp_path: Path, by: str, begun: int
+) -> None:
+    (tmp_path / "oom").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
+    words = tmp_path / "words"
+    argv = [sys.executable, "-c", KILLED, str(tmp_path / "oom"), by, str(words)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 137, done.stderr
+    assert done.stdout.splitlines() == ["begins"] * begun
+    assert not words.exists()
 
 
 def doubted(model: Any, folder: Path) -> list[str]:
