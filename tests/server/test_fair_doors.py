@@ -443,7 +443,7 @@ async def test_a_router_with_one_address_may_have_all_connections(model_dirs: Ca
 
 
 def test_small_parts_of_a_body_take_no_more_memory_than_their_bytes() -> None:
-    from slipway_server.http.body import Body
+    from slipway_server.call.body import Body
 
     body = Body(MIB, Pool(MIB))
     for _ in range(50_000):

@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from slipway_server.admin import Admin
+from slipway_server.call.body import Body
 from slipway_server.door.admission import Pool
 from slipway_server.errors import Reason, RequestError
 from slipway_server.frontend import Frontend
 from slipway_server.http.asgi import AsgiApp
-from slipway_server.http.body import Body
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Board, Counters
 from slipway_server.monitoring.reference import Reference

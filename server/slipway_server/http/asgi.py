@@ -17,9 +17,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from slipway.names import LIVE_PATH, READY_PATH
+from slipway_server.call.body import Body, inflate, too_slow
+from slipway_server.call.request import Request
 from slipway_server.errors import Reason, RequestError
-from slipway_server.http.body import Body, inflate, too_slow
-from slipway_server.http.request import Request
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
 from slipway_server.http.site import Inference, RouteError, Site, Upload
 from slipway_server.wire.head import Head

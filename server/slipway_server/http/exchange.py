@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from typing import Protocol
 
+from slipway_server.call.request import Request
 from slipway_server.door.admission import name_of
 from slipway_server.errors import RequestError
-from slipway_server.http.request import Request
+from slipway_server.http.codec import RestCodec
+from slipway_server.http.port import HttpPort
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
+from slipway_server.http.site import Page, Upload
 from slipway_server.wire.head import Head
 
-if TYPE_CHECKING:
-    from slipway_server.http.protocol import HttpProtocol
-    from slipway_server.http.site import Page, RestCodec, Upload
-
 log = logging.getLogger(__name__)
+
+
+class Reply(Protocol):
+    """Where an answer goes."""
+
+    @property
+    def owner(self) -> Hashable:
+        """For whom the request counts."""
+
+    @property
+    def server(self) -> HttpPort:
+        """The port, with what its answers share."""
+
+    def advance(self, exchange: Exchange) -> None:
+        """An exchange has its answer: write it when its turn has come."""
+
+    def is_last(self, exchange: Exchange) -> bool:
+        """Whether nothing of a later request has arrived yet."""
 
 
 class Exchange(Request):
@@ -32,9 +50,7 @@ class Exchange(Request):
         "wants_continue",
     )
 
-    def __init__(
-        self, connection: HttpProtocol, head: Head, body: bytes, began: float, deadline: float
-    ) -> None:
+    def __init__(self, connection: Reply, head: Head, body: bytes, began: float, deadline: float) -> None:
         super().__init__(body, head.header_length, began, deadline)
         self.connection = connection
         self.site = connection.server.site

@@ -10,23 +10,20 @@ import asyncio
 import logging
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from slipway.names import LIVE_PATH, READY_PATH
+from slipway_server.call.body import Body, inflate, too_slow
 from slipway_server.door.connection import Connection
 from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError
-from slipway_server.http.body import Body, inflate, too_slow
 from slipway_server.http.exchange import Exchange
+from slipway_server.http.port import HttpPort
 from slipway_server.http.responses import CONTINUE, refusal
 from slipway_server.http.site import Inference, RouteError, Upload
 from slipway_server.runtime.crew import deadline_error
 from slipway_server.wire.events import Ended, Opened, Part
 from slipway_server.wire.head import Head
 from slipway_server.wire.http1 import END, Http1
-
-if TYPE_CHECKING:
-    from slipway_server.http.server import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +36,7 @@ class HttpProtocol(Connection):
 
     kind = "http"
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: HttpPort) -> None:
         super().__init__(server)
         self.server = server
         self._pipelined = server.limits.pipelined

@@ -7,16 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import orjson
 
 from slipway_server.errors import RequestError
+from slipway_server.http.codec import RestCodec
 from slipway_server.protocol.header import HEADER_LENGTH
 from slipway_server.wire.head import Head
-
-if TYPE_CHECKING:
-    from slipway_server.http.site import RestCodec
 
 _PHRASES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _JSON_HEADER = (b"content-type", b"application/json")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from slipway_server.door.admission import Admission
 from slipway_server.door.listen import most_connections
 from slipway_server.errors import show
+from slipway_server.http.codec import RestCodec
 from slipway_server.http.responses import Response, json_response
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import Counters
-from slipway_server.runtime.call import Call, Codec
+from slipway_server.runtime.call import Call
 from slipway_server.wire.head import Head
 from slipway_server.wire.limits import LIMITS, Limits
 
@@ -29,12 +30,6 @@ class RouteError(Exception):
     def __init__(self, response: Response) -> None:
         super().__init__(response.status)
         self.response = response
-
-
-class RestCodec(Codec, Protocol):
-    """Another protocol over REST, which has a way of its own to say what went wrong."""
-
-    def error(self, status: int, message: str) -> dict[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)

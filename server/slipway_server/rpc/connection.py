@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from time import perf_counter
-from typing import TYPE_CHECKING
 
+from slipway_server.call.body import Body
 from slipway_server.door.admission import no_room
 from slipway_server.door.connection import Connection
 from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError
-from slipway_server.http.body import Body
 from slipway_server.rpc.exchange import Rpc
+from slipway_server.rpc.port import RpcPort
 from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
 from slipway_server.wire.frames import HEAD_BYTES, Code
 from slipway_server.wire.http2 import Http2
-
-if TYPE_CHECKING:
-    from slipway_server.rpc.server import RpcServer
 
 
 class RpcConnection(Connection):
@@ -25,7 +22,7 @@ class RpcConnection(Connection):
 
     kind = "grpc"
 
-    def __init__(self, server: RpcServer) -> None:
+    def __init__(self, server: RpcPort) -> None:
         super().__init__(server)
         self.server = server
         self.wire = Http2(server.limits)

@@ -7,12 +7,12 @@ from collections.abc import Hashable
 from time import perf_counter
 from typing import Protocol
 
+from slipway_server.call.body import Body, inflate, too_slow
+from slipway_server.call.request import Request
 from slipway_server.door.admission import name_of
 from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError, schema_error, show
 from slipway_server.frontend import Frontend
-from slipway_server.http.body import Body, inflate, too_slow
-from slipway_server.http.request import Request
 from slipway_server.http.responses import FAILED
 from slipway_server.rpc.metadata import percent
 from slipway_server.rpc.service import Infer, Method, Status, Talk, Watch, status_of

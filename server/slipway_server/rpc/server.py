@@ -1,64 +1,13 @@
-"""All gRPC connections of this process: how their calls begin, how they time out, how they end."""
+"""All gRPC connections of this process."""
 
 from __future__ import annotations
 
-from slipway_server.door.server import Door
-from slipway_server.errors import Reason, RequestError, not_now, show
-from slipway_server.frontend import Frontend
-from slipway_server.http.body import Body
 from slipway_server.rpc.connection import RpcConnection
-from slipway_server.rpc.exchange import Rpc
-from slipway_server.rpc.metadata import seconds_of
-from slipway_server.rpc.service import SERVICE, Infer, Service, Status, Unary, Watch
-
-_PREFIX_BYTES = 5
+from slipway_server.rpc.port import RpcPort
 
 
-class RpcServer(Door):
+class RpcServer(RpcPort):
     """One listening socket by :class:`RpcConnection`."""
-
-    def __init__(self, frontend: Frontend) -> None:
-        super().__init__(frontend.admission, frontend.limits)
-        self.frontend = frontend
-        self._service = Service(frontend)
 
     def connect(self) -> RpcConnection:
         return RpcConnection(self)
-
-    def begin(self, rpc: Rpc) -> None:
-        """The headers of a call have arrived."""
-        head, frontend = rpc.head, self.frontend
-        if head.method != "POST":
-            rpc.http_status = b"405"
-            return
-        if not head.headers.get(b"content-type", b"").startswith(b"application/grpc"):
-            rpc.http_status = b"415"
-            return
-        method = rpc.method = self._service.find(head.path)
-        if method is None:
-            words = f"there is no method {show(head.path)} here; ask the reflection service about {SERVICE}"
-            rpc.finish(Status.UNIMPLEMENTED, words)
-            return
-        if not (isinstance(method, Watch) or (isinstance(method, Unary) and method.probe)):
-            rpc.minded = True
-            frontend.lifecycle.began()
-        if not isinstance(method, Infer):
-            return
-        rpc.codec = method.codec
-        rpc.counted = True
-        frontend.counters.began()
-        try:
-            if frontend.served is None:
-                raise not_now(Reason.NOT_READY, "the model is still being loaded")
-            head.seconds = seconds_of(head)
-        except RequestError as error:
-            rpc.refuse(error)
-            return
-        rpc.deadline = frontend.deadline(head, rpc.began)
-        most = frontend.config.maxBodyBytes + _PREFIX_BYTES
-        rpc.incoming = Body(most, self.admission.bodies, rpc.owner, rpc.refuse)
-
-    def sweep(self, now: float) -> None:
-        if self.frontend.lifecycle.draining:
-            for connection in list(self.connections):
-                connection.leave(now)

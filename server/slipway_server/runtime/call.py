@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
-    from slipway_server.http.body import Body
     from slipway_server.protocol.outputs import Outputs
     from slipway_server.protocol.tensors import Array, InferRequest, Tensor
     from slipway_server.runtime.model import Model, Run
@@ -20,6 +19,12 @@ class Codec(Protocol):
     def decode(self, body: bytes, header_length: int | None, model: Model) -> InferRequest: ...
 
     def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, int | None]: ...
+
+
+class Held(Protocol):
+    """A body that holds its share of the memory for bodies."""
+
+    def let_go(self) -> None: ...
 
 
 class Call:
@@ -76,7 +81,7 @@ class Call:
         self.gone = False
         #: The body has arrived to its end; it holds its share of the memory for bodies.
         self.complete = False
-        self.incoming: Body | None = None
+        self.incoming: Held | None = None
         #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
         self.counted = False
         self.minded = False

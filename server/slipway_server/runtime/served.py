@@ -122,7 +122,7 @@ class Served:
     def _read(self, call: Call) -> None:
         """The ordinary way: every check, with words for what is wrong."""
         if call.gzip:
-            from slipway_server.http.body import inflate
+            from slipway_server.call.body import inflate
 
             call.body, call.gzip = inflate(call.body, call.limit), False
         json_bytes = len(call.body) if call.header_length is None else call.header_length

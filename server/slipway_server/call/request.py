@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from slipway_server.errors import Reason, RequestError
 from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
-    from slipway_server.http.site import Site
+    from slipway_server.call.body import Body
+    from slipway_server.lifecycle import Lifecycle
+    from slipway_server.metrics.board import Counters
+    from slipway_server.metrics.tracing import Tracing
     from slipway_server.wire.head import Head
+
+
+class Books(Protocol):
+    """Where a request is counted."""
+
+    counters: Counters
+    lifecycle: Lifecycle
+    tracing: Tracing | None
 
 
 class Request(Call):
@@ -22,8 +33,9 @@ class Request(Call):
 
     __slots__ = ("head", "site")
 
-    site: Site
+    site: Books
     head: Head
+    incoming: Body | None
 
     def header(self, name: bytes) -> bytes | None:
         return self.head.headers.get(name)

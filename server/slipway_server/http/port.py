@@ -1,0 +1,38 @@
+"""What all connections of one port of HTTP/1.1 share."""
+
+from __future__ import annotations
+
+import asyncio
+
+from slipway_server.door.server import Door
+from slipway_server.http.responses import Response, Writer
+from slipway_server.http.site import Site
+from slipway_server.wire.head import Head
+
+_MAX_KEPT = 512
+
+
+class HttpPort(Door):
+    """One listening socket of HTTP/1.1."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site.admission, site.limits)
+        self.site = site
+        self.submit = site.submit
+        self.counters = site.counters
+        self.lifecycle = site.lifecycle
+        self.timeout = site.timeout
+        self.writer = Writer()
+        self.heads: dict[bytes, Head] = {}
+        #: Pages that are being made.
+        self.tasks: set[asyncio.Future[Response]] = set()
+
+    def keep(self, text: bytes, head: Head) -> None:
+        """Remember a head that passed all checks; these bytes need no parsing again."""
+        if len(self.heads) >= _MAX_KEPT:
+            self.heads.clear()
+        head.is_cached = True
+        self.heads[text] = head
+
+    def sweep(self, now: float) -> None:  # noqa: ARG002
+        self.writer.refresh()
