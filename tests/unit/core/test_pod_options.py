@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 
 from slipway.api.pods import OWNED_ANNOTATIONS, OWNED_LABELS, PodOptions, over
@@ -25,6 +26,7 @@ from slipway.core.upgrade import applied_mark, is_behind, is_of_one_installation
 from tests.unit.core.tables import OWNER, SETTINGS, model
 from tests.unit.core.test_properties import FEW, specs
 
+ROOT = Path(__file__).parents[3]
 ROUTERS = RouterSettings("slipway.dev/router:1")
 EVERYTHING: dict[str, Any] = {
     "imagePullSecrets": [{"name": "pull"}],
@@ -248,10 +250,14 @@ def test_other_devices_are_another_revision_and_none_are_the_one_of_before() -> 
 
 
 def test_the_page_names_what_is_refused_and_the_ports_that_a_policy_has_to_open() -> None:
-    page = (Path(__file__).parents[3] / "docs/pods.md").read_text()
+    page = (ROOT / "docs/pods.md").read_text()
     for name in (*OWNED_LABELS, *OWNED_ANNOTATIONS):
         assert name in page or name.rpartition("/")[2] in page, name
     ports = f"{FIRST_PORT}–{FIRST_PORT + MOST_PORTS - 1}, or {HTTP_PORT} and {GRPC_PORT}"
     assert f"| {ports} |" in page
     assert f"| the operator | `router` | {ROUTER_ADMIN_PORT} |" in page
     assert f"| the operator | `model-server` | {ADMIN_PORT} |" in page
+    values = yaml.safe_load((ROOT / "charts/slipway/values.yaml").read_text())
+    for name in ("router", "modelServers"):
+        assert f"`{name}.networkPolicy`" in page
+        assert "networkPolicy" in values[name]
