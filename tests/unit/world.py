@@ -102,7 +102,7 @@ class Operator:
             ),
             LookObserver(AnswerReader(self.store, self._outside(take_answers)).read, changed, clock, even),
             LookObserver(PrometheusReader(self._outside(prometheus)).read, changed, clock, even),
-            Aliases(self.store, self._outside(ask), changed, clock),
+            Aliases(self.store, self._outside(ask), changed, clock, spread=lambda: 0.0),
             Judge(self.store, self._outside(read_counters), changed, clock, spread=lambda: 0.0),
         )
         self.aliases, self.judge = self.observers.aliases, self.observers.monitoring
