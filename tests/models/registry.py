@@ -24,6 +24,13 @@ from tests.models.servers import Mlflow
 ADMIN = ("admin", "admin-of-the-tests")
 READER = ("reader", "may-read-all-but-one")
 #: A name that must be quoted in addresses.
+#: Models whose artifacts MLflow does not hand out, by their location.
+UNPROXIED = {
+    "in-s3": "s3://models/mlflow 1/artifacts",
+    "in-gs": "gs://models/mlflow/1/artifacts",
+    "in-azure": "wasbs://models@slipwaytests.blob.core.windows.net/mlflow/1/artifacts",
+    "lost-in-s3": "s3://models/nowhere/artifacts",
+}
 ODD_NAME = "Kredit-Ausfälle 100% (neu)"
 
 
@@ -37,7 +44,11 @@ def authentication(folder: Path) -> dict[str, str]:
         # Otherwise each request costs a slow hash of the password.
         "auth_cache_ttl_seconds = 600\n"
     )
-    return {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests"}
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests",
+        "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "hdfs,wasbs",
+    }
 
 
 def fill(server: Mlflow) -> None:
@@ -61,7 +72,10 @@ def fill(server: Mlflow) -> None:
             pip_requirements=["scikit-learn"],
         )
         client.create_registered_model("elsewhere")
-        client.create_model_version("elsewhere", source="s3://bucket/models/elsewhere")
+        client.create_model_version("elsewhere", source="hdfs://namenode/models/elsewhere")
+        for name, location in UNPROXIED.items():
+            client.create_registered_model(name)
+            client.create_model_version(name, source=location)
         _log(onnx_classifier(1.0), "lost")
         location = client.get_model_version_download_uri("lost", "1")
         shutil.rmtree(server.artifacts / location.partition(":/")[2].strip("/"))
@@ -84,6 +98,14 @@ def move_alias(server: Mlflow, name: str, alias: str, version: str) -> None:
     """Let an alias mean a version from now on."""
     with _tracking(server.url, *ADMIN):
         MlflowClient().set_registered_model_alias(name, alias, version)
+
+
+def saved(folder: Path) -> dict[str, bytes]:
+    """The files of a model as MLflow keeps them, by their path."""
+    mlflow.onnx.save_model(onnx_classifier(1.0), str(folder), pip_requirements=["onnx", "onnxruntime"])
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def log_with_profile(server: Mlflow, model: onnx.ModelProto, name: str, profile: Profile) -> Profile:

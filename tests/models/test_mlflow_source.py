@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,8 +19,9 @@ from slipway.contract import MLFLOW_TRACKING_URI_ENV, ModelFault
 from slipway.digest import digest_of
 from tests.models.conftest import SlipwayModel
 from tests.models.examples import onnx_classifier
-from tests.models.registry import ADMIN, ODD_NAME, READER, move_alias
+from tests.models.registry import ADMIN, ODD_NAME, READER, UNPROXIED, move_alias, saved
 from tests.models.servers import Mlflow, Reply, WebServer, free_port, web_server
+from tests.models.stores import S3, Azure, Gs
 
 ABSENT = "sha256:" + "0" * 64
 
@@ -137,8 +139,40 @@ def test_a_store_that_mlflow_does_not_proxy_is_named(
 ) -> None:
     failure = slipway_model.not_resolved("mlflow://elsewhere/1", **here)
     assert failure.reason == ModelFault.UNSUPPORTED_ARTIFACT_STORE
-    assert "in s3" in failure.message
+    assert "in hdfs" in failure.message
     assert "--serve-artifacts" in failure.message
+
+
+@pytest.mark.parametrize("name", ["in-s3", "in-gs", "in-azure"])
+def test_artifacts_that_mlflow_does_not_hand_out_are_read_from_their_bucket(
+    slipway_model: SlipwayModel,
+    here: dict[str, str],
+    name: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    store: S3 | Gs | Azure = request.getfixturevalue(
+        {"in-s3": "s3", "in-gs": "gs", "in-azure": "azure"}[name]
+    )
+    folder = UNPROXIED[name].partition("://")[2].partition("/")[2]
+    for path, content in saved(tmp_path / "saved").items():
+        put = store.put if not isinstance(store, S3) else partial(store.put, "models")
+        put(f"{folder}/{path}", content)
+    resolution = slipway_model.resolved(f"mlflow://{name}/1", **here, **store.keys())
+    assert resolution.uri == f"mlflow://{name}/1"
+    assert resolution.digest == slipway_model.resolved("mlflow://fraud/1", **here).digest
+    slipway_model.fetched(resolution.uri, resolution.digest, **here, **store.keys())
+    assert [file.name for file in slipway_model.model_dir.iterdir()] == ["model.onnx"]
+
+
+def test_artifacts_that_are_not_in_their_bucket_are_missed_by_the_models_name(
+    slipway_model: SlipwayModel, here: dict[str, str], s3: S3
+) -> None:
+    failure = slipway_model.not_resolved("mlflow://lost-in-s3/1", **here, **s3.keys())
+    assert failure.reason == ModelFault.MODEL_NOT_FOUND
+    assert "version 1 of 'lost-in-s3' is registered in MLflow, but its file MLmodel is not" in failure.message
+    denied = slipway_model.not_resolved("mlflow://lost-in-s3/1", **here, **s3.keys("nobody"))
+    assert denied.reason == ModelFault.MODEL_ACCESS_DENIED
 
 
 @pytest.mark.parametrize(

@@ -193,8 +193,12 @@ class Bucket:
 class BucketFiles:
     """A model in a bucket and what is kept next to it."""
 
-    def __init__(self, bucket: Bucket, key: str, version: str | None, etag: str | None) -> None:
+    def __init__(
+        self, bucket: Bucket, key: str, version: str | None = None, etag: str | None = None, missing: str = ""
+    ) -> None:
+        """``missing`` is said where the model itself is not there."""
         self._bucket = bucket
+        self._missing = missing
         self._key = key
         self._version = version
         self._etag = etag
@@ -217,7 +221,7 @@ class BucketFiles:
                 if self._etag
                 else {}
             )
-            missing = ""
+            missing = self._missing
         else:
             options = {}
             missing = (

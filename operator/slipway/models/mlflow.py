@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,9 +17,11 @@ import httpx
 import yaml
 
 from slipway.contract import ModelFault
+from slipway.models.buckets import Bucket, BucketFiles
 from slipway.models.credentials import Credentials, Login
 from slipway.models.faults import ModelError, listed, shortened
-from slipway.models.source import Located
+from slipway.models.locations import bucket_of
+from slipway.models.source import Files, Located
 from slipway.models.web import Answer, Web, shown, unexpected
 
 _URI = re.compile(r"mlflow://(?P<name>[^/@?#]+)(?:@(?P<alias>[^/@?#]+)|/(?P<version>[1-9][0-9]*))")
@@ -69,7 +71,7 @@ class MlflowSource:
 
     def locate(self, uri: str) -> Located:
         asked = _Name.read(uri)
-        registry = _Registry(*self._server())
+        registry = _Registry(*self._server(), self._credentials)
         version, created_at = registry.version(asked)
         folder = registry.artifacts(asked.name, version)
         return Located(
@@ -106,9 +108,10 @@ class MlflowSource:
 class _Registry:
     """The parts of MLflow's REST API that lead from a name to files."""
 
-    def __init__(self, base: str, web: Web) -> None:
+    def __init__(self, base: str, web: Web, credentials: Credentials) -> None:
         self._base = base
         self._web = web
+        self._credentials = credentials
 
     def version(self, asked: _Name) -> tuple[str, datetime | None]:
         """The version that a name means now, which exists and is ready, and when it was registered."""
@@ -130,8 +133,8 @@ class _Registry:
             )
         return version, _moment(found.get("creation_timestamp"))
 
-    def artifacts(self, name: str, version: str) -> str:
-        """The http(s) address of the folder with the version's files."""
+    def artifacts(self, name: str, version: str) -> _Folder:
+        """The folder with the version's files."""
         path = "/model-versions/get-download-uri"
         answer = self._ask(path, {"name": name, "version": version})
         location = str(self._part(answer, path).get("artifact_uri", ""))
@@ -139,29 +142,33 @@ class _Registry:
             path = f"/logged-models/{quote(location.removeprefix('models:/'))}"
             info = self._part(self._ask(path, {}), path, "model").get("info")
             location = str(info.get("artifact_uri", "")) if isinstance(info, dict) else ""
+        called = f"version {version} of {name!r}"
         parts = urlsplit(location)
         if parts.scheme in ("http", "https"):
-            return location.rstrip("/")
+            return _proxied(self._web, location.rstrip("/"), called)
+        bucket = bucket_of(location, self._credentials)
+        if bucket is not None:
+            return _in_bucket(*bucket, called)
         if parts.scheme != "mlflow-artifacts":
             kind = parts.scheme or "a folder of the server"
             raise ModelError(
                 ModelFault.UNSUPPORTED_ARTIFACT_STORE,
                 f"MLflow keeps version {version} of {name!r} in {kind}, where it does not hand out files: "
                 "run it with 'mlflow server --serve-artifacts' and log the model again in a new experiment, "
-                "or give the files as https:// or pvc://",
+                "keep artifacts in S3, Google Cloud Storage or Azure Blob Storage, or give the files by "
+                "their own address",
             )
         server = httpx.URL(self._base)
         base = self._base
         if parts.netloc:
             base = f"{server.scheme}://{parts.netloc}{server.path.rstrip('/')}"
-        return f"{base}{_ARTIFACTS}/{quote(unquote(parts.path).strip('/'))}"
+        return _proxied(self._web, f"{base}{_ARTIFACTS}/{quote(unquote(parts.path).strip('/'))}", called)
 
-    def onnx_files(self, name: str, version: str, folder: str) -> _ArtifactFiles:
+    def onnx_files(self, name: str, version: str, folder: _Folder) -> Files:
         """The files of the ONNX flavor, as the MLmodel file in the folder says."""
         called = f"version {version} of {name!r}"
-        files = _ArtifactFiles(self._web, folder, "", called)
         document = bytearray()
-        with files.open("MLmodel") as pieces:
+        with folder("MLmodel").open("MLmodel") as pieces:
             for piece in pieces:
                 document += piece
                 if len(document) > _LARGEST_MLMODEL:
@@ -184,8 +191,7 @@ class _Registry:
                 f"the MLmodel file of {called} places the model in {data!r}, outside of its folder: "
                 "log it again",
             )
-        below, main = posixpath.split(data)
-        return _ArtifactFiles(self._web, posixpath.join(folder, quote(below)).rstrip("/"), main, called)
+        return folder(data)
 
     def _ask(self, path: str, query: dict[str, str]) -> Answer:
         return self._web.document(f"{self._base}{_API}{path}", query)
@@ -247,6 +253,34 @@ class _Registry:
         answer = self._ask("/model-versions/search", {"filter": f"name='{quoted}'", "max_results": "100"})
         versions = [str(version.get("version")) for version in answer.json().get("model_versions", [])]
         return sorted(versions, key=lambda version: int(version) if version.isdigit() else 0, reverse=True)
+
+
+#: Gives a file of a version's folder by its path, with what is next to it.
+_Folder = Callable[[str], Files]
+
+
+def _proxied(web: Web, folder: str, called: str) -> _Folder:
+    """A folder that MLflow hands out itself."""
+
+    def files(path: str) -> Files:
+        below, main = posixpath.split(path)
+        return _ArtifactFiles(web, posixpath.join(folder, quote(below)).rstrip("/"), main, called)
+
+    return files
+
+
+def _in_bucket(bucket: Bucket, folder: str, called: str) -> _Folder:
+    """A folder in a bucket, which is entered with the Secret's own keys for it."""
+
+    def files(path: str) -> Files:
+        key = posixpath.join(folder, path)
+        missing = (
+            f"{called} is registered in MLflow, but its file {path} is not in the artifact store "
+            f"({bucket.called(key)}): log and register the model again"
+        )
+        return BucketFiles(bucket, key, missing=missing)
+
+    return files
 
 
 class _ArtifactFiles:
