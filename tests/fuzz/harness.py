@@ -102,7 +102,7 @@ class Port:
             connection.connection_made(wire)
         for is_grpc, piece in steps:
             if not wires[is_grpc].closed and not wires[is_grpc].paused:
-                both[is_grpc].data_received(piece)
+                self.loop.call_soon(both[is_grpc].data_received, piece)
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
         for wire in wires:
