@@ -196,7 +196,7 @@ def texts() -> Any:
 
 def broken_strings() -> Any:
     """``i`` [N] → ``y``, strings of which the second and the third are no UTF-8, and ``z`` = ``i``."""
-    strings = [b"ok", b"caf\xe9", b"\xff a string that is longer than sixteen \x00 bytes", b""]
+    strings: Any = [b"ok", b"caf\xe9", b"\xff a string that is longer than sixteen \x00 bytes", b""]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [helper.make_node("Gather", ["table", "i"], ["y"]), helper.make_node("Identity", ["i"], ["z"])],

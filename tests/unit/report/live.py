@@ -25,14 +25,14 @@ DIGEST = "sha256:" + "1" * 64
 KEY = b"0123456789abcdef0123456789abcdef"
 #: The feature that moves.
 MOVED = "worst texture"
-FAIRNESS = {
+FAIRNESS: dict[str, Any] = {
     "sensitiveAttributes": [{"name": "sex", "parameter": "sex", "groups": ["female", "male"]}],
     "favorableOutcomes": ["1"],
 }
 #: The same, and how far groups may be apart.
 LIMITED = {
     **FAIRNESS,
-    "sensitiveAttributes": [{**FAIRNESS["sensitiveAttributes"][0], "referenceGroup": "male"}],  # type: ignore[dict-item]
+    "sensitiveAttributes": [{**FAIRNESS["sensitiveAttributes"][0], "referenceGroup": "male"}],
     "metrics": [{"name": "DisparateImpactRatio", "minimum": "80%"}],
 }
 OBJECTIVES = [{"metric": "Accuracy", "minimum": "90%"}]
