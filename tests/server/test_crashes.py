@@ -295,7 +295,7 @@ import os, signal, sys
 from pathlib import Path
 from slipway_server import supervisor
 from types import SimpleNamespace
-from slipway_server.http.listen import bind
+from slipway_server.door.listen import bind
 from slipway_server.metrics.board import Board
 
 counts = Path(sys.argv[1])
