@@ -74,7 +74,7 @@ def a_limit_range_that_refuses_the_resolver(stage: Stage) -> None:
     )
     stage.create("tight", stage.good_uri, namespace=namespace)
     says = "maximum memory usage per Container is 128Mi"
-    stage.fails("tight", "ModelResolved", "RefusedByAPIServer", says, namespace=namespace)
+    stage.fails("tight", "ModelResolved", "PodRefused", says, namespace=namespace)
     stage.kube.kubectl("delete", "limitrange", "tight", f"--namespace={namespace}")
     stage.recovers("tight", namespace)
 
