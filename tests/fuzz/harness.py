@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from asyncio import events
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -122,15 +123,23 @@ class Port:
             self._run_while(lambda: wire.paused and not wire.closed and waits())
             if wire.closed:
                 break
-            connection.data_received(piece)
+            self._within(connection.data_received, piece)
         self._run_while(lambda: not wire.closed and waits())
-        if not wire.closed and not connection.eof_received():
+        if not wire.closed and not self._within(connection.eof_received):
             wire.close()
         self._run_while(lambda: not wire.closed and waits())
         wire.close()
         self._run_while(lambda: not wire.lost or self.frontend.admission.bodies.used > 0)
         self._judge()
         return bytes(wire.sent)
+
+    def _within(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call as the loop would, which is said to run meanwhile: a turn of it for each would take long."""
+        events._set_running_loop(self.loop)
+        try:
+            return call(*arguments)
+        finally:
+            events._set_running_loop(None)
 
     def _run_while(self, condition: Callable[[], bool]) -> None:
         began = time.perf_counter()

@@ -63,5 +63,5 @@ def test_hurried_rules_differ_in_their_patience_alone() -> None:
     assert waits == {
         (None, None),
         ("0m", "0m"),
-        *((wait, "10s") for wait in ("2m", "5m", "15m", "1h", "24h")),
+        *((wait, "10s") for wait in ("2m", "5m", "10m", "15m", "1h", "24h")),
     }
