@@ -990,7 +990,7 @@ async def test_14_an_alias_that_is_gone_is_told_once_with_its_cause_and_since_wh
     await world.operator.start()
     uri = "mlflow://fraud@champion"
     world.models[uri] = resolution(1)
-    world.create({"model": {"uri": uri, **credentials}})
+    world.create({"model": {"uri": uri, "refreshSeconds": 60, **credentials}})
     await world.run(60)
     del world.models[uri]
     await world.run(120)
