@@ -35,6 +35,7 @@ class Judged:
         self.shown = dict(pods)
         self.store = Store()
         self.changes = 0
+        self._spec = spec
         self.store.put(_resource(spec, {}))
         for owner in _owners():
             self.store.put(owner)
@@ -75,7 +76,7 @@ class Judged:
         assert manifest is not None
         monitoring = self.judge.monitoring(read(manifest))
         told = monitoring.model_dump(mode="json", exclude_none=True) if monitoring else None
-        self.store.put(_resource(manifest["spec"], {"monitoring": told}, 2 + self.changes))
+        self.store.put(_resource(self._spec, {"monitoring": told}, 2 + self.changes))
 
 
 def _resource(spec: Mapping[str, Any], status: Mapping[str, Any], version: int = 1) -> dict[str, Any]:
