@@ -29,7 +29,7 @@ from slipway.core.status.report import report, report_unreadable
 from tests.unit.core import generated
 from tests.unit.core.generated import NOW, SCHEMA, given_leaves, leaves, make_spec, make_status, specs
 from tests.unit.core.tables import OWNER, SETTINGS, digest, model
-from tests.unit.world import World
+from tests.unit.world import World, resolution
 
 FEW = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 
@@ -291,6 +291,8 @@ def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: li
         world = World()
         for uri in ("mlflow://fraud@champion", "https://host/m.onnx", "pvc://c/m.onnx"):
             world.models[uri] = world.models["mlflow://fraud/1"]
+        for uri in ("s3://b/m.onnx", "gs://b/m.onnx", "az://a/b/m.onnx"):
+            world.models[uri] = resolution(1).model_copy(update={"uri": uri})
         for spec in series:
             # A pinned digest that is not the model's would be asked for again and again.
             world.create(
