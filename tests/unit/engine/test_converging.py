@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -738,3 +739,21 @@ async def _replaced(world: World) -> None:
     for spec in (None, SECOND):
         world.create(spec)
         await world.settle()
+
+
+async def test_nothing_is_created_with_a_null_that_a_later_patch_would_take_out(monkeypatch: Any) -> None:
+    """A ControllerRevision's data may not change: with a null in it, nobody could orphan it any more."""
+    world = World()
+    created: list[Any] = []
+    create = world.kube.create
+
+    async def seen(manifest: Any, manager: str) -> Any:
+        created.append(manifest)
+        return await create(manifest, manager)
+
+    monkeypatch.setattr(world.kube, "create", seen)
+    await world.operator.start()
+    world.create({"model": {"uri": "mlflow://fraud/1"}})
+    await world.run(30)
+    assert "ControllerRevision" in {one["kind"] for one in created}
+    assert "null" not in json.dumps(created)
