@@ -294,7 +294,7 @@ def test_waiting_gives_up_after_its_time(
     assert run("status", NAME, "--wait", "--timeout", "0s") == 3
     assert cluster.asked.count(("GET", RESOURCE)) == 1, "it has looked once"
     assert capsys.readouterr().err.endswith(f"{NAMESPACE}/{NAME}: not done after 0 s\n")
-    assert run("status", NAME, "--wait", "--timeout", "100ms") == 3
+    assert run("status", NAME, "--wait", "--timeout", "2s") == 3
     assert cluster.asked.count(("GET", RESOURCE)) > 3
 
 
