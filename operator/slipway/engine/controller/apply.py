@@ -292,12 +292,19 @@ class Writer:
             NameTakenError: if the name belongs to an object that may not be taken over.
         """
         name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
-        try:
-            return await self._kube.create(_without_nulls(wanted), WORKLOAD_MANAGER)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
-        found = await self._kube.get(wanted["kind"], namespace, name)
+        if wanted["kind"] == ObjectKind.CONTROLLER_REVISION:
+            # Its data may not change, and a creation keeps its very bytes, which any patch would write in
+            # another order: nobody could orphan it any more. So it is looked for, and applied.
+            found = await self._kube.get(wanted["kind"], namespace, name)
+            if found is None:
+                return None
+        else:
+            try:
+                return await self._kube.create(wanted, WORKLOAD_MANAGER)
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+            found = await self._kube.get(wanted["kind"], namespace, name)
         if found is None:
             raise ApiError(409, "Conflict", f"{_place(wanted)} came and went")
         if not is_own(found):
@@ -318,14 +325,6 @@ class Writer:
         path = f"/metadata/managedFields/{live['metadata'][CREATED_ENTRY]}/operation"
         operations = [{"op": "replace", "path": path, "value": "Apply"}]
         self._store.put(await self._kube.patch(live, operations, WORKLOAD_MANAGER))
-
-
-def _without_nulls(value: Any) -> Any:
-    """As an apply leaves it: a null that a creation kept is lost with the next patch, which data that may not
-    change does not survive."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _annotated(manifest: dict[str, Any], mark: str) -> dict[str, Any]:
