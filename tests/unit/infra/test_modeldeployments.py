@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from slipway.engine.kube import RESOURCES
 from slipway.engine.store import Key, Store
 from slipway.infra import modeldeployments as watching
 from tests.unit.infra.api_server import api_server
+from tests.unit.infra.watched_cluster import WatchedCluster, error
 
 KEY = Key("payments", "fraud")
 
@@ -147,25 +147,8 @@ def _versioned(manifest: Any) -> dict[str, Any]:
     return {"apiVersion": manifest["apiVersion"]} if "apiVersion" in manifest else {}
 
 
-class _Cluster:
-    """Just enough of an API server for kopf to find its kinds, list them and watch them.
-
-    Attributes:
-        items: objects by the path of their list.
-        forbidden: paths that may be neither listed nor watched.
-        watched: how often each path was watched.
-    """
-
-    def __init__(self) -> None:
-        self.told = asyncio.Event()
-        self.items: dict[str, list[dict[str, Any]]] = {}
-        self.forbidden: set[str] = set()
-        self.watched: Counter[str] = Counter()
-        self._events: defaultdict[str, asyncio.Queue[dict[str, Any]]] = defaultdict(asyncio.Queue)
-
-    def tell(self, path: str, type_: str, manifest: dict[str, Any]) -> None:
-        """Send an event to whoever watches a path."""
-        self._events[path].put_nowait({"type": type_, "object": manifest})
+class _Cluster(WatchedCluster):
+    """It also says which kinds it has, which kopf asks for first."""
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         versions = {f"{found.group}/{found.version}" for found in RESOURCES.values() if found.group}
@@ -194,37 +177,7 @@ class _Cluster:
                 for plural, kind, namespaced in found
             ]
             return web.json_response({"resources": listed})
-        if request.path in self.forbidden:
-            return web.json_response(_error(403), status=403)
-        if "watch" in request.query:
-            self.watched[request.path] += 1
-            return await self._stream(request)
-        items = self.items.get(request.path, [])
-        begin = int(request.query.get("continue") or 0)
-        page = items[begin : begin + 500]
-        more = str(begin + 500) if begin + 500 < len(items) else ""
-        return web.json_response({"metadata": {"resourceVersion": "1", "continue": more}, "items": page})
-
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        ended = asyncio.create_task(self.told.wait())
-        while not ended.done():
-            coming = asyncio.create_task(self._events[request.path].get())
-            await asyncio.wait((coming, ended), return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                coming.cancel()
-                break
-            event = coming.result()
-            await response.write(json.dumps(event).encode() + b"\n")
-            if event["type"] == "ERROR":
-                break
-        ended.cancel()
-        return response
-
-
-def _error(code: int) -> dict[str, Any]:
-    return {"kind": "Status", "code": code, "reason": "Sorry", "message": "etcdserver: request timed out"}
+        return await super().__call__(request)
 
 
 @dataclass
@@ -333,7 +286,7 @@ async def test_an_error_in_a_watch_is_a_list_more_and_not_the_end(
         running.missed.clear()
         # All of a kind goes while nobody watches: an empty list tells nothing by itself.
         cluster.items[MODELS] = []
-        cluster.tell(MODELS, "ERROR", _error(code))
+        cluster.tell(MODELS, "ERROR", error(code))
         await running.until(lambda: running.missed)
         assert set(running.missed) == {KIND}
         cluster.tell(MODELS, "MODIFIED", _object(2))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from slipway.api.types import KIND
 from slipway.core import naming
@@ -22,6 +19,7 @@ from slipway.engine.store import Key, Store
 from slipway.infra import watch as watching
 from slipway.infra.kube import WATCH_PATIENCE, WATCH_TIMEOUT, KubeClient
 from tests.unit.infra.api_server import api_server
+from tests.unit.infra.watched_cluster import WatchedCluster, error
 
 KEY = Key("payments", "fraud")
 
@@ -38,73 +36,11 @@ def _object(version: int, name: str = "fraud", namespace: str = "payments", uid:
     return {"metadata": meta}
 
 
-class _Cluster:
-    """Just enough of an API server to list and to watch.
-
-    Attributes:
-        since: the resource versions from which each path was watched.
-        version: of lists.
-        items: objects by the path of their list.
-        forbidden: paths that may be neither listed nor watched.
-        watched: how often each path was watched.
-    """
-
-    def __init__(self) -> None:
-        self.told = asyncio.Event()
-        self.items: dict[str, list[dict[str, Any]]] = {}
-        self.forbidden: set[str] = set()
-        self.watched: Counter[str] = Counter()
-        self.since: defaultdict[str, list[str]] = defaultdict(list)
-        self.version = 1
-        self._events: defaultdict[str, asyncio.Queue[dict[str, Any]]] = defaultdict(asyncio.Queue)
-
-    def tell(self, path: str, type_: str, manifest: dict[str, Any]) -> None:
-        """Send an event to whoever watches a path."""
-        self._events[path].put_nowait({"type": type_, "object": manifest})
-
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        if request.path in self.forbidden:
-            return web.json_response(_error(403), status=403)
-        if "watch" in request.query:
-            self.watched[request.path] += 1
-            self.since[request.path].append(request.query["resourceVersion"])
-            return await self._stream(request)
-        items = self.items.get(request.path, [])
-        begin = int(request.query.get("continue") or 0)
-        page = items[begin : begin + 500]
-        more = str(begin + 500) if begin + 500 < len(items) else ""
-        return web.json_response(
-            {"metadata": {"resourceVersion": str(self.version), "continue": more}, "items": page}
-        )
-
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        ended = asyncio.create_task(self.told.wait())
-        while not ended.done():
-            coming = asyncio.create_task(self._events[request.path].get())
-            await asyncio.wait((coming, ended), return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                coming.cancel()
-                break
-            event = coming.result()
-            if event["type"] != "END":
-                await response.write(json.dumps(event).encode() + b"\n")
-            if event["type"] in ("ERROR", "END"):
-                break
-        ended.cancel()
-        return response
-
-
-def _error(code: int) -> dict[str, Any]:
-    return {"kind": "Status", "code": code, "reason": "Sorry", "message": "etcdserver: request timed out"}
-
-
 @dataclass
 class _Running:
-    """Watches of a :class:`_Cluster`."""
+    """Watches of a :class:`WatchedCluster`."""
 
-    cluster: _Cluster
+    cluster: WatchedCluster
     store: Store
     changed: list[Key]
     missed: list[str]
@@ -124,7 +60,7 @@ class _Running:
 @asynccontextmanager
 async def _watching(
     monkeypatch: pytest.MonkeyPatch,
-    cluster: _Cluster,
+    cluster: WatchedCluster,
     namespaces: tuple[str, ...] = (),
     *,
     filled: bool = False,
@@ -154,7 +90,7 @@ MODELS, PODS = RESOURCES[KIND].path(), RESOURCES[ObjectKind.POD].path()
 async def test_all_kinds_are_watched_from_where_their_lists_ended_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     cluster.version = 7
     cluster.items[MODELS] = [_object(1)]
     async with _watching(monkeypatch, cluster, filled=True) as running:
@@ -173,7 +109,7 @@ async def test_all_kinds_are_watched_from_where_their_lists_ended_and_nothing_is
 
 
 async def test_what_goes_is_forgotten_and_its_key_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     cluster.items[MODELS] = [_object(1)]
     async with _watching(monkeypatch, cluster, filled=True) as running:
         cluster.tell(MODELS, "DELETED", _object(2))
@@ -182,7 +118,7 @@ async def test_what_goes_is_forgotten_and_its_key_is_told(monkeypatch: pytest.Mo
 
 
 async def test_an_event_from_the_past_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     services = RESOURCES[ObjectKind.SERVICE].path()
     async with _watching(monkeypatch, cluster, filled=True) as running:
         for version in (5, 4, 6):
@@ -195,7 +131,7 @@ async def test_an_event_from_the_past_wakes_nobody(monkeypatch: pytest.MonkeyPat
 async def test_a_watch_that_ended_goes_on_where_it_was_and_a_bookmark_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     cluster.items[MODELS] = [_object(1)]
     async with _watching(monkeypatch, cluster, filled=True) as running:
         cluster.tell(MODELS, "MODIFIED", _object(2))
@@ -210,7 +146,7 @@ async def test_a_watch_that_ended_goes_on_where_it_was_and_a_bookmark_counts(
 
 
 async def test_watches_that_end_at_once_are_not_begun_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     cluster.told.set()
     async with _watching(monkeypatch, cluster, filled=True):
         await asyncio.sleep(1.0)
@@ -224,7 +160,7 @@ def test_a_watch_that_went_silent_is_noticed_by_server_and_client() -> None:
 async def test_thousands_of_events_are_handed_on_at_once_without_a_task_for_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     cluster.items[PODS] = [_object(1, name=f"p{number}") for number in range(1200)]
     async with _watching(monkeypatch, cluster, filled=True) as running:
         for number in range(2000):
@@ -234,7 +170,7 @@ async def test_thousands_of_events_are_handed_on_at_once_without_a_task_for_each
 
 
 async def test_a_line_of_a_watch_may_be_long_and_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     async with _watching(monkeypatch, cluster, filled=True) as running:
         long = _object(2)
         long["spec"] = {"text": "é" * 2_000_000}
@@ -244,9 +180,9 @@ async def test_a_line_of_a_watch_may_be_long_and_come_in_pieces(monkeypatch: pyt
 
 
 async def test_what_is_no_event_is_an_error_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     async with _watching(monkeypatch, cluster, filled=True) as running:
-        cluster._events[MODELS].put_nowait({"type": "ADDED", "object": "nothing"})
+        cluster.events[MODELS].put_nowait({"type": "ADDED", "object": "nothing"})
         cluster.tell(MODELS, "END", {})
         await running.until(lambda: cluster.watched[MODELS] == 2)
         cluster.tell(MODELS, "ADDED", _object(2))
@@ -254,7 +190,7 @@ async def test_what_is_no_event_is_an_error_and_no_end(monkeypatch: pytest.Monke
 
 
 async def test_states_of_one_object_arrive_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     cluster.items[MODELS] = [_object(1)]
     async with _watching(monkeypatch, cluster, filled=True) as running:
         for version in range(2, 300):
@@ -267,7 +203,7 @@ async def test_states_of_one_object_arrive_in_their_order(monkeypatch: pytest.Mo
 async def test_an_error_in_a_watch_is_a_list_more_and_not_the_end(
     monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     cluster.items[MODELS] = [_object(1)]
     async with _watching(monkeypatch, cluster) as running:
         everybody = len(RESOURCES)
@@ -276,7 +212,7 @@ async def test_an_error_in_a_watch_is_a_list_more_and_not_the_end(
         pods = cluster.watched[PODS]
         # It goes while nobody watches.
         cluster.items[MODELS], cluster.version = [], 5
-        cluster.tell(MODELS, "ERROR", _error(code))
+        cluster.tell(MODELS, "ERROR", error(code))
         await running.until(lambda: running.changed == [KEY])
         assert running.store.resource(KEY) is None
         assert cluster.watched[PODS] == pods, "others are left alone"
@@ -288,7 +224,7 @@ async def test_an_error_in_a_watch_is_a_list_more_and_not_the_end(
 async def test_a_namespace_that_may_not_be_watched_ends_nothing_and_is_watched_once_it_may(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = _Cluster()
+    cluster = WatchedCluster()
     here, there = RESOURCES[KIND].path("payments"), RESOURCES[KIND].path("elsewhere")
     cluster.items[here] = [_object(1)]
     cluster.items[there] = [_object(1, namespace="elsewhere")]
