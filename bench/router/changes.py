@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from bench.router.load import Account, send
 from bench.router.stage import Stage
-from bench.server.servers import free_ports
 from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import read_router
+from tests.ports import free_ports
 from tests.unit.router.naming import naming
 from tests.unit.router.running import Connection, Pods, Router, bring, connect, request, until
 

@@ -9,8 +9,8 @@ from statistics import median
 from bench.router.load import client, send
 from bench.router.stage import Stage, cpu_seconds
 from bench.server.cases import Protocol
-from bench.server.servers import free_ports
 from slipway.core.traffic.envoy.routes import Route
+from tests.ports import free_ports
 
 RATE = 500
 DIRECT = "direct"

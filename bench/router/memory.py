@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from bench.router.load import client
 from bench.router.stage import Stage, memory
-from bench.server.servers import free_ports
 from slipway.core.traffic.envoy.routes import Route
+from tests.ports import free_ports
 
 #: To each model by each protocol, one after the other.
 REQUESTS = 20

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from bench.router.load import Account, client, send
 from bench.router.stage import LOAD_CORE, Stage, cpu_seconds
 from bench.server.cases import INFER_PATH, Protocol
-from bench.server.servers import free_ports
 from slipway.core.traffic.envoy.routes import Route
+from tests.ports import free_ports
 
 QUIET_RATE = 50
 NOISY_CLIENTS = 64

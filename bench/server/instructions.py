@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bench.server.cases import INFER_PATH, Case, Protocol, make_case
 from bench.server.servers import serving_environment
+from tests.ports import free_ports
 
 _STRETCHED = """
 from slipway_server import worker
@@ -61,9 +62,8 @@ def count(models: Path, scratch: Path, model: str = "gbt") -> dict[str, int]:
 
 class _Callgrind:
     def __init__(self, model: Path, scratch: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-            self._port = int(one.getsockname()[1])
-            ports = {"port": str(self._port), "metrics_port": str(two.getsockname()[1]), "grpc_port": "0"}
+        self._port, metrics_port = free_ports(2)
+        ports = {"port": str(self._port), "metrics_port": str(metrics_port), "grpc_port": "0"}
         given = serving_environment(model, ports, 1, scratch)
         given["SLIPWAY_SERVING_CONFIG"] = given["SLIPWAY_SERVING_CONFIG"].replace(
             "{", '{"requestTimeoutMilliseconds": 600000, ', 1

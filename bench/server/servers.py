@@ -5,10 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +22,7 @@ import grpc
 from bench.server.cases import GRPC_PATH, INFER_PATH, NAME, Case, Protocol, WrongAnswerError
 from bench.server.environments import PEERS, environment
 from slipway.digest import digest_of
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 SERVER_CORE = "0"
@@ -254,13 +253,3 @@ def _environment(given: Mapping[str, str], scratch: Path) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         **given,
     }
-
-
-def free_ports(count: int) -> tuple[int, ...]:
-    """Ports that no one else gets by chance: outside of the range from which the kernel deals them out."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(20000, 30000)
-        with suppress(OSError), socket.create_server(("", port)):
-            found += [port] if port not in found else []
-    return tuple(found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
 from slipway.contract import CREDENTIAL_ENV_PREFIX
 from slipway.models.credentials import Credentials
+from tests.ports import free_port
 
 #: The namespace that the README makes.
 PAYMENTS = "payments"
@@ -71,14 +71,6 @@ def reader(settings: Settings, tmp_path: Path) -> Reader:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port of this machine on which nothing listens now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture
 def payments(kube: Kube) -> Iterator[str]:
     """That there is no such namespace yet, as on a cluster of a newcomer; nor afterwards."""
     kube.kubectl("delete", "namespace", PAYMENTS, "--ignore-not-found", seconds=180)
@@ -87,18 +79,19 @@ def payments(kube: Kube) -> Iterator[str]:
 
 
 def test_the_readmes_quickstart_works_as_printed(
-    installed: Installation, mlflow: Registry, reader: Reader, payments: str, free_port: int
+    installed: Installation, mlflow: Registry, reader: Reader, payments: str
 ) -> None:
     """The model that the page on sources trains, the README's manifest, and its commands in their order."""
     _train(reader, mlflow)
     (reader.folder / "fraud.yaml").write_text(_manifest())
     typed = [one for one in snippets.commands("README.md") if one.program in ("kubectl", "curl")]
     script: list[str] = []
+    port = free_port()
     for command in typed:
-        text = command.text.replace("localhost:8080", f"localhost:{free_port}")
-        script.append(text.replace(" 8080:80 ", f" {free_port}:80 "))
+        text = command.text.replace("localhost:8080", f"localhost:{port}")
+        script.append(text.replace(" 8080:80 ", f" {port}:80 "))
         if text.endswith("&"):
-            script.append(LISTENS.format(port=free_port))
+            script.append(LISTENS.format(port=port))
     said = reader.types("\n".join(script))
     [shown] = [one.output for one in typed if one.text.startswith("kubectl get mdep")]
     assert shown.splitlines()[0].split() == said[said.index("NAME ") :].splitlines()[0].split()

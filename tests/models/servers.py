@@ -19,15 +19,10 @@ from pathlib import Path
 
 import httpx
 
+from tests.ports import free_port
+
 #: MLflow needs a while to import itself, most of all when the machine is busy.
 _START_SECONDS = 300
-
-
-def free_port() -> int:
-    """A port on which nothing listens now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from obstore.store import AzureStore, S3Store
 
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import AZURITE, Tools
+from tests.ports import free_port, free_ports
 
 #: fake-gcs-server keeps no accounts: who may read what is tested with a server that plays it.
 GS_PROGRAM = "vendor/fake-gcs-server/bin"
@@ -38,18 +38,6 @@ _AZURE_VERSION = "2020-12-06"
 _START_SECONDS = 120
 #: The name of the store in its certificate; a bucket's is below it.
 S3_DOMAIN = "s3.test"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens now."""
-    listeners = [socket.socket() for _ in range(count)]
-    try:
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
 
 
 @dataclass(frozen=True)
@@ -186,7 +174,7 @@ def gcs(folder: Path, authority: trustme.CA) -> Iterator[Gs]:
     assert package.origin is not None
     (program,) = (Path(package.origin).parent / GS_PROGRAM).iterdir()
     certificate(folder, authority)
-    (port,) = free_ports(1)
+    port = free_port()
     url = f"https://localhost:{port}"
     command = [
         str(program),
@@ -250,7 +238,7 @@ def azurite(folder: Path, authority: trustme.CA) -> Iterator[Azure]:
     """Azurite over TLS, on Node.js."""
     script = Tools(read_settings().cache).install_node(AZURITE)
     certificate(folder, authority)
-    (port,) = free_ports(1)
+    port = free_port()
     url = f"https://localhost:{port}/{AZURE_ACCOUNT}"
     command = [
         "node",

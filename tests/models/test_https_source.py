@@ -12,7 +12,8 @@ from slipway.contract import ModelFault
 from slipway.digest import digest_of
 from tests.models.conftest import SlipwayModel
 from tests.models.examples import onnx_classifier, save_wide
-from tests.models.servers import Reply, WebServer, free_port, web_server
+from tests.models.servers import Reply, WebServer, web_server
+from tests.ports import free_port
 
 PATH = "/fraud/7/model.onnx"
 

@@ -20,8 +20,9 @@ from slipway.digest import digest_of
 from tests.models.conftest import SlipwayModel
 from tests.models.examples import onnx_classifier
 from tests.models.registry import ADMIN, ODD_NAME, READER, UNPROXIED, move_alias, saved
-from tests.models.servers import Mlflow, Reply, WebServer, free_port, web_server
+from tests.models.servers import Mlflow, Reply, WebServer, web_server
 from tests.models.stores import S3, Azure, Gs
+from tests.ports import free_port
 
 ABSENT = "sha256:" + "0" * 64
 

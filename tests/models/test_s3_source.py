@@ -16,8 +16,9 @@ from slipway.digest import digest_of
 from tests.models.conftest import SlipwayModel
 from tests.models.examples import onnx_classifier, save_wide
 from tests.models.relay import relay
-from tests.models.servers import Reply, WebServer, free_port, web_server
+from tests.models.servers import Reply, WebServer, web_server
 from tests.models.stores import S3, S3_DOMAIN
+from tests.ports import free_port
 
 KEY = "fraud/7/model.onnx"
 URI = f"s3://models/{KEY}"

@@ -32,7 +32,8 @@ from slipway.engine.metrics.monitoring import MonitoringCollector
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.store import Store
 from slipway.observability import rules
-from tests.server.running import Server, free_port
+from tests.ports import free_port
+from tests.server.running import Server
 
 NAMESPACE = "risk"
 STABLE, CANARY = "1", "2"

@@ -14,8 +14,9 @@ import pytest
 
 from e2e.ledger import hold
 from slipway_server.lifecycle import Lifecycle
+from tests.ports import free_port
 from tests.server.conftest import Start
-from tests.server.running import Server, free_port, tensor
+from tests.server.running import Server, tensor
 
 ROW = tensor("x", "FP32", [1, 3], [1, 2, 3])
 

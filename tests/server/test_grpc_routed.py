@@ -14,9 +14,10 @@ import pytest
 from slipway.core.traffic.envoy.routes import Arm, Route
 from slipway.infra.routers import read_router
 from slipway_server.rpc import open_inference_pb2 as oip
+from tests.ports import free_port
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
-from tests.unit.router.running import eventually, free_port, running_router
+from tests.unit.router.running import eventually, running_router
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 

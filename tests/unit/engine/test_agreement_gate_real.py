@@ -20,8 +20,9 @@ from slipway.core.rollout.shadow_agreement import Remembered, answers, common, u
 from slipway.core.traffic.envoy.routes import Arm, Route
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import answer_taker, take_answers
+from tests.ports import free_port
 from tests.server import onnx_models
-from tests.server.running import Server, free_port, tensor
+from tests.server.running import Server, tensor
 from tests.unit.router.running import bring, running_router
 from tests.unit.world import World
 

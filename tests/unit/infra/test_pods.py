@@ -18,8 +18,9 @@ from slipway.core.monitoring.series import add_up, of_all_versions, series
 from slipway.engine.observers import monitoring, pod_counts
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import PodError, by_version, pod_reader, read_pod
+from tests.ports import free_port
 from tests.server import onnx_models
-from tests.server.running import Server, free_port, tensor
+from tests.server.running import Server, tensor
 
 TEXT = """\
 # HELP slipway_feature_values_total Values.

@@ -14,8 +14,8 @@ from slipway.engine.controller.apply import Writer
 from slipway.engine.errors import ApiError
 from slipway.engine.store import Key
 from slipway.infra import serving, webhook
+from tests.ports import free_port
 from tests.unit.fake import Request
-from tests.unit.router.running import free_port
 from tests.unit.world import NAME, NAMESPACE, World
 
 TOKEN = "a word of some length"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from slipway.core.traffic.envoy.routes import Route
-from tests.unit.router.running import Pods, free_port
+from tests.ports import free_port
+from tests.unit.router.running import Pods
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import PROMETHEUS, Tools
-from tests.unit.router.running import free_port
+from tests.ports import free_port
 
 START_SECONDS = 30.0
 

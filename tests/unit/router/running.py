@@ -22,15 +22,9 @@ from slipway.core.traffic.envoy.bootstrap import bootstrap
 from slipway.core.traffic.envoy.objects import envoy_arguments
 from slipway.core.traffic.envoy.routes import Arm, Route, bridge
 from slipway.infra.routers import RouterState, read_router
+from tests.ports import free_port
 
 START_SECONDS = 30.0
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Router:

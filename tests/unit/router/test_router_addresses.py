@@ -19,8 +19,9 @@ from slipway.infra.pods import pod_reader
 from slipway.infra.routers import router_reader
 from slipway.main import router_address
 from slipway_server.door.listen import bind
+from tests.ports import free_port
 from tests.unit.router.naming import naming
-from tests.unit.router.running import Pods, Router, free_port
+from tests.unit.router.running import Pods, Router
 
 
 @pytest.mark.parametrize("host", ["::1", "127.0.0.1"])

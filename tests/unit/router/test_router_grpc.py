@@ -13,7 +13,8 @@ import pytest
 
 from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import read_router
-from tests.unit.router.running import Pods, bring, connect, free_port, request, running_router, send
+from tests.ports import free_port
+from tests.unit.router.running import Pods, bring, connect, request, running_router, send
 from tests.unit.router.test_router_traffic import MOST_DEVIATION, deviation
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"

@@ -16,9 +16,10 @@ from slipway.engine.observers.prometheus import PrometheusError
 from slipway.infra.bounded import Budget, reading_session
 from slipway.infra.prometheus import ask, prometheus_reader
 from slipway.infra.routers import read_router
+from tests.ports import free_port
 from tests.unit.infra.test_pods import answering
 from tests.unit.router.prometheus import running_prometheus
-from tests.unit.router.running import Pods, bring, free_port, running_router, send
+from tests.unit.router.running import Pods, bring, running_router, send
 
 Arms = Mapping[tuple[str, str], ArmState]
 

@@ -10,7 +10,8 @@ import pytest
 
 from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import ArmCounters, RouterError, read_router
-from tests.unit.router.running import Pods, free_port, running_router, send
+from tests.ports import free_port
+from tests.unit.router.running import Pods, running_router, send
 
 
 async def test_counters_are_what_clients_saw(

@@ -17,6 +17,7 @@ from slipway.core.rollout.sample_ratio_mismatch import sample_ratio_mismatch
 from slipway.core.traffic.envoy import config
 from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import read_router
+from tests.ports import free_port, free_ports
 from tests.unit.router.naming import naming
 from tests.unit.router.running import (
     Load,
@@ -24,7 +25,6 @@ from tests.unit.router.running import (
     bring,
     connect,
     eventually,
-    free_port,
     memory,
     request,
     running_router,
@@ -354,7 +354,7 @@ async def test_a_client_cannot_reach_another_model_by_a_header(
 
 async def test_a_hundred_models_are_no_burden(route: Route, tmp_path: Path) -> None:
     """Neither of memory, nor of inotify instances, of which a node has few."""
-    ports = sorted({free_port() for _ in range(200)})[:100]
+    ports = free_ports(100)
     routes = [replace(route, name=f"model-{port}", listener=port) for port in ports]
     async with running_router(tmp_path, routes) as router:
         assert router.inotify_instances() <= 4
