@@ -281,8 +281,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.ROUTER_UNAVAILABLE: Explanation(
         "No router is ready; the model is reached without them, or by those that it had before.",
-        "Look at the pods of Deployment slipway-router or, with spec.traffic.router Dedicated, "
-        "slipway-router-NAME.",
+        "Look at the pods of Deployment slipway-router, slipway-router-2 and so on or, with "
+        "spec.traffic.router Dedicated, slipway-router-NAME.",
     ),
     Reason.SPLIT_MISMATCH: Explanation(
         "The canary gets another share of the requests than its weight says; they are no evidence.",

@@ -77,19 +77,19 @@ def pod_selector(model_deployment: str, revision: str | None = None) -> dict[str
     return selector
 
 
-def router(model_deployment: str = "") -> str:
+def router(group: str = "") -> str:
     """Name of the Deployment, autoscaler, disruption budget and ServiceAccount of a group of routers.
 
-    A group is what the ModelDeployments of a namespace share, or what one of them has for itself.
+    Up to 80 ModelDeployments of a namespace share a group, or one has it for itself: then it has its name.
     """
-    return f"slipway-router-{model_deployment}" if model_deployment else "slipway-router"
+    return f"slipway-router-{group}" if group else "slipway-router"
 
 
-def router_labels(model_deployment: str = "") -> dict[str, str]:
+def router_labels(group: str = "") -> dict[str, str]:
     """Labels of a group's objects and pods, and the selector of a Service that leads to them."""
     return {
         MANAGED_BY_LABEL: MANAGED_BY,
         COMPONENT_LABEL: "router",
-        # Empty for those of no ModelDeployment in particular.
-        MODEL_LABEL: model_deployment,
+        # Empty, or a number, for those of no ModelDeployment in particular.
+        MODEL_LABEL: group,
     }

@@ -216,7 +216,7 @@ def _client_service(
     traffic = observed.traffic
     if router_port is not None and roles.stable is not None and traffic is not None:
         if traffic.arrived:
-            return routed_service(owner, router_port, router_group(spec, owner.name))
+            return routed_service(owner, router_port, router_group(spec, owner.name, router_port))
         there = routed_group(observed.find(ObjectKind.SERVICE, owner.name))
         if there is not None and observed.ready_pods_behind(owner.name):
             return routed_service(owner, router_port, there)

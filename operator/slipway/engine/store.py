@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from slipway.api.types import KIND
@@ -12,6 +12,7 @@ from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
 from slipway.core.resource import Resource, read
 from slipway.core.traffic.envoy.objects import is_router
+from slipway.core.traffic.routed import is_shared
 from slipway.engine.ownership import REPLICA_SET, deployment_of, needs_proof
 from slipway.engine.projection import is_same, project
 
@@ -23,7 +24,7 @@ AT_ONCE = 250
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """Names a ModelDeployment, or the routers that it has for itself or, by no name, those of a namespace."""
+    """Names a ModelDeployment, or a group of routers (:func:`slipway.core.traffic.routed.router_group`)."""
 
     namespace: str
     name: str
@@ -46,6 +47,8 @@ class Store:
         self._resources: dict[Key, Resource] = {}
         self._subscriptions: list[set[Key]] = []
         self._children: dict[Key, dict[tuple[str, str], Manifest]] = defaultdict(dict)
+        #: Groups of shared routers of which there is anything, by namespace.
+        self._shared: dict[str, set[str]] = defaultdict(set)
         #: When objects were seen to be gone, by uid, the first first, in seconds of a monotonic clock.
         self._gone: dict[str, float] = {}
         #: Pods, by uid, whose owners led to a Deployment of ours: those may go before the pod does.
@@ -96,6 +99,8 @@ class Store:
             self._announce(key)
             return key
         self._children[key][kind, name] = slim
+        if key.routers and is_shared(key.name):
+            self._shared[key.namespace].add(key.name)
         return key if is_news else None
 
     def _announce(self, key: Key) -> None:
@@ -144,7 +149,14 @@ class Store:
             self._children[key].pop((kind, name), None)
             if not self._children[key]:
                 del self._children[key]
+                self._forget_shared(key)
         return key
+
+    def _forget_shared(self, key: Key) -> None:
+        if key.routers and key.namespace in self._shared:
+            self._shared[key.namespace].discard(key.name)
+            if not self._shared[key.namespace]:
+                del self._shared[key.namespace]
 
     def listing(self, kind: str, namespace: str | None = None) -> Listing:
         """Begin to take in a list of a kind, of one namespace or of all: before its first request is made."""
@@ -198,6 +210,16 @@ class Store:
 
     def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         return self._objects[kind].get(namespace, {}).get(name)
+
+    def child(self, key: Key, kind: str, name: str) -> Manifest | None:
+        """One of the children of a ModelDeployment that need no proof, by its name."""
+        found, resource = self._children.get(key, {}).get((kind, name)), self.resource(key)
+        uid = resource["metadata"]["uid"] if resource else None
+        return found if found is not None and is_child(found, uid) else None
+
+    def shared_routers(self, namespace: str) -> Set[str]:
+        """The groups of shared routers of which anything is there in a namespace."""
+        return self._shared.get(namespace, set())
 
     def services(self, namespace: str) -> list[Manifest]:
         """All Services of Slipway in a namespace, whosever they are."""

@@ -125,7 +125,7 @@ async def test_a_deleted_model_takes_its_routers_along_and_is_forgotten() -> Non
     await world.run(60)
     assert list(world.kube.places()) == []
     assert vars(world.operator.routes)["_groups"] == {}
-    assert vars(world.operator.routes)["_models"] == {}
+    assert vars(world.operator.routes)["_seen"] == {}
 
 
 async def test_what_is_remembered_of_a_deleted_neighbour_is_forgotten() -> None:
@@ -138,7 +138,7 @@ async def test_what_is_remembered_of_a_deleted_neighbour_is_forgotten() -> None:
     ((_, here),) = vars(world.operator.routes)["_groups"].items()
     memories = (here.told, here.possible, here.asked, here.left, here.refused)
     assert [name for memory in memories for name in memory if name != NAME] == []
-    assert [key.name for key in vars(world.operator.routes)["_models"]] == [NAME]
+    assert [key.name for key in vars(world.operator.routes)["_seen"]] == [NAME]
     world.create(spec(2), name="third")
     await world.run(40)
     assert world.status("third")["routerPort"] == port, "it is free again"

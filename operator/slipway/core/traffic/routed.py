@@ -15,8 +15,13 @@ from slipway.core.traffic.envoy.routes import Arm, Route
 
 #: First port of a router's listeners; each ModelDeployment has one of its own.
 FIRST_PORT = 10000
-#: Listeners that a router of a namespace may have.
+#: Listeners that the routers of a namespace may have.
 MOST_PORTS = 5000
+#: Ports of a group of shared routers: Envoy has all its clusters from one file, and that from one ConfigMap.
+GROUP_PORTS = 100
+#: How many of them are given out: what fits into the file, whatever the names, with a canary for each.
+GROUP_MODELS = 80
+_GROUPS = ("", *(str(number) for number in range(2, MOST_PORTS // GROUP_PORTS + 1)))
 
 
 def is_routed(spec: ModelDeploymentSpec) -> bool:
@@ -34,9 +39,23 @@ def by_replicas(spec: ModelDeploymentSpec) -> bool:
     return is_routed(spec) and spec.traffic.provider == "ReplicaRatio"
 
 
-def router_group(spec: ModelDeploymentSpec, name: str) -> str:
-    """The routers that a ModelDeployment should have: its own, by its name, or by none the namespace's."""
-    return name if spec.traffic.router == "Dedicated" else ""
+def router_group(spec: ModelDeploymentSpec, name: str, port: int | None) -> str:
+    """The routers that a ModelDeployment should have: its own, by its name, or those that have its port."""
+    return name if spec.traffic.router == "Dedicated" else shared_group(port)
+
+
+def shared_group(port: int | None) -> str:
+    """The shared routers that a port belongs to: the first have no name, the others a number from 2 on.
+
+    No ModelDeployment has such a name, which begins with a letter.
+    """
+    number = (port - FIRST_PORT) // GROUP_PORTS if port is not None else 0
+    return _GROUPS[max(0, min(number, len(_GROUPS) - 1))]
+
+
+def is_shared(group: str) -> bool:
+    """Whether a name is one of :func:`shared_group`."""
+    return group in _GROUPS
 
 
 def routed_group(service: Manifest | None) -> str | None:
@@ -50,7 +69,9 @@ def routed_group(service: Manifest | None) -> str | None:
 def free_port(taken: Iterable[int]) -> int | None:
     """The first port that no other ModelDeployment of the namespace has, or None."""
     used = set(taken)
-    return next((port for port in range(FIRST_PORT, FIRST_PORT + MOST_PORTS) if port not in used), None)
+    every = range(FIRST_PORT, FIRST_PORT + MOST_PORTS)
+    given = (port for port in every if (port - FIRST_PORT) % GROUP_PORTS < GROUP_MODELS)
+    return next((port for port in given if port not in used), None)
 
 
 def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,9 +28,18 @@ from slipway.core.traffic.envoy.objects import (
 )
 from slipway.core.traffic.envoy.routes import Route
 from slipway.core.traffic.polling import FOLLOWING, RESTING, ROLLING, RouterInterest, poll_seconds
-from slipway.core.traffic.routed import free_port, has_routers, merged, routed_group, router_group, routes_of
+from slipway.core.traffic.routed import (
+    has_routers,
+    is_shared,
+    merged,
+    routed_group,
+    router_group,
+    routes_of,
+    shared_group,
+)
 from slipway.core.upgrade import as_it_is, is_late, is_of_one_installation, is_replacing, ready
 from slipway.engine.controller.apply import Writer
+from slipway.engine.controller.ports import Ports
 from slipway.engine.controller.router_group import Group
 from slipway.engine.controller.upgrades import STUCK, UPGRADING, WAITING, Upgrades
 from slipway.engine.observers.routers import RouterObserver
@@ -42,16 +50,6 @@ log = logging.getLogger(__name__)
 
 #: How long a router that was made to look may take before it is made to look again; then twice as long.
 AGAIN = timedelta(seconds=1)
-
-
-@dataclass
-class _Model:
-    """Soft state of one ModelDeployment."""
-
-    #: Given out until status remembers it.
-    port: int | None = None
-    #: What it was last told that routers do for it.
-    seen: ObservedTraffic | None = None
 
 
 class Routes:
@@ -89,7 +87,9 @@ class Routes:
         self._clock = clock
         self._groups: dict[Key, Group] = {}
         self._groups_in: dict[str, set[Key]] = {}
-        self._models: dict[Key, _Model] = {}
+        self._ports = Ports(store)
+        #: What each ModelDeployment was last told that routers do for it.
+        self._seen: dict[Key, ObservedTraffic | None] = {}
 
     async def reconcile(self, key: Key) -> Result:
         """Bring a group of routers nearer to what its ModelDeployments ask of it.
@@ -99,9 +99,11 @@ class Routes:
         """
         here = self._groups.setdefault(key, Group())
         self._groups_in.setdefault(key.namespace, set()).add(key)
-        resources = self._resources(key)
         children = self._store.children(key)
         told_before = _told(children, key.name)
+        if not isinstance(told_before, Fault):
+            here.told = {route.name: route for route in told_before}
+        resources = self._resources(key, here)
         if not here.take(children, self._observer.reading(key)):
             # It comes back with what is read.
             self._subscribe(key, here, children, FOLLOWING)
@@ -113,7 +115,6 @@ class Routes:
             self._tell(resources)
             self._subscribe(key, here, children, RESTING)
             return Result(requeue_after=RESTING)
-        here.told = {route.name: route for route in told_before}
         readable = [found for found in resources if found.status_fault is None]
         # What a status asks for that cannot be read is what routers were told last.
         held = [
@@ -136,7 +137,7 @@ class Routes:
         faults = {}
         # Routers whose ModelDeployments are all deleted, or on their way out, go with them.
         if owners:
-            own = _pod_options(resources) if key.name else NOTHING
+            own = NOTHING if is_shared(key.name) else _pod_options(resources)
             objects = router_objects(key.namespace, routes, self._settings, owners, key.name, own or NOTHING)
             if own is None:
                 # What their pods are to have cannot be read; those that are there stay.
@@ -191,10 +192,12 @@ class Routes:
 
     def is_blind(self, key: Key) -> bool:
         """Whether there are routers that nobody has looked at yet: nothing can be decided then."""
-        return any(
-            self._store.children(group) and not (group in self._groups and self._groups[group].seen)
-            for group in _groups_of(key)
+        unseen = (
+            group
+            for group in self._groups_of(key)
+            if group not in self._groups or not self._groups[group].seen
         )
+        return any(self._store.children(group) for group in unseen)
 
     def traffic(self, resource: Resource) -> ObservedTraffic | None:
         """What routers were seen to do for a ModelDeployment; None where they have nothing to do for it."""
@@ -216,61 +219,48 @@ class Routes:
         return {name: here.lives[name] for here in self._serving(resource) for name in here.routers}
 
     def free_port(self, resource: Resource) -> int | None:
-        """A port of the namespace's routers for a ModelDeployment that needs one; None where none is left.
-
-        No two ModelDeployments of a namespace have the same, so that each can move to the shared routers.
-        """
-        model = self._model(resource.owner)
-        if isinstance(resource.spec, Fault) or not has_routers(resource.spec) or resource.status.routerPort:
-            model.port = None
-            return None
-        taken = self._taken_ports(resource.owner)
-        if model.port is None or model.port in taken:
-            own = (found.told.get(resource.owner.name) for found in self._serving(resource))
-            had = next((route.listener for route in own if route is not None), None)
-            # What routers do for it already, should status have been lost.
-            model.port = had if had is not None and had not in taken else free_port(taken)
-        return model.port
+        """See :meth:`slipway.engine.controller.ports.Ports.free`."""
+        groups = (self._groups[key] for key in self._groups_in.get(resource.owner.namespace, ()))
+        return self._ports.free(resource, (route for here in groups for route in here.told.values()))
 
     def forget(self, key: Key) -> None:
         """A ModelDeployment is gone; its routers have memories of their own, until they are gone too."""
-        self._models.pop(key, None)
+        self._seen.pop(key, None)
+        self._ports.forget(key)
         self.subscribe_look(key, None)
 
     def subscribe_look(self, key: Key, due: datetime | None) -> None:
         """Have a ModelDeployment's routers read when its look is due; None where it needs none of that."""
-        for group in _groups_of(key):
-            self._observer.subscribe_look(group, key, due)
+        for group in self._groups_of(key):
+            serves = group in self._groups and key.name in self._groups[group].told
+            self._observer.subscribe_look(group, key, due if serves else None)
 
     def follow(self, key: Key) -> None:
         """Have routers looked at if they were told something else than a ModelDeployment asks for now."""
         resource = self._store.read(key)
         if resource is not None and resource.status_fault is not None:
             return
-        for group in _groups_of(key):
+        for group in self._groups_of(key):
             asked = [resource] if resource is not None and self._belongs(resource, group) else []
             wanted = next(iter(routes_of(asked)), None)
             known = self._groups[group].told.get(key.name) if group in self._groups else None
             if wanted != known or self._awaits(group, key):
                 self._changed(group)
 
-    def _model(self, owner: Owner) -> _Model:
-        return self._models.setdefault(Key(owner.namespace, owner.name), _Model())
-
     def _belongs(self, resource: Resource, group: Key) -> bool:
         """Whether a ModelDeployment should have these routers, or its clients still come by them."""
         spec, owner = resource.spec, resource.owner
-        if not isinstance(spec, Fault) and router_group(spec, owner.name) == group.name:
+        if (
+            not isinstance(spec, Fault)
+            and router_group(spec, owner.name, resource.status.routerPort) == group.name
+        ):
             return True
         return self._leads(owner) == group.name
 
     def _leads(self, owner: Owner) -> str | None:
         """The routers by which clients come to a ModelDeployment, as :func:`routed_group` names them."""
-        children = self._store.children(Key(owner.namespace, owner.name))
-        services = (found for found in children if found["kind"] == ObjectKind.SERVICE)
-        return routed_group(
-            next((found for found in services if found["metadata"]["name"] == owner.name), None)
-        )
+        key = Key(owner.namespace, owner.name)
+        return routed_group(self._store.child(key, ObjectKind.SERVICE, owner.name))
 
     def _lead_here(self, group: Key) -> bool:
         """Whether clients still come by these routers, though no ModelDeployment is there.
@@ -286,9 +276,11 @@ class Routes:
     def _keyed(self, resource: Resource) -> list[tuple[Key, Group]]:
         """The groups that do something for a ModelDeployment, the one that it should have first."""
         owner, spec = resource.owner, resource.spec
-        asked = None if isinstance(spec, Fault) or not has_routers(spec) else router_group(spec, owner.name)
+        asked = None
+        if not isinstance(spec, Fault) and has_routers(spec):
+            asked = router_group(spec, owner.name, resource.status.routerPort)
         found: list[tuple[Key, Group]] = []
-        for group in _groups_of(Key(owner.namespace, owner.name)):
+        for group in self._groups_of(Key(owner.namespace, owner.name)):
             here = self._groups.get(group, Group())
             if group.name == asked:
                 found.insert(0, (group, here))
@@ -296,24 +288,18 @@ class Routes:
                 found.append((group, here))
         return found
 
-    def _taken_ports(self, owner: Owner) -> set[int]:
-        """Ports of the namespace's other ModelDeployments."""
-        here = owner.namespace
-        others = [found for found in self._resources(Key(here, "", routers=True)) if found.owner != owner]
-        taken = {found.status.routerPort for found in others if found.status.routerPort is not None}
-        keys = (Key(here, found.owner.name) for found in others)
-        known = (self._models[key] for key in keys if key in self._models)
-        taken |= {found.port for found in known if found.port}
-        groups = [self._groups[key] for key in self._groups_in.get(here, ())]
-        taken |= {
-            route.listener for found in groups for route in found.told.values() if route.name != owner.name
-        }
-        return taken
+    def _groups_of(self, key: Key) -> list[Key]:
+        """The routers that a ModelDeployment may have: its own, and those that its namespace shares."""
+        resource = self._store.read(key)
+        asked = shared_group(resource.status.routerPort if resource is not None else None)
+        shared = {"", asked, *self._store.shared_routers(key.namespace)}
+        return [Key(key.namespace, name, routers=True) for name in (*sorted(shared), key.name)]
 
-    def _resources(self, group: Key) -> list[Resource]:
-        """The ModelDeployments that may come by these routers."""
-        if not group.name:
-            return self._store.resources_in(group.namespace)
+    def _resources(self, group: Key, here: Group) -> list[Resource]:
+        """The ModelDeployments that these routers serve, or are to serve."""
+        if is_shared(group.name):
+            there = self._store.resources_in(group.namespace)
+            return [found for found in there if found.owner.name in here.told or self._belongs(found, group)]
         found = self._store.read(Key(group.namespace, group.name))
         return [found] if found is not None else []
 
@@ -345,10 +331,10 @@ class Routes:
     def _tell(self, resources: Iterable[Resource]) -> None:
         """Have every ModelDeployment looked at for which routers now do something else."""
         for resource in resources:
-            found, model = self.traffic(resource), self._model(resource.owner)
-            if model.seen != found:
-                model.seen = found
-                self._changed(Key(resource.owner.namespace, resource.owner.name))
+            found, key = self.traffic(resource), Key(resource.owner.namespace, resource.owner.name)
+            if self._seen.get(key) != found:
+                self._seen[key] = found
+                self._changed(key)
 
     def _poll_seconds(self, key: Key, here: Group, routes: list[Route], settled: bool) -> float:
         return poll_seconds(
@@ -384,11 +370,6 @@ class Routes:
         )
         arms = (state.arms.get((key.name, revision)) for state in here.states.values())
         return ready > min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=ready)
-
-
-def _groups_of(key: Key) -> tuple[Key, Key]:
-    """The routers that a ModelDeployment may have: those of its namespace, and its own."""
-    return Key(key.namespace, "", routers=True), Key(key.namespace, key.name, routers=True)
 
 
 def _pod_options(resources: Iterable[Resource]) -> PodOptions | None:
