@@ -56,6 +56,8 @@ class Rpc(Request):
         self.owner = owner
         self._limits = limits
         self._received = 0
+        #: Of a request to infer: what stands before its message, or as much of it as has arrived.
+        self._prefix = b""
         self._buffer = bytearray()
         #: What of small messages is in ``_buffer``.
         self._small: Body | None = None
@@ -199,22 +201,24 @@ class Rpc(Request):
         self.reply.send(self.stream, start, data, trailers)
 
     def _echoes(self) -> bytes:
-        pairs = ((b"x-request-id", self.head.request_id), (b"traceparent", self.head.traceparent))
-        return b"".join(literal(name, value) for name, value in pairs if value is not None)
+        request_id, trace = self.head.request_id, self.head.traceparent
+        echoes = b"" if request_id is None else literal(b"x-request-id", request_id)
+        return echoes if trace is None else echoes + literal(b"traceparent", trace)
 
     def _add(self, body: Body, data: bytes) -> None:
-        limit = self._frontend.config.maxBodyBytes
-        if len(self._buffer) < _PREFIX_BYTES:
-            self._buffer += data[: _PREFIX_BYTES - len(self._buffer)]
-            if len(self._buffer) == _PREFIX_BYTES and int.from_bytes(self._buffer[1:5], "big") > limit:
-                raise too_large(limit)
+        prefix = self._prefix
+        if len(prefix) < _PREFIX_BYTES:
+            self._prefix = prefix = prefix + data[: _PREFIX_BYTES - len(prefix)]
+            most = self._frontend.config.maxBodyBytes
+            if len(prefix) == _PREFIX_BYTES and int.from_bytes(prefix[1:], "big") > most:
+                raise too_large(most)
         body.add(data)
 
     def _submit(self, body: Body) -> None:
         frontend = self._frontend
         whole = body.whole()
         try:
-            if len(whole) < _PREFIX_BYTES or int.from_bytes(whole[1:5], "big") != len(whole) - _PREFIX_BYTES:
+            if int.from_bytes(self._prefix[1:], "big") != len(whole) - _PREFIX_BYTES:
                 raise schema_error("the request must be one whole message")
             self.gzip = self._is_compressed(whole[0])
             self.limit = frontend.config.maxBodyBytes

@@ -35,11 +35,13 @@ class RpcPort(Door):
             words = f"there is no method {show(head.path)} here; ask the reflection service about {SERVICE}"
             rpc.finish(Status.UNIMPLEMENTED, words)
             return
-        if not (isinstance(method, Watch) or (isinstance(method, Unary) and method.probe)):
-            rpc.minded = True
-            frontend.lifecycle.began()
         if not isinstance(method, Infer):
+            if not (isinstance(method, Watch) or (isinstance(method, Unary) and method.probe)):
+                rpc.minded = True
+                frontend.lifecycle.began()
             return
+        rpc.minded = True
+        frontend.lifecycle.began()
         rpc.codec = method.codec
         rpc.counted = True
         frontend.counters.began()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from struct import Struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES = 9
@@ -12,6 +13,8 @@ LARGEST_WINDOW = 2**31 - 1
 DEFAULT_WINDOW = 65_535
 DEFAULT_FRAME_BYTES = 16_384
 LARGEST_FRAME_BYTES = 2**24 - 1
+#: Before each payload: its size and the frame's kind in one number, flags, and the stream.
+HEAD = Struct(">IBI")
 
 
 class Kind(IntEnum):
@@ -72,11 +75,7 @@ class StreamFaultError(Exception):
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return b"%b%b%b" % (
-        (len(payload) << 16 | kind << 8 | flags).to_bytes(5, "big"),
-        stream.to_bytes(4, "big"),
-        payload,
-    )
+    return HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def settings(values: dict[Setting, int]) -> bytes:

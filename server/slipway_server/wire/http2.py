@@ -13,8 +13,10 @@ from slipway_server.wire.frames import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
+    HEAD,
     HEAD_BYTES,
     LARGEST_WINDOW,
+    PADDED,
     PREFACE,
     PRIORITY_FLAG,
     Code,
@@ -61,6 +63,8 @@ class Http2:
         #: Frames of late that carried no work.
         self.idle_frames = 0
         self.windows = Windows(limits)
+        #: Bytes of a frame whose rest has not arrived.
+        self.buffered = 0
         self._answered = 0
         self._reader = HeaderReader(limits)
         self._buffer = b""
@@ -91,27 +95,28 @@ class Http2:
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """What comes of the next bytes; each event is to be dealt with before the next one is taken."""
-        if self._buffer:
+        if self.buffered:
             data, self._buffer = self._buffer + data, b""
-        position = 0
+        position, size, most = 0, len(data), self.limits.frame_bytes
         try:
             if not self._greeted:
                 position = self._greet(data)
             while self._greeted and not self.closed:
                 start = position + HEAD_BYTES
-                if len(data) < start:
+                if size < start:
                     break
-                length = int.from_bytes(data[position : position + 3], "big")
-                if length > self.limits.frame_bytes:
-                    words = f"frames may have {self.limits.frame_bytes} bytes"
-                    raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, words)
-                if start + length > len(data):
+                length, flags, stream = HEAD.unpack_from(data, position)
+                kind, length = length & 0xFF, length >> 8
+                if length > most:
+                    raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, f"frames may have {most} bytes")
+                if start + length > size:
                     break
-                stream = int.from_bytes(data[position + 5 : start], "big") & LARGEST_WINDOW
-                kind, flags, position = data[position + 3], data[position + 4], start + length
-                payload = data[start:position]
+                position = start + length
                 try:
-                    events = self._handle(kind, flags, stream, payload)
+                    if self._block is not None or not self._is_set_up:
+                        self._check_order(kind, stream & LARGEST_WINDOW)
+                    handler = self._handlers.get(kind, self._on_unknown)
+                    events = handler(flags, stream & LARGEST_WINDOW, data[start:position])
                 except StreamFaultError as fault:
                     self.drop(fault.stream, fault.code)
                     yield Broken(fault.stream, fault.code == Code.REFUSED_STREAM)
@@ -122,18 +127,14 @@ class Http2:
         except ConnectionFaultError as fault:
             self.fail(fault.code, str(fault))
             yield Fault(str(fault))
-        if not self.closed:
+        self.buffered = 0 if self.closed else size - position
+        if self.buffered:
             self._buffer = data[position:]
-
-    @property
-    def buffered(self) -> int:
-        """Bytes of a frame whose rest has not arrived."""
-        return len(self._buffer)
 
     @property
     def expects_more(self) -> bool:
         """Whether something begun has to go on: the greeting, a frame, or the headers of a call."""
-        return bool(self._buffer) or self._block is not None or not self._is_set_up
+        return self.buffered > 0 or self._block is not None or not self._is_set_up
 
     def _greet(self, data: bytes) -> int:
         """Take the client's preface and answer it; how many bytes that were."""
@@ -155,17 +156,16 @@ class Http2:
         self._out.append(settings(values) + window_update(0, ahead))
         return len(PREFACE)
 
-    def _handle(self, kind: int, flags: int, stream: int, payload: bytes) -> tuple[Event, ...]:
-        """A whole frame; raises :class:`ConnectionFaultError` and :class:`StreamFaultError`."""
+    def _check_order(self, kind: int, stream: int) -> None:
+        """Raises :class:`ConnectionFaultError` for a frame that may not come now."""
         if self._block is not None and (kind != Kind.CONTINUATION or stream != self._block[0]):
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "headers must go on in the next frame")
         if not self._is_set_up and kind != Kind.SETTINGS:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-        handler = self._handlers.get(kind)
-        if handler is None:
-            self._count_idle()
-            return ()
-        return handler(flags, stream, payload)
+
+    def _on_unknown(self, flags: int, stream: int, payload: bytes) -> tuple[Event, ...]:  # noqa: ARG002
+        self._count_idle()
+        return ()
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> tuple[Event, ...]:
         size = len(payload)
@@ -186,7 +186,7 @@ class Http2:
         found.credit -= size
         if found.credit < 0:
             raise StreamFaultError(stream, Code.FLOW_CONTROL_ERROR)
-        content = without_padding(flags, payload)
+        content = without_padding(flags, payload) if flags & PADDED else payload
         found.received += len(content)
         if flags & END_STREAM:
             ended = self._end(found)
@@ -215,7 +215,8 @@ class Http2:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, f"a client's stream cannot have number {stream}")
         if len(payload) > self.limits.header_bytes:
             raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, self._too_large)
-        payload = without_padding(flags, payload)
+        if flags & PADDED:
+            payload = without_padding(flags, payload)
         if flags & PRIORITY_FLAG:
             if len(payload) < 5:
                 raise ConnectionFaultError(Code.FRAME_SIZE_ERROR, "HEADERS is too short for its priority")
@@ -382,6 +383,11 @@ class Http2:
         found = self.streams.get(stream)
         if found is None:
             return 0
+        if start is not None and trailers and self.windows.takes(found, len(data)):
+            # Nearly always: all of the answer is here, and may leave at once.
+            self._out.append(self.windows.whole(found, start, data, trailers))
+            self._written_to_end(found)
+            return 0
         if data:
             found.out = memoryview(bytes(found.out) + data if found.out else data)
         if trailers is not None:
@@ -410,19 +416,23 @@ class Http2:
             self._out.append(goaway(self.last, code, words))
         self.closed = True
         self._buffer = b""
+        self.buffered = 0
 
     def _push(self, stream: Stream, start: bytes | None) -> None:
         """Send what is ready as far as the windows allow."""
         self._out += self.windows.cut(stream, start)
         self._wait(stream)
         if stream.is_written:
-            self._answered += 1
-            if not stream.complete:
-                # It may stop sending: the answer does not depend on the rest.
-                self._out.append(reset(stream.id, Code.NO_ERROR))
-                self._remember(stream.id)
-            del self.streams[stream.id]
-            self._written.append(stream.id)
+            self._written_to_end(stream)
+
+    def _written_to_end(self, stream: Stream) -> None:
+        self._answered += 1
+        if not stream.complete:
+            # It may stop sending: the answer does not depend on the rest.
+            self._out.append(reset(stream.id, Code.NO_ERROR))
+            self._remember(stream.id)
+        del self.streams[stream.id]
+        self._written.append(stream.id)
 
     def _push_all(self) -> None:
         for stream in list(self.waiting.values()):

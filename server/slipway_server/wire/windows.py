@@ -9,6 +9,7 @@ from slipway_server.wire.frames import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
+    HEAD,
     LARGEST_FRAME_BYTES,
     LARGEST_WINDOW,
     Code,
@@ -22,6 +23,8 @@ from slipway_server.wire.headers import NO_TABLE
 from slipway_server.wire.limits import Limits
 
 _TABLE_BYTES = 4096
+_HEADERS = int(Kind.HEADERS)
+_LAST_HEADERS = END_HEADERS | END_STREAM
 
 
 class Stream:
@@ -96,6 +99,26 @@ class Windows:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "a window cannot grow by 0")
         if self.connection > LARGEST_WINDOW:
             raise ConnectionFaultError(Code.FLOW_CONTROL_ERROR, "the window is up to 2^31-1")
+
+    def takes(self, stream: Stream, size: int) -> bool:
+        """Whether so much of an answer, of which nothing has left, may leave at once and in one frame."""
+        return 0 < size <= self._frame_bytes and size <= self.connection and size <= stream.window
+
+    def whole(self, stream: Stream, start: bytes, data: bytes, trailers: bytes) -> bytes:
+        """The frames of an answer that the windows take as it is."""
+        self.sent += len(data)
+        self.connection -= len(data)
+        number = stream.id
+        if self._prefix:
+            start, self._prefix = self._prefix + start, b""
+        return b"%b%b%b%b%b%b" % (
+            HEAD.pack(len(start) << 8 | _HEADERS, END_HEADERS, number),
+            start,
+            HEAD.pack(len(data) << 8, 0, number),
+            data,
+            HEAD.pack(len(trailers) << 8 | _HEADERS, _LAST_HEADERS, number),
+            trailers,
+        )
 
     def cut(self, stream: Stream, start: bytes | None) -> list[bytes]:
         """Frames of a stream's first headers if given, and of its answer, as the windows allow."""
