@@ -153,6 +153,10 @@ EXAMPLE: dict[str, Any] = {
             "confidence": "99%",
             "minimumGroupRows": 50,
         },
+        "access": {
+            "apiKeys": {"secretRef": {"name": "keys"}},
+            "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}],
+        },
         "card": {
             "owner": "risk-team",
             "intendedUse": "card payments",

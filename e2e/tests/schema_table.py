@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from e2e.tests.schema_access_table import ACCESS
 from e2e.tests.schema_breach_table import BREACHES, of_job
 from e2e.tests.schema_card_table import CARD, FRESHNESS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
@@ -491,6 +492,7 @@ CASES = [
     *MONITORING,
     *BREACHES,
     *of_job(POD, RUNTIME),
+    *ACCESS,
     *CARD,
     *FRESHNESS,
     *ROLLOUT,

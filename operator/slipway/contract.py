@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from slipway.names import (
+    ACCESS_KEYS_DIR,
     ADMIN_PORT,
     ANSWERS_MARK,
     ANSWERS_PATH,
@@ -33,6 +34,7 @@ from slipway.names import (
 )
 
 __all__ = [
+    "ACCESS_KEYS_DIR",
     "ADMIN_PORT",
     "ANSWERS_MARK",
     "ANSWERS_PATH",
@@ -51,6 +53,8 @@ __all__ = [
     "SERVING_CONFIG_ENV",
     "TERMINATION_PATH",
     "TMP_DIR",
+    "Access",
+    "AccessRule",
     "Digest",
     "Failed",
     "Failure",
@@ -124,6 +128,23 @@ class Freshness(Message):
     column: int = Field(default=0, ge=0)
 
 
+class AccessRule(Message):
+    """These callers may do these things.
+
+    A caller is ``key:NAME`` or ``anonymous``; ``key:*`` stands for all with a key, ``*`` for all but
+    ``anonymous``.
+    """
+
+    callers: tuple[str, ...]
+    actions: tuple[Literal["Infer", "Feedback", "Metadata"], ...]
+
+
+class Access(Message):
+    """Who may ask; whom no rule allows may not. Hashes of API keys are in :data:`ACCESS_KEYS_DIR`."""
+
+    allow: tuple[AccessRule, ...]
+
+
 class ServingConfig(Message):
     """What one model server serves, and within which limits."""
 
@@ -156,6 +177,7 @@ class ServingConfig(Message):
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = Field(default=(), max_length=3)
     favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
     freshness: Freshness | None = Field(default=None, description="without it, no age of data is counted")
+    access: Access | None = Field(default=None, description="without it, everybody may do everything")
 
 
 class ResolveTask(Message):

@@ -121,6 +121,7 @@ class Environment:
                 image_pull_secrets=pull_secrets,
                 downloads=_amounts("SLIPWAY_DOWNLOAD_RESOURCES"),
                 pods=pods,
+                access_required=os.environ.get("SLIPWAY_ACCESS_REQUIRED") == "true",
             ),
             routers=RouterSettings(
                 image=router_image,

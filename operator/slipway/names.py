@@ -45,6 +45,8 @@ PROFILE_FILE = "profile.json"
 LARGEST_PROFILE = 4 * 1024 * 1024
 #: Where the Secret with the keys of feedback tokens is mounted: a file a key, the newest last by name.
 FEEDBACK_KEYS_DIR = "/var/run/slipway/feedback-keys"
+#: Where the Secret with the hashes of API keys is mounted: a file a caller.
+ACCESS_KEYS_DIR = "/var/run/slipway/access-keys"
 #: Scratch space of a pod whose root file system is read-only.
 TMP_DIR = "/tmp"
 #: Kubernetes reads a container's last words from here; they are a :class:`Outcome` as JSON.
@@ -83,6 +85,7 @@ class ModelFault(StrEnum):
     WRONG_REGION = "WrongRegion"
     MODEL_CHANGED = "ModelChangedWhileRead"
     STORE_THROTTLED = "StoreThrottled"
+    ACCESS_KEYS_MISSING = "AccessKeysMissing"
 
 
 class Metric(StrEnum):

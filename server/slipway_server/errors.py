@@ -23,6 +23,9 @@ class Reason(StrEnum):
     OVERLOAD = "overload"
     DEADLINE = "deadline"
     NOT_READY = "not_ready"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    ACCESS_UNAVAILABLE = "access_unavailable"
 
 
 class RequestError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slipway.names import DISTRIBUTION, LIVE_PATH, READY_PATH
+from slipway_server.access.callers import Action
 from slipway_server.errors import Reason, RequestError, not_now, show
 from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Inference, Page, RouteError, Site, Upload, not_allowed
@@ -18,6 +19,7 @@ from slipway_server.wire.head import Head
 from slipway_server.wire.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
+    from slipway_server.access.gate import Gate
     from slipway_server.feedback.desk import Desk
 
 #: Bytes of one request with labels.
@@ -25,6 +27,8 @@ MOST_FEEDBACK_BYTES = 512 * 1024
 _READ = ("GET", "HEAD")
 _TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 PLATFORM = "onnxruntime_onnx"
+#: Asked by whoever has to know whether the server is well; they tell nothing else.
+_OPEN = frozenset({LIVE_PATH, READY_PATH, "/", "/ping", "/health"})
 
 
 class Frontend(Site):
@@ -43,6 +47,8 @@ class Frontend(Site):
         self.timeout = config.requestTimeoutMilliseconds / 1000
         self.engine = Engine(threads, self.timeout)
         self.submit = self.engine.submit  # type: ignore[method-assign]
+        #: Tells who asks, where that matters.
+        self.gate: Gate | None = None
         #: Takes labels back, where they are wanted, once the model is there.
         self.desk: Desk | None = None
         self._pages: dict[str, Page] = {
@@ -61,6 +67,19 @@ class Frontend(Site):
         return self.engine.served
 
     def find(self, head: Head) -> Page | Inference | Upload:
+        gate = self.gate
+        if gate is None or head.path in _OPEN:
+            return self._find(head)
+        # Before anything is looked up: a stranger is not to learn which paths and models there are.
+        who = head.caller = gate.identify(head)
+        found = self._find(head)
+        gate.authorize(head, who, _action(found))
+        return found
+
+    def is_known(self, head: Head) -> bool:
+        return self.gate is None or self.gate.knows(head.caller)
+
+    def _find(self, head: Head) -> Page | Inference | Upload:
         page = self._pages.get(head.path)
         if page is not None:
             return self._allowed(head, page)
@@ -224,6 +243,12 @@ class Frontend(Site):
 def is_probe(path: str) -> bool:
     """Whether a kubelet asks: it never stops asking, so its probes do not keep a drain waiting."""
     return path in (LIVE_PATH, READY_PATH)
+
+
+def _action(found: Page | Inference | Upload) -> Action:
+    if isinstance(found, Inference):
+        return Action.INFER
+    return Action.FEEDBACK if isinstance(found, Upload) else Action.METADATA
 
 
 def _described(spec: TensorSpec) -> dict[str, object]:

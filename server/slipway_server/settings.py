@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from slipway.names import (
+    ACCESS_KEYS_DIR,
     ADMIN_PORT,
     FEEDBACK_KEYS_DIR,
     GRPC_PORT,
@@ -82,6 +83,21 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessRule:
+    """``slipway.contract.AccessRule``: these callers may do these things."""
+
+    callers: tuple[str, ...]
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """``slipway.contract.Access``: who may ask; whom no rule allows may not."""
+
+    allow: tuple[AccessRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """``slipway.contract.ServingConfig`` as this server reads it; the names are the contract's."""
 
@@ -101,6 +117,7 @@ class Serving:
     sensitiveAttributes: tuple[SensitiveAttribute, ...] = ()
     favorableOutcomes: tuple[str, ...] = ()
     freshness: Freshness | None = None
+    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,7 @@ class Settings:
     model_dir: Path
     termination_path: Path
     feedback_keys: Path
+    access_keys: Path
     host: str | None
     http_port: int
     grpc_port: int
@@ -143,6 +161,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         model_dir=Path(environment.get("SLIPWAY_MODEL_DIR", MODEL_DIR)),
         termination_path=Path(environment.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)),
         feedback_keys=Path(environment.get("SLIPWAY_FEEDBACK_KEYS_DIR", FEEDBACK_KEYS_DIR)),
+        access_keys=Path(environment.get("SLIPWAY_ACCESS_KEYS_DIR", ACCESS_KEYS_DIR)),
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
         grpc_port=_port(environment, "SLIPWAY_GRPC_PORT", GRPC_PORT),
@@ -170,6 +189,9 @@ def parse_serving(text: str) -> Serving:
             continue
         if name == "freshness":
             given[name] = None if value is None else _freshness(value)
+            continue
+        if name == "access":
+            given[name] = None if value is None else _access(value)
             continue
         if name in _LISTS:
             given[name] = _list(name, value, _LISTS[name])
@@ -236,6 +258,23 @@ def _freshness(given: Any) -> Freshness:
     if given["maxAgeSeconds"] < 1 or given.get("column", 0) < 0:
         raise _wrong("freshness has a number that is too small")
     return Freshness(**given)
+
+
+def _access(given: Any) -> Access:
+    if not isinstance(given, dict) or given.keys() != {"allow"}:
+        raise _wrong("access must be an object with a list 'allow'")
+    return Access(_list("access.allow", given["allow"], _access_rule))
+
+
+def _access_rule(given: Any) -> AccessRule:
+    if not isinstance(given, dict) or given.keys() != {"callers", "actions"}:
+        raise ValueError("needs callers and actions")
+    if not all(isinstance(each, list) for each in given.values()):
+        raise ValueError("callers and actions must be lists")
+    actions = tuple(map(_text, given["actions"]))
+    if not set(actions) <= {"Infer", "Feedback", "Metadata"}:
+        raise ValueError("actions must be Infer, Feedback or Metadata")
+    return AccessRule(tuple(map(_text, given["callers"])), actions)
 
 
 def _attribute(given: Any) -> SensitiveAttribute:

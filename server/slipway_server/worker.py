@@ -81,6 +81,10 @@ class _Worker:
         threads = usable_cpus() // config.threads // place.board.rows
         self.frontend = Frontend(config, self.lifecycle, self.counters, threads)
         self.frontend.tracing = make_tracing(config)
+        if config.access is not None:
+            from slipway_server.access.gate import Gate
+
+            self.frontend.gate = Gate(config.access, settings.access_keys, self.counters.refused)
         admin = Admin(place.board, config, place.reference)
         admin.before_reading = self._count
         admin.admission = self.frontend.admission
@@ -133,6 +137,14 @@ class _Worker:
     async def _load(self) -> int:
         """Load the model and take requests; the exit code, 1 for a model that cannot be served."""
         config, path = self._settings.serving, self._settings.termination_path
+        gate = self.frontend.gate
+        if gate is not None and not gate.admits_anybody and not self._place.replaces:
+            words = (
+                "the Secret of spec.access.apiKeys has no usable key, or is not there: make one with "
+                "'kubectl slipway key new'; the pod's log says what is wrong with those that are there"
+            )
+            say_last_words(path, ModelFault.ACCESS_KEYS_MISSING, words)
+            return 1
         began = time.perf_counter()
         reference = self._place.reference
         example = reference.example
@@ -260,6 +272,8 @@ class _Worker:
         """Show counts that wait to whoever reads them, and end with the supervisor."""
         while True:
             self._count()
+            if self.frontend.gate is not None:
+                self.frontend.gate.follow()
             if os.getppid() != parent:
                 terminated.set()
             await asyncio.sleep(_PULSE_SECONDS)
@@ -270,6 +284,9 @@ class _OwnDoor:
 
     def __init__(self, frontend: Frontend, settings: Settings) -> None:
         self._server = HttpServer(frontend)
+        if frontend.gate is not None:
+            # Heads that were checked with the old keys.
+            frontend.gate.on_change = self._server.heads.clear
         self._tls = None if settings.tls is None else Tls(settings.tls)
 
     async def start(self, sock: socket.socket) -> None:

@@ -28,6 +28,8 @@ class ConditionType(StrEnum):
     DATA_QUALITY = "DataQuality"
     PERFORMANCE = "Performance"
     FAIRNESS = "Fairness"
+    #: Whether the pods check who asks.
+    ACCESS_CONTROLLED = "AccessControlled"
     #: kstatus: present and True while work is under way.
     RECONCILING = "Reconciling"
     #: kstatus: present and True when only a person can go on.
@@ -74,6 +76,7 @@ class Reason(StrEnum):
     WRONG_REGION = "WrongRegion"
     MODEL_CHANGED = "ModelChangedWhileRead"
     STORE_THROTTLED = "StoreThrottled"
+    ACCESS_KEYS_MISSING = "AccessKeysMissing"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
     SECRET_NOT_FOUND = "SecretNotFound"
@@ -116,6 +119,11 @@ class Reason(StrEnum):
     ROUTE_REFUSED = "RouteRefusedByGateway"
     GATEWAY_NOT_ALLOWED = "GatewayNotAllowed"
     PROMETHEUS_NOT_ALLOWED = "PrometheusNotAllowed"
+    # Who may ask
+    ACCESS_OPEN = "AccessOpen"
+    ACCESS_PENDING = "AccessPending"
+    CALLERS_CHECKED = "CallersChecked"
+    ACCESS_REQUIRED = "AccessRequired"
     # The installation
     UPGRADING = "Upgrading"
     UPGRADE_STUCK = "UpgradeStuck"
@@ -235,6 +243,25 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.STORE_THROTTLED: Explanation(
         "The store asks to slow down, after several tries too.",
         "None, it is tried again by itself; or raise the store's limit.",
+    ),
+    Reason.ACCESS_KEYS_MISSING: Explanation(
+        "The Secret of spec.access.apiKeys is not there, or has no usable key; pods that ran before answer "
+        "503, and new ones do not start.",
+        "Make a key with kubectl slipway key new; the pod's log says what is wrong with those there are.",
+    ),
+    Reason.ACCESS_OPEN: Explanation(
+        "Everybody who reaches the model's pods may use it.",
+        "Give spec.access, or keep others away by a NetworkPolicy; docs/access.md.",
+    ),
+    Reason.ACCESS_PENDING: Explanation(
+        "Pods that do not check callers, or check them by other rules, are there still.",
+        "Wait; if it stays so, read Reconciling, Stalled and status.upgrade.",
+    ),
+    Reason.CALLERS_CHECKED: Explanation("Every pod checks callers as spec.access says.", "None."),
+    Reason.ACCESS_REQUIRED: Explanation(
+        "This installation takes no ModelDeployment without spec.access (access.required of the chart's "
+        "values). Nothing is changed; what serves already goes on as it is.",
+        "Give spec.access; docs/access.md.",
     ),
     Reason.RESOLVER_FAILED: Explanation(
         "The resolver pod ended without an answer.", "Look at its log; it is tried again by itself."
@@ -376,15 +403,15 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Change the ModelDeployment or the chart's values instead; where a webhook does it, it stays.",
     ),
     Reason.UPGRADING: Explanation(
-        "The installation or spec.runtime.pod changed; pods are replaced by the same ones with the newest "
-        "template.",
+        "The installation, spec.runtime.pod or spec.access changed; pods are replaced by the same ones with "
+        "the newest template.",
         "None.",
     ),
     Reason.UPGRADE_STUCK: Explanation(
-        "New pods of a changed installation, or of a changed spec.runtime.pod, do not become ready; the old "
-        "ones serve on.",
-        "Read status.upgrade; fix what it names, or set back what changed: spec.runtime.pod, or the chart's "
-        "values by helm rollback.",
+        "New pods of a changed installation, or of a changed spec.runtime.pod or spec.access, do not become "
+        "ready; the old ones serve on.",
+        "Read status.upgrade; fix what it names, or set back what changed: the spec, or the chart's values "
+        "by helm rollback.",
     ),
     Reason.NAME_TAKEN: Explanation(
         "An object of somebody else has a name that Slipway needs.",

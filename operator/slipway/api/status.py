@@ -63,7 +63,8 @@ class RevisionStatus(Block):
 
 
 class UpgradeStatus(Block):
-    """How far pods are replaced since the installation or spec.runtime.pod changed, which is no rollout."""
+    """How far pods are replaced since the installation, spec.runtime.pod or spec.access changed, which is no
+    rollout."""
 
     phase: Literal["Waiting", "Upgrading", "Stuck"] = Field(description="What goes on.")
     startedAt: str | None = Field(
@@ -83,8 +84,8 @@ class UpgradeStatus(Block):
     message: str = Field(default="", max_length=1024, description="What it waits for.")
     cause: Literal["Spec"] | None = Field(
         default=None,
-        description="Spec: it is for a change of spec.runtime.pod, which takes none of the installation's "
-        "turns; otherwise the installation changed.",
+        description="Spec: it is for a change of spec.runtime.pod or spec.access, which takes none of the "
+        "installation's turns; otherwise the installation changed.",
     )
 
 

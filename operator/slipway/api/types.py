@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from slipway.api.access import Access
 from slipway.api.base import (
     INT32,
     LABEL_KEY,
@@ -326,6 +327,11 @@ class ModelDeploymentSpec(Block):
     )
     rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
     traffic: Traffic = Field(default=Traffic(), description="How requests reach the revisions.")
+    access: Access | None = Field(
+        default=None,
+        description="Who may ask, and what for; without it everybody may do everything. A change here makes "
+        "no new revision: the pods of each one are replaced in a rolling update.",
+    )
     card: Card | None = Field(
         default=None,
         description="What people have to know of the model; it is shown in the report. Restarts no pod.",

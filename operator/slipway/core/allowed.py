@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from slipway.api.reasons import Reason
 from slipway.api.rollout import PrometheusSource
 from slipway.api.traffic import GatewayAPI, ParentRef
+from slipway.api.types import ModelDeploymentSpec
 from slipway.core.observed import Fault
 
 #: For any namespace, any Gateway's name, or any host name.
@@ -93,6 +94,17 @@ class Allowed:
         return next(
             (f"host name {name}" for name in asked if not any(_covers(one, name) for one in allowed)), ""
         )
+
+
+def access_fault(spec: ModelDeploymentSpec, required: bool) -> Fault | None:
+    """Why nothing is done for a ModelDeployment that everybody could use, or None where it may be."""
+    if not required or spec.access is not None:
+        return None
+    return Fault(
+        Reason.ACCESS_REQUIRED,
+        "this installation (access.required of the chart's values) takes no ModelDeployment without "
+        "spec.access: say who may ask; nothing is changed meanwhile, and what serves goes on as it is",
+    )
 
 
 def _covers(pattern: str, name: str) -> bool:

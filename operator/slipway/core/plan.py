@@ -99,7 +99,7 @@ def plan(
             shared_service(owner, replica_ratio.selector(owner, _split(resource, roles, roles.routed)))
         )
     parts = [
-        part(owner, revision, settings, observed, _serves(revision.name, roles), own)
+        part(owner, revision, settings, observed, _serves(revision.name, roles), own, spec.access)
         for revision in _kept_revisions(owner, spec, roles, observed)
     ]
     for each in parts:

@@ -29,6 +29,8 @@ class Settings:
     downloads: Mapping[str, Mapping[str, str]] | None = None
     #: What pods have unless their ModelDeployment says otherwise.
     pods: PodOptions = NOTHING
+    #: Whether a ModelDeployment has to say who may ask.
+    access_required: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """An upgrade: the same revisions get pods from the newest template of the installation, a few at a time.
 
-What spec.runtime.pod says reaches pods in the same way, but at once and in nobody's turn.
+What spec.runtime.pod and spec.access say reaches pods in the same way, but at once and in nobody's turn.
 
 See docs/adr/0008-identity-and-upgrades.md.
 """
@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
+from slipway.api.access import Access
 from slipway.api.pods import PodOptions
 from slipway.api.reasons import Reason
 from slipway.api.status import UpgradeStatus
@@ -36,7 +37,7 @@ class Part:
     Attributes:
         revision: what it serves.
         live: the Deployment as it is, or None.
-        newest: as the installation and spec.runtime.pod would have it now.
+        newest: as the installation, spec.runtime.pod and spec.access would have it now.
         served: whether clients may rely on it.
         older: makes it as it may have been applied last; None where that cannot be told.
     """
@@ -59,28 +60,34 @@ class Part:
 
     @cached_property
     def asked_for(self) -> bool:
-        """Whether its pods differ by what spec.runtime.pod says alone: a change that is nobody's upgrade."""
+        """Whether its pods differ by what the spec says alone: a change that is nobody's upgrade."""
         return self.live is not None and is_of_one_installation(self.live, self.newest)
 
 
 def part(
-    owner: Owner, revision: Revision, settings: Settings, observed: Observed, served: bool, own: PodOptions
+    owner: Owner,
+    revision: Revision,
+    settings: Settings,
+    observed: Observed,
+    served: bool,
+    own: PodOptions,
+    access: Access | None = None,
 ) -> Part:
     """A revision's Deployment beside what it should be.
 
     With a pinned image, another image to fetch the model with is alone no reason to replace pods.
     """
     live = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(owner.name, revision.name))
-    newest = deployment(owner, revision, settings, own)
+    newest = deployment(owner, revision, settings, own, access)
     runs = settings_of(live) if live is not None else None
     if live is None or runs is None:
         return Part(revision, live, newest, served)
     if revision.runtime.image:
-        kept = deployment(owner, revision, replace(settings, server_image=runs.server_image), own)
+        kept = deployment(owner, revision, replace(settings, server_image=runs.server_image), own, access)
         if is_of_one_installation(live, kept):
             newest = kept
     before = replace(settings, **{name: getattr(runs, name) for name in TOLD_BY_PODS})
-    return Part(revision, live, newest, served, partial(deployment, owner, revision, before, own))
+    return Part(revision, live, newest, served, partial(deployment, owner, revision, before, own, access))
 
 
 def next_upgrade(
@@ -209,7 +216,7 @@ def is_behind(live: Manifest, newest: Manifest) -> bool:
 
 
 def is_of_one_installation(live: Manifest, newest: Manifest) -> bool:
-    """Whether the same installation made both, so that only spec.runtime.pod can make their pods differ."""
+    """Whether the same installation made both, so that only the spec can make their pods differ."""
     if not is_behind(live, newest):
         return True
     one, other = _installed(live), _installed(newest)
@@ -218,7 +225,7 @@ def is_of_one_installation(live: Manifest, newest: Manifest) -> bool:
 
 
 def _installed(manifest: Manifest) -> tuple[str, str]:
-    """Hashes of a template without spec.runtime.pod, and of the Secrets that came into it otherwise."""
+    """Hashes of a template without what the spec says, and of the Secrets that came into it otherwise."""
     noted = (manifest["metadata"].get("annotations") or {}).get(naming.INSTALLED_ANNOTATION)
     if noted is None:
         applied = _noted(manifest)
@@ -249,7 +256,7 @@ def ready(live: Manifest) -> int:
 
 
 _REPLACES = "pods are replaced, since the installation changed"
-_ASKED = "pods are replaced, since spec.runtime.pod changed"
+_ASKED = "pods are replaced, since spec.runtime.pod or spec.access changed"
 _WAITS = "waits for its turn; rollouts.maxConcurrentUpgrades of the chart says how many have one at a time"
 _HALTED = (
     "waits, since every upgrade that is under way is stuck; see which by slipway_modeldeployment_upgrade"

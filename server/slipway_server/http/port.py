@@ -29,6 +29,8 @@ class HttpPort(Door):
 
     def keep(self, text: bytes, head: Head) -> None:
         """Remember a head that passed all checks; these bytes need no parsing again."""
+        if not self.site.is_known(head):
+            return
         if len(self.heads) >= _MAX_KEPT:
             self.heads.clear()
         head.is_cached = True

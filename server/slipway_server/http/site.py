@@ -72,6 +72,10 @@ class Site:
         """What answers a request; raises :class:`RouteError`, or :class:`RequestError` for another model."""
         raise NotImplementedError
 
+    def is_known(self, head: Head) -> bool:  # noqa: ARG002
+        """Whether these bytes may be taken again as they are: nobody was shut out since they were checked."""
+        return True
+
     def check_infer(self, inference: Inference, head: Head) -> None:
         """All checks of an inference request that need no body; raises :class:`RequestError`."""
         raise NotImplementedError

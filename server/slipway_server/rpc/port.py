@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slipway_server.access.callers import Action
+from slipway_server.access.gate import Gate
 from slipway_server.call.body import Body
 from slipway_server.door.server import Door
 from slipway_server.errors import Reason, RequestError, not_now, show
@@ -39,9 +41,13 @@ class RpcPort(Door):
             if not (isinstance(method, Watch) or (isinstance(method, Unary) and method.probe)):
                 rpc.minded = True
                 frontend.lifecycle.began()
+                if frontend.gate is not None:
+                    self._admit(rpc, frontend.gate, Action.METADATA)
             return
         rpc.minded = True
         frontend.lifecycle.began()
+        if frontend.gate is not None and not self._admit(rpc, frontend.gate, Action.INFER):
+            return
         rpc.codec = method.codec
         rpc.counted = True
         frontend.counters.began()
@@ -55,6 +61,15 @@ class RpcPort(Door):
         rpc.deadline = frontend.deadline(head, rpc.began)
         most = frontend.config.maxBodyBytes + _PREFIX_BYTES
         rpc.incoming = Body(most, self.admission.bodies, rpc.owner, rpc.refuse)
+
+    def _admit(self, rpc: Rpc, gate: Gate, action: Action) -> bool:
+        """Whether whoever asks may do so; refuses the call otherwise."""
+        try:
+            gate.admit(rpc.head, action)
+        except RequestError as error:
+            rpc.refuse(error)
+            return False
+        return True
 
     def sweep(self, now: float) -> None:
         if self.frontend.lifecycle.draining:

@@ -27,10 +27,12 @@ class Status(IntEnum):
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 _STATUS = {
@@ -41,6 +43,9 @@ _STATUS = {
     Reason.DEADLINE: Status.DEADLINE_EXCEEDED,
     Reason.OVERLOAD: Status.UNAVAILABLE,
     Reason.NOT_READY: Status.UNAVAILABLE,
+    Reason.ACCESS_UNAVAILABLE: Status.UNAVAILABLE,
+    Reason.UNAUTHENTICATED: Status.UNAUTHENTICATED,
+    Reason.FORBIDDEN: Status.PERMISSION_DENIED,
     # As gRPC's own text about compression has it.
     Reason.MEDIA_TYPE: Status.UNIMPLEMENTED,
 }

@@ -9,6 +9,8 @@ from urllib.parse import unquote_to_bytes
 from slipway_server.errors import Reason, RequestError, schema_error, show
 from slipway_server.protocol.header import HEADER_LENGTH, parse_header_length
 
+#: Says who asks.
+AUTHORIZATION = b"authorization"
 JSON, BINARY = "application/json", "application/octet-stream"
 #: JSON takes many times its size when parsed, so it is bounded more tightly than binary tensors.
 MAX_JSON_BYTES = 8 * 1024 * 1024
@@ -20,6 +22,7 @@ class Head:
     """A request line and its headers; header names in lower case, the first of several with one name."""
 
     __slots__ = (
+        "caller",
         "chunked",
         "content_length",
         "header_length",
@@ -40,7 +43,9 @@ class Head:
         self.target = target
         self.headers: dict[bytes, bytes] = {}
         for name, value in headers:
-            self.headers.setdefault(name.lower(), value)
+            lower = name.lower()
+            if self.headers.setdefault(lower, value) is not value and lower == AUTHORIZATION:
+                self.headers[lower] = b""  # two of them name two callers, and neither is believed
         self.path = _path(target)
         length = self.headers.get(b"content-length")
         self.content_length = None if length is None else int(length)
@@ -51,6 +56,8 @@ class Head:
         self.is_cached = False
         #: Its bytes, where they came in one piece from the beginning.
         self.raw: bytes | None = None
+        #: Who asks, where that was found out.
+        self.caller: object = None
         #: Filled by :meth:`check_infer`.
         self.header_length: int | None = None
         self.limit = 0

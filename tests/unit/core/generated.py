@@ -40,6 +40,7 @@ _TEXTS = (
         "fraud.example.com",
         "*.example.com",
         "A_B",
+        "key:batch",
         "zone",
         "",
         "Übergröße 1",

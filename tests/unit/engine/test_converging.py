@@ -24,6 +24,7 @@ SERVING = {
     "RevisionReady": "True Available",
     "RouteReady": "True Routed",
     "RolloutComplete": "True RolledOut",
+    "AccessControlled": "False AccessOpen",
 }
 SECOND = {"model": {"uri": "mlflow://fraud/2"}, "scaling": {"minReplicas": 2, "maxReplicas": 4}}
 THIRD = {"model": {"uri": "mlflow://fraud/3"}, "runtime": {"threads": 2}}

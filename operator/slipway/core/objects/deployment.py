@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from slipway import contract
+from slipway.api.access import ACTIONS, Access
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Feedback
 from slipway.api.pods import NOTHING, PodOptions, over
@@ -20,12 +21,18 @@ from slipway.names import LARGEST_PROFILE
 DRAIN_SECONDS = 15
 #: What a leaving pod has after the drain at least.
 LEAST_GRACE_SECONDS = 30
+#: The volume with the hashes of API keys.
+_CALLERS = "access-keys"
 #: What :func:`settings_of` reads.
 TOLD_BY_PODS = ("server_image", "image_pull_policy", "mlflow_tracking_uri")
 
 
 def deployment(
-    owner: Owner, revision: Revision, settings: Settings, own: PodOptions = NOTHING
+    owner: Owner,
+    revision: Revision,
+    settings: Settings,
+    own: PodOptions = NOTHING,
+    access: Access | None = None,
 ) -> dict[str, Any]:
     """Deployment of a revision. ``replicas`` is left to the autoscaler from the start.
 
@@ -34,15 +41,16 @@ def deployment(
         revision: what is served.
         settings: of the installation.
         own: what the ModelDeployment says of pods now, whatever it said when the revision was made.
+        access: likewise of who may ask.
     """
     name = revision.name
     selector = naming.pod_selector(owner.name, name)
-    template = _template(owner, revision, settings, own)
+    template = _template(owner, revision, settings, own, access)
     meta = metadata(
         owner, naming.revision_object(owner.name, name), naming.labels(owner.name, "model-server", name)
     )
-    if own != NOTHING:
-        installed = naming.content_hash(_template(owner, revision, settings, NOTHING))
+    if own != NOTHING or access is not None:
+        installed = naming.content_hash(_template(owner, revision, settings, NOTHING, None))
         if "imagePullSecrets" in template["spec"]:
             installed += f".{naming.content_hash(settings.image_pull_secrets)}"
         meta["annotations"] = {naming.INSTALLED_ANNOTATION: installed}
@@ -60,7 +68,9 @@ def deployment(
     }
 
 
-def _template(owner: Owner, revision: Revision, settings: Settings, own: PodOptions) -> dict[str, Any]:
+def _template(
+    owner: Owner, revision: Revision, settings: Settings, own: PodOptions, access: Access | None
+) -> dict[str, Any]:
     options = over(settings.pods, own)
     annotations = {
         "prometheus.io/scrape": options.annotations.get("prometheus.io/scrape", "true"),
@@ -70,13 +80,30 @@ def _template(owner: Owner, revision: Revision, settings: Settings, own: PodOpti
     }
     return {
         "metadata": pod.meta(options, naming.labels(owner.name, "model-server", revision.name), annotations),
-        "spec": _pod_spec(owner, revision, settings, options, own),
+        "spec": _pod_spec(owner, revision, settings, options, own, access),
     }
 
 
 def server_image(live: Manifest) -> str:
     """The image that a Deployment's model servers run; empty where it has none."""
     return str(_container(live, "containers", naming.SERVER_CONTAINER).get("image", ""))
+
+
+def checks_callers(live: Manifest, access: Access) -> bool:
+    """Whether a Deployment's pods are to check callers as a spec says, by the keys that it names."""
+    env = _container(live, "containers", naming.SERVER_CONTAINER).get("env") or ()
+    text = next((found.get("value") for found in env if found["name"] == contract.SERVING_CONFIG_ENV), None)
+    try:
+        config = contract.ServingConfig.model_validate_json(text or "")
+    except ValueError:
+        return False
+    pod_spec = ((live.get("spec") or {}).get("template") or {}).get("spec") or {}
+    secrets = [
+        (found.get("secret") or {}).get("secretName")
+        for found in pod_spec.get("volumes") or ()
+        if found["name"] == _CALLERS
+    ]
+    return config.access == _access(access) and secrets == [access.apiKeys.secretRef.name]
 
 
 def settings_of(live: Manifest) -> Settings | None:
@@ -104,7 +131,12 @@ def grace_seconds(request_timeout_milliseconds: int) -> int:
 
 
 def _pod_spec(
-    owner: Owner, revision: Revision, settings: Settings, options: PodOptions, own: PodOptions
+    owner: Owner,
+    revision: Revision,
+    settings: Settings,
+    options: PodOptions,
+    own: PodOptions,
+    access: Access | None,
 ) -> dict[str, Any]:
     uri = revision.model.resolvedURI
     return {
@@ -114,12 +146,13 @@ def _pod_spec(
         "securityContext": pod.POD_SECURITY,
         "terminationGracePeriodSeconds": grace_seconds(revision.runtime.requestTimeoutMilliseconds),
         "initContainers": [_fetch(revision, settings)],
-        "containers": [_server(owner, revision, settings)],
+        "containers": [_server(owner, revision, settings, access)],
         "volumes": [
             {"name": "model", "emptyDir": pod.scratch(_room(revision))},
             {"name": "tmp", "emptyDir": pod.scratch(pod.SCRATCH_MEBIBYTES)},
             *pod.claim_volume(uri),
             *_keys_volume(revision.feedback),
+            *_callers_volume(access),
         ],
         "topologySpreadConstraints": pod.spread(options, naming.pod_selector(owner.name, revision.name)),
         **pod.placement(revision.runtime),
@@ -229,7 +262,27 @@ def _keys_mount(feedback: Feedback | None) -> list[dict[str, Any]]:
     return [{"name": "feedback-keys", "mountPath": contract.FEEDBACK_KEYS_DIR, "readOnly": True}]
 
 
-def _server(owner: Owner, revision: Revision, settings: Settings) -> dict[str, Any]:
+def _access(access: Access) -> contract.Access:
+    """As the server reads it: every rule, and that of a spec without rules."""
+    rules = [contract.AccessRule(callers=rule.callers, actions=rule.actions) for rule in access.allow]
+    return contract.Access(allow=tuple(rules or (contract.AccessRule(callers=("*",), actions=ACTIONS),)))
+
+
+def _callers_volume(access: Access | None) -> list[dict[str, Any]]:
+    """The hashes of API keys. A kubelet empties the files of a deleted Secret only where it is optional."""
+    if access is None:
+        return []
+    secret = {"secretName": access.apiKeys.secretRef.name, "optional": True}
+    return [{"name": _CALLERS, "secret": secret}]
+
+
+def _callers_mount(access: Access | None) -> list[dict[str, Any]]:
+    if access is None:
+        return []
+    return [{"name": _CALLERS, "mountPath": contract.ACCESS_KEYS_DIR, "readOnly": True}]
+
+
+def _server(owner: Owner, revision: Revision, settings: Settings, access: Access | None) -> dict[str, Any]:
     runtime = revision.runtime
     config = contract.ServingConfig(
         modelName=owner.name,
@@ -243,6 +296,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings) -> dict[str, A
         maxBatchRows=runtime.batching.maxRows,
         **({} if revision.inputs is None else {"inputs": _inputs(revision.inputs)}),
         **_watched(revision),
+        **({} if access is None else {"access": _access(access)}),
     )
     return {
         "name": naming.SERVER_CONTAINER,
@@ -280,6 +334,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings) -> dict[str, A
             {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": contract.TMP_DIR},
             *_keys_mount(revision.feedback),
+            *_callers_mount(access),
         ],
     }
 

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from slipway.core import naming
 from slipway.core import plan as planning
+from slipway.core.allowed import access_fault
 from slipway.core.observed import Fault, Manifest, ObjectKind, ObjectReference, Observed, observe
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
@@ -98,6 +99,11 @@ class Reconciler:
         if resource.status_fault is not None or isinstance(resource.spec, Fault):
             self._leave(key)
             await self._say(manifest, _why_not(resource, now), now)
+            return Result()
+        refused = access_fault(resource.spec, self._settings.access_required)
+        if refused is not None:
+            self._leave(key)
+            await self._say(manifest, report_unreadable(resource, refused, now), now)
             return Result()
         if self._routes.is_blind(key):
             return Result(requeue_after=1.0)

@@ -1,0 +1,83 @@
+"""Hashes of API keys, from the files of a mounted Secret: a file a caller, a line a hash."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: A Secret holds 1 MiB, which is some ten thousand of them.
+MOST_CALLERS = 4096
+#: For one caller: an old and a new one while a key is replaced, and some more.
+MOST_HASHES = 16
+#: Names of callers are repeated in rules, logs and labels.
+MOST_NAME = 64
+_NAME = re.compile(rf"[-._a-zA-Z0-9]{{1,{MOST_NAME}}}")
+_HASH = re.compile(r"sha256:([0-9a-f]{64})")
+_MOST_BYTES = MOST_HASHES * 80
+#: The kubelet puts a whole new set of files in place by moving this link.
+_LINK = "..data"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """What was read: the caller of each hash, and what is wrong with the rest, without a word of it."""
+
+    callers: dict[bytes, str] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+
+
+def stamp(directory: Path) -> Hashable:
+    """Changes when the files do."""
+    try:
+        return os.readlink(directory / _LINK)
+    except OSError:
+        pass
+    try:
+        with os.scandir(directory) as found:
+            stats = [(each.name, each.stat()) for each, _ in zip(found, range(MOST_CALLERS), strict=False)]
+    except OSError as error:
+        return error.errno
+    return tuple(sorted((name, each.st_mtime_ns, each.st_size, each.st_ino) for name, each in stats))
+
+
+def read_keys(directory: Path) -> KeyFile:
+    """The hashes in a directory. A file that is not as it should be admits nobody; the others stay good."""
+    try:
+        paths = sorted(path for path in directory.iterdir() if not path.name.startswith(".."))
+    except OSError as error:
+        return KeyFile(faults=(f"the API keys cannot be read: {error.strerror}",))
+    if len(paths) > MOST_CALLERS:
+        return KeyFile(faults=(f"the Secret has more than {MOST_CALLERS} callers, so that none is admitted",))
+    callers: dict[bytes, str] = {}
+    twice: set[bytes] = set()
+    faults = []
+    for path in paths:
+        try:
+            hashes = _hashes(path)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            faults.append(f"key {path.name[:MOST_NAME]!r} of the Secret admits nobody: {why}")
+            continue
+        for each in hashes:
+            if callers.setdefault(each, path.name) != path.name:
+                twice.add(each)
+    # Which of them asks, nobody could say.
+    faults.extend(f"key {callers.pop(each)!r} of the Secret shares a hash with another one" for each in twice)
+    return KeyFile(callers, tuple(faults))
+
+
+def _hashes(path: Path) -> list[bytes]:
+    if not _NAME.fullmatch(path.name):
+        raise ValueError(f"a caller's name has letters, digits, '-', '_' and '.', at most {MOST_NAME}")
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    lines = content[:_MOST_BYTES].decode("ascii", "replace").split()
+    found = [_HASH.fullmatch(line) for line in lines]
+    if len(content) > _MOST_BYTES or not found or len(found) > MOST_HASHES or None in found:
+        raise ValueError(
+            f"it must hold 1 to {MOST_HASHES} lines of 'sha256:' and 64 hexadecimal digits in lower case"
+        )
+    return [bytes.fromhex(match[1]) for match in found if match is not None]

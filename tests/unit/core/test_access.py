@@ -1,0 +1,172 @@
+"""Who may ask reaches the pods of every revision, makes none, and is told as it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from slipway import contract
+from slipway.api.access import Access
+from slipway.api.pods import NOTHING, PodOptions
+from slipway.api.reasons import Reason
+from slipway.api.types import ModelDeploymentSpec
+from slipway.core import naming
+from slipway.core.allowed import access_fault
+from slipway.core.objects.deployment import deployment
+from slipway.core.observed import Manifest, observe
+from slipway.core.revision import Settings, revision_of
+from slipway.core.status.access import access_controlled
+from slipway.core.upgrade import applied_mark, is_behind, is_of_one_installation
+from tests.unit.core.tables import OWNER, SETTINGS, model
+
+KEYS: dict[str, Any] = {"apiKeys": {"secretRef": {"name": "fraud-keys"}}}
+RULES = {**KEYS, "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}]}
+OTHER_KEYS = {"apiKeys": {"secretRef": {"name": "others"}}}
+
+
+def spec_of(access: dict[str, Any] | None) -> ModelDeploymentSpec:
+    return ModelDeploymentSpec.model_validate({"model": {"uri": "mlflow://fraud/1"}, "access": access})
+
+
+def made(access: dict[str, Any] | None, settings: Settings = SETTINGS, own: PodOptions = NOTHING) -> Manifest:
+    spec = spec_of(access)
+    return deployment(OWNER, revision_of(spec, model(1)), settings, own, spec.access)
+
+
+def live(manifest: Manifest, updated: int = 2) -> Manifest:
+    meta = manifest["metadata"]
+    annotations = {**meta.get("annotations", {}), naming.APPLIED_ANNOTATION: applied_mark(manifest)}
+    status = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": updated, "readyReplicas": 2}
+    return {
+        **manifest,
+        "metadata": {**meta, "annotations": annotations, "generation": 1},
+        "status": status,
+    }
+
+
+def told(manifest: Manifest) -> contract.ServingConfig:
+    (server,) = manifest["spec"]["template"]["spec"]["containers"]
+    (config,) = [found for found in server["env"] if found["name"] == contract.SERVING_CONFIG_ENV]
+    return contract.ServingConfig.model_validate_json(config["value"])
+
+
+def test_pods_are_told_the_rules_and_get_the_hashes_and_none_of_it_without_access() -> None:
+    manifest = made(RULES)
+    pod = manifest["spec"]["template"]["spec"]
+    assert told(manifest).access == contract.Access(
+        allow=(contract.AccessRule(callers=("key:batch",), actions=("Infer",)),)
+    )
+    (volume,) = [found for found in pod["volumes"] if found["name"] == "access-keys"]
+    # What a kubelet once mounted stays there after its Secret is gone, unless it is optional.
+    assert volume["secret"] == {"secretName": "fraud-keys", "optional": True}
+    (server,), (fetch,) = pod["containers"], pod["initContainers"]
+    assert {"name": "access-keys", "mountPath": contract.ACCESS_KEYS_DIR, "readOnly": True} in server[
+        "volumeMounts"
+    ]
+    assert "access" not in json.dumps(fetch)
+    assert "access" not in json.dumps(made(None))
+
+
+def test_without_rules_each_known_caller_may_do_everything_and_no_stranger_anything() -> None:
+    config = told(made(KEYS)).access
+    assert config is not None
+    assert [(rule.callers, rule.actions) for rule in config.allow] == [
+        (("*",), ("Infer", "Feedback", "Metadata"))
+    ]
+
+
+def test_no_revision_is_of_who_may_ask() -> None:
+    names = {revision_of(spec_of(access), model(1)).name for access in (None, KEYS, RULES, OTHER_KEYS)}
+    assert len(names) == 1
+
+
+NEWER = replace(SETTINGS, server_image="slipway.dev/server:next")
+PODS = PodOptions.model_validate({"labels": {"team": "risk"}})
+
+
+@pytest.mark.parametrize("own", [NOTHING, PODS])
+@pytest.mark.parametrize(
+    ("before", "now", "settings", "behind", "one"),
+    [
+        (None, None, SETTINGS, False, True),
+        (None, KEYS, SETTINGS, True, True),
+        (KEYS, None, SETTINGS, True, True),
+        (KEYS, RULES, SETTINGS, True, True),
+        (KEYS, OTHER_KEYS, SETTINGS, True, True),
+        (KEYS, KEYS, SETTINGS, False, True),
+        (KEYS, KEYS, NEWER, True, False),
+        (None, KEYS, NEWER, True, False),
+    ],
+)
+def test_a_change_of_who_may_ask_is_one_of_the_spec_and_no_upgrade(
+    before: dict[str, Any] | None,
+    now: dict[str, Any] | None,
+    settings: Settings,
+    behind: bool,
+    one: bool,
+    own: PodOptions,
+) -> None:
+    was, wanted = live(made(before, own=own)), made(now, settings, own)
+    assert (is_behind(was, wanted), is_of_one_installation(was, wanted)) == (behind, one)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "updated", "status", "reason"),
+    [
+        (None, None, 2, "False", Reason.ACCESS_OPEN),
+        # What is there still is no promise: it goes with the next pods.
+        (None, KEYS, 2, "False", Reason.ACCESS_OPEN),
+        (KEYS, None, 2, "False", Reason.ACCESS_PENDING),
+        (KEYS, KEYS, 1, "False", Reason.ACCESS_PENDING),
+        (KEYS, KEYS, 2, "True", Reason.CALLERS_CHECKED),
+        (RULES, KEYS, 2, "False", Reason.ACCESS_PENDING),
+        (OTHER_KEYS, KEYS, 2, "False", Reason.ACCESS_PENDING),
+    ],
+)
+def test_access_is_controlled_once_every_pod_checks_it(
+    asked: dict[str, Any] | None,
+    there: dict[str, Any] | None,
+    updated: int,
+    status: str,
+    reason: Reason,
+) -> None:
+    other = spec_of(KEYS)
+    elsewhere = deployment(OWNER, revision_of(other, model(2)), SETTINGS, NOTHING, spec_of(asked).access)
+    observed = observe([live(made(there), updated), live(elsewhere)])
+    (value,) = access_controlled(spec_of(asked), observed).values()
+    assert (value.status, value.reason) == (status, reason)
+    if reason is Reason.ACCESS_PENDING:
+        assert naming.revision_object("fraud", revision_of(other, model(1)).name) in value.message
+        assert naming.revision_object("fraud", revision_of(other, model(2)).name) not in value.message
+
+
+def test_an_installation_may_demand_it() -> None:
+    fault = access_fault(spec_of(None), required=True)
+    assert fault is not None
+    assert fault.reason is Reason.ACCESS_REQUIRED
+    assert access_fault(spec_of(KEYS), required=True) is None
+    assert access_fault(spec_of(None), required=False) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "batch",
+        "key:",
+        "key:a/b",
+        "key:" + "x" * 65,
+        "anonymous ",
+        "Key:batch",
+        "key:*x",
+        "serviceaccount:a/b",
+    ],
+)
+def test_a_caller_of_no_known_kind_is_refused(wrong: str) -> None:
+    rule = {"callers": [wrong], "actions": ["Infer"]}
+    with pytest.raises(ValidationError):
+        Access.model_validate({**KEYS, "allow": [rule]})
