@@ -57,14 +57,18 @@ class RouterPods:
         self._served: dict[str, dict[Series, float]] = defaultdict(lambda: defaultdict(float))
         self._copied: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
 
-    async def read(self, target: Endpoint) -> RouterState | None:
+    async def read(self, target: Endpoint, known: RouterState | None) -> RouterState | None:
         """As :func:`slipway.infra.routers.read_router` does; None for one that is mute or not there."""
         self.follow()
         name = target.host
         if name in self.mute or name not in self._taken_up:
             return None
         routes = self._taken_up[name][1]
+        version = repr(sorted(map(repr, routes)))
+        if known is not None and known.version == version:
+            return known
         return RouterState(
+            version=version,
             routes={route.name: _state(route) for route in routes},
             arms={
                 (route.name, arm.revision): ArmState(

@@ -75,7 +75,7 @@ class Operator:
         self,
         kube: FakeKube,
         clock: Callable[[], datetime],
-        read_router: Callable[[Endpoint], Awaitable[RouterState | None]],
+        read_router: Callable[[Endpoint, RouterState | None], Awaitable[RouterState | None]],
         read_pod: Callable[[Endpoint], Awaitable[ByVersion | None]],
         read_counters: Callable[[Endpoint], Awaitable[ByVersion | None]],
         take_answers: Callable[[Endpoint, int, int], Awaitable[Remembered | None]],

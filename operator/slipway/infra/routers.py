@@ -18,6 +18,7 @@ from slipway.core.traffic.envoy.readback import (
     FLUSH_QUERY,
     LISTENERS_QUERY,
     ROUTES_QUERY,
+    VERSION_QUERY,
     ArmCounters,
     ArmState,
     RouterState,
@@ -25,6 +26,7 @@ from slipway.core.traffic.envoy.readback import (
     read_arms,
     read_names,
     read_routes,
+    read_version,
 )
 from slipway.infra.bounded import TIMEOUT, Answer, Budget, Charge, ReadError, read_bounded, reading_session
 
@@ -49,7 +51,10 @@ class RouterError(Exception):
 
 
 async def read_router(
-    address: str, session: aiohttp.ClientSession | None = None, charge: Charge | None = None
+    address: str,
+    session: aiohttp.ClientSession | None = None,
+    charge: Charge | None = None,
+    known: RouterState | None = None,
 ) -> RouterState:
     """What one router pod really does now, and what it counted.
 
@@ -57,6 +62,7 @@ async def read_router(
         address: ``host:port`` of its own listener (:data:`slipway.core.router.envoy.ROUTER_ADMIN_PORT`).
         session: of :func:`slipway.infra.bounded.reading_session`; where none is given, one of its own.
         charge: what the answers are charged to.
+        known: what it did before, which is returned, counts and all, if its routes have the same version.
 
     Raises:
         RouterError: if it cannot be reached, or does not answer as a router does.
@@ -64,15 +70,20 @@ async def read_router(
     """
     if session is None:
         async with reading_session() as own:
-            return await read_router(address, own, charge)
+            return await read_router(address, own, charge, known)
     try:
         async with asyncio.timeout(TIMEOUT):
+            if known is not None and known.version:
+                found = read_version(await _document(session, address, VERSION_QUERY, charge))
+                if found == known.version:
+                    return known
             await _get(session, address, FLUSH_QUERY, charge)
-            routes = read_routes(await _document(session, address, ROUTES_QUERY, charge))
+            dump = await _document(session, address, ROUTES_QUERY, charge)
+            routes, version = read_routes(dump), read_version(dump)
             clusters = read_names(await _document(session, address, CLUSTERS_QUERY, charge))
             listeners = read_names(await _document(session, address, LISTENERS_QUERY, charge))
             arms = read_arms(await _document(session, address, COUNTERS_QUERY, charge))
-        return RouterState(routes, arms, clusters, listeners)
+        return RouterState(routes, arms, clusters, listeners, version)
     except ReadError as error:
         raise RouterError(f"router {address} {error}") from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -81,13 +92,15 @@ async def read_router(
 
 
 @asynccontextmanager
-async def router_reader(budget: Budget) -> AsyncIterator[Callable[[Endpoint], Awaitable[RouterState | None]]]:
+async def router_reader(
+    budget: Budget,
+) -> AsyncIterator[Callable[[Endpoint, RouterState | None], Awaitable[RouterState | None]]]:
     """Reads routers over kept connections; None for one that cannot be read, and the log says why."""
 
-    async def read(target: Endpoint) -> RouterState | None:
+    async def read(target: Endpoint, known: RouterState | None) -> RouterState | None:
         try:
             async with budget.request(target.namespace, str(target)) as charge:
-                return await read_router(str(target), session, charge)
+                return await read_router(str(target), session, charge, known)
         except (RouterError, ReadError, TimeoutError) as error:
             words = str(error) or "does not answer in time"
             log.info(

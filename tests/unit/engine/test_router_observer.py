@@ -60,6 +60,7 @@ class Bench:
     """Attributes:
     states: what each router says; one that is missing does not answer.
     reads: seconds at which each was read.
+    known: what the reader was told to be known, likewise.
     changed: keys that were to be worked on.
     """
 
@@ -68,6 +69,7 @@ class Bench:
         self.cluster = Cluster("one", "two")
         self.states = {"one": does(0), "two": does(0)}
         self.reads: list[tuple[float, str]] = []
+        self.known: list[RouterState | None] = []
         self.changed: list[Key] = []
         self.observer = RouterObserver(
             self.cluster,  # type: ignore[arg-type]
@@ -77,7 +79,8 @@ class Bench:
             lambda: 0.5,
         )
 
-    async def _read(self, target: Endpoint) -> RouterState | None:
+    async def _read(self, target: Endpoint, known: RouterState | None) -> RouterState | None:
+        self.known.append(known)
         self.reads.append(((self.now - BEGIN).total_seconds(), target.host))
         return self.states.get(target.host)
 
@@ -119,6 +122,35 @@ async def test_they_are_read_as_often_as_is_asked_and_what_they_count_is_no_news
     bench.subscribe(2.0)
     await bench.until(96)
     assert bench.read_at()[4:] == [92.0, 94.0, 96.0]
+
+
+async def test_at_rest_it_is_enough_that_they_do_what_they_did(bench: Bench) -> None:
+    await bench.until(1)
+    assert bench.known == [None, None]
+    first = bench.observer.reading(GROUP)
+    assert first is not None
+    await bench.until(31)
+    assert bench.known[2:] == [does(0), does(0)]
+    second = bench.observer.reading(GROUP)
+    assert second is not None
+    assert (second.at, second.counted_at) == (first.at + timedelta(seconds=30), first.at)
+    await bench.until(301)
+    assert bench.known[-2:] == [None, None], "every five minutes they are read whole"
+
+
+async def test_who_counts_waits_or_follows_has_them_read_whole(bench: Bench) -> None:
+    await bench.until(1)
+    bench.observer.subscribe_look(GROUP, MODEL, BEGIN + timedelta(seconds=10))
+    await bench.until(11)
+    bench.observer.subscribe_look(GROUP, MODEL, None)
+    bench.subscribe(30.0, after=BEGIN + timedelta(seconds=20))
+    await bench.until(50)
+    bench.subscribe(2.0)
+    await bench.until(60)
+    assert set(bench.known) == {None}
+    reading = bench.observer.reading(GROUP)
+    assert reading is not None
+    assert reading.at == reading.counted_at
 
 
 @pytest.mark.parametrize("other", [does(10), does(0, healthy=0), None])
@@ -213,7 +245,8 @@ def reading(found: Cluster, route: Route, second: float) -> RouterReading:
         frozenset(defined(route)),
         frozenset({"fraud"}),
     )
-    return RouterReading(BEGIN + timedelta(seconds=second), 1, dict.fromkeys(found.lives(), state))
+    at = BEGIN + timedelta(seconds=second)
+    return RouterReading(at, at, 1, dict.fromkeys(found.lives(), state))
 
 
 def test_what_was_read_before_routers_were_told_is_no_proof_that_they_do_it() -> None:

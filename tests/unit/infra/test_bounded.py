@@ -157,7 +157,7 @@ async def test_whatever_a_stranger_says_costs_little_memory_and_a_bounded_time(
         began = time.monotonic()
         with little_memory():
             assert not await read(target)
-            assert await route(target) is None
+            assert await route(target, None) is None
             await take(target, 60, 1000)
             with pytest.raises(PrometheusError) as failed:
                 await ask("payments", f"http://{target}", "up")

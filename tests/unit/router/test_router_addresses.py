@@ -52,7 +52,7 @@ async def _serves_both(router: Router, route: Route) -> None:
                             if response.status == 200:
                                 break
                     await asyncio.sleep(0.05)
-            state = await read(Endpoint("payments", own.strip("[]"), router.port))
+            state = await read(Endpoint("payments", own.strip("[]"), router.port), None)
             assert state is not None
             assert state.does(route)
             assert state.arms["fraud", "aaaaaaaaaa"].healthy_pods == 1

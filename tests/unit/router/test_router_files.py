@@ -182,3 +182,13 @@ def _pods(name: str, revision: str) -> Arm:
 @settings(max_examples=20, deadline=None)
 def test_generated_routes_are_good(found: Route) -> None:
     assert refusal(found) is None
+
+
+def test_a_shift_of_traffic_renders_its_own_route_alone() -> None:
+    arms = [Arm(letter * 10, f"rendered-{letter}", 8080, 9000) for letter in "ab"]
+    routes = [Route(f"rendered-{number}", 10000 + number, *arms) for number in range(20)]
+    config.render(routes)
+    texts = (config._host, config._clusters_between, config._listener)
+    before = [text.cache_info().misses for text in texts]
+    config.render([replace(routes[0], weight=10), *routes[1:]])
+    assert [text.cache_info().misses - known for text, known in zip(texts, before, strict=True)] == [1, 0, 0]

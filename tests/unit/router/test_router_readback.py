@@ -11,7 +11,7 @@ import pytest
 from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import ArmCounters, RouterError, read_router
 from tests.ports import free_port
-from tests.unit.router.running import Pods, running_router, send
+from tests.unit.router.running import Pods, running_router, send, until
 
 
 async def test_counters_are_what_clients_saw(
@@ -114,3 +114,25 @@ def test_counting_anew_is_noticed() -> None:
     assert ArmCounters(120, 6, {250: 3}, 130).since(before) == ArmCounters(20, 1, {250: 0}, 40)
     assert ArmCounters(7, 1, {250: 1}).since(before) == ArmCounters(7, 1, {250: 1})
     assert ArmCounters(1, 1, {250: 1}) + ArmCounters(2, 0, {250: 1}) == ArmCounters(3, 1, {250: 2})
+
+
+async def test_a_router_that_does_what_is_known_says_only_that(route: Route, tmp_path: Path) -> None:
+    async with running_router(tmp_path, [replace(route, weight=10)]) as router:
+        known = await read_router(router.address)
+        assert known.version
+        await send(route.listener, 20)
+        assert await read_router(router.address, known=known) is known, "counts and all"
+        router.write([replace(route, weight=20)])
+        state = await until(router, lambda state: state.routes["fraud"].weight == 20)
+        again = await read_router(router.address, known=known)
+        assert again.routes == state.routes
+        assert sum(arm.counters.requests for arm in again.arms.values()) == 20
+        assert again.version != known.version
+
+
+async def test_a_router_that_has_no_routes_is_read_whole(route: Route, tmp_path: Path) -> None:
+    async with running_router(tmp_path, []) as router:
+        known = await read_router(router.address)
+        router.write([route])
+        await until(router, lambda state: state.does(route))
+        assert (await read_router(router.address, known=known)).does(route)

@@ -30,7 +30,7 @@ class Group:
     #: Whether each of them was tried to be read, and the number of what they were seen to do.
     seen: bool = False
     number: int = 0
-    read_at: datetime | None = None
+    counted_at: datetime | None = None
     #: By name of the pod; those that could not be read are missing.
     states: dict[str, RouterState] = field(default_factory=dict)
     routers: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Group:
         self.states = {name: state for name, state in states if state is not None}
         self.lives = lives
         if reading is not None:
-            self.number, self.read_at = reading.number, reading.at
+            self.number, self.counted_at = reading.number, reading.counted_at
             self.unseen = {name: at for name, at in self.unseen.items() if at >= reading.at}
         self.seen = True
         self.routers = tuple(
@@ -91,9 +91,9 @@ class Group:
         As of the newest reading, or of the one that was taken in where they do something else meanwhile.
         """
         states: Mapping[str, RouterState | None]
-        states, at = {self.lives[name]: state for name, state in self.states.items()}, self.read_at
+        states, at = {self.lives[name]: state for name, state in self.states.items()}, self.counted_at
         if newest is not None and newest.number == self.number:
-            states, at = newest.states, newest.at
+            states, at = newest.states, newest.counted_at
         known = at is not None and at >= after
         return {self.lives[name]: states.get(self.lives[name]) if known else None for name in self.routers}
 

@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from slipway.core.endpoint import Endpoint, endpoint_of, ready_pods
+from slipway.core.observed import Manifest
 from slipway.core.pod_counters import life_of
 from slipway.core.traffic.envoy.messages import ROUTER_ADMIN_PORT
 from slipway.core.traffic.envoy.objects import CONTAINER
 from slipway.core.traffic.envoy.readback import RouterState
-from slipway.core.traffic.polling import RouterInterest
+from slipway.core.traffic.polling import RESTING, RouterInterest
 from slipway.engine.observers.pods import AT_ONCE
 from slipway.engine.observers.pool import JITTER, Pool
 from slipway.engine.store import Key, Store
+
+#: How old what routers at rest do and count may be, as long as the version of their routes stays.
+FULLY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class RouterReading:
 
     Attributes:
         at: when reading it began.
+        counted_at: when reading what they counted began.
         number: another one whenever they do something else than before.
         states: by the life of a router; None for those that could not be read, or were gone by then.
     """
 
     at: datetime
+    counted_at: datetime
     number: int
     states: Mapping[str, RouterState | None] = field(default_factory=dict)
 
@@ -52,7 +58,7 @@ class RouterObserver:
     def __init__(
         self,
         store: Store,
-        read_router: Callable[[Endpoint], Awaitable[RouterState | None]],
+        read_router: Callable[[Endpoint, RouterState | None], Awaitable[RouterState | None]],
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
         spread: Callable[[], float] = random.random,
@@ -60,7 +66,8 @@ class RouterObserver:
         """
         Args:
             store: what the cluster holds.
-            read_router: reads the router whose own port it is; None where it cannot be read.
+            read_router: reads the router whose own port it is, or finds that it still does what is known of
+                it; None where it cannot be read.
             changed: has a key worked on.
             clock: tells the time, with a time zone.
             spread: between 0 and 1; see :class:`Pool`.
@@ -117,6 +124,12 @@ class RouterObserver:
         """Whether there is a router that nobody has tried to read yet."""
         return group.reading is None or not group.interest.lives <= group.reading.states.keys()
 
+    def _at_rest(self, group: _Group, now: datetime) -> bool:
+        """Whether it is enough to know that routers do what they did: nobody waits for them, or counts."""
+        reading, interest = group.reading, group.interest
+        is_late = reading is None or now - reading.counted_at >= FULLY
+        return interest.seconds >= RESTING and interest.after is None and not group.looks and not is_late
+
     def _due(self, key: Key) -> datetime | None:
         group = self._groups.get(key)
         if group is None:
@@ -128,15 +141,18 @@ class RouterObserver:
 
     async def _look(self, key: Key) -> bool:
         group, at = self._groups[key], self._clock()
-        wanted = group.interest.lives
+        wanted, at_rest = group.interest.lives, self._at_rest(group, at)
+        known = group.reading.states if at_rest and group.reading is not None else {}
         room = asyncio.Semaphore(AT_ONCE)
 
-        async def read(target: Endpoint) -> RouterState | None:
+        async def read(pod: Manifest) -> RouterState | None:
             async with room:
-                return await self._read(target)
+                return await self._read(
+                    endpoint_of(pod, ROUTER_ADMIN_PORT), known.get(life_of(pod, CONTAINER))
+                )
 
         pods = ready_pods(self._store.children(key))
-        states = await asyncio.gather(*(read(endpoint_of(pod, ROUTER_ADMIN_PORT)) for pod in pods))
+        states = await asyncio.gather(*map(read, pods))
         if self._groups.get(key) is not group:
             return True
         found = zip((life_of(pod, CONTAINER) for pod in pods), states, strict=True)
@@ -144,7 +160,8 @@ class RouterObserver:
         is_other = before is None or _doing(before.states) != _doing(states_of)
         self._number += is_other
         number = self._number if before is None or is_other else before.number
-        group.reading = RouterReading(at, number, states_of)
+        counted_at = before.counted_at if at_rest and before is not None else at
+        group.reading = RouterReading(at, counted_at, number, states_of)
         group.spread = 1 + JITTER * (2 * self._spread() - 1)
         after = group.interest.after
         is_awaited = after is not None and at > after and (before is None or before.at <= after)

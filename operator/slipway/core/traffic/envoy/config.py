@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from slipway.core.traffic.envoy.clusters import clusters_of
@@ -27,6 +28,7 @@ from slipway.core.traffic.envoy.messages import (
     tcp_address,
 )
 from slipway.core.traffic.envoy.routes import (
+    Arm,
     Route,
     arm_cluster,
     arms,
@@ -42,6 +44,9 @@ MAX_FILE_BYTES = 980 * 1024
 #: Where a virtual host says which version it is.
 VERSION_METADATA = "slipway.dev"
 
+#: Routes of which small things are kept, and those of which texts are, so that what did not change is not
+#: rendered again: 2 to 16 kB each.
+_MOST_ROUTES, _MOST_TEXTS = 4096, 512
 _WEIGHTS = "weights"
 #: Tells the routes of one listener from another's; never seen outside of Envoy.
 _HEADER = "x-slipway-route"
@@ -76,10 +81,10 @@ def render(routes: Sequence[Route], *, directory: str = ROUTER_DIR, address: str
         address: that listeners bind to.
     """
     ordered, refused = admit(routes)
-    found = {CLUSTERS_FILE: _response(cluster for route in ordered for cluster in clusters_of(route))}
+    found = {CLUSTERS_FILE: _response(_clusters(route) for route in ordered)}
     found[WEIGHTS_FILE] = _response([_route_configuration(ordered)])
     found[LISTENERS_FILE] = _response(
-        _listener(route, directory, address) for route in ordered if not route.leaving
+        _listener(route.name, route.listener, directory, address) for route in ordered if not route.leaving
     )
     return Rendered(found, refused)
 
@@ -91,9 +96,10 @@ def files(
     return render(routes, directory=directory, address=address).files
 
 
+@lru_cache(maxsize=_MOST_ROUTES)
 def version(route: Route) -> str:
     """What a router reports as the version of a route that it took up."""
-    return _digest([_virtual_host(route)])
+    return _digest(f"[{_json(_virtual_host(route))}]")
 
 
 def admit(routes: Sequence[Route]) -> tuple[list[Route], dict[str, str]]:
@@ -107,7 +113,7 @@ def admit(routes: Sequence[Route]) -> tuple[list[Route], dict[str, str]]:
     names: set[str] = set()
     used = 0
     for route in sorted(routes, key=lambda route: (route.listener, route.name)):
-        needed = max(_reserved(route), 1)
+        needed = max(_reserved(route.name, route.stable, route.canary), 1)
         why = refusal(route)
         if why is None and route.listener in listeners:
             why = f"listener {route.listener} belongs to {listeners[route.listener]}"
@@ -125,37 +131,47 @@ def admit(routes: Sequence[Route]) -> tuple[list[Route], dict[str, str]]:
     return sorted(admitted, key=lambda route: route.name), refused
 
 
-def _reserved(route: Route) -> int:
+@lru_cache(maxsize=_MOST_ROUTES)
+def _reserved(name: str, stable: Arm, canary: Arm | None) -> int:
     """Bytes in the fullest file that a route may come to need."""
-    twin = replace(route.stable, revision="-" * len(route.stable.revision))
-    return max(
-        sum(len(_json(cluster)) + 1 for cluster in clusters_of(replace(route, canary=canary)))
-        for canary in (twin, route.canary or twin)
-    )
+    twin = replace(stable, revision="-" * len(stable.revision))
+    routes = (Route(name, 0, stable, found) for found in (twin, canary or twin))
+    return max(sum(len(_json(cluster)) + 1 for cluster in clusters_of(route)) for route in routes)
 
 
-def _response(resources: Iterable[Json]) -> str:
-    """A discovery response whose version says what is in it."""
-    found = list(resources)
-    return _json({"version_info": _digest(found), "resources": found})
+def _response(resources: Iterable[str]) -> str:
+    """A discovery response, of texts of its resources, whose version says what is in it."""
+    found = f"[{','.join(filter(None, resources))}]"
+    return f'{{"version_info":"{_digest(found)}","resources":{found}}}'
 
 
-def _digest(resources: list[Json]) -> str:
-    return hashlib.sha256(_json(resources).encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _json(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
+def _clusters(route: Route) -> str:
+    """Texts of the clusters of a route: no weight changes them."""
+    return _clusters_between(route.name, route.stable, route.canary)
+
+
+@lru_cache(maxsize=_MOST_TEXTS)
+def _clusters_between(name: str, stable: Arm, canary: Arm | None) -> str:
+    return ",".join(map(_json, clusters_of(Route(name, 0, stable, canary))))
+
+
 # --- listeners ---
 
 
-def _listener(route: Route, directory: str, address: str) -> Json:
-    return {
+@lru_cache(maxsize=_MOST_TEXTS)
+def _listener(name: str, port: int, directory: str, address: str) -> str:
+    listener: Json = {
         "@type": f"{TYPE}.config.listener.v3.Listener",
-        "name": route.name,
-        "address": tcp_address(address, route.listener),
+        "name": name,
+        "address": tcp_address(address, port),
         "per_connection_buffer_limit_bytes": 1024 * 1024,
         "filter_chains": [
             {
@@ -163,9 +179,9 @@ def _listener(route: Route, directory: str, address: str) -> Json:
                     {
                         "name": "http",
                         "typed_config": {
-                            **connections(route.name),
+                            **connections(name),
                             # Whatever Host a client sends, and whatever it puts into this header.
-                            "early_header_mutation_extensions": [_named(route.name)],
+                            "early_header_mutation_extensions": [_named(name)],
                             # The same for all listeners, so that Envoy has it once.
                             "rds": {
                                 "route_config_name": _WEIGHTS,
@@ -177,27 +193,29 @@ def _listener(route: Route, directory: str, address: str) -> Json:
             }
         ],
     }
+    return _json(listener)
 
 
 # --- routes ---
 
 
-def _route_configuration(routes: Sequence[Route]) -> Json:
-    return {
+def _route_configuration(routes: Sequence[Route]) -> str:
+    table: Json = {
         "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
         "name": _WEIGHTS,
         "vhost_header": _HEADER,
         "request_headers_to_remove": [_HEADER],
         # A cluster that is not there costs the requests for it; refusing the file would cost every route.
         "validate_clusters": False,
-        "virtual_hosts": [
-            {
-                **_virtual_host(route),
-                "metadata": {"filter_metadata": {VERSION_METADATA: {"version": version(route)}}},
-            }
-            for route in routes
-        ],
     }
+    return f'{_json(table)[:-1]},"virtual_hosts":[{",".join(map(_host, routes))}]}}'
+
+
+@lru_cache(maxsize=_MOST_TEXTS)
+def _host(route: Route) -> str:
+    """Text of a virtual host that says its version."""
+    metadata = {"filter_metadata": {VERSION_METADATA: {"version": version(route)}}}
+    return _json({**_virtual_host(route), "metadata": metadata})
 
 
 def _virtual_host(route: Route) -> Json:

@@ -12,6 +12,8 @@ from slipway.core.traffic.envoy.config import VERSION_METADATA, version
 from slipway.core.traffic.envoy.routes import Route, defined
 
 ROUTES_QUERY = "/config_dump?resource=dynamic_route_configs"
+#: Version of the weights alone: no route changes without it.
+VERSION_QUERY = "/config_dump?resource=dynamic_route_configs&mask=version_info"
 CLUSTERS_QUERY = "/config_dump?resource=dynamic_active_clusters&mask=cluster.name"
 LISTENERS_QUERY = "/config_dump?resource=dynamic_listeners&mask=name,active_state.version_info"
 #: Asking for anything makes Envoy merge its workers' histograms; what is asked next has them.
@@ -114,12 +116,14 @@ class RouterState:
         arms: by name of the ModelDeployment and of the revision.
         clusters: that are loaded: resolved, and asked for their health once.
         listeners: that accept connections, by name of the ModelDeployment.
+        version: of all its routes; empty where it has none.
     """
 
     routes: Mapping[str, RouteState]
     arms: Mapping[tuple[str, str], ArmState]
     clusters: frozenset[str]
     listeners: frozenset[str]
+    version: str = ""
 
     def does(self, route: Route) -> bool:
         """Whether it does exactly what the route says, and could do what comes next."""
@@ -130,6 +134,11 @@ class RouterState:
             and (route.name in self.listeners) is not route.leaving
             and defined(route) <= self.clusters
         )
+
+
+def read_version(dump: Mapping[str, Any]) -> str:
+    """The version of all routes, from the answer to :data:`VERSION_QUERY` or :data:`ROUTES_QUERY`."""
+    return " ".join(str(found.get("version_info", "")) for found in dump.get("configs", ()))
 
 
 def read_routes(dump: Mapping[str, Any]) -> dict[str, RouteState]:

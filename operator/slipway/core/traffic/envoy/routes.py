@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from slipway.core.traffic.envoy.messages import ENVOY_ADMIN_PORT, ROUTER_ADMIN_PORT
 
@@ -63,6 +64,7 @@ class Route:
     leaving: bool = False
 
 
+@lru_cache(maxsize=4096)
 def refusal(route: Route) -> str | None:
     """Why a route cannot be rendered, whatever its neighbours are, or None."""
     checks = (
