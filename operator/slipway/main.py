@@ -317,7 +317,7 @@ async def run(environment: Environment) -> None:
         )
         metrics.count_elsewhere(lambda: claims.elsewhere)
         reconciler = Reconciler(
-            store, writer, routes, traffic, observers, claims, upgrades, environment.settings, _now
+            store, writer, routes, traffic, observers, claims, upgrades, environment.settings, _now, queue.add
         )
         sweep = Sweep(kube, store, queue, environment.namespaces)
         workers: list[asyncio.Task[None]] = []

@@ -122,6 +122,7 @@ class Operator:
             self.upgrades,
             settings,
             clock,
+            changed,
         )
         self.clock = clock
         self.due: dict[Key, datetime] = {}

@@ -152,6 +152,8 @@ class Observed:
     monitoring: MonitoringStatus | None = None
     #: Why the name that the spec follows cannot be looked up again, or None.
     refresh_fault: Fault | None = None
+    #: Pod of a neighbour that finds out what this one asks too; None where it is to make its own.
+    neighbour_resolver: Manifest | None = None
     #: Whether its pods may be replaced now for a change of the installation, should that be needed.
     may_upgrade: bool = False
     #: Whether every such upgrade that is under way is stuck.

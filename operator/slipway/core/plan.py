@@ -77,9 +77,8 @@ def plan(
     owner = resource.owner
     resolver = resolver_pod(owner, spec, settings, observed.refresh_token)
     resolver_name = str(resolver["metadata"]["name"])
-    resolution = resolve(
-        spec, resource.status, observed.find(ObjectKind.POD, resolver_name), now, observed.refresh_token
-    )
+    answering = observed.find(ObjectKind.POD, resolver_name) or observed.neighbour_resolver
+    resolution = resolve(spec, resource.status, answering, now, observed.refresh_token)
     if resolution.model is not None and resolution.fault is None and not resolution.asking:
         resolution = replace(resolution, fault=observed.refresh_fault)
     wanted = None
@@ -89,7 +88,7 @@ def plan(
 
     own = spec.runtime.pod
     apply: list[dict[str, Any]] = [service_account(owner, pulled(own, settings.image_pull_secrets))]
-    if resolution.asking and observed.find(ObjectKind.POD, resolver_name) is None:
+    if resolution.asking and answering is None:
         apply.append(resolver)
     apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))
     router_port = (resource.status.routerPort or observed.free_port) if has_routers(spec) else None

@@ -52,13 +52,41 @@ def resolve(
 
     While a name that moved is looked up again, what it meant before stands.
     """
-    known = status.model
-    if known is None or known.uri != spec.model.uri or spec.model.digest not in (None, known.digest):
+    known = _known(spec, status)
+    if known is None:
         return _from_pod(spec, status, pod, now)
     if refresh_token is None:
         return ResolutionState(model=known)
     again = _from_pod(spec, status, pod, now)
     return again if again.model is not None else replace(again, model=known)
+
+
+def question(
+    spec: ModelDeploymentSpec, status: ModelDeploymentStatus, refresh_token: str | None = None
+) -> str | None:
+    """What a resolver pod is to find out, and as whom; None where nothing is, or nobody else may know.
+
+    Two ModelDeployments of a namespace with the same question would make pods that differ by name alone.
+    Without a Secret, whether a bucket may be read is a matter of who a pod runs as, and each runs as itself.
+    """
+    model, runtime = spec.model, spec.runtime
+    if refresh_token is None and _known(spec, status) is not None:
+        return None
+    if model.credentials is None and model.uri.partition("://")[0] in _BUCKETS:
+        return None
+    looks = {"resources", "nodeSelector", "tolerations", "affinity", "pod"}
+    # Periodic looks differ by the time at which each is due.
+    what = "time" if refresh_token is not None and refresh_token.startswith("time ") else refresh_token
+    asked = model.model_dump(mode="json", include={"uri", "digest", "credentials"})
+    return naming.content_hash([asked, runtime.model_dump(mode="json", include=looks), what])
+
+
+def _known(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> ModelStatus | None:
+    """What status remembers of the model that is asked for."""
+    known = status.model
+    if known is None or known.uri != spec.model.uri or spec.model.digest not in (None, known.digest):
+        return None
+    return known
 
 
 def _from_pod(
@@ -70,7 +98,7 @@ def _from_pod(
     if phase not in ("Succeeded", "Failed"):
         # A resolver has no readiness probe: while it works it is ready, however long a large model takes.
         return ResolutionState(fault=None if is_ready(pod) else diagnose_pod(pod, now), asking=True)
-    answer = _answer(pod)
+    answer = answer_of(pod)
     if answer is not None and not _is_meant(spec.model.uri, answer.resolution.uri):
         # None of Slipway's says so: somebody forged the pod or its answer.
         ended = _ended_at(pod, now)
@@ -103,7 +131,8 @@ def _from_pod(
     return ResolutionState(fault=fault, retry_at=ended + _patience(status, ended), asking=True)
 
 
-def _answer(pod: Manifest) -> Resolved | None:
+def answer_of(pod: Manifest) -> Resolved | None:
+    """What a resolver pod found out, or None."""
     for container in (pod.get("status") or {}).get("containerStatuses") or ():
         ended = (container.get("state") or {}).get("terminated") or {}
         if container["name"] != naming.RESOLVE_CONTAINER:

@@ -19,6 +19,7 @@ from slipway.core.status.report import Report, report, report_foreign, report_un
 from slipway.core.upgrade import ready
 from slipway.engine.controller.apply import Writer
 from slipway.engine.controller.claims import Claims
+from slipway.engine.controller.resolvers import PATIENCE, Resolvers
 from slipway.engine.controller.revisions import Memory
 from slipway.engine.controller.routes import Routes
 from slipway.engine.controller.traffic import TrafficView
@@ -44,8 +45,9 @@ class Reconciler:
         upgrades: Upgrades,
         settings: Settings,
         clock: Callable[[], datetime],
+        changed: Callable[[Key], None],
     ) -> None:
-        """``clock`` tells the time, with a time zone."""
+        """``clock`` tells the time, with a time zone; ``changed`` has a key worked on."""
         self._routes = routes
         self._traffic = traffic
         self._observers = observers
@@ -58,6 +60,7 @@ class Reconciler:
         #: Of each ModelDeployment that others may remember something of.
         self._uids: dict[Key, str] = {}
         self._memory = Memory()
+        self._resolvers = Resolvers(store, changed, clock)
 
     async def reconcile(self, key: Key) -> Result:
         """Bring one ModelDeployment nearer to what it asks for.
@@ -83,7 +86,8 @@ class Reconciler:
         resource = self._store.read(key)
         uid = resource.owner.uid if resource is not None else None
         if uid is None or self._uids.get(key, uid) != uid:
-            for keeper in (self._observers, self._traffic, self._routes, self._writer, self._memory):
+            keepers = (self._observers, self._traffic, self._routes, self._writer)
+            for keeper in (*keepers, self._memory, self._resolvers):
                 keeper.forget(key)
         if uid is None:
             self._uids.pop(key, None)
@@ -112,6 +116,7 @@ class Reconciler:
         planned = planning.plan(resource, resource.spec, snapshot, self._settings, now)
         self._note_upgrade(key, planned, snapshot)
         faults = await self._write(key, resource, planned)
+        self._resolvers.note(key, planned.resolver)
         after = observe(self._store.children(key), faults, snapshot.traffic, monitoring=snapshot.monitoring)
         await self._say(manifest, report(resource, resource.spec, planned, after, now), now)
         self._observe(key, resource, planned, snapshot)
@@ -139,6 +144,7 @@ class Reconciler:
         return replace(
             observed,
             traffic=self._traffic.of(resource, observed),
+            neighbour_resolver=self._resolvers.find(key, resource, token),
             may_upgrade=self._upgrades.may_begin(key),
             upgrades_halted=self._upgrades.is_halted,
         )
@@ -186,5 +192,9 @@ def _why_not(resource: Resource, now: datetime) -> Report:
 def _wait(planned: Plan, snapshot: Observed, now: datetime) -> float | None:
     """Seconds until time alone may change anything, or None."""
     left = (planned.requeue_at - now).total_seconds() if planned.requeue_at is not None else None
-    waits = (left, snapshot.traffic.wait if snapshot.traffic is not None else None)
+    waits = (
+        left,
+        snapshot.traffic.wait if snapshot.traffic is not None else None,
+        PATIENCE.total_seconds() if snapshot.neighbour_resolver is not None else None,
+    )
     return min((wait for wait in waits if wait is not None), default=None)
