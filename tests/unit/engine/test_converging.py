@@ -96,7 +96,7 @@ async def test_a_model_deployment_becomes_ready_from_nothing(world: World) -> No
     assert [pod["metadata"]["labels"][naming.REVISION_LABEL] for pod in world.kube.all(ObjectKind.POD)] == [
         revision
     ]
-    assert world.told() == ["Normal Resolved", "Normal Serving"]
+    assert world.told() == ["Normal Serving"]
 
 
 async def test_a_first_deployment_takes_at_most_one_write_a_child_and_a_few_of_status(world: World) -> None:
@@ -500,7 +500,7 @@ async def test_a_pod_that_fails_is_named_and_forgotten_once_it_is_ready(world: W
     world.pod_status = lambda _: None
     await world.settle()
     assert world.said() == SERVING
-    assert world.told() == ["Normal Resolved", "Warning OutOfMemory", "Normal Serving"]
+    assert world.told() == ["Warning OutOfMemory", "Normal Serving"]
 
 
 async def test_a_server_that_never_answers_its_probe_is_named_though_nothing_happens(world: World) -> None:

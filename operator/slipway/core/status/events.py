@@ -37,7 +37,9 @@ def events(
     resource: Resource, spec: ModelDeploymentSpec, plan: Plan, observed: Observed, verdicts: ConditionValues
 ) -> tuple[Event, ...]:
     """One Event for each condition that turned good or bad, and none twice for one cause."""
-    types = [ConditionType.READY, ConditionType.MODEL_RESOLVED]
+    types = [ConditionType.READY]
+    if not _is_first_answer(resource, verdicts):
+        types.append(ConditionType.MODEL_RESOLVED)
     if not _goes_without_saying(resource, verdicts):
         types.append(ConditionType.REVISION_READY)
     told = changed(resource, {type_: verdicts[type_] for type_ in types})
@@ -59,6 +61,14 @@ def events(
         message = f"revision {plan.roles.stable} took over from {before}{why}"
         return (*told, Event(normal=True, reason=Reason.SERVING, message=message))
     return told
+
+
+def _is_first_answer(resource: Resource, verdicts: ConditionValues) -> bool:
+    """That a model was found, where nothing was wrong before: what comes of it is told."""
+    before, now = said_before(resource, ConditionType.MODEL_RESOLVED), verdicts[ConditionType.MODEL_RESOLVED]
+    return (now.status, now.reason) == ("True", Reason.RESOLVED) and (
+        before is None or before.status == "Unknown"
+    )
 
 
 def _goes_without_saying(resource: Resource, verdicts: ConditionValues) -> bool:

@@ -54,6 +54,8 @@ class Resolvers:
         self._clock = clock
         self._questions: dict[_Place, _Question] = {}
         self._asking: dict[Key, _Place] = {}
+        #: Whose pod gave the answer that is kept of a question.
+        self._answered: dict[Key, _Place] = {}
         self._pruned_at: datetime | None = None
 
     def find(self, key: Key, resource: Resource, refresh_token: str | None) -> Manifest | None:
@@ -66,7 +68,7 @@ class Resolvers:
         )
         place = (key.namespace, asked) if asked is not None else None
         if self._asking.get(key) != place:
-            self.forget(key)
+            self._leave(key)
         if place is None:
             return None
         here, now = self._questions.get(place), self._clock()
@@ -97,7 +99,14 @@ class Resolvers:
             self._notice(here)
 
     def forget(self, key: Key) -> None:
-        """A ModelDeployment is gone, or asks that no more: another may ask for all."""
+        """A ModelDeployment is gone, and its pod with it."""
+        self._leave(key)
+        place = self._answered.pop(key, None)
+        if place is not None and place in self._questions:
+            self._drop_answer(place)
+
+    def _leave(self, key: Key) -> None:
+        """It asks that no more: another may ask for all."""
         place = self._asking.pop(key, None)
         here = self._questions.get(place) if place is not None else None
         if place is None or here is None:
@@ -105,7 +114,7 @@ class Resolvers:
         here.waiting.discard(key)
         if here.leader == key:
             self._wake(here)
-        if not here.waiting and here.answer is None:
+        if not here.waiting and here.answer is None and self._asking.get(here.leader) != place:
             del self._questions[place]
 
     def _holds(self, here: _Question, spec: ModelDeploymentSpec | Fault, refresh_token: str | None) -> bool:
@@ -125,8 +134,9 @@ class Resolvers:
         if pod is None and here.phase is not None:
             # It gives way to another try.
             here.since = now
-        elif pod is not None and answer_of(pod) is not None:
+        elif pod is not None and not _is_same(pod, here.answer) and answer_of(pod) is not None:
             here.answer, here.answered_at = pod, now
+            self._answered[here.leader] = self._asking[here.leader]
         if phase != here.phase:
             here.phase = phase
             self._wake(here)
@@ -151,10 +161,18 @@ class Resolvers:
             if here.answered_at is not None and now - here.answered_at > FRESH
         ]
         for place in old:
-            here = self._questions[place]
-            here.answer = here.answered_at = None
-            if not here.waiting and self._asking.get(here.leader) != place:
-                del self._questions[place]
+            self._drop_answer(place)
+        self._answered = {key: place for key, place in self._answered.items() if place in self._questions}
+
+    def _drop_answer(self, place: _Place) -> None:
+        here = self._questions[place]
+        here.answer = here.answered_at = None
+        if not here.waiting and self._asking.get(here.leader) != place:
+            del self._questions[place]
+
+
+def _is_same(pod: Manifest, other: Manifest | None) -> bool:
+    return other is not None and pod["metadata"]["uid"] == other["metadata"]["uid"]
 
 
 def _is_of(pod: Manifest, refresh_token: str | None) -> bool:
