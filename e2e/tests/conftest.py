@@ -26,6 +26,9 @@ from e2e.tests.installation import (
 )
 from e2e.tests.registry import Registry
 
+# What they share with the tests without a cluster says as much where it fails.
+pytest.register_assert_rewrite("tests.contract.api_server")
+
 __all__ = ["MLFLOW_ADDRESS", "RELEASE", "SYSTEM_NAMESPACE", "Installation", "temporary_namespace"]
 
 

@@ -12,6 +12,8 @@ from e2e.tests.schema_cases import EXAMPLE, GATEWAY, Case, constraints, example,
 from e2e.tests.schema_table import CASES
 from e2e.tests.test_schema import SCHEMA, WRONG_TYPE
 from slipway.cli.schema import complaints
+from slipway.names import API_VERSION, KIND
+from tests.unit.core.generated import make_spec
 
 ROOT = Path(__file__).parents[3]
 SPEC_ONLY = {key: value for key, value in EXAMPLE.items() if key != "status"}
@@ -78,3 +80,10 @@ def test_what_is_checked_is_left_as_it_was() -> None:
     manifest = {**SPEC_ONLY, "spec": {"model": {"uri": "mlflow://fraud@champion"}, "runtime": None}}
     assert complaints(manifest) == []
     assert manifest["spec"] == {"model": {"uri": "mlflow://fraud@champion"}, "runtime": None}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_specs_that_properties_are_tried_on_are_valid(seed: int) -> None:
+    meta = {"name": "made", "namespace": "payments"}
+    made = {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "spec": make_spec(seed)}
+    assert complaints(made) == []

@@ -91,9 +91,9 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
         "mlflow://fraud@champion",
         "https://host/m.onnx",
         "pvc://c/m.onnx",
-        "s3://b/m.onnx",
-        "gs://b/m.onnx",
-        "az://a/b/m.onnx",
+        "s3://models/m.onnx",
+        "gs://models/m.onnx",
+        "az://account/models/m.onnx",
     ),
 }
 

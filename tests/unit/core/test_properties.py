@@ -291,7 +291,7 @@ def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: li
         world = World()
         for uri in ("mlflow://fraud@champion", "https://host/m.onnx", "pvc://c/m.onnx"):
             world.models[uri] = world.models["mlflow://fraud/1"]
-        for uri in ("s3://b/m.onnx", "gs://b/m.onnx", "az://a/b/m.onnx"):
+        for uri in ("s3://models/m.onnx", "gs://models/m.onnx", "az://account/models/m.onnx"):
             world.models[uri] = resolution(1).model_copy(update={"uri": uri})
         for spec in series:
             # A pinned digest that is not the model's would be asked for again and again.

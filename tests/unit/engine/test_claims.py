@@ -110,6 +110,20 @@ async def test_who_claims_at_the_same_moment_is_refused_and_leaves_it_alone(worl
     await at_rest(world)
 
 
+async def test_who_is_told_of_another_claim_before_the_answer_to_its_own_writes_nothing(world: World) -> None:
+    world.create(spec(1))
+
+    def race(request: Request) -> None:
+        if request.verb == "apply_status" and owner(world) == LEASE:
+            world.kube._merge(PLACE, {"status": {"operator": OTHER}}, CLAIM_MANAGER)
+            world.operator.store.put(world.kube.find(*PLACE))
+
+    world.kube.after = race
+    await world.operator.look(Key(NAMESPACE, NAME))
+    assert owner(world) == OTHER
+    assert [str(found) for found in world.kube.requests if found.is_write] == [f"apply_status {KIND} {NAME}"]
+
+
 async def test_nothing_is_written_for_a_resource_before_it_is_claimed(world: World) -> None:
     world.create(spec(1))
     await world.run(60)

@@ -111,6 +111,10 @@ class Claims:
         if claim != self._own and self._known and "deletionTimestamp" not in manifest["metadata"]:
             log.info("claiming", extra={"key": str(key), "before": claim})
             await self._claim(manifest)
+            latest = self._store.resource(key)
+            if latest is not None and claim_of(latest) not in (None, self._own):
+                # Somebody took it while the answer was under way, and a watch was quicker than that.
+                return False
             self._owners[key.namespace] = self._own
         return True
 
