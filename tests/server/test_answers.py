@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from slipway_server.protocol.tensors import Datatype
 from tests.server import onnx_models
 from tests.server.running import Server, split, tensor
+from tests.server.test_limits import BODY, head, talk
 
 Servers = Callable[[str], Server]
 
@@ -249,6 +251,30 @@ def test_the_request_id_header_is_echoed_on_answers_and_errors(servers: Servers)
         assert client.get(path, headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     assert "x-request-id" not in client.get("/v2", headers={"x-request-id": "x" * 129}).headers
     assert "x-request-id" not in client.get("/v2").headers
+
+
+def test_each_request_gets_its_own_id_back_however_alike_their_heads_are(servers: Servers) -> None:
+    server = servers("identity")
+    ids = ["3ea7a6c6-5408-4ccd-a61f-a6945905ea98", "a.b", "a b", "2", "2", "z" * 128, "z" * 129, "\x80", "3"]
+    lines = [
+        "x-forwarded-proto: http\r\nx-request-id: {}",
+        "x-request-id: {}\r\nx-forwarded-proto: http",
+        "X-Request-ID: {}",
+        "x-request-id:{}",
+        "x-request-id: {}\r\nX-Request-Id: other",
+        "x-request-id: {}\r\nx-request-id: other",
+    ]
+    cases = [(line, each, b"{}" if each == "a.b" else BODY) for line in lines for each in ids]
+    said = [
+        head(server, f"content-length: {len(body)}", line.format(each)) + body for line, each, body in cases
+    ]
+    for answers in (talk(server, *said), talk(server, b"".join(said))):
+        heads = answers.split(b"HTTP/1.1 ")[1:]
+        assert [each[:3] for each in heads] == [b"400" if body == b"{}" else b"200" for _, _, body in cases]
+        found = [re.search(rb"x-request-id: (.*)\r", each) for each in heads]
+        assert [match and match[1].decode() for match in found] == [
+            each if len(each) < 129 and each.isascii() else None for _, each, _ in cases
+        ]
 
 
 async def test_many_clients_at_once_each_get_their_own_answer(servers: Servers) -> None:

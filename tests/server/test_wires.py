@@ -20,6 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
+from slipway_server.wire.head import Head, without_id
 from slipway_server.wire.headers import block, literal
 from slipway_server.wire.http1 import Http1
 from slipway_server.wire.http2 import Http2
@@ -169,6 +170,55 @@ def test_where_h11_and_ours_both_go_on_they_agree_where_each_request_ends(
     (ours, _), (theirs, _) = by_ours(parts), by_h11(parts)
     both = min(len(ours), len(theirs))
     assert [each[:2] + each[3:] for each in ours[:both]] == [each[:2] + each[3:] for each in theirs[:both]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.one_of(request(), damaged()),
+    st.integers(0, 9),
+    st.text("0123456789abcdef-", min_size=1, max_size=40),
+)
+@example(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 2, "7")
+@example(b"POST / HTTP/1.1\r\nHost: a\r\n Content-Length: 0\r\n\r\n", 1, "7")
+@example(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 0, "7")
+def test_a_head_without_the_id_that_a_router_gave_it_means_the_same_but_for_the_id(
+    data: bytes, place: int, value: str
+) -> None:
+    lines = data.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    at = 1 + place % len(lines)
+    text = b"\r\n".join([*lines[:at], f"x-request-id: {value}".encode(), *lines[at:], b"", b""])
+    found = without_id(text)
+    assert found is not None
+    rest, request_id = found
+    (plain, plain_broken), (whole, broken) = heads_of(rest), heads_of(text)
+    assert (broken, len(whole)) == (plain_broken, len(plain))
+    for ours, theirs in zip(plain, whole, strict=True):
+        assert theirs.headers.get(b"x-request-id") == request_id
+        assert (ours.method, ours.target, ours.framing, ours.keep_alive) == (
+            *(theirs.method, theirs.target, theirs.framing, theirs.keep_alive),
+        )
+        assert {**ours.headers, b"x-request-id": request_id} == theirs.headers
+
+
+def test_heads_that_differ_by_the_id_of_a_router_alone_come_of_one_template() -> None:
+    text = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n%bx-request-id: %b\r\n\r\n"
+    templates = [heads_of(text % (b"", each))[0][0].as_template(Limits()) for each in (b"1-a", b"22")]
+    assert templates[0] is not None
+    assert templates[1] is not None
+    assert templates[0][0] == templates[1][0] == text.replace(b"%bx-request-id: %b\r\n", b"")
+    assert b"x-request-id" not in templates[0][1].headers
+    own = (b"traceparent: 1\r\n", b"timeout: 1\r\n", b"expect: 100-continue\r\n", b"connection: close\r\n")
+    most = b"".join(b"x-%d: 1\r\n" % number for number in range(125))
+    for more in (*own, most):
+        assert heads_of(text % (more, b"1"))[0][0].as_template(Limits()) is None
+
+
+def heads_of(data: bytes) -> tuple[list[Head], bool]:
+    """The heads in ``data``, and whether something in it was refused."""
+    events = Http1(Limits()).feed(data)
+    return [each.head for each in events if isinstance(each, Opened)], isinstance(
+        events and events[-1], Fault
+    )
 
 
 HEADERS = [

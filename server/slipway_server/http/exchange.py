@@ -45,6 +45,7 @@ class Exchange(Request):
         "connection",
         "out",
         "page",
+        "request_id",
         "shape",
         "upload",
         "wants_continue",
@@ -55,6 +56,8 @@ class Exchange(Request):
         self.connection = connection
         self.site = connection.server.site
         self.head = head
+        #: The client's name for this request, where it is not in the head.
+        self.request_id: bytes | None = None
         #: The answer as it goes over the wire, once there is one.
         self.out: bytes | None = None
         self.closes = False
@@ -66,6 +69,11 @@ class Exchange(Request):
 
     def peer(self) -> str:
         return name_of(self.connection.owner)
+
+    def header(self, name: bytes) -> bytes | None:
+        if name == b"x-request-id" and self.request_id is not None:
+            return self.request_id
+        return super().header(name)
 
     def settled(self) -> None:
         """The model has spoken, or will not."""
@@ -80,15 +88,23 @@ class Exchange(Request):
         self.count(200)
         server.counters.add_rows(self.rows)
         length = self.header_length
-        if not self.head.is_cached or server.lifecycle.draining:
+        if not self.head.is_template or server.lifecycle.draining:
             self.respond(inference_response(content, length))
             return
-        if length is None:
+        if self.request_id is not None:
+            self.out = self._with_id(self.request_id, content)
+        elif length is None:
             self.out = b"%b%d\r\n\r\n%b" % (server.writer.json_head, len(content), content)
         else:
             head = server.writer.binary_head
             self.out = b"%b%d\r\ncontent-length: %d\r\n\r\n%b" % (head, length, len(content), content)
         connection.advance(self)
+
+    def _with_id(self, request_id: bytes, content: bytes) -> bytes:
+        head, length = self.connection.server.writer.json_head, self.header_length
+        if length is not None:
+            head = b"%b%d\r\ncontent-length: " % (self.connection.server.writer.binary_head, length)
+        return b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (head, len(content), request_id, content)
 
     def explain(self, error: RequestError | None) -> None:
         self.respond(failure(self.shape) if error is None else refusal(error, self.shape))
@@ -99,6 +115,8 @@ class Exchange(Request):
             return
         connection, head = self.connection, self.head
         extra = echoes(head)
+        if self.request_id is not None:
+            extra.append((b"x-request-id", self.request_id))
         last = connection.is_last(self)
         if response.closes or not head.keep_alive or (last and connection.server.lifecycle.draining):
             self.closes = True

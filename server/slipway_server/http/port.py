@@ -27,14 +27,16 @@ class HttpPort(Door):
         #: Pages that are being made.
         self.tasks: set[asyncio.Future[Response]] = set()
 
-    def keep(self, text: bytes, head: Head) -> None:
-        """Remember a head that passed all checks; these bytes need no parsing again."""
-        if not self.site.is_known(head):
+    def keep(self, head: Head) -> None:
+        """Remember a head that passed all checks, if it may come again: its bytes need no parsing then."""
+        found = head.as_template(self.limits) if self.site.is_known(head) else None
+        if found is None:
             return
         if len(self.heads) >= _MAX_KEPT:
             self.heads.clear()
-        head.is_cached = True
-        self.heads[text] = head
+        text, template = found
+        template.is_template = True
+        self.heads[text] = template
 
     def sweep(self, now: float) -> None:  # noqa: ARG002
         self.writer.refresh()

@@ -2,6 +2,7 @@
 
 A client sends the same head again and again. A head that llhttp has read and that passed every check is kept
 by its bytes; when the same bytes come again, with the body in the same piece, nothing is parsed at all.
+The id that a router gives to each request may differ.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from slipway_server.http.responses import CONTINUE, refusal
 from slipway_server.http.site import Inference, RouteError, Upload
 from slipway_server.runtime.crew import deadline_error
 from slipway_server.wire.events import Ended, Opened, Part
-from slipway_server.wire.head import Head
+from slipway_server.wire.head import Head, without_id
 from slipway_server.wire.http1 import END, Http1
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class HttpProtocol(Connection):
         self._pipelined = server.limits.pipelined
         self._heads = server.heads
         self._site = server.site
+        #: Requests come with ids of their own, so that it is worth to look for one.
+        self._has_ids = False
         self._queue: deque[Exchange] = deque()
         self.wire = Http1(server.limits)
         #: Between two requests: nothing of the next one has arrived.
@@ -70,14 +73,19 @@ class HttpProtocol(Connection):
             heads = self._heads
             while True:
                 body_start = data.find(END) + 4
-                head = heads.get(data[:body_start])
+                text, request_id = data[:body_start], None
+                if self._has_ids:
+                    found = without_id(text)
+                    if found is not None:
+                        text, request_id = found
+                head = heads.get(text)
                 if head is None:
                     break
                 stop = body_start + head.content_length  # type: ignore[operator]
                 size = len(data)
                 if stop > size:
                     break
-                self._infer(head, data[body_start:stop])
+                self._infer(head, data[body_start:stop], request_id)
                 if stop == size:
                     return
                 data = data[stop:]
@@ -120,10 +128,11 @@ class HttpProtocol(Connection):
 
     # The hot way.
 
-    def _infer(self, head: Head, body: bytes) -> None:
+    def _infer(self, head: Head, body: bytes, request_id: bytes | None) -> None:
         server = self.server
         began = perf_counter()
         exchange = Exchange(self, head, body, began, began + server.timeout)
+        exchange.request_id = request_id
         exchange.complete = exchange.counted = exchange.minded = True
         self._queue.append(exchange)
         server.counters.began()
@@ -212,6 +221,7 @@ class HttpProtocol(Connection):
         began = perf_counter()
         self._pending.let_go()
         self._received, self._arrives = 0, Pace(began)
+        self._has_ids = b"x-request-id" in head.headers
         exchange = self._current = Exchange(self, head, b"", began, began + server.timeout)
         self._queue.append(exchange)
         if head.path not in (LIVE_PATH, READY_PATH):
@@ -300,13 +310,12 @@ class HttpProtocol(Connection):
 
     def _submit(self, exchange: Exchange) -> None:
         head = exchange.head
-        raw = head.raw
         if exchange.incoming is not None:
             exchange.body = exchange.incoming.whole()
         exchange.gzip = head.gzip
         exchange.limit = head.limit
-        if raw is not None and head.is_plain and head.is_all_of(raw) and exchange.codec is None:
-            self.server.keep(raw, head)
+        if head.raw is not None and exchange.codec is None:
+            self.server.keep(head)
         try:
             self.server.submit(exchange)
         except RequestError as error:

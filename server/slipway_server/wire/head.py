@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from copy import copy
 from urllib.parse import unquote_to_bytes
 
 from slipway_server.errors import Reason, RequestError, schema_error, show
 from slipway_server.protocol.header import HEADER_LENGTH, parse_header_length
+from slipway_server.wire.limits import Limits
 
 #: Says who asks.
 AUTHORIZATION = b"authorization"
@@ -16,6 +18,8 @@ JSON, BINARY = "application/json", "application/octet-stream"
 MAX_JSON_BYTES = 8 * 1024 * 1024
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,128}")
+_MAX_ID = 128
+_ID_LINE = b"\r\nx-request-id: "
 
 
 class Head:
@@ -27,8 +31,8 @@ class Head:
         "content_length",
         "header_length",
         "headers",
-        "is_cached",
         "is_http_1_0",
+        "is_template",
         "keep_alive",
         "limit",
         "method",
@@ -52,8 +56,8 @@ class Head:
         self.chunked = b"transfer-encoding" in self.headers
         self.keep_alive = True
         self.is_http_1_0 = False
-        #: Came by its bytes, without anything of its own to say back.
-        self.is_cached = False
+        #: Came by its bytes; all requests with these bytes have it in common.
+        self.is_template = False
         #: Its bytes, where they came in one piece from the beginning.
         self.raw: bytes | None = None
         #: Who asks, where that was found out.
@@ -107,20 +111,31 @@ class Head:
         value = self.headers.get(b"traceparent")
         return value if value is not None and _TRACEPARENT.fullmatch(value) else None
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the same bytes again would mean the same, and nothing in them is this request's own."""
-        return (
-            self.keep_alive
-            and not self.is_http_1_0
-            and self.content_length is not None
-            and not self.chunked
-            and self.headers.keys().isdisjoint(_OWN)
-        )
+    def as_template(self, limits: Limits) -> tuple[bytes, Head] | None:
+        """What of it may come again: a text, and the head that the text stands for whenever it comes.
 
-    def is_all_of(self, text: bytes) -> bool:
-        """Whether it was read from the beginning of this text, which is no second half of a head."""
-        return text.startswith(b"%b %b HTTP/1.1\r\n" % (self.method.encode(), self.target))
+        A request's id is in neither, see :func:`without_id`. ``None`` where something else in it is this
+        request's own, or where the text is no whole head.
+        """
+        text = self.raw
+        if text is None or not text.startswith(b"%b %b HTTP/1.1\r\n" % (self.method.encode(), self.target)):
+            return None
+        if text.count(b"\r\n") > limits.headers + 1:
+            return None  # with an id it would be one header too many
+        plain = copy(self)
+        plain.raw = None
+        found = without_id(text)
+        if found is not None and self.headers.get(_ID) == found[1]:
+            text = found[0]
+            plain.headers = {name: value for name, value in self.headers.items() if name != _ID}
+        is_plain = (
+            plain.keep_alive
+            and not plain.is_http_1_0
+            and plain.content_length is not None
+            and not plain.chunked
+            and plain.headers.keys().isdisjoint(_OWN)
+        )
+        return (text, plain) if is_plain else None
 
     def check_infer(self, max_bytes: int, also: str | None = None) -> None:
         """All checks of an inference request that need no body; sets what the body has to be.
@@ -161,8 +176,22 @@ class Head:
         self.seconds = _seconds(self.headers.get(b"timeout"))
 
 
+_ID = b"x-request-id"
 #: Headers that change how or when a request is answered, or that belong to it alone.
-_OWN = frozenset({b"expect", b"x-request-id", b"traceparent", b"timeout", b"content-encoding", b"upgrade"})
+_OWN = frozenset({b"expect", _ID, b"traceparent", b"timeout", b"content-encoding", b"upgrade"})
+
+
+def without_id(text: bytes) -> tuple[bytes, bytes] | None:
+    """A head's text without its last line ``x-request-id``, and that line's value: routers add one to each.
+
+    ``None`` where there is no such line, or more than letters, digits and hyphens in it. What is left means
+    the same but for it: a whole line is cut out, and a head whose lines go on in the next one is never kept.
+    """
+    before, line, after = text.rpartition(_ID_LINE)
+    value, newline, rest = after.partition(b"\r\n")
+    if not line or len(value) > _MAX_ID or not value.replace(b"-", b"").isalnum():
+        return None
+    return before + newline + rest, value
 
 
 def too_large(max_bytes: int) -> RequestError:
