@@ -47,6 +47,10 @@ LARGEST_PROFILE = 4 * 1024 * 1024
 FEEDBACK_KEYS_DIR = "/var/run/slipway/feedback-keys"
 #: Where the Secret with the hashes of API keys is mounted: a file a caller.
 ACCESS_KEYS_DIR = "/var/run/slipway/access-keys"
+#: A caller's name there, a line of its file, and how many lines it may have.
+CALLER_NAME = r"[-._a-zA-Z0-9]{1,64}"
+KEY_HASH = r"sha256:[0-9a-f]{64}"
+MOST_KEY_HASHES = 16
 #: Scratch space of a pod whose root file system is read-only.
 TMP_DIR = "/tmp"
 #: Kubernetes reads a container's last words from here; they are a :class:`Outcome` as JSON.

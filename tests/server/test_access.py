@@ -18,7 +18,8 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from slipway.contract import Metric, ModelFault
-from slipway_server.access.keys import MOST_CALLERS, MOST_HASHES, read_keys
+from slipway.names import MOST_KEY_HASHES
+from slipway_server.access.keys import MOST_CALLERS, read_keys
 from slipway_server.rpc import health_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.running import ROOT, Server, tensor
@@ -502,16 +503,16 @@ def test_grpc_follows_the_keys_on_a_channel_that_is_open(guarded: Guarded) -> No
 def test_files_of_keys_are_bounded_and_a_fault_in_one_is_none_of_the_others(tmp_path: Path) -> None:
     good = hash_of("good")
     (tmp_path / "good").write_text(f"{good}\n")
-    (tmp_path / "many").write_text("\n".join(hash_of(str(number)) for number in range(MOST_HASHES + 1)))
+    (tmp_path / "many").write_text("\n".join(hash_of(str(number)) for number in range(MOST_KEY_HASHES + 1)))
     (tmp_path / "upper").write_text("sha256:" + "A" * 64)
     (tmp_path / ("x" * 65)).write_text(good)
     (tmp_path / "folder").mkdir()
     (tmp_path / "shared-1").write_text(hash_of("shared"))
     (tmp_path / "shared-2").write_text(hash_of("shared"))
-    (tmp_path / "most").write_text("\n".join(hash_of(f"m{number}") for number in range(MOST_HASHES)))
+    (tmp_path / "most").write_text("\n".join(hash_of(f"m{number}") for number in range(MOST_KEY_HASHES)))
     found = read_keys(tmp_path)
     assert set(found.callers.values()) == {"good", "most"}
-    assert len(found.callers) == 1 + MOST_HASHES
+    assert len(found.callers) == 1 + MOST_KEY_HASHES
     assert len(found.faults) == 5
     for number in range(MOST_CALLERS):
         (tmp_path / f"c{number}").touch()

@@ -245,6 +245,41 @@ class Cluster:
             raise CommandError(f"{what}: more than {MOST_BYTES} bytes, which no model server says")
         return body.decode("utf-8", "replace")
 
+    def secret(self, name: str) -> Manifest:
+        """A Secret of the namespace.
+
+        Raises:
+            MissingError: where there is none.
+            CommandError: where it cannot be had.
+        """
+        where, path = self._secret(name)
+        return self._request(where, "GET", path)
+
+    def write_secret(self, name: str, live: Manifest | None, data: Mapping[str, str | None]) -> None:
+        """Write keys of a Secret, or take those away that are None, unless it has changed since it was read.
+
+        Args:
+            name: of the Secret.
+            live: as it was read; None makes one.
+            data: values in base64.
+
+        Raises:
+            ChangedError: where it has changed, or somebody else has made one.
+            CommandError: where the API server refuses.
+        """
+        where, path = self._secret(name)
+        query = {"fieldManager": MANAGER}
+        if live is not None:
+            change = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}, "data": data}
+            self._request(where, "PATCH", path, query, change, _MERGE)
+            return
+        made = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": name}}
+        self._request(where, "POST", path.rpartition("/")[0], query, {**made, "data": data})
+
+    def _secret(self, name: str) -> tuple[str, str]:
+        path = f"/api/v1/namespaces/{quote(self.namespace, safe='')}/secrets/{quote(name, safe='')}"
+        return f"Secret {self.namespace}/{name}", path
+
     def _collection(self) -> str:
         return f"{_ROOT}/namespaces/{quote(self.namespace, safe='')}/{PLURAL}"
 

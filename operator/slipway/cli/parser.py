@@ -259,6 +259,32 @@ def _set_model(made: argparse.ArgumentParser) -> None:
     _connection(made)
 
 
+def _key(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "action",
+        choices=("new", "revoke", "list"),
+        metavar="ACTION",
+        help="new: make a key for a caller, and print it, once; revoke: take keys of a caller away; list: "
+        "show callers and the beginnings of the hashes of their keys",
+    )
+    _name(made)
+    made.add_argument("caller", metavar="CALLER", nargs="?", help="name of the caller, with new and revoke")
+    made.add_argument(
+        "--secret", help="the Secret; that of the ModelDeployment's spec.access.apiKeys unless given"
+    )
+    made.add_argument("--hash", help="with revoke: only the key whose hash begins so, as list shows it")
+    made.add_argument("--old", action="store_true", help="with revoke: all keys of the caller but the newest")
+    made.add_argument(
+        "--offline",
+        action="store_true",
+        help="with new: use no cluster; the line for the Secret goes to standard error",
+    )
+    made.add_argument(
+        "-o", "--output", choices=("json", "yaml"), help="with list: output format; a table unless given"
+    )
+    _connection(made)
+
+
 def _version(made: argparse.ArgumentParser) -> None:
     made.add_argument("--client", action="store_true", help="use no cluster")
     made.add_argument("-o", "--output", choices=("json", "yaml"), help="output format")
@@ -354,6 +380,17 @@ COMMANDS: dict[str, CommandLine] = {
         (
             ("slipway set-model fraud mlflow://fraud/7", "pin a version"),
             ("slipway set-model fraud mlflow://fraud@champion", "follow an alias"),
+        ),
+    ),
+    "key": CommandLine(
+        "slipway.cli.key",
+        "make, revoke or list API keys of a model's callers",
+        _key,
+        (
+            ("slipway key new fraud shop", "a key for the caller shop; the Secret gets its hash"),
+            ("slipway key list fraud", "who has keys"),
+            ("slipway key revoke fraud shop --old", "once shop uses the newer key"),
+            ("slipway key revoke fraud shop", "shut it out"),
         ),
     ),
     "report": CommandLine(

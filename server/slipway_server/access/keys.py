@@ -8,15 +8,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway.names import CALLER_NAME, KEY_HASH, MOST_KEY_HASHES
+
 #: A Secret holds 1 MiB, which is some ten thousand of them.
 MOST_CALLERS = 4096
-#: For one caller: an old and a new one while a key is replaced, and some more.
-MOST_HASHES = 16
-#: Names of callers are repeated in rules, logs and labels.
-MOST_NAME = 64
-_NAME = re.compile(rf"[-._a-zA-Z0-9]{{1,{MOST_NAME}}}")
-_HASH = re.compile(r"sha256:([0-9a-f]{64})")
-_MOST_BYTES = MOST_HASHES * 80
+_NAME, _HASH = re.compile(CALLER_NAME), re.compile(KEY_HASH)
+_MOST_BYTES = MOST_KEY_HASHES * 80
+#: Of a name that is none, in the log.
+_SHOWN = 64
 #: The kubelet puts a whole new set of files in place by moving this link.
 _LINK = "..data"
 
@@ -59,7 +58,7 @@ def read_keys(directory: Path) -> KeyFile:
             hashes = _hashes(path)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            faults.append(f"key {path.name[:MOST_NAME]!r} of the Secret admits nobody: {why}")
+            faults.append(f"key {path.name[:_SHOWN]!r} of the Secret admits nobody: {why}")
             continue
         for each in hashes:
             if callers.setdefault(each, path.name) != path.name:
@@ -71,13 +70,13 @@ def read_keys(directory: Path) -> KeyFile:
 
 def _hashes(path: Path) -> list[bytes]:
     if not _NAME.fullmatch(path.name):
-        raise ValueError(f"a caller's name has letters, digits, '-', '_' and '.', at most {MOST_NAME}")
+        raise ValueError("a caller's name has letters, digits, '-', '_' and '.', up to 64")
     with path.open("rb") as file:
         content = file.read(_MOST_BYTES + 1)
     lines = content[:_MOST_BYTES].decode("ascii", "replace").split()
     found = [_HASH.fullmatch(line) for line in lines]
-    if len(content) > _MOST_BYTES or not found or len(found) > MOST_HASHES or None in found:
+    if len(content) > _MOST_BYTES or not found or len(found) > MOST_KEY_HASHES or None in found:
         raise ValueError(
-            f"it must hold 1 to {MOST_HASHES} lines of 'sha256:' and 64 hexadecimal digits in lower case"
+            f"it must hold 1 to {MOST_KEY_HASHES} lines of 'sha256:' and 64 hexadecimal digits in lower case"
         )
-    return [bytes.fromhex(match[1]) for match in found if match is not None]
+    return [bytes.fromhex(match[0].removeprefix("sha256:")) for match in found if match is not None]

@@ -27,6 +27,7 @@ contexts: [{{name: one, context: {{cluster: here, user: me, namespace: {namespac
 """
 PLACE = (KIND, NAMESPACE, NAME)
 RESOURCE = RESOURCES[KIND].path(NAMESPACE, NAME)
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 
 
 class Served:
@@ -52,6 +53,8 @@ class Served:
         self.openapi: dict[str, Any] = {**schema, "x-kubernetes-group-version-kind": [kind]}
         self.after_get: Callable[[int], None] = lambda _: None
         self.answer: Callable[[str, str], tuple[int, str, bytes] | None] = lambda *_: None
+        #: Secrets by name.
+        self.secrets: dict[str, dict[str, Any]] = {}
 
 
 @contextmanager
@@ -63,6 +66,14 @@ def served(world: World, folder: Path) -> Iterator[Served]:
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             found.asked.append(("GET", url.path))
+            if url.path.startswith(f"{SECRETS}/"):
+                secret = found.secrets.get(url.path.removeprefix(f"{SECRETS}/"))
+                found.after_get(found.asked.count(("GET", url.path)))
+                if secret is None:
+                    self._reply({"kind": "Status", "reason": "NotFound", "message": "not found"}, 404)
+                else:
+                    self._reply(secret)
+                return
             if url.path == RESOURCE:
                 if not world.kube.has(*PLACE):
                     self._missing()
@@ -96,6 +107,17 @@ def served(world: World, folder: Path) -> Iterator[Served]:
             self._reply({"kind": "List", "metadata": {}, "items": items})
 
         def do_POST(self) -> None:
+            if self.path.startswith(f"{SECRETS}?"):
+                body = self._body()
+                found.asked.append(("POST", SECRETS))
+                name = body["metadata"]["name"]
+                if name in found.secrets:
+                    self._refuse(409, "AlreadyExists")
+                    return
+                body["metadata"]["resourceVersion"] = "1"
+                found.secrets[name] = body
+                self._reply(body, 201)
+                return
             self._check("POST")
 
         def do_PUT(self) -> None:
@@ -126,6 +148,16 @@ def served(world: World, folder: Path) -> Iterator[Served]:
         def do_PATCH(self) -> None:
             found.asked.append(("PATCH", urlsplit(self.path).path))
             body = self._body()
+            if urlsplit(self.path).path.startswith(f"{SECRETS}/"):
+                secret = found.secrets[urlsplit(self.path).path.removeprefix(f"{SECRETS}/")]
+                meta = secret["metadata"]
+                if body["metadata"].pop("resourceVersion") != meta["resourceVersion"]:
+                    self._refuse(409, "Conflict")
+                    return
+                _merge(secret, body)
+                meta["resourceVersion"] = str(int(meta["resourceVersion"]) + 1)
+                self._reply(secret)
+                return
             found.sent.append(json.loads(json.dumps(body)))
             asked = body.get("metadata", {}).pop("resourceVersion", None)
             live = world.kube.find(*PLACE)["metadata"]["resourceVersion"]

@@ -106,5 +106,9 @@ async def prepare(world: World, command: str) -> None:
     if command == "retry":
         assert main(["abort", NAME, *where("abort")]) == 0
         await world.run(120)
+    if command == "key":
+        access = {"apiKeys": {"secretRef": {"name": "fraud-keys"}}}
+        world.create({**version(2), "access": access})
+        assert main(["key", "new", NAME, "shop", *where("key")]) == 0
     if command == "resume":
         assert main(["pause", NAME, *where("pause")]) == 0
