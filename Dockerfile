@@ -20,11 +20,14 @@ WORKDIR /src
 # The lists come first and on their own: a change in pyproject.toml that moves no package installs nothing again.
 FROM uv AS lists
 COPY pyproject.toml uv.lock ./
+# dulwich names urllib3, which it needs only where nobody gives it another client.
 RUN for target in operator server router; do \
-        uv export --quiet --frozen --no-dev --extra $target --no-emit-project --no-header \
+        without=; [ $target != server ] || without="--no-emit-package urllib3"; \
+        uv export --quiet --frozen --no-dev --extra $target $without --no-emit-project --no-header \
             --output-file /lists/$target.txt || exit 1; \
     done; \
     uv export --quiet --frozen --no-dev --extra server --group cuda --no-emit-package onnxruntime \
+        --no-emit-package urllib3 \
         --no-emit-project --no-header --output-file /lists/server-cuda.txt
 
 FROM uv AS operator-packages

@@ -69,7 +69,7 @@ MODEL = [
             "rule",
             "https://example.com/m.onnx",
             wrong,
-            "uri must start with mlflow://, https://, pvc://, s3://, gs:// or az://",
+            "uri must start with mlflow://, https://, pvc://, s3://, gs://, az:// or dvc://",
         )
         for wrong in (
             "",
@@ -139,6 +139,26 @@ MODEL = [
             ("az://lake/$web/a", "az://lake/$other/a"),
             ("az://lake/models/a", "az://Lake/models/a"),
             ("az://lake/models/a", "az://lake/models/a?snapshot=1"),
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "a model that DVC keeps is dvc://HOST/ORG/REPO/PATH@REV")
+        for right, wrong in (
+            ("dvc://github.com/shop/models/fraud.onnx@v1.4", "dvc://github.com/shop/models/fraud.onnx"),
+            ("dvc://git.example.com:8443/shop/models/a/b.onnx@feature/x", "dvc://github.com/shop/models@v1"),
+            ("dvc://github.com/shop/models/a@fraud@v1.2.3", "dvc://user:secret@github.com/shop/models/a@v1"),
+            ("dvc://github.com/shop/models/a@main", "dvc://github.com/shop/models/a@main#1"),
+            ("dvc://github.com/shop/models?artifact=fraud", "dvc://github.com/shop/models"),
+            (
+                "dvc://github.com/shop/models?artifact=fraud&stage=prod",
+                "dvc://github.com/shop/models?stage=prod",
+            ),
+            (
+                "dvc://github.com/shop/models?artifact=a:b&version=1.0.0",
+                "dvc://github.com/shop?artifact=fraud",
+            ),
+            ("dvc://gitlab.com/a/b/c.git?artifact=fraud", "dvc://gitlab.com/a/b/c?artifact=fraud"),
+            ("dvc://gitlab.com/a/b/c.git/m.onnx@v1", "dvc://gitlab.com/a/b?artifact=f&stage=a&version=1.0.0"),
         )
     ),
     *(

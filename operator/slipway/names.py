@@ -90,6 +90,7 @@ class ModelFault(StrEnum):
     MODEL_CHANGED = "ModelChangedWhileRead"
     STORE_THROTTLED = "StoreThrottled"
     ACCESS_KEYS_MISSING = "AccessKeysMissing"
+    REPOSITORY_UNREADABLE = "RepositoryUnreadable"
 
 
 class Metric(StrEnum):

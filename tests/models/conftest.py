@@ -26,8 +26,10 @@ from slipway.contract import (
     TerminationMessage,
 )
 from slipway.models.main import main
-from tests.models import registry
-from tests.models.servers import Mlflow, WebServer, mlflow_server, web_server
+from tests.models import registry, repositories
+from tests.models.examples import onnx_classifier, save_wide
+from tests.models.repositories import Dvc, GitServer, git_server
+from tests.models.servers import Mlflow, Reply, WebServer, mlflow_server, web_server
 from tests.models.stores import S3, Azure, Gs, azurite, gcs, seaweedfs
 
 COMMAND = [sys.executable, "-m", "slipway.models"]
@@ -166,6 +168,60 @@ def gs(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Itera
 def azure(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[Azure]:
     with azurite(tmp_path_factory.mktemp("azure"), authority) as store:
         yield store
+
+
+@dataclass(frozen=True)
+class DvcWork:
+    """A repository that DVC made, and the web server that is its remote."""
+
+    dvc: Dvc
+    folder: Path
+    remote: WebServer
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def objects(self) -> dict[str, bytes]:
+        """What DVC pushed, by key."""
+        disk = self.folder / "disk"
+        return {
+            path.relative_to(disk).as_posix(): path.read_bytes() for path in disk.rglob("*") if path.is_file()
+        }
+
+
+@pytest.fixture(scope="session")
+def dvc_work(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[DvcWork]:
+    folder = tmp_path_factory.mktemp("dvc")
+    (folder / "made").mkdir()
+    (folder / "made/first.onnx").write_bytes(onnx_classifier().SerializeToString())
+    (folder / "made/second.onnx").write_bytes(onnx_classifier(0.1).SerializeToString())
+    save_wide(folder / "made/wide")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with web_server(context) as remote:
+        made = DvcWork(repositories.dvc(), folder, remote)
+        made.dvc("repository", folder, f"{remote.url}/store")
+        yield made
+
+
+@pytest.fixture
+def dvc(dvc_work: DvcWork) -> DvcWork:
+    """The same for each test, with everything in its remote that was pushed there."""
+    dvc_work.remote.replies.clear()
+    dvc_work.remote.asked.clear()
+    for key, content in dvc_work.objects.items():
+        dvc_work.remote.replies[f"/store/{key}"] = Reply(content)
+    return dvc_work
+
+
+@pytest.fixture
+def host(tmp_path: Path, authority: trustme.CA) -> Iterator[GitServer]:
+    """A server of Git's without repositories."""
+    (tmp_path / "repositories").mkdir()
+    with git_server(tmp_path / "repositories", authority) as server:
+        yield server
 
 
 @pytest.fixture

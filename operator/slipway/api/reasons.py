@@ -77,6 +77,7 @@ class Reason(StrEnum):
     MODEL_CHANGED = "ModelChangedWhileRead"
     STORE_THROTTLED = "StoreThrottled"
     ACCESS_KEYS_MISSING = "AccessKeysMissing"
+    REPOSITORY_UNREADABLE = "RepositoryUnreadable"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
     SECRET_NOT_FOUND = "SecretNotFound"
@@ -262,6 +263,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "This installation takes no ModelDeployment without spec.access (access.required of the chart's "
         "values). Nothing is changed; what serves already goes on as it is.",
         "Give spec.access; docs/access.md.",
+    ),
+    Reason.REPOSITORY_UNREADABLE: Explanation(
+        "The Git repository answers, but what it holds is too large, or not as Git and DVC write it.",
+        "Read the message, which names the file or the bound.",
     ),
     Reason.RESOLVER_FAILED: Explanation(
         "The resolver pod ended without an answer.", "Look at its log; it is tried again by itself."

@@ -52,7 +52,8 @@ class Credentials(Block):
             "MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, HTTP_USERNAME, HTTP_PASSWORD, HTTP_TOKEN, "
             "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, "
             "AWS_S3_ADDRESSING_STYLE, GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_ENDPOINT_URL, AZURE_STORAGE_KEY, "
-            "AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_ENDPOINT, CA_CERT (certificates, as PEM)."
+            "AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_ENDPOINT, GIT_USERNAME, GIT_PASSWORD, GIT_TOKEN, "
+            "DVC_REMOTE_URL, CA_CERT (certificates, as PEM)."
         )
     )
 
@@ -64,7 +65,8 @@ class Model(Block):
         max_length=1024,
         description=(
             "Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://…, s3://BUCKET/KEY, "
-            "gs://BUCKET/KEY, az://ACCOUNT/CONTAINER/KEY or pvc://CLAIM/PATH."
+            "gs://BUCKET/KEY, az://ACCOUNT/CONTAINER/KEY, dvc://HOST/ORG/REPO/PATH@REV, "
+            "dvc://HOST/ORG/REPO?artifact=NAME&stage=STAGE or pvc://CLAIM/PATH."
         ),
         json_schema_extra={
             "x-kubernetes-validations": [
@@ -74,8 +76,8 @@ class Model(Block):
                 rule(
                     "self.startsWith('mlflow://') || self.startsWith('https://') || "
                     "self.startsWith('pvc://') || self.startsWith('s3://') || "
-                    "self.startsWith('gs://') || self.startsWith('az://')",
-                    "uri must start with mlflow://, https://, pvc://, s3://, gs:// or az://",
+                    "self.startsWith('gs://') || self.startsWith('az://') || self.startsWith('dvc://')",
+                    "uri must start with mlflow://, https://, pvc://, s3://, gs://, az:// or dvc://",
                 ),
                 rule(
                     "!self.startsWith('mlflow://') || "
@@ -107,6 +109,14 @@ class Model(Block):
                     "'^az://[a-z0-9]{3,24}/([$]root|[$]web|[a-z0-9](-?[a-z0-9]){2,62})/[^?#]+$')",
                     "a model in Azure Blob Storage is az://ACCOUNT/CONTAINER/KEY, such as "
                     "az://lake/models/fraud/7/model.onnx",
+                ),
+                rule(
+                    "!self.startsWith('dvc://') || self.matches("
+                    "'^dvc://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/[^/@?#]+/[^/@?#]+"
+                    "(/[^@?#]+@[^?#]+|(/[^@?#]+[.]git)?[?]artifact=[^?&#]+(&(stage|version)=[^?&#]+)?)$')",
+                    "a model that DVC keeps is dvc://HOST/ORG/REPO/PATH@REV, such as "
+                    "dvc://github.com/shop/models/fraud.onnx@v1.4, or dvc://HOST/ORG/REPO?artifact=NAME with "
+                    "&stage=… or &version=… at its end",
                 ),
                 rule(
                     "!self.startsWith('https://') || self.matches('^https://[^/@?#]+/[^?#]+$')",

@@ -22,6 +22,7 @@ LEAST_RETRY = timedelta(seconds=10)
 MOST_RETRY = timedelta(seconds=60)
 #: Schemes whose URIs name an object, or a folder with one, in a bucket.
 _BUCKETS = ("s3", "gs", "az")
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,11 @@ def _is_meant(uri: str, pinned: str) -> bool:
     if scheme in _BUCKETS:
         asked, found = unquote(uri), unquote(re.split("[?#]", pinned, maxsplit=1)[0])
         return asked in (found, unquote(pinned)) or found.startswith(f"{asked.rstrip('/')}/")
+    if scheme == "dvc":
+        asked = unquote(re.split("[?@]", uri, maxsplit=1)[0]).rstrip("/")
+        place, _, commit = pinned.partition("@")
+        same = unquote(place) == asked or unquote(place).startswith(f"{asked}/")
+        return same and _COMMIT.fullmatch(commit) is not None
     name = re.split("[/@]", rest, maxsplit=1)[0]
     other_scheme, _, other_rest = pinned.partition("://")
     return other_scheme == scheme and unquote(other_rest.partition("/")[0]) == unquote(name)

@@ -61,6 +61,8 @@ class Credentials:
     tracking_uri: str = ""
     mlflow: Login = Login()
     http: Login = Login()
+    git: Login = Login()
+    dvc_remote: str = ""
     s3: S3Login = S3Login()
     gs_key: str = field(default="", repr=False)
     gs_endpoint: str = ""
@@ -83,6 +85,12 @@ class Credentials:
                 token=key("MLFLOW_TRACKING_TOKEN"),
             ),
             http=Login(username=key("HTTP_USERNAME"), password=key("HTTP_PASSWORD"), token=key("HTTP_TOKEN")),
+            git=Login(
+                # A token is a password in Git: hosts take it with any name, GitHub's apps with this one.
+                username=key("GIT_USERNAME") or ("x-access-token" if key("GIT_TOKEN") else ""),
+                password=key("GIT_PASSWORD", "GIT_TOKEN"),
+            ),
+            dvc_remote=key("DVC_REMOTE_URL"),
             s3=S3Login(
                 access_key_id=key("AWS_ACCESS_KEY_ID"),
                 secret_access_key=key("AWS_SECRET_ACCESS_KEY"),
@@ -126,7 +134,7 @@ class Credentials:
         return text
 
     def _secrets(self) -> Iterator[str]:
-        for login in (self.mlflow, self.http):
+        for login in (self.mlflow, self.http, self.git):
             yield from (login.password, login.token, (login.authorization() or "").partition(" ")[2])
         yield from (self.s3.secret_access_key, self.s3.session_token, self.gs_key)
         yield from (self.azure.key, self.azure.sas, *parse_qs(self.azure.sas).get("sig", ()))

@@ -47,7 +47,7 @@ class Answer:
 
 
 class Web:
-    """GET requests to one origin, which alone ever sees the credentials.
+    """Requests to one origin, which alone ever sees the credentials; GET unless they have a body.
 
     ``hint`` says which keys of the credentials Secret would open the door.
     """
@@ -79,10 +79,22 @@ class Web:
             yield _pieces(response, ModelFault.MODEL_TRUNCATED)
 
     @contextmanager
-    def _following(self, url: httpx.URL, patience: float) -> Iterator[httpx.Response]:
+    def exchange(self, url: str, headers: Mapping[str, str], body: bytes | None) -> Iterator[httpx.Response]:
+        """An answer of any status but those that :meth:`open` raises for, its body still to be read."""
+        with self._following(_address(url), _ANSWER_SECONDS, headers, body) as response:
+            yield response
+
+    @contextmanager
+    def _following(
+        self,
+        url: httpx.URL,
+        patience: float,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Iterator[httpx.Response]:
         """The answer after redirects. They may lead to other hosts, but not from TLS to plain HTTP."""
         for _ in range(_REDIRECTS + 1):
-            response = self._persistent(url, patience)
+            response = self._persistent(url, patience, headers or {}, body)
             try:
                 if not response.has_redirect_location:
                     yield response
@@ -103,7 +115,9 @@ class Web:
             f"{shown(url)} is the end of more than {_REDIRECTS} redirects: give the address they lead to",
         )
 
-    def _persistent(self, url: httpx.URL, patience: float) -> httpx.Response:
+    def _persistent(
+        self, url: httpx.URL, patience: float, headers: Mapping[str, str], body: bytes | None
+    ) -> httpx.Response:
         try:
             for attempt in stamina.retry_context(
                 on=_PassingError,
@@ -113,17 +127,21 @@ class Web:
                 wait_max=3.0,
             ):
                 with attempt:
-                    return self._once(url, patience)
+                    return self._once(url, patience, headers, body)
         except _PassingError as passing:
             raise passing.error from None
         raise AssertionError("retry_context either returns or raises")
 
-    def _once(self, url: httpx.URL, patience: float) -> httpx.Response:
+    def _once(
+        self, url: httpx.URL, patience: float, more: Mapping[str, str], body: bytes | None
+    ) -> httpx.Response:
         own = (url.scheme, url.host, url.port) == (self._home.scheme, self._home.host, self._home.port)
-        headers = {"Authorization": self._authorization} if own and self._authorization else {}
+        headers = {**more, **({"Authorization": self._authorization} if own and self._authorization else {})}
         timeout = httpx.Timeout(patience, connect=_CONNECT_SECONDS)
         try:
-            request = self._client.build_request("GET", url, headers=headers, timeout=timeout)
+            request = self._client.build_request(
+                "GET" if body is None else "POST", url, headers=headers, content=body, timeout=timeout
+            )
             response = self._client.send(request, stream=True)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise ModelError(

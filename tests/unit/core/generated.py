@@ -94,6 +94,7 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
         "s3://models/m.onnx",
         "gs://models/m.onnx",
         "az://account/models/m.onnx",
+        "dvc://git/a/b/m.onnx@main",
     ),
 }
 

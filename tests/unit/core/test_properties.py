@@ -293,6 +293,8 @@ def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: li
             world.models[uri] = world.models["mlflow://fraud/1"]
         for uri in ("s3://models/m.onnx", "gs://models/m.onnx", "az://account/models/m.onnx"):
             world.models[uri] = resolution(1).model_copy(update={"uri": uri})
+        pinned = f"dvc://git/a/b/m.onnx@{'a' * 40}"
+        world.models["dvc://git/a/b/m.onnx@main"] = resolution(1).model_copy(update={"uri": pinned})
         for spec in series:
             # A pinned digest that is not the model's would be asked for again and again.
             world.create(

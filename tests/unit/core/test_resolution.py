@@ -39,6 +39,14 @@ from tests.unit.world import World, resolution
         ("gs://models/a.onnx", "gs://others/a.onnx#1", False),
         ("az://lake/models/a", "az://lake/models/a/model.onnx", True),
         ("az://lake/models/a", "az://lake/others/a/model.onnx", False),
+        ("dvc://git/a/b/c.onnx@main", f"dvc://git/a/b/c.onnx@{'a' * 40}", True),
+        ("dvc://git/a/b/c%20d@main", f"dvc://git/a/b/c%20d/model.onnx@{'a' * 40}", True),
+        ("dvc://git/a/b?artifact=c", f"dvc://git/a/b/models/c.onnx@{'a' * 40}", True),
+        ("dvc://git/a/b?artifact=c", f"dvc://git/a/bc/models/c.onnx@{'a' * 40}", False),
+        ("dvc://git/a/b/c.onnx@main", f"dvc://git/a/b/d.onnx@{'a' * 40}", False),
+        ("dvc://git/a/b/c.onnx@main", f"dvc://evil/a/b/c.onnx@{'a' * 40}", False),
+        ("dvc://git/a/b/c.onnx@main", "dvc://git/a/b/c.onnx@main", False),
+        ("dvc://git/a/b/c.onnx@main", f"https://git/a/b/c.onnx@{'a' * 40}", False),
     ],
 )
 def test_a_pinned_uri_is_one_of_the_model_that_is_asked_for(uri: str, pinned: str, meant: bool) -> None:
