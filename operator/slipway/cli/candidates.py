@@ -28,7 +28,7 @@ def namespaces(parsed_args: Namespace, **_: Any) -> list[str]:
 
 def contexts(parsed_args: Namespace, **_: Any) -> list[str]:
     """Names of the contexts of the kubeconfig."""
-    from slipway.cli.cluster import contexts_of
+    from slipway.cli.connection import contexts_of
 
     return _found(parsed_args, lambda asking: contexts_of(asking.kubeconfig))
 

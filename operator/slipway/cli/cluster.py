@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config.config_exception import ConfigException
-from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import HTTPError, MaxRetryError
-from yaml import YAMLError
 
+from slipway.cli.connection import connect
 from slipway.cli.errors import (
     ChangedError,
     CommandError,
@@ -44,38 +41,20 @@ class Cluster:
     """ModelDeployments of one namespace, and what is around them.
 
     Attributes:
-        namespace: that of the arguments, or of the context.
+        namespace: that of the arguments, or of the context, or of the pod that this runs in.
     """
 
     def __init__(self, arguments: Namespace) -> None:
         """
         Raises:
-            CommandError: where there is no kubeconfig that can be used.
+            CommandError: where there is no cluster to use.
         """
-        settings = client.Configuration()
-        with _reading_kubeconfig():
-            config.load_kube_config(  # type: ignore[no-untyped-call]
-                arguments.kubeconfig, arguments.context, settings
-            )
-            contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
-                arguments.kubeconfig
-            )
-        if arguments.context:
-            active = next(found for found in contexts if found["name"] == arguments.context)
-        self.namespace: str = (
-            getattr(arguments, "namespace", None)
-            or (active or {}).get("context", {}).get("namespace")
-            or "default"
-        )
+        connection = connect(arguments)
+        self.namespace: str = getattr(arguments, "namespace", None) or connection.namespace
         self.timeout: float | None = arguments.request_timeout or None
-        # A person is waiting: once more for a connection that broke, and then the reason.
-        settings.retries = 1
-        self._server = str(settings.host)
-        self._api = client.ApiClient(settings)
-        if arguments.as_group and not arguments.as_user:
-            raise CommandError("--as-group needs --as: a group is impersonated together with a user")
-        if arguments.as_user:
-            _impersonate(self._api.rest_client, arguments.as_user, arguments.as_group)
+        #: Whether this process is a pod of the cluster, so that it reaches Services by their names.
+        self.is_inside = connection.is_inside
+        self._server, self._api = connection.server, connection.api
 
     def within(self, namespace: str) -> Cluster:
         """The same cluster, in another namespace."""
@@ -280,6 +259,21 @@ class Cluster:
         path = f"/api/v1/namespaces/{quote(self.namespace, safe='')}/secrets/{quote(name, safe='')}"
         return f"Secret {self.namespace}/{name}", path
 
+    def proxied(self, service: str, method: str, path: str, body: Manifest | None) -> tuple[int, bytes]:
+        """What a Service answers by way of the API server: the status and the body.
+
+        Takes ``get`` or ``create`` on ``services/proxy``, which the role edit has.
+
+        Raises:
+            CommandError: where the API server answers itself, that it does not let the user or finds no pod.
+        """
+        where = f"Service {self.namespace}/{service}"
+        place = f"/api/v1/namespaces/{self.namespace}/services/{quote(service, safe='')}:http/proxy{path}"
+        status, reason, found = self._answer(method, place, None, body, "application/json", "*/*", None)
+        if status >= 400 and b'"kind":"Status"' in found.replace(b" ", b""):
+            raise _refusal(where, status, reason, found)
+        return status, found
+
     def _collection(self) -> str:
         return f"{_ROOT}/namespaces/{quote(self.namespace, safe='')}/{PLURAL}"
 
@@ -340,6 +334,22 @@ class Cluster:
         accept: str = "application/json",
         most: int | None = None,
     ) -> bytes:
+        status, reason, found = self._answer(method, path, query, body, kind, accept, most)
+        if status < 400:
+            return found
+        raise _refusal(where, status, reason, found)
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Manifest | None,
+        kind: str,
+        accept: str,
+        most: int | None,
+    ) -> tuple[int, str, bytes]:
+        """Status, reason and body of whatever answers."""
         request = self._api.param_serialize(
             method,
             path,
@@ -350,14 +360,11 @@ class Cluster:
         )
         try:
             response = self._api.call_api(*request, _request_timeout=self.timeout)
-            text = _read(response, self.timeout, most)
+            return response.status, str(response.reason), _read(response, self.timeout, most)
         except (HTTPError, OSError) as error:
             raise CommandError(self._silence(error)) from error
         except ApiException as error:  # a certificate that is not trusted
             raise CommandError(f"the API server at {self._server} does not answer: {error.reason}") from error
-        if response.status < 400:
-            return text
-        raise _refusal(where, response.status, str(response.reason), text)
 
     def _silence(self, error: Exception) -> str:
         """In one line what urllib3 says in many."""
@@ -373,40 +380,6 @@ class Cluster:
             f"the API server at {urlsplit(self._server).netloc or self._server} does not answer: {said}; "
             "is the context the right one (kubectl config current-context)?"
         )
-
-
-def contexts_of(kubeconfig: str | None) -> list[str]:
-    """Names of the contexts of a kubeconfig.
-
-    Raises:
-        CommandError: where it cannot be used.
-    """
-    with _reading_kubeconfig():
-        contexts, _ = config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
-        return [str(found["name"]) for found in contexts]
-
-
-@contextmanager
-def _reading_kubeconfig() -> Iterator[None]:
-    """A file that is no kubeconfig fails in as many ways as there are such files."""
-    try:
-        yield
-    except (ConfigException, OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
-        raise CommandError(f"no cluster to ask: the kubeconfig cannot be read: {error}") from error
-
-
-def _impersonate(transport: Any, user: str, groups: list[str]) -> None:
-    """Have every request say on whose behalf it is; a header for each group, which a dict cannot hold."""
-    send = transport.request
-
-    def request(method: str, url: str, headers: Mapping[str, str] | None = None, **more: Any) -> Any:
-        all_ = HTTPHeaderDict(headers or {})
-        all_["Impersonate-User"] = user
-        for group in groups:
-            all_.add("Impersonate-Group", group)
-        return send(method, url, headers=all_, **more)
-
-    transport.request = request
 
 
 def _read(response: Any, timeout: float | None, most: int | None) -> bytes:

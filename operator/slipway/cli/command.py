@@ -9,7 +9,7 @@ from argparse import Namespace
 
 from slipway.api.rollout_status import RolloutStatus
 from slipway.cli.changes import unless_changed
-from slipway.cli.cluster import Cluster
+from slipway.cli.cluster import Cluster, Manifest
 from slipway.cli.errors import CommandError
 from slipway.cli.output import write
 from slipway.core.observed import Fault
@@ -24,20 +24,29 @@ RESUME = "resume"
 
 def run(arguments: Namespace) -> int:
     """Carry a command out, and say what it will do."""
-    found = Cluster(arguments)
-    first = found.get(arguments.name)
-    question = asked(arguments.command, read(first))
-    changed = unless_changed(
-        found,
-        first,
-        lambda last: found.annotate(last, *question[:2]),
-        still=lambda last: asked(arguments.command, read(last)) == question,
-    )
+    changed, words = carry_out(arguments.command, Cluster(arguments), arguments.name)
     if arguments.output is None:
-        print(question[2])
+        print(words)
     else:
         write(arguments.output, changed)
     return 0
+
+
+def carry_out(command: str, there: Cluster, name: str) -> tuple[Manifest, str]:
+    """Give a command to a ModelDeployment's rollout; gives the resource then, and what the command will do.
+
+    Raises:
+        CommandError: where there is nothing to command, or it cannot be written.
+    """
+    first = there.get(name)
+    question = asked(command, read(first))
+    changed = unless_changed(
+        there,
+        first,
+        lambda last: there.annotate(last, *question[:2]),
+        still=lambda last: asked(command, read(last)) == question,
+    )
+    return changed, question[2]
 
 
 def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +53,16 @@ def table(
     found: list[dict[str, Any]], now: datetime, *, wide: bool, namespaces: bool, headers: bool
 ) -> list[Line]:
     """A line for each ModelDeployment, below the names of the columns."""
+    names, rows = cells(found, now, wide=wide, namespaces=namespaces)
+    widths = [max(len(text) for text in column) for column in zip(names, *rows, strict=True)]
+    lines = [Line(_row(row, widths), _tone(one)) for row, one in zip(rows, found, strict=True)]
+    return [Line(_row(names, widths), Tone.TITLE), *lines] if headers else lines
+
+
+def cells(
+    found: Sequence[dict[str, Any]], now: datetime, *, wide: bool, namespaces: bool
+) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and a row for each ModelDeployment."""
     columns: dict[str, Cell] = {}
     if namespaces:
         columns["NAMESPACE"] = lambda one: str(one["metadata"].get("namespace", ""))
@@ -75,10 +85,7 @@ def table(
             "MODEL": lambda one: str(((one.get("spec") or {}).get("model") or {}).get("uri", _NONE)),
             "URL": lambda one: _at(one, "url"),
         }
-    rows = [[cell(one) for cell in columns.values()] for one in found]
-    widths = [max(len(text) for text in column) for column in zip(list(columns), *rows, strict=True)]
-    lines = [Line(_row(row, widths), _tone(one)) for row, one in zip(rows, found, strict=True)]
-    return [Line(_row(list(columns), widths), Tone.TITLE), *lines] if headers else lines
+    return list(columns), [[cell(one) for cell in columns.values()] for one in found]
 
 
 def _row(cells: list[str], widths: list[int]) -> str:

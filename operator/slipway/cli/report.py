@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,36 @@ if TYPE_CHECKING:
 _AT_ONCE = 8
 
 
+@dataclass(frozen=True)
+class Page:
+    """A report as HTML, and of how many of the ready pods it tells."""
+
+    html: str
+    read: int
+    ready: int
+
+
 def run(arguments: Namespace) -> int:
     """Read the pods and write the page."""
+    page = page_of(Cluster(arguments), arguments.name)
+    if arguments.output == "-":
+        sys.stdout.write(page.html)
+        return 0
+    path = Path(arguments.output or f"{arguments.name}-report.html")
+    try:
+        path.write_text(page.html)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+    print(f"{path}: {page.read} of {page.ready} ready pods read")
+    return 0
+
+
+def page_of(there: Cluster, name: str) -> Page:
+    """The report of a ModelDeployment by what its pods count now.
+
+    Raises:
+        CommandError: where there is nothing to report, or no pod answers.
+    """
     try:
         from slipway.report.page import render
     except ImportError as error:
@@ -35,15 +64,12 @@ def run(arguments: Namespace) -> int:
         ) from error
     from slipway.report.live import report_of, serving
 
-    there = Cluster(arguments)
-    resource = read(there.get(arguments.name))
+    resource = read(there.get(name))
     arm = serving(resource.status)
     if arm is None:
         raise CommandError(_nothing(resource, "serves nothing yet"))
     ready = [
-        pod
-        for pod in there.pods(arguments.name)
-        if is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
+        pod for pod in there.pods(name) if is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
     ]
     if not any(revision_of_object(pod) == arm.revision for pod in ready):
         raise CommandError(_nothing(resource, f"has no ready pod of revision {arm.revision}"))
@@ -51,20 +77,11 @@ def run(arguments: Namespace) -> int:
     if not any(pod.revision == arm.revision for pod in counted):
         pod, why = next(iter(silent.items()))
         raise CommandError(
-            f"no pod of {there.namespace}/{arguments.name} answered; {pod}: {why}. Its port for metrics is "
+            f"no pod of {there.namespace}/{name} answered; {pod}: {why}. Its port for metrics is "
             "reached by way of the API server, which takes the right to get pods/proxy (role edit)"
         )
-    page = render(report_of(resource, counted, silent, there.revisions(arguments.name), datetime.now(UTC)))
-    if arguments.output == "-":
-        sys.stdout.write(page)
-        return 0
-    path = Path(arguments.output or f"{arguments.name}-report.html")
-    try:
-        path.write_text(page)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
-    print(f"{path}: {len(counted)} of {len(ready)} ready pods read")
-    return 0
+    html = render(report_of(resource, counted, silent, there.revisions(name), datetime.now(UTC)))
+    return Page(html, len(counted), len(ready))
 
 
 def _read(there: Cluster, pods: Sequence[Manifest]) -> tuple[list[Counted], dict[str, str]]:

@@ -39,6 +39,7 @@ OBJECTIVES = [{"metric": "Accuracy", "minimum": "90%"}]
 #: Answers to what is asked for a report, by the path and what it is looked for by.
 Documents = dict[tuple[str, str], Any]
 _NAMESPACED = "/apis/slipway.dev/v1alpha1/namespaces/payments/modeldeployments"
+_SERVICE = "/api/v1/namespaces/payments/services/fraud:http/proxy"
 _SELECTOR = "slipway.dev/modeldeployment=fraud"
 
 
@@ -72,6 +73,9 @@ class Cluster:
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 path = unquote(url.path)
+                if path.startswith(_SERVICE):
+                    self._forward("GET", path.removeprefix(_SERVICE))
+                    return
                 selector = parse_qs(url.query).get("labelSelector", [""])[0]
                 for name, server in pods.items():
                     if path == f"/api/v1/namespaces/payments/pods/{name}:8081/proxy/metrics":
@@ -84,6 +88,23 @@ class Cluster:
                 document = documents.get((path, selector))
                 body = json.dumps(document or {"kind": "Status", "code": 404}).encode()
                 self._answer(200 if document else 404, body, "application/json")
+
+            def do_POST(self) -> None:
+                path, body = unquote(self.path), self.rfile.read(int(self.headers["content-length"]))
+                assert path.startswith(_SERVICE), path
+                self._forward("POST", path.removeprefix(_SERVICE), body)
+
+            def _forward(self, method: str, path: str, body: bytes = b"") -> None:
+                """To a pod that answers, as the API server's proxy of Services does."""
+                server = next((one for one in pods.values() if one is not None), None)
+                if server is None:
+                    status = {"kind": "Status", "message": 'no endpoints available for service "fraud"'}
+                    self._answer(503, json.dumps(status).encode(), "application/json")
+                    return
+                found = server.client.request(
+                    method, path, content=body, headers={"content-type": "application/json"}
+                )
+                self._answer(found.status_code, found.content, found.headers["content-type"])
 
             def _answer(self, status: int, body: bytes, kind: str) -> None:
                 self.send_response(status)

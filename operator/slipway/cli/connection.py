@@ -1,0 +1,116 @@
+"""A client of the API server, configured as kubectl is: by a kubeconfig, or by the pod that this runs in."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.config.config_exception import ConfigException
+from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME
+from urllib3 import HTTPHeaderDict
+from yaml import YAMLError
+
+from slipway.cli.errors import CommandError
+
+#: Where a pod's ServiceAccount says its namespace.
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client and what it was configured by.
+
+    Attributes:
+        server: the API server's address.
+        namespace: the usual one of the context or of the pod.
+        is_inside: whether this process is a pod of the cluster, and known by its ServiceAccount.
+    """
+
+    api: client.ApiClient
+    server: str
+    namespace: str
+    is_inside: bool
+
+
+def connect(arguments: Namespace) -> Connection:
+    """A client for the arguments that all commands have.
+
+    Raises:
+        CommandError: where there is neither a kubeconfig that can be used nor a ServiceAccount.
+    """
+    settings, is_inside = client.Configuration(), _is_inside(arguments)
+    with _reading():
+        namespace = _pods_own(settings) if is_inside else _kubeconfigs(settings, arguments)
+    # A person is waiting: once more for a connection that broke, and then the reason.
+    settings.retries = 1
+    api = client.ApiClient(settings)
+    if arguments.as_group and not arguments.as_user:
+        raise CommandError("--as-group needs --as: a group is impersonated together with a user")
+    if arguments.as_user:
+        _impersonate(api.rest_client, arguments.as_user, arguments.as_group)
+    return Connection(api, str(settings.host), namespace, is_inside)
+
+
+def _is_inside(arguments: Namespace) -> bool:
+    """A kubeconfig goes first, as with kubectl."""
+    if arguments.kubeconfig or arguments.context or SERVICE_HOST_ENV_NAME not in os.environ:
+        return False
+    paths = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
+    return not any(Path(path).expanduser().exists() for path in paths if path)
+
+
+def _pods_own(settings: client.Configuration) -> str:
+    config.load_incluster_config(settings)  # type: ignore[no-untyped-call]
+    return _OWN_NAMESPACE.read_text().strip()
+
+
+def _kubeconfigs(settings: client.Configuration, arguments: Namespace) -> str:
+    config.load_kube_config(  # type: ignore[no-untyped-call]
+        arguments.kubeconfig, arguments.context, settings
+    )
+    contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
+        arguments.kubeconfig
+    )
+    if arguments.context:
+        active = next(found for found in contexts if found["name"] == arguments.context)
+    return str((active or {}).get("context", {}).get("namespace") or "default")
+
+
+def contexts_of(kubeconfig: str | None) -> list[str]:
+    """Names of the contexts of a kubeconfig.
+
+    Raises:
+        CommandError: where it cannot be used.
+    """
+    with _reading():
+        contexts, _ = config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
+        return [str(found["name"]) for found in contexts]
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """A file that is no kubeconfig fails in as many ways as there are such files."""
+    try:
+        yield
+    except (ConfigException, OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
+        raise CommandError(f"no cluster to ask: the kubeconfig cannot be read: {error}") from error
+
+
+def _impersonate(transport: Any, user: str, groups: list[str]) -> None:
+    """Have every request say on whose behalf it is; a header for each group, which a dict cannot hold."""
+    send = transport.request
+
+    def request(method: str, url: str, headers: Mapping[str, str] | None = None, **more: Any) -> Any:
+        all_ = HTTPHeaderDict(headers or {})
+        all_["Impersonate-User"] = user
+        for group in groups:
+            all_.add("Impersonate-Group", group)
+        return send(method, url, headers=all_, **more)
+
+    transport.request = request
