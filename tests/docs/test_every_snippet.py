@@ -17,6 +17,7 @@ from tests.docs import test_installation as installation
 from tests.docs import test_requests as requests
 from tests.observability import test_real_parts as alerts
 from tests.unit.cli import test_reference as reference
+from tests.unit.notebook import test_handle as notebook
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -51,6 +52,7 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
 PYTHON: dict[str, Callable[..., None]] = {
     README: requests.test_the_readmes_python_is_answered,
     SOURCES: requests.test_the_alias_leads_to_the_version_that_the_page_registered,
+    "docs/notebooks.md": notebook.test_the_pages_python_runs_as_printed,
     "docs/monitoring.md": requests.test_a_profile_that_is_logged_as_the_page_shows_comes_along_with_the_model,
 }
 TYPED = [

@@ -20,7 +20,7 @@ from slipway.core.rollout.situation import Command
 from slipway.notebook.card import html_of, table_of, text_of
 from slipway.notebook.errors import NotServedError, PredictionError
 from slipway.notebook.predictions import Predictions, predictions_of
-from slipway.notebook.serving import ask
+from slipway.notebook.serving import Way, ask
 from slipway.notebook.shown import Display, Picture, Report
 from slipway.notebook.tables import inputs_of, requests_of
 
@@ -38,9 +38,9 @@ class Model:
         namespace: of the ModelDeployment.
     """
 
-    def __init__(self, there: Cluster, name: str) -> None:
+    def __init__(self, there: Cluster, name: str, way: Way | None = None) -> None:
         self.name, self.namespace = name, there.namespace
-        self._there = there
+        self._there, self._way = there, way or Way()
 
     def __repr__(self) -> str:
         return f"<slipway.model {self.namespace}/{self.name}>"
@@ -96,18 +96,18 @@ class Model:
         Args:
             table: a frame of pandas or polars, a mapping from names to columns, or an array of rows where the
                 model has one input.
-            parameters: of the request, such as the attribute that ``spec.fairness`` groups rows by; a sequence
-                has one value for each row.
+            parameters: of the request, such as the attribute that ``spec.fairness`` groups rows by; a
+                sequence has one value for each row.
 
         Raises:
             PredictionError: where the table does not fit the model, or the model server refuses a request.
             SlipwayError: where no model server answers.
         """
-        metadata = ask(self._there, self.name, "")
+        metadata = ask(self._there, self._way, self.name, "")
         requests = list(requests_of(table, inputs_of(metadata, self._columns()), parameters))
         if not requests:
             raise PredictionError("the table has no rows")
-        answers = [ask(self._there, self.name, "/infer", request) for request in requests]
+        answers = [ask(self._there, self._way, self.name, "/infer", request) for request in requests]
         return predictions_of(answers, getattr(table, "index", None))
 
     def feedback(self, tokens: Predictions | Sequence[str], labels: Sequence[Any]) -> dict[str, int]:
@@ -138,7 +138,7 @@ class Model:
         found = dict.fromkeys(("accepted", "duplicate", "expired", "invalid"), 0)
         for start in range(0, len(pairs), _MOST_LABELS):
             batch = {"feedback": pairs[start : start + _MOST_LABELS]}
-            answer = ask(self._there, self.name, "/feedback", batch)
+            answer = ask(self._there, self._way, self.name, "/feedback", batch)
             found = {kind: count + int(answer.get(kind, 0)) for kind, count in found.items()}
         return found
 
@@ -251,6 +251,8 @@ def model(
     name: str,
     namespace: str | None = None,
     *,
+    url: str | None = None,
+    key: str | None = None,
     context: str | None = None,
     kubeconfig: str | None = None,
     user: str | None = None,
@@ -262,6 +264,9 @@ def model(
     Args:
         name: of the ModelDeployment.
         namespace: that of the context, or of the pod that this runs in, unless given.
+        url: at which the model's Service can be reached; unless given, the Service itself in the cluster, and
+            the API server elsewhere.
+        key: an API key, where the model has ``spec.access``.
         context: of the kubeconfig.
         kubeconfig: its path; ``KUBECONFIG`` unless given. In a pod without one, its ServiceAccount is used.
         user: to impersonate.
@@ -271,7 +276,7 @@ def model(
     Raises:
         SlipwayError: where there is no cluster to use.
     """
-    return Model(_cluster(namespace, context, kubeconfig, user, groups, timeout), name)
+    return Model(_cluster(namespace, context, kubeconfig, user, groups, timeout), name, Way(url, key))
 
 
 def models(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 import slipway
+from e2e import snippets
 from slipway.notebook.handle import Model
+from tests.ports import free_port
 from tests.server.running import Server
 from tests.unit.cli.conftest import cluster, world
 from tests.unit.cli.serving import Served
@@ -86,6 +89,32 @@ def test_what_the_model_server_refuses_is_told_in_its_own_words(fraud: Model) ->
     assert refused.value.status == 400
     with pytest.raises(slipway.PredictionError, match="no rows"):
         fraud.predict(DATA.data.iloc[:0])
+
+
+def test_a_model_with_a_url_is_asked_there_and_a_key_goes_nowhere_else(
+    server: Server, tmp_path: Path
+) -> None:
+    with Cluster(model_deployment(), {"fraud-a": None}) as found:
+        kubeconfig = found.kubeconfig(tmp_path)
+        fraud = slipway.model("fraud", kubeconfig=kubeconfig, url=f"{server.url}/", key="a key")
+        assert len(fraud.predict(DATA.data[:3])) == 3
+        with pytest.raises(slipway.SlipwayError, match="give the url"):
+            slipway.model("fraud", kubeconfig=kubeconfig, key="a key").predict(DATA.data[:3])
+        nobody = f"http://127.0.0.1:{free_port()}"
+        with pytest.raises(slipway.SlipwayError, match="does not answer"):
+            slipway.model("fraud", kubeconfig=kubeconfig, url=nobody).predict(DATA.data[:3])
+
+
+def test_the_pages_python_runs_as_printed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [printed] = [block.text for block in snippets.blocks("docs/notebooks.md") if block.language == "python"]
+    with Cluster(model_deployment(), {"fraud-a": server}) as found:
+        monkeypatch.setenv("KUBECONFIG", found.kubeconfig(tmp_path))
+        names: dict[str, Any] = {"rows": DATA.data[:7], "labels": DATA.target[:7]}
+        printed = printed.replace('"payments")', f'"payments", kubeconfig="{found.kubeconfig(tmp_path)}")')
+        exec(printed, names)
+    assert len(names["answers"].frame) == 7
 
 
 def test_a_service_without_a_ready_pod_is_told(tmp_path: Path) -> None:
