@@ -48,6 +48,7 @@ class Judged:
         self.now += timedelta(seconds=seconds)
         if KEY in self.judge._watched:
             self.judge._watched[KEY].due = self.now
+            self.judge.pool.refresh(KEY)
         await self.judge.round()
 
     @property

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -22,6 +24,7 @@ from slipway.engine.store import Key
 from tests.unit.virtual_time import run
 from tests.unit.world import NAME, NAMESPACE, Operator, World
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 PLACE = (KIND, NAMESPACE, NAME)
@@ -68,12 +71,16 @@ class LiveWorld(World):
     def __init__(self, silent: Callable[[str, str], bool]) -> None:
         super().__init__()
         self.silent = silent
+        self.timeout = TIMEOUT
         self.asked = 0
+        #: When what was read of a namespace.
+        self.reads: dict[tuple[str, str], list[float]] = defaultdict(list)
         #: How long the longest run of each key took.
         self.waits: dict[Key, float] = {}
         self.operator.end()
         self.routers.read = self._slow("router", self.routers.read)  # type: ignore[method-assign]
         self.routers.read_pod = self._slow("pod", self.routers.read_pod)  # type: ignore[method-assign]
+        self.pods.read = self._slow("counters", self.pods.read)  # type: ignore[method-assign]
         self.operator = self._operator()
 
     @property
@@ -85,14 +92,15 @@ class LiveWorld(World):
         """It goes on by itself."""
 
     def _slow(
-        self, what: str, read: Callable[[Endpoint], Awaitable[T | None]]
-    ) -> Callable[[Endpoint], Awaitable[T | None]]:
-        async def slow(target: Endpoint) -> T | None:
+        self, what: str, read: Callable[Concatenate[Endpoint, P], Awaitable[T | None]]
+    ) -> Callable[Concatenate[Endpoint, P], Awaitable[T | None]]:
+        async def slow(target: Endpoint, *args: P.args, **kwargs: P.kwargs) -> T | None:
+            self.reads[what, target.namespace].append(asyncio.get_running_loop().time())
             if self.silent(what, target.namespace):
                 self.asked += 1
-                await asyncio.sleep(TIMEOUT)
+                await asyncio.sleep(self.timeout)
                 return None
-            return await read(target)
+            return await read(target, *args, **kwargs)
 
         return slow
 
@@ -197,6 +205,37 @@ def test_black_holes_in_more_namespaces_than_there_are_workers_leave_others_even
     )
     for what, seconds in calm.items():
         assert rough[what] == pytest.approx(seconds, abs=0.5), what
+
+
+async def judged() -> list[float]:
+    """When the counts of a monitored model were read, next to models whose pods never answer."""
+    world = LiveWorld(lambda what, namespace: what == "counters" and namespace.startswith("hole-"))
+    world.timeout = 10_000.0
+    queued = world.operator.dirty
+    assert isinstance(queued, Queued)
+    await world.operator.start()
+    tasks = [asyncio.create_task(world.controllers()), asyncio.create_task(world.operator.observers.watch())]
+    tasks.append(asyncio.create_task(work(queued.queue, world.operator.reconciler.reconcile, queued.metrics)))
+    world.pods.profile = {"age": {"0": 0.5, "1": 0.5}}
+    try:
+        for number in range(6):
+            world.create({"model": {"uri": "mlflow://fraud/1"}}, NAME, hole(number))
+        world.create({"model": {"uri": "mlflow://fraud/1"}, "monitoring": {"drift": {}}})
+        await world.until(world.is_ready)
+        await asyncio.sleep(100)
+        assert world.asked
+        return world.reads["counters", NAMESPACE]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        queued.queue.close()
+
+
+def test_pods_that_never_answer_keep_no_other_model_from_being_judged() -> None:
+    read = run(judged())
+    assert len(read) >= 100 / 20
+    assert max(later - earlier for earlier, later in pairwise(read)) <= 20
 
 
 async def test_a_reader_that_reconcile_calls_fails_the_test_that_sees_it() -> None:

@@ -33,8 +33,9 @@ from slipway.core.naming import SERVER_CONTAINER
 from slipway.core.observed import Fault, Manifest, ObjectKind, is_ready, revision_of_object, timestamp
 from slipway.core.pod_counters import has_begun_since, life_of
 from slipway.core.resource import Resource
+from slipway.engine.observers.pods import AT_ONCE
+from slipway.engine.observers.pool import Pool
 from slipway.engine.store import Key, Store
-from slipway.engine.timetable import Timetable
 from slipway.names import ADMIN_PORT, Metric
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,6 @@ LOOKS = 8
 BARREN = 600.0
 #: Series of all models of a namespace that are remembered.
 MOST_SERIES_OF_NAMESPACE = 65_536
-#: Pods that are read at once.
-AT_ONCE = 16
 #: Reading a series takes so many seconds, and all reading together so much of the operator's time at most.
 SERIES_SECONDS, SHARE_OF_TIME = 1e-5, 0.1
 #: Marks that a window is divided into, and those of a day and more.
@@ -141,13 +140,12 @@ class Judge:
         self._clock = clock
         self._spread = spread
         self._watched: dict[Key, _Watched] = {}
-        #: ModelDeployments that changed since the last round, and when the others are looked at.
+        #: ModelDeployments that changed since the last round.
         self._news = store.subscribe()
-        self._due: Timetable[Key] = Timetable()
+        self.pool = Pool(self._look_safely, self._due, clock, spread)
         #: What a look at each reads, together; series that are remembered, by namespace.
         self._size = 0
         self._series: Counter[str] = Counter()
-        self._room = asyncio.Semaphore(AT_ONCE)
 
     def monitoring(self, resource: Resource) -> MonitoringStatus | None:
         """What status should say of a resource; what it says already where nothing newer is known."""
@@ -173,7 +171,7 @@ class Judge:
             if not self._series[found.namespace]:
                 del self._series[found.namespace]
             found.is_gone = True
-        self._due.drop(key)
+        self.pool.forget(key)
 
     def judged(self) -> Iterator[tuple[Key, str, MonitoringPolicy, Mapping[str, ReferenceBins], Findings]]:
         """Each ModelDeployment that is judged: its version, by what, its profile, and what was found."""
@@ -184,16 +182,28 @@ class Judge:
                 yield key, found.version, policy, found.references, found.findings
 
     async def watch(self) -> None:
-        """Look at who is due, for ever."""
+        """Look at who is due, for ever: who does not answer keeps nobody else waiting."""
+        await asyncio.gather(self.pool.watch(), self._follow())
+
+    async def _follow(self) -> None:
         while True:
-            await self.round()
+            self._take_news()
             await asyncio.sleep(ROUND)
 
     async def round(self) -> None:
-        """Look at who is due now."""
+        """Look at who is due now, and wait for all of them."""
+        self._take_news()
+        await self.pool.drain()
+
+    def _take_news(self) -> None:
         while self._news:
             self._schedule(self._news.pop())
-        await asyncio.gather(*(self._look_safely(key) for key in sorted(self._due.take(self._clock()))))
+
+    def _due(self, key: Key) -> datetime | None:
+        resource, found = self._store.read(key), self._watched.get(key)
+        if resource is None or found is None or resource.status.stable is None:
+            return None
+        return found.due
 
     def pace(self, asked: MonitoringPolicy | None = None) -> float:
         """Seconds between two looks at the same ModelDeployment."""
@@ -209,7 +219,7 @@ class Judge:
             return
         stable = resource.status.stable
         if stable is None:
-            self._due.drop(key)
+            self.pool.refresh(key)
             return
         if found is None or not _is_of(found, resource):
             self._drop(key)
@@ -218,7 +228,9 @@ class Judge:
             found = _Watched(key.namespace, resource.owner.uid, stable.version, now, now, due)
             self._watched[key] = found
         changed = found.looked is not None and found.generation != resource.generation
-        self._due.set(key, self._clock() if changed else found.due)
+        if changed:
+            found.due = self._clock()
+        self.pool.refresh(key, at_once=changed)
 
     def _note_size(self, found: _Watched) -> None:
         """Keep the sums of what is watched."""
@@ -229,31 +241,33 @@ class Judge:
         self._series[found.namespace] += series_ - found.noted_series
         found.noted_size, found.noted_series = size, series_
 
-    async def _look_safely(self, key: Key) -> None:
+    async def _look_safely(self, key: Key) -> bool:
         """One model's figures, whatever they are, are no reason not to look at the others."""
         found = self._watched.get(key)
         if found is None:
-            return
+            return True
         try:
-            await self._look(key, found)
+            return await self._look(key, found)
         except Exception:
             log.exception("not judged", extra={"key": str(key)})
-        if not found.is_gone:
-            self._due.set(key, found.due)
+            # Later and later, whatever it is due by.
+            return False
 
-    async def _look(self, key: Key, found: _Watched) -> None:
+    async def _look(self, key: Key, found: _Watched) -> bool:
+        """Whether any of the pods that can be expected to answer does."""
         resource, now = self._store.read(key), self._clock()
         asked = (
             None if resource is None or isinstance(resource.spec, Fault) else monitoring_policy(resource.spec)
         )
         found.due = now + timedelta(seconds=self.pace(asked) * (0.8 + 0.4 * self._spread()))
         if asked is None or resource is None or resource.deleting or isinstance(resource.spec, Fault):
-            return
+            return True
         pods = [child for child in self._store.children(key) if child["kind"] == ObjectKind.POD]
         pods = [pod for pod in pods if revision_of_object(pod) is not None and self._store.is_believed(pod)]
         scrapes, profile = await self._scrape(found, pods)
+        is_read = bool(scrapes) or not any(map(_answers, pods))
         if not _is_of(found, resource):
-            return
+            return is_read
         old = _already_counting(found, scrapes, pods)
         found.asked_at, found.unready = now, frozenset(_life(pod) for pod in pods if not _answers(pod))
         found.generation = resource.generation
@@ -267,11 +281,12 @@ class Judge:
             since = _conditions(asked, resource.status.monitoring, found)
             findings = unreachable(since, found.version, found.answered)
         else:
-            return
+            return is_read
         found.findings = repeated(findings, found.findings, now, found.began)
         found.looked = now
         if self.monitoring(resource) != resource.status.monitoring:
             self._changed(key)
+        return is_read
 
     async def _scrape(
         self, found: _Watched, pods: Iterable[Manifest]
@@ -282,9 +297,10 @@ class Judge:
         numbers is held: pods are many, and each may show thousands of names of its own.
         """
         profile: dict[str, Values] = {}
+        room = asyncio.Semaphore(AT_ONCE)
 
         async def scrape(pod: Manifest) -> tuple[str, Values] | None:
-            async with self._room:
+            async with room:
                 read_out = await self._read(endpoint_of(pod, ADMIN_PORT))
                 if read_out is None:
                     return None
