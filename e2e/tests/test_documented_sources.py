@@ -122,30 +122,38 @@ def test_the_examples_serve_as_they_are(kube: Kube, mlflow: Registry, restricted
     An image of a registry that is not there is left to the installation's.
     """
     namespace = restricted_namespace
-    files = {path.name: yaml.safe_load(path.read_text()) for path in EXAMPLES.glob("*.yaml")}
-    deployments = {name: one for name, one in files.items() if one.get("kind") == "ModelDeployment"}
+    files = {path.name: list(yaml.safe_load_all(path.read_text())) for path in EXAMPLES.glob("*.yaml")}
+    deployments = {
+        name: one
+        for name, documents in files.items()
+        for one in documents
+        if one.get("kind") == "ModelDeployment"
+    }
     assert files.keys() - deployments.keys() == {"alertmanager.yaml"}
     for name, one in list(deployments.items()):
         if not one["spec"]["model"]["uri"].startswith("mlflow://"):
             kube.kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES / name), f"--namespace={namespace}")
             del deployments[name]
-    for name in ("wine", "fraud"):
-        if not mlflow.has(name, "champion"):
+    named = {one["spec"]["model"]["uri"].removeprefix("mlflow://") for one in deployments.values()}
+    for name in (uri.removesuffix("@champion") for uri in named):
+        if mlflow.has(name, "champion"):
+            continue
+        if name == credit.NAME:
+            mlflow.set_alias(name, "champion", credit.register(name, mlflow.url))
+        else:
             mlflow.register(name, models.identity(), "champion")
-    if not mlflow.has(credit.NAME, "champion"):
-        mlflow.set_alias(credit.NAME, "champion", credit.register(credit.NAME, mlflow.url))
     kube.apply(credit.feedback_keys(namespace, "credit-feedback"))
-    for one in deployments.values():
+    for name, one in deployments.items():
         image = one["spec"].get("runtime", {}).pop("image", "registry.example.com/")
         assert image.startswith("registry.example.com/")
-        one["metadata"]["namespace"] = namespace
-        kube.apply(one)
+        for each in files[name]:
+            each["metadata"]["namespace"] = namespace
+        kube.apply(*files[name])
     for one in deployments.values():
         name = one["metadata"]["name"]
         wait_until_ready(kube, name, namespace, within=240)
-        path = f"/v2/models/{name}/ready"
         with kube.port_forward(f"service/{name}", namespace, 80) as url:
-            assert httpx.get(f"{url}{path}", timeout=60, trust_env=False).status_code == 200
+            assert httpx.get(f"{url}/v2/health/ready", timeout=60, trust_env=False).status_code == 200
     watched = Rollout(kube, namespace, "credit")
     wait_for(lambda: watched.says("Drift") != "", 120, "the watched example is not judged")
     watched.wait_until_synced()

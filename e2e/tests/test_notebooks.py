@@ -64,7 +64,7 @@ def test_the_notebooks_release_promote_and_audit_a_model(
     assert "goes on from step" in " ".join(shown(canary, "text/plain"))
     assert "version 2" in shown(canary, "text/html")[-1]
     assert "DisparateImpactRatio" in " ".join(shown(audit, "text/plain"))
-    assert (tmp_path / "loans-report.html").stat().st_size > 10_000
+    assert "favorable, of all" in (tmp_path / "loans-report.html").read_text()
     for name, notebook in zip(ORDER, (release, canary, audit), strict=True):
         page = tmp_path / f"{name}.html"
         exporter = HTMLExporter()  # type: ignore[no-untyped-call]
