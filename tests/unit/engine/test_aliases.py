@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from slipway.api.types import API_VERSION, KIND, ModelDeploymentSpec
 from slipway.contract import Resolution
 from slipway.core.observed import ObjectKind
 from slipway.core.resource import read
-from slipway.engine.observers.aliases import Aliases
+from slipway.engine.observers.aliases import Alias, Aliases
 from slipway.engine.store import Key, Store
+from tests.unit.virtual_time import run
 from tests.unit.world import NAME, NAMESPACE, World, resolution
 
 URI = "mlflow://fraud@champion"
@@ -173,3 +175,30 @@ async def test_with_credentials_a_look_is_a_pod_and_comes_each_quarter_of_an_hou
 def test_what_a_spec_leaves_out_is_looked_up_each_minute_where_that_takes_no_pod() -> None:
     found = ModelDeploymentSpec.model_validate({"model": {"uri": URI}})
     assert found.model.refresh_interval == 60
+
+
+def test_an_alias_that_is_never_answered_keeps_no_other_from_being_looked_up() -> None:
+    asked: Counter[str] = Counter()
+
+    async def ask(alias: Alias) -> str:
+        asked[alias.name] += 1
+        if alias.name.startswith("silent"):
+            await asyncio.sleep(1e6)
+        return "1"
+
+    async def looked_up() -> None:
+        loop = asyncio.get_running_loop()
+        store = Store()
+        for number, name in enumerate([*(f"silent-{number}" for number in range(20)), "fraud"]):
+            meta = {"name": name, "namespace": f"team-{number}", "uid": name, "resourceVersion": "1"}
+            spec = {"model": {"uri": f"mlflow://{name}@champion", "refreshSeconds": 60}}
+            store.put({"kind": KIND, "apiVersion": API_VERSION, "metadata": meta, "spec": spec})
+        begin = datetime(2026, 11, 24, 12, tzinfo=UTC)
+        aliases = Aliases(store, ask, lambda _: None, lambda: begin + timedelta(seconds=loop.time()))
+        watching = asyncio.create_task(aliases.watch())
+        await asyncio.sleep(305)
+        watching.cancel()
+
+    run(looked_up())
+    assert asked.pop("fraud") == 6
+    assert set(asked.values()) == {1}

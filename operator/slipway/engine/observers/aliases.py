@@ -15,6 +15,7 @@ from slipway.api.reasons import Reason
 from slipway.core.observed import Fault
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
+from slipway.engine.observers.pool import Pool
 from slipway.engine.store import Key, Store
 from slipway.engine.timetable import Timetable
 
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 _ALIAS = re.compile(r"mlflow://(?P<name>[^/@?#]+)@(?P<alias>[^/@?#]+)")
 #: Seconds between two rounds of looking for what is due.
 ROUND = 1.0
-#: Look-ups under way at once.
-AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,12 @@ class Aliases:
         #: Who follows each alias, and the seconds between two looks that each wants; 0 for none.
         self._followers: dict[Alias, dict[Key, int]] = {}
         self._follows: dict[Key, Alias] = {}
-        self._looks: Timetable[Alias] = Timetable()
+        #: The key under which each alias is looked up: as one of the first namespace that followed it.
+        self._keys: dict[Alias, Key] = {}
+        self._aliases: dict[Key, Alias] = {}
+        #: Aliases that are to be looked up at once.
+        self._urgent: set[Alias] = set()
+        self.pool = Pool(self._look, self._look_due, clock, spread)
         #: When a model with credentials is to be resolved again.
         self._due: dict[Key, datetime] = {}
         self._reminders: Timetable[Key] = Timetable()
@@ -147,35 +151,47 @@ class Aliases:
         self._requesting.discard(key)
 
     async def watch(self) -> None:
-        """Look up what is due, for ever."""
+        """Look up what is due, for ever: a store that does not answer keeps no other look waiting."""
+        await asyncio.gather(self.pool.watch(), self._follow())
+
+    async def _follow(self) -> None:
         while True:
-            await self.round()
+            self._take_news()
             await asyncio.sleep(ROUND)
 
     async def round(self) -> None:
-        """Look up what is due now."""
-        room = asyncio.Semaphore(AT_ONCE)
+        """Look up what is due now, and wait for all of it."""
+        self._take_news()
+        await self.pool.drain()
 
-        async def look(alias: Alias) -> None:
-            async with room:
-                await self._look(alias)
+    def _look_due(self, key: Key) -> datetime | None:
+        """As often as the most impatient of those who follow an alias wants, or at once."""
+        alias = self._aliases.get(key)
+        if alias is None:
+            return None
+        if alias in self._urgent:
+            return self._clock()
+        seconds = min((wanted for wanted in self._followers[alias].values() if wanted), default=None)
+        if seconds is None:
+            return None
+        asked = self._asked.get(alias)
+        return self._clock() if asked is None else asked + timedelta(seconds=seconds)
 
-        await asyncio.gather(*(look(alias) for alias in self._due_aliases()))
-        for key in self._reminders.take(self._clock()):
-            self._changed(key)
-
-    async def _look(self, alias: Alias) -> None:
+    async def _look(self, key: Key) -> bool:
+        alias = self._aliases.get(key)
+        if alias is None:
+            return True
+        self._urgent.discard(alias)
         self._asked[alias] = self._clock()
-        self._schedule(alias)
         found = await self._ask(alias) if self._ask is not None else None
-        if found is None:
-            return
+        if found is None or alias not in self._followers:
+            return True
         if isinstance(found, Fault):
             times = self._failing.get(alias, (found, 0))[1] + 1
             self._failing[alias] = (found, times)
             if times == _patience(found):
                 self._tell(alias)
-            return
+            return found.reason is not Reason.REGISTRY_UNREACHABLE
         failed = self._failing.pop(alias, None) is not None
         granted = [key for key in self._followers.get(alias, ()) if key in self._requesting]
         for key in granted:
@@ -184,14 +200,14 @@ class Aliases:
         if found != self._versions.get(alias) or failed or granted:
             self._versions[alias] = found
             self._tell(alias)
+        return True
 
     def _tell(self, alias: Alias) -> None:
         for key in list(self._followers.get(alias, ())):
             self._changed(key)
 
-    def _due_aliases(self) -> list[Alias]:
-        """Each alias as often as the most impatient of those who follow it wants, or one is asked to."""
-        found: dict[Alias, None] = {}
+    def _take_news(self) -> None:
+        """Note who follows what, who asked for a look, and whose resolver pod is due."""
         touched: set[Alias] = set()
         while self._news:
             key = self._news.pop()
@@ -203,12 +219,12 @@ class Aliases:
             if self._is_requested(key, resource):
                 self._requests[key] = resource.status.refreshRequestedAt
                 self._requesting.add(key)
-                found[alias] = None
+                self._urgent.add(alias)
+                touched.add(alias)
         for alias in touched:
             self._schedule(alias)
-        for alias in self._looks.take(self._clock()):
-            found[alias] = None
-        return list(found)
+        for key in self._reminders.take(self._clock()):
+            self._changed(key)
 
     def _file(self, key: Key, resource: Resource | None, alias: Alias | None) -> set[Alias]:
         """Note what a ModelDeployment follows; the aliases for which that is news."""
@@ -227,17 +243,19 @@ class Aliases:
     def _schedule(self, alias: Alias) -> None:
         """Set when an alias is looked up next; one that nobody follows is forgotten."""
         followers = self._followers.get(alias)
+        key = self._keys.get(alias)
         if not followers:
-            for memory in (self._followers, self._asked, self._versions, self._failing):
+            for memory in (self._followers, self._asked, self._versions, self._failing, self._keys):
                 memory.pop(alias, None)
-            self._looks.drop(alias)
+            self._urgent.discard(alias)
+            if key is not None:
+                del self._aliases[key]
+                self.pool.forget(key)
             return
-        seconds = min((wanted for wanted in followers.values() if wanted), default=None)
-        if seconds is None:
-            self._looks.drop(alias)
-            return
-        asked = self._asked.get(alias)
-        self._looks.set(alias, self._clock() if asked is None else asked + timedelta(seconds=seconds))
+        if key is None:
+            key = self._keys[alias] = Key(next(iter(followers)).namespace, f"{alias.name}@{alias.alias}")
+            self._aliases[key] = alias
+        self.pool.refresh(key, at_once=alias in self._urgent)
 
     def _is_requested(self, key: Key, resource: Resource) -> bool:
         """Whether the webhook was called since; what it said before this operator began is no news."""
