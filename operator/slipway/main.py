@@ -46,6 +46,7 @@ from slipway.engine.metrics.controller import (
 )
 from slipway.engine.metrics.kept import KeptText
 from slipway.engine.metrics.monitoring import MonitoringCollector
+from slipway.engine.metrics.observers import ObserverCollector
 from slipway.engine.observers import monitoring, pod_counts
 from slipway.engine.observers.aliases import Aliases
 from slipway.engine.observers.looks import LookObserver
@@ -282,6 +283,7 @@ async def run(environment: Environment) -> None:
             Aliases(store, alias_version, queue.add, _now),
             Judge(store, read_counters, queue.add, _now),
         )
+        registry.register(ObserverCollector(observers.by_name))
         kept = KeptText(
             store,
             [

@@ -140,6 +140,13 @@ class OperatorMetric(StrEnum):
     REVISION_READY_REPLICAS = "slipway_modeldeployment_revision_ready_replicas"
     LEADER = "leader_election_master_status"
     LOOP_LAG = "slipway_operator_loop_lag_seconds"
+    #: ``observer``: what is due and waits for a place, and what could not be read last.
+    OBSERVER_WAITING = "slipway_operator_observer_waiting"
+    OBSERVER_FAILING = "slipway_operator_observer_failing"
+    #: ``observer``, ``result``: ``read`` or ``unread``.
+    OBSERVER_LOOKS = "slipway_operator_observer_looks_total"
+    #: ``observer``: seconds that it waited for its place.
+    OBSERVER_WAITED = "slipway_operator_observer_wait_seconds_total"
     CRD_MISSING_FIELDS = "slipway_operator_crd_missing_fields"
     #: ``namespace``: 1 for one that may not be listed.
     NAMESPACE_UNSEEN = "slipway_operator_namespace_unseen"

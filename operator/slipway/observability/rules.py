@@ -38,6 +38,21 @@ with `honor_labels`, as the chart's ServiceMonitor does: its series name namespa
 | --- | --- |
 """
 _ROUTING = """
+## Whether the operator keeps up
+
+What is not the API server is read by observers, each with places of its own: `routers`, `pods` and `answers`
+of rollouts, `prometheus`, `aliases`, and `monitoring`. `/metrics` of the operator says of each `observer`:
+
+| Metric | Meaning |
+| --- | --- |
+| `slipway_operator_observer_waiting` | What is due and waits for a place: for a moment, where all is well |
+| `slipway_operator_observer_failing` | What could not be read last; it is read less often |
+| `slipway_operator_observer_looks_total` | Looks, by `result`: `read`, or `unread` if not all answered |
+| `slipway_operator_observer_wait_seconds_total` | Seconds that all looks waited for their places |
+
+What does not answer has eight places of its own, so that others wait for no black hole. Which addresses are
+silent is in the operator's log.
+
 ## Who hears of them
 
 Every alert about a model has the labels `namespace` and `model`; `severity` says how bad it is, `feature`,

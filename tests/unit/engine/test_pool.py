@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from slipway.engine.metrics.observers import ObserverCollector
 from slipway.engine.observers import pool as pools
 from slipway.engine.observers.pool import Pool
 from slipway.engine.store import Key
@@ -233,3 +235,30 @@ def test_a_key_that_is_refreshed_all_the_time_keeps_its_turn(monkeypatch: pytest
 
     watch.during(1, main)
     assert len(watch.looks[other]) > 50
+
+
+def test_the_metrics_of_a_pool_say_how_well_it_keeps_up() -> None:
+    async def told() -> dict[str, float]:
+        watch = Watch()
+        watch.silent.add("silent")
+        registry = CollectorRegistry()
+        registry.register(ObserverCollector({"pods": watch.pool}))
+        watching = asyncio.create_task(watch.pool.watch())
+        watch.add(Key("well", "a"), *(Key("silent", f"{number}") for number in range(4)))
+        # The silent one after the other: one is under way.
+        await asyncio.sleep(7)
+        text = generate_latest(registry).decode()
+        watching.cancel()
+        lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in lines}
+
+    found = run(told())
+    assert found.pop('slipway_operator_observer_wait_seconds_total{observer="pods"}') == pytest.approx(
+        5, abs=0.1
+    )
+    assert found == {
+        'slipway_operator_observer_waiting{observer="pods"}': 2,
+        'slipway_operator_observer_failing{observer="pods"}': 1,
+        'slipway_operator_observer_looks_total{observer="pods",result="read"}': 1,
+        'slipway_operator_observer_looks_total{observer="pods",result="unread"}': 1,
+    }

@@ -59,6 +59,18 @@ class Observers:
         """Those that look when something is due."""
         return self.routers.pool, self.pods.pool, self.answers.pool, self.prometheus.pool
 
+    @property
+    def by_name(self) -> dict[str, Pool]:
+        """All pools, by what they look at."""
+        return {
+            "routers": self.routers.pool,
+            "pods": self.pods.pool,
+            "answers": self.answers.pool,
+            "prometheus": self.prometheus.pool,
+            "aliases": self.aliases.pool,
+            "monitoring": self.monitoring.pool,
+        }
+
     async def watch(self) -> None:
         """Observe, for ever."""
         pools = (pool.watch() for pool in self.pools)

@@ -63,6 +63,19 @@ class Pool:
         #: How often in a row, and until when it rests.
         self._failures: dict[Key, tuple[int, datetime]] = {}
         self._woken = asyncio.Event()
+        #: Looks that could be done, those that could not, and seconds that due keys waited for a place.
+        self.read, self.unread, self.waited = 0, 0, 0.0
+        self._queued: dict[Key, datetime] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Keys that are due and wait for a place."""
+        return len(self._queued)
+
+    @property
+    def failing(self) -> int:
+        """Keys that could not be looked at when that was tried last."""
+        return len(self._failures)
 
     def refresh(self, key: Key, at_once: bool = False) -> None:
         """Something about a key changed: it may be due at another time.
@@ -104,6 +117,7 @@ class Pool:
             task.cancel()
 
     def _drop(self, key: Key) -> None:
+        self._queued.pop(key, None)
         self._timetable.drop(key)
         for lane in self._lanes:
             lane.drop(key)
@@ -141,10 +155,12 @@ class Pool:
 
     def _start(self) -> None:
         for key in self._timetable.take(self._clock()):
+            self._queued[key] = self._clock()
             silent = key not in self._read and self._answers.get(key.namespace) is False
             (self._failing if silent or key in self._failures else self._usual).add(key)
         for lane in self._lanes:
             while (taken := lane.take()) is not None:
+                self.waited += (self._clock() - self._queued.pop(taken)).total_seconds()
                 task = asyncio.create_task(self._run(taken))
                 self._running[taken] = task
                 task.add_done_callback(partial(self._done, taken, lane))
@@ -169,6 +185,7 @@ class Pool:
 
     def _note(self, key: Key, is_read: bool) -> None:
         self._answers[key.namespace] = is_read
+        self.read, self.unread = self.read + is_read, self.unread + (not is_read)
         if is_read:
             self._read.add(key)
             self._failures.pop(key, None)
