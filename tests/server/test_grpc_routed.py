@@ -8,14 +8,19 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+import hpack
 import httpx
 import pytest
 
 from slipway.core.traffic.envoy.routes import Arm, Route
 from slipway.infra.routers import read_router
+from slipway_server.door.listen import bind
+from slipway_server.http.server import HttpServer
 from slipway_server.rpc import open_inference_pb2 as oip
-from tests.ports import free_port
+from slipway_server.rpc.server import RpcServer
+from tests.ports import free_port, free_ports
 from tests.server.conftest import Start
+from tests.server.grpc_wire import good_body
 from tests.server.running import Server, tensor
 from tests.unit.router.running import eventually, running_router
 
@@ -79,3 +84,33 @@ async def test_grpc_is_split_among_revisions_and_one_that_leaves_costs_no_call(
         counted = (await read_router(router.address)).arms
     assert set(answers) == {"3", "4"}, "a call failed"
     assert counted["fraud", "aaaaaaaaaa"].counters.errors == 0
+
+
+async def test_calls_that_come_through_the_router_are_known_by_their_bytes(
+    server: RpcServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    decode = hpack.Decoder.decode
+
+    def counted(self: hpack.Decoder, data: bytes, raw: bool = False) -> object:
+        read.append(data)
+        return decode(self, data, raw)
+
+    rest = HttpServer(server.frontend)
+    ports = free_ports(2)
+    for door, port in zip((rest, server), ports, strict=True):
+        await door.start(bind("127.0.0.1", port))
+    route = Route("fraud", free_port(), Arm("a" * 10, "127.0.0.1", *ports))
+    message = good_body()[5:]
+    async with (
+        running_router(tmp_path, [route]),
+        grpc.aio.insecure_channel(f"127.0.0.1:{route.listener}") as channel,
+    ):
+        infer = channel.unary_unary(INFER)
+        await infer(message, timeout=10, wait_for_ready=True)
+        monkeypatch.setattr(hpack.Decoder, "decode", counted)
+        for number in range(60):
+            await infer(message, timeout=10 + number / 7)
+    for door in (rest, server):
+        await door.stop(0)
+    assert len(read) < 5

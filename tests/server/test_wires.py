@@ -15,15 +15,22 @@ import h2.events
 import h2.exceptions
 import h2.settings
 import h11
+import hpack
 import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hpack.huffman_table import decode_huffman
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from slipway_server.wire import huffman
 from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
+from slipway_server.wire.frames import ConnectionFaultError
 from slipway_server.wire.head import Head, without_id
-from slipway_server.wire.headers import block, literal
+from slipway_server.wire.headers import HeaderReader, MalformedError, block, literal
 from slipway_server.wire.http1 import Http1
 from slipway_server.wire.http2 import Http2
+from slipway_server.wire.kept import Kept
 from slipway_server.wire.limits import Limits
 
 #: Method, target, headers and body.
@@ -441,3 +448,107 @@ async def test_wires_need_neither_loop_nor_socket_nor_clock(monkeypatch: pytest.
     client, wire = Client(), Http2(Limits())
     client.step(("open", 0))
     assert [type(event) for event in wire.feed(client.connection.data_to_send())] == [Opened]
+
+
+def encoded(headers: list[tuple[bytes, bytes]], is_indexed: bool, is_huffman: bool) -> bytes:
+    """A block of a client that keeps no table."""
+    encoder = hpack.Encoder()
+    encoder.header_table_size = 0
+    encoder.table_size_changes.clear()
+    return encoder.encode(
+        [
+            hpack.HeaderTuple(*each) if is_indexed else hpack.NeverIndexedHeaderTuple(*each)
+            for each in headers
+        ],
+        huffman=is_huffman,
+    )
+
+
+OWN = st.tuples(
+    st.sampled_from([b"x-request-id", b"traceparent", b"grpc-timeout", b"x-other"]),
+    st.one_of(st.binary(max_size=3), st.text("0123456789abcdef-", max_size=150).map(str.encode)),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(st.lists(OWN, max_size=3), st.booleans(), st.booleans()), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 300), st.integers(0, 255)), max_size=4),
+)
+@example([([(b"x-request-id", b"7")], True, True), ([(b"x-request-id", b"8")], True, True)], [])
+@example([([(b"x-request-id", b"77")], True, True)] * 2, [(1, -1, 0)])
+def test_blocks_like_those_before_mean_what_the_hpack_library_makes_of_each(
+    sent: list[tuple[list[tuple[bytes, bytes]], bool, bool]], damage: list[tuple[int, int, int]]
+) -> None:
+    blocks = [bytearray(encoded([*HEADERS, *own], *how)) for own, *how in sent]
+    for which, place, byte in damage:
+        found = blocks[which % len(blocks)]
+        found[place % len(found)] = byte
+    kept = Kept()
+    for reader in (stateless(kept), stateless(kept)):
+        for found in blocks:
+            alone = stateless(Kept())
+            assert outcome(reader, bytes(found)) == outcome(alone, bytes(found))
+            if alone._decoder.header_table_size:
+                break  # the damage made a table, which means that others may be read otherwise
+
+
+def stateless(kept: Kept) -> HeaderReader:
+    """A reader whose client has said that it keeps no table."""
+    reader = HeaderReader(Limits(), kept)
+    assert reader.skip(b"\x20")
+    return reader
+
+
+def outcome(reader: HeaderReader, data: bytes) -> Any:
+    try:
+        head = reader.read(data)
+    except (ConnectionFaultError, MalformedError) as error:
+        return type(error)
+    return head.method, head.target, head.headers, head.content_length, head.request_id
+
+
+def test_a_block_that_differs_by_the_ids_of_a_router_is_not_decoded_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = Kept()
+    one, two = stateless(kept), stateless(kept)
+    both = [*HEADERS, (b"grpc-timeout", b"99m"), (b"x-request-id", b"3ea7a6c6-5408")]
+    for reader in (one, two):
+        assert reader.read(encoded(both, True, True)).headers[b"grpc-timeout"] == b"99m"
+        assert reader.read(encoded(HEADERS, True, True)).request_id is None
+    monkeypatch.setattr(hpack.Decoder, "decode", None)
+    for reader in (one, two):
+        for number in range(50):
+            own = [(b"grpc-timeout", b"%du" % number), (b"x-request-id", b"%x-0" % number)]
+            head = reader.read(encoded([*HEADERS, *own], True, True))
+            assert dict(own).items() <= head.headers.items()
+        assert reader.read(encoded(HEADERS, True, True)).request_id is None
+
+
+def test_a_client_may_begin_to_keep_a_table_again() -> None:
+    kept, encoder = Kept(), hpack.Encoder()
+    encoder.header_table_size = 0
+    reader = HeaderReader(Limits(), kept)
+    both = [*HEADERS, (b"x-request-id", b"1")]
+    sizes = [0, 0, 4096, 4096, 4096, 0, 0, 100, 4096, 4096]
+    for number, size in enumerate(sizes):
+        if encoder.header_table_size != size:
+            encoder.header_table_size = size
+        both[-1] = (b"x-request-id", b"%d" % (number // 2))
+        assert reader.read(encoder.encode(both)).headers.items() >= dict(both[4:]).items()
+
+
+@given(st.binary(max_size=20))
+@example(b"")
+@example(b"\x1f")
+@example(b"\xff")
+@example(b"\xff\xff\xff\xff")
+def test_huffman_codes_say_what_they_say_to_the_hpack_library(data: bytes) -> None:
+    try:
+        theirs = decode_huffman(data)
+    except hpack.HPACKDecodingError:
+        theirs = None
+    assert huffman.decode(data) == theirs
+    code = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(data)
+    assert huffman.decode(code) == data

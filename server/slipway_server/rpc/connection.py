@@ -25,7 +25,7 @@ class RpcConnection(Connection):
     def __init__(self, server: RpcPort) -> None:
         super().__init__(server)
         self.server = server
-        self.wire = Http2(server.limits)
+        self.wire = Http2(server.limits, server.kept)
         #: The calls under way, by the number of their stream.
         self.calls: dict[int, Rpc] = {}
         #: Since when a part of something has been waiting for the rest; 0 if nothing does.

@@ -11,6 +11,7 @@ from slipway_server.frontend import Frontend
 from slipway_server.rpc.exchange import Rpc
 from slipway_server.rpc.metadata import seconds_of
 from slipway_server.rpc.service import SERVICE, Infer, Service, Status, Unary, Watch
+from slipway_server.wire.kept import Kept
 
 _PREFIX_BYTES = 5
 
@@ -21,6 +22,8 @@ class RpcPort(Door):
     def __init__(self, frontend: Frontend) -> None:
         super().__init__(frontend.admission, frontend.limits)
         self.frontend = frontend
+        #: Headers that were read before.
+        self.kept = Kept()
         self._service = Service(frontend)
 
     def begin(self, rpc: Rpc) -> None:

@@ -17,7 +17,6 @@ JSON, BINARY = "application/json", "application/octet-stream"
 #: JSON takes many times its size when parsed, so it is bounded more tightly than binary tensors.
 MAX_JSON_BYTES = 8 * 1024 * 1024
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_PRINTABLE = re.compile(rb"[\x20-\x7e]{1,128}")
 _MAX_ID = 128
 _ID_LINE = b"\r\nx-request-id: "
 
@@ -67,6 +66,17 @@ class Head:
         self.limit = 0
         self.seconds: float | None = None
 
+    def with_own(self, own: dict[bytes, bytes]) -> Head:
+        """The same with other values of some headers, none of which says how the body comes."""
+        head = Head.__new__(Head)
+        head.method, head.target, head.path = self.method, self.target, self.path
+        head.headers = {**self.headers, **own}
+        head.content_length, head.chunked = self.content_length, self.chunked
+        head.keep_alive, head.is_http_1_0 = self.keep_alive, self.is_http_1_0
+        head.is_template, head.raw, head.caller = False, None, None
+        head.header_length, head.limit, head.seconds = None, 0, None
+        return head
+
     def text(self, name: bytes, default: str = "") -> str:
         """A header's value."""
         value = self.headers.get(name)
@@ -102,8 +112,10 @@ class Head:
     @property
     def request_id(self) -> bytes | None:
         """The client's name for this request, where it is fit to be said back."""
-        value = self.headers.get(b"x-request-id")
-        return value if value is not None and _PRINTABLE.fullmatch(value) else None
+        value = self.headers.get(_ID)
+        if value is None or not 0 < len(value) <= _MAX_ID or not value.isascii():
+            return None
+        return value if value.decode("ascii").isprintable() else None
 
     @property
     def traceparent(self) -> bytes | None:

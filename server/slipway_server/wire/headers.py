@@ -1,7 +1,8 @@
 """Headers of gRPC over HTTP/2: read by the hpack library, written without any state.
 
 A client sends the same headers again and again, and then HPACK (RFC 7541) makes each of them one byte that
-refers to a table. Such a block means the same as long as the table does not change, so it is read but once.
+refers to a table. Such a block means the same as long as the table does not change, so it is read but once. A
+router gives an id to each request, which changes that table each time; ours keeps none, see ``kept``.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import hpack
 
 from slipway_server.wire.frames import Code, ConnectionFaultError
 from slipway_server.wire.head import Head
+from slipway_server.wire.kept import Kept
 from slipway_server.wire.limits import Limits
 
 #: What a client that shrinks its table below the usual size has to be told first: that none is used.
 NO_TABLE = b"\x20"
-_MAX_KEPT = 256
-_MAX_KEPT_BLOCK = 64
+_MAX_SAME = 256
+_MAX_SAME_BLOCK = 64
+#: The first three bits of a change of the table's size.
+_TABLE_UPDATE = 0x20
+#: How many ways to begin with a header of its own are looked for in a connection's blocks.
+_MAX_MARKS = 3
 _FORBIDDEN = {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 _PSEUDO = (b":method", b":scheme", b":path", b":authority")
 
@@ -30,26 +36,40 @@ class MalformedError(Exception):
 class HeaderReader:
     """One connection's header blocks, in their order."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, kept: Kept) -> None:
         self._decoder = hpack.Decoder(max_header_list_size=limits.header_bytes)
         self._table_updates = limits.table_updates
-        self._kept: dict[bytes, Head] = {}
+        #: Blocks that mean the same as long as the client's table does not change.
+        self._same: dict[bytes, Head] = {}
+        #: The client keeps no table: the same bytes always mean the same.
+        self._is_stateless = False
+        self._kept = kept
+        self._marks: list[bytes] = []
 
     def read(self, block: bytes) -> Head:
         """The head of a request; raises :class:`ConnectionFaultError`, or :class:`MalformedError`."""
-        head = self._kept.get(block)
+        head = self._kept.find(block, self._marks) if self._is_stateless else self._same.get(block)
         if head is not None:
             return head
         headers, stays = self._decode(block)
         head = _head(headers)
-        if stays and len(self._kept) < _MAX_KEPT:
-            self._kept[block] = head
+        if self._is_stateless:
+            self._keep(block, headers, head)
+        elif stays and len(self._same) < _MAX_SAME:
+            self._same[block] = head
         return head
 
     def skip(self, block: bytes) -> bool:
         """Read headers that nobody wants, for what they do to the table; whether they may be trailers."""
         headers, _ = self._decode(block)
         return not any(name.startswith(b":") for name, _ in headers)
+
+    def _keep(self, block: bytes, headers: Sequence[tuple[bytes, bytes]], head: Head) -> None:
+        if block[0] & 0xE0 == _TABLE_UPDATE:
+            return
+        mark = self._kept.keep(block, headers, head)
+        if mark is not None and mark not in self._marks:
+            self._marks = [mark, *self._marks[: _MAX_MARKS - 1]]
 
     def _decode(self, block: bytes) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
         """The headers, and whether all of them came from a table that is as before."""
@@ -61,16 +81,17 @@ class HeaderReader:
             raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, "the headers are too large") from None
         except (hpack.HPACKError, UnicodeDecodeError, IndexError):
             raise ConnectionFaultError(Code.COMPRESSION_ERROR, "the headers are not HPACK") from None
-        stays = len(block) <= _MAX_KEPT_BLOCK and all(0x80 < byte < 0xFF for byte in block)
+        self._is_stateless = self._decoder.header_table_size == 0
+        stays = len(block) <= _MAX_SAME_BLOCK and all(0x80 < byte < 0xFF for byte in block)
         if not stays:
-            self._kept.clear()
+            self._same.clear()
         return headers, stays
 
 
 def _table_updates(block: bytes, most: int) -> int:
     """How many changes of the table's size a block begins with; it stops to count beyond ``most``."""
     count = position = 0
-    while count <= most and position < len(block) and block[position] & 0xE0 == 0x20:
+    while count <= most and position < len(block) and block[position] & 0xE0 == _TABLE_UPDATE:
         count += 1
         long = block[position] & 0x1F == 0x1F
         position += 1
@@ -101,6 +122,8 @@ def _head(headers: Sequence[tuple[bytes, bytes]]) -> Head:
 
 def literal(name: bytes, value: bytes) -> bytes:
     """A header as HPACK writes it when nobody is to remember it."""
+    if len(name) < 127 and len(value) < 127:
+        return b"\x00%c%b%c%b" % (len(name), name, len(value), value)
     return b"\x00" + _length(len(name)) + name + _length(len(value)) + value
 
 

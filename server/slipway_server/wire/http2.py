@@ -33,6 +33,7 @@ from slipway_server.wire.frames import (
     without_padding,
 )
 from slipway_server.wire.headers import HeaderReader, MalformedError
+from slipway_server.wire.kept import Kept
 from slipway_server.wire.limits import Limits
 from slipway_server.wire.windows import Stream, Windows
 
@@ -50,7 +51,8 @@ _Handler = Callable[[int, int, bytes], tuple[Event, ...]]
 class Http2:
     """The server's end of one connection."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, kept: Kept | None = None) -> None:
+        """``kept`` has headers that were read before, on this connection or on others."""
         self.limits = limits
         self.streams: dict[int, Stream] = {}
         #: The highest number that the client has used.
@@ -66,7 +68,7 @@ class Http2:
         #: Bytes of a frame whose rest has not arrived.
         self.buffered = 0
         self._answered = 0
-        self._reader = HeaderReader(limits)
+        self._reader = HeaderReader(limits, Kept() if kept is None else kept)
         self._buffer = b""
         self._out: list[bytes] = []
         self._written: list[int] = []

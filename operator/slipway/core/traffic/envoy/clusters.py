@@ -69,7 +69,9 @@ def clusters_of(route: Route) -> Iterator[Json]:
 
 def _pods(name: str, arm: Arm, grpc: bool, shadow: bool = False) -> Json:
     port = arm.grpc_port if grpc and arm.grpc_port is not None else arm.port
-    protocol: Json = {"http2_protocol_options": {}} if grpc else {"http_protocol_options": {}}
+    # Without a table, headers that differ by the id of a request alone look alike to the model server.
+    http2: Json = {"http2_protocol_options": {"hpack_table_size": 0}}
+    protocol: Json = http2 if grpc else {"http_protocol_options": {}}
     return {
         **_CLUSTER,
         "name": name,
@@ -113,7 +115,6 @@ def _fallback(name: str, members: list[str]) -> Json:
     return {
         **_CLUSTER,
         "name": name,
-        "connect_timeout": "1s",
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {
             "name": "envoy.clusters.aggregate",
