@@ -62,7 +62,7 @@ def _lines(resource: Resource, now: datetime) -> Iterator[Line]:
     yield Line("")
     for condition in status.conditions:
         told = f"  {condition.type:15} {condition.status:7} {condition.reason}: {condition.message}"
-        yield Line(told, _tone(condition))
+        yield Line(told, tone_of(condition))
 
 
 def _arms(status: ModelDeploymentStatus) -> Iterator[Line]:
@@ -83,7 +83,8 @@ def _arm(role: str, revision: RevisionStatus, share: int) -> Line:
     return Line(told, Tone.GOOD if revision.readyReplicas else Tone.BAD)
 
 
-def _tone(condition: Condition) -> Tone:
+def tone_of(condition: Condition) -> Tone:
+    """How good or bad it is that a condition is as it is."""
     if _BAD.get(condition.type) == condition.status or condition.reason == "Rejected":
         return Tone.BAD
     if _OPEN.get(condition.type) == condition.status or condition.status == "Unknown":

@@ -16,17 +16,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from slipway.api.status import Condition, ModelDeploymentStatus, RevisionStatus
 from slipway.cli.ages import age
-from slipway.cli.drawing import draw, told_step
+from slipway.cli.drawing import draw, told_step, tone_of
 from slipway.cli.get import cells, table
-from slipway.cli.terminal import lay_out
+from slipway.cli.terminal import Tone, lay_out
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource
 from slipway.core.rollout.machine import steps_of
 
 #: Conditions that monitoring writes.
 MONITORED = ("Drift", "DataQuality", "Performance", "Fairness")
-_BAD_IF_TRUE = {"Stalled", "Drift"}
-_NEUTRAL = {"Reconciling", "Suspended", "RolloutComplete"}
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ def _steps(steps: Sequence[Any], current: int) -> Iterator[Step]:
 
 
 def _is_trouble(condition: Condition) -> bool:
-    if condition.type in _NEUTRAL:
-        return condition.reason == "Rejected"
-    return condition.status == ("True" if condition.type in _BAD_IF_TRUE else "False")
+    return tone_of(condition) is Tone.BAD
 
 
 @cache

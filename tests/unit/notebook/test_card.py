@@ -62,6 +62,7 @@ def in_a_rollout(**changes: Any) -> dict[str, Any]:
             condition("Drift", "True", "FeaturesDrifted", "1 of 6 features moved"),
             condition("Fairness", "True", "WithinLimits"),
             condition("TrafficSynced", "False", "RouterSilent", "no router answered"),
+            condition("AccessControlled", "False", "AccessOpen", "everybody may ask"),
             *changes.pop("conditions", []),
         ],
         **changes,
@@ -117,6 +118,10 @@ def test_the_text_says_what_the_html_says() -> None:
         "TrafficSynced False RouterSilent: no router answered",
     ):
         assert said in text
+
+
+def test_what_is_no_trouble_is_not_told_as_such() -> None:
+    assert "AccessOpen" not in html_of(read(in_a_rollout()), NOW)
 
 
 def test_what_comes_from_users_is_text() -> None:
