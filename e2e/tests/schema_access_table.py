@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from e2e.tests.schema_cases import Case
-from e2e.tests.schema_shapes import choice, items, required, text
+from e2e.tests.schema_shapes import bounds, choice, items, required, text
 
 _ACCESS = "spec.access"
 _SECRET = f"{_ACCESS}.apiKeys.secretRef"
@@ -41,4 +41,25 @@ ACCESS = [
     Case(f"{_RULE}.actions", "minItems", ["Infer"], [], "should have at least 1 items"),
     *items(f"{_RULE}.actions", 3, lambda _: "Infer"),
     *choice(f"{_RULE}.actions.*", "Infer", "Feedback", "Metadata"),
+    *(
+        case
+        for whose in ("perCaller", "anonymous")
+        for name, most in (
+            ("requestsPerSecond", 1_000_000),
+            ("burst", 1_000_000),
+            ("rowsPerDay", 10**12),
+            ("concurrent", 1_000_000),
+        )
+        for case in bounds(f"{_ACCESS}.limits.{whose}.{name}", 1, most)
+    ),
+    *(
+        Case(
+            f"{_ACCESS}.limits.{whose}",
+            "rule",
+            {"burst": 5, "requestsPerSecond": 1},
+            {"burst": 5},
+            "burst goes with requestsPerSecond",
+        )
+        for whose in ("perCaller", "anonymous")
+    ),
 ]

@@ -156,6 +156,10 @@ EXAMPLE: dict[str, Any] = {
         "access": {
             "apiKeys": {"secretRef": {"name": "keys"}},
             "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}],
+            "limits": {
+                name: {"requestsPerSecond": 10, "burst": 20, "rowsPerDay": 1000, "concurrent": 4}
+                for name in ("perCaller", "anonymous")
+            },
         },
         "card": {
             "owner": "risk-team",

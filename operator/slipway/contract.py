@@ -54,7 +54,9 @@ __all__ = [
     "TERMINATION_PATH",
     "TMP_DIR",
     "Access",
+    "AccessLimits",
     "AccessRule",
+    "CallerLimits",
     "Digest",
     "Failed",
     "Failure",
@@ -139,10 +141,28 @@ class AccessRule(Message):
     actions: tuple[Literal["Infer", "Feedback", "Metadata"], ...]
 
 
+class CallerLimits(Message):
+    """What a caller may ask of all pods of a revision together; 0 for no limit."""
+
+    requestsPerSecond: int = Field(default=0, ge=0)
+    burst: int = Field(default=0, ge=0, description="requests at once; 0: requestsPerSecond")
+    rowsPerDay: int = Field(default=0, ge=0)
+    concurrent: int = Field(default=0, ge=0)
+
+
+class AccessLimits(Message):
+    """Of each caller with a key, and of all strangers together."""
+
+    perCaller: CallerLimits | None = None
+    anonymous: CallerLimits | None = None
+
+
 class Access(Message):
     """Who may ask; whom no rule allows may not. Hashes of API keys are in :data:`ACCESS_KEYS_DIR`."""
 
     allow: tuple[AccessRule, ...]
+    limits: AccessLimits | None = None
+    peers: str = Field(default="", description="host name with the addresses of the revision's ready pods")
 
 
 class ServingConfig(Message):

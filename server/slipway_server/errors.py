@@ -26,6 +26,7 @@ class Reason(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     ACCESS_UNAVAILABLE = "access_unavailable"
+    RATE = "rate"
 
 
 class RequestError(Exception):

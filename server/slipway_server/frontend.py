@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from slipway.names import DISTRIBUTION, LIVE_PATH, READY_PATH
-from slipway_server.access.callers import Action
+from slipway_server.access.callers import FEEDBACK, INFER, METADATA, Action
 from slipway_server.errors import Reason, RequestError, not_now, show
 from slipway_server.http.responses import Response, json_response
 from slipway_server.http.site import Inference, Page, RouteError, Site, Upload, not_allowed
@@ -71,9 +72,9 @@ class Frontend(Site):
         if gate is None or head.path in _OPEN:
             return self._find(head)
         # Before anything is looked up: a stranger is not to learn which paths and models there are.
-        who = head.caller = gate.identify(head)
+        who = gate.identify(head)
         found = self._find(head)
-        gate.authorize(head, who, _action(found))
+        gate.authorize(head, who, _action(found), perf_counter())
         return found
 
     def is_known(self, head: Head) -> bool:
@@ -247,8 +248,8 @@ def is_probe(path: str) -> bool:
 
 def _action(found: Page | Inference | Upload) -> Action:
     if isinstance(found, Inference):
-        return Action.INFER
-    return Action.FEEDBACK if isinstance(found, Upload) else Action.METADATA
+        return INFER
+    return FEEDBACK if isinstance(found, Upload) else METADATA
 
 
 def _described(spec: TensorSpec) -> dict[str, object]:

@@ -91,10 +91,30 @@ class AccessRule:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerLimits:
+    """``slipway.contract.CallerLimits``; 0 for no limit."""
+
+    requestsPerSecond: int = 0
+    burst: int = 0
+    rowsPerDay: int = 0
+    concurrent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLimits:
+    """``slipway.contract.AccessLimits``: of each caller, and of all strangers together."""
+
+    perCaller: CallerLimits | None = None
+    anonymous: CallerLimits | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """``slipway.contract.Access``: who may ask; whom no rule allows may not."""
 
     allow: tuple[AccessRule, ...]
+    limits: AccessLimits | None = None
+    peers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +281,27 @@ def _freshness(given: Any) -> Freshness:
 
 
 def _access(given: Any) -> Access:
-    if not isinstance(given, dict) or given.keys() != {"allow"}:
-        raise _wrong("access must be an object with a list 'allow'")
-    return Access(_list("access.allow", given["allow"], _access_rule))
+    if not isinstance(given, dict) or not {"allow"} <= given.keys() <= {"allow", "limits", "peers"}:
+        raise _wrong("access must be an object with a list 'allow', and limits and peers at most")
+    limits, peers = given.get("limits"), given.get("peers", "")
+    if type(peers) is not str:
+        raise _wrong("access.peers must be a string")
+    rules = _list("access.allow", given["allow"], _access_rule)
+    return Access(rules, None if limits is None else _access_limits(limits), peers)
+
+
+def _access_limits(given: Any) -> AccessLimits:
+    if not isinstance(given, dict) or not given.keys() <= {"perCaller", "anonymous"}:
+        raise _wrong("access.limits must be an object with perCaller and anonymous")
+    known = {each.name for each in fields(CallerLimits)}
+    for each in given.values():
+        if each is None:
+            continue
+        if not isinstance(each, dict) or not each.keys() <= known:
+            raise _wrong(f"limits in access must be objects with {', '.join(sorted(known))}")
+        if any(type(value) is not int or value < 0 for value in each.values()):
+            raise _wrong("limits in access must be whole numbers from 0")
+    return AccessLimits(**{name: each and CallerLimits(**each) for name, each in given.items()})
 
 
 def _access_rule(given: Any) -> AccessRule:

@@ -110,6 +110,7 @@ class _Worker:
         loop.add_signal_handler(signal.SIGUSR1, self._guard)
         self._ends = [asyncio.create_task(terminated.wait()), asyncio.create_task(interrupted.wait())]
         pulse = asyncio.create_task(self._pulse(os.getppid(), terminated))
+        peers = self._follow_peers()
         loaded = asyncio.Event()
         early = asyncio.create_task(self._answer_grpc_early(loaded))
         code = await self._load()
@@ -123,6 +124,8 @@ class _Worker:
         self.lifecycle.draining = True
         early.cancel()
         pulse.cancel()
+        if peers is not None:
+            peers.cancel()
         await asyncio.gather(
             *(door.stop(self._grace) for door in (self._http, self._grpc) if door is not None)
         )
@@ -268,12 +271,29 @@ class _Worker:
         if served.witness is not None:
             served.witness.flush()
 
+    def _follow_peers(self) -> asyncio.Task[None] | None:
+        """Divide limits among the processes of all pods of the revision, where there are limits."""
+        gate, access = self.frontend.gate, self._settings.serving.access
+        if gate is None or access is None or access.limits is None:
+            return None
+        share, processes = gate.share, self._place.board.rows
+        share.divide(processes)
+        share.follow(time.time())
+        if not access.peers:
+            return None
+        from slipway_server.peers import follow_peers
+
+        def told(pods: int) -> None:
+            share.divide(pods * processes)
+
+        return asyncio.create_task(follow_peers(access.peers, told))
+
     async def _pulse(self, parent: int, terminated: asyncio.Event) -> None:
         """Show counts that wait to whoever reads them, and end with the supervisor."""
         while True:
             self._count()
             if self.frontend.gate is not None:
-                self.frontend.gate.follow()
+                self.frontend.gate.follow(time.time())
             if os.getppid() != parent:
                 terminated.set()
             await asyncio.sleep(_PULSE_SECONDS)

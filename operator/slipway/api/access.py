@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from slipway.api.base import Block, SecretRef, string
+from slipway.api.base import Block, SecretRef, rule, string
 
 #: What a request does.
 ACTIONS = ("Infer", "Feedback", "Metadata")
@@ -52,6 +52,50 @@ class AccessRule(Block):
     )
 
 
+class Limits(Block):
+    """What may be asked, of all pods of a revision together."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.burst) || has(self.requestsPerSecond)",
+                    "burst goes with requestsPerSecond",
+                )
+            ]
+        }
+    )
+
+    requestsPerSecond: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Requests a second, over time; all but health pages count.",
+    )
+    burst: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Requests at once after a pause; requestsPerSecond unless given.",
+    )
+    rowsPerDay: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000_000,
+        description="Rows that are answered in a day of UTC; a pod that starts again begins at 0.",
+    )
+    concurrent: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Requests of the model that are under way at a time."
+    )
+
+
+class AccessLimits(Block):
+    """How much may be asked; more is answered 429. Each pod keeps to its share of it."""
+
+    perCaller: Limits | None = Field(default=None, description="Of each caller that is known.")
+    anonymous: Limits | None = Field(default=None, description="Of all strangers together.")
+
+
 class Access(Block):
     """Who may ask. Health pages stay open, to probes and to anybody."""
 
@@ -61,4 +105,7 @@ class Access(Block):
         max_length=16,
         description="What callers may do: what any rule allows. Left out, each known caller may do "
         "everything.",
+    )
+    limits: AccessLimits | None = Field(
+        default=None, description="How much may be asked; more is answered 429."
     )

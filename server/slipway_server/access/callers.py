@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Final, Literal
 
+from slipway_server.access.limits import Account
 from slipway_server.settings import AccessRule
 
-
-class Action(StrEnum):
-    """What a request does; the words are the contract's."""
-
-    INFER = "Infer"
-    FEEDBACK = "Feedback"
-    METADATA = "Metadata"
-
+#: What a request does; the words are the contract's. No enum, whose members are hashed by Python's own code.
+Action = Literal["Infer", "Feedback", "Metadata"]
+INFER: Final = "Infer"
+FEEDBACK: Final = "Feedback"
+METADATA: Final = "Metadata"
 
 #: Whoever shows nothing at all.
 ANONYMOUS = "anonymous"
@@ -30,9 +28,13 @@ class Caller:
 
     name: str
     actions: frozenset[str]
+    #: For whom its bodies count; None for strangers, whose addresses tell them apart.
+    owner: str | None
+    #: What it has used of what it may, where it may not ask without end.
+    account: Account | None
 
 
-def caller(name: str, rules: Iterable[AccessRule]) -> Caller:
+def caller(name: str, rules: Iterable[AccessRule], account: Account | None = None) -> Caller:
     """A caller with all that any rule allows."""
     return Caller(
         name,
@@ -42,6 +44,8 @@ def caller(name: str, rules: Iterable[AccessRule]) -> Caller:
             if any(_matches(pattern, name) for pattern in rule.callers)
             for action in rule.actions
         ),
+        None if name == ANONYMOUS else name,
+        account,
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from slipway_server.access.callers import ANONYMOUS, KEY_PREFIX, Action, Caller, caller
+from slipway_server.access.callers import ANONYMOUS, INFER, KEY_PREFIX, Action, Caller, caller
 from slipway_server.access.keys import read_keys, stamp
+from slipway_server.access.limits import Account, Share
 from slipway_server.errors import Reason, RequestError, not_now
 from slipway_server.settings import Access
 from slipway_server.wire.head import AUTHORIZATION, Head
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 MOST_TOKEN_BYTES = 8192
 _CHALLENGE = "www-authenticate"
 _HOW = "send the header 'Authorization: Bearer KEY'"
+_MOST_SEEN = 1024
 #: What is wrong with a Secret is said up to here.
 _MOST_FAULTS = 10
 
@@ -31,10 +33,20 @@ class Gate:
         self._access = access
         self._directory = keys
         self._refused = refused
-        self._stranger = caller(ANONYMOUS, access.allow)
+        self.share = Share()
+        limits = access.limits
+        self._per_caller = None if limits is None else limits.perCaller
+        strangers = None if limits is None or limits.anonymous is None else limits.anonymous
+        #: What callers used, by name, whatever keys they have.
+        self._accounts: dict[str, Account] = {}
+        self._stranger = caller(
+            ANONYMOUS, access.allow, None if strangers is None else Account(strangers, self.share)
+        )
         self._stamp = stamp(keys)
         self._callers: dict[bytes, Caller] = {}
         self._now: frozenset[Caller] = frozenset()
+        #: Headers that were shown lately, with whom they named.
+        self._seen: dict[bytes | None, Caller] = {}
         #: Whether anybody at all could show a good key.
         self.has_callers = False
         #: Called when callers changed: what was concluded from the old ones is to be forgotten.
@@ -56,6 +68,9 @@ class Gate:
         # By its hash: how long the search takes tells nothing of a key.
         found = self._callers.get(sha256(token).digest())
         if found is not None:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            self._seen[value] = found
             return found
         if not self.has_callers:
             words = "the server has no API keys to compare with; its owner has to look at its Secret"
@@ -68,23 +83,40 @@ class Gate:
         """Whether there is anybody who may do anything."""
         return any(who.actions for who in (self._stranger, *self._now))
 
-    def authorize(self, head: Head, who: Caller, action: Action) -> None:
-        """Raises :class:`RequestError` (403) where a caller may not do so."""
+    def authorize(self, head: Head, who: Caller, action: Action, now: float) -> None:
+        """Let a caller do so; raises :class:`RequestError` where it may not (403), or not now (429).
+
+        What is let in to be inferred has begun for its account; ``head.payer`` has to be told of its end.
+        ``now`` is in seconds of the clock of ``time.perf_counter``.
+        """
         if action not in who.actions:
             words = f"caller {who.name!r} is not allowed to do {action} here: spec.access.allow says who is"
             raise self._refusal(head, RequestError(403, Reason.FORBIDDEN, words))
+        head.caller = who
+        account = who.account
+        if account is None:
+            return
+        error = account.begin(now) if action is INFER else account.take(now)
+        if error is not None:
+            raise self._refusal(head, error)
+        if action is INFER:
+            head.payer = account
 
-    def admit(self, head: Head, action: Action) -> None:
-        """Note who asks, if they may do this; raises :class:`RequestError` (401, 403 or 503)."""
-        who = head.caller = self.identify(head)
-        self.authorize(head, who, action)
+    def admit(self, head: Head, action: Action, now: float) -> None:
+        """Both: find out who asks, and let them do so."""
+        who = self._seen.get(head.headers.get(AUTHORIZATION)) or self.identify(head)
+        if who.account is None and action in who.actions:
+            head.caller = who
+        else:
+            self.authorize(head, who, action, now)
 
     def knows(self, who: object) -> bool:
         """Whether a caller is of the keys as they are now."""
         return who is self._stranger or who in self._now
 
-    def follow(self) -> None:
-        """Read the keys again if their files changed."""
+    def follow(self, wall: float) -> None:
+        """Read the keys again if their files changed; ``wall`` is the time since 1970, in seconds."""
+        self.share.follow(wall)
         found = stamp(self._directory)
         if found != self._stamp:
             self._stamp = found
@@ -94,8 +126,14 @@ class Gate:
     def _read(self) -> None:
         found = read_keys(self._directory)
         rules = self._access.allow
-        by_name = {name: caller(f"{KEY_PREFIX}{name}", rules) for name in sorted(set(found.callers.values()))}
+        names = sorted(set(found.callers.values()))
+        if self._per_caller is not None:
+            # What was used stays used, whatever becomes of the key.
+            limits, before = self._per_caller, self._accounts
+            self._accounts = {name: before.get(name) or Account(limits, self.share) for name in names}
+        by_name = {name: caller(f"{KEY_PREFIX}{name}", rules, self._accounts.get(name)) for name in names}
         self._callers = {digest: by_name[name] for digest, name in found.callers.items()}
+        self._seen.clear()
         self._now = frozenset(by_name.values())
         self.has_callers = bool(by_name)
         for fault in found.faults[:_MOST_FAULTS]:

@@ -80,5 +80,7 @@ class Request(Call):
         site = self.site
         seconds = perf_counter() - self.began
         site.counters.answered(code, seconds)
+        if self.head.payer is not None:
+            self.head.payer.end(self.rows if code == 200 else 0)
         if site.tracing is not None:
             site.tracing.record(self.head, seconds, code)

@@ -93,7 +93,7 @@ class AsgiApp:
     async def _infer(self, inference: Inference, head: Head, receive: Receive) -> Response:
         counters, began = self._site.counters, perf_counter()
         counters.began()
-        code = 500
+        code, rows = 500, 0
         try:
             self._site.check_infer(inference, head)
             response, rows = await self._answer(inference, head, receive, began)
@@ -109,6 +109,8 @@ class AsgiApp:
         finally:
             seconds = perf_counter() - began
             counters.answered(code, seconds)
+            if head.payer is not None:
+                head.payer.end(rows)
             if self._site.tracing is not None:
                 self._site.tracing.record(head, seconds, code)
         counters.add_rows(rows)

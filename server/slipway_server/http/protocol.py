@@ -133,14 +133,19 @@ class HttpProtocol(Connection):
         began = perf_counter()
         exchange = Exchange(self, head, body, began, began + server.timeout)
         exchange.request_id = request_id
-        exchange.complete = exchange.counted = exchange.minded = True
+        exchange.complete = exchange.minded = True
         self._queue.append(exchange)
-        server.counters.began()
         server.lifecycle.began()
-        try:
-            server.submit(exchange)
-        except RequestError as error:
+        if head.payer is not None and (error := head.payer.begin(began)) is not None:
+            server.counters.refused(error.reason)
             exchange.refuse(error)
+        else:
+            exchange.counted = True
+            server.counters.began()
+            try:
+                server.submit(exchange)
+            except RequestError as error:
+                exchange.refuse(error)
         if len(self._queue) >= self._pipelined:
             self._pause()
 
@@ -253,7 +258,8 @@ class HttpProtocol(Connection):
     def _expect(self, exchange: Exchange) -> None:
         """Take the body from now on."""
         head = exchange.head
-        exchange.incoming = Body(head.limit, self.server.admission.bodies, self.owner, exchange.refuse)
+        owner = self.owner if head.caller is None else head.caller.owner or self.owner
+        exchange.incoming = Body(head.limit, self.server.admission.bodies, owner, exchange.refuse)
         if head.expects and head.has_body:
             if self._queue[0] is exchange and self._transport is not None:
                 self._transport.write(CONTINUE)
@@ -377,8 +383,7 @@ class HttpProtocol(Connection):
         if exchange is not None and not exchange.complete:
             exchange.let_go()
             if exchange.counted:
-                exchange.counted = False
-                self.server.counters.answered(400, perf_counter() - exchange.began)
+                exchange.count(400)
         self.end_with(RequestError(400, Reason.MALFORMED, words))
 
     def end_with(self, error: RequestError) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slipway_server.access.callers import Action
+from slipway_server.access.callers import INFER, METADATA, Action
 from slipway_server.access.gate import Gate
 from slipway_server.call.body import Body
 from slipway_server.door.server import Door
@@ -45,11 +45,11 @@ class RpcPort(Door):
                 rpc.minded = True
                 frontend.lifecycle.began()
                 if frontend.gate is not None:
-                    self._admit(rpc, frontend.gate, Action.METADATA)
+                    self._admit(rpc, frontend.gate, METADATA)
             return
         rpc.minded = True
         frontend.lifecycle.began()
-        if frontend.gate is not None and not self._admit(rpc, frontend.gate, Action.INFER):
+        if frontend.gate is not None and not self._admit(rpc, frontend.gate, INFER):
             return
         rpc.codec = method.codec
         rpc.counted = True
@@ -68,10 +68,11 @@ class RpcPort(Door):
     def _admit(self, rpc: Rpc, gate: Gate, action: Action) -> bool:
         """Whether whoever asks may do so; refuses the call otherwise."""
         try:
-            gate.admit(rpc.head, action)
+            gate.admit(rpc.head, action, rpc.began)
         except RequestError as error:
             rpc.refuse(error)
             return False
+        rpc.owner = rpc.head.caller.owner or rpc.owner
         return True
 
     def sweep(self, now: float) -> None:

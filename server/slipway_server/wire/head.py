@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from copy import copy
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from slipway_server.errors import Reason, RequestError, schema_error, show
@@ -19,6 +20,16 @@ MAX_JSON_BYTES = 8 * 1024 * 1024
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_ID = 128
 _ID_LINE = b"\r\nx-request-id: "
+
+
+class Payer(Protocol):
+    """Who has a request counted, from its beginning to its end."""
+
+    def begin(self, now: float) -> RequestError | None:
+        """Count it; why it may not begin, or None. ``now`` is of the clock of ``time.perf_counter``."""
+
+    def end(self, rows: int) -> None:
+        """It is over, and so many rows were answered."""
 
 
 class Head:
@@ -36,6 +47,7 @@ class Head:
         "limit",
         "method",
         "path",
+        "payer",
         "raw",
         "seconds",
         "target",
@@ -60,7 +72,9 @@ class Head:
         #: Its bytes, where they came in one piece from the beginning.
         self.raw: bytes | None = None
         #: Who asks, where that was found out.
-        self.caller: object = None
+        self.caller: Any = None
+        #: Whom to tell when it is answered, where somebody counts what they ask.
+        self.payer: Payer | None = None
         #: Filled by :meth:`check_infer`.
         self.header_length: int | None = None
         self.limit = 0

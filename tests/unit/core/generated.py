@@ -218,6 +218,9 @@ def _cohere(spec: dict[str, Any]) -> dict[str, Any]:
         for column in tensor["columns"]:
             if column.get("type") == "String":
                 _without(column, "minimum", "maximum")
+    for limits in spec.get("access", {}).get("limits", {}).values():
+        if "requestsPerSecond" not in limits:
+            _without(limits, "burst")
     rollout, traffic = spec.setdefault("rollout", {}), spec.setdefault("traffic", {})
     _cohere_rollout(rollout)
     _cohere_traffic(traffic, rollout)

@@ -17,6 +17,7 @@ from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core.allowed import access_fault
 from slipway.core.objects.deployment import deployment
+from slipway.core.objects.service import revision_service
 from slipway.core.observed import Manifest, observe
 from slipway.core.revision import Settings, revision_of
 from slipway.core.status.access import access_controlled
@@ -25,6 +26,7 @@ from tests.unit.core.tables import OWNER, SETTINGS, model
 
 KEYS: dict[str, Any] = {"apiKeys": {"secretRef": {"name": "fraud-keys"}}}
 RULES = {**KEYS, "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}]}
+LIMITS = {**KEYS, "limits": {"perCaller": {"requestsPerSecond": 5}, "anonymous": {"concurrent": 1}}}
 OTHER_KEYS = {"apiKeys": {"secretRef": {"name": "others"}}}
 
 
@@ -79,8 +81,24 @@ def test_without_rules_each_known_caller_may_do_everything_and_no_stranger_anyth
     ]
 
 
+def test_pods_are_told_limits_and_by_which_name_they_find_each_other() -> None:
+    config = told(made(LIMITS)).access
+    assert config is not None
+    assert config.limits == contract.AccessLimits(
+        perCaller=contract.CallerLimits(requestsPerSecond=5), anonymous=contract.CallerLimits(concurrent=1)
+    )
+    # The revision's headless Service, whose addresses are those of its ready pods.
+    name = revision_of(spec_of(LIMITS), model(1)).name
+    service = revision_service(OWNER, name)
+    assert config.peers == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert "publishNotReadyAddresses" not in service["spec"]
+
+
 def test_no_revision_is_of_who_may_ask() -> None:
-    names = {revision_of(spec_of(access), model(1)).name for access in (None, KEYS, RULES, OTHER_KEYS)}
+    names = {
+        revision_of(spec_of(access), model(1)).name for access in (None, KEYS, RULES, OTHER_KEYS, LIMITS)
+    }
     assert len(names) == 1
 
 
@@ -97,6 +115,7 @@ PODS = PodOptions.model_validate({"labels": {"team": "risk"}})
         (KEYS, None, SETTINGS, True, True),
         (KEYS, RULES, SETTINGS, True, True),
         (KEYS, OTHER_KEYS, SETTINGS, True, True),
+        (KEYS, LIMITS, SETTINGS, True, True),
         (KEYS, KEYS, SETTINGS, False, True),
         (KEYS, KEYS, NEWER, True, False),
         (None, KEYS, NEWER, True, False),
@@ -125,6 +144,8 @@ def test_a_change_of_who_may_ask_is_one_of_the_spec_and_no_upgrade(
         (KEYS, KEYS, 2, "True", Reason.CALLERS_CHECKED),
         (RULES, KEYS, 2, "False", Reason.ACCESS_PENDING),
         (OTHER_KEYS, KEYS, 2, "False", Reason.ACCESS_PENDING),
+        (LIMITS, KEYS, 2, "False", Reason.ACCESS_PENDING),
+        (LIMITS, LIMITS, 2, "True", Reason.CALLERS_CHECKED),
     ],
 )
 def test_access_is_controlled_once_every_pod_checks_it(

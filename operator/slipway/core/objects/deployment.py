@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from slipway import contract
-from slipway.api.access import ACTIONS, Access
+from slipway.api.access import ACTIONS, Access, Limits
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Feedback
 from slipway.api.pods import NOTHING, PodOptions, over
@@ -103,7 +103,8 @@ def checks_callers(live: Manifest, access: Access) -> bool:
         for found in pod_spec.get("volumes") or ()
         if found["name"] == _CALLERS
     ]
-    return config.access == _access(access) and secrets == [access.apiKeys.secretRef.name]
+    there = config.access and config.access.model_copy(update={"peers": ""})
+    return there == _access(access) and secrets == [access.apiKeys.secretRef.name]
 
 
 def settings_of(live: Manifest) -> Settings | None:
@@ -262,10 +263,24 @@ def _keys_mount(feedback: Feedback | None) -> list[dict[str, Any]]:
     return [{"name": "feedback-keys", "mountPath": contract.FEEDBACK_KEYS_DIR, "readOnly": True}]
 
 
-def _access(access: Access) -> contract.Access:
-    """As the server reads it: every rule, and that of a spec without rules."""
+def _access(access: Access, service: str = "") -> contract.Access:
+    """As the server reads it: every rule, and that of a spec without rules.
+
+    ``service`` is the revision's headless Service, by which its pods know how many they are.
+    """
     rules = [contract.AccessRule(callers=rule.callers, actions=rule.actions) for rule in access.allow]
-    return contract.Access(allow=tuple(rules or (contract.AccessRule(callers=("*",), actions=ACTIONS),)))
+    limits = access.limits and contract.AccessLimits(
+        perCaller=_limits(access.limits.perCaller), anonymous=_limits(access.limits.anonymous)
+    )
+    return contract.Access(
+        allow=tuple(rules or (contract.AccessRule(callers=("*",), actions=ACTIONS),)),
+        limits=limits,
+        peers=service if limits else "",
+    )
+
+
+def _limits(limits: Limits | None) -> contract.CallerLimits | None:
+    return None if limits is None else contract.CallerLimits(**limits.model_dump(exclude_none=True))
 
 
 def _callers_volume(access: Access | None) -> list[dict[str, Any]]:
@@ -296,7 +311,11 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
         maxBatchRows=runtime.batching.maxRows,
         **({} if revision.inputs is None else {"inputs": _inputs(revision.inputs)}),
         **_watched(revision),
-        **({} if access is None else {"access": _access(access)}),
+        **(
+            {}
+            if access is None
+            else {"access": _access(access, naming.revision_object(owner.name, revision.name))}
+        ),
     )
     return {
         "name": naming.SERVER_CONTAINER,
