@@ -200,12 +200,32 @@ class ServingConfig(Message):
     access: Access | None = Field(default=None, description="without it, everybody may do everything")
 
 
+class Resolution(Message):
+    """The answer of the resolver.
+
+    ``uri`` is pinned: it names the same bytes whenever it is asked (``mlflow://fraud@champion`` becomes
+    ``mlflow://fraud/3``). ``digest`` is the SHA-256 of the model's one file or, where it has several, of the
+    lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them. A
+    profile beside the model does not count. ``createdAt`` (RFC 3339) is when the source registered the
+    version, where it knows that. ``mark`` is the store's own mark of all these bytes, such as an ETag: by
+    it a later look finds them unchanged without reading them.
+    """
+
+    uri: str
+    version: str
+    digest: Digest
+    bytes: int = Field(ge=0)
+    createdAt: str | None = Field(default=None, max_length=64)
+    mark: str | None = Field(default=None, max_length=128)
+
+
 class ResolveTask(Message):
     """Find what a model URI means now: which version, which bytes."""
 
     uri: str
     digest: Digest | None = None
     maxBytes: int | None = Field(default=None, ge=1, description="room that the pods will have for the model")
+    known: Resolution | None = Field(default=None, description="what it meant at the last look")
 
 
 class FetchTask(Message):
@@ -214,23 +234,6 @@ class FetchTask(Message):
     uri: str
     digest: Digest
     maxBytes: int | None = Field(default=None, ge=1, description="size limit of the volume, if it has one")
-
-
-class Resolution(Message):
-    """The answer of the resolver.
-
-    ``uri`` is pinned: it names the same bytes whenever it is asked (``mlflow://fraud@champion`` becomes
-    ``mlflow://fraud/3``). ``digest`` is the SHA-256 of the model's one file or, where it has several, of the
-    lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them. A
-    profile beside the model does not count. ``createdAt`` (RFC 3339) is when the source registered the
-    version, where it knows that.
-    """
-
-    uri: str
-    version: str
-    digest: Digest
-    bytes: int = Field(ge=0)
-    createdAt: str | None = Field(default=None, max_length=64)
 
 
 class Failure(Message):

@@ -191,6 +191,7 @@ class World:
 
     Attributes:
         models: what resolver pods find out, by URI.
+        tasks: what they were asked.
         pod_status: status of a serving pod that is not to become ready, or None.
         pods_refused: what admission says of pods, or None.
         refuses: of which Deployments it says that; of all unless set.
@@ -205,6 +206,7 @@ class World:
         self.now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         self.kube = FakeKube(lambda: self.now)
         self.models: dict[str, Resolution | Failure] = {}
+        self.tasks: list[dict[str, Any]] = []
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.pods_refused: str | None = None
         self.settings = SETTINGS
@@ -470,10 +472,11 @@ class World:
     def _outcome(self, pod: Manifest) -> dict[str, Any]:
         (container,) = pod["spec"]["containers"]
         task = json.loads(container["env"][0]["value"])
+        self.tasks.append(task)
         answer = self.models.get(
             task["uri"], Failure(reason=ModelFault.MODEL_NOT_FOUND, message=f"there is no {task['uri']}")
         )
-        if isinstance(answer, Resolution) and not task["uri"].startswith("mlflow:"):
+        if isinstance(answer, Resolution) and not task["uri"].startswith(("mlflow:", "dvc:")):
             # Such URIs name the bytes themselves.
             answer = answer.model_copy(update={"uri": task["uri"]})
         if isinstance(answer, Resolution) and task.get("digest") not in (None, answer.digest):

@@ -44,6 +44,11 @@ class ModelStatus(Block):
         description="When MLflow or the bucket got the version; elsewhere, when it was first seen.",
         json_schema_extra={"format": "date-time"},
     )
+    mark: str | None = Field(
+        default=None,
+        max_length=128,
+        description="The store's own mark of these bytes, by which a later look finds them unchanged.",
+    )
 
 
 class RevisionStatus(Block):

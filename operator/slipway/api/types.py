@@ -137,9 +137,10 @@ class Model(Block):
         ge=0,
         le=86_400,
         description=(
-            "How often a name that can move, such as an MLflow alias, is looked up again; 0 means never. "
-            "With credentials each look takes a short-lived pod, without them none. "
-            "Left out, it is 900 with credentials and 60 without."
+            "How often a name that can move is looked up again: an MLflow alias, a branch, tag or stage in "
+            "Git; 0 means never. An MLflow alias without credentials is looked up by the operator, and each "
+            "60 seconds where this is left out; other looks take a short-lived pod, each 900 seconds. An "
+            "object in a bucket without a version in its URI is looked up only where this is set."
         ),
     )
     credentials: Credentials | None = Field(default=None, description="How the model's store is entered.")
@@ -149,7 +150,7 @@ class Model(Block):
         """Seconds between two looks at a name that can move; 0 for none."""
         if self.refreshSeconds is not None:
             return self.refreshSeconds
-        return 900 if self.credentials is not None else 60
+        return 900 if self.credentials is not None or not self.uri.startswith("mlflow://") else 60
 
 
 class Toleration(Block):

@@ -23,7 +23,7 @@ from slipway.core.objects.resolver import resolver_pod
 from slipway.core.objects.service import revision_service, routed_service, shared_service, stable_service
 from slipway.core.objects.service_account import service_account
 from slipway.core.observed import Manifest, ObjectKind, Observed, revision_of_object
-from slipway.core.resolution import ResolutionState, resolve
+from slipway.core.resolution import ResolutionState, last_look, resolve
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.rollout.breach import breach_jobs
@@ -75,7 +75,8 @@ def plan(
         now: the time, with a time zone.
     """
     owner = resource.owner
-    resolver = resolver_pod(owner, spec, settings, observed.refresh_token)
+    known = last_look(spec, resource.status, observed.refresh_token)
+    resolver = resolver_pod(owner, spec, settings, observed.refresh_token, known)
     resolver_name = str(resolver["metadata"]["name"])
     answering = observed.find(ObjectKind.POD, resolver_name) or observed.neighbour_resolver
     resolution = resolve(spec, resource.status, answering, now, observed.refresh_token)

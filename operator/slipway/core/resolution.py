@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import ModelDeploymentStatus, ModelStatus
-from slipway.api.types import ModelDeploymentSpec
-from slipway.contract import Resolved, TerminationMessage
+from slipway.api.types import Model, ModelDeploymentSpec
+from slipway.contract import Resolution, Resolved, TerminationMessage
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_pod
 from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
@@ -79,7 +79,43 @@ def question(
     # Periodic looks differ by the time at which each is due.
     what = "time" if refresh_token is not None and refresh_token.startswith("time ") else refresh_token
     asked = model.model_dump(mode="json", include={"uri", "digest", "credentials"})
-    return naming.content_hash([asked, runtime.model_dump(mode="json", include=looks), what])
+    known = last_look(spec, status, refresh_token)
+    seen = known.model_dump(mode="json", exclude={"createdAt"}) if known is not None else None
+    return naming.content_hash([asked, seen, runtime.model_dump(mode="json", include=looks), what])
+
+
+def moves(model: Model) -> bool:
+    """Whether what a model's URI means can change, and is to be followed; a digest pins whatever it is."""
+    scheme, _, rest = model.uri.partition("://")
+    if model.digest is not None:
+        return False
+    if scheme == "mlflow":
+        return "@" in rest
+    if scheme == "dvc":
+        path, _, rev = rest.partition("@")
+        return "version=" not in path.partition("?")[2] and _COMMIT.fullmatch(rev) is None
+    # Whoever uploads to a bucket over what is served may not mean that: it is followed where people say so.
+    return scheme in _BUCKETS and bool(model.refreshSeconds) and not re.search("[?#]", rest)
+
+
+def last_look(
+    spec: ModelDeploymentSpec, status: ModelDeploymentStatus, refresh_token: str | None
+) -> Resolution | None:
+    """What the last look found, for a look again; None where there was none."""
+    known = _known(spec, status)
+    if refresh_token is None or known is None:
+        return None
+    try:
+        return Resolution(
+            uri=known.resolvedURI,
+            version=known.version,
+            digest=known.digest,
+            bytes=known.bytes,
+            createdAt=known.createdAt,
+            mark=known.mark,
+        )
+    except ValidationError:
+        return None
 
 
 def _known(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> ModelStatus | None:
@@ -120,6 +156,7 @@ def _from_pod(
                 digest=found.digest,
                 bytes=found.bytes,
                 createdAt=found.createdAt or first_seen,
+                mark=found.mark,
             )
         )
     fault = diagnose_pod(pod, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ class Bucket:
             version=version,
             files=BucketFiles(self, key, version, seen["e_tag"]),
             created_at=_moment(seen),
+            mark=_mark(key, version, seen["e_tag"]),
         )
 
     def called(self, key: str) -> str:
@@ -296,6 +298,13 @@ def opened(make: Callable[[], Store], words: Words) -> Store:
 
 def _of(version: str | None, options: GetOptions) -> GetOptions:
     return {**options, "version": version} if version else options
+
+
+def _mark(key: str, version: str | None, etag: str | None) -> str | None:
+    """A short name of an object's key and version, or else ETag."""
+    if not version and not etag:
+        return None
+    return hashlib.sha256("\0".join((key, version or "", etag or "")).encode()).hexdigest()
 
 
 def _moment(meta: ObjectMeta) -> datetime | None:

@@ -105,7 +105,15 @@ class DvcSource:
             version=version,
             files=DvcFiles(tree, main),
             created_at=datetime.fromtimestamp(snapshot.seconds, UTC) if version else None,
+            mark=tree.mark(main, version),
+            whole=True,
         )
+
+    def is_still(self, uri: str, pinned: str) -> bool:
+        asked = _Name.read(uri)
+        repository = Repository(asked.host, asked.repository, self._credentials)
+        commit = _released(repository, asked)[0] if asked.artifact else repository.commit_of(asked.rev)
+        return pinned.endswith(f"@{commit}")
 
 
 def _released(repository: Repository, asked: _Name) -> tuple[str, str | None]:
@@ -194,6 +202,22 @@ class _Tree:
             if path in listing:
                 return listing[path]
         return path if path in self._snapshot else None
+
+    def mark(self, path: str, version: str | None) -> str:
+        """A short name of a model's bytes and of all that is next to it."""
+        folder = posixpath.dirname(path)
+        start = f"{folder}/" if folder else ""
+        sums = [
+            (each.path, each.md5) for each in self._project.tracked.values() if each.path.startswith(start)
+        ]
+        sums += [(each.path, each.md5) for each in self._folders(folder)]
+        sums += [
+            (each, self._snapshot.id_of(each))
+            for each in self._snapshot
+            if each.startswith(start) and not each.endswith((".dvc", "dvc.lock", "dvc.yaml", ".gitignore"))
+        ]
+        lines = "\n".join(f"{where}\0{what}" for where, what in sorted(sums))
+        return hashlib.sha256(f"{path}\0{version}\0{lines}".encode(errors="surrogateescape")).hexdigest()
 
     @contextmanager
     def open(self, path: str, missing: str) -> Iterator[Iterator[bytes]]:

@@ -31,6 +31,11 @@ class HttpsSource:
         web = Web(uri, self._credentials.http.authorization(), self._credentials.trust(), _HINT)
         return Located(uri=uri, version=None, files=_WebFiles(url, web))
 
+    def is_still(self, uri: str, pinned: str) -> bool:
+        """An address is not followed."""
+        del uri, pinned
+        return False
+
 
 class _WebFiles:
     def __init__(self, url: httpx.URL, web: Web) -> None:

@@ -75,11 +75,17 @@ class MlflowSource:
         version, created_at = registry.version(asked)
         folder = registry.artifacts(asked.name, version)
         return Located(
-            uri=f"mlflow://{quote(asked.name, safe='')}/{version}",
+            uri=_pinned(asked.name, version),
             version=version,
             files=registry.onnx_files(asked.name, version, folder),
             created_at=created_at,
         )
+
+    def is_still(self, uri: str, pinned: str) -> bool:
+        """A version's bytes do not change: whoever fetches them checks that."""
+        asked = _Name.read(uri)
+        version, _ = _Registry(*self._server(), self._credentials).version(asked)
+        return pinned == _pinned(asked.name, version)
 
     def _server(self) -> tuple[str, Web]:
         if not self._tracking_uri:
@@ -253,6 +259,10 @@ class _Registry:
         answer = self._ask("/model-versions/search", {"filter": f"name='{quoted}'", "max_results": "100"})
         versions = [str(version.get("version")) for version in answer.json().get("model_versions", [])]
         return sorted(versions, key=lambda version: int(version) if version.isdigit() else 0, reverse=True)
+
+
+def _pinned(name: str, version: str) -> str:
+    return f"mlflow://{quote(name, safe='')}/{version}"
 
 
 #: Gives a file of a version's folder by its path, with what is next to it.

@@ -46,6 +46,11 @@ class PvcSource:
             files=_ClaimFiles(folder, where.parent, where.name),
         )
 
+    def is_still(self, uri: str, pinned: str) -> bool:
+        """A file is not followed."""
+        del uri, pinned
+        return False
+
 
 class _ClaimFiles:
     def __init__(self, folder: _Folder, parent: Path, main: str) -> None:

@@ -49,6 +49,10 @@ class Located:
     version: str | None
     files: Files
     created_at: datetime | None = None
+    #: The store's own mark of the bytes, such as an ETag. ``whole``: of all the model's files, else of the
+    #: main one, which says nothing of weights next to it.
+    mark: str | None = None
+    whole: bool = False
 
 
 class Source(Protocol):
@@ -57,13 +61,25 @@ class Source(Protocol):
     def locate(self, uri: str) -> Located:
         """Find the model's files; raises :class:`ModelError` with a reason and a next step."""
 
+    def is_still(self, uri: str, pinned: str) -> bool:
+        """Whether a URI leads to a pinned one now as before, where that costs two requests at most.
+
+        False where it does not, or is not known. Raises as :meth:`locate` does.
+        """
+
 
 def resolve(task: ResolveTask, source: Source) -> Resolution:
     """Find which version and which bytes a URI means now; the bytes are read once and kept nowhere.
 
+    They are not read where the task says what the last look found and the store says that nothing changed.
     Raises :class:`ModelError`, ``DIGEST_MISMATCH`` among others where the task knows the digest.
     """
+    known = task.known
+    if known is not None and source.is_still(task.uri, known.uri):
+        return known
     located = source.locate(task.uri)
+    if known is not None and located.mark is not None and known.mark == located.mark:
+        return known
     target = Target(task.maxBytes)
     _bring(located.files, target)
     digest = _digest(target)
@@ -75,12 +91,17 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
         )
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     created = located.created_at
+    mark = located.mark if located.whole or len(target.sums) == 1 else None
+    if known is not None and (known.digest, known.version) == (digest, version):
+        # The same bytes by another name, such as a later commit: no reason for another revision.
+        return known.model_copy(update={"mark": mark})
     return Resolution(
         uri=located.uri,
         version=version,
         digest=digest,
         bytes=target.size,
         createdAt=created.strftime("%Y-%m-%dT%H:%M:%SZ") if created else None,
+        mark=mark,
     )
 
 

@@ -202,3 +202,77 @@ def test_an_alias_that_is_never_answered_keeps_no_other_from_being_looked_up() -
     run(looked_up())
     assert asked.pop("fraud") == 6
     assert set(asked.values()) == {1}
+
+
+def in_git(version: int) -> Resolution:
+    found = resolution(version)
+    uri = f"dvc://git/shop/models/fraud.onnx@{version:040x}"
+    return found.model_copy(update={"uri": uri, "mark": f"mark-{version}"})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "dvc://git/shop/models/fraud.onnx@main",
+        "dvc://git/shop/models?artifact=fraud",
+        "dvc://git/shop/models?artifact=fraud&stage=prod",
+    ],
+)
+async def test_a_name_in_git_is_followed_with_and_without_credentials(uri: str) -> None:
+    for model in ({}, SECRET):
+        world = World()
+        await world.operator.start()
+        world.models[uri] = in_git(1)
+        world.create({"model": {"uri": uri, **model}})
+        await world.run(1000)
+        assert world.status()["model"]["mark"] == "mark-1"
+        world.models[uri] = in_git(2)
+        await world.run(1100)
+        assert world.status()["stable"]["version"] == "2"
+        assert world.status()["model"]["resolvedURI"].endswith(f"@{2:040x}")
+        first, *others = world.tasks
+        assert "known" not in first
+        # A look again is told what the one before found, so that it need not read the model.
+        assert others
+        assert {each["known"]["mark"] for each in others} <= {"mark-1", "mark-2"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "more", "follows"),
+    [
+        (f"dvc://git/shop/models/fraud.onnx@{1:040x}", {"refreshSeconds": 60}, False),
+        ("dvc://git/shop/models?artifact=fraud&version=1.0.0", {"refreshSeconds": 60}, False),
+        ("s3://models/fraud.onnx", {}, False),
+        ("s3://models/fraud.onnx", {"refreshSeconds": 0}, False),
+        ("s3://models/fraud.onnx", {"refreshSeconds": 60}, True),
+        ("s3://models/fraud.onnx?versionId=1", {"refreshSeconds": 60}, False),
+        ("gs://models/fraud/", {"refreshSeconds": 60}, True),
+        ("gs://models/fraud.onnx#1", {"refreshSeconds": 60}, False),
+        ("az://lake/models/fraud.onnx", {"refreshSeconds": 60}, True),
+        ("https://host/fraud.onnx", {"refreshSeconds": 60}, False),
+        ("pvc://claim/fraud.onnx", {"refreshSeconds": 60}, False),
+    ],
+)
+async def test_only_what_can_move_is_looked_up_again(uri: str, more: dict[str, int], follows: bool) -> None:
+    world = World()
+    await world.operator.start()
+    pinned = in_git(1).uri if uri.startswith("dvc:") else uri
+    world.models[uri] = resolution(1).model_copy(update={"uri": pinned})
+    world.create({"model": {"uri": uri, **more, **SECRET}})
+    await world.run(1800)
+    assert world.said()["ModelResolved"].startswith("True"), world.message("ModelResolved")
+    assert (len(world.tasks) > 1) == follows
+
+
+async def test_a_look_that_finds_the_same_writes_nothing() -> None:
+    uri = "dvc://git/shop/models/fraud.onnx@main"
+    world = World()
+    await world.operator.start()
+    world.models[uri] = in_git(1)
+    world.create({"model": {"uri": uri, "refreshSeconds": 60}})
+    await world.run(100)
+    before, revision = len(world.tasks), world.status()["stable"]["revision"]
+    await world.run(1000)
+    assert len(world.tasks) - before >= 10
+    assert world.status()["stable"]["revision"] == revision
+    assert world.status()["previous"] == []

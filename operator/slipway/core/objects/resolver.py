@@ -17,15 +17,19 @@ DEADLINE_SECONDS = 900
 
 
 def resolver_pod(
-    owner: Owner, spec: ModelDeploymentSpec, settings: Settings, refresh_token: str | None = None
+    owner: Owner,
+    spec: ModelDeploymentSpec,
+    settings: Settings,
+    refresh_token: str | None = None,
+    known: contract.Resolution | None = None,
 ) -> dict[str, Any]:
     """A pod that runs once, in the user's namespace and with the user's Secret.
 
     A pod rather than a Job: what admission or quota says of it comes back as the answer to its creation, and
     there is one object less to make, watch and delete for every version of every model. ``refresh_token``
-    gives a later look at the same name a pod of its own.
+    gives a later look at the same name a pod of its own; ``known`` is what the look before found.
     """
-    asked = contract.ResolveTask(uri=spec.model.uri, digest=spec.model.digest)
+    asked = contract.ResolveTask(uri=spec.model.uri, digest=spec.model.digest, known=known)
     secret = spec.model.credentials.secretRef.name if spec.model.credentials else None
     container = {
         "name": naming.RESOLVE_CONTAINER,

@@ -1,4 +1,4 @@
-"""Names that move: MLflow aliases are looked up again, so that a new version is noticed by itself."""
+"""Names that move are looked up again, so that a new version is noticed: MLflow's aliases, Git's names."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from slipway.api.reasons import Reason
 from slipway.core.observed import Fault
 from slipway.core.plan import Plan
+from slipway.core.resolution import moves
 from slipway.core.resource import Resource
 from slipway.engine.observers.pool import Pool
 from slipway.engine.store import Key, Store
@@ -28,7 +29,7 @@ ROUND = 1.0
 
 @dataclass(frozen=True)
 class Alias:
-    """An alias of a registered model."""
+    """An alias of a registered model; with an empty alias, a URI that only resolver pods look up."""
 
     name: str
     alias: str
@@ -38,8 +39,8 @@ class Aliases:
     """Finds out whose model is to be resolved again.
 
     Without credentials the operator asks the installation's MLflow itself, once for all ModelDeployments that
-    name the same alias: a request and no pod. With credentials, which the operator must not see, a resolver
-    pod is asked for each time.
+    name the same alias: a request and no pod. With credentials, which the operator must not see, and for
+    other stores, whose addresses are the users', a resolver pod is asked for each time.
     """
 
     def __init__(
@@ -267,6 +268,7 @@ class Aliases:
             self._ask is not None
             and not isinstance(resource.spec, Fault)
             and resource.spec.model.credentials is None
+            and _ALIAS.fullmatch(resource.spec.model.uri) is not None
         )
 
 
@@ -276,8 +278,9 @@ def _patience(fault: Fault) -> int:
 
 
 def _alias_of(resource: Resource) -> Alias | None:
-    """The alias that a resource follows: one with a fixed digest follows nothing."""
-    if isinstance(resource.spec, Fault) or resource.deleting or resource.spec.model.digest is not None:
+    """The name that a resource follows: one with a fixed digest follows nothing."""
+    if isinstance(resource.spec, Fault) or resource.deleting or not moves(resource.spec.model):
         return None
-    match = _ALIAS.fullmatch(resource.spec.model.uri)
-    return Alias(unquote(match["name"]), unquote(match["alias"])) if match else None
+    uri = resource.spec.model.uri
+    match = _ALIAS.fullmatch(uri)
+    return Alias(unquote(match["name"]), unquote(match["alias"])) if match else Alias(uri, "")
