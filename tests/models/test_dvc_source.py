@@ -574,3 +574,18 @@ def test_git_is_spoken_without_the_package_that_the_image_leaves_out(
 ) -> None:
     monkeypatch.setitem(sys.modules, "urllib3", None)
     slipway_model.resolved(f"{made}/models/fraud.onnx@main", **host.keys())
+
+
+def test_a_few_bytes_that_unpack_to_many_are_not_unpacked(
+    slipway_model: SlipwayModel, commit: Committed, host: GitServer
+) -> None:
+    with (commit.folder / "zeros.bin").open("wb") as file:
+        file.truncate(100 * 1024 * 1024)
+    for each in (commit.folder, commit.bare):
+        git(each, "config", "core.compression", "1")
+    commit()
+    uri = f"{commit.uri}/models/fraud.onnx@main"
+    slipway_model.resolved(uri, **host.keys())
+    git(commit.bare, "config", "uploadpack.allowFilter", "false")
+    failure = slipway_model.not_resolved(uri, **host.keys())
+    names(failure, ModelFault.REPOSITORY_UNREADABLE, "unpacks to more than 96 MiB", "uploadpack.allowFilter")

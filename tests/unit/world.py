@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
 from slipway.api.reasons import Reason
@@ -555,7 +556,7 @@ class World:
     def _make_pod(self, deployment: Manifest, number: int) -> None:
         meta, template = deployment["metadata"], deployment["spec"]["template"]
         taken = {pod["metadata"]["name"] for pod in self.kube.all(ObjectKind.POD)}
-        name = next(found for n in range(number, 1000) if (found := f"{meta['name']}-pod-{n}") not in taken)
+        name = next(found for n in count(number) if (found := f"{meta['name']}-pod-{n}") not in taken)
         owner = self._replica_set(deployment)
         self.kube.update(
             {

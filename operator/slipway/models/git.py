@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
+from os import SEEK_END
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,6 +18,7 @@ from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 from slipway.contract import ModelFault
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError, listed, shortened
+from slipway.models.git_pack import unpacked_size
 from slipway.models.web import Web
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ _HINT = (
 #: All that a server sends for one look at a repository, in bytes. A commit's folders have a few hundred kB;
 #: a server that cannot leave the files out sends those too.
 _MOST_BYTES = 32 * 1024 * 1024
+#: What that unpacks to, in bytes, all of which is kept in memory.
+_MOST_UNPACKED = 96 * 1024 * 1024
+_LEAVE_OUT = (
+    "let the server leave files out (git config uploadpack.allowFilter true; large hosts do), or keep models "
+    "in a repository of their own"
+)
 #: Files of a commit.
 _MOST_FILES = 100_000
 #: Folders within folders.
@@ -246,6 +254,14 @@ class _Client(AbstractHttpGitClient):
                 ref_prefix=[_NO_REF],
                 filter_spec=b"blob:none" if depth else None,
             )
+            file.seek(0)
+            if unpacked_size(file, _MOST_UNPACKED) > _MOST_UNPACKED:
+                raise ModelError(
+                    ModelFault.REPOSITORY_UNREADABLE,
+                    f"what {self._called} sends for one commit unpacks to more than "
+                    f"{_MOST_UNPACKED // 1024**2} MiB: {_LEAVE_OUT}",
+                )
+            file.seek(0, SEEK_END)
         except BaseException:
             abort()
             raise
@@ -293,9 +309,7 @@ class _Client(AbstractHttpGitClient):
         if self._left < 0:
             raise ModelError(
                 ModelFault.REPOSITORY_UNREADABLE,
-                f"{self._called} sends more than {_MOST_BYTES // 1024**2} MiB for one commit: let the server "
-                "leave files out (git config uploadpack.allowFilter true; large hosts do), or keep models in "
-                "a repository of their own",
+                f"{self._called} sends more than {_MOST_BYTES // 1024**2} MiB for one commit: {_LEAVE_OUT}",
             )
 
 
