@@ -23,7 +23,7 @@ from slipway.core.objects.resolver import resolver_pod
 from slipway.core.objects.service import revision_service, routed_service, shared_service, stable_service
 from slipway.core.objects.service_account import service_account
 from slipway.core.observed import Manifest, ObjectKind, Observed, revision_of_object
-from slipway.core.resolution import ResolutionState, last_look, resolve
+from slipway.core.resolution import ResolutionState, is_asked, last_look, resolve
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.rollout.breach import breach_jobs
@@ -46,7 +46,7 @@ class Plan:
         delete: children to be deleted.
         roles: who does what once this is written.
         resolution: what is known of the model.
-        resolver: name of the pod that would resolve it.
+        resolver: name of the pod that resolves it; empty where nothing is to be found out.
         router_port: its listener on the namespace's routers, or None where it needs none.
         upgrade: how far pods are replaced for a change of the installation, or None.
         requeue_at: when to look again although nothing changed, or None.
@@ -75,9 +75,11 @@ def plan(
         now: the time, with a time zone.
     """
     owner = resource.owner
-    known = last_look(spec, resource.status, observed.refresh_token)
-    resolver = resolver_pod(owner, spec, settings, observed.refresh_token, known)
-    resolver_name = str(resolver["metadata"]["name"])
+    resolver = None
+    if is_asked(spec, resource.status, observed.refresh_token):
+        known = last_look(spec, resource.status, observed.refresh_token)
+        resolver = resolver_pod(owner, spec, settings, observed.refresh_token, known)
+    resolver_name = str(resolver["metadata"]["name"]) if resolver is not None else ""
     answering = observed.find(ObjectKind.POD, resolver_name) or observed.neighbour_resolver
     resolution = resolve(spec, resource.status, answering, now, observed.refresh_token)
     if resolution.model is not None and resolution.fault is None and not resolution.asking:
@@ -89,7 +91,7 @@ def plan(
 
     own = spec.runtime.pod
     apply: list[dict[str, Any]] = [service_account(owner, pulled(own, settings.image_pull_secrets))]
-    if resolution.asking and answering is None:
+    if resolution.asking and answering is None and resolver is not None:
         apply.append(resolver)
     apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))
     router_port = (resource.status.routerPort or observed.free_port) if has_routers(spec) else None

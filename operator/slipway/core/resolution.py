@@ -62,6 +62,13 @@ def resolve(
     return again if again.model is not None else replace(again, model=known)
 
 
+def is_asked(
+    spec: ModelDeploymentSpec, status: ModelDeploymentStatus, refresh_token: str | None = None
+) -> bool:
+    """Whether the model, or what its name means now, is to be found out."""
+    return refresh_token is not None or _known(spec, status) is None
+
+
 def question(
     spec: ModelDeploymentSpec, status: ModelDeploymentStatus, refresh_token: str | None = None
 ) -> str | None:
@@ -71,7 +78,7 @@ def question(
     Without a Secret, whether a bucket may be read is a matter of who a pod runs as, and each runs as itself.
     """
     model, runtime = spec.model, spec.runtime
-    if refresh_token is None and _known(spec, status) is not None:
+    if not is_asked(spec, status, refresh_token):
         return None
     if model.credentials is None and model.uri.partition("://")[0] in _BUCKETS:
         return None

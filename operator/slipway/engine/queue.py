@@ -6,6 +6,8 @@ import asyncio
 import random
 from typing import Generic, Protocol, TypeVar
 
+from slipway.engine.backoff import backoff
+
 K = TypeVar("K")
 
 
@@ -125,12 +127,11 @@ class WorkQueue(Generic[K]):
             steady: whether it failed for a reason that does not go away by itself.
             at_least: seconds for which the API server wants to be left alone.
         """
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
+        failures = self._failures.get(key, 0) + 1
+        self._failures[key] = failures
         self._observer.retried()
         most = self._steady_delay if steady else self._most_delay
-        delay = min(most, self._least_delay * 2.0 ** min(failures, 30)) * random.uniform(0.8, 1.2)
-        delay = max(delay, at_least * random.uniform(1.0, 1.2))
+        delay = max(backoff(failures, self._least_delay, most), at_least * random.uniform(1.0, 1.2))
         news = max(min(delay, self._news_delay), at_least)
         self._resting[key] = asyncio.get_running_loop().time() + news
         self.add_after(key, delay)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -19,6 +18,7 @@ import kopf
 from kopf._cogs.clients import errors, watching
 
 from slipway.api.types import KIND
+from slipway.engine.backoff import backoff
 from slipway.engine.kube import RESOURCES, typed
 from slipway.engine.store import Key, Store
 
@@ -115,8 +115,7 @@ def _patient(missed: Callable[[], None]) -> Iterator[None]:
                 "a watch failed and begins again",
                 extra={"kind": resource.plural, "namespace": namespace or "", "error": str(error)},
             )
-            delay = min(MOST_DELAY, LEAST_DELAY * 2.0 ** min(failed, 30))
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            await asyncio.sleep(backoff(failed + 1, LEAST_DELAY, MOST_DELAY))
 
     # kopf has no option for it; a test that runs the real kopf holds what this counts on.
     cast(Any, watching).continuous_watch = continuous_watch

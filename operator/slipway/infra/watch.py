@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Collection
 
+from slipway.engine.backoff import backoff
 from slipway.engine.controller.sweep import list_kind
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import Kube
@@ -115,6 +115,5 @@ class _Watch:
             "a watch failed and begins again",
             extra={"kind": self._kind, "namespace": self._namespace or "", "error": str(error)},
         )
-        delay = min(MOST_DELAY, LEAST_DELAY * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        await asyncio.sleep(max(delay * random.uniform(0.8, 1.2), error.retry_after))
+        await asyncio.sleep(max(backoff(self._failures, LEAST_DELAY, MOST_DELAY), error.retry_after))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from slipway.api.rollout_status import MAX_REJECTED, Rejection
 from slipway.api.status import ModelDeploymentStatus
@@ -19,13 +20,32 @@ def revision_from_history(revision: str, observed: Observed) -> Revision | None:
     """A revision as its ControllerRevision holds it, or None where there is none that can be trusted."""
     for found in observed.of(ObjectKind.CONTROLLER_REVISION):
         if revision_of_object(found) == revision:
-            try:
-                content = revision_from(found["data"])
-            except (KeyError, TypeError, ValueError):
+            content = _content(found.get("data"))
+            if content is None:
                 return None
             # A name of another content is another operator's writing; its children are left as they are.
             return content if content.name == revision else None
     return None
+
+
+#: Revisions that were read last, by the id of what each was read from, which is held for as long: one run
+#: reads the same several times.
+_read: dict[int, tuple[Any, Revision | None]] = {}
+_MOST_READ = 256
+
+
+def _content(data: Any) -> Revision | None:
+    known = _read.get(id(data))
+    if known is not None and known[0] is data:
+        return known[1]
+    try:
+        content = revision_from(data)
+    except (KeyError, TypeError, ValueError):
+        content = None
+    if len(_read) >= _MOST_READ:
+        del _read[next(iter(_read))]
+    _read[id(data)] = data, content
+    return content
 
 
 def by_its_name(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -26,13 +27,12 @@ def carry(raw: Mapping[str, Any], written: dict[str, Any]) -> dict[str, Any]:
 
 
 def _carried(model: type[BaseModel], raw: Mapping[str, Any], written: dict[str, Any]) -> dict[str, Any]:
-    found = dict(written)
+    found, blocks = dict(written), _blocks(model)
     for name, value in raw.items():
-        if name not in model.model_fields:
+        if name not in blocks:
             found[name] = value
             continue
-        block = _block(model.model_fields[name].annotation)
-        now = written.get(name)
+        block, now = blocks[name], written.get(name)
         if block is None:
             continue
         if isinstance(value, Mapping) and isinstance(now, dict) and _is_same(value, now):
@@ -54,6 +54,12 @@ def _is_same(raw: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
     """Whether both are about the same; without a name of its own a block is what it holds."""
     named = [name for name in _IDENTITY if name in written]
     return all(raw.get(name) == written[name] for name in named or written)
+
+
+@cache
+def _blocks(model: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
+    """The model's fields, each with the block that it is or has as items."""
+    return {name: _block(field.annotation) for name, field in model.model_fields.items()}
 
 
 def _block(annotation: Any) -> type[BaseModel] | None:

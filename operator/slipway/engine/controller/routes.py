@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from slipway.api.pods import NOTHING, PodOptions
-from slipway.api.reasons import Reason
+from slipway.api.pods import NOTHING
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
 from slipway.core.endpoint import ready_pods
@@ -23,8 +21,6 @@ from slipway.core.traffic.envoy.objects import (
     RouterSettings,
     is_router,
     router_objects,
-    routes_map,
-    told,
 )
 from slipway.core.traffic.envoy.routes import Route
 from slipway.core.traffic.polling import FOLLOWING, RESTING, ROLLING, RouterInterest, poll_seconds
@@ -41,12 +37,18 @@ from slipway.core.upgrade import as_it_is, is_late, is_of_one_installation, is_r
 from slipway.engine.controller.apply import Writer
 from slipway.engine.controller.ports import Ports
 from slipway.engine.controller.router_group import Group
+from slipway.engine.controller.router_objects import (
+    deployments,
+    in_order_of_deletion,
+    is_held,
+    owner_reference,
+    pod_options,
+    told_to,
+)
 from slipway.engine.controller.upgrades import STUCK, UPGRADING, WAITING, Upgrades
 from slipway.engine.observers.routers import RouterObserver
 from slipway.engine.result import Result
 from slipway.engine.store import Key, Store, is_orphan
-
-log = logging.getLogger(__name__)
 
 #: How long a router that was made to look may take before it is made to look again; then twice as long.
 AGAIN = timedelta(seconds=1)
@@ -100,7 +102,7 @@ class Routes:
         here = self._groups.setdefault(key, Group())
         self._groups_in.setdefault(key.namespace, set()).add(key)
         children = self._store.children(key)
-        told_before = _told(children, key.name)
+        told_before = told_to(children, key.name)
         if not isinstance(told_before, Fault):
             here.told = {route.name: route for route in told_before}
         resources = self._resources(key, here)
@@ -120,7 +122,7 @@ class Routes:
         held = [
             here.told[found.owner.name]
             for found in resources
-            if _is_held(found) and found.owner.name in here.told
+            if is_held(found) and found.owner.name in here.told
         ]
         asked = [found for found in readable if self._belongs(found, key)]
         wanted, here.refused = admit((*routes_of(asked), *held))
@@ -133,11 +135,13 @@ class Routes:
         drain = timedelta(seconds=self._settings.drain_seconds)
         routes = here.next(targets, kept, drain, self._clock(), self._moved)
         served = {route.name for route in routes}
-        owners = [_owner(found) for found in resources if found.owner.name in served and not found.deleting]
+        owners = [
+            owner_reference(found) for found in resources if found.owner.name in served and not found.deleting
+        ]
         faults = {}
         # Routers whose ModelDeployments are all deleted, or on their way out, go with them.
         if owners:
-            own = NOTHING if is_shared(key.name) else _pod_options(resources)
+            own = NOTHING if is_shared(key.name) else pod_options(resources)
             objects = router_objects(key.namespace, routes, self._settings, owners, key.name, own or NOTHING)
             if own is None:
                 # What their pods are to have cannot be read; those that are there stay.
@@ -151,7 +155,7 @@ class Routes:
             self._upgrades.note(key, None)
         if not owners and not self._lead_here(key):
             routes = []
-            await self._writer.delete(_objects(children))
+            await self._writer.delete(in_order_of_deletion(children))
             here.told = {}
         self._tell(resources)
         if not routes and not self._store.children(key):
@@ -171,7 +175,7 @@ class Routes:
         found: list[dict[str, Any]] = []
         for made in objects:
             name = made["metadata"]["name"]
-            live = next((child for child in _deployments(there) if child["metadata"]["name"] == name), None)
+            live = next((child for child in deployments(there) if child["metadata"]["name"] == name), None)
             if made["kind"] != ObjectKind.DEPLOYMENT:
                 found.append(made)
             elif live is None or not ready(live):
@@ -306,7 +310,7 @@ class Routes:
     def _fault(self, here: Group, children: Iterable[Manifest]) -> Fault | None:
         """Why there is no router: by admission, which refused an object or its pods, or by the pods."""
         pods = [child for child in children if child["kind"] == ObjectKind.POD]
-        refused = (found for found in map(diagnose_deployment, _deployments(children)) if found is not None)
+        refused = (found for found in map(diagnose_deployment, deployments(children)) if found is not None)
         return here.unwritten or next(refused, None) or diagnose_pods(pods, self._clock())
 
     async def _touch(self, here: Group, children: Iterable[Manifest]) -> None:
@@ -370,54 +374,3 @@ class Routes:
         )
         arms = (state.arms.get((key.name, revision)) for state in here.states.values())
         return ready > min((arm.healthy_pods if arm is not None else 0 for arm in arms), default=ready)
-
-
-def _pod_options(resources: Iterable[Resource]) -> PodOptions | None:
-    """What the one ModelDeployment of a group says of pods; None if it cannot be read."""
-    specs = [found.spec for found in resources]
-    return next((spec.runtime.pod for spec in specs if not isinstance(spec, Fault)), None)
-
-
-def _is_held(resource: Resource) -> bool:
-    return resource.status_fault is not None and not resource.deleting
-
-
-def _told(children: Iterable[Manifest], model: str) -> tuple[Route, ...] | Fault:
-    """What routers were told last, or why it cannot be read."""
-    name = routes_map(model)
-    for child in children:
-        if child["kind"] == ObjectKind.CONFIG_MAP and child["metadata"]["name"] == name:
-            try:
-                return told(child)
-            except ValueError as error:
-                log.warning("the routers' ConfigMap cannot be read", extra={"error": str(error)})
-                return Fault(
-                    Reason.ROUTES_FROM_ANOTHER_VERSION,
-                    f"routers go on as they are: ConfigMap {name} cannot be read ({error}); run the operator "
-                    "that wrote it or a newer one, or delete that ConfigMap",
-                )
-    return ()
-
-
-def _deployments(children: Iterable[Manifest]) -> Iterator[Manifest]:
-    return (child for child in children if child["kind"] == ObjectKind.DEPLOYMENT)
-
-
-def _owner(resource: Resource) -> dict[str, object]:
-    """No controller: the routers belong to several."""
-    return {**resource.owner.reference(), "controller": False, "blockOwnerDeletion": False}
-
-
-#: The autoscaler first, so that it does not act on a Deployment that is going.
-_ORDER = (
-    ObjectKind.AUTOSCALER,
-    ObjectKind.DISRUPTION_BUDGET,
-    ObjectKind.DEPLOYMENT,
-    ObjectKind.CONFIG_MAP,
-    ObjectKind.SERVICE_ACCOUNT,
-)
-
-
-def _objects(children: Iterable[Manifest]) -> list[Manifest]:
-    found = list(children)
-    return [child for kind in _ORDER for child in found if child["kind"] == kind]

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Collection
 
+from slipway.engine.backoff import backoff
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import OPTIONAL, RESOURCES, Kube
 from slipway.engine.queue import WorkQueue
@@ -189,8 +190,7 @@ class Sweep:
                 failures += 1
                 log.warning("sweep failed; trying again soon", extra={"error": str(error)})
                 self._missed |= kinds
-                delay = min(MOST_DELAY, LEAST_DELAY * 2.0 ** min(failures - 1, 30)) * random.uniform(0.8, 1.2)
-                await asyncio.sleep(max(delay, error.retry_after))
+                await asyncio.sleep(max(backoff(failures, LEAST_DELAY, MOST_DELAY), error.retry_after))
                 self._woken.set()
                 continue
             failures = 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
+from slipway.engine.backoff import backoff
 from slipway.engine.store import Key
 from slipway.engine.timetable import Timetable
 
@@ -21,7 +22,7 @@ MOST, MOST_OF_ONE, LEAST_OF_ONE = 64, 4, 1
 #: Places for what failed last, which has its own: however much fails, the rest has room.
 MOST_FAILING = 8
 #: Seconds until what failed is looked at again; twice as long each time, and about as long.
-LEAST_REST, MOST_REST, JITTER = 1.0, 30.0, 0.2
+LEAST_REST, MOST_REST = 1.0, 30.0
 
 
 class Pool:
@@ -195,8 +196,7 @@ class Pool:
 
     def _rest(self, key: Key) -> tuple[int, datetime]:
         times = self._failures.get(key, (0, None))[0] + 1
-        rest = min(MOST_REST, LEAST_REST * 2.0 ** min(times - 1, 30))
-        rest *= 1 + JITTER * (2 * self._spread() - 1)
+        rest = backoff(times, LEAST_REST, MOST_REST, self._spread())
         return times, self._clock() + timedelta(seconds=rest)
 
 

@@ -15,8 +15,9 @@ from slipway.core.traffic.envoy.messages import ROUTER_ADMIN_PORT
 from slipway.core.traffic.envoy.objects import CONTAINER
 from slipway.core.traffic.envoy.readback import RouterState
 from slipway.core.traffic.polling import RESTING, RouterInterest
+from slipway.engine.backoff import JITTER
 from slipway.engine.observers.pods import AT_ONCE
-from slipway.engine.observers.pool import JITTER, Pool
+from slipway.engine.observers.pool import Pool
 from slipway.engine.store import Key, Store
 
 #: How old what routers at rest do and count may be, as long as the version of their routes stays.
