@@ -26,6 +26,7 @@ class Scenario:
 
 
 _REST = ("fastapi", "mlserver", "mlserver-default", "kserve", "pytriton", "litserve", "bentoml")
+_TABLES = (SLIPWAY, "fastapi", "mlserver", "kserve")
 SCENARIOS = (
     Scenario("gbt", "boosted trees, 1 row", "gbt", Protocol.JSON, 1, 32, (SLIPWAY, *_REST)),
     Scenario(
@@ -70,9 +71,8 @@ SCENARIOS = (
         raw_rows=32,
     ),
     Scenario("image", "ResNet-18, 1 image", "image", Protocol.BINARY, 1, 1, (SLIPWAY, "kserve", "pytriton")),
-    Scenario(
-        "text", "strings and numbers, 1 row", "text", Protocol.JSON, 1, 32, (SLIPWAY, "fastapi", "mlserver")
-    ),
+    Scenario("text", "strings and numbers, 1 row", "text", Protocol.JSON, 1, 32, _TABLES),
+    Scenario("columns", "30 inputs of one column, 1 row", "columns", Protocol.JSON, 1, 32, _TABLES),
 )
 SCENARIOS_BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -22,8 +24,10 @@ from tests.ports import free_port, free_ports
 from tests.server.conftest import Start
 from tests.server.grpc_wire import good_body
 from tests.server.running import Server, tensor
+from tests.server.test_grpc import given, request
 from tests.unit.router.running import eventually, running_router
 
+IN_FLIGHT = ("slipway_inference_in_flight", (("model", "fraud"), ("model_version", "3")))
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -84,6 +88,43 @@ async def test_grpc_is_split_among_revisions_and_one_that_leaves_costs_no_call(
         counted = (await read_router(router.address)).arms
     assert set(answers) == {"3", "4"}, "a call failed"
     assert counted["fraud", "aaaaaaaaaa"].counters.errors == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+async def test_what_a_worker_takes_down_with_it_gets_an_answer_after_which_to_ask_again(
+    start: Start, tmp_path: Path, number: int
+) -> None:
+    server = start("slow", requestTimeoutMilliseconds=20_000)
+    server.wait_until_ready()
+    route = Route("fraud", free_port(), arm(server, "aaaaaaaaaa"))
+    inputs = [tensor("x", "FP32", [1], [4.0]), tensor("n", "INT64", [1], [3_000_000])]
+    work = request(given("x", "FP32", [1], [4.0]), given("n", "INT64", [1], [3_000_000]))
+    async with (
+        running_router(tmp_path, [route]) as router,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{route.listener}", timeout=20) as client,
+        grpc.aio.insecure_channel(f"127.0.0.1:{route.listener}") as routed,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}") as direct,
+    ):
+        rest = asyncio.create_task(client.post(server.infer_path, json={"inputs": inputs}))
+        calls = [
+            asyncio.create_task(status_of(each.unary_unary(INFER)(work.SerializeToString(), timeout=20)))
+            for each in (routed, direct)
+        ]
+        await eventually(lambda: server.metrics()[IN_FLIGHT] == 3)
+        os.kill(server.processes()[1], number)
+        assert (await rest).status_code == 503
+        assert [await each for each in calls] == [grpc.StatusCode.UNAVAILABLE] * 2
+        # And so they do: the port was open all the time.
+        few = [inputs[0], tensor("n", "INT64", [1], [2])]
+        statuses: list[int] = []
+        while 200 not in statuses:
+            statuses.append((await client.post(server.infer_path, json={"inputs": few})).status_code)
+        assert set(statuses) <= {200, 503}
+        assert router.address
+
+
+async def status_of(call: grpc.aio.UnaryUnaryCall[bytes, bytes]) -> grpc.StatusCode:
+    return await call.code()
 
 
 async def test_calls_that_come_through_the_router_are_known_by_their_bytes(

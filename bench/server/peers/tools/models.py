@@ -77,6 +77,18 @@ def text() -> tuple[Any, dict[str, Any]]:
     return _only(made, "probabilities"), rows
 
 
+def columns() -> tuple[Any, dict[str, Any]]:
+    """The same from a table: 30 inputs of one column each."""
+    features, target = load_breast_cancer(return_X_y=True)
+    scaled = ColumnTransformer([("all", StandardScaler(), list(range(30)))])
+    model = make_pipeline(scaled, LogisticRegression(max_iter=500)).fit(features, target)
+    names = [f"column_{number}" for number in range(30)]
+    types = [(name, FloatTensorType([None, 1])) for name in names]
+    made = to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=OPSET)
+    rows = features[:ROWS].astype(np.float32)
+    return _only(made, "probabilities"), {name: rows[:, [at]] for at, name in enumerate(names)}
+
+
 def mlp() -> tuple[Any, dict[str, Any]]:
     """Five dense layers, 17 MB: one row reads all weights, and so do 32."""
     random = np.random.default_rng(0)
@@ -166,8 +178,11 @@ def _only(model: Any, output: str) -> Any:
     return model
 
 
+_MODELS = {"gbt": gbt, "lr": lr, "columns": columns, "text": text, "mlp": mlp, "image": image}
+
+
 def main(directory: Path) -> None:
-    for name, make in {"gbt": gbt, "lr": lr, "text": text, "mlp": mlp, "image": image}.items():
+    for name, make in _MODELS.items():
         model, rows = make()
         onnx.checker.check_model(model)
         (directory / name).mkdir(parents=True, exist_ok=True)
