@@ -493,6 +493,15 @@ def test_blocks_like_those_before_mean_what_the_hpack_library_makes_of_each(
                 break  # the damage made a table, which means that others may be read otherwise
 
 
+def test_a_head_with_other_values_has_all_that_a_head_has_and_nothing_of_the_call_before() -> None:
+    first = Head("POST", b"/", [(b"a", b"1"), (b"x-request-id", b"1")])
+    plain = {name: getattr(first, name) for name in Head.__slots__}
+    first.caller, first.payer, first.seconds = object(), None, 1.0
+    second = first.with_own({b"x-request-id": b"2"})
+    own = {"headers": {b"a": b"1", b"x-request-id": b"2"}}
+    assert {name: getattr(second, name) for name in Head.__slots__} == {**plain, **own}
+
+
 def stateless(kept: Kept) -> HeaderReader:
     """A reader whose client has said that it keeps no table."""
     reader = HeaderReader(Limits(), kept)

@@ -87,7 +87,7 @@ class Head:
         head.headers = {**self.headers, **own}
         head.content_length, head.chunked = self.content_length, self.chunked
         head.keep_alive, head.is_http_1_0 = self.keep_alive, self.is_http_1_0
-        head.is_template, head.raw, head.caller = False, None, None
+        head.is_template, head.raw, head.caller, head.payer = False, None, None, None
         head.header_length, head.limit, head.seconds = None, 0, None
         return head
 
