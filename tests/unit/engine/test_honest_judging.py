@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from typing import Any
 
@@ -13,6 +14,8 @@ from scipy import stats
 from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import Series, series
 from slipway.engine.observers import monitoring
+from slipway.engine.observers.monitoring import WANTED
+from slipway.infra.pods import by_version
 from slipway.names import Metric
 from tests.unit.judged import KEY, VERSION, Judged
 
@@ -129,3 +132,43 @@ async def test_many_pods_that_show_many_names_hold_little_memory() -> None:
     # The names of one pod are 1 MB, of which 4 pods' have room; all of them would be 16.
     assert held < 10 * 1024 * 1024
     assert peak < 14 * 1024 * 1024
+
+
+async def test_a_monitored_model_of_thirty_features_holds_little_memory() -> None:
+    """Twenty marks of an hour, the names of its series and what was found."""
+    models, counted = 3, 0
+    judged = [Judged({"monitoring": {"drift": {"windowSeconds": 3600}}}, {"a": {}}) for _ in range(models)]
+
+    def page(model: int) -> str:
+        lines = []
+        for feature in (f"feature_{model}_{number}" for number in range(30)):
+            where = f'model="m",model_version="{VERSION}",feature="{feature}"'
+            lines += [f"{Metric.FEATURE_REFERENCE_ROWS}{{{where}}} 10000"]
+            for bin_ in (*(f"{number:02}" for number in range(10)), "missing", "other"):
+                lines += [f'{Metric.FEATURE_VALUES}{{{where},bin="{bin_}"}} {counted}']
+                lines += [f'{Metric.FEATURE_REFERENCE_RATIO}{{{where},bin="{bin_}"}} 0.08']
+        return "\n".join(lines)
+
+    def reader(model: int) -> Any:
+        async def read(_: Endpoint) -> Any:
+            return by_version(page(model), WANTED)
+
+        return read
+
+    for number, one in enumerate(judged):
+        one.judge._read = reader(number)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in range(25):
+            counted += 900
+            for one in judged:
+                await one.look(180)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    watched = judged[0].judge._watched[KEY]
+    assert (len(watched.places), len(watched.inputs)) == (360, 21)
+    # Names are most of it: no two of these models have a feature in common.
+    assert grown / models < 180_000, f"{grown / models:.0f} bytes"

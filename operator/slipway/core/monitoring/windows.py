@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 Counts = Mapping[S, float]
@@ -24,7 +24,7 @@ MOST_SERIES = 8192
 class Row(Mapping[S, float]):
     """Counts as bare numbers; the names of their series are shared by all rows of a model.
 
-    A mark of hundreds of series then takes 8 bytes for each of them.
+    A mark of hundreds of series then takes 2 to 8 bytes for each of them, by how far they counted.
     """
 
     __slots__ = ("_numbers", "_places")
@@ -40,13 +40,13 @@ class Row(Mapping[S, float]):
                 numbers.append(value)
             else:
                 numbers[place] = value
-        self._places, self._numbers = places, numbers
+        self._places, self._numbers = places, _compact(numbers)
 
     def __getitem__(self, series: S) -> float:
         place = self._places[series]
         if place >= len(self._numbers):
             raise KeyError(series)
-        return self._numbers[place]
+        return float(self._numbers[place])
 
     def __iter__(self) -> Iterator[S]:
         # Series that came later stand behind those that this row has.
@@ -58,6 +58,14 @@ class Row(Mapping[S, float]):
     def is_same(self, other: Row[S]) -> bool:
         """Whether every count is."""
         return self._numbers == other._numbers
+
+
+def _compact(numbers: array[float]) -> array[Any]:
+    """The same numbers, in as few bytes as hold them exactly."""
+    most = max(numbers, default=0.0)
+    if most >= 2.0**32 or any(number < 0 or number % 1 for number in numbers):
+        return numbers
+    return array("H" if most < 2.0**16 else "I", map(int, numbers))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from slipway.api.verdicts import MonitoringStatus
@@ -337,7 +337,9 @@ class Judge:
             met = {life: counts[life] for life in old if life not in found.tally.last}
             found.tally = found.tally.meet(met).add(counts, gone)
 
-        at, totals = now.timestamp(), found.tally.totals
+        totals = Row(found.tally.totals, found.places, len(found.places))
+        found.tally = replace(found.tally, totals=totals)
+        at = now.timestamp()
         inputs_span = asked.inputs_seconds
         if asked.compare_with is CompareWith.SAME_HOUR_YESTERDAY:
             inputs_span += DAY_SECONDS

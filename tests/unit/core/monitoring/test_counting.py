@@ -76,6 +76,15 @@ def test_restarts_and_missed_answers_never_change_the_sum(history: list[tuple[st
     assert {name: tally.totals[name] for name in "xyz"} == {name: truth[name] for name in "xyz"}
 
 
+@pytest.mark.parametrize("most", [0.0, 65_535.0, 65_536.0, 2.0**32 - 1, 2.0**32, 2.0**53, 0.5, 1e6 + 0.25])
+def test_a_row_holds_every_count_exactly(most: float) -> None:
+    counts = {"x": most, "y": 1.0}
+    row = Row(counts, {})
+    assert dict(row) == counts
+    assert all(isinstance(value, float) for value in row.values())
+    assert row.is_same(Row({**counts, "x": most}, dict(row._places)))
+
+
 def marks(*points: tuple[float, float], span: float = 1e9, spacing: float = 0.0) -> tuple[Mark[str], ...]:
     kept: tuple[Mark[str], ...] = ()
     for at, value in points:
