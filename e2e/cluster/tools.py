@@ -74,6 +74,8 @@ ALERTMANAGER, AMTOOL = (
 )
 #: Holds a server to HTTP/2 case by case.
 H2SPEC = GoProgram("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible")
+#: An OCI registry for tests, and what images are pushed with.
+CRANE = GoProgram("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1")
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
 
 

@@ -69,7 +69,7 @@ MODEL = [
             "rule",
             "https://example.com/m.onnx",
             wrong,
-            "uri must start with mlflow://, https://, pvc://, s3://, gs://, az:// or dvc://",
+            "uri must start with mlflow://, https://, pvc://, s3://, gs://, az://, dvc:// or oci://",
         )
         for wrong in (
             "",
@@ -159,6 +159,16 @@ MODEL = [
             ),
             ("dvc://gitlab.com/a/b/c.git?artifact=fraud", "dvc://gitlab.com/a/b/c?artifact=fraud"),
             ("dvc://gitlab.com/a/b/c.git/m.onnx@v1", "dvc://gitlab.com/a/b?artifact=f&stage=a&version=1.0.0"),
+        )
+    ),
+    *(
+        Case(URI, "rule", right, wrong, "a model in a registry is oci://REGISTRY/REPOSITORY")
+        for right, wrong in (
+            ("oci://ghcr.io/shop/fraud:v7", "oci://ghcr.io"),
+            ("oci://localhost:5000/fraud", "oci://ghcr.io/Shop/fraud:v7"),
+            (f"oci://ghcr.io/shop/fraud@sha256:{'a' * 64}", "oci://ghcr.io/shop/fraud@sha256:abc"),
+            ("oci://ghcr.io/shop/team-a/fraud_x.y:1.0_b", "oci://user:secret@ghcr.io/shop/fraud:v7"),
+            ("oci://ghcr.io/fraud", "oci://ghcr.io/fraud?tag=v7"),
         )
     ),
     *(

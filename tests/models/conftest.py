@@ -28,6 +28,7 @@ from slipway.contract import (
 from slipway.models.main import main
 from tests.models import registry, repositories
 from tests.models.examples import onnx_classifier, save_wide
+from tests.models.registries import RegistryFront, crane_registry, registry_front
 from tests.models.repositories import Dvc, GitServer, git_server
 from tests.models.servers import Mlflow, Reply, WebServer, mlflow_server, web_server
 from tests.models.stores import S3, Azure, Gs, azurite, gcs, seaweedfs
@@ -214,6 +215,20 @@ def dvc(dvc_work: DvcWork) -> DvcWork:
     for key, content in dvc_work.objects.items():
         dvc_work.remote.replies[f"/store/{key}"] = Reply(content)
     return dvc_work
+
+
+@pytest.fixture(scope="session")
+def crane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry that is everybody's."""
+    with crane_registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture
+def registry_host(crane: str, authority: trustme.CA) -> Iterator[RegistryFront]:
+    """The same over TLS, for whom it is told to let in."""
+    with registry_front(crane, authority) as front:
+        yield front
 
 
 @pytest.fixture

@@ -477,7 +477,7 @@ class World:
         answer = self.models.get(
             task["uri"], Failure(reason=ModelFault.MODEL_NOT_FOUND, message=f"there is no {task['uri']}")
         )
-        if isinstance(answer, Resolution) and not task["uri"].startswith(("mlflow:", "dvc:")):
+        if isinstance(answer, Resolution) and not task["uri"].startswith(("mlflow:", "dvc:", "oci:")):
             # Such URIs name the bytes themselves.
             answer = answer.model_copy(update={"uri": task["uri"]})
         if isinstance(answer, Resolution) and task.get("digest") not in (None, answer.digest):

@@ -53,7 +53,7 @@ class Credentials(Block):
             "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, "
             "AWS_S3_ADDRESSING_STYLE, GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_ENDPOINT_URL, AZURE_STORAGE_KEY, "
             "AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_ENDPOINT, GIT_USERNAME, GIT_PASSWORD, GIT_TOKEN, "
-            "DVC_REMOTE_URL, CA_CERT (certificates, as PEM)."
+            "DVC_REMOTE_URL, OCI_USERNAME, OCI_PASSWORD, .dockerconfigjson, CA_CERT (certificates, as PEM)."
         )
     )
 
@@ -66,7 +66,7 @@ class Model(Block):
         description=(
             "Where the model is: mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://…, s3://BUCKET/KEY, "
             "gs://BUCKET/KEY, az://ACCOUNT/CONTAINER/KEY, dvc://HOST/ORG/REPO/PATH@REV, "
-            "dvc://HOST/ORG/REPO?artifact=NAME&stage=STAGE or pvc://CLAIM/PATH."
+            "dvc://HOST/ORG/REPO?artifact=NAME&stage=STAGE, oci://REGISTRY/REPO:TAG or pvc://CLAIM/PATH."
         ),
         json_schema_extra={
             "x-kubernetes-validations": [
@@ -76,8 +76,9 @@ class Model(Block):
                 rule(
                     "self.startsWith('mlflow://') || self.startsWith('https://') || "
                     "self.startsWith('pvc://') || self.startsWith('s3://') || "
-                    "self.startsWith('gs://') || self.startsWith('az://') || self.startsWith('dvc://')",
-                    "uri must start with mlflow://, https://, pvc://, s3://, gs://, az:// or dvc://",
+                    "self.startsWith('gs://') || self.startsWith('az://') || self.startsWith('dvc://') || "
+                    "self.startsWith('oci://')",
+                    "uri must start with mlflow://, https://, pvc://, s3://, gs://, az://, dvc:// or oci://",
                 ),
                 rule(
                     "!self.startsWith('mlflow://') || "
@@ -119,6 +120,13 @@ class Model(Block):
                     "&stage=… or &version=… at its end",
                 ),
                 rule(
+                    "!self.startsWith('oci://') || self.matches("
+                    "'^oci://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
+                    "(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|@sha256:[0-9a-f]{64})?$')",
+                    "a model in a registry is oci://REGISTRY/REPOSITORY with :TAG or @sha256:DIGEST at its "
+                    "end, such as oci://ghcr.io/shop/fraud:v7",
+                ),
+                rule(
                     "!self.startsWith('https://') || self.matches('^https://[^/@?#]+/[^?#]+$')",
                     "an https model is https://HOST/PATH without user, query or fragment; "
                     "give credentials by credentials.secretRef",
@@ -138,9 +146,10 @@ class Model(Block):
         le=86_400,
         description=(
             "How often a name that can move is looked up again: an MLflow alias, a branch, tag or stage in "
-            "Git; 0 means never. An MLflow alias without credentials is looked up by the operator, and each "
-            "60 seconds where this is left out; other looks take a short-lived pod, each 900 seconds. An "
-            "object in a bucket without a version in its URI is looked up only where this is set."
+            "Git, a tag in a registry; 0 means never. An MLflow alias without credentials is looked up by "
+            "the operator, and each 60 seconds where this is left out; other looks take a short-lived pod, "
+            "each 900 seconds. An object in a bucket without a version in its URI is looked up only where "
+            "this is set."
         ),
     )
     credentials: Credentials | None = Field(default=None, description="How the model's store is entered.")

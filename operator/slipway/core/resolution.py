@@ -98,6 +98,8 @@ def moves(model: Model) -> bool:
         return False
     if scheme == "mlflow":
         return "@" in rest
+    if scheme == "oci":
+        return "@" not in rest
     if scheme == "dvc":
         path, _, rev = rest.partition("@")
         return "version=" not in path.partition("?")[2] and _COMMIT.fullmatch(rev) is None
@@ -198,6 +200,11 @@ def _is_meant(uri: str, pinned: str) -> bool:
     if scheme in _BUCKETS:
         asked, found = unquote(uri), unquote(re.split("[?#]", pinned, maxsplit=1)[0])
         return asked in (found, unquote(pinned)) or found.startswith(f"{asked.rstrip('/')}/")
+    if scheme == "oci":
+        if "@" in uri:
+            return pinned == uri
+        repository = re.sub(":[^/:]*$", "", uri)
+        return re.fullmatch("@sha256:[0-9a-f]{64}", pinned.removeprefix(repository)) is not None
     if scheme == "dvc":
         asked = unquote(re.split("[?@]", uri, maxsplit=1)[0]).rstrip("/")
         place, _, commit = pinned.partition("@")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ from slipway.models.faults import ModelError
 
 #: A secret shorter than this is not looked for in messages: it would blot out parts of ordinary words.
 _SHORTEST_REDACTED = 4
+
+
+#: Of a pull secret.
+_PASSWORDS = re.compile(r'"(?:auth|password|identitytoken)"\s*:\s*"([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Credentials:
     http: Login = Login()
     git: Login = Login()
     dvc_remote: str = ""
+    oci: Login = Login()
+    pull_secret: str = field(default="", repr=False)
     s3: S3Login = S3Login()
     gs_key: str = field(default="", repr=False)
     gs_endpoint: str = ""
@@ -91,6 +98,8 @@ class Credentials:
                 password=key("GIT_PASSWORD", "GIT_TOKEN"),
             ),
             dvc_remote=key("DVC_REMOTE_URL"),
+            oci=Login(username=key("OCI_USERNAME"), password=key("OCI_PASSWORD")),
+            pull_secret=key(".dockerconfigjson"),
             s3=S3Login(
                 access_key_id=key("AWS_ACCESS_KEY_ID"),
                 secret_access_key=key("AWS_SECRET_ACCESS_KEY"),
@@ -134,7 +143,8 @@ class Credentials:
         return text
 
     def _secrets(self) -> Iterator[str]:
-        for login in (self.mlflow, self.http, self.git):
+        for login in (self.mlflow, self.http, self.git, self.oci):
             yield from (login.password, login.token, (login.authorization() or "").partition(" ")[2])
+        yield from _PASSWORDS.findall(self.pull_secret)
         yield from (self.s3.secret_access_key, self.s3.session_token, self.gs_key)
         yield from (self.azure.key, self.azure.sas, *parse_qs(self.azure.sas).get("sig", ()))

@@ -14,6 +14,7 @@ from slipway.models.faults import ModelError
 from slipway.models.gs import GsSource
 from slipway.models.https import HttpsSource
 from slipway.models.mlflow import MlflowSource
+from slipway.models.oci import OciSource
 from slipway.models.pvc import PvcSource
 from slipway.models.s3 import S3Source
 from slipway.models.source import Source
@@ -51,6 +52,7 @@ SOURCES: dict[str, Callable[[Surroundings], Source]] = {
     "gs": lambda around: GsSource(around.credentials),
     "az": lambda around: AzSource(around.credentials),
     "dvc": _dvc,
+    "oci": lambda around: OciSource(around.credentials),
     "pvc": lambda around: PvcSource(around.pvc_mount),
 }
 
@@ -62,8 +64,8 @@ def source_of(uri: str, around: Surroundings) -> Source:
         raise ModelError(
             ModelFault.INVALID_MODEL_URI,
             "a model URI is one of mlflow://NAME@ALIAS, mlflow://NAME/VERSION, https://HOST/PATH/model.onnx, "
-            "s3://BUCKET/KEY, gs://BUCKET/KEY, az://ACCOUNT/CONTAINER/KEY, dvc://HOST/ORG/REPO/PATH@REV and "
-            "pvc://CLAIM/PATH, "
+            "s3://BUCKET/KEY, gs://BUCKET/KEY, az://ACCOUNT/CONTAINER/KEY, dvc://HOST/ORG/REPO/PATH@REV, "
+            "oci://REGISTRY/REPO:TAG and pvc://CLAIM/PATH, "
             f"but spec.model.uri begins with {uri[:40]!r}"
             + (", which is not encrypted: use https://" if scheme == "http" else ""),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -52,10 +52,19 @@ class Web:
     ``hint`` says which keys of the credentials Secret would open the door.
     """
 
-    def __init__(self, home: str, authorization: str | None, trust: ssl.SSLContext, hint: str) -> None:
+    def __init__(
+        self,
+        home: str,
+        authorization: str | None,
+        trust: ssl.SSLContext,
+        hint: str,
+        challenge: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
+        """``challenge``: the ``Authorization`` for a ``WWW-Authenticate``, where one is to be found out."""
         self._home = httpx.URL(home)
         self._authorization = authorization
         self._hint = hint
+        self._challenge = challenge
         self._client = httpx.Client(verify=trust, headers={"Accept-Encoding": "identity"})
 
     def document(self, url: str, query: Mapping[str, str] | None = None) -> Answer:
@@ -133,7 +142,12 @@ class Web:
         raise AssertionError("retry_context either returns or raises")
 
     def _once(
-        self, url: httpx.URL, patience: float, more: Mapping[str, str], body: bytes | None
+        self,
+        url: httpx.URL,
+        patience: float,
+        more: Mapping[str, str],
+        body: bytes | None,
+        may_ask: bool = True,
     ) -> httpx.Response:
         own = (url.scheme, url.host, url.port) == (self._home.scheme, self._home.host, self._home.port)
         headers = {**more, **({"Authorization": self._authorization} if own and self._authorization else {})}
@@ -149,6 +163,12 @@ class Web:
             ) from None
         except httpx.TransportError as error:
             raise _unreachable(url, error) from None
+        if response.status_code == HTTPStatus.UNAUTHORIZED and own and may_ask:
+            found = self._challenge(response.headers.get("WWW-Authenticate", ""))
+            if found is not None:
+                response.close()
+                self._authorization = found
+                return self._once(url, patience, more, body, may_ask=False)
         if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             response.close()
             raise ModelError(

@@ -95,6 +95,7 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
         "gs://models/m.onnx",
         "az://account/models/m.onnx",
         "dvc://git/a/b/m.onnx@main",
+        "oci://hub/a/b:v1",
     ),
 }
 

@@ -298,6 +298,8 @@ def test_any_series_of_specs_comes_to_rest_with_nothing_more_to_write(series: li
             world.models[uri] = resolution(1).model_copy(update={"uri": uri})
         pinned = f"dvc://git/a/b/m.onnx@{'a' * 40}"
         world.models["dvc://git/a/b/m.onnx@main"] = resolution(1).model_copy(update={"uri": pinned})
+        pinned = f"oci://hub/a/b@sha256:{'a' * 64}"
+        world.models["oci://hub/a/b:v1"] = resolution(1).model_copy(update={"uri": pinned})
         for spec in series:
             if (scaling := spec.get("scaling")) is not None and scaling.get("minReplicas", 1) > _FEW:
                 # A thousand pods take this world minutes, and show nothing more.

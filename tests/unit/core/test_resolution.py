@@ -46,6 +46,13 @@ from tests.unit.world import World, resolution
         ("dvc://git/a/b/c.onnx@main", f"dvc://git/a/b/d.onnx@{'a' * 40}", False),
         ("dvc://git/a/b/c.onnx@main", f"dvc://evil/a/b/c.onnx@{'a' * 40}", False),
         ("dvc://git/a/b/c.onnx@main", "dvc://git/a/b/c.onnx@main", False),
+        ("oci://hub:5000/a/b:v1", f"oci://hub:5000/a/b@sha256:{'a' * 64}", True),
+        ("oci://hub:5000/a/b", f"oci://hub:5000/a/b@sha256:{'a' * 64}", True),
+        (f"oci://hub/a@sha256:{'a' * 64}", f"oci://hub/a@sha256:{'a' * 64}", True),
+        (f"oci://hub/a@sha256:{'b' * 64}", f"oci://hub/a@sha256:{'a' * 64}", False),
+        ("oci://hub:5000/a/b:v1", f"oci://hub:5000/a/bc@sha256:{'a' * 64}", False),
+        ("oci://hub:5000/a/b:v1", f"oci://evil:5000/a/b@sha256:{'a' * 64}", False),
+        ("oci://hub/a/b:v1", "oci://hub/a/b:v1", False),
         ("dvc://git/a/b/c.onnx@main", f"https://git/a/b/c.onnx@{'a' * 40}", False),
     ],
 )

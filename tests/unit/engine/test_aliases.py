@@ -250,13 +250,15 @@ async def test_a_name_in_git_is_followed_with_and_without_credentials(uri: str) 
         ("gs://models/fraud.onnx#1", {"refreshSeconds": 60}, False),
         ("az://lake/models/fraud.onnx", {"refreshSeconds": 60}, True),
         ("https://host/fraud.onnx", {"refreshSeconds": 60}, False),
+        ("oci://hub/fraud:v1", {"refreshSeconds": 60}, True),
+        (f"oci://hub/fraud@sha256:{'a' * 64}", {"refreshSeconds": 60}, False),
         ("pvc://claim/fraud.onnx", {"refreshSeconds": 60}, False),
     ],
 )
 async def test_only_what_can_move_is_looked_up_again(uri: str, more: dict[str, int], follows: bool) -> None:
     world = World()
     await world.operator.start()
-    pinned = in_git(1).uri if uri.startswith("dvc:") else uri
+    pinned = in_git(1).uri if uri.startswith("dvc:") else uri.replace(":v1", f"@sha256:{'a' * 64}")
     world.models[uri] = resolution(1).model_copy(update={"uri": pinned})
     world.create({"model": {"uri": uri, **more, **SECRET}})
     await world.run(1800)
