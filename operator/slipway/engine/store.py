@@ -51,6 +51,8 @@ class Store:
         self._shared: dict[str, set[str]] = defaultdict(set)
         #: When objects were seen to be gone, by uid, the first first, in seconds of a monotonic clock.
         self._gone: dict[str, float] = {}
+        #: The newest resource version that was seen of a kind.
+        self._newest: dict[str, int] = defaultdict(int)
         #: Pods, by uid, whose owners led to a Deployment of ours: those may go before the pod does.
         self._proven: set[str] = set()
         #: Kinds that the cluster does not know, as of the last list.
@@ -85,6 +87,7 @@ class Store:
             return key
         moved = known is not None and owner_key(known) != key
         slim = project(manifest, known)
+        self._newest[kind] = max(self._newest[kind], _version(manifest))
         # What a watch tells of a write whose answer was there before is news to whoever waits for it.
         is_news = known is None or moved or _state(known) == _state(manifest) or not is_same(known, slim)
         if known is not None and moved:
@@ -265,7 +268,7 @@ class Listing:
         self._kind = kind
         self._namespace = namespace
         #: The newest that was known before the list was asked for.
-        self._before = max((_version(found) for found in store._of(kind, None)), default=0)
+        self._before = store._newest[kind]
         self._seen: set[str] = set()
         #: Whom the differences concern, so far.
         self.changed: set[Key] = set()
@@ -310,6 +313,10 @@ class Listing:
                     self.changed.add(key)
             if not number % AT_ONCE:
                 yield
+        if version < self._before:
+            # The cluster went back to a backup: what is seen from now on has lower versions.
+            there = self._store._of(self._kind, None)
+            self._store._newest[self._kind] = max(map(_version, there), default=0)
 
 
 def _is_made_by_others(child: Manifest) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from slipway.api.types import KIND
 from slipway.core import naming
-from slipway.core.observed import ObjectKind
+from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.projection import project
 from slipway.engine.store import Key, Store, owner_key
 
@@ -183,6 +183,11 @@ def test_after_etcd_went_back_to_a_backup_a_list_is_right_whatever_its_versions_
     assert listed(store, ObjectKind.DEPLOYMENT, [child(30)], 55) == {KEY}
     assert store.children(KEY) == [child(30)]
     assert store.put(resource(56)) == KEY, "and watches are believed again"
+    listing = store.listing(KIND)
+    assert store.put(resource(58)) == KEY
+    listing.take([resource(57)])
+    assert listing.end(57) == set(), "also before a list that was on its way"
+    assert store.resource(KEY) == resource(58)
 
 
 def test_a_list_that_begins_again_says_nothing_of_what_it_told_before() -> None:
@@ -291,3 +296,21 @@ def test_a_list_ends_step_by_step_and_what_is_seen_meanwhile_stays() -> None:
     assert len(list(ending)) == 3
     assert listing.changed == {KEY}
     assert store.count(ObjectKind.DEPLOYMENT) == 502
+
+
+def test_a_list_of_one_namespace_goes_through_its_own_objects_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, walked = Store(), []
+    for namespace in ("a", "b"):
+        meta = {"namespace": namespace, "name": "one", "uid": namespace, "resourceVersion": "5"}
+        store.put({"kind": KIND, "metadata": meta, "spec": {}})
+    every = store._of
+
+    def of(kind: str, namespace: str | None) -> list[Manifest]:
+        walked.append(namespace)
+        return every(kind, namespace)
+
+    monkeypatch.setattr(store, "_of", of)
+    listing = store.listing(KIND, "a")
+    listing.take([])
+    assert listing.end(9) == {Key("a", "one")}
+    assert walked == ["a"]
