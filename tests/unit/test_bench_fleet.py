@@ -92,7 +92,7 @@ def test_a_small_fleet_is_measured_on_a_real_api_server(tmp_path: Path) -> None:
     [found] = json.loads(output.read_text())["measured"]
     creation = found["creation"]
     # Of each of the five, and no request of anybody else.
-    assert creation["writes"]["patch deployments"] == 5
+    assert creation["writes"]["create deployments"] == 5
     assert creation["writes"]["delete pods"] == 5, "the resolvers'"
     assert creation["cpu_seconds"] > 0
     assert found["restart"]["writes"] == {}
