@@ -137,6 +137,11 @@ def test_binary_answers_carry_tokens_too_and_a_number_is_scored_by_its_error(rep
     assert len(predicted) == len(tokens) == 2
     assert send(server, {"token": tokens[0], "label": float(predicted[0]) + 3}).status_code == 200
     assert send(server, {"token": tokens[1], "label": "high"}).status_code == 400
+    # Two of these would make the sum of errors infinite, and what all others sent worth nothing.
+    for label in (1e308, -1e308, 1.1e15, 10**18):
+        refused = send(server, {"token": tokens[1], "label": label})
+        assert refused.status_code == 400
+        assert "must be between -1e+15 and 1e+15" in refused.text
     assert send(server, {"token": tokens[1], "label": float(predicted[1])}).status_code == 200
     found = server.metrics()
     assert found[f"{Metric.FEEDBACK_ERROR}_sum", LABELS] == pytest.approx(3, abs=1e-4)

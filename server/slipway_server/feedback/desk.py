@@ -15,6 +15,8 @@ from slipway_server.http.responses import Response, json_response
 
 #: Labels in one request; each costs a few microseconds of the event loop.
 MOST_LABELS = 1000
+#: Of a number's true value: the sum of errors stays finite, and what others sent can be seen in it.
+MOST_LABEL = 1e15
 #: Clocks of nodes may differ by so much.
 _SKEW_SECONDS = 300
 _STATUS = {Result.DUPLICATE: 409, Result.EXPIRED: 410, Result.INVALID: 400}
@@ -76,6 +78,8 @@ class Desk:
         label = given["label"]
         if not said.is_class and type(label) not in (int, float):
             return Result.INVALID, f"{where}: 'label' must be a number, as was predicted; not {show(label)}"
+        if not said.is_class and abs(label) > MOST_LABEL:
+            return Result.INVALID, f"{where}: 'label' must be between -{MOST_LABEL:g} and {MOST_LABEL:g}"
         if not isinstance(label, str | int | float) or label == "":
             return Result.INVALID, f"{where}: 'label' must be the true class or number, not {show(label)}"
         if not self._seen.add(said.identity):
