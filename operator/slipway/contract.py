@@ -44,6 +44,8 @@ __all__ = [
     "GRPC_PORT",
     "HTTP_PORT",
     "LIVE_PATH",
+    "LONGEST_URI",
+    "LONGEST_VERSION",
     "METRICS_PATH",
     "MLFLOW_TRACKING_URI_ENV",
     "MODEL_DIR",
@@ -75,6 +77,9 @@ __all__ = [
     "ServingConfig",
     "TerminationMessage",
 ]
+
+#: Characters that a status holds.
+LONGEST_URI, LONGEST_VERSION = 1024, 256
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -211,8 +216,8 @@ class Resolution(Message):
     it a later look finds them unchanged without reading them.
     """
 
-    uri: str
-    version: str
+    uri: str = Field(max_length=LONGEST_URI)
+    version: str = Field(max_length=LONGEST_VERSION)
     digest: Digest
     bytes: int = Field(ge=0)
     createdAt: str | None = Field(default=None, max_length=64)

@@ -589,3 +589,15 @@ def test_a_few_bytes_that_unpack_to_many_are_not_unpacked(
     git(commit.bare, "config", "uploadpack.allowFilter", "false")
     failure = slipway_model.not_resolved(uri, **host.keys())
     names(failure, ModelFault.REPOSITORY_UNREADABLE, "unpacks to more than 96 MiB", "uploadpack.allowFilter")
+
+
+def test_an_address_that_no_status_holds_is_refused(
+    slipway_model: SlipwayModel, commit: Committed, host: GitServer, dvc: DvcWork
+) -> None:
+    path = "/".join(["a" * 200] * 6) + "/model.onnx"
+    content = (dvc.folder / "made/first.onnx").read_bytes()
+    commit(**{path: content, "dvc.yaml": f"artifacts:\n  long:\n    path: {path}\n"})
+    git(commit.folder, "tag", "-a", "long@v1.0.0", "-m", "long")
+    commit()
+    failure = slipway_model.not_resolved(f"{commit.uri}?artifact=long", **host.keys())
+    names(failure, ModelFault.INVALID_MODEL_URI, "a shorter name")

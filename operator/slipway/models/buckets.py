@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,35 @@ class Pinning:
     def uri(self, key: str, version: str | None) -> str:
         tail = self.with_version.format(quote(version, safe="")) if version else ""
         return f"{self.root}/{quote(key)}{tail}"
+
+
+class BucketSource:
+    """A scheme whose URIs are a bucket, a key and, where people want one, a version."""
+
+    #: With the groups ``bucket``, ``path`` and ``version``.
+    uri: re.Pattern[str]
+    #: What a URI must be, with examples.
+    form: str
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket by its name; raises :class:`ModelError` where the Secret does not open it."""
+        raise NotImplementedError
+
+    def locate(self, uri: str) -> Located:
+        """The model at a URI."""
+        match = self.uri.fullmatch(uri)
+        place = Place.read(match["path"], match["version"]) if match else None
+        if match is None or place is None:
+            raise ModelError(ModelFault.INVALID_MODEL_URI, f"{uri!r} must be {self.form}")
+        return self.bucket(match["bucket"]).locate(place.checked(uri))
+
+    def is_still(self, uri: str, pinned: str) -> bool:
+        """Finding it is as cheap, and gives its mark."""
+        del uri, pinned
+        return False
 
 
 class Bucket:

@@ -10,10 +10,16 @@ from obstore.store import GCSStore
 
 from slipway.contract import ModelFault
 from slipway.models.bucket_faults import Words
-from slipway.models.buckets import Bucket, Pinning, Place, client_options, https_endpoint, opened, retries
-from slipway.models.credentials import Credentials
+from slipway.models.buckets import (
+    Bucket,
+    BucketSource,
+    Pinning,
+    client_options,
+    https_endpoint,
+    opened,
+    retries,
+)
 from slipway.models.faults import ModelError
-from slipway.models.source import Located
 
 if TYPE_CHECKING:
     from obstore.store import GCSConfig
@@ -25,30 +31,16 @@ _KEY = "GOOGLE_SERVICE_ACCOUNT_KEY"
 _ENDPOINT = "GOOGLE_ENDPOINT_URL"
 
 
-class GsSource:
+class GsSource(BucketSource):
     """Buckets of Google Cloud Storage, entered with a service account's key, or without any."""
 
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    def locate(self, uri: str) -> Located:
-        match = _URI.fullmatch(uri)
-        place = Place.read(match["path"], match["version"]) if match else None
-        if match is None or place is None:
-            raise ModelError(
-                ModelFault.INVALID_MODEL_URI,
-                f"{uri!r} must be gs://BUCKET/KEY, with #GENERATION at its end for one version; for example "
-                "gs://models/fraud/7/model.onnx, or gs://models/fraud/7/ for a folder with one .onnx file",
-            )
-        return self.bucket(match["bucket"]).locate(place.checked(uri))
-
-    def is_still(self, uri: str, pinned: str) -> bool:
-        """Finding it is as cheap, and gives its mark."""
-        del uri, pinned
-        return False
+    uri = _URI
+    form = (
+        "gs://BUCKET/KEY, with #GENERATION at its end for one version; for example "
+        "gs://models/fraud/7/model.onnx, or gs://models/fraud/7/ for a folder with one .onnx file"
+    )
 
     def bucket(self, name: str) -> Bucket:
-        """A bucket by its name."""
         key, endpoint = self._credentials.gs_key, https_endpoint(self._credentials.gs_endpoint, _ENDPOINT)
         words = Words(
             bucket=f"the bucket {name!r}",

@@ -10,10 +10,8 @@ from obstore.store import S3Store
 
 from slipway.contract import ModelFault
 from slipway.models.bucket_faults import Words
-from slipway.models.buckets import Bucket, Pinning, Place, client_options, endpoint, opened, retries
-from slipway.models.credentials import Credentials
+from slipway.models.buckets import Bucket, BucketSource, Pinning, client_options, endpoint, opened, retries
 from slipway.models.faults import ModelError
-from slipway.models.source import Located
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -25,30 +23,16 @@ _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _REGION = "us-east-1"
 
 
-class S3Source:
+class S3Source(BucketSource):
     """Buckets of S3, entered with the keys of the Secret, or without any."""
 
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    def locate(self, uri: str) -> Located:
-        match = _URI.fullmatch(uri)
-        place = Place.read(match["path"], match["version"]) if match else None
-        if match is None or place is None:
-            raise ModelError(
-                ModelFault.INVALID_MODEL_URI,
-                f"{uri!r} must be s3://BUCKET/KEY, with ?versionId=… at its end for one version; for example "
-                "s3://models/fraud/7/model.onnx, or s3://models/fraud/7/ for a folder with one .onnx file",
-            )
-        return self.bucket(match["bucket"]).locate(place.checked(uri))
-
-    def is_still(self, uri: str, pinned: str) -> bool:
-        """Finding it is as cheap, and gives its mark."""
-        del uri, pinned
-        return False
+    uri = _URI
+    form = (
+        "s3://BUCKET/KEY, with ?versionId=… at its end for one version; for example "
+        "s3://models/fraud/7/model.onnx, or s3://models/fraud/7/ for a folder with one .onnx file"
+    )
 
     def bucket(self, name: str) -> Bucket:
-        """A bucket by its name."""
         login = self._credentials.s3
         # Over plain HTTP no secret is sent, only signatures.
         address = endpoint(login.endpoint, "AWS_ENDPOINT_URL", ("https", "http"))

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from slipway.contract import FetchTask, ModelFault, Resolution, ResolveTask
+from slipway.contract import LONGEST_URI, LONGEST_VERSION, FetchTask, ModelFault, Resolution, ResolveTask
 from slipway.digest import DigestError, digest_of, digest_of_sums
 from slipway.models.faults import ModelError
 from slipway.models.onnx_file import Tape, external_data
@@ -80,6 +80,13 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
     located = source.locate(task.uri)
     if known is not None and located.mark is not None and known.mark == located.mark:
         return known
+    if len(located.uri) > LONGEST_URI or len(located.version or "") > LONGEST_VERSION:
+        raise ModelError(
+            ModelFault.INVALID_MODEL_URI,
+            f"{task.uri[:200]} leads to an address of {len(located.uri)} characters and a version of "
+            f"{len(located.version or '')}, and {LONGEST_URI} and {LONGEST_VERSION} at most are kept: give "
+            "the model a shorter name",
+        )
     target = Target(task.maxBytes)
     _bring(located.files, target)
     digest = _digest(target)

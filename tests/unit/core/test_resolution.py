@@ -74,3 +74,17 @@ async def test_an_answer_for_another_model_is_not_believed() -> None:
     world.models["mlflow://fraud/1"] = resolution(1)
     await world.run(120)
     assert world.said()["Ready"] == "True Serving"
+
+
+async def test_an_answer_that_no_status_holds_is_not_taken() -> None:
+    """Whoever may write a pod's status may write anything."""
+    world = World()
+    uri = f"mlflow://fraud/{'1' * 2000}"
+    world.models["mlflow://fraud/1"] = Resolution.model_construct(
+        **{**resolution(1).model_dump(), "uri": uri, "version": "1" * 2000}
+    )
+    await world.operator.start()
+    world.create({"model": {"uri": "mlflow://fraud/1"}})
+    await world.run(60)
+    assert world.said()["ModelResolved"] == "False ResolverFailed"
+    assert not world.operator.errors
