@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.running import Server, tensor
-from tests.server.test_limits import head
+from tests.server.test_limits import BODY, head
 
 Servers = Callable[[str], Server]
 #: Of the model ``slow``: some ten seconds.
@@ -80,6 +80,19 @@ def test_a_client_that_closes_stops_its_run(servers: Servers, how: str, path: st
         if how != "half":
             connection.close()
         assert_it_rests(server, before + 1)
+
+
+def test_a_short_run_is_answered_though_the_client_ends_its_half_with_the_request(
+    servers: Servers, stack: str
+) -> None:
+    server = servers("identity")
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+            connection.sendall(head(server, f"content-length: {len(BODY)}") + BODY)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        # The twin's server closes as soon as it sees the end.
+        assert answer[:13] in ((b"HTTP/1.1 200 ",) if stack == "own" else (b"HTTP/1.1 200 ", b""))
 
 
 def test_retries_of_a_client_that_closes_each_time_do_not_pile_up(servers: Servers) -> None:

@@ -35,6 +35,8 @@ _LETTERS = {
 _DATA = b'"data":'
 _MAX_REMEMBERED = 256
 _MAX_JSON_PART = 1024
+#: Larger ones are left to the ordinary decoder, whose runs give their memory back.
+_MAX_BODY = 16 * 1024 * 1024
 _UNSURE = (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError, struct.error)
 
 
@@ -81,10 +83,17 @@ class LightDecoder:
             trailing = list(spec.shape[1:])
             self._inputs[spec.name] = _Input(position, str(spec.datatype), trailing, prod(trailing), letter)
         self._count = len(self._inputs)
+        #: From here on numbers are read without an object for each; that pays by the numbers of one input.
+        self._large = LARGE_JSON_BYTES * self._count
         self._book = book
         self._layouts: dict[bytes, _Layout] = {}
         self._frames: dict[bytes, _Frame] = {}
         self._structs: dict[tuple[int, str], struct.Struct] = {}
+
+    @property
+    def reads(self) -> bool:
+        """Whether there are requests that it understands."""
+        return self._count > 0
 
     def read(self, call: Call) -> bool:
         """Whether the call's body was understood; if not, the call is as it was."""
@@ -92,7 +101,7 @@ class LightDecoder:
             return False
         if call.header_length is not None:
             return self._read_binary(call, call.header_length)
-        if len(call.body) >= LARGE_JSON_BYTES:
+        if len(call.body) >= self._large:
             return False
         try:
             return self._read_json(call, call.body)
@@ -189,10 +198,10 @@ class LightDecoder:
         call.rows, call.id, call.outputs = layout.rows, layout.id, layout.outputs
         return True
 
-    def remember(self, call: Call, request: InferRequest) -> None:
+    def remember(self, call: Call, request: InferRequest, outputs: Outputs) -> None:
         """Keep the layout of a binary request that the ordinary decoder accepted."""
         size = call.header_length
-        if size is None or size > _MAX_JSON_PART or not self._count or call.outputs is None:
+        if size is None or size > _MAX_JSON_PART or not self._count or len(call.body) > _MAX_BODY:
             return
         if request.timeout_microseconds is not None:
             return
@@ -207,7 +216,7 @@ class LightDecoder:
         if len(self._layouts) >= _MAX_REMEMBERED:
             self._layouts.clear()
         self._layouts[call.body[:size]] = _Layout(
-            total, tuple(slices[name] for name in self._inputs), request.rows, request.id, call.outputs
+            total, tuple(slices[name] for name in self._inputs), request.rows, request.id, outputs
         )
 
     def _struct(self, count: int, letter: str) -> struct.Struct:

@@ -48,7 +48,7 @@ class Served:
         self.profile = profile or Profile()
         self._large = threading.Lock()
         self._book = OutputBook(model, name, version)
-        self._light = LightDecoder(model.inputs if self.profile.batches else {}, self._book)
+        self._light = self._reader(self.profile)
         #: Where the model has yet to be measured, with what clients send.
         self.tryout: Tryout | None = None
         #: What is done about calls that end the process that runs them.
@@ -70,9 +70,13 @@ class Served:
 
     def adopt(self, profile: Profile) -> None:
         """Run the model as its new profile says."""
-        self._light = LightDecoder(self.model.inputs if profile.batches else {}, self._book)
+        self._light = self._reader(profile)
         self.profile = profile
         self.tryout = None
+
+    def _reader(self, profile: Profile) -> LightDecoder:
+        """Reads nothing where requests have yet to measure the model, as the ordinary decoder reads them."""
+        return LightDecoder({} if profile.untried else self.model.inputs, self._book)
 
     def answer(self, calls: Sequence[Call], run: Run, inline_rows: int | None = None) -> list[Call]:
         """Set ``content`` or ``error`` of each call, running those together that may be.
@@ -93,7 +97,7 @@ class Served:
                 continue
             if inline_rows is not None and call.rows > inline_rows:
                 later.append(call)
-            elif call.outputs is None:
+            elif call.outputs is None or not self.profile.batches:
                 alone.append(call)
             else:
                 groups.setdefault(call.outputs, []).append(call)
@@ -101,7 +105,7 @@ class Served:
             for batch in _batches(members, self.profile.max_rows):
                 self._run_together(outputs, batch, run)
         for call in alone:
-            self._run_alone(call, run)
+            self._run_one(call, run)
         return later
 
     def _answer_one(self, call: Call, run: Run, inline_rows: int | None) -> list[Call]:
@@ -113,11 +117,14 @@ class Served:
             return []
         if inline_rows is not None and call.rows > inline_rows:
             return [call]
+        self._run_one(call, run)
+        return []
+
+    def _run_one(self, call: Call, run: Run) -> None:
         if call.outputs is None:
             self._run_alone(call, run)
         else:
             self._run_together(call.outputs, [call], run)
-        return []
 
     def _read(self, call: Call) -> None:
         """The ordinary way: every check, with words for what is wrong."""
@@ -142,15 +149,15 @@ class Served:
         call.inputs = arrays
         if request.timeout_microseconds is not None:
             self._hurry(call, request.timeout_microseconds / 1e6)
-        if (
-            self.profile.batches
-            and len(request.inputs) == len(arrays)
-            and all(a.size and len(a) == request.rows for a in arrays)
-        ):
-            call.outputs = self._book.of(request.outputs)
+        if not (self.profile.batches or self._light.reads) or len(request.inputs) != len(arrays):
+            return
+        if all(a.size and a.ndim and len(a) == request.rows for a in arrays):
+            outputs = self._book.of(request.outputs)
             told = self.witness is not None and self.witness.is_told_by(request.parameters)
             if call.codec is None and not told:
-                self._light.remember(call, request)
+                self._light.remember(call, request, outputs)
+            if self.profile.batches:
+                call.outputs = outputs
 
     def _hurry(self, call: Call, seconds: float) -> None:
         deadline = call.began + seconds
