@@ -232,6 +232,8 @@ class _Worker:
 
     async def _start_grpc(self, sock: socket.socket) -> None:
         self._grpc = await _in_a_daemon_thread(lambda: _rpc_server(self.frontend))
+        if self.frontend.gate is not None:
+            self.frontend.gate.on_change.append(self._grpc.kept.clear)
         tls = None if self._settings.tls is None else Tls(self._settings.tls, "h2")
         await self._grpc.start(sock, tls)
 
@@ -306,7 +308,7 @@ class _OwnDoor:
         self._server = HttpServer(frontend)
         if frontend.gate is not None:
             # Heads that were checked with the old keys.
-            frontend.gate.on_change = self._server.heads.clear
+            frontend.gate.on_change.append(self._server.heads.clear)
         self._tls = None if settings.tls is None else Tls(settings.tls)
 
     async def start(self, sock: socket.socket) -> None:

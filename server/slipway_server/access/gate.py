@@ -50,7 +50,7 @@ class Gate:
         #: Whether anybody at all could show a good key.
         self.has_callers = False
         #: Called when callers changed: what was concluded from the old ones is to be forgotten.
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: list[Callable[[], None]] = []
         self._read()
 
     def identify(self, head: Head) -> Caller:
@@ -121,7 +121,8 @@ class Gate:
         if found != self._stamp:
             self._stamp = found
             self._read()
-            self.on_change()
+            for forget in self.on_change:
+                forget()
 
     def _read(self) -> None:
         found = read_keys(self._directory)

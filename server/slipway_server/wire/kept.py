@@ -62,6 +62,11 @@ class Kept:
         self._heads: dict[bytes, Head] = {}
         self._templates: dict[bytes, _Template] = {}
 
+    def clear(self) -> None:
+        """Forget all of it: calls that are under way have their heads to themselves then."""
+        self._heads.clear()
+        self._templates.clear()
+
     def find(self, block: bytes, marks: Sequence[bytes]) -> Head | None:
         """The head of a block like one before. ``marks`` are bytes with which own headers begin."""
         for mark in marks:
