@@ -61,7 +61,7 @@ def _lines(resource: Resource, now: datetime) -> Iterator[Line]:
             yield Line(f"  {rejection.revision}  {rejection.rejectedAt}  {rejection.message}")
     yield Line("")
     for condition in status.conditions:
-        told = f"  {condition.type:15} {condition.status:7} {condition.reason}: {condition.message}"
+        told = f"  {condition.type:16} {condition.status:7} {condition.reason}: {condition.message}"
         yield Line(told, tone_of(condition))
 
 
