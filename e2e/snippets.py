@@ -66,6 +66,11 @@ def all_blocks(*languages: str) -> list[Block]:
     return [block for page in PAGES for block in blocks(page) if block.language in languages]
 
 
+def manifests() -> list[Block]:
+    """Manifests, and parts of them, that pages print; YAML of other tools is not among them."""
+    return [block for block in all_blocks("yaml") if block.page != "docs/github.md"]
+
+
 def commands(page: str) -> list[Command]:
     """Commands of the shell blocks of a page, in their order."""
     return [command for block in blocks(page) if block.language in SHELLS for command in commands_of(block)]

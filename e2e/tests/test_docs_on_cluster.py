@@ -184,7 +184,7 @@ def test_argo_cd_gets_the_health_check_that_is_shipped(kube: Kube, reader: Reade
 def _printed() -> list[Any]:
     pages = [
         pytest.param(snippets.as_model_deployment(document), id=str(block))
-        for block in snippets.all_blocks("yaml")
+        for block in snippets.manifests()
         for document in yaml.safe_load_all(block.text)
     ]
     examples = [

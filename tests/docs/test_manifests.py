@@ -15,7 +15,7 @@ from slipway.core.observed import Fault
 from slipway.core.resource import read
 from tests.docs.notes import notes
 
-BLOCKS = snippets.all_blocks("yaml")
+BLOCKS = snippets.manifests()
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 

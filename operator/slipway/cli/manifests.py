@@ -38,28 +38,34 @@ def read_all(paths: Iterable[str], *, recursive: bool) -> list[Given]:
     paths = list(paths)
     found = [given for path in paths for given in _read(path, recursive=recursive)]
     if not found:
-        raise CommandError(f"{', '.join(map(_called, paths))} holds no {KIND} of {API_VERSION}")
+        raise CommandError(f"{', '.join(map(called, paths))} holds no {KIND} of {API_VERSION}")
     return found
 
 
-def _read(path: str, *, recursive: bool) -> Iterator[Given]:
-    if path == "-":
-        yield from _documents(_called(path), _text(path))
-        return
+def files_of(path: str, *, recursive: bool) -> list[str]:
+    """The files that a path means: itself, or what is in the folder."""
     place = Path(path)
-    if not place.is_dir():
-        yield from _documents(path, _text(path))
-        return
-    files = sorted(found for found in place.glob("**/*" if recursive else "*") if found.suffix in _SUFFIXES)
-    for file in files:
-        yield from _documents(str(file), _text(str(file)))
+    if path == "-" or not place.is_dir():
+        return [path]
+    found = place.glob("**/*" if recursive else "*")
+    return [str(file) for file in sorted(found) if file.suffix in _SUFFIXES and file.is_file()]
 
 
-def _text(path: str) -> str:
+def _read(path: str, *, recursive: bool) -> Iterator[Given]:
+    for file in files_of(path, recursive=recursive):
+        yield from _documents(called(file), text_of(file))
+
+
+def text_of(path: str) -> str:
+    """What a file holds, or standard input.
+
+    Raises:
+        CommandError: where it cannot be read.
+    """
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{_called(path)} cannot be read: {error}") from error
+        raise CommandError(f"{called(path)} cannot be read: {error}") from error
 
 
 def _documents(source: str, text: str) -> Iterator[Given]:
@@ -97,5 +103,6 @@ def _named(source: str, document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _called(path: str) -> str:
+def called(path: str) -> str:
+    """A path in words."""
     return "standard input" if path == "-" else path

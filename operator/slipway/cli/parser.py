@@ -175,6 +175,17 @@ def _status(made: argparse.ArgumentParser) -> None:
     _connection(made)
 
 
+def _check(made: argparse.ArgumentParser) -> None:
+    made.add_argument("paths", metavar="PATH", nargs="+", help="files or folders; - is standard input")
+    made.add_argument("-R", "--recursive", action="store_true", help="read folders within folders too")
+    made.add_argument(
+        "--format",
+        choices=("text", "github", "json", "sarif"),
+        default="text",
+        help="text: a line for each fault; github: annotations and summary of a workflow; sarif: 2.1.0",
+    )
+
+
 def _report(made: argparse.ArgumentParser) -> None:
     _name(made)
     made.add_argument(
@@ -329,6 +340,18 @@ COMMANDS: dict[str, CommandLine] = {
             ("slipway plan -f fraud.yaml", "checked by the API server, compared with what is there"),
             ("cat models/*.yaml | slipway plan -f -", "what another program prints, such as kustomize build"),
             ("slipway plan --offline -R -f models", "a folder, without a cluster"),
+        ),
+    ),
+    "check": CommandLine(
+        "slipway.cli.check",
+        "check ModelDeployments in files, without a cluster, for pull requests and editors",
+        _check,
+        (
+            (
+                "slipway check -R models",
+                "every file below a folder; a line for each fault, with file and line",
+            ),
+            ("slipway check fraud.yaml --format sarif", "for code scanning"),
         ),
     ),
     "promote": CommandLine(

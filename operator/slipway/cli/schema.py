@@ -34,17 +34,26 @@ def complaints(manifest: Mapping[str, Any]) -> list[str]:
     Raises:
         CommandError: where a library that is needed is not installed.
     """
+    return [said for _, said in located(manifest)]
+
+
+def located(manifest: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """The same, each after the path that it is about; the end of that may be a field that is not there.
+
+    Raises:
+        CommandError: where a library that is needed is not installed.
+    """
     schema = _schema()
     found = {name: value for name, value in copy.deepcopy(dict(manifest)).items() if name != "status"}
-    unknown = [f'unknown field "{_told(path)}"' for path in _unknown(found, schema, ())]
+    unknown = [(path, f'unknown field "{_told(path)}"') for path in _unknown(found, schema, ())]
     if unknown:
         return unknown  # as strict validation does: nothing else is looked at
     _fill(found, schema)
     faults = list(_faults(found, schema))
-    said = [f"{_told(path) or '<nil>'}: {words}" for path, _, words in faults]
+    said = [(path, words) for path, _, words in faults]
     if not any(keyword in _BLOCKING for _, keyword, _ in faults):
-        said += [f"{_told(path) or '<nil>'}: {words}" for path, words in _broken_rules(found, schema, ())]
-    return said
+        said += _broken_rules(found, schema, ())
+    return [(path, f"{_told(path) or '<nil>'}: {words}") for path, words in said]
 
 
 @cache

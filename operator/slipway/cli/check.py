@@ -1,0 +1,233 @@
+"""``slipway check``: what the API server would refuse, by file and line, without a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slipway.cli.errors import CommandError
+from slipway.cli.manifests import called, files_of, text_of
+from slipway.cli.schema import located
+from slipway.cli.version import client_version
+from slipway.names import API_VERSION, GROUP, KIND
+
+#: Of a summary, which GitHub also takes as a comment.
+MOST_SUMMARY = 65_535
+_RULE = "invalid-modeldeployment"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault, and where it is; lines and columns begin at 1."""
+
+    file: str
+    line: int
+    column: int
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A ModelDeployment in a file: its value, and where each of its parts stands."""
+
+    file: str
+    value: dict[str, Any]
+    node: yaml.MappingNode
+
+
+def run(arguments: Namespace) -> int:
+    """Print what is wrong; 1 where something is."""
+    files = [file for path in arguments.paths for file in files_of(path, recursive=arguments.recursive)]
+    findings, checked = list[Finding](), 0
+    for file in files:
+        text = text_of(file)
+        if KIND not in text:
+            continue  # a folder holds much that is none of ours, and need not be YAML
+        try:
+            parts = list(_parts(called(file), text))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            if "{{" in text and file not in arguments.paths:
+                print(f"{file}: left aside, as a template is no manifest yet", file=sys.stderr)
+            else:
+                findings.append(_unreadable(called(file), error))
+            continue
+        checked += len(parts)
+        findings += [finding for part in parts for finding in _faults(part)]
+        findings += _twins(parts)
+    findings.sort(key=lambda one: (one.file, one.line, one.column))
+    print(_WRITERS[arguments.format](findings), end="")
+    if arguments.format == "github" and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+        _append(Path(summary), _summary(findings, checked))
+    print(f"{checked} {KIND}s in {len(files)} files, {len(findings)} faults", file=sys.stderr)
+    return 1 if findings else 0
+
+
+def _parts(file: str, text: str) -> Iterator[_Part]:
+    nodes = list(yaml.compose_all(text, yaml.SafeLoader))
+    for value, node in zip(yaml.safe_load_all(text), nodes, strict=True):
+        yield from _ours(file, value, node)
+
+
+def _ours(file: str, value: Any, node: Any) -> Iterator[_Part]:
+    if not isinstance(value, dict):
+        return
+    kind = value.get("kind")
+    if kind in ("List", f"{KIND}List") and isinstance(value.get("items"), list):
+        items = _child(node, "items")
+        for number, item in enumerate(value["items"]):
+            yield from _ours(file, item, items.value[number])
+    elif kind == KIND and str(value.get("apiVersion", "")).partition("/")[0] == GROUP:
+        yield _Part(file, value, node)
+
+
+def _faults(part: _Part) -> Iterator[Finding]:
+    if part.value["apiVersion"] != API_VERSION:
+        yield _found(part, ("apiVersion",), f"apiVersion: this version knows {API_VERSION}")
+        return
+    metadata = part.value.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
+        yield _found(part, ("metadata", "name"), "metadata.name: Required value")
+        return
+    for path, message in located(part.value):
+        yield _found(part, path, message)
+
+
+def _twins(parts: Sequence[_Part]) -> Iterator[Finding]:
+    """Those that are in a file twice; in files of their own they may be for different clusters."""
+    seen: set[tuple[str, str]] = set()
+    for part in parts:
+        metadata = part.value.get("metadata")
+        if not isinstance(metadata, dict):
+            continue
+        place = (str(metadata.get("namespace")), str(metadata.get("name")))
+        if place in seen:
+            yield _found(part, ("metadata", "name"), f"metadata.name: {place[1]} is in this file twice")
+        seen.add(place)
+
+
+def _found(part: _Part, path: Sequence[str | int], message: str) -> Finding:
+    """At the deepest part of the path that is there."""
+    mark, node = part.node.start_mark, part.node
+    for step in path:
+        key, child = _entry(node, step)
+        if child is None:
+            break
+        mark, node = (key or child).start_mark, child
+    metadata = part.value.get("metadata")
+    name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+    return Finding(part.file, mark.line + 1, mark.column + 1, name, message)
+
+
+def _entry(node: Any, step: str | int) -> tuple[Any, Any]:
+    """The key, where there is one, and the value of a part; Nones where there is no such part."""
+    if isinstance(node, yaml.MappingNode):
+        return next(((key, value) for key, value in node.value if key.value == step), (None, None))
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return None, node.value[step]
+    return None, None
+
+
+def _child(node: Any, step: str) -> Any:
+    return _entry(node, step)[1]
+
+
+def _unreadable(file: str, error: Exception) -> Finding:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error) or "its lists hold one another"
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    return Finding(file, line, column, "", f"this is no YAML: {problem}")
+
+
+def _text(findings: Sequence[Finding]) -> str:
+    return "".join(f"{one.file}:{one.line}:{one.column}: {one.message}\n" for one in findings)
+
+
+def _github(findings: Sequence[Finding]) -> str:
+    """Workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
+
+    def data(text: str) -> str:
+        return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+    def value(text: str) -> str:
+        return data(text).replace(":", "%3A").replace(",", "%2C")
+
+    return "".join(
+        f"::error file={value(one.file)},line={one.line},col={one.column},title={value(one.name or KIND)}"
+        f"::{data(one.message)}\n"
+        for one in findings
+    )
+
+
+def _json(findings: Sequence[Finding]) -> str:
+    return json.dumps([vars(one) for one in findings], indent=2, ensure_ascii=False) + "\n"
+
+
+def _sarif(findings: Sequence[Finding]) -> str:
+    """SARIF 2.1.0: https://docs.oasis-open.org/sarif/sarif/v2.1.0/."""
+    results = [
+        {
+            "ruleId": _RULE,
+            "level": "error",
+            "message": {"text": one.message},
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": {"uri": one.file},
+                        "region": {"startLine": one.line, "startColumn": one.column},
+                    }
+                }
+            ],
+        }
+        for one in findings
+    ]
+    rule = {"id": _RULE, "shortDescription": {"text": f"The API server would refuse this {KIND}."}}
+    driver = {"name": "slipway", "version": client_version(), "rules": [rule]}
+    document = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _summary(findings: Sequence[Finding], checked: int) -> str:
+    """Markdown for a workflow's summary; what is too long is cut, and says so."""
+    if not findings:
+        return f"**slipway check**: {checked} {KIND}s, no fault.\n"
+    text = (
+        f"**slipway check**: {checked} {KIND}s, {len(findings)} faults.\n\n| Where | What |\n| --- | --- |\n"
+    )
+    for number, one in enumerate(findings):
+        row = f"| `{_cell(one.file)}:{one.line}` | {_cell(one.message)} |\n"
+        rest = f"\n… and {len(findings) - number} more.\n"
+        if len(text) + len(row) + len(rest) > MOST_SUMMARY:
+            return text + rest
+        text += row
+    return text
+
+
+def _cell(text: str) -> str:
+    """Text as itself in a table of Markdown: nothing in it is markup."""
+    for mark in "\\`*_[]<>|":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+
+
+_WRITERS = {"text": _text, "github": _github, "json": _json, "sarif": _sarif}
