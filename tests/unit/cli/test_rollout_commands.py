@@ -284,7 +284,7 @@ def test_a_condition_that_keeps_routers_away_is_drawn() -> None:
         "lastTransitionTime": "2026-11-24T12:00:00Z",
     }
     lines = draw(resource(stable=STABLE, conditions=[condition]), NOW).splitlines()
-    assert "  TrafficSynced   False   RouterUnavailable: no router is ready" in lines
+    assert "  TrafficSynced    False   RouterUnavailable: no router is ready" in lines
 
 
 @pytest.mark.parametrize(
