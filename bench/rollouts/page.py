@@ -114,7 +114,13 @@ def page() -> str:
 
 
 def _commands() -> Iterator[str]:
-    targets = {"get": "", "plan": " -f FILE", "set-model": " NAME URI"}
+    targets = {
+        "get": "",
+        "plan": " -f FILE",
+        "check": " PATH",
+        "key": " ACTION NAME",
+        "set-model": " NAME URI",
+    }
     for name, command in COMMANDS.items():
         if name not in ("profile", "version", "completion"):
             yield f"| `kubectl slipway {name}{targets.get(name, ' NAME')}` | {command.summary} |"

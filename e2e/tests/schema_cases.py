@@ -240,6 +240,7 @@ EXAMPLE: dict[str, Any] = {
             "digest": DIGEST,
             "bytes": 1234,
             "createdAt": "2026-01-02T03:04:05Z",
+            "mark": "an ETag",
         },
         "stable": {
             "revision": "a1",

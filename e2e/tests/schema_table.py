@@ -488,6 +488,7 @@ STATUS = [
     text("status.model.digest", 71),
     *bounds("status.model.bytes", 0, None),
     *moment("status.model.createdAt"),
+    text("status.model.mark", 128),
     *_revision("status.stable"),
     *_revision("status.canary"),
     *bounds("status.canaryWeight", 0, 100),
