@@ -118,7 +118,7 @@ def _commands() -> Iterator[str]:
         "get": "",
         "plan": " -f FILE",
         "check": " PATH",
-        "key": " ACTION NAME",
+        "key": " new NAME CALLER",
         "set-model": " NAME URI",
     }
     for name, command in COMMANDS.items():
