@@ -18,6 +18,7 @@ from slipway.engine.metrics.controller import (
     UnseenCollector,
 )
 from slipway.engine.metrics.monitoring import MonitoringCollector
+from slipway.engine.metrics.observers import ObserverCollector
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.store import Store
 from slipway.names import Metric
@@ -57,6 +58,7 @@ def operator_metrics() -> set[str]:
         ModelDeploymentCollector(store),
         RolloutCollector(store),
         MonitoringCollector(store, judge),
+        ObserverCollector({"monitoring": judge.pool}),
         InstalledCollector(InstalledCrd(_no_schema)),
         UnseenCollector(store),
         UpgradeCollector(Upgrades(store, 1, lambda _: None)),

@@ -47,7 +47,7 @@ def _label(name: str, value: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=8192)
 def _short_label(name: str, value: str) -> tuple[str, str]:
-    return intern(name), intern(value)
+    return intern(name), value
 
 
 def add_up(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Values:
