@@ -36,6 +36,26 @@ async def test_many_of_one_model_make_one_resolver() -> None:
     assert resolvers(world) == 1
 
 
+async def test_an_answer_that_is_there_before_its_pod_has_ended_is_all_the_same_everybodys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A kubelet may tell that the container has ended, and only then that the pod has."""
+    world, told = await begun(), set[str]()
+    outcome = world._outcome
+
+    def in_two_steps(pod: dict[str, Any]) -> dict[str, Any]:
+        first = pod["metadata"]["uid"] not in told
+        told.add(pod["metadata"]["uid"])
+        return {**outcome(pod), **({"phase": "Running"} if first else {})}
+
+    monkeypatch.setattr(world, "_outcome", in_two_steps)
+    for name in NAMES:
+        world.create({"model": {"uri": "mlflow://fraud/1"}}, name)
+    await world.run(30)
+    assert versions(world) == {"1"}
+    assert resolvers(world) == 1
+
+
 async def test_a_moved_alias_makes_one_resolver_for_all_who_follow_it() -> None:
     world = World()
     world.models[ALIAS] = resolution(1)

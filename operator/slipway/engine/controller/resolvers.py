@@ -134,7 +134,7 @@ class Resolvers:
         if pod is None and here.phase is not None:
             # It gives way to another try.
             here.since = now
-        elif pod is not None and not _is_same(pod, here.answer) and answer_of(pod) is not None:
+        elif pod is not None and _has_ended(phase) and not _is_same(pod, here.answer) and answer_of(pod):
             here.answer, here.answered_at = pod, now
             self._answered[here.leader] = self._asking[here.leader]
         if phase != here.phase:
@@ -169,6 +169,11 @@ class Resolvers:
         here.answer = here.answered_at = None
         if not here.waiting and self._asking.get(here.leader) != place:
             del self._questions[place]
+
+
+def _has_ended(phase: str | None) -> bool:
+    """A kubelet may tell of what a container said at its end before it tells that the pod has ended."""
+    return phase in ("Succeeded", "Failed")
 
 
 def _is_same(pod: Manifest, other: Manifest | None) -> bool:
