@@ -6,14 +6,12 @@ import base64
 import hashlib
 import json
 import secrets
-import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import trustme
 
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import CRANE, Tools
+from tests.models.servers import listening
 from tests.ports import free_port
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -159,21 +158,5 @@ def registry_front(behind: str, authority: trustme.CA) -> Iterator[RegistryFront
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """Clients that break off are part of the tests."""
-
-    listener = Server(("127.0.0.1", port), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    listener.socket = context.wrap_socket(listener.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with listening(port, Handler, authority):
         yield front
-    finally:
-        listener.shutdown()
-        thread.join()
-        listener.server_close()

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import trustme
 
 from tests.ports import free_port
 
@@ -100,6 +101,30 @@ class WebServer:
     url: str
     replies: dict[str, Reply] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+
+@contextmanager
+def listening(port: int, handler: type[BaseHTTPRequestHandler], authority: trustme.CA) -> Iterator[None]:
+    """Answer on a port, by TLS as ``localhost``; a handshake keeps nobody else waiting."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """Clients that break off are part of the tests."""
+
+    listener = Server(("127.0.0.1", port), handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    listener.socket = context.wrap_socket(listener.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown()
+        thread.join()
+        listener.server_close()
 
 
 @contextmanager
