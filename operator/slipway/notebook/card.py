@@ -12,8 +12,6 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from slipway.api.status import Condition, ModelDeploymentStatus, RevisionStatus
 from slipway.cli.ages import age
 from slipway.cli.drawing import draw, told_step, tone_of
@@ -22,6 +20,7 @@ from slipway.cli.terminal import Tone, lay_out
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource
 from slipway.core.rollout.machine import steps_of
+from slipway.report.templates import templates_of
 
 #: Conditions that monitoring writes.
 MONITORED = ("Drift", "DataQuality", "Performance", "Fairness")
@@ -119,11 +118,4 @@ def _is_trouble(condition: Condition) -> bool:
 
 @cache
 def _template(name: str) -> Any:
-    environment = Environment(
-        loader=PackageLoader("slipway.notebook", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)
+    return templates_of("slipway.notebook").get_template(name)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from slipway.core.monitoring.drift import FeatureDrift
 from slipway.core.monitoring.fairness import Gap
 from slipway.core.monitoring.intervals import Interval, Share
@@ -14,6 +12,7 @@ from slipway.core.monitoring.performance import Estimate, Measurement
 from slipway.core.monitoring.quality import Ratio
 from slipway.core.monitoring.verdict import Verdict, number, percent
 from slipway.report.charts import Bar, Whisker, bars, whisker
+from slipway.report.templates import templates_of
 
 
 @dataclass(frozen=True)
@@ -111,13 +110,7 @@ class Report:
 
 def render(report: Report) -> str:
     """The page as HTML; what comes from users is escaped."""
-    environment = Environment(
-        loader=PackageLoader("slipway.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of("slipway.report")
     environment.filters.update(number=number, percent=percent)
     environment.globals.update(
         bars=_bars, gap_whisker=_gap_whisker, measured_whisker=_measured_whisker, rate_whisker=_rate_whisker
