@@ -16,7 +16,7 @@ from slipway.core import naming
 from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import ByVersion
-from slipway.core.observed import Fault, Manifest, ObjectKind
+from slipway.core.observed import Fault, Manifest, ObjectKind, condition_of
 from slipway.core.revision import Settings
 from slipway.core.rollout.shadow_agreement import Remembered
 from slipway.core.traffic.envoy.objects import RouterSettings
@@ -194,6 +194,7 @@ class World:
         models: what resolver pods find out, by URI.
         tasks: what they were asked.
         pod_status: status of a serving pod that is not to become ready, or None.
+        resolver_waits: status of a resolver pod that is not to start, or None.
         pods_refused: what admission says of pods, or None.
         refuses: of which Deployments it says that; of all unless set.
         settings: of the installation, for the next operator that starts.
@@ -209,6 +210,7 @@ class World:
         self.models: dict[str, Resolution | Failure] = {}
         self.tasks: list[dict[str, Any]] = []
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
+        self.resolver_waits: dict[str, Any] | None = None
         self.pods_refused: str | None = None
         self.settings = SETTINGS
         self.router_settings = ROUTERS
@@ -461,7 +463,10 @@ class World:
             if labels.get(naming.COMPONENT_LABEL) != "resolver" or "deletionTimestamp" in pod["metadata"]:
                 continue
             phase = pod.get("status", {}).get("phase")
-            if phase is None:
+            if self.resolver_waits is not None and phase in (None, "Pending"):
+                acted |= self._set_status(pod, self.resolver_waits)
+                continue
+            if phase in (None, "Pending"):
                 self._set_status(pod, {"phase": "Running", "conditions": [_condition("Ready", True)]})
             elif phase == "Running":
                 self._set_status(pod, self._outcome(pod))
@@ -550,7 +555,9 @@ class World:
         }
         if refused is not None and room > 0:
             failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
-            counted["conditions"] = [{**failure, "message": refused}]
+            said = condition_of(deployment, "ReplicaFailure") or {"lastTransitionTime": stamp(self.now)}
+            since = {"lastTransitionTime": said["lastTransitionTime"]}
+            counted["conditions"] = [{**failure, **since, "message": refused}]
         return self._set_status(deployment, counted) or acted
 
     def _make_pod(self, deployment: Manifest, number: int) -> None:

@@ -281,10 +281,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "spec.runtime.pod.imagePullSecrets.",
     ),
     Reason.UNSCHEDULABLE: Explanation(
-        "No node fits the pod.", "Lower the requests, fix nodeSelector or tolerations, or add nodes."
+        "No node fits the pod. For five minutes an autoscaler may add one, and Reconciling says so; "
+        "then Stalled.",
+        "Lower the requests, fix nodeSelector or tolerations, or add nodes.",
     ),
     Reason.QUOTA_EXCEEDED: Explanation(
-        "A ResourceQuota leaves no room.", "Raise the quota or lower the requests."
+        "A ResourceQuota leaves no room. For five minutes other pods may leave, and Reconciling says so; "
+        "then Stalled.",
+        "Raise the quota or lower the requests.",
     ),
     Reason.POD_REFUSED: Explanation(
         "Admission refused the pod.",

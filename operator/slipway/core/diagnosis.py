@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,6 +33,9 @@ _OF_THE_MODEL = frozenset(
 _UNSEEN = frozenset({"ContainerStatusUnknown", "Unknown"})
 #: Restarts from which on a crash is the container's habit.
 _HABIT = 2
+
+#: So long a cluster may take to find room for a pod: an autoscaler adds a node, or other pods leave.
+ROOM_PATIENCE = timedelta(minutes=5)
 
 #: A container that runs this long without becoming ready has a failing probe.
 PROBE_PATIENCE = timedelta(seconds=30)
@@ -140,12 +144,20 @@ def knob_of(manifest: Manifest) -> str:
     return _KNOBS.get(str(labels.get(naming.COMPONENT_LABEL)), "spec.runtime.resources")
 
 
-def diagnose_deployment(deployment: Manifest) -> Fault | None:
-    """What keeps a Deployment from making pods, or None."""
+def diagnose_deployment(deployment: Manifest, now: datetime) -> Fault | None:
+    """What keeps a Deployment from making pods, or None.
+
+    Args:
+        deployment: as the API server has it.
+        now: the time, with a time zone.
+    """
     failure = condition_of(deployment, "ReplicaFailure")
     if failure is None or failure["status"] != "True":
         return None
-    return refusal(str(failure.get("message", "")), knob_of(deployment))
+    message = str(failure.get("message", ""))
+    # Other pods of the namespace may leave; what a quota or a policy demands of each pod stays.
+    may_pass = "exceeded quota" in message and _is_new(failure, now)
+    return replace(refusal(message, knob_of(deployment)), may_pass=may_pass)
 
 
 def is_late(deployment: Manifest) -> bool:
@@ -231,9 +243,34 @@ def _endings(status: Manifest) -> list[dict[str, Any]]:
     ]
 
 
-def _unschedulable(pod: Manifest, _now: datetime) -> Fault | None:
+def room_deadline(pods: Iterable[Manifest], deployments: Iterable[Manifest]) -> datetime | None:
+    """When the first of these that wait for room has waited too long, or None."""
+    said = (*map(_has_no_room, pods), *(condition_of(found, "ReplicaFailure") for found in deployments))
+    waiting = [since for found in said if (since := _since(found)) is not None]
+    return min(waiting) + ROOM_PATIENCE if waiting else None
+
+
+def _has_no_room(pod: Manifest) -> Manifest | None:
+    """The condition by which the scheduler says so, or None."""
     scheduled = condition_of(pod, "PodScheduled")
     if scheduled is None or scheduled["status"] != "False" or scheduled.get("reason") != "Unschedulable":
+        return None
+    return scheduled
+
+
+def _since(condition: Manifest | None) -> datetime | None:
+    return timestamp(condition.get("lastTransitionTime")) if condition is not None else None
+
+
+def _is_new(condition: Manifest, now: datetime) -> bool:
+    """Whether it is too early to call for a person."""
+    since = _since(condition)
+    return since is not None and now - since < ROOM_PATIENCE
+
+
+def _unschedulable(pod: Manifest, now: datetime) -> Fault | None:
+    scheduled = _has_no_room(pod)
+    if scheduled is None:
         return None
     message = str(scheduled.get("message", ""))
     if _NO_CLAIM.search(message):
@@ -243,6 +280,7 @@ def _unschedulable(pod: Manifest, _now: datetime) -> Fault | None:
     return Fault(
         Reason.UNSCHEDULABLE,
         f"{message} Lower the requests, fix nodeSelector or tolerations, or add nodes.{words}",
+        may_pass=_is_new(scheduled, now),
     )
 
 

@@ -45,12 +45,14 @@ class Fault:
     """Why something could not be done, or does not work.
 
     ``of_model`` says that the model or its server did it itself: what the cluster did to a pod is no verdict
-    on the model, and may be over in a moment.
+    on the model, and may be over in a moment. ``may_pass`` says that it is new and is often over without
+    anybody's doing: an autoscaler adds a node, other pods leave.
     """
 
     reason: Reason
     message: str
     of_model: bool = field(default=False, compare=False)
+    may_pass: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from slipway.api.status import UpgradeStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
-from slipway.core.diagnosis import probe_deadline
+from slipway.core.diagnosis import probe_deadline, room_deadline
 from slipway.core.garbage import ENDPOINT_PROPAGATION, kept_until, retired_children
 from slipway.core.objects.autoscaler import autoscaler
 from slipway.core.objects.controller_revision import controller_revision
@@ -133,6 +133,7 @@ def plan(
             now + timedelta(seconds=roles.retry_after) if roles.retry_after is not None else None,
             scaling_deadline(resource.owner.name, roles, observed),
             probe_deadline(observed.pods(roles.wanted.name)) if roles.wanted else None,
+            room_deadline(observed.of(ObjectKind.POD), observed.of(ObjectKind.DEPLOYMENT)),
             deadline(upgrade, now),
         ),
     )

@@ -310,7 +310,7 @@ def _lives(parts: Iterable[Part]) -> list[Manifest]:
 def _fault(each: Part, observed: Observed, now: datetime) -> Fault | None:
     if each.live is None or not is_replacing(each.live):
         return None
-    fault = diagnose_deployment(each.live) or diagnose_pods(observed.pods(each.revision.name), now)
+    fault = diagnose_deployment(each.live, now) or diagnose_pods(observed.pods(each.revision.name), now)
     # A large model may take its time to load.
     return None if fault is not None and fault.reason is Reason.PROBE_FAILING else fault
 

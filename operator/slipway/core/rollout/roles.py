@@ -293,7 +293,7 @@ def _cause(resource: Resource, wanted: Revision, observed: Observed, now: dateti
     deployment = observed.find(
         ObjectKind.DEPLOYMENT, naming.revision_object(resource.owner.name, wanted.name)
     )
-    fault = diagnose_deployment(deployment) if deployment is not None else None
+    fault = diagnose_deployment(deployment, now) if deployment is not None else None
     fault = fault or diagnose_pods(observed.pods(wanted.name), now)
     canary = resource.status.canary
     if fault is not None or canary is None or canary.revision != wanted.name:

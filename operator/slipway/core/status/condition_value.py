@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import Condition
@@ -29,14 +29,23 @@ _UNDER_WAY = frozenset(
     }
 )
 
+#: Reasons of what is seen as long as it lasts; once it is not seen it is over.
+_OF_THE_MOMENT = frozenset({Reason.UNSCHEDULABLE, Reason.QUOTA_EXCEEDED})
+
 
 @dataclass(frozen=True)
 class ConditionValue:
-    """Status, reason and message of a condition."""
+    """Status, reason and message of a condition; ``may_pass`` as of a :class:`Fault`."""
 
     status: str
     reason: Reason
     message: str
+    may_pass: bool = field(default=False, compare=False)
+
+
+def failed(fault: Fault) -> ConditionValue:
+    """False, with the words of a fault."""
+    return ConditionValue("False", fault.reason, fault.message, fault.may_pass)
 
 
 def is_bad(verdict: ConditionValue) -> bool:
@@ -54,7 +63,7 @@ def still_failing(resource: Resource, type_: ConditionType) -> ConditionValue | 
     before = said_before(resource, type_)
     if before is None or before.status != "False" or before.observedGeneration != resource.generation:
         return None
-    if before.reason not in set(Reason):
+    if before.reason not in set(Reason) or before.reason in _OF_THE_MOMENT:
         return None
     return ConditionValue("False", Reason(before.reason), before.message)
 

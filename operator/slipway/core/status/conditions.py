@@ -14,7 +14,7 @@ from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.rollout.history import revision_from_history
 from slipway.core.status.access import access_controlled
-from slipway.core.status.condition_value import ConditionValue, is_bad, said_before
+from slipway.core.status.condition_value import ConditionValue, failed, is_bad, said_before
 from slipway.core.status.progress import progress, rollout_complete, stalled
 from slipway.core.status.revision import model_resolved, revision_ready
 from slipway.core.status.route import route_ready, traffic_synced
@@ -53,7 +53,7 @@ def sum_up(
 
 def unreadable(fault: Fault) -> ConditionValues:
     """What is said of a spec that cannot be read."""
-    verdict = ConditionValue("False", fault.reason, fault.message)
+    verdict = failed(fault)
     return {ConditionType.READY: verdict, ConditionType.STALLED: stalled(verdict)}
 
 
@@ -111,7 +111,7 @@ def _ready(
 def _refused(observed: Observed) -> tuple[ConditionValue, ...]:
     """What the installation does not allow; the model serves meanwhile."""
     fault = observed.traffic.evidence_fault if observed.traffic is not None else None
-    return (ConditionValue("False", fault.reason, fault.message),) if fault is not None else ()
+    return (failed(fault),) if fault is not None else ()
 
 
 def _monitored(monitoring: MonitoringStatus | None) -> dict[ConditionType, ConditionValue]:

@@ -54,7 +54,7 @@ def progress(
     is_stable = plan.roles.wanted is not None and plan.roles.wanted.name == plan.roles.stable
     if route.status == "True" and began_by_itself(resource) and not is_stable:
         return found
-    stuck = next((part for part in open_parts if is_bad(part)), None)
+    stuck = next((part for part in open_parts if is_bad(part) and not part.may_pass), None)
     if stuck is not None:
         return {**found, ConditionType.STALLED: stalled(stuck)}
     if suspended and route.status == "True":

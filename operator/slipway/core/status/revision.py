@@ -13,7 +13,13 @@ from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.rollout.history import is_vague
 from slipway.core.rollout.roles import is_counted, ready_replicas
-from slipway.core.status.condition_value import ConditionValue, first_fault, said_before, still_failing
+from slipway.core.status.condition_value import (
+    ConditionValue,
+    failed,
+    first_fault,
+    said_before,
+    still_failing,
+)
 
 
 def model_resolved(
@@ -40,7 +46,7 @@ def model_resolved(
         ),
     )
     if fault is not None:
-        return ConditionValue("False", fault.reason, fault.message)
+        return failed(fault)
     before = still_failing(resource, ConditionType.MODEL_RESOLVED)
     if before is not None:
         # Another try is under way; what the last one met with stands until it answers.
@@ -83,7 +89,7 @@ def revision_ready(
         observed, (ObjectReference(ObjectKind.SERVICE_ACCOUNT, naming.service_account(resource.owner.name)),)
     )
     if fault is not None:
-        return ConditionValue("False", fault.reason, fault.message)
+        return failed(fault)
     available = ConditionValue("True", Reason.AVAILABLE, f"revision {wanted.name} has its pods ready")
     deployment = observed.find(ObjectKind.DEPLOYMENT, name)
     if ready_replicas(observed, resource.owner, wanted.name) >= spec.scaling.minReplicas:
@@ -91,9 +97,11 @@ def revision_ready(
     if deployment is not None and not is_counted(deployment) and _was_said(resource, available):
         # Every scaling makes the numbers stale for a moment; that is no reason to say anything else.
         return available
-    fault = (deployment and diagnose_deployment(deployment)) or diagnose_pods(observed.pods(wanted.name), now)
+    fault = (deployment and diagnose_deployment(deployment, now)) or diagnose_pods(
+        observed.pods(wanted.name), now
+    )
     if fault is not None:
-        return ConditionValue("False", fault.reason, fault.message)
+        return failed(fault)
     before = still_failing(resource, ConditionType.REVISION_READY)
     if before is not None:
         # A pod that failed is starting again; until it is ready the last failure is the best that is known.

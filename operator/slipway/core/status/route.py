@@ -20,7 +20,7 @@ from slipway.core.observed import (
 )
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
-from slipway.core.status.condition_value import ConditionValue, first_fault
+from slipway.core.status.condition_value import ConditionValue, failed, first_fault
 from slipway.core.traffic.routed import routed_group
 
 
@@ -37,7 +37,7 @@ def route_ready(
     if fault is None and spec.traffic.gatewayAPI is not None and observed.traffic is not None:
         fault = observed.traffic.fault
     if fault is not None:
-        return ConditionValue("False", fault.reason, fault.message)
+        return failed(fault)
     if _leads_to(routed, resource, observed):
         return ConditionValue(
             "True", Reason.ROUTED, f"Service {resource.owner.name} leads to revision {routed}"
@@ -116,7 +116,7 @@ def traffic_synced(
         fault = traffic.fault
         if fault.reason not in (Reason.ROUTER_FULL, Reason.ROUTES_FROM_ANOTHER_VERSION):
             fault = Fault(Reason.ROUTER_UNAVAILABLE, f"no router is ready: {fault.reason}: {fault.message}")
-        return {ConditionType.TRAFFIC_SYNCED: ConditionValue("False", fault.reason, fault.message)}
+        return {ConditionType.TRAFFIC_SYNCED: failed(fault)}
     if rollout is None and not traffic.synced_routers:
         words = (
             f"routers are starting; meanwhile the Service leads to revision {plan.roles.stable} without them"

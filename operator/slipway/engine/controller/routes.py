@@ -310,8 +310,11 @@ class Routes:
     def _fault(self, here: Group, children: Iterable[Manifest]) -> Fault | None:
         """Why there is no router: by admission, which refused an object or its pods, or by the pods."""
         pods = [child for child in children if child["kind"] == ObjectKind.POD]
-        refused = (found for found in map(diagnose_deployment, deployments(children)) if found is not None)
-        return here.unwritten or next(refused, None) or diagnose_pods(pods, self._clock())
+        now = self._clock()
+        refused = (
+            fault for found in deployments(children) if (fault := diagnose_deployment(found, now)) is not None
+        )
+        return here.unwritten or next(refused, None) or diagnose_pods(pods, now)
 
     async def _touch(self, here: Group, children: Iterable[Manifest]) -> None:
         """Make the kubelets of routers that lag behind bring the files now rather than within a minute.
