@@ -40,7 +40,9 @@ test-long: prerequisites-cluster prerequisites-browser ## what is slow or repeat
 	@$(call stages,cluster-up images long)
 
 .PHONY: check
-check: lint types generated unit chart ## what needs no cluster: lint, types, generated files, unit tests, chart
+check: prerequisites-tests .venv/synced ## what needs no cluster: lint, types, generated files, chart, unit tests
+	@$(MAKE) --jobs=2 --output-sync=target lint types generated chart
+	@$(MAKE) unit
 
 .PHONY: lint
 lint: .venv/synced ## formatting, lint, and which module may import which

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 
 from slipway.api.rollout_status import MAX_BINS, PredictionStatus
 from slipway.bins import OTHER
@@ -124,13 +125,11 @@ def _shift(
         if (one.output, one.bins, len(one.canary)) == (last.output, last.bins, len(last.canary))
     ]
     before, whole = 0, None
-    for place, (length, _) in enumerate(same):
-        left = [one for _, one in same[place:]]
-        if place and sum(sum(one.canary) for one in left) < MINIMUM_ANSWERS:
+    for (length, _), (looked, sums) in zip(same, _since_each(same), strict=True):
+        if before and sum(sums.canary) < MINIMUM_ANSWERS:
             break
-        looked = sum(length for length, _ in same[place:])
         comparisons = outputs * looked * (looked + 1) / weight_of_start(before)
-        shift = Shift(last.output, _drift(last.output, left, limit, math.ceil(comparisons)), limit)
+        shift = Shift(last.output, _drift(last.output, sums, limit, math.ceil(comparisons)), limit)
         if shift.is_beyond:
             return shift
         whole = whole or shift
@@ -138,25 +137,56 @@ def _shift(
     return whole or Shift(last.output, FeatureDrift(last.output, 0, 0), limit)
 
 
-def _drift(output: str, mine: Sequence[PredictionStatus], limit: float, comparisons: int) -> FeatureDrift:
-    bins = len(mine[-1].canary)
-    # Without answers on both sides there is nothing to compare.
-    mine = [one for one in mine if any(one.canary) and any(one.stable)]
-    answers = sum(sum(one.canary) for one in mine)
+@dataclass(frozen=True)
+class _Sums:
+    """What several looks counted, each by bin.
+
+    ``expected`` is what the canary would have counted, had it answered as stable did look by look;
+    ``noise`` is the sum of the squares of the canary's answers over stable's.
+    """
+
+    canary: tuple[int, ...]
+    expected: tuple[float, ...]
+    noise: float
+
+
+def _since_each(looks: Sequence[tuple[int, PredictionStatus]]) -> list[tuple[int, _Sums]]:
+    """Of each look: how many there are from it on, and what these counted."""
+    bins = len(looks[-1][1].canary) if looks else 0
+    looked, sums = 0, _Sums((0,) * bins, (0.0,) * bins, 0.0)
+    found = []
+    for length, one in reversed(looks):
+        looked += length
+        answers, rows = sum(one.canary), sum(one.stable)
+        # Without answers on both sides there is nothing to compare.
+        if answers and rows:
+            worth = answers / rows
+            sums = _Sums(
+                tuple(map(add, sums.canary, one.canary)),
+                tuple(
+                    so_far + worth * count for so_far, count in zip(sums.expected, one.stable, strict=True)
+                ),
+                sums.noise + worth * answers,
+            )
+        found.append((looked, sums))
+    return found[::-1]
+
+
+def _drift(output: str, sums: _Sums, limit: float, comparisons: int) -> FeatureDrift:
+    answers = sum(sums.canary)
     if not answers:
         return FeatureDrift(output, 0, 0)
-    expected, variance = [0.0] * bins, 0.0
-    for one in mine:
-        weight, rows = sum(one.canary) / answers, sum(one.stable)
-        variance += weight * weight / rows
-        for place, count in enumerate(one.stable):
-            expected[place] += weight * count / rows
-    seen = [sum(one.canary[place] for one in mine) for place in range(bins)]
     # A bin that nobody's answers fall into tells nothing, and would count as noise.
-    used = [place for place in range(bins) if seen[place] or expected[place]]
-    rows_worth = 1.0 / variance
+    used = [
+        place
+        for place, (seen, meant) in enumerate(zip(sums.canary, sums.expected, strict=True))
+        if seen or meant
+    ]
+    rows_worth = answers * answers / sums.noise
     whole = rows_worth + PSEUDO_COUNT * len(used)
-    shares = {str(place): (rows_worth * expected[place] + PSEUDO_COUNT) / whole for place in used}
+    shares = {
+        str(place): (rows_worth * sums.expected[place] / answers + PSEUDO_COUNT) / whole for place in used
+    }
     limits = DriftLimits(limit, math.inf, SIGNIFICANCE, MINIMUM_ANSWERS, MINIMUM_ANSWERS)
-    counts = {str(place): float(seen[place]) for place in used}
+    counts = {str(place): float(sums.canary[place]) for place in used}
     return compare(output, counts, ReferenceBins(shares, rows_worth), limits, comparisons)
