@@ -70,6 +70,7 @@ __all__ = [
     "Message",
     "Metric",
     "ModelFault",
+    "ProfileDigest",
     "Resolution",
     "ResolveTask",
     "Resolved",
@@ -82,6 +83,8 @@ __all__ = [
 LONGEST_URI, LONGEST_VERSION = 1024, 256
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+#: SHA-256 of a profile's bytes, or :data:`slipway.names.NO_PROFILE`.
+ProfileDigest = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|none)$")]
 
 
 class Message(BaseModel):
@@ -213,7 +216,8 @@ class Resolution(Message):
     lines ``<sha256>  <relative path>\\n`` sorted by path, as ``sha256sum`` prints them. A
     profile beside the model does not count. ``createdAt`` (RFC 3339) is when the source registered the
     version, where it knows that. ``mark`` is the store's own mark of all these bytes, such as an ETag: by
-    it a later look finds them unchanged without reading them.
+    it a later look finds them unchanged without reading them. ``profile`` is of the profile that was found
+    and is of this model; None where a resolver of before did not say.
     """
 
     uri: str = Field(max_length=LONGEST_URI)
@@ -222,6 +226,7 @@ class Resolution(Message):
     bytes: int = Field(ge=0)
     createdAt: str | None = Field(default=None, max_length=64)
     mark: str | None = Field(default=None, max_length=128)
+    profile: ProfileDigest | None = None
 
 
 class ResolveTask(Message):
@@ -239,6 +244,7 @@ class FetchTask(Message):
     uri: str
     digest: Digest
     maxBytes: int | None = Field(default=None, ge=1, description="size limit of the volume, if it has one")
+    profile: ProfileDigest | None = Field(default=None, description="without it, any that is of the model")
 
 
 class Failure(Message):

@@ -43,6 +43,8 @@ MODEL_DIR = "/var/run/slipway/model"
 PROFILE_FILE = "profile.json"
 #: A larger profile is not read, in bytes: one of 200 features has 91 kB.
 LARGEST_PROFILE = 4 * 1024 * 1024
+#: Instead of a profile's digest, where a model was resolved without a profile.
+NO_PROFILE = "none"
 #: Where the Secret with the keys of feedback tokens is mounted: a file a key, the newest last by name.
 FEEDBACK_KEYS_DIR = "/var/run/slipway/feedback-keys"
 #: Where the Secret with the hashes of API keys is mounted: a file a caller.

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
-from slipway.contract import MLFLOW_TRACKING_URI_ENV
-from slipway.digest import digest_of
+from slipway.contract import MLFLOW_TRACKING_URI_ENV, Failed, Fetched, ModelFault, Resolution, Resolved
+from slipway.digest import digest_of, sha256_of
 from slipway.names import LARGEST_PROFILE
 from slipway.profile import Profile, ProfileError, read_profile
 from slipway.profiling import make_profile
@@ -20,6 +20,7 @@ from tests.models.conftest import SlipwayModel
 from tests.models.examples import onnx_classifier, wide_model
 from tests.models.registry import ADMIN, log_with_profile
 from tests.models.servers import Mlflow
+from tests.models.stores import S3
 
 
 def profile_of(model: onnx.ModelProto, folder: Path) -> Profile:
@@ -81,3 +82,87 @@ def test_a_profile_that_does_not_fit_is_refused_with_words_and_the_model_served(
     slipway_model.fetched(resolution.uri, resolution.digest)
     assert sorted(file.name for file in slipway_model.model_dir.iterdir()) == ["model.onnx", "profile.json"]
     assert slipway_model.resolved("pvc://models/model.onnx").digest == resolution.digest
+
+
+def fetching(slipway_model: SlipwayModel, found: Resolution, profile: str | None) -> Fetched | Failed:
+    task = {"uri": found.uri, "digest": found.digest, "profile": profile}
+    outcome = slipway_model("fetch", task).outcome
+    assert isinstance(outcome, Fetched | Failed)
+    return outcome
+
+
+def names(slipway_model: SlipwayModel) -> list[str]:
+    return sorted(file.name for file in slipway_model.model_dir.iterdir())
+
+
+def test_only_the_profile_that_was_resolved_is_brought(slipway_model: SlipwayModel) -> None:
+    profile, beside = profile_of(onnx_classifier(), slipway_model.claim), slipway_model.claim / "profile.json"
+    without = slipway_model.resolved("pvc://models/model.onnx")
+    assert without.profile == "none"
+    beside.write_bytes(b"{}")
+    # What is of no use is none.
+    assert slipway_model.resolved("pvc://models/model.onnx") == without
+    beside.write_bytes(profile.text())
+    found = slipway_model.resolved("pvc://models/model.onnx")
+    assert found.profile == f"sha256:{sha256_of(beside)}"
+    assert found.digest == without.digest
+
+    assert isinstance(fetching(slipway_model, found, "none"), Fetched)
+    assert names(slipway_model) == ["model.onnx"]
+    # Files that are there already are those of the task, or are brought again.
+    assert isinstance(fetching(slipway_model, found, found.profile), Fetched)
+    assert names(slipway_model) == ["model.onnx", "profile.json"]
+    assert isinstance(fetching(slipway_model, found, "none"), Fetched)
+    assert names(slipway_model) == ["model.onnx"]
+    # An operator of before names none.
+    (slipway_model.model_dir / "model.onnx").unlink()
+    assert isinstance(fetching(slipway_model, found, None), Fetched)
+    assert names(slipway_model) == ["model.onnx", "profile.json"]
+
+
+@pytest.mark.parametrize("change", ["another", "gone", "useless", "endless"])
+def test_another_profile_than_was_resolved_is_refused_and_nothing_is_served(
+    slipway_model: SlipwayModel, change: str
+) -> None:
+    profile, beside = profile_of(onnx_classifier(), slipway_model.claim), slipway_model.claim / "profile.json"
+    beside.write_bytes(profile.text())
+    found = slipway_model.resolved("pvc://models/model.onnx")
+    if change == "another":
+        beside.write_bytes(profile.text() + b"\n")
+    elif change == "gone":
+        beside.unlink()
+    else:
+        beside.write_bytes(b"{}" if change == "useless" else b" " * (LARGEST_PROFILE + 1))
+    outcome = fetching(slipway_model, found, found.profile)
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.reason is ModelFault.DIGEST_MISMATCH
+    assert "profile.json" in outcome.failure.message
+    assert f"but {found.profile} was resolved" in outcome.failure.message
+    assert "restore it, or publish" in outcome.failure.message
+    assert names(slipway_model) == []
+
+
+def test_a_look_finds_another_profile_of_the_same_bytes_in_a_bucket(
+    slipway_model: SlipwayModel, s3: S3, tmp_path: Path
+) -> None:
+    uri = "s3://models/profiled/model.onnx"
+
+    def again(known: Resolution) -> Resolution:
+        task = {"uri": uri, "known": known.model_dump(mode="json")}
+        outcome = slipway_model("resolve", task, **s3.keys()).outcome
+        assert isinstance(outcome, Resolved), outcome
+        return outcome.resolution
+
+    text = profile_of(onnx_classifier(), tmp_path / "made").text()
+    s3.put("models", "profiled/model.onnx", onnx_classifier().SerializeToString())
+    known = slipway_model.resolved(uri, **s3.keys())
+    assert known.profile == "none"
+    s3.put("models", "profiled/profile.json", text)
+    one = again(known)
+    s3.put("models", "profiled/profile.json", text + b"\n")
+    other = again(one)
+    assert len({known.profile, one.profile, other.profile}) == 3
+    assert known.digest == one.digest == other.digest
+    assert again(other) == other
+    # What an operator of before found says nothing of a profile.
+    assert again(other.model_copy(update={"profile": None})) == other

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway.api.base import Block
 from slipway.api.rollout import MAX_GATES, MAX_STEPS
+from slipway.contract import ProfileDigest
 
 #: Rejected revisions, and looks of a rollout.
 MAX_REJECTED = 20
@@ -99,6 +100,11 @@ class Rejection(Block):
         default=None,
         max_length=63,
         description="Hash of what was judged: digest, runtime and inputs, as the spec says them.",
+    )
+    profile: ProfileDigest | None = Field(
+        default=None,
+        max_length=71,
+        description="SHA-256 of the profile that it was judged with, or none; absent means any.",
     )
     id: str = Field(max_length=96, description="Names the rollout that found it bad.")
     rejectedAt: str = Field(max_length=64, description="When.", json_schema_extra={"format": "date-time"})

@@ -10,6 +10,7 @@ from slipway.api.base import INT32, Block
 from slipway.api.rollout import MAX_PREVIOUS
 from slipway.api.rollout_status import MAX_REJECTED, Rejection, RolloutStatus
 from slipway.api.verdicts import MonitoringStatus
+from slipway.contract import ProfileDigest
 
 
 class Condition(Block):
@@ -49,6 +50,12 @@ class ModelStatus(Block):
         max_length=128,
         description="The store's own mark of these bytes, by which a later look finds them unchanged.",
     )
+    profile: ProfileDigest | None = Field(
+        default=None,
+        max_length=71,
+        description="SHA-256 of the profile beside the model, or none; absent where it was resolved by an "
+        "operator that pinned no profile.",
+    )
 
 
 class RevisionStatus(Block):
@@ -64,6 +71,9 @@ class RevisionStatus(Block):
         max_length=64,
         description="When its model was made, as far as is known.",
         json_schema_extra={"format": "date-time"},
+    )
+    profile: ProfileDigest | None = Field(
+        default=None, max_length=71, description="SHA-256 of its profile, or none; as far as is known."
     )
 
 

@@ -122,6 +122,7 @@ def last_look(
             bytes=known.bytes,
             createdAt=known.createdAt,
             mark=known.mark,
+            profile=known.profile,
         )
     except ValidationError:
         return None
@@ -166,6 +167,7 @@ def _from_pod(
                 bytes=found.bytes,
                 createdAt=found.createdAt or first_seen,
                 mark=found.mark,
+                profile=found.profile,
             )
         )
     fault = diagnose_pod(pod, now)

@@ -62,8 +62,23 @@ class Revision:
         return naming.content_hash(self._chosen())
 
     @property
+    def profile(self) -> str | None:
+        """The profile that its pods must have, by digest; None for what is named without one.
+
+        That is of before profiles were pinned: its pods take any profile that is of the model.
+        """
+        return self.model.profile if self.record is None else _pinned(self.record)
+
+    def with_any_profile(self) -> Revision:
+        """The same as people chose it before profiles were pinned."""
+        return replace(self, model=self.model.model_copy(update={"profile": None}))
+
+    @property
     def judged(self) -> str:
-        """Hash of what a rollout judges: digest, runtime and inputs, by whatever name of a version."""
+        """Hash of what a rollout judges: digest, runtime and inputs, by whatever name of a version.
+
+        A rejection says next to it which profile, so that an operator of before knows what was judged too.
+        """
         chosen = self._chosen()
         return naming.content_hash(
             {
@@ -79,7 +94,7 @@ class Revision:
 
     def named_before(self, fetch_image: str, mlflow_tracking_uri: str) -> Revision:
         """The same revision by the name that an operator before ADR 8 gives it in such an installation."""
-        chosen = self._chosen()
+        chosen = self.with_any_profile()._chosen()
         record = {
             **chosen,
             "runtime": {key: value for key, value in chosen["runtime"].items() if key != "image"},
@@ -118,6 +133,7 @@ class Revision:
                 "version": self.model.version,
                 "digest": self.model.digest,
                 "bytes": self.model.bytes,
+                **({} if self.model.profile is None else {"profile": self.model.profile}),
             },
             "runtime": self.runtime.model_dump(mode="json", exclude_defaults=True),
             "credentials": self.credentials,
@@ -158,6 +174,11 @@ def _counted(fairness: Fairness | None) -> Fairness | None:
     return Fairness(sensitiveAttributes=attributes, favorableOutcomes=fairness.favorableOutcomes)
 
 
+def _pinned(content: Mapping[str, Any]) -> str | None:
+    found = content["model"].get("profile")
+    return None if found is None else str(found)
+
+
 def revision_from(content: Mapping[str, Any]) -> Revision:
     """The revision that a ControllerRevision remembers.
 
@@ -179,6 +200,7 @@ def revision_from(content: Mapping[str, Any]) -> Revision:
             version=model["version"],
             digest=model["digest"],
             bytes=model["bytes"],
+            profile=_pinned(content),
         ),
         runtime=runtime,
         credentials=content.get("credentials"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 from slipway.contract import LONGEST_URI, LONGEST_VERSION, FetchTask, ModelFault, Resolution, ResolveTask
-from slipway.digest import DigestError, digest_of, digest_of_sums
+from slipway.digest import DigestError, digest_of, digest_of_sums, sha256_of
 from slipway.models.faults import ModelError
 from slipway.models.onnx_file import Tape, external_data
 from slipway.models.target import Folder, Target
-from slipway.names import LARGEST_PROFILE, PROFILE_FILE
+from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE
 from slipway.profile import ProfileError, read_profile
 
 _log = logging.getLogger("slipway.models")
@@ -79,7 +80,7 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
         return known
     located = source.locate(task.uri)
     if known is not None and located.mark is not None and known.mark == located.mark:
-        return known
+        return _with_profile(known, located)
     if len(located.uri) > LONGEST_URI or len(located.version or "") > LONGEST_VERSION:
         raise ModelError(
             ModelFault.INVALID_MODEL_URI,
@@ -101,7 +102,7 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
     mark = located.mark if located.whole or len(target.sums) == 1 else None
     if known is not None and (known.digest, known.version) == (digest, version):
         # The same bytes by another name, such as a later commit: no reason for another revision.
-        return known.model_copy(update={"mark": mark})
+        return _with_profile(known.model_copy(update={"mark": mark}), located)
     return Resolution(
         uri=located.uri,
         version=version,
@@ -109,6 +110,17 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
         bytes=target.size,
         createdAt=created.strftime("%Y-%m-%dT%H:%M:%SZ") if created else None,
         mark=mark,
+        profile=_found_profile(located.files, digest),
+    )
+
+
+def _with_profile(known: Resolution, located: Located) -> Resolution:
+    """What is known, with the profile that is beside the model now: by another address if it is another."""
+    profile = _found_profile(located.files, known.digest)
+    return (
+        known
+        if profile == known.profile
+        else known.model_copy(update={"profile": profile, "uri": located.uri})
     )
 
 
@@ -116,10 +128,10 @@ def fetch(task: FetchTask, source: Source, directory: Path) -> int:
     """Put the files with the task's digest into ``directory``, all that it then holds; gives their size.
 
     May be run again at any time: files that are there already are kept, half-finished work is cleared.
-    Raises :class:`ModelError`.
+    A profile that is not the task's is no more brought than a model that is not. Raises :class:`ModelError`.
     """
     folder = Folder(directory, task.maxBytes)
-    if _holds(directory, task.digest):
+    if _holds(directory, task.digest, task.profile):
         return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     folder.clear()
     located = source.locate(task.uri)
@@ -132,7 +144,11 @@ def fetch(task: FetchTask, source: Source, directory: Path) -> int:
             f"{task.uri} now has the digest {digest}, but {task.digest} was resolved: somebody replaced the "
             "files of a version that was in use; restore them, or publish the new model as a new version",
         )
-    _bring_profile(located.files, folder, digest)
+    try:
+        _bring_profile(located.files, folder, task)
+    except ModelError:
+        folder.clear()
+        raise
     folder.publish()
     return folder.size
 
@@ -161,8 +177,55 @@ def _bring(files: Files, target: Target) -> None:
                 write(piece)
 
 
-def _bring_profile(files: Files, folder: Folder, digest: str) -> None:
-    """Store the profile beside the model, if there is one and it is of this model; else serve without."""
+def _bring_profile(files: Files, folder: Folder, task: FetchTask) -> None:
+    """Store the pinned profile beside the model; without a pin, the one of this model if there is one."""
+    where = files.describe(PROFILE_FILE)
+    if task.profile == NO_PROFILE:
+        _log.info("the model was resolved without %s: its inputs are not watched", PROFILE_FILE)
+        return
+    text = _profile_text(files)
+    if task.profile is not None:
+        _check_profile(text, task.profile, where)
+    if text is None or not _is_usable(text, task.digest, where):
+        return
+    with folder.file(PROFILE_FILE) as write:
+        write(text)
+    _log.info("%s is used", where)
+
+
+def _check_profile(text: bytes | None, pinned: str, where: str) -> None:
+    found = None if text is None else _sha256(text)
+    if found == pinned:
+        return
+    what = (
+        f"is gone, but {pinned} was resolved" if found is None else f"is {found}, but {pinned} was resolved"
+    )
+    raise ModelError(
+        ModelFault.DIGEST_MISMATCH,
+        f"{where} {what}: somebody changed the profile of a version that was in use; restore it, or publish "
+        "the model with its new profile as a new version",
+    )
+
+
+def _found_profile(files: Files, digest: str) -> str:
+    """The digest of the profile beside the model, if it can be used; else :data:`NO_PROFILE`."""
+    text = _profile_text(files)
+    if text is None or not _is_usable(text, digest, files.describe(PROFILE_FILE)):
+        return NO_PROFILE
+    return _sha256(text)
+
+
+def _is_usable(text: bytes, digest: str, where: str) -> bool:
+    try:
+        read_profile(text, digest)
+    except ProfileError as error:
+        _log.warning("%s is not used: %s", where, error)
+        return False
+    return True
+
+
+def _profile_text(files: Files) -> bytes | None:
+    """The bytes beside the model, cut once they are too many for a profile; None where there are none."""
     text = bytearray()
     try:
         with files.open(PROFILE_FILE) as pieces:
@@ -170,19 +233,17 @@ def _bring_profile(files: Files, folder: Folder, digest: str) -> None:
                 text += piece
                 if len(text) > LARGEST_PROFILE:
                     break
-        read_profile(bytes(text), digest)
-    except ProfileError as error:
-        _log.warning("%s is not used: %s", files.describe(PROFILE_FILE), error)
-        return
     except ModelError as error:
         # Stores that may not be listed deny what does not exist.
         if error.reason not in (ModelFault.MODEL_NOT_FOUND, ModelFault.MODEL_ACCESS_DENIED):
             raise
         _log.info("there is no %s beside the model: its inputs are not watched", PROFILE_FILE)
-        return
-    with folder.file(PROFILE_FILE) as write:
-        write(bytes(text))
-    _log.info("%s is used", files.describe(PROFILE_FILE))
+        return None
+    return bytes(text)
+
+
+def _sha256(text: bytes) -> str:
+    return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
 
 def _digest(target: Target) -> str:
@@ -192,8 +253,12 @@ def _digest(target: Target) -> str:
         raise ModelError(ModelFault.MODEL_LOAD_FAILED, str(error)) from error
 
 
-def _holds(directory: Path, digest: str) -> bool:
+def _holds(directory: Path, digest: str, profile: str | None) -> bool:
     try:
-        return digest_of(directory) == digest
+        if digest_of(directory) != digest:
+            return False
+        beside = directory / PROFILE_FILE
+        found = f"sha256:{sha256_of(beside)}" if beside.exists() else NO_PROFILE
     except (DigestError, OSError):
         return False
+    return profile in (None, found)

@@ -177,6 +177,87 @@ def test_of_several_names_for_the_same_the_stable_one_counts() -> None:
     assert by_its_name(wanted, OWNER, status, there).name == old.name
 
 
+ONE, OTHER, THIRD = (f"sha256:{number:064x}" for number in (7, 8, 9))
+
+
+def profiled(profile: str | None, found: dict[str, Any] = BEFORE["smallest"]) -> Revision:
+    wanted = wanted_of(found)
+    return replace(wanted, model=wanted.model.model_copy(update={"profile": profile}))
+
+
+def noting(revision: Revision, profile: str | None) -> ModelDeploymentStatus:
+    """A status by which a revision is stable, and had this profile when it was last resolved."""
+    stable = RevisionStatus(revision=revision.name, version="1", digest=digest(1), profile=profile)
+    return ModelDeploymentStatus(stable=stable)
+
+
+def test_another_profile_is_another_revision_and_no_profile_is_one_too() -> None:
+    names = {profiled(profile).name for profile in (None, "none", ONE, OTHER)}
+    assert len(names) == 4
+    record = controller_revision(OWNER, profiled(ONE), 1)
+    kept = revision_from_history(profiled(ONE).name, observe([record]))
+    assert kept is not None
+    assert kept.profile == ONE
+
+
+@pytest.mark.parametrize("kind", BEFORE)
+@pytest.mark.parametrize("seen", [None, ONE])
+def test_what_is_named_without_a_profile_has_the_one_that_is_found_first(kind: str, seen: str | None) -> None:
+    """An upgrade of the operator starts no rollout, and the next change of the profile does."""
+    record = record_of(BEFORE[kind])
+    before = revision_from(BEFORE[kind]["content"])
+    there, status = observe([record]), noting(before, seen)
+    named = by_its_name(profiled(ONE, BEFORE[kind]), OWNER, status, there)
+    assert (named.name, named.model.profile) == (before.name, ONE)
+    # Its pods are not replaced for that.
+    assert named.profile is None
+    other = by_its_name(profiled(OTHER, BEFORE[kind]), OWNER, status, there)
+    assert (other.name == before.name) is (seen is None)
+
+
+def test_what_is_named_without_a_profile_is_none_of_a_third_one() -> None:
+    before, other = profiled(None), profiled(OTHER)
+    there = observe([controller_revision(OWNER, found, 1) for found in (before, other)])
+    status = noting(other, OTHER)
+    assert by_its_name(other, OWNER, status, there).name == other.name
+    assert by_its_name(profiled(THIRD), OWNER, status, there).name == profiled(THIRD).name
+    # While it still has a role, what it had is known.
+    assert by_its_name(profiled(ONE), OWNER, noting(before, ONE), there).name == before.name
+    assert by_its_name(other, OWNER, noting(before, ONE), there).name == other.name
+
+
+def test_a_status_without_a_profile_wants_the_revision_that_has_one() -> None:
+    """As an operator of before leaves it, once it was installed again for a while."""
+    known = profiled(ONE)
+    named = by_its_name(profiled(None), OWNER, NOTHING, observe([controller_revision(OWNER, known, 1)]))
+    assert (named.name, named.profile, named.model.profile) == (known.name, ONE, ONE)
+
+
+def test_a_rejection_is_of_the_profile_that_was_judged() -> None:
+    wanted = profiled(ONE)
+    rejected = with_rejection((), wanted, observe([]), "r.1", "bad", NOW)
+    assert rejection_of(replace(wanted, credentials="other"), rejected) is not None
+    assert rejection_of(profiled(OTHER), rejected) is None
+    assert rejection_of(profiled(None), rejected) is not None
+    # One of today knows no profile, and holds for any.
+    unknown = with_rejection((), profiled(None), observe([]), "r.1", "bad", NOW)
+    assert rejection_of(profiled(ONE), unknown) is not None
+    # And what an operator of before reads of it is what that one calls it.
+    assert rejected[0].identity == unknown[0].identity
+    (named,) = {wanted.named_before("server:1", "").judged_before for wanted in (wanted, profiled(None))}
+    assert named
+
+
+def test_another_profile_of_a_revision_that_was_rejected_without_one_is_tried() -> None:
+    before = profiled(None)
+    rejected = with_rejection((), replace(before, model=profiled(ONE).model), observe([]), "r.1", "bad", NOW)
+    rejected = (rejected[0].model_copy(update={"revision": before.name}),)
+    there = observe([controller_revision(OWNER, before, 1)])
+    status = ModelDeploymentStatus(rejected=rejected)
+    assert rejection_of(by_its_name(profiled(ONE), OWNER, status, there), rejected) is not None
+    assert rejection_of(by_its_name(profiled(OTHER), OWNER, status, there), rejected) is None
+
+
 _installations = st.builds(
     Settings,
     st.sampled_from(["slipway.dev/server:dev", "example.com/server:2", "example.com/server:3"]),

@@ -177,6 +177,7 @@ def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
         uri=revision.model.resolvedURI,
         digest=revision.model.digest,
         maxBytes=_most_bytes(revision),
+        profile=revision.profile,
     )
     container: dict[str, Any] = {
         "name": naming.FETCH_CONTAINER,

@@ -57,6 +57,7 @@ def by_its_name(
     stable one, else the canary, else the newest.
     """
     same = [found for found in _all(observed) if _is_same(wanted, found, owner, observed)]
+    same = _with_its_profile(wanted, same, status)
     same += _named_before(wanted, observed)
     if not same:
         return wanted
@@ -71,7 +72,33 @@ def by_its_name(
         place = first.index(found.name) if found.name in first else len(first)
         return place, -numbers.get(found.name, 0)
 
-    return replace(wanted, record=min(same, key=rank).content())
+    named = replace(wanted, record=min(same, key=rank).content())
+    if wanted.model.profile is None and named.profile is not None:
+        return replace(named, model=wanted.model.model_copy(update={"profile": named.profile}))
+    return named
+
+
+def _with_its_profile(
+    wanted: Revision, same: list[Revision], status: ModelDeploymentStatus
+) -> list[Revision]:
+    """Those of otherwise the same revisions that have the wanted profile.
+
+    What is named without a profile has the one that was found first for it, as status says; where it says
+    none, whichever is wanted, unless another one is named with a profile already.
+    """
+    if wanted.model.profile is None:
+        return same
+    seen = {
+        each.revision: each.profile
+        for each in (*status.rejected, status.canary, status.stable)
+        if each is not None
+    }
+    profiles = {found.name: found.profile or seen.get(found.name) for found in same}
+    having = [found for found in same if profiles[found.name] == wanted.model.profile]
+    if having:
+        return having
+    pinned = any(found.profile is not None for found in same)
+    return [found for found in same if profiles[found.name] is None and (found.name in seen or not pinned)]
 
 
 def as_pinned(revision: Revision, image: str, owner: Owner, observed: Observed) -> Revision:
@@ -83,6 +110,8 @@ def as_pinned(revision: Revision, image: str, owner: Owner, observed: Observed) 
 
 
 def _is_same(wanted: Revision, found: Revision, owner: Owner, observed: Observed) -> bool:
+    """Whether people chose the same, whatever profile was found."""
+    wanted, found = wanted.with_any_profile(), found.with_any_profile()
     if wanted.identity == found.identity:
         return True
     return as_pinned(found, wanted.runtime.image, owner, observed).identity == wanted.identity
@@ -157,11 +186,19 @@ def rejection_of(
         at_work: names of revisions that were let in: a vague rejection is not of them.
     """
     for found in rejected:
-        if revision.name == found.revision or revision.judged == found.identity:
+        if revision.name == found.revision:
+            return found
+        if revision.judged == found.identity and _is_of_profile(found, revision):
             return found
         if is_vague(found) and found.digest == revision.model.digest and revision.name not in at_work:
             return found
     return None
+
+
+def _is_of_profile(rejection: Rejection, revision: Revision) -> bool:
+    """What was judged with one profile says nothing of another; one that is not known may be any."""
+    judged, found = rejection.profile, revision.model.profile
+    return judged is None or found is None or judged == found
 
 
 def is_vague(rejection: Rejection) -> bool:
@@ -183,6 +220,7 @@ def with_rejection(
         digest=revision.model.digest,
         content=_content_before(revision, observed),
         identity=revision.judged,
+        profile=revision.model.profile,
         id=rollout,
         rejectedAt=rfc3339(now),
         message=message[:1024],

@@ -141,7 +141,7 @@ def _revision_status(
 ) -> RevisionStatus | None:
     if revision is None:
         return None
-    version, digest, created = _identity(resource, revision, plan, observed)
+    version, digest, created, profile = _identity(resource, revision, plan, observed)
     deployment = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(resource.owner.name, revision))
     status = (deployment.get("status") if deployment else None) or {}
     return RevisionStatus(
@@ -151,21 +151,27 @@ def _revision_status(
         replicas=int(status.get("replicas", 0)),
         readyReplicas=int(status.get("readyReplicas", 0)),
         modelCreatedAt=created,
+        profile=profile,
     )
 
 
 def _identity(
     resource: Resource, revision: str, plan: Plan, observed: Observed
-) -> tuple[str, str, str | None]:
-    """Version and digest of a revision and when its model was made, from whoever knows them."""
+) -> tuple[str, str, str | None, str | None]:
+    """A revision's version, digest, when its model was made and profile, from whoever knows them."""
     wanted = plan.roles.wanted
+    known = (resource.status.stable, resource.status.canary)
+    before = next((role for role in known if role is not None and role.revision == revision), None)
     if wanted is not None and wanted.name == revision:
-        return wanted.model.version, wanted.model.digest, wanted.model.createdAt
-    for before in (resource.status.stable, resource.status.canary):
-        if before is not None and before.revision == revision:
-            return before.version, before.digest, before.modelCreatedAt
+        found = wanted.model
+        seen = found.profile or (before.profile if before is not None else None)
+        return found.version, found.digest, found.createdAt, seen
+    if before is not None:
+        return before.version, before.digest, before.modelCreatedAt, before.profile
     content = revision_from_history(revision, observed)
-    return (content.model.version, content.model.digest, None) if content else ("", "", None)
+    if content is None:
+        return "", "", None, None
+    return content.model.version, content.model.digest, None, content.profile
 
 
 def _canary_weight(plan: Plan, observed: Observed) -> int | None:
