@@ -360,7 +360,8 @@ def _reactions(known: list[Request], new: Sequence[Request]) -> list[float]:
 def reactions(requests: Sequence[Request]) -> Iterator[float]:
     """Seconds from each deletion of a Service to the operator's first write of it."""
     deleted: dict[tuple[str, str], float] = {}
-    for one in requests:
+    # The log has them in the order of their answers; the operator may be answered before who deleted is.
+    for one in sorted(requests, key=lambda one: one.received):
         place = one.namespace, one.name
         if one.resource != "services":
             continue

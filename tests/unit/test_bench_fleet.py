@@ -73,6 +73,13 @@ def test_a_reaction_lasts_from_the_end_of_the_deletion_to_the_operators_first_wr
     assert list(measure.reactions(log.read())) == [2.5]
 
 
+def test_a_write_that_is_answered_before_the_deletion_is_counts_too(tmp_path: Path) -> None:
+    deletion, again = entry("admin", "delete", "services", 2), entry(OPERATOR_USER, "create", "services", 2)
+    again["requestReceivedTimestamp"] = "2026-01-01T00:00:02.100000Z"
+    again["stageTimestamp"] = "2026-01-01T00:00:02.200000Z"
+    assert list(measure.reactions(write(tmp_path / "audit.log", again, deletion).read())) == [0.0]
+
+
 @pytest.mark.parametrize(
     ("status", "observed", "ready"), [("True", 2, True), ("True", 1, False), ("False", 2, False)]
 )
