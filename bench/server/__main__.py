@@ -22,7 +22,7 @@ from bench.server.report import markdown, show, target_rows
 from bench.server.results import Results, as_json
 from bench.server.rounds import LOAD_CORE, Plan, measure, measure_scaling
 from bench.server.scenarios import SCENARIOS, SCENARIOS_BY_NAME
-from bench.server.servers import PEERS_BY_NAME, SLIPWAY, TITLES
+from bench.server.servers import PEERS_BY_NAME, SLIPWAY, TITLES, prepare
 
 RESULTS = Path(__file__).parents[1] / "results" / "server.json"
 PICTURE = Path(__file__).parents[2] / "docs" / "model-server-speed.svg"
@@ -35,14 +35,14 @@ def main() -> None:
     try:
         environments.check_tools()
         models = environments.models()
-        peers = set(arguments.servers)
-        for name in peers - {SLIPWAY}:
-            PEERS_BY_NAME[name].python()
+        peers, left_out = prepare(name for name in PEERS_BY_NAME if name in arguments.servers)
     except SetUpError as error:
         raise SystemExit(f"bench: {error}") from error
     # Asking whether a server is up should not slow down its start.
     os.sched_setaffinity(0, {int(LOAD_CORE)})
-    results = Results()
+    results = Results(failures=left_out)
+    for why in left_out:
+        console.print(f"left out: {why}", style="red", markup=False)
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as scratch:
         plan = Plan(
             scenarios=[SCENARIOS_BY_NAME[name] for name in arguments.scenarios],

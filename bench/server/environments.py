@@ -1,19 +1,27 @@
-"""A Python environment of its own for each peer, from the lock beside its server, kept in the cache."""
+"""What each peer needs: an environment of Python or a build of Rust, from its lock, kept in the cache."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import onnxruntime
 
 PEERS = Path(__file__).parent / "peers"
 
 
 class SetUpError(Exception):
     """Something that the benchmark needs is not there; the message says how to get it."""
+
+
+class LeftOutError(SetUpError):
+    """The same of what it can do without."""
 
 
 def cache() -> Path:
@@ -58,6 +66,30 @@ def environment(name: str, interpreters: tuple[str, ...] = ()) -> Path:
     return python
 
 
+@functools.cache
+def crate(name: str) -> Path:
+    """Where the programs of a peer in Rust are, built now from its lock if they changed.
+
+    Raises :class:`LeftOutError` where there is no cargo.
+    """
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        raise LeftOutError("missing: cargo (https://rustup.rs)")
+    target, folder = cache() / name, PEERS / name
+    print(f"building {folder.relative_to(PEERS.parents[2])}", flush=True)
+    manifest = ("--manifest-path", str(folder / "Cargo.toml"), "--target-dir", str(target))
+    # As for a server of one's own: for the processor that it will run on.
+    flags = {"RUSTFLAGS": "-C target-cpu=native"}
+    _must([cargo, "build", "--quiet", "--release", "--locked", *manifest], flags)
+    return target / "release"
+
+
+def onnxruntime_library() -> Path:
+    """The library that is in onnxruntime's own wheel."""
+    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    return library
+
+
 def models() -> Path:
     """The directory with all models, made now if their recipe changed."""
     recipe = PEERS / "tools" / "models.py"
@@ -72,7 +104,7 @@ def models() -> Path:
     return target
 
 
-def _must(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+def _must(command: list[str], more: Mapping[str, str] | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(more or {})})
     if done.returncode:
         raise SetUpError(f"{' '.join(command)} failed: {done.stderr.strip()[-1000:]}")

@@ -26,9 +26,10 @@ class Scenario:
 
 
 _REST = ("fastapi", "mlserver", "mlserver-default", "kserve", "pytriton", "litserve", "bentoml")
+_RUST = ("rust", "rust-batches")
 _TABLES = (SLIPWAY, "fastapi", "mlserver", "kserve")
 SCENARIOS = (
-    Scenario("gbt", "boosted trees, 1 row", "gbt", Protocol.JSON, 1, 32, (SLIPWAY, *_REST)),
+    Scenario("gbt", "boosted trees, 1 row", "gbt", Protocol.JSON, 1, 32, (SLIPWAY, *_REST, *_RUST)),
     Scenario(
         "gbt-lone",
         "boosted trees, 1 row",
@@ -36,7 +37,7 @@ SCENARIOS = (
         Protocol.JSON,
         1,
         1,
-        (SLIPWAY, "fastapi", "mlserver", "kserve", "pytriton"),
+        (SLIPWAY, "fastapi", "mlserver", "kserve", "pytriton", *_RUST),
     ),
     Scenario(
         "gbt-binary",
@@ -58,7 +59,13 @@ SCENARIOS = (
         (SLIPWAY, "kserve", "mlserver", "pytriton"),
     ),
     Scenario(
-        "lr", "logistic regression, 1 row", "lr", Protocol.JSON, 1, 32, (SLIPWAY, "fastapi", "mlserver")
+        "lr",
+        "logistic regression, 1 row",
+        "lr",
+        Protocol.JSON,
+        1,
+        32,
+        (SLIPWAY, "fastapi", "mlserver", *_RUST),
     ),
     Scenario(
         "mlp",
@@ -67,12 +74,14 @@ SCENARIOS = (
         Protocol.JSON,
         1,
         32,
-        (SLIPWAY, "fastapi", "mlserver", "pytriton"),
+        (SLIPWAY, "fastapi", "mlserver", "pytriton", *_RUST),
         raw_rows=32,
     ),
     Scenario("image", "ResNet-18, 1 image", "image", Protocol.BINARY, 1, 1, (SLIPWAY, "kserve", "pytriton")),
     Scenario("text", "strings and numbers, 1 row", "text", Protocol.JSON, 1, 32, _TABLES),
-    Scenario("columns", "30 inputs of one column, 1 row", "columns", Protocol.JSON, 1, 32, _TABLES),
+    Scenario(
+        "columns", "30 inputs of one column, 1 row", "columns", Protocol.JSON, 1, 32, (*_TABLES, *_RUST)
+    ),
 )
 SCENARIOS_BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
@@ -128,6 +137,18 @@ def _p99(scenario: str) -> Callable[[Results], float | None]:
     return value
 
 
+def _p99_times(scenario: str, peer: str) -> Callable[[Results], float | None]:
+    """The median over rounds of our p99 by the peer's."""
+
+    def value(results: Results) -> float | None:
+        rates = results.rates.get(scenario, {})
+        ours, theirs = rates.get(SLIPWAY, {}), rates.get(peer, {})
+        ratios = [ours[turn].p99 / theirs[turn].p99 for turn in ours if turn in theirs]
+        return median(ratios) if ratios else None
+
+    return value
+
+
 def _of_server(kind: str) -> Callable[[Results], float | None]:
     def value(results: Results) -> float | None:
         values = getattr(results, kind).get(SLIPWAY)
@@ -149,14 +170,17 @@ TARGETS = (
     Target("PyTriton, dynamic batching", 10, "×", _times("gbt", "pytriton")),
     Target("LitServe", 30, "×", _times("gbt", "litserve")),
     Target("BentoML, access log off", 45, "×", _times("gbt", "bentoml")),
-    Target("onnxruntime: 1 row, JSON", 25, "%", _of_raw("gbt")),
+    Target("Rust: axum, ort, sonic-rs", 1.4, "×", _times("gbt", "rust")),
+    Target("1 client: Rust", 0.9, "×", _times("gbt-lone", "rust")),
+    Target("p99, 32 clients, by Rust's", 1, "×", _p99_times("gbt", "rust"), at_most=True),
+    Target("onnxruntime: 1 row, JSON", 45, "%", _of_raw("gbt")),
     Target("onnxruntime: 32 rows, binary", 55, "%", _of_raw("gbt-binary")),
     Target("onnxruntime: image, binary", 90, "%", _of_raw("image")),
     Target("onnxruntime in batches of 32: dense layers, 1 row, JSON", 55, "%", _of_raw("mlp")),
     Target("1 client: MLServer", 3.5, "×", _times("gbt-lone", "mlserver")),
     Target("1 client: KServe SDK", 3.5, "×", _times("gbt-lone", "kserve")),
     Target("1 client: FastAPI", 2, "×", _times("gbt-lone", "fastapi")),
-    Target("gRPC: KServe SDK", 2.5, "×", _times("gbt-grpc", "kserve")),
+    Target("gRPC: KServe SDK", 8, "×", _times("gbt-grpc", "kserve")),
     Target("p99, 32 clients", 1.5, "ms", _p99("gbt"), at_most=True),
     Target("memory of a process (PSS)", 80, "MB", _of_server("memory"), at_most=True),
     Target("start to the first right answer", 0.5, "s", _of_server("cold"), at_most=True),

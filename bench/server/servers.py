@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from uuid import uuid4
 import grpc
 
 from bench.server.cases import GRPC_PATH, INFER_PATH, NAME, Case, Protocol, WrongAnswerError
-from bench.server.environments import PEERS, environment
+from bench.server.environments import PEERS, LeftOutError, crate, environment, onnxruntime_library
 from slipway.digest import digest_of
 from tests.ports import free_ports
 
@@ -40,16 +40,23 @@ class NoAnswerError(ServerError):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server by its short name. ``folder`` names its environment and code under ``peers``."""
+    """A server by its short name. ``folder`` names its environment and code under ``peers``.
+
+    ``crate_program`` is the program of a peer in Rust; without it the peer is in Python.
+    """
 
     name: str
     title: str
     folder: str
-    command: tuple[str, ...] = ("{python}", "{folder}/server.py")
+    command: tuple[str, ...] = ("{program}", "{folder}/server.py")
     environment: Mapping[str, str] = field(default_factory=dict)
     interpreters: tuple[str, ...] = ()
+    crate_program: str = ""
 
-    def python(self) -> Path:
+    def program(self) -> Path:
+        """The interpreter, or the built server, made now if its lock changed."""
+        if self.crate_program:
+            return crate(self.folder) / self.crate_program
         return environment(self.folder, self.interpreters)
 
 
@@ -64,7 +71,7 @@ PEER_LIST = (
         "bentoml",
         "BentoML, access log off",
         "bentoml",
-        ("{python}", "-m", "bentoml", "serve", "server:Served", "--host", "127.0.0.1", "--port", "{port}"),
+        ("{program}", "-m", "bentoml", "serve", "server:Served", "--host", "127.0.0.1", "--port", "{port}"),
         {"BENTOML_DO_NOT_TRACK": "1"},
     ),
     # Triton's Python backend does not start under every build of Python; Debian's own is one that works.
@@ -74,9 +81,23 @@ PEER_LIST = (
         "pytriton",
         interpreters=("/usr/bin/python3.11", "python3.11"),
     ),
+    Peer("rust", "Rust: axum, ort, sonic-rs", "rust", ("{program}",), crate_program="plain"),
+    Peer("rust-batches", "the same in batches", "rust", ("{program}",), crate_program="batches"),
 )
 PEERS_BY_NAME = {peer.name: peer for peer in PEER_LIST}
 TITLES = {SLIPWAY: "Slipway", **{peer.name: peer.title for peer in PEER_LIST}}
+
+
+def prepare(names: Iterable[str]) -> tuple[frozenset[str], list[str]]:
+    """Make what the peers need: those that can run then, and why others are left out."""
+    ready, why = set(), []
+    for name in names:
+        try:
+            PEERS_BY_NAME[name].program()
+            ready.add(name)
+        except LeftOutError as error:
+            why.append(f"{name}: {error}")
+    return frozenset(ready), why
 
 
 class Running:
@@ -234,9 +255,10 @@ def _slipway(
 
 def _peer(peer: Peer, model: Path, ports: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     folder = PEERS / peer.folder
-    values = {"python": str(peer.python()), "folder": str(folder), **ports}
+    values = {"program": str(peer.program()), "folder": str(folder), **ports}
     given = {
-        "PYTHONPATH": f"{PEERS}:{folder}" if peer.command[1] == "-m" else str(PEERS),
+        "PYTHONPATH": f"{PEERS}:{folder}" if "-m" in peer.command else str(PEERS),
+        "ORT_DYLIB_PATH": str(onnxruntime_library()),
         "BENCH_MODEL": str(model),
         **{f"BENCH_{name.upper()}": port for name, port in ports.items()},
         **peer.environment,

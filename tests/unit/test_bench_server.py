@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bench.server.load import Figures
 from bench.server.report import markdown, target_rows
 from bench.server.results import Results, as_json
 from bench.server.scenarios import SCENARIOS, TARGETS
-from bench.server.servers import PEER_LIST, SLIPWAY
+from bench.server.servers import PEER_LIST, SLIPWAY, prepare
 
 
 @pytest.fixture
@@ -106,7 +107,35 @@ def test_a_share_of_onnxruntime_is_counted_in_rows() -> None:
     assert found["onnxruntime: 32 rows, binary"] == 50.0
 
 
-@pytest.mark.parametrize("folder", sorted({peer.folder for peer in PEER_LIST} | {"tools"}))
+def test_a_ratio_of_latencies_is_taken_within_a_round() -> None:
+    results = Results()
+    for turn, (ours, theirs) in enumerate([(1.0, 2.0), (3.0, 4.0), (5.0, 5.0)]):
+        results.rates["gbt"][SLIPWAY][turn] = Figures(1, 0.1, ours)
+        results.rates["gbt"]["rust"][turn] = Figures(1, 0.1, theirs)
+    found = {target.what: target.value(results) for target in TARGETS}
+    assert found["p99, 32 clients, by Rust's"] == 0.75
+
+
+def test_peers_in_rust_are_left_out_where_there_is_no_cargo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    ready, why = prepare(["rust", "rust-batches"])
+    assert not ready
+    assert why == [f"{name}: missing: cargo (https://rustup.rs)" for name in ("rust", "rust-batches")]
+
+
+@pytest.mark.parametrize("folder", sorted({peer.folder for peer in PEER_LIST if peer.crate_program}))
+def test_every_crate_asks_for_one_version_of_each_package_and_its_lock_holds_it(folder: str) -> None:
+    asked = tomllib.loads((PEERS / folder / "Cargo.toml").read_text())["dependencies"]
+    lock = tomllib.loads((PEERS / folder / "Cargo.lock").read_text())["package"]
+    locked = {(each["name"], f"={each['version']}") for each in lock if "checksum" in each}
+    for name, entry in asked.items():
+        assert (name, entry if isinstance(entry, str) else entry["version"]) in locked
+
+
+PYTHON = {peer.folder for peer in PEER_LIST if not peer.crate_program}
+
+
+@pytest.mark.parametrize("folder", sorted(PYTHON | {"tools"}))
 def test_every_peer_has_a_lock_that_holds_what_it_asks_for(folder: str) -> None:
     asked = (PEERS / folder / "requirements.in").read_text().splitlines()
     locked = (PEERS / folder / "requirements.txt").read_text().splitlines()
