@@ -2,19 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from e2e.tests.schema_cases import Case
-from e2e.tests.schema_shapes import bounds, choice, items, required, text
+from e2e.tests.schema_shapes import bounds, choice, items, required, text, twins
 
 _ACCESS = "spec.access"
 _SECRET = f"{_ACCESS}.apiKeys.secretRef"
 _RULE = f"{_ACCESS}.allow.*"
 _CALLER = f"{_RULE}.callers.*"
 _KINDS = "a caller is key:NAME, with NAME a key of the Secret"
+_ISSUER = f"{_ACCESS}.issuers.*"
+_KEYS = {"secretRef": {"name": "keys"}}
+_OF_ISSUER = "allow names a caller of an issuer that is not in issuers"
+
+
+def _issuer(index: int) -> dict[str, Any]:
+    return {
+        "name": f"i{index}",
+        "issuer": f"https://sso.example.com/{index}",
+        "audiences": ["fraud"],
+        "jwks": {"configMapKeyRef": {"name": "sso", "key": "jwks.json"}},
+    }
+
+
+_REF = {"name": "sso", "key": "jwks.json"}
+
+
+def _ref(path: str) -> Iterator[Case]:
+    yield from required(path, "name", "key")
+    yield text(f"{path}.name", 253)
+    yield Case(f"{path}.name", "rule", "a.b", "a/b", "must be a name of lower case letters")
+    yield text(f"{path}.key", 253)
+    for wrong in ("", "a/b", "a b"):
+        yield Case(f"{path}.key", "rule", "A-b_c.d", wrong, "must be a key of a ConfigMap or Secret")
+
+
+def _access(*callers: str, **ways: Any) -> dict[str, Any]:
+    return {**ways, "allow": [{"callers": list(callers), "actions": ["Infer"]}]}
+
 
 ACCESS = [
-    *required(_ACCESS, "apiKeys"),
+    *(
+        Case(_ACCESS, "rule", right, wrong, "say by what callers are known: give apiKeys or issuers")
+        for right, wrong in (
+            (_access("*", apiKeys=_KEYS), _access("*")),
+            (_access("*", issuers=[_issuer(0)]), _access("*", issuers=[])),
+            ({"apiKeys": _KEYS}, _access("anonymous")),
+        )
+    ),
+    Case(
+        _ACCESS,
+        "rule",
+        _access("key:*", apiKeys=_KEYS),
+        _access("*", "key:batch", issuers=[_issuer(0)]),
+        "allow names a caller with a key, and no key is taken: give apiKeys",
+    ),
+    *(
+        Case(_ACCESS, "rule", _access(right, issuers=[_issuer(0)]), wrong, _OF_ISSUER)
+        for right, wrong in (
+            ("jwt:*", _access("jwt:*", apiKeys=_KEYS)),
+            ("jwt:i0:*", _access("*", "jwt:i1:*", issuers=[_issuer(0)])),
+            ("jwt:i0:shop", _access("jwt:i:shop", issuers=[_issuer(0)])),
+        )
+    ),
+    Case(
+        _ACCESS,
+        "rule",
+        {"issuers": [_issuer(0), _issuer(1)]},
+        {"issuers": [_issuer(0), {**_issuer(0), "name": "again"}]},
+        "each issuer is there once",
+    ),
+    *items(f"{_ACCESS}.issuers", 4, _issuer),
+    *(replace(each, also="each issuer is there once") for each in twins(f"{_ACCESS}.issuers", _issuer)),
+    *required(_ISSUER, "name", "issuer", "audiences", "jwks"),
+    text(f"{_ISSUER}.name", 32),
+    *(
+        Case(f"{_ISSUER}.name", "rule", right, wrong, "must be a short name of lower case letters")
+        for right, wrong in (("a", ""), ("a-1", "-a"), ("1", "A"), ("a1", "a.b"), ("aa", "_cluster"))
+    ),
+    text(f"{_ISSUER}.issuer", 512),
+    Case(f"{_ISSUER}.issuer", "minLength", "a", "", "should be at least 1 chars long"),
+    Case(f"{_ISSUER}.audiences", "minItems", ["a"], [], "should have at least 1 items"),
+    *items(f"{_ISSUER}.audiences", 8, lambda index: f"a{index}"),
+    text(f"{_ISSUER}.audiences.*", 256),
+    Case(f"{_ISSUER}.audiences.*", "minLength", "a", "", "should be at least 1 chars long"),
+    Case(
+        f"{_ISSUER}.jwks",
+        "rule",
+        {"secretKeyRef": _REF},
+        {"secretKeyRef": _REF, "configMapKeyRef": _REF},
+        "give either configMapKeyRef or secretKeyRef",
+    ),
+    Case(
+        f"{_ISSUER}.jwks",
+        "rule",
+        {"configMapKeyRef": _REF},
+        {},
+        "give either configMapKeyRef or secretKeyRef",
+    ),
+    *(case for kind in ("configMapKeyRef", "secretKeyRef") for case in _ref(f"{_ISSUER}.jwks.{kind}")),
+    text(f"{_ISSUER}.callerClaim", 128),
+    Case(f"{_ISSUER}.callerClaim", "minLength", "a", "", "should be at least 1 chars long"),
+    *items(f"{_ISSUER}.requiredClaims", 8, lambda index: {"name": f"c{index}", "values": ["a"]}),
+    *required(f"{_ISSUER}.requiredClaims.*", "name", "values"),
+    text(f"{_ISSUER}.requiredClaims.*.name", 128),
+    Case(f"{_ISSUER}.requiredClaims.*.name", "minLength", "a", "", "should be at least 1 chars long"),
+    Case(f"{_ISSUER}.requiredClaims.*.values", "minItems", ["a"], [], "should have at least 1 items"),
+    *items(f"{_ISSUER}.requiredClaims.*.values", 16, lambda index: f"v{index}"),
+    text(f"{_ISSUER}.requiredClaims.*.values.*", 256),
+    Case(f"{_ISSUER}.requiredClaims.*.values.*", "minLength", "a", "", "should be at least 1 chars long"),
     *required(f"{_ACCESS}.apiKeys", "secretRef"),
     *required(_SECRET, "name"),
     text(f"{_SECRET}.name", 253),
@@ -26,9 +125,9 @@ ACCESS = [
     *required(_RULE, "callers", "actions"),
     *items(f"{_RULE}.callers", 32, lambda index: f"key:k{index}"),
     Case(f"{_RULE}.callers", "minItems", ["*"], [], "should have at least 1 items"),
-    replace(text(_CALLER, 68, head="key:"), also=_KINDS),
+    text(_CALLER, 293, head="jwt:sso:"),
     *(
-        Case(_CALLER, "rule", right, wrong, _KINDS)
+        Case(_CALLER, "rule", right, wrong, _KINDS, also=_OF_ISSUER if wrong[:4] == "jwt:" else "")
         for right, wrong in (
             ("*", ""),
             ("anonymous", "anybody"),
@@ -36,6 +135,11 @@ ACCESS = [
             ("key:a.b-c_D", "key:a/b"),
             ("key:a", "Key:a"),
             ("key:a", "a"),
+            ("jwt:*", "jwt:"),
+            ("jwt:sso:*", "jwt:sso"),
+            ("jwt:sso:a|b:c", "jwt:sso:a b"),
+            ("jwt:sso:a@example.com", "jwt:SSO:a"),
+            ("key:a", f"key:{'a' * 65}"),
         )
     ),
     Case(f"{_RULE}.actions", "minItems", ["Infer"], [], "should have at least 1 items"),

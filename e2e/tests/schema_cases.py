@@ -155,6 +155,22 @@ EXAMPLE: dict[str, Any] = {
         },
         "access": {
             "apiKeys": {"secretRef": {"name": "keys"}},
+            "issuers": [
+                {
+                    "name": "sso",
+                    "issuer": "https://sso.example.com",
+                    "audiences": ["fraud"],
+                    "jwks": {"configMapKeyRef": {"name": "sso", "key": "jwks.json"}},
+                    "callerClaim": "email",
+                    "requiredClaims": [{"name": "groups", "values": ["risk"]}],
+                },
+                {
+                    "name": "other",
+                    "issuer": "https://other.example.com",
+                    "audiences": ["fraud"],
+                    "jwks": {"secretKeyRef": {"name": "other", "key": "jwks.json"}},
+                },
+            ],
             "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}],
             "limits": {
                 name: {"requestsPerSecond": 10, "burst": 20, "rowsPerDay": 1000, "concurrent": 4}

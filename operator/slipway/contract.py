@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from slipway.names import (
+    ACCESS_ISSUERS_DIR,
     ACCESS_KEYS_DIR,
     ADMIN_PORT,
     ANSWERS_MARK,
     ANSWERS_PATH,
     ANSWERS_SINCE,
+    CLUSTER_ISSUER,
     CREDENTIAL_ENV_PREFIX,
     FEEDBACK_KEYS_DIR,
     GRPC_PORT,
@@ -34,11 +36,13 @@ from slipway.names import (
 )
 
 __all__ = [
+    "ACCESS_ISSUERS_DIR",
     "ACCESS_KEYS_DIR",
     "ADMIN_PORT",
     "ANSWERS_MARK",
     "ANSWERS_PATH",
     "ANSWERS_SINCE",
+    "CLUSTER_ISSUER",
     "CREDENTIAL_ENV_PREFIX",
     "FEEDBACK_KEYS_DIR",
     "GRPC_PORT",
@@ -67,10 +71,12 @@ __all__ = [
     "Freshness",
     "InputColumn",
     "Inputs",
+    "Issuer",
     "Message",
     "Metric",
     "ModelFault",
     "ProfileDigest",
+    "RequiredClaim",
     "Resolution",
     "ResolveTask",
     "Resolved",
@@ -141,8 +147,8 @@ class Freshness(Message):
 class AccessRule(Message):
     """These callers may do these things.
 
-    A caller is ``key:NAME`` or ``anonymous``; ``key:*`` stands for all with a key, ``*`` for all but
-    ``anonymous``.
+    A caller is ``key:NAME``, ``jwt:ISSUER:SUBJECT``, ``system:serviceaccount:NAMESPACE:NAME`` or
+    ``anonymous``. What ends with ``:*`` stands for all that begin so, ``*`` for all but ``anonymous``.
     """
 
     callers: tuple[str, ...]
@@ -165,12 +171,34 @@ class AccessLimits(Message):
     anonymous: CallerLimits | None = None
 
 
+class RequiredClaim(Message):
+    """A claim that a token has to have: one of these values, or a list with one of them."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+class Issuer(Message):
+    """Whose signed tokens are taken. Its keys are in :data:`ACCESS_ISSUERS_DIR`, in ``NAME.json``."""
+
+    name: str
+    issuer: str
+    audiences: tuple[str, ...]
+    callerClaim: str = "sub"
+    requiredClaims: tuple[RequiredClaim, ...] = ()
+
+
 class Access(Message):
     """Who may ask; whom no rule allows may not. Hashes of API keys are in :data:`ACCESS_KEYS_DIR`."""
 
     allow: tuple[AccessRule, ...]
     limits: AccessLimits | None = None
     peers: str = Field(default="", description="host name with the addresses of the revision's ready pods")
+    apiKeys: bool = Field(default=True, description="whether API keys are taken")
+    issuers: tuple[Issuer, ...] = ()
+    serviceAccountAudience: str = Field(
+        default="", description="of ServiceAccounts' tokens that are taken; without it, none is"
+    )
 
 
 class ServingConfig(Message):

@@ -49,7 +49,12 @@ NO_PROFILE = "none"
 FEEDBACK_KEYS_DIR = "/var/run/slipway/feedback-keys"
 #: Where the Secret with the hashes of API keys is mounted: a file a caller.
 ACCESS_KEYS_DIR = "/var/run/slipway/access-keys"
-#: A caller's name there, a line of its file, and how many lines it may have.
+#: Where the public keys of issuers are mounted: a file ``NAME.json`` an issuer, a JSON Web Key Set in it.
+ACCESS_ISSUERS_DIR = "/var/run/slipway/access-issuers"
+#: The name there of the cluster itself, which issues ServiceAccounts' tokens; no issuer of a spec has it. Its
+#: file has the member ``issuer`` as well.
+CLUSTER_ISSUER = "_cluster"
+#: A caller's name among the hashes, a line of its file, and how many lines it may have.
 CALLER_NAME = r"[-._a-zA-Z0-9]{1,64}"
 KEY_HASH = r"sha256:[0-9a-f]{64}"
 MOST_KEY_HASHES = 16

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from slipway.names import (
+    ACCESS_ISSUERS_DIR,
     ACCESS_KEYS_DIR,
     ADMIN_PORT,
     FEEDBACK_KEYS_DIR,
@@ -109,12 +110,34 @@ class AccessLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class RequiredClaim:
+    """``slipway.contract.RequiredClaim``: a claim that a token has to have, with one of these values."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """``slipway.contract.Issuer``: whose signed tokens are taken."""
+
+    name: str
+    issuer: str
+    audiences: tuple[str, ...]
+    callerClaim: str = "sub"
+    requiredClaims: tuple[RequiredClaim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """``slipway.contract.Access``: who may ask; whom no rule allows may not."""
 
     allow: tuple[AccessRule, ...]
     limits: AccessLimits | None = None
     peers: str = ""
+    apiKeys: bool = True
+    issuers: tuple[Issuer, ...] = ()
+    serviceAccountAudience: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +181,7 @@ class Settings:
     termination_path: Path
     feedback_keys: Path
     access_keys: Path
+    access_issuers: Path
     host: str | None
     http_port: int
     grpc_port: int
@@ -182,6 +206,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         termination_path=Path(environment.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)),
         feedback_keys=Path(environment.get("SLIPWAY_FEEDBACK_KEYS_DIR", FEEDBACK_KEYS_DIR)),
         access_keys=Path(environment.get("SLIPWAY_ACCESS_KEYS_DIR", ACCESS_KEYS_DIR)),
+        access_issuers=Path(environment.get("SLIPWAY_ACCESS_ISSUERS_DIR", ACCESS_ISSUERS_DIR)),
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
         grpc_port=_port(environment, "SLIPWAY_GRPC_PORT", GRPC_PORT),
@@ -281,13 +306,49 @@ def _freshness(given: Any) -> Freshness:
 
 
 def _access(given: Any) -> Access:
-    if not isinstance(given, dict) or not {"allow"} <= given.keys() <= {"allow", "limits", "peers"}:
-        raise _wrong("access must be an object with a list 'allow', and limits and peers at most")
-    limits, peers = given.get("limits"), given.get("peers", "")
-    if type(peers) is not str:
-        raise _wrong("access.peers must be a string")
-    rules = _list("access.allow", given["allow"], _access_rule)
-    return Access(rules, None if limits is None else _access_limits(limits), peers)
+    known = {each.name for each in fields(Access)}
+    if not isinstance(given, dict) or not {"allow"} <= given.keys() <= known:
+        raise _wrong(f"access must be an object with a list 'allow', and {', '.join(sorted(known))} at most")
+    for name, kind in (("peers", str), ("apiKeys", bool), ("serviceAccountAudience", str)):
+        if type(given.get(name, kind())) is not kind:
+            raise _wrong(f"access.{name} must be of another type, not {given[name]!r}"[:300])
+    limits, issuers = given.get("limits"), given.get("issuers", [])
+    return Access(
+        **{
+            **given,
+            "allow": _list("access.allow", given["allow"], _access_rule),
+            "limits": None if limits is None else _access_limits(limits),
+            "issuers": _list("access.issuers", issuers, _issuer),
+        }
+    )
+
+
+def _issuer(given: Any) -> Issuer:
+    least, most = {"name", "issuer", "audiences"}, {each.name for each in fields(Issuer)}
+    if not isinstance(given, dict) or not least <= given.keys() <= most:
+        raise ValueError("needs name, issuer and audiences")
+    audiences = _texts(given["audiences"])
+    if not audiences:
+        raise ValueError("audiences must have one at least")
+    return Issuer(
+        _text(given["name"]),
+        _text(given["issuer"]),
+        audiences,
+        _text(given.get("callerClaim", "sub")),
+        tuple(map(_claim, given.get("requiredClaims", ()))),
+    )
+
+
+def _claim(given: Any) -> RequiredClaim:
+    if not isinstance(given, dict) or given.keys() != {"name", "values"}:
+        raise ValueError("requiredClaims must hold objects with name and values")
+    return RequiredClaim(_text(given["name"]), _texts(given["values"]))
+
+
+def _texts(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list):
+        raise ValueError("must have a list of strings")
+    return tuple(map(_text, given))
 
 
 def _access_limits(given: Any) -> AccessLimits:

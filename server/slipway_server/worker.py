@@ -84,7 +84,9 @@ class _Worker:
         if config.access is not None:
             from slipway_server.access.gate import Gate
 
-            self.frontend.gate = Gate(config.access, settings.access_keys, self.counters.refused)
+            self.frontend.gate = Gate(
+                config.access, settings.access_keys, settings.access_issuers, self.counters.refused, time.time
+            )
         admin = Admin(place.board, config, place.reference)
         admin.before_reading = self._count
         admin.admission = self.frontend.admission
@@ -142,11 +144,7 @@ class _Worker:
         config, path = self._settings.serving, self._settings.termination_path
         gate = self.frontend.gate
         if gate is not None and not gate.admits_anybody and not self._place.replaces:
-            words = (
-                "the Secret of spec.access.apiKeys has no usable key, or is not there: make one with "
-                "'kubectl slipway key new'; the pod's log says what is wrong with those that are there"
-            )
-            say_last_words(path, ModelFault.ACCESS_KEYS_MISSING, words)
+            say_last_words(path, ModelFault.ACCESS_KEYS_MISSING, gate.why_nobody)
             return 1
         began = time.perf_counter()
         reference = self._place.reference

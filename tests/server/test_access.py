@@ -79,7 +79,7 @@ class Guarded:
 
     def start(self, model: str = "identity", *more: dict[str, Any], **config: Any) -> Server:
         rules = [{"callers": ["key:app"], "actions": ALL}, {"callers": ["key:batch"], "actions": ["Infer"]}]
-        access = {name: config.pop(name) for name in ("limits", "peers") if name in config}
+        access = {name: config.pop(name) for name in ("limits", "peers", "issuers") if name in config}
         environment = {
             "SLIPWAY_ACCESS_KEYS_DIR": str(self.keys.directory),
             **config.pop("environment", {}),

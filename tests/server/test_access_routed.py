@@ -18,8 +18,9 @@ from slipway_server.rpc import open_inference_pb2 as oip
 from tests.ports import free_port
 from tests.server import onnx_models
 from tests.server.running import Server
-from tests.server.test_access import Guarded, X, answered, bearer, hash_of
+from tests.server.test_access import Guarded, Mounted, X, answered, bearer, hash_of
 from tests.server.test_grpc import GOOD, request
+from tests.server.tokens import AUDIENCE, ISSUER, Signer, key_set
 from tests.unit.router.running import eventually, running_router
 
 LIMITS = {"perCaller": {"requestsPerSecond": 1, "burst": 30}}
@@ -34,9 +35,11 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
     made.close()
 
 
-def both(guarded: Guarded, **access: Any) -> tuple[Server, Server, Route]:
+def both(guarded: Guarded, *rules: dict[str, Any], **access: Any) -> tuple[Server, Server, Route]:
     """Two revisions that serve, and the route to them."""
-    stable, canary = (guarded.start(modelVersion=version, **access) for version in ("3", "4"))
+    stable, canary = (
+        guarded.start("identity", *rules, modelVersion=version, **{**access}) for version in ("3", "4")
+    )
     arms = [
         Arm(name * 10, "127.0.0.1", server.wait_until_ready().http_port, server.grpc_port)
         for name, server in (("a", stable), ("b", canary))
@@ -85,6 +88,25 @@ async def test_both_arms_answer_those_who_may_and_nobody_else_by_rest_and_grpc(
         assert (answered(stable), answered(canary)) == before
         guarded.keys.put(batch=hash_of(guarded.batch))
         await eventually(lambda: {rest(route, guarded.app)[0] for _ in range(10)} == {401}, 3.0)
+
+
+async def test_tokens_pass_routers_as_keys_do(guarded: Guarded, tmp_path: Path) -> None:
+    signer, issuers = Signer(), Mounted(tmp_path / "issuers")
+    issuers.put(**{"sso.json": key_set(signer.jwk())})
+    environment = {"SLIPWAY_ACCESS_ISSUERS_DIR": str(issuers.directory)}
+    rule = {"callers": ["jwt:sso:shop"], "actions": ["Infer"]}
+    sso = [{"name": "sso", "issuer": ISSUER, "audiences": [AUDIENCE]}]
+    stable, canary, route = both(guarded, rule, environment=environment, issuers=sso)
+    async with running_router(tmp_path, [replace(route, weight=50)]):
+        token = signer.token()
+        assert {rest(route, token) for _ in range(40)} == {(200, "3"), (200, "4")}
+        assert await rpc(route, token, 40) == {"3", "4"}
+        before = answered(stable), answered(canary)
+        bad = Signer().token()
+        assert {rest(route, bad) for _ in range(20)} == {(401, None)}
+        assert await rpc(route, bad, 20) == {"UNAUTHENTICATED"}
+        assert {rest(route, signer.token(sub="other")) for _ in range(20)} == {(403, None)}
+        assert (answered(stable), answered(canary)) == before
 
 
 async def test_a_copy_has_the_caller_of_its_request_and_is_charged_to_nobody_who_is_answered(

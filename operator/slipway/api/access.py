@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import Block, SecretRef, rule, string
+from slipway.api.base import Block, DnsSubdomain, SecretRef, rule, string
 
 #: What a request does.
 ACTIONS = ("Infer", "Feedback", "Metadata")
@@ -15,12 +15,13 @@ Action = Annotated[Literal["Infer", "Feedback", "Metadata"], Field(description="
 Caller = Annotated[
     str,
     string(
-        r"^([*]|anonymous|key:([*]|[-._a-zA-Z0-9]{1,64}))$",
-        "a caller is key:NAME, with NAME a key of the Secret; key:* for all with a key; * for all that are "
-        "known; or anonymous for whoever shows nothing",
-        max_length=68,
+        r"^([*]|anonymous|key:([*]|[-._a-zA-Z0-9]{1,64})"
+        r"|jwt:([*]|[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?:[!-~]+))$",
+        "a caller is key:NAME, with NAME a key of the Secret; jwt:ISSUER:SUBJECT; key:*, jwt:* or "
+        "jwt:ISSUER:* for all of them; * for all that are known; or anonymous for whoever shows nothing",
+        max_length=293,
     ),
-    Field(description="key:NAME, key:*, * or anonymous."),
+    Field(description="key:NAME, jwt:ISSUER:SUBJECT, * or anonymous; what ends with :* means all of them."),
 ]
 
 
@@ -36,13 +37,93 @@ class ApiKeys(Block):
     )
 
 
+DataKey = Annotated[
+    str,
+    string(
+        r"^[-._a-zA-Z0-9]+$",
+        "must be a key of a ConfigMap or Secret: letters, digits, '-', '_' and '.'",
+        max_length=253,
+    ),
+]
+
+
+class KeyRef(Block):
+    """A key of a ConfigMap or Secret in the namespace of the ModelDeployment."""
+
+    name: DnsSubdomain = Field(description="Name of the object.")
+    key: DataKey = Field(description="Its key.")
+
+
+class Source(Block):
+    """Where a text is: in a ConfigMap or in a Secret."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.configMapKeyRef) != has(self.secretKeyRef)",
+                    "give either configMapKeyRef or secretKeyRef",
+                )
+            ]
+        }
+    )
+
+    configMapKeyRef: KeyRef | None = Field(default=None, description="Of a ConfigMap.")
+    secretKeyRef: KeyRef | None = Field(default=None, description="Of a Secret.")
+
+
+Claim = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class RequiredClaim(Block):
+    """A claim that a token has to have."""
+
+    name: Claim = Field(description="Name of the claim.")
+    values: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        min_length=1,
+        max_length=16,
+        description="The claim is one of these strings, or a list with one of them.",
+    )
+
+
+class Issuer(Block):
+    """Whose signed tokens (JWT) are taken."""
+
+    name: Annotated[
+        str,
+        string(
+            r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            "must be a short name of lower case letters, digits and '-', such as sso",
+            max_length=32,
+        ),
+    ] = Field(description="Callers are jwt:NAME:SUBJECT.")
+    issuer: str = Field(
+        min_length=1, max_length=512, description="What tokens have as iss, letter by letter."
+    )
+    audiences: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        min_length=1,
+        max_length=8,
+        description="A token has to be for one of them. Take one that no other service takes.",
+    )
+    jwks: Source = Field(
+        description="The issuer's public keys, a JSON Web Key Set; a change is followed without a restart."
+    )
+    callerClaim: Claim | None = Field(
+        default=None, description="The claim that names the caller; sub unless given."
+    )
+    requiredClaims: tuple[RequiredClaim, ...] = Field(
+        default=(), max_length=8, description="What else a token has to have: all of it."
+    )
+
+
 class AccessRule(Block):
     """These callers may do these things."""
 
     callers: tuple[Caller, ...] = Field(
         min_length=1,
         max_length=32,
-        description="key:NAME, key:* for all with a key, * for all that are known, or anonymous.",
+        description="key:NAME, jwt:ISSUER:SUBJECT, * for all that are known, or anonymous; what ends with :* "
+        "means all of them.",
     )
     actions: tuple[Action, ...] = Field(
         min_length=1,
@@ -96,10 +177,42 @@ class AccessLimits(Block):
     anonymous: Limits | None = Field(default=None, description="Of all strangers together.")
 
 
+RULES = [
+    rule(
+        "has(self.apiKeys) || (has(self.issuers) && self.issuers.size() > 0)",
+        "say by what callers are known: give apiKeys or issuers",
+    ),
+    rule(
+        "!has(self.issuers) || self.issuers.all(a, self.issuers.exists_one(b, b.issuer == a.issuer))",
+        "each issuer is there once",
+    ),
+    rule(
+        "!has(self.allow) || has(self.apiKeys) || self.allow.all(r, r.callers.all(c, !c.startsWith('key:')))",
+        "allow names a caller with a key, and no key is taken: give apiKeys",
+    ),
+    rule(
+        "!has(self.allow) || self.allow.all(r, r.callers.all(c, !c.startsWith('jwt:') || "
+        "(has(self.issuers) && self.issuers.exists(i, c == 'jwt:*' || "
+        "c.startsWith('jwt:' + i.name + ':')))))",
+        "allow names a caller of an issuer that is not in issuers",
+    ),
+]
+
+
 class Access(Block):
     """Who may ask. Health pages stay open, to probes and to anybody."""
 
-    apiKeys: ApiKeys = Field(description="Callers that show a key: 'Authorization: Bearer KEY'.")
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [*RULES]})
+
+    apiKeys: ApiKeys | None = Field(
+        default=None, description="Callers that show a key: 'Authorization: Bearer KEY'."
+    )
+    issuers: tuple[Issuer, ...] = Field(
+        default=(),
+        max_length=4,
+        description="Callers that show a signed token (JWT): 'Authorization: Bearer TOKEN'.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
     allow: tuple[AccessRule, ...] = Field(
         default=(),
         max_length=16,

@@ -221,8 +221,9 @@ gets Roles there and nothing elsewhere; keep its own namespace to administrators
 **Creating or changing a ModelDeployment.** It is about as much as creating pods in its namespace, which the
 cluster's role `edit` includes. Give a role of your own the one only where you would give it the other:
 
-- Any Secret of the namespace can be read by it: `onBreach.job.secretRefs`, `feedback.secretRef` and
-  `access.apiKeys.secretRef` put one into a container whose image the same person names, and
+- Any Secret of the namespace can be read by it: `onBreach.job.secretRefs`, `feedback.secretRef`,
+  `access.apiKeys.secretRef` and `access.issuers.jwks.secretKeyRef` put one into a container whose image the
+  same person names, and
   `model.credentials.secretRef` sends one to the server that `model.uri` names.
 - Any image runs (`runtime.image`, `onBreach.job`), with any claim that `model.uri` or a Job names, on any
   node, and tolerating any taint. Pods satisfy the restricted Pod Security Standard, run under a

@@ -246,9 +246,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "None, it is tried again by itself; or raise the store's limit.",
     ),
     Reason.ACCESS_KEYS_MISSING: Explanation(
-        "The Secret of spec.access.apiKeys is not there, or has no usable key; pods that ran before answer "
-        "503, and new ones do not start.",
-        "Make a key with kubectl slipway key new; the pod's log says what is wrong with those there are.",
+        "What spec.access names, the Secret of API keys or the public keys of issuers, is not there, or has "
+        "no usable key; pods that ran before answer 503, and new ones do not start.",
+        "Make a key with kubectl slipway key new, or put the issuers' keys where spec.access says; the pod's "
+        "log says what is wrong with those there are.",
     ),
     Reason.ACCESS_OPEN: Explanation(
         "Everybody who reaches the model's pods may use it.",

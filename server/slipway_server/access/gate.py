@@ -6,20 +6,25 @@ import logging
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway_server.access.callers import ANONYMOUS, INFER, KEY_PREFIX, Action, Caller, caller
-from slipway_server.access.keys import read_keys, stamp
-from slipway_server.access.limits import Account, Share
+from slipway_server.access.keys import KeyFile, read_keys, stamp
+from slipway_server.access.limits import Account, Share, too_many
 from slipway_server.errors import Reason, RequestError, not_now
 from slipway_server.settings import Access
 from slipway_server.wire.head import AUTHORIZATION, Head
+
+if TYPE_CHECKING:
+    from slipway_server.access.tokens import Issuers
+    from slipway_server.access.verified import Verified
 
 log = logging.getLogger(__name__)
 
 #: Longer ones are not looked at.
 MOST_TOKEN_BYTES = 8192
 _CHALLENGE = "www-authenticate"
-_HOW = "send the header 'Authorization: Bearer KEY'"
+_HOW = "send the header 'Authorization: Bearer KEY', with an API key or a token that this model takes"
 _MOST_SEEN = 1024
 #: What is wrong with a Secret is said up to here.
 _MOST_FAULTS = 10
@@ -28,12 +33,36 @@ _MOST_FAULTS = 10
 class Gate:
     """All callers of one model. Whatever cannot be read admits nobody."""
 
-    def __init__(self, access: Access, keys: Path, refused: Callable[[Reason], None]) -> None:
-        """``refused`` counts who is not let in."""
+    def __init__(
+        self,
+        access: Access,
+        keys: Path,
+        issuers: Path,
+        refused: Callable[[Reason], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """
+        Args:
+            access: the rules.
+            keys: directory with the hashes of API keys.
+            issuers: directory with the public keys of issuers.
+            refused: counts who is not let in.
+            clock: tells the seconds since 1970.
+        """
         self._access = access
         self._directory = keys
         self._refused = refused
         self.share = Share()
+        self._issuers: Issuers | None = None
+        self._verified: Verified | None = None
+        self._issuers_directory = issuers
+        if access.issuers or access.serviceAccountAudience:
+            # Their library is loaded only where it is needed.
+            from slipway_server.access.tokens import Issuers
+            from slipway_server.access.verified import Verified
+
+            self._issuers = Issuers(access, issuers)
+            self._verified = Verified(access, self._issuers, self.share, clock)
         limits = access.limits
         self._per_caller = None if limits is None else limits.perCaller
         strangers = None if limits is None or limits.anonymous is None else limits.anonymous
@@ -42,7 +71,7 @@ class Gate:
         self._stranger = caller(
             ANONYMOUS, access.allow, None if strangers is None else Account(strangers, self.share)
         )
-        self._stamp = stamp(keys)
+        self._stamp = (stamp(keys), stamp(issuers))
         self._callers: dict[bytes, Caller] = {}
         self._now: frozenset[Caller] = frozenset()
         #: Headers that were shown lately, with whom they named.
@@ -66,22 +95,62 @@ class Gate:
             words = f"the header 'Authorization' is not one of those that are taken: {_HOW}, once"
             raise self._refusal(head, _unknown(words))
         # By its hash: how long the search takes tells nothing of a key.
-        found = self._callers.get(sha256(token).digest())
+        digest = sha256(token).digest()
+        found = self._callers.get(digest)
+        if found is None and self._verified is not None:
+            found = self._verified.callers.get(digest) or self._verify(head, token, digest, self._verified)
         if found is not None:
             if len(self._seen) >= _MOST_SEEN:
                 self._seen.clear()
             self._seen[value] = found
             return found
-        if not self.has_callers:
+        if not self.has_callers and self._access.apiKeys:
             words = "the server has no API keys to compare with; its owner has to look at its Secret"
             raise self._refusal(head, not_now(Reason.ACCESS_UNAVAILABLE, words))
         words = "this key is not, or no longer, one of this model's: ask its owner for another one"
         raise self._refusal(head, _unknown(words, "invalid_token"))
 
+    def _verify(self, head: Head, token: bytes, digest: bytes, verified: Verified) -> Caller | None:
+        """Whom a token names that was not seen before; None where it may only have been an API key."""
+        from slipway_server.access.tokens import TokenError
+        from slipway_server.access.verified import TooManyError
+
+        if token.count(b".") != 2 and self._access.apiKeys:
+            return None
+        if verified.is_full:
+            verified.clear()
+            self._forget()
+        try:
+            return verified.verify(token, digest, head.peer)
+        except TokenError as error:
+            if error.is_ours:
+                raise self._refusal(head, not_now(Reason.ACCESS_UNAVAILABLE, str(error))) from None
+            raise self._refusal(head, _unknown(str(error), "invalid_token")) from None
+        except TooManyError:
+            raise self._refusal(head, too_many("too many bad tokens came from this address", 1)) from None
+
     @property
     def admits_anybody(self) -> bool:
         """Whether there is anybody who may do anything."""
+        if self._issuers is not None and self._issuers.has_keys:
+            return True
         return any(who.actions for who in (self._stranger, *self._now))
+
+    @property
+    def why_nobody(self) -> str:
+        """What to do where nobody may do anything."""
+        ways = []
+        if self._access.apiKeys:
+            ways.append(
+                "the Secret of spec.access.apiKeys has no usable key, or is not there: make one with "
+                "'kubectl slipway key new'"
+            )
+        if self._issuers is not None:
+            ways.append(
+                "no issuer of spec.access has a usable key: see that the ConfigMap or Secret of its keys "
+                "holds a JSON Web Key Set"
+            )
+        return f"{'; '.join(ways)}; the pod's log says what is wrong with what is there"
 
     def authorize(self, head: Head, who: Caller, action: Action, now: float) -> None:
         """Let a caller do so; raises :class:`RequestError` where it may not (403), or not now (429).
@@ -112,20 +181,31 @@ class Gate:
 
     def knows(self, who: object) -> bool:
         """Whether a caller is of the keys as they are now."""
-        return who is self._stranger or who in self._now
+        if who is self._stranger or who in self._now:
+            return True
+        return self._verified is not None and who in self._verified.now
 
     def follow(self, wall: float) -> None:
         """Read the keys again if their files changed; ``wall`` is the time since 1970, in seconds."""
         self.share.follow(wall)
-        found = stamp(self._directory)
+        found = (stamp(self._directory), stamp(self._issuers_directory))
         if found != self._stamp:
             self._stamp = found
+            if self._issuers is not None:
+                self._issuers.read()
             self._read()
-            for forget in self.on_change:
-                forget()
+            self._forget()
+        elif self._verified is not None and self._verified.expire():
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop all that was concluded from keys or tokens that count no more."""
+        self._seen.clear()
+        for forget in self.on_change:
+            forget()
 
     def _read(self) -> None:
-        found = read_keys(self._directory)
+        found = read_keys(self._directory) if self._access.apiKeys else KeyFile()
         rules = self._access.allow
         names = sorted(set(found.callers.values()))
         if self._per_caller is not None:
@@ -135,10 +215,14 @@ class Gate:
         by_name = {name: caller(f"{KEY_PREFIX}{name}", rules, self._accounts.get(name)) for name in names}
         self._callers = {digest: by_name[name] for digest, name in found.callers.items()}
         self._seen.clear()
+        if self._verified is not None:
+            self._verified.clear()
         self._now = frozenset(by_name.values())
         self.has_callers = bool(by_name)
         for fault in found.faults[:_MOST_FAULTS]:
             log.error("API keys", extra={"error": fault})
+        for fault in self._issuers.faults[:_MOST_FAULTS] if self._issuers is not None else ():
+            log.error("issuers", extra={"error": fault})
         log.info("callers", extra={"keys": len(self._callers), "callers": len(by_name)})
 
     def _refusal(self, head: Head, error: RequestError) -> RequestError:

@@ -83,7 +83,7 @@ class Account:
         if tokens < 1.0:
             self._tokens = tokens
             words = f"you may ask {self._limits.requestsPerSecond} times a second"
-            return _too_many(words, math.ceil((1.0 - tokens) / self._rate))
+            return too_many(words, math.ceil((1.0 - tokens) / self._rate))
         self._tokens = tokens - 1.0
         return None
 
@@ -92,9 +92,9 @@ class Account:
         if self._version is not self._share.version:
             self._divide()
         if self._rows >= self._most_rows:
-            return _too_many(f"you may have {self._limits.rowsPerDay} rows a day answered", self._share.left)
+            return too_many(f"you may have {self._limits.rowsPerDay} rows a day answered", self._share.left)
         if self.under_way >= self._most_calls:
-            return _too_many(f"you may have {self._limits.concurrent} requests under way at a time", 1)
+            return too_many(f"you may have {self._limits.concurrent} requests under way at a time", 1)
         error = self.take(now)
         if error is None:
             self.under_way += 1
@@ -119,7 +119,8 @@ class Account:
             self._day, self._rows = share.day, 0
 
 
-def _too_many(words: str, seconds: int) -> RequestError:
+def too_many(words: str, seconds: int) -> RequestError:
+    """The refusal of whoever asks more than a limit; ``seconds`` are those until it may come again."""
     return RequestError(
         429,
         Reason.RATE,

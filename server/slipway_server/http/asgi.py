@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.call.body import Body, inflate, too_slow
 from slipway_server.call.request import Request
+from slipway_server.door.admission import owner_of
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
 from slipway_server.http.site import Inference, RouteError, Site, Upload
@@ -49,6 +50,7 @@ class AsgiApp:
         if scope["type"] != "http":
             return
         head = Head(scope["method"], scope["raw_path"], scope["headers"])
+        head.peer = owner_of(scope.get("client"))
         probe = head.path in (LIVE_PATH, READY_PATH)
         if not probe:
             self._site.lifecycle.began()

@@ -232,6 +232,7 @@ class HttpProtocol(Connection):
         if head.path not in (LIVE_PATH, READY_PATH):
             exchange.minded = True
             server.lifecycle.began()
+        head.peer = self.owner
         try:
             found = self._site.find(head)
             if isinstance(found, Upload):

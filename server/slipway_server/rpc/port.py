@@ -67,6 +67,7 @@ class RpcPort(Door):
 
     def _admit(self, rpc: Rpc, gate: Gate, action: Action) -> bool:
         """Whether whoever asks may do so; refuses the call otherwise."""
+        rpc.head.peer = rpc.owner
         try:
             gate.admit(rpc.head, action, rpc.began)
         except RequestError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from copy import copy
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -48,6 +48,7 @@ class Head:
         "method",
         "path",
         "payer",
+        "peer",
         "raw",
         "seconds",
         "target",
@@ -73,6 +74,8 @@ class Head:
         self.raw: bytes | None = None
         #: Who asks, where that was found out.
         self.caller: Any = None
+        #: Where it came from, as :func:`slipway_server.door.admission.owner_of` has it.
+        self.peer: Hashable = ""
         #: Whom to tell when it is answered, where somebody counts what they ask.
         self.payer: Payer | None = None
         #: Filled by :meth:`check_infer`.
@@ -87,7 +90,7 @@ class Head:
         head.headers = {**self.headers, **own}
         head.content_length, head.chunked = self.content_length, self.chunked
         head.keep_alive, head.is_http_1_0 = self.keep_alive, self.is_http_1_0
-        head.is_template, head.raw, head.caller, head.payer = False, None, None, None
+        head.is_template, head.raw, head.caller, head.payer, head.peer = False, None, None, None, ""
         head.header_length, head.limit, head.seconds = None, 0, None
         return head
 

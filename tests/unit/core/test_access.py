@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
@@ -22,12 +23,24 @@ from slipway.core.observed import Manifest, observe
 from slipway.core.revision import Settings, revision_of
 from slipway.core.status.access import access_controlled
 from slipway.core.upgrade import applied_mark, is_behind, is_of_one_installation
+from slipway_server.settings import parse_serving
 from tests.unit.core.tables import OWNER, SETTINGS, model
 
 KEYS: dict[str, Any] = {"apiKeys": {"secretRef": {"name": "fraud-keys"}}}
 RULES = {**KEYS, "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}]}
 LIMITS = {**KEYS, "limits": {"perCaller": {"requestsPerSecond": 5}, "anonymous": {"concurrent": 1}}}
 OTHER_KEYS = {"apiKeys": {"secretRef": {"name": "others"}}}
+
+
+def sso(**more: Any) -> dict[str, Any]:
+    """Tokens of one issuer, and no keys."""
+    jwks = {"configMapKeyRef": {"name": "sso", "key": "jwks.json"}}
+    issuer = {"name": "sso", "issuer": "https://sso.example.com", "audiences": ["fraud"], "jwks": jwks}
+    return {"issuers": [{**issuer, **more}]}
+
+
+TOKENS = sso()
+OTHER_TOKENS = sso(jwks={"secretKeyRef": {"name": "sso", "key": "jwks.json"}})
 
 
 def spec_of(access: dict[str, Any] | None) -> ModelDeploymentSpec:
@@ -81,6 +94,57 @@ def test_without_rules_each_known_caller_may_do_everything_and_no_stranger_anyth
     ]
 
 
+def test_pods_are_told_the_issuers_and_get_their_public_keys_from_where_the_spec_says() -> None:
+    given = sso(callerClaim="email", requiredClaims=[{"name": "groups", "values": ["risk"]}])
+    second = {**OTHER_TOKENS["issuers"][0], "name": "b", "issuer": "https://b.example.com"}
+    manifest = made({**KEYS, "issuers": [*given["issuers"], second]})
+    config = told(manifest).access
+    assert config is not None
+    assert config.apiKeys
+    claims = (contract.RequiredClaim(name="groups", values=("risk",)),)
+    assert config.issuers == (
+        contract.Issuer(
+            name="sso",
+            issuer="https://sso.example.com",
+            audiences=("fraud",),
+            callerClaim="email",
+            requiredClaims=claims,
+        ),
+        contract.Issuer(name="b", issuer="https://b.example.com", audiences=("fraud",)),
+    )
+    pod = manifest["spec"]["template"]["spec"]
+    (volume,) = [found for found in pod["volumes"] if found["name"] == "access-issuers"]
+    items = [[{"key": "jwks.json", "path": f"{name}.json"}] for name in ("sso", "b")]
+    assert volume["projected"]["sources"] == [
+        {"configMap": {"name": "sso", "items": items[0], "optional": True}},
+        {"secret": {"name": "sso", "items": items[1], "optional": True}},
+    ]
+    (server,), (fetch,) = pod["containers"], pod["initContainers"]
+    mounts = {found["name"]: found for found in server["volumeMounts"]}
+    assert mounts["access-issuers"] == {
+        "name": "access-issuers",
+        "mountPath": contract.ACCESS_ISSUERS_DIR,
+        "readOnly": True,
+    }
+    assert "access" not in json.dumps(fetch)
+    # Without API keys there is no Secret of hashes, and the server looks for none.
+    alone = made(TOKENS)
+    assert "access-keys" not in json.dumps(alone)
+    config = told(alone).access
+    assert config is not None
+    assert not config.apiKeys
+
+
+def test_a_server_reads_what_the_operator_tells_it_of_callers() -> None:
+    given = sso(callerClaim="email", requiredClaims=[{"name": "groups", "values": ["risk"]}])
+    for access in (KEYS, RULES, LIMITS, TOKENS, {**LIMITS, **given}):
+        config = told(made(access))
+        text = config.model_dump_json(exclude_defaults=True)
+        read = parse_serving(text).access
+        assert read is not None
+        assert json.loads(orjson.dumps(read)) == json.loads(orjson.dumps(config.access.model_dump()))  # type: ignore[union-attr]
+
+
 def test_pods_are_told_limits_and_by_which_name_they_find_each_other() -> None:
     config = told(made(LIMITS)).access
     assert config is not None
@@ -116,6 +180,9 @@ PODS = PodOptions.model_validate({"labels": {"team": "risk"}})
         (KEYS, RULES, SETTINGS, True, True),
         (KEYS, OTHER_KEYS, SETTINGS, True, True),
         (KEYS, LIMITS, SETTINGS, True, True),
+        (KEYS, TOKENS, SETTINGS, True, True),
+        (TOKENS, OTHER_TOKENS, SETTINGS, True, True),
+        (TOKENS, TOKENS, SETTINGS, False, True),
         (KEYS, KEYS, SETTINGS, False, True),
         (KEYS, KEYS, NEWER, True, False),
         (None, KEYS, NEWER, True, False),
@@ -146,6 +213,11 @@ def test_a_change_of_who_may_ask_is_one_of_the_spec_and_no_upgrade(
         (OTHER_KEYS, KEYS, 2, "False", Reason.ACCESS_PENDING),
         (LIMITS, KEYS, 2, "False", Reason.ACCESS_PENDING),
         (LIMITS, LIMITS, 2, "True", Reason.CALLERS_CHECKED),
+        (TOKENS, KEYS, 2, "False", Reason.ACCESS_PENDING),
+        (TOKENS, TOKENS, 2, "True", Reason.CALLERS_CHECKED),
+        (OTHER_TOKENS, TOKENS, 2, "False", Reason.ACCESS_PENDING),
+        ({**KEYS, **TOKENS}, TOKENS, 2, "False", Reason.ACCESS_PENDING),
+        (sso(audiences=["other"]), TOKENS, 2, "False", Reason.ACCESS_PENDING),
     ],
 )
 def test_access_is_controlled_once_every_pod_checks_it(
@@ -185,6 +257,11 @@ def test_an_installation_may_demand_it() -> None:
         "Key:batch",
         "key:*x",
         "serviceaccount:a/b",
+        "jwt:",
+        "jwt:sso",
+        "jwt:sso:",
+        "jwt:SSO:a",
+        "jwt:sso:a b",
     ],
 )
 def test_a_caller_of_no_known_kind_is_refused(wrong: str) -> None:

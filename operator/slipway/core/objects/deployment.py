@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 from slipway import contract
-from slipway.api.access import ACTIONS, Access, Limits
+from slipway.api.access import Access
 from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Feedback
 from slipway.api.pods import NOTHING, PodOptions, over
 from slipway.core import naming
 from slipway.core.objects import pod
+from slipway.core.objects.access import contract_of, mounted, mounts_of, volumes_of
 from slipway.core.objects.metadata import Owner, metadata
 from slipway.core.observed import Manifest
 from slipway.core.revision import Revision, Settings
@@ -21,8 +22,6 @@ from slipway.names import LARGEST_PROFILE
 DRAIN_SECONDS = 15
 #: What a leaving pod has after the drain at least.
 LEAST_GRACE_SECONDS = 30
-#: The volume with the hashes of API keys.
-_CALLERS = "access-keys"
 #: What :func:`settings_of` reads.
 TOLD_BY_PODS = ("server_image", "image_pull_policy", "mlflow_tracking_uri")
 
@@ -98,13 +97,8 @@ def checks_callers(live: Manifest, access: Access) -> bool:
     except ValueError:
         return False
     pod_spec = ((live.get("spec") or {}).get("template") or {}).get("spec") or {}
-    secrets = [
-        (found.get("secret") or {}).get("secretName")
-        for found in pod_spec.get("volumes") or ()
-        if found["name"] == _CALLERS
-    ]
     there = config.access and config.access.model_copy(update={"peers": ""})
-    return there == _access(access) and secrets == [access.apiKeys.secretRef.name]
+    return there == contract_of(access) and mounted(pod_spec.get("volumes")) == mounted(volumes_of(access))
 
 
 def settings_of(live: Manifest) -> Settings | None:
@@ -153,7 +147,7 @@ def _pod_spec(
             {"name": "tmp", "emptyDir": pod.scratch(pod.SCRATCH_MEBIBYTES)},
             *pod.claim_volume(uri),
             *_keys_volume(revision.feedback),
-            *_callers_volume(access),
+            *volumes_of(access),
         ],
         "topologySpreadConstraints": pod.spread(options, naming.pod_selector(owner.name, revision.name)),
         **pod.placement(revision.runtime),
@@ -264,40 +258,6 @@ def _keys_mount(feedback: Feedback | None) -> list[dict[str, Any]]:
     return [{"name": "feedback-keys", "mountPath": contract.FEEDBACK_KEYS_DIR, "readOnly": True}]
 
 
-def _access(access: Access, service: str = "") -> contract.Access:
-    """As the server reads it: every rule, and that of a spec without rules.
-
-    ``service`` is the revision's headless Service, by which its pods know how many they are.
-    """
-    rules = [contract.AccessRule(callers=rule.callers, actions=rule.actions) for rule in access.allow]
-    limits = access.limits and contract.AccessLimits(
-        perCaller=_limits(access.limits.perCaller), anonymous=_limits(access.limits.anonymous)
-    )
-    return contract.Access(
-        allow=tuple(rules or (contract.AccessRule(callers=("*",), actions=ACTIONS),)),
-        limits=limits,
-        peers=service if limits else "",
-    )
-
-
-def _limits(limits: Limits | None) -> contract.CallerLimits | None:
-    return None if limits is None else contract.CallerLimits(**limits.model_dump(exclude_none=True))
-
-
-def _callers_volume(access: Access | None) -> list[dict[str, Any]]:
-    """The hashes of API keys. A kubelet empties the files of a deleted Secret only where it is optional."""
-    if access is None:
-        return []
-    secret = {"secretName": access.apiKeys.secretRef.name, "optional": True}
-    return [{"name": _CALLERS, "secret": secret}]
-
-
-def _callers_mount(access: Access | None) -> list[dict[str, Any]]:
-    if access is None:
-        return []
-    return [{"name": _CALLERS, "mountPath": contract.ACCESS_KEYS_DIR, "readOnly": True}]
-
-
 def _server(owner: Owner, revision: Revision, settings: Settings, access: Access | None) -> dict[str, Any]:
     runtime = revision.runtime
     config = contract.ServingConfig(
@@ -315,7 +275,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
         **(
             {}
             if access is None
-            else {"access": _access(access, naming.revision_object(owner.name, revision.name))}
+            else {"access": contract_of(access, naming.revision_object(owner.name, revision.name))}
         ),
     )
     return {
@@ -354,7 +314,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
             {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": contract.TMP_DIR},
             *_keys_mount(revision.feedback),
-            *_callers_mount(access),
+            *mounts_of(access),
         ],
     }
 

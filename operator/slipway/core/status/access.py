@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from slipway.api.access import Access
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.objects.deployment import checks_callers
 from slipway.core.observed import ObjectKind, Observed, revision_of_object
 from slipway.core.status.condition_value import ConditionValue
 from slipway.core.upgrade import is_replacing
+
+
+def _ways(access: Access) -> list[str]:
+    """By what callers are known."""
+    ways = []
+    if access.apiKeys is not None:
+        ways.append(f"the hashes in Secret {access.apiKeys.secretRef.name}")
+    if access.issuers:
+        ways.append(f"tokens of {', '.join(each.issuer for each in access.issuers)}"[:300])
+    return ways
 
 
 def access_controlled(spec: ModelDeploymentSpec, observed: Observed) -> dict[ConditionType, ConditionValue]:
@@ -35,6 +46,6 @@ def access_controlled(spec: ModelDeploymentSpec, observed: Observed) -> dict[Con
         value = ConditionValue(
             "True",
             Reason.CALLERS_CHECKED,
-            f"callers are known by the hashes in Secret {access.apiKeys.secretRef.name}",
+            f"callers are known by {' and by '.join(_ways(access))}",
         )
     return {ConditionType.ACCESS_CONTROLLED: value}

@@ -1,0 +1,87 @@
+"""How pods learn who may ask: what the server is told, and the volumes with keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from slipway import contract
+from slipway.api.access import ACTIONS, Access, Limits, Source
+from slipway.core.observed import Manifest
+
+#: The volumes with the hashes of API keys, and with the public keys of issuers.
+_CALLERS, _ISSUERS = "access-keys", "access-issuers"
+
+
+def contract_of(access: Access, service: str = "") -> contract.Access:
+    """As the server reads it: every rule, and that of a spec without rules.
+
+    ``service`` is the revision's headless Service, by which its pods know how many they are.
+    """
+    rules = [contract.AccessRule(callers=rule.callers, actions=rule.actions) for rule in access.allow]
+    limits = access.limits and contract.AccessLimits(
+        perCaller=_limits(access.limits.perCaller), anonymous=_limits(access.limits.anonymous)
+    )
+    return contract.Access(
+        allow=tuple(rules or (contract.AccessRule(callers=("*",), actions=ACTIONS),)),
+        limits=limits,
+        peers=service if limits else "",
+        apiKeys=access.apiKeys is not None,
+        issuers=tuple(
+            contract.Issuer(
+                name=each.name,
+                issuer=each.issuer,
+                audiences=each.audiences,
+                callerClaim=each.callerClaim or "sub",
+                requiredClaims=tuple(
+                    contract.RequiredClaim(name=claim.name, values=claim.values)
+                    for claim in each.requiredClaims
+                ),
+            )
+            for each in access.issuers
+        ),
+    )
+
+
+def _limits(limits: Limits | None) -> contract.CallerLimits | None:
+    return None if limits is None else contract.CallerLimits(**limits.model_dump(exclude_none=True))
+
+
+def volumes_of(access: Access | None) -> list[dict[str, Any]]:
+    """The hashes of API keys, and the public keys of issuers.
+
+    A kubelet empties the files of a deleted Secret or ConfigMap only where it is optional.
+    """
+    volumes: list[dict[str, Any]] = []
+    if access is not None and access.apiKeys is not None:
+        secret = {"secretName": access.apiKeys.secretRef.name, "optional": True}
+        volumes.append({"name": _CALLERS, "secret": secret})
+    if access is not None and (sources := [_projected(each.jwks, each.name) for each in access.issuers]):
+        volumes.append({"name": _ISSUERS, "projected": {"sources": sources}})
+    return volumes
+
+
+def _projected(source: Source, name: str) -> dict[str, Any]:
+    kind, ref = (
+        ("configMap", source.configMapKeyRef) if source.configMapKeyRef else ("secret", source.secretKeyRef)
+    )
+    assert ref is not None
+    return {kind: {"name": ref.name, "items": [{"key": ref.key, "path": f"{name}.json"}], "optional": True}}
+
+
+def mounted(volumes: Iterable[Manifest] | None) -> dict[str, Any]:
+    """What tells volumes of :func:`volumes_of` apart, whatever the API server adds to them."""
+    return {
+        found["name"]: (
+            (found.get("secret") or {}).get("secretName"),
+            (found.get("projected") or {}).get("sources"),
+        )
+        for found in volumes or ()
+        if found["name"] in (_CALLERS, _ISSUERS)
+    }
+
+
+def mounts_of(access: Access | None) -> list[dict[str, Any]]:
+    paths = {_CALLERS: contract.ACCESS_KEYS_DIR, _ISSUERS: contract.ACCESS_ISSUERS_DIR}
+    names = [each["name"] for each in volumes_of(access)]
+    return [{"name": name, "mountPath": paths[name], "readOnly": True} for name in names]
