@@ -31,7 +31,6 @@ KINDS = (
     "services",
     "endpointslices",
     "horizontalpodautoscalers",
-    "poddisruptionbudgets",
 )
 #: As Argo CD and Helm put them on what they manage; with them a child looks like something to prune.
 FOREIGN_LABELS = {"app.kubernetes.io/instance": "shop", "argocd.argoproj.io/instance": "shop", "team": "risk"}

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
-import socket
-import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.process_collector import ProcessCollector
-from pydantic import ValidationError
 
-from slipway.api.pods import PodOptions
 from slipway.api.types import KIND
-from slipway.core.allowed import Allowed, GatewayRule
-from slipway.core.objects.diff import quantity
-from slipway.core.revision import Settings
-from slipway.core.traffic.envoy.messages import EVERY_ADDRESS
-from slipway.core.traffic.envoy.objects import RouterSettings
 from slipway.engine.controller.apply import Writer
 from slipway.engine.controller.claims import Claims
 from slipway.engine.controller.reconcile import Reconciler
@@ -58,8 +44,10 @@ from slipway.engine.observers.routers import RouterObserver
 from slipway.engine.observers.shadow_answers import AnswerReader
 from slipway.engine.queue import WorkQueue
 from slipway.engine.store import Key, Store
+from slipway.environment import Environment
 from slipway.infra import http, leader, logs, webhook
 from slipway.infra.bounded import Budget
+from slipway.infra.connection import connect, without_limit
 from slipway.infra.fence import Fence, boot_time
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
@@ -73,154 +61,8 @@ log = logging.getLogger(__name__)
 
 #: Kinds that the operator watches by itself; kopf watches ModelDeployments.
 CHILDREN = RESOURCES.keys() - {KIND}
-#: Less memory than this does not hold a router's own.
-LEAST_MEBIBYTES = 128
 #: Seconds that runs under way get after SIGTERM.
 DRAIN_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What the chart sets."""
-
-    settings: Settings
-    routers: RouterSettings
-    allowed: Allowed
-    namespaces: tuple[str, ...]
-    namespace: str
-    identity: str
-    workers: int
-    #: Upgrades at a time.
-    most_upgrades: int
-    port: int
-    webhook_token: str
-    webhook_port: int
-
-    @classmethod
-    def read(cls) -> Environment:
-        """From environment variables.
-
-        Raises:
-            SystemExit: if one that is needed is missing.
-        """
-        image = os.environ.get("SLIPWAY_SERVER_IMAGE", "")
-        if not image:
-            sys.exit("SLIPWAY_SERVER_IMAGE is not set: it names the model server image")
-        router_image = os.environ.get("SLIPWAY_ROUTER_IMAGE", "")
-        if not router_image:
-            sys.exit("SLIPWAY_ROUTER_IMAGE is not set: it names the image of Envoy for the routers")
-        pods = _pod_options("SLIPWAY_MODEL_PODS")
-        # They are in a ServiceAccount, so that a change of them restarts nothing.
-        more = (found.name for found in pods.imagePullSecrets)
-        pull_secrets = tuple(dict.fromkeys((*_names("SLIPWAY_IMAGE_PULL_SECRETS"), *more)))
-        pods = pods.model_copy(update={"imagePullSecrets": ()})
-        return cls(
-            settings=Settings(
-                server_image=image,
-                image_pull_policy=os.environ.get("SLIPWAY_SERVER_IMAGE_PULL_POLICY") or "IfNotPresent",
-                mlflow_tracking_uri=os.environ.get("SLIPWAY_MLFLOW_TRACKING_URI", ""),
-                image_pull_secrets=pull_secrets,
-                downloads=_amounts("SLIPWAY_DOWNLOAD_RESOURCES"),
-                pods=pods,
-                access_required=os.environ.get("SLIPWAY_ACCESS_REQUIRED") == "true",
-            ),
-            routers=RouterSettings(
-                image=router_image,
-                address=router_address(os.environ.get("POD_IP", "")),
-                image_pull_policy=os.environ.get("SLIPWAY_ROUTER_IMAGE_PULL_POLICY") or "IfNotPresent",
-                least_replicas=int(os.environ.get("SLIPWAY_ROUTER_LEAST_REPLICAS", "2")),
-                most_replicas=int(os.environ.get("SLIPWAY_ROUTER_MOST_REPLICAS", "10")),
-                image_pull_secrets=pull_secrets,
-                pods=pods,
-                **_router_amounts(),
-            ),
-            allowed=allowed(
-                os.environ.get("SLIPWAY_PROMETHEUS_ADDRESSES", "[]"), os.environ.get("SLIPWAY_GATEWAYS", "[]")
-            ),
-            namespaces=_names("SLIPWAY_WATCH_NAMESPACES"),
-            namespace=os.environ.get("POD_NAMESPACE", "default"),
-            identity=os.environ.get("POD_NAME") or socket.gethostname(),
-            workers=int(os.environ.get("SLIPWAY_WORKERS", "16")),
-            most_upgrades=int(os.environ.get("SLIPWAY_MAX_CONCURRENT_UPGRADES", "5")),
-            port=int(os.environ.get("SLIPWAY_HTTP_PORT", str(http.PORT))),
-            webhook_token=os.environ.get("SLIPWAY_WEBHOOK_TOKEN", ""),
-            webhook_port=int(os.environ.get("SLIPWAY_WEBHOOK_PORT", str(webhook.PORT))),
-        )
-
-
-def _names(variable: str) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
-
-
-def _pod_options(variable: str) -> PodOptions:
-    """What pods have beyond what runs in them, in JSON, as in the chart's values.
-
-    Raises:
-        SystemExit: if it is something else.
-    """
-    try:
-        return PodOptions.model_validate_json(os.environ.get(variable) or "{}")
-    except ValidationError as error:
-        first = error.errors()[0]
-        sys.exit(f"{variable}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
-
-
-def _amounts(variable: str) -> dict[str, dict[str, str]] | None:
-    """Requests and limits of a container in JSON, as in the chart's values; None where nothing is set.
-
-    Raises:
-        SystemExit: if they are none.
-    """
-    text = os.environ.get(variable, "")
-    if not text:
-        return None
-    try:
-        found = {
-            name: {key: str(amount) for key, amount in (json.loads(text).get(name) or {}).items()}
-            for name in ("requests", "limits")
-        }
-        for amount in (amount for amounts in found.values() for amount in amounts.values()):
-            quantity(amount)
-    except (AttributeError, ValueError) as error:
-        sys.exit(f"{variable} is not the resources of a container: {error}")
-    return found
-
-
-def _router_amounts() -> dict[str, Any]:
-    """What routers ask for and may use; their memory is also what Envoy refuses requests by."""
-    found = _amounts("SLIPWAY_ROUTER_RESOURCES")
-    if found is None:
-        return {}
-    limits = found["limits"]
-    mebibytes = int(quantity(limits.pop("memory", "512Mi")) / 2**20)
-    if mebibytes < LEAST_MEBIBYTES:
-        sys.exit(f"SLIPWAY_ROUTER_RESOURCES: a router needs limits.memory of {LEAST_MEBIBYTES}Mi or more")
-    return {"requests": found["requests"] or None, "limits": limits, "memory_mebibytes": mebibytes}
-
-
-def router_address(own: str) -> str:
-    """Where routers listen, by the operator's own address: pods are reached by that family.
-
-    Where that is IPv4, a node's kernel may know no IPv6, and ``::`` could not be bound.
-    """
-    return EVERY_ADDRESS if ":" in own else "0.0.0.0"
-
-
-def allowed(addresses: str, gateways: str) -> Allowed:
-    """What the installation allows, from two lists in JSON, as in the chart's values.
-
-    Raises:
-        SystemExit: if they are none.
-    """
-    try:
-        rules = tuple(
-            GatewayRule(frozenset(one["namespaces"]), frozenset(one["gateways"]), tuple(one["hostnames"]))
-            for one in json.loads(gateways)
-        )
-        return Allowed(frozenset(map(str, json.loads(addresses))), rules)
-    except (ValueError, TypeError, KeyError) as error:
-        sys.exit(f"SLIPWAY_PROMETHEUS_ADDRESSES or SLIPWAY_GATEWAYS is not as the chart has it: {error!r}")
 
 
 def main() -> None:
@@ -242,7 +84,7 @@ async def run(environment: Environment) -> None:
     pulse = http.Pulse()
     beating = asyncio.create_task(pulse.beat(metrics.lagged))
 
-    await _load_kube_config()
+    await connect()
     fence = Fence(leader.TIMING.begin, leader.TIMING.finish)
     metrics.lead(fence.left)
     tracking_uri, budget = environment.settings.mlflow_tracking_uri, Budget()
@@ -250,7 +92,7 @@ async def run(environment: Environment) -> None:
         ApiClient() as client,
         # What holds up other requests is not to hold up the lease.
         ApiClient() as lease_client,
-        ApiClient(_without_limit()) as watch_client,
+        ApiClient(without_limit()) as watch_client,
         router_reader(budget) as reader,
         pod_reader(pod_counts.WANTED, budget) as read_served,
         pod_reader(monitoring.WANTED, budget) as read_counters,
@@ -395,20 +237,6 @@ def _ended(what: str, task: asyncio.Task[None], asked_to_stop: asyncio.Event) ->
     if not task.cancelled():
         log.error("%s ended", what, exc_info=task.exception())
         asked_to_stop.set()
-
-
-def _without_limit() -> Configuration:
-    """Of connections: each watch has one of its own for as long as it lasts."""
-    configuration = Configuration.get_default_copy()
-    configuration.connection_pool_maxsize = 0
-    return configuration
-
-
-async def _load_kube_config() -> None:
-    if os.environ.get("KUBECONFIG"):
-        await kube_config.load_kube_config()  # type: ignore[no-untyped-call]
-    else:
-        kube_config.load_incluster_config()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

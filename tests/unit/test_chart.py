@@ -24,7 +24,7 @@ from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.naming import labels
 from slipway.core.traffic.envoy.messages import ROUTER_ADMIN_PORT
 from slipway.core.traffic.routed import FIRST_PORT, MOST_PORTS
-from slipway.main import Environment, allowed
+from slipway.environment import Environment, allowed
 
 CHART = Path(__file__).parents[2] / "charts/slipway"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -203,13 +203,27 @@ def _revision_objects(
         fixed = roles.rollout.canaryReplicas
     number = _number(revision.name, roles, observed)
     pods = to_apply(each, resource.status.upgrade)
+    scaled = autoscaler(owner, revision.name, spec.scaling, least, fixed)
+    needs_budget = _needs_budget(scaled["metadata"]["name"], scaled["spec"]["minReplicas"], observed)
     return [
         controller_revision(owner, revision, number),
         *([pods] if pods is not None else []),
         revision_service(owner, revision.name),
-        autoscaler(owner, revision.name, spec.scaling, least, fixed),
-        disruption_budget(owner, revision.name),
+        scaled,
+        *([disruption_budget(owner, revision.name)] if needs_budget else []),
     ]
+
+
+def _needs_budget(name: str, least: int, observed: Observed) -> bool:
+    """Whether a budget can hold anything up: of a single pod, one may always go.
+
+    One that is there stays, so that an autoscaler's ups and downs write nothing.
+    """
+    if observed.find(ObjectKind.DISRUPTION_BUDGET, name) is not None:
+        return True
+    deployment = observed.find(ObjectKind.DEPLOYMENT, name)
+    replicas = int(deployment["spec"].get("replicas") or 0) if deployment is not None else 0
+    return max(least, replicas) > 1
 
 
 def _client_service(

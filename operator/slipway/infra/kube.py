@@ -243,10 +243,11 @@ async def call(
     try:
         # Around all that waits: after a stall this is due before anything goes on.
         async with asyncio.timeout(seconds):
-            request = await client.param_serialize(
-                method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+            where = await client.param_serialize(
+                method, path, header_params=headers, auth_settings=["BearerToken"]
             )
-            response = await client.call_api(*request, _request_timeout=seconds)
+            # Past the client's serializer, which copies a body that is plain JSON already.
+            response = await client.call_api(*where[:3], body, _request_timeout=seconds)
             data = await response.response.read()
     except ApiException as error:
         observe(method, int(error.status or 0))

@@ -14,7 +14,7 @@ from slipway.core.plan import plan
 from slipway.core.resource import read
 from slipway.core.revision import Settings
 from slipway.core.traffic.envoy.objects import RouterSettings, router_objects
-from slipway.main import Environment
+from slipway.environment import Environment
 from tests.unit.core.tables import OWNER, SETTINGS, digest, model
 from tests.unit.core.test_properties import NOW
 

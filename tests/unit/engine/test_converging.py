@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -34,6 +35,10 @@ REVISION_KINDS = (
     ObjectKind.AUTOSCALER,
     ObjectKind.DISRUPTION_BUDGET,
 )
+
+
+#: Kinds that a plain ModelDeployment has none of; nor has one of a single pod a disruption budget.
+OF_OTHERS = (ObjectKind.CONFIG_MAP, ObjectKind.HTTP_ROUTE, ObjectKind.JOB)
 
 
 @pytest.fixture
@@ -84,13 +89,9 @@ async def test_a_model_deployment_becomes_ready_from_nothing(world: World) -> No
     assert {place[0] for place in world.kube.places()} == {
         KIND,
         "ReplicaSet",
-        *(
-            kind.value
-            for kind in ObjectKind
-            if kind not in (ObjectKind.CONFIG_MAP, ObjectKind.HTTP_ROUTE, ObjectKind.JOB)
-        ),
+        *(kind.value for kind in ObjectKind if kind not in (*OF_OTHERS, ObjectKind.DISRUPTION_BUDGET)),
     }
-    for kind in REVISION_KINDS:
+    for kind in REVISION_KINDS[:-1]:
         assert world.child(kind)[2] == f"fraud-{revision}"
     assert world.status()["url"] == "http://fraud.payments.svc"
     assert [pod["metadata"]["labels"][naming.REVISION_LABEL] for pod in world.kube.all(ObjectKind.POD)] == [
@@ -102,7 +103,7 @@ async def test_a_model_deployment_becomes_ready_from_nothing(world: World) -> No
 async def test_a_first_deployment_takes_at_most_one_write_a_child_and_a_few_of_status(world: World) -> None:
     await serve(world)
     created = [str(request) for request in world.kube.requests if request.verb == "create"]
-    assert len(created) == len(set(created)) == 7
+    assert len(created) == len(set(created)) == 6
     others = [request.verb for request in world.kube.requests if request.verb in ("get", "apply", "patch")]
     assert others == ["get", "apply"], "for the ControllerRevision"
     # The claim, and what there is to say.
@@ -133,6 +134,29 @@ async def test_a_restarted_operator_writes_nothing(world: World) -> None:
     await world.settle()
     assert world.writes() == writes
     assert len(world.operator.store.children(KEY)) > 5
+
+
+async def test_a_model_of_one_pod_takes_thirteen_writes_and_a_budget_once_it_has_two(world: World) -> None:
+    budgets = partial(world.kube.all, ObjectKind.DISRUPTION_BUDGET)
+    revision = await serve(world)
+    assert world.writes() == 13
+    assert budgets() == []
+
+    def scale(pods: int) -> None:
+        place = (ObjectKind.DEPLOYMENT, NAMESPACE, f"{NAME}-{revision}")
+        world.kube.edit(place, lambda found: found["spec"].update(replicas=pods), "autoscaler")
+
+    scale(2)
+    await world.settle()
+    assert [found["metadata"]["name"] for found in budgets()] == [f"{NAME}-{revision}"]
+    written = world.writes()
+    for pods in (1, 2):
+        scale(pods)
+        await world.settle()
+        assert len(budgets()) == 1
+    assert [str(one) for one in world.kube.requests if one.verb not in ("apply_status", "list")][-1] == (
+        f"create PodDisruptionBudget {NAME}-{revision}"
+    ), f"{written} writes, and status alone after that"
 
 
 async def test_a_new_model_takes_over_and_leaves_only_the_memory_of_the_old_one(world: World) -> None:
@@ -195,7 +219,7 @@ async def test_a_rollout_that_is_called_back_leaves_nothing_of_the_candidate_run
 
 @pytest.mark.parametrize("kind", [*REVISION_KINDS, ObjectKind.SERVICE_ACCOUNT])
 async def test_a_deleted_child_comes_back(world: World, kind: ObjectKind) -> None:
-    await serve(world)
+    await serve(world, {"model": {"uri": "mlflow://fraud/1"}, "scaling": {"minReplicas": 2}})
     before = essence(world)
     world.kube.take(world.child(kind))
     await world.settle()
@@ -214,6 +238,8 @@ async def test_both_services_come_back(world: World) -> None:
 
 async def test_everything_deleted_at_once_comes_back(world: World) -> None:
     await rolled_out(world)
+    world.create({**THIRD, "scaling": SECOND["scaling"]})
+    await world.settle()
     before = essence(world)
     for place in world.kube.places():
         if place[0] not in (KIND, ObjectKind.POD, ObjectKind.ENDPOINT_SLICE):

@@ -14,10 +14,10 @@ from slipway.core.endpoint import Endpoint, endpoint_of
 from slipway.core.traffic.envoy.messages import EVERY_ADDRESS
 from slipway.core.traffic.envoy.objects import RouterSettings, router_objects
 from slipway.core.traffic.envoy.routes import Route
+from slipway.environment import router_address
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from slipway.infra.routers import router_reader
-from slipway.main import router_address
 from slipway_server.door.listen import bind
 from tests.ports import free_port
 from tests.unit.router.naming import naming
