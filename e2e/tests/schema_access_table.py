@@ -16,6 +16,7 @@ _CALLER = f"{_RULE}.callers.*"
 _KINDS = "a caller is key:NAME, with NAME a key of the Secret"
 _ISSUER = f"{_ACCESS}.issuers.*"
 _KEYS = {"secretRef": {"name": "keys"}}
+_NO_ACCOUNTS = "allow names a ServiceAccount, and no token of any is taken"
 _OF_ISSUER = "allow names a caller of an issuer that is not in issuers"
 
 
@@ -46,11 +47,12 @@ def _access(*callers: str, **ways: Any) -> dict[str, Any]:
 
 ACCESS = [
     *(
-        Case(_ACCESS, "rule", right, wrong, "say by what callers are known: give apiKeys or issuers")
+        Case(_ACCESS, "rule", right, wrong, "say by what callers are known: give apiKeys, issuers or")
         for right, wrong in (
             (_access("*", apiKeys=_KEYS), _access("*")),
             (_access("*", issuers=[_issuer(0)]), _access("*", issuers=[])),
             ({"apiKeys": _KEYS}, _access("anonymous")),
+            ({"serviceAccounts": {}}, {}),
         )
     ),
     Case(
@@ -74,6 +76,12 @@ ACCESS = [
         {"issuers": [_issuer(0), _issuer(1)]},
         {"issuers": [_issuer(0), {**_issuer(0), "name": "again"}]},
         "each issuer is there once",
+    ),
+    *(
+        Case(
+            _ACCESS, "rule", _access(who, serviceAccounts={}), _access("*", who, apiKeys=_KEYS), _NO_ACCOUNTS
+        )
+        for who in ("system:serviceaccount:*", "system:serviceaccount:a:*", "system:serviceaccount:a:b.c")
     ),
     *items(f"{_ACCESS}.issuers", 4, _issuer),
     *(replace(each, also="each issuer is there once") for each in twins(f"{_ACCESS}.issuers", _issuer)),
@@ -125,7 +133,7 @@ ACCESS = [
     *required(_RULE, "callers", "actions"),
     *items(f"{_RULE}.callers", 32, lambda index: f"key:k{index}"),
     Case(f"{_RULE}.callers", "minItems", ["*"], [], "should have at least 1 items"),
-    text(_CALLER, 293, head="jwt:sso:"),
+    text(_CALLER, 339, head="jwt:sso:"),
     *(
         Case(_CALLER, "rule", right, wrong, _KINDS, also=_OF_ISSUER if wrong[:4] == "jwt:" else "")
         for right, wrong in (
@@ -140,6 +148,12 @@ ACCESS = [
             ("jwt:sso:a|b:c", "jwt:sso:a b"),
             ("jwt:sso:a@example.com", "jwt:SSO:a"),
             ("key:a", f"key:{'a' * 65}"),
+            ("system:serviceaccount:*", "system:serviceaccount:"),
+            ("system:serviceaccount:a:*", "system:serviceaccount:a"),
+            ("system:serviceaccount:a-1:b.c", "system:serviceaccount:a.1:b"),
+            ("system:serviceaccount:a:b", "system:serviceaccount:*:b"),
+            ("system:serviceaccount:a:b", "system:serviceaccount:a:B"),
+            ("system:serviceaccount:a:b", "system:node:b"),
         )
     ),
     Case(f"{_RULE}.actions", "minItems", ["Infer"], [], "should have at least 1 items"),

@@ -171,6 +171,7 @@ EXAMPLE: dict[str, Any] = {
                     "jwks": {"secretKeyRef": {"name": "other", "key": "jwks.json"}},
                 },
             ],
+            "serviceAccounts": {},
             "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}],
             "limits": {
                 name: {"requestsPerSecond": 10, "burst": 20, "rowsPerDay": 1000, "concurrent": 4}

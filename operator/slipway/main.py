@@ -35,6 +35,7 @@ from slipway.engine.metrics.monitoring import MonitoringCollector
 from slipway.engine.metrics.observers import ObserverCollector
 from slipway.engine.observers import monitoring, pod_counts
 from slipway.engine.observers.aliases import Aliases
+from slipway.engine.observers.cluster_keys import ClusterKeys
 from slipway.engine.observers.looks import LookObserver
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.observers.observers import Observers
@@ -47,6 +48,7 @@ from slipway.engine.store import Key, Store
 from slipway.environment import Environment
 from slipway.infra import http, leader, logs, webhook
 from slipway.infra.bounded import Budget
+from slipway.infra.cluster_keys import ClusterKeyReader
 from slipway.infra.connection import connect, without_limit
 from slipway.infra.fence import Fence, boot_time
 from slipway.infra.kube import KubeClient
@@ -124,6 +126,7 @@ async def run(environment: Environment) -> None:
             LookObserver(PrometheusReader(ask_prometheus).read, queue.add, _now),
             Aliases(store, alias_version, queue.add, _now),
             Judge(store, read_counters, queue.add, _now),
+            ClusterKeys(ClusterKeyReader(client, metrics.requested), queue.add, _now),
         )
         registry.register(ObserverCollector(observers.by_name))
         kept = KeptText(

@@ -29,6 +29,7 @@ from slipway.core.objects.diff import quantity
 from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import Page, Patch
+from slipway.engine.observers.looks import UnreadError
 
 Place = tuple[str, str, str]
 Path = tuple[Any, ...]
@@ -96,6 +97,7 @@ class FakeKube:
         page: objects on a page of a list.
         undeclared: fields of status that the CRD does not declare.
         status_schema: what the status of a ModelDeployment has to fit; None for a CRD of another version.
+        cluster_keys: text of the keys of ServiceAccounts' tokens, or why they cannot be read.
         listeners: told ``ADDED``, ``MODIFIED`` or ``DELETED`` with the object.
     """
 
@@ -115,8 +117,14 @@ class FakeKube:
         self.status_schema: type[BaseModel] | None = ModelDeploymentStatus
         self.undeclared: set[str] = set()
         self.listeners: Listeners = []
+        self.cluster_keys: str | UnreadError = '{"issuer": "https://cluster", "keys": [{"kid": "1"}]}'
 
     # What the operator calls.
+
+    async def read_cluster_keys(self) -> str:
+        if isinstance(self.cluster_keys, UnreadError):
+            raise self.cluster_keys
+        return self.cluster_keys
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         request = self._begin("get", kind, name)

@@ -31,6 +31,7 @@ from slipway.engine.controller.traffic import TrafficView
 from slipway.engine.controller.upgrades import Upgrades
 from slipway.engine.errors import ApiError
 from slipway.engine.observers.aliases import Alias, Aliases
+from slipway.engine.observers.cluster_keys import ClusterKeys
 from slipway.engine.observers.looks import LookObserver
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.observers.observers import Observers
@@ -105,6 +106,7 @@ class Operator:
             LookObserver(PrometheusReader(self._outside(prometheus)).read, changed, clock, even),
             Aliases(self.store, self._outside(ask), changed, clock, spread=lambda: 0.0),
             Judge(self.store, self._outside(read_counters), changed, clock, spread=lambda: 0.0),
+            ClusterKeys(self._outside(kube.read_cluster_keys), changed, clock, even),
         )
         self.aliases, self.judge = self.observers.aliases, self.observers.monitoring
         self.routes = Routes(

@@ -28,7 +28,7 @@
 - apiGroups: ['']
   resources: [pods]
   verbs: [get, list, watch, create, patch, delete]
-# what routers do; the operator asks for those with the label of Slipway, and may read all
+# what routers do, and the cluster's public keys for pods that verify tokens; the operator asks for those with the label of Slipway, and may read all
 - apiGroups: ['']
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]

@@ -16,12 +16,18 @@ Caller = Annotated[
     str,
     string(
         r"^([*]|anonymous|key:([*]|[-._a-zA-Z0-9]{1,64})"
-        r"|jwt:([*]|[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?:[!-~]+))$",
-        "a caller is key:NAME, with NAME a key of the Secret; jwt:ISSUER:SUBJECT; key:*, jwt:* or "
-        "jwt:ISSUER:* for all of them; * for all that are known; or anonymous for whoever shows nothing",
-        max_length=293,
+        r"|jwt:([*]|[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?:[!-~]+)"
+        r"|system:serviceaccount:([*]|[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?:([*]|[a-z0-9]([-.a-z0-9]*[a-z0-9])?)))$",
+        "a caller is key:NAME, with NAME a key of the Secret; jwt:ISSUER:SUBJECT; "
+        "system:serviceaccount:NAMESPACE:NAME; key:*, jwt:*, jwt:ISSUER:*, system:serviceaccount:* or "
+        "system:serviceaccount:NAMESPACE:* for all of them; * for all that are known; or anonymous for "
+        "whoever shows nothing",
+        max_length=339,
     ),
-    Field(description="key:NAME, jwt:ISSUER:SUBJECT, * or anonymous; what ends with :* means all of them."),
+    Field(
+        description="key:NAME, jwt:ISSUER:SUBJECT, system:serviceaccount:NAMESPACE:NAME, * or anonymous; "
+        "what ends with :* means all of them."
+    ),
 ]
 
 
@@ -116,14 +122,18 @@ class Issuer(Block):
     )
 
 
+class ServiceAccounts(Block):
+    """Tokens of ServiceAccounts are taken, if they are for the audience of the namespace."""
+
+
 class AccessRule(Block):
     """These callers may do these things."""
 
     callers: tuple[Caller, ...] = Field(
         min_length=1,
         max_length=32,
-        description="key:NAME, jwt:ISSUER:SUBJECT, * for all that are known, or anonymous; what ends with :* "
-        "means all of them.",
+        description="key:NAME, jwt:ISSUER:SUBJECT, system:serviceaccount:NAMESPACE:NAME, * for all that are "
+        "known, or anonymous; what ends with :* means all of them.",
     )
     actions: tuple[Action, ...] = Field(
         min_length=1,
@@ -179,8 +189,8 @@ class AccessLimits(Block):
 
 RULES = [
     rule(
-        "has(self.apiKeys) || (has(self.issuers) && self.issuers.size() > 0)",
-        "say by what callers are known: give apiKeys or issuers",
+        "has(self.apiKeys) || has(self.serviceAccounts) || (has(self.issuers) && self.issuers.size() > 0)",
+        "say by what callers are known: give apiKeys, issuers or serviceAccounts",
     ),
     rule(
         "!has(self.issuers) || self.issuers.all(a, self.issuers.exists_one(b, b.issuer == a.issuer))",
@@ -195,6 +205,11 @@ RULES = [
         "(has(self.issuers) && self.issuers.exists(i, c == 'jwt:*' || "
         "c.startsWith('jwt:' + i.name + ':')))))",
         "allow names a caller of an issuer that is not in issuers",
+    ),
+    rule(
+        "!has(self.allow) || has(self.serviceAccounts) || "
+        "self.allow.all(r, r.callers.all(c, !c.startsWith('system:')))",
+        "allow names a ServiceAccount, and no token of any is taken: give serviceAccounts",
     ),
 ]
 
@@ -212,6 +227,11 @@ class Access(Block):
         max_length=4,
         description="Callers that show a signed token (JWT): 'Authorization: Bearer TOKEN'.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    serviceAccounts: ServiceAccounts | None = Field(
+        default=None,
+        description="Callers that show a token of a ServiceAccount of this cluster, for audience "
+        "slipway.dev/NAMESPACE with the namespace of the ModelDeployment. Give {}.",
     )
     allow: tuple[AccessRule, ...] = Field(
         default=(),

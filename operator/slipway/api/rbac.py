@@ -55,7 +55,8 @@ WATCHED = (
         "",
         ("configmaps",),
         _OWN,
-        "what routers do; the operator asks for those with the label of Slipway, and may read all",
+        "what routers do, and the cluster's public keys for pods that verify tokens; the operator asks for "
+        "those with the label of Slipway, and may read all",
     ),
     Permission("autoscaling", ("horizontalpodautoscalers",), _OWN, "scale a revision"),
     Permission("policy", ("poddisruptionbudgets",), _OWN, "keep a revision up while nodes are drained"),

@@ -125,6 +125,7 @@ class Reason(StrEnum):
     ACCESS_PENDING = "AccessPending"
     CALLERS_CHECKED = "CallersChecked"
     ACCESS_REQUIRED = "AccessRequired"
+    CLUSTER_KEYS_UNREAD = "ClusterKeysUnread"
     # The installation
     UPGRADING = "Upgrading"
     UPGRADE_STUCK = "UpgradeStuck"
@@ -264,6 +265,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "This installation takes no ModelDeployment without spec.access (access.required of the chart's "
         "values). Nothing is changed; what serves already goes on as it is.",
         "Give spec.access; docs/access.md.",
+    ),
+    Reason.CLUSTER_KEYS_UNREAD: Explanation(
+        "The API server does not show the keys by which it signs tokens of ServiceAccounts, which "
+        "spec.access.serviceAccounts needs. Nothing is changed; what serves already goes on as it is.",
+        "Read the message; the ClusterRole system:service-account-issuer-discovery lets the operator read "
+        "them.",
     ),
     Reason.REPOSITORY_UNREADABLE: Explanation(
         "The Git repository answers, but what it holds is too large, or not as Git and DVC write it.",

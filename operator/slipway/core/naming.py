@@ -57,8 +57,18 @@ def service_account(model_deployment: str) -> str:
     return f"{model_deployment}-model"
 
 
+def cluster_keys(model_deployment: str) -> str:
+    """Name of the ConfigMap with the keys by which its pods verify tokens of ServiceAccounts."""
+    return f"{model_deployment}-cluster-keys"
+
+
+def token_audience(namespace: str) -> str:
+    """What tokens of ServiceAccounts have to be for, to be taken by models of a namespace."""
+    return f"{GROUP}/{namespace}"
+
+
 def labels(model_deployment: str, component: str, revision: str | None = None) -> dict[str, str]:
-    """Labels of a child; ``component`` is ``model-server``, ``resolver`` or ``route``."""
+    """Labels of a child; ``component`` is ``model-server``, ``resolver``, ``access`` or ``route``."""
     found = {
         MANAGED_BY_LABEL: MANAGED_BY,
         COMPONENT_LABEL: component,

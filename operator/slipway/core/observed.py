@@ -156,6 +156,8 @@ class Observed:
     refresh_fault: Fault | None = None
     #: Pod of a neighbour that finds out what this one asks too; None where it is to make its own.
     neighbour_resolver: Manifest | None = None
+    #: The keys by which the cluster signs tokens of ServiceAccounts; None where none is known.
+    cluster_keys: str | None = None
     #: Whether its pods may be replaced now for a change of the installation, should that be needed.
     may_upgrade: bool = False
     #: Whether every such upgrade that is under way is stuck.

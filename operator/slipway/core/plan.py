@@ -15,6 +15,7 @@ from slipway.core import naming
 from slipway.core.diagnosis import probe_deadline, room_deadline
 from slipway.core.garbage import ENDPOINT_PROPAGATION, kept_until, retired_children
 from slipway.core.objects.autoscaler import autoscaler
+from slipway.core.objects.cluster_keys import cluster_keys, kept_cluster_keys, needs_cluster_keys
 from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.disruption_budget import disruption_budget
 from slipway.core.objects.metadata import Owner
@@ -91,6 +92,8 @@ def plan(
 
     own = spec.runtime.pod
     apply: list[dict[str, Any]] = [service_account(owner, pulled(own, settings.image_pull_secrets))]
+    if needs_cluster_keys(spec) and observed.cluster_keys is not None:
+        apply.append(cluster_keys(owner, observed.cluster_keys))
     if resolution.asking and answering is None and resolver is not None:
         apply.append(resolver)
     apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))
@@ -119,6 +122,7 @@ def plan(
             *_spent_resolvers(resolver_name, resource, resolution, observed, now),
             *retired,
             *(observed.of(ObjectKind.HTTP_ROUTE) if not has_route(spec, observed) else ()),
+            *(kept_cluster_keys(owner, observed) if not needs_cluster_keys(spec) else ()),
         ),
         roles=roles,
         resolution=resolution,

@@ -17,6 +17,7 @@ from slipway.api.reasons import Reason
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core.allowed import access_fault
+from slipway.core.objects.cluster_keys import as_text, cluster_keys
 from slipway.core.objects.deployment import deployment
 from slipway.core.objects.service import revision_service
 from slipway.core.observed import Manifest, observe
@@ -40,6 +41,7 @@ def sso(**more: Any) -> dict[str, Any]:
 
 
 TOKENS = sso()
+ACCOUNTS: dict[str, Any] = {"serviceAccounts": {}}
 OTHER_TOKENS = sso(jwks={"secretKeyRef": {"name": "sso", "key": "jwks.json"}})
 
 
@@ -135,9 +137,48 @@ def test_pods_are_told_the_issuers_and_get_their_public_keys_from_where_the_spec
     assert not config.apiKeys
 
 
+def test_pods_that_take_tokens_of_service_accounts_get_the_clusters_keys_and_an_audience() -> None:
+    manifest = made(ACCOUNTS)
+    config = told(manifest).access
+    assert config is not None
+    assert config.serviceAccountAudience == f"slipway.dev/{OWNER.namespace}"
+    (volume,) = [
+        found
+        for found in manifest["spec"]["template"]["spec"]["volumes"]
+        if found["name"] == "access-issuers"
+    ]
+    keys = cluster_keys(OWNER, "{}")
+    (data_key,) = keys["data"]
+    items = [{"key": data_key, "path": f"{contract.CLUSTER_ISSUER}.json"}]
+    source = {"name": keys["metadata"]["name"], "items": items, "optional": True}
+    assert volume["projected"]["sources"] == [{"configMap": source}]
+    assert json.dumps(made(KEYS)).count("cluster-keys") == 0
+
+
+def test_the_clusters_keys_are_one_text_whatever_their_order_and_bounded() -> None:
+    keys = [{"kty": "RSA", "kid": kid, "n": "AQAB", "e": "AQAB", "x5c": ["x"]} for kid in ("b", "a")]
+    text = as_text({"issuer": "https://c"}, {"keys": keys})
+    assert as_text({"issuer": "https://c", "more": 1}, {"keys": keys[::-1]}) == text
+    assert [key["kid"] for key in json.loads(text)["keys"]] == ["a", "b"]
+    assert "x5c" not in text
+    wrong: list[tuple[Any, Any]] = [
+        ({}, {"keys": keys}),
+        ({"issuer": ""}, {"keys": keys}),
+        ({"issuer": 1}, {"keys": keys}),
+        ({"issuer": "c" * 513}, {"keys": keys}),
+        ({"issuer": "c"}, {}),
+        ({"issuer": "c"}, {"keys": []}),
+        ({"issuer": "c"}, {"keys": keys * 33}),
+        ({"issuer": "c"}, {"keys": ["k"]}),
+    ]
+    for configuration, key_set in wrong:
+        with pytest.raises(ValueError, match="API server"):
+            as_text(configuration, key_set)
+
+
 def test_a_server_reads_what_the_operator_tells_it_of_callers() -> None:
     given = sso(callerClaim="email", requiredClaims=[{"name": "groups", "values": ["risk"]}])
-    for access in (KEYS, RULES, LIMITS, TOKENS, {**LIMITS, **given}):
+    for access in (KEYS, RULES, LIMITS, TOKENS, ACCOUNTS, {**LIMITS, **given, **ACCOUNTS}):
         config = told(made(access))
         text = config.model_dump_json(exclude_defaults=True)
         read = parse_serving(text).access
@@ -183,6 +224,8 @@ PODS = PodOptions.model_validate({"labels": {"team": "risk"}})
         (KEYS, TOKENS, SETTINGS, True, True),
         (TOKENS, OTHER_TOKENS, SETTINGS, True, True),
         (TOKENS, TOKENS, SETTINGS, False, True),
+        (KEYS, {**KEYS, **ACCOUNTS}, SETTINGS, True, True),
+        (ACCOUNTS, ACCOUNTS, SETTINGS, False, True),
         (KEYS, KEYS, SETTINGS, False, True),
         (KEYS, KEYS, NEWER, True, False),
         (None, KEYS, NEWER, True, False),
@@ -216,6 +259,8 @@ def test_a_change_of_who_may_ask_is_one_of_the_spec_and_no_upgrade(
         (TOKENS, KEYS, 2, "False", Reason.ACCESS_PENDING),
         (TOKENS, TOKENS, 2, "True", Reason.CALLERS_CHECKED),
         (OTHER_TOKENS, TOKENS, 2, "False", Reason.ACCESS_PENDING),
+        (ACCOUNTS, ACCOUNTS, 2, "True", Reason.CALLERS_CHECKED),
+        ({**KEYS, **ACCOUNTS}, KEYS, 2, "False", Reason.ACCESS_PENDING),
         ({**KEYS, **TOKENS}, TOKENS, 2, "False", Reason.ACCESS_PENDING),
         (sso(audiences=["other"]), TOKENS, 2, "False", Reason.ACCESS_PENDING),
     ],
@@ -257,6 +302,14 @@ def test_an_installation_may_demand_it() -> None:
         "Key:batch",
         "key:*x",
         "serviceaccount:a/b",
+        "system:serviceaccount:",
+        "system:serviceaccount:shop",
+        "system:serviceaccount:shop:",
+        "system:serviceaccount:shop/checkout",
+        "system:serviceaccount:*:checkout",
+        "system:serviceaccount:Shop:checkout",
+        "system:serviceaccount:shop:check:out",
+        "system:node:a",
         "jwt:",
         "jwt:sso",
         "jwt:sso:",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from slipway.contract import ACCESS_KEYS_DIR
 from slipway.core.observed import Manifest, ObjectKind
+from slipway.engine.observers.cluster_keys import INTERVAL, ClusterKeys
+from slipway.engine.observers.looks import UnreadError
+from slipway.engine.store import Key
 from tests.unit.engine.test_pod_options import templates
 from tests.unit.engine.test_upgrades import PLAIN, Watcher, canary, revisions, serving
-from tests.unit.world import NAME, SETTINGS, World
+from tests.unit.world import NAME, NAMESPACE, SETTINGS, World
 
 ACCESS = {"apiKeys": {"secretRef": {"name": "fraud-keys"}}}
 
@@ -52,6 +56,90 @@ async def test_both_revisions_of_a_canary_check_callers() -> None:
     assert [checks(template) for template in templates(world)] == [True, True]
     assert world.status()["rollout"]["id"] == rollout["id"]
     assert world.said()["AccessControlled"] == "True CallersChecked"
+
+
+def with_accounts(spec: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {**spec, "access": {**more, "serviceAccounts": {}}}
+
+
+def keys_of(world: World) -> list[str]:
+    """What pods are given of the cluster's keys."""
+    maps = world.kube.all(ObjectKind.CONFIG_MAP)
+    return [
+        found["data"]["jwks.json"] for found in maps if found["metadata"]["name"] == f"{NAME}-cluster-keys"
+    ]
+
+
+async def test_pods_get_the_clusters_keys_and_follow_them_without_being_replaced() -> None:
+    world = await serving(with_accounts(canary(1)))
+    assert keys_of(world) == [world.kube.cluster_keys]
+    assert world.said()["AccessControlled"] == "True CallersChecked"
+    pods = {found["metadata"]["uid"] for found in world.kube.all(ObjectKind.POD)}
+    world.kube.cluster_keys = '{"issuer": "https://cluster", "keys": [{"kid": "2"}]}'
+    await world.run(2 * INTERVAL.total_seconds())
+    assert keys_of(world) == [world.kube.cluster_keys]
+    assert {found["metadata"]["uid"] for found in world.kube.all(ObjectKind.POD)} == pods
+    # Whoever changes them otherwise is not listened to.
+    world.kube.edit(
+        (ObjectKind.CONFIG_MAP, NAMESPACE, f"{NAME}-cluster-keys"),
+        lambda live: live["data"].update({"jwks.json": "x"}),
+    )
+    await world.run(5)
+    assert keys_of(world) == [world.kube.cluster_keys]
+    world.create(guarded(canary(1)))
+    await world.run(60)
+    assert keys_of(world) == []
+    assert world.said()["Ready"] == "True Serving"
+
+
+async def test_no_pod_starts_before_the_clusters_keys_are_known_and_those_that_serve_go_on() -> None:
+    world = World()
+    world.kube.cluster_keys = UnreadError("the API server answers with 403")
+    await world.operator.start()
+    world.create(with_accounts(PLAIN))
+    await world.run(30)
+    assert world.said()["Ready"] == "False ClusterKeysUnread"
+    assert world.kube.all(ObjectKind.POD) == []
+    world.kube.cluster_keys = '{"issuer": "https://cluster", "keys": [{"kid": "1"}]}'
+    await world.run(120)
+    assert world.said()["Ready"] == "True Serving"
+    # From then on an API server that shows none takes nothing away.
+    world.kube.cluster_keys = UnreadError("the API server answers with 403")
+    before = keys_of(world)
+    await world.restart()
+    await world.run(120)
+    assert keys_of(world) == before != []
+    assert world.said()["Ready"] == "True Serving"
+    world.create({**with_accounts(PLAIN), "model": {"uri": "mlflow://fraud/2"}})
+    await world.run(240)
+    assert world.said()["Ready"] == "True Serving"
+    assert world.status()["stable"]["version"] == "2"
+
+
+async def test_the_api_server_is_asked_while_somebody_needs_keys_and_less_often_while_it_fails() -> None:
+    asked: list[datetime] = []
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+
+    async def read() -> str:
+        asked.append(now)
+        raise UnreadError("503")
+
+    told: list[Key] = []
+    keys = ClusterKeys(read, told.append, lambda: now, lambda: 0.5)
+    await keys.pool.drain()
+    assert asked == []
+    keys.subscribe(Key("a", "b"), True)
+    for _ in range(600):
+        await keys.pool.drain()
+        now += timedelta(seconds=1)
+    # A second, two, four … and 30 in the end.
+    assert 20 <= len(asked) <= 30
+    assert told == [Key("a", "b")]
+    keys.forget(Key("a", "b"))
+    count = len(asked)
+    now += timedelta(hours=1)
+    await keys.pool.drain()
+    assert len(asked) == count
 
 
 async def test_an_installation_that_demands_access_starts_nothing_without_it_and_stops_nothing() -> None:

@@ -6,17 +6,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from slipway import contract
-from slipway.api.access import ACTIONS, Access, Limits, Source
+from slipway.api.access import ACTIONS, Access, KeyRef, Limits, Source
+from slipway.core import naming
+from slipway.core.objects.cluster_keys import DATA_KEY
 from slipway.core.observed import Manifest
 
 #: The volumes with the hashes of API keys, and with the public keys of issuers.
 _CALLERS, _ISSUERS = "access-keys", "access-issuers"
 
 
-def contract_of(access: Access, service: str = "") -> contract.Access:
+def contract_of(access: Access, namespace: str, service: str = "") -> contract.Access:
     """As the server reads it: every rule, and that of a spec without rules.
 
-    ``service`` is the revision's headless Service, by which its pods know how many they are.
+    Args:
+        access: of the spec.
+        namespace: of the ModelDeployment.
+        service: the revision's headless Service, by which its pods know how many they are.
     """
     rules = [contract.AccessRule(callers=rule.callers, actions=rule.actions) for rule in access.allow]
     limits = access.limits and contract.AccessLimits(
@@ -40,6 +45,7 @@ def contract_of(access: Access, service: str = "") -> contract.Access:
             )
             for each in access.issuers
         ),
+        serviceAccountAudience="" if access.serviceAccounts is None else naming.token_audience(namespace),
     )
 
 
@@ -47,8 +53,8 @@ def _limits(limits: Limits | None) -> contract.CallerLimits | None:
     return None if limits is None else contract.CallerLimits(**limits.model_dump(exclude_none=True))
 
 
-def volumes_of(access: Access | None) -> list[dict[str, Any]]:
-    """The hashes of API keys, and the public keys of issuers.
+def volumes_of(access: Access | None, model_deployment: str) -> list[dict[str, Any]]:
+    """The hashes of API keys, and the public keys of issuers and of the cluster.
 
     A kubelet empties the files of a deleted Secret or ConfigMap only where it is optional.
     """
@@ -56,7 +62,11 @@ def volumes_of(access: Access | None) -> list[dict[str, Any]]:
     if access is not None and access.apiKeys is not None:
         secret = {"secretName": access.apiKeys.secretRef.name, "optional": True}
         volumes.append({"name": _CALLERS, "secret": secret})
-    if access is not None and (sources := [_projected(each.jwks, each.name) for each in access.issuers]):
+    sources = [] if access is None else [_projected(each.jwks, each.name) for each in access.issuers]
+    if access is not None and access.serviceAccounts is not None:
+        ref = KeyRef(name=naming.cluster_keys(model_deployment), key=DATA_KEY)
+        sources.append(_projected(Source(configMapKeyRef=ref), contract.CLUSTER_ISSUER))
+    if sources:
         volumes.append({"name": _ISSUERS, "projected": {"sources": sources}})
     return volumes
 
@@ -81,7 +91,7 @@ def mounted(volumes: Iterable[Manifest] | None) -> dict[str, Any]:
     }
 
 
-def mounts_of(access: Access | None) -> list[dict[str, Any]]:
+def mounts_of(access: Access | None, model_deployment: str) -> list[dict[str, Any]]:
     paths = {_CALLERS: contract.ACCESS_KEYS_DIR, _ISSUERS: contract.ACCESS_ISSUERS_DIR}
-    names = [each["name"] for each in volumes_of(access)]
+    names = [each["name"] for each in volumes_of(access, model_deployment)]
     return [{"name": name, "mountPath": paths[name], "readOnly": True} for name in names]

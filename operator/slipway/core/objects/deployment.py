@@ -98,7 +98,10 @@ def checks_callers(live: Manifest, access: Access) -> bool:
         return False
     pod_spec = ((live.get("spec") or {}).get("template") or {}).get("spec") or {}
     there = config.access and config.access.model_copy(update={"peers": ""})
-    return there == contract_of(access) and mounted(pod_spec.get("volumes")) == mounted(volumes_of(access))
+    meta = live["metadata"]
+    wanted = volumes_of(access, meta["labels"][naming.MODEL_LABEL])
+    is_told = there == contract_of(access, meta["namespace"])
+    return is_told and mounted(pod_spec.get("volumes")) == mounted(wanted)
 
 
 def settings_of(live: Manifest) -> Settings | None:
@@ -147,7 +150,7 @@ def _pod_spec(
             {"name": "tmp", "emptyDir": pod.scratch(pod.SCRATCH_MEBIBYTES)},
             *pod.claim_volume(uri),
             *_keys_volume(revision.feedback),
-            *volumes_of(access),
+            *volumes_of(access, owner.name),
         ],
         "topologySpreadConstraints": pod.spread(options, naming.pod_selector(owner.name, revision.name)),
         **pod.placement(revision.runtime),
@@ -275,7 +278,11 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
         **(
             {}
             if access is None
-            else {"access": contract_of(access, naming.revision_object(owner.name, revision.name))}
+            else {
+                "access": contract_of(
+                    access, owner.namespace, naming.revision_object(owner.name, revision.name)
+                )
+            }
         ),
     )
     return {
@@ -314,7 +321,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
             {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": contract.TMP_DIR},
             *_keys_mount(revision.feedback),
-            *mounts_of(access),
+            *mounts_of(access, owner.name),
         ],
     }
 

@@ -18,6 +18,8 @@ def _ways(access: Access) -> list[str]:
         ways.append(f"the hashes in Secret {access.apiKeys.secretRef.name}")
     if access.issuers:
         ways.append(f"tokens of {', '.join(each.issuer for each in access.issuers)}"[:300])
+    if access.serviceAccounts is not None:
+        ways.append("tokens of ServiceAccounts")
     return ways
 
 

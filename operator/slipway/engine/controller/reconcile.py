@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from slipway.api.reasons import Reason
+from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core import plan as planning
 from slipway.core.allowed import access_fault
+from slipway.core.objects.cluster_keys import kept_cluster_keys, needs_cluster_keys
 from slipway.core.observed import Fault, Manifest, ObjectKind, ObjectReference, Observed, observe
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
@@ -111,6 +114,13 @@ class Reconciler:
             return Result()
         if self._routes.is_blind(key):
             return Result(requeue_after=1.0)
+        if self._lacks_keys(key, resource, resource.spec):
+            self._leave(key)
+            unread = self._observers.cluster_keys.error
+            if unread is not None:
+                fault = Fault(Reason.CLUSTER_KEYS_UNREAD, unread)
+                await self._say(manifest, report_unreadable(resource, fault, now), now)
+            return Result()
 
         snapshot = self._snapshot(key, resource)
         planned = planning.plan(resource, resource.spec, snapshot, self._settings, now)
@@ -121,6 +131,14 @@ class Reconciler:
         await self._say(manifest, report(resource, resource.spec, planned, after, now), now)
         self._observe(key, resource, planned, snapshot)
         return Result(requeue_after=_wait(planned, snapshot, now), failed=bool(faults))
+
+    def _lacks_keys(self, key: Key, resource: Resource, spec: ModelDeploymentSpec) -> bool:
+        """Whether its pods would start without the cluster's keys; whoever has them goes on with those."""
+        needs = needs_cluster_keys(spec)
+        self._observers.cluster_keys.subscribe(key, needs)
+        if not needs or self._observers.cluster_keys.text is not None:
+            return False
+        return not kept_cluster_keys(resource.owner, observe(self._store.children(key)))
 
     def _leave(self, key: Key) -> None:
         """Nothing is done for it: it has no turn, and its endpoints are left alone."""
@@ -145,6 +163,7 @@ class Reconciler:
             observed,
             traffic=self._traffic.of(resource, observed),
             neighbour_resolver=self._resolvers.find(key, resource, token),
+            cluster_keys=self._observers.cluster_keys.text,
             may_upgrade=self._upgrades.may_begin(key),
             upgrades_halted=self._upgrades.is_halted,
         )

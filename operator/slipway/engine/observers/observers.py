@@ -10,6 +10,7 @@ from slipway.core.rollout.arms import ArmCounter
 from slipway.core.rollout.interest import AnswerInterest, Interest, Interests, PrometheusInterest
 from slipway.core.rollout.reading import PodCounts, Readings
 from slipway.engine.observers.aliases import Aliases
+from slipway.engine.observers.cluster_keys import ClusterKeys
 from slipway.engine.observers.looks import LookObserver
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.observers.pod_counts import Counted
@@ -29,6 +30,7 @@ class Observers:
         prometheus: what a Prometheus has of routers.
         aliases: what names that move mean now.
         monitoring: what is judged of the stable version.
+        cluster_keys: the keys by which the cluster signs tokens of ServiceAccounts.
     """
 
     routers: RouterObserver
@@ -37,6 +39,7 @@ class Observers:
     prometheus: LookObserver[PrometheusInterest, ArmCounter, tuple[ArmCount, ArmCount]]
     aliases: Aliases
     monitoring: Judge
+    cluster_keys: ClusterKeys
 
     def subscribe(self, key: Key, interests: Interests) -> None:
         """Have a ModelDeployment's rollout observed as it needs it now."""
@@ -53,11 +56,13 @@ class Observers:
         """A ModelDeployment is gone; its routers are forgotten once they are."""
         for observer in (self.pods, self.answers, self.prometheus, self.aliases, self.monitoring):
             observer.forget(key)
+        self.cluster_keys.forget(key)
 
     @property
     def pools(self) -> tuple[Pool, ...]:
         """Those that look when something is due."""
-        return self.routers.pool, self.pods.pool, self.answers.pool, self.prometheus.pool
+        observers = (self.routers, self.pods, self.answers, self.prometheus, self.cluster_keys)
+        return tuple(observer.pool for observer in observers)
 
     @property
     def by_name(self) -> dict[str, Pool]:
@@ -69,6 +74,7 @@ class Observers:
             "prometheus": self.prometheus.pool,
             "aliases": self.aliases.pool,
             "monitoring": self.monitoring.pool,
+            "cluster_keys": self.cluster_keys.pool,
         }
 
     async def watch(self) -> None:
