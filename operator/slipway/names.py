@@ -65,6 +65,9 @@ TERMINATION_PATH = "/dev/termination-log"
 
 #: Holds a :class:`ServingConfig` as JSON.
 SERVING_CONFIG_ENV = "SLIPWAY_SERVING_CONFIG"
+#: File descriptors that a server is started with, where another one answers on its ports until it is ready:
+#: those that listen for REST, gRPC and metrics, and one to write to once it is ready.
+INHERITED_ENV = "SLIPWAY_INHERITED"
 #: Holds a :class:`ResolveTask` or a :class:`FetchTask` as JSON.
 MODEL_TASK_ENV = "SLIPWAY_MODEL_TASK"
 #: Keys of the credentials Secret reach ``slipway-model`` with this prefix (``envFrom`` with ``prefix``).

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from typing import NoReturn
 
 import uvloop
 
-from slipway_server.door.listen import Sockets, bind
+from slipway_server.door.listen import Sockets, bind, duplicate
 from slipway_server.logs import set_up
 from slipway_server.metrics.board import Board
 from slipway_server.monitoring.reference import read_reference
@@ -38,18 +39,26 @@ def _run(settings: Settings) -> int:
     reference = read_reference(settings.model_dir, settings.serving)
     processes = settings.serving.processes or max(1, usable_cpus() // settings.serving.threads)
     shared = processes > 1
-    admin = bind(settings.host, settings.admin_port)
-    sockets: list[Sockets] = [
-        (bind(settings.host, settings.http_port, shared), bind(settings.host, settings.grpc_port, shared))
-        for _ in range(processes)
-    ]
+    inherited = settings.inherited
+    if inherited is None:
+        admin = bind(settings.host, settings.admin_port)
+        sockets: list[Sockets] = [
+            (bind(settings.host, settings.http_port, shared), bind(settings.host, settings.grpc_port, shared))
+            for _ in range(processes)
+        ]
+    else:
+        http, grpc, own = inherited.sockets
+        admin = socket.socket(fileno=own)
+        sockets = [(duplicate(http), duplicate(grpc)) for _ in range(processes)]
+        os.close(http)
+        os.close(grpc)
     board = Board(processes, len(reference.series))
 
     def work(position: int, replaces: bool) -> int:
         # Only now: these bring numpy and onnxruntime, and a port that is taken should be said at once.
         from slipway_server.worker import Place, serve
 
-        place = Place(board, position, replaces, reference)
+        place = Place(board, position, replaces, reference, inherited is not None)
         try:
             return uvloop.run(serve(settings, sockets[position], admin, place))
         except (SettingsError, ValueError, OSError) as error:

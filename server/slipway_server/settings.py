@@ -22,6 +22,7 @@ from slipway.names import (
     FEEDBACK_KEYS_DIR,
     GRPC_PORT,
     HTTP_PORT,
+    INHERITED_ENV,
     MODEL_DIR,
     SERVING_CONFIG_ENV,
     TERMINATION_PATH,
@@ -173,6 +174,17 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Inherited:
+    """File descriptors of whoever started this server on ports that another one answers until it is ready.
+
+    ``sockets`` listen for REST, gRPC and the admin port; a byte is written to ``ready`` once all is ready.
+    """
+
+    sockets: tuple[int, int, int]
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All but ``serving`` has the contract's value in a pod; environment variables may change it."""
 
@@ -189,6 +201,7 @@ class Settings:
     log_level: str
     tls: TlsFiles | None
     twin: bool
+    inherited: Inherited | None = None
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -214,6 +227,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         log_level=environment.get("SLIPWAY_LOG_LEVEL", "info"),
         tls=tls,
         twin=twin,
+        inherited=_inherited(environment),
     )
 
 
@@ -419,6 +433,16 @@ def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
     if certificate or key or client_ca:
         raise SettingsError("TLS needs both SLIPWAY_TLS_CERT_FILE and SLIPWAY_TLS_KEY_FILE")
     return None
+
+
+def _inherited(environment: Mapping[str, str]) -> Inherited | None:
+    text = environment.get(INHERITED_ENV)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6}){3}", text):
+        raise SettingsError(f"{INHERITED_ENV} must be four file descriptors with commas, not {text!r}")
+    http, grpc, admin, ready = map(int, text.split(","))
+    return Inherited((http, grpc, admin), ready)
 
 
 def _port(environment: Mapping[str, str], name: str, default: int) -> int:

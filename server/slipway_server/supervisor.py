@@ -44,6 +44,8 @@ _FAULTS = frozenset(
     }
 )
 _KILLED = 137
+#: How often it is looked whether whoever started this server is still there.
+_STARTER_SECONDS = 1.0
 #: Of a worker that ends by an error that nobody foresaw.
 _FAILED = 70
 #: Where the kernel counts them: control groups of version 2, and of version 1.
@@ -82,6 +84,8 @@ class Supervisor:
         self._leaving = False
         self._code = 0
         self._killed = _killed_for_memory()
+        #: Whoever started this server with sockets of its own, and is to be followed to its end.
+        self._starter = os.getppid() if settings.inherited is not None else None
 
     def run(self) -> int:
         """Serve until told to stop; the exit code is 1 if the model cannot be served."""
@@ -95,6 +99,8 @@ class Supervisor:
             if found is not None and found.si_signo != signal.SIGCHLD:
                 self._leave(found.si_signo)
             self._bury()
+            if self._starter is not None and os.getppid() != self._starter and not self._leaving:
+                self._leave(signal.SIGINT)
             now = time.monotonic()
             for position, place in enumerate(self._places):
                 if place.due and place.due <= now and not self._leaving:
@@ -102,8 +108,8 @@ class Supervisor:
         return self._code
 
     def _seconds(self) -> float:
-        now = time.monotonic()
-        return max(0.0, min((place.due - now for place in self._places if place.due), default=60.0))
+        now, most = time.monotonic(), 60.0 if self._starter is None else _STARTER_SECONDS
+        return max(0.0, min((place.due - now for place in self._places if place.due), default=most))
 
     def _start(self, position: int, replaces: bool) -> None:
         place = self._places[position]

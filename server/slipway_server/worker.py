@@ -51,22 +51,27 @@ _EARLY_SECONDS = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A worker's place among its peers: its row of the board, and whether it replaces one that died."""
+    """A worker's place among its peers: its row of the board, and whether it replaces one that died.
+
+    One that ``takes_over`` has ports that another server answers until it is ready.
+    """
 
     board: Board
     position: int = 0
     replaces: bool = False
     reference: Reference = field(default_factory=Reference)
+    takes_over: bool = False
 
 
 async def serve(settings: Settings, sockets: Sockets, admin: socket.socket, place: Place) -> int:
     """Answer probes at once, load the model, serve until told to stop; returns the exit code.
 
-    A worker that replaces another accepts only when it is ready: clients already count on the port, and wait.
+    A worker that replaces another, or takes over, accepts only when it is ready: clients already
+    count on the port, and wait.
     """
     worker = _Worker(settings, place)
     await worker.admin.start(admin)
-    if not place.replaces:
+    if not (place.replaces or place.takes_over):
         await worker.open(*sockets)
     return await worker.live(sockets)
 
@@ -216,6 +221,10 @@ class _Worker:
         await self._start_grpc(grpc)
         self._ready()
         await self.open(http, grpc)
+        inherited = self._settings.inherited
+        if inherited is not None and self.lifecycle.ready:
+            with contextlib.suppress(OSError):  # nobody waits for it any more
+                os.write(inherited.ready, b"r")
 
     async def _answer_grpc_early(self, loaded: asyncio.Event) -> None:
         """Answer gRPC before the model is there, with UNAVAILABLE; at once where it is there already.

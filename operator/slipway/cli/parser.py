@@ -241,6 +241,55 @@ def _plan(made: argparse.ArgumentParser) -> None:
     _connection(made)
 
 
+def _serve(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="*",
+        help="an ONNX file, a folder with one, or a URI such as mlflow://fraud@champion; with -f: instead of "
+        "the model that the file names",
+    )
+    made.add_argument(
+        "-f",
+        "--filename",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a file with a ModelDeployment; with --split twice, the stable one first",
+    )
+    made.add_argument(
+        "--split",
+        metavar="STABLE/CANARY",
+        help="serve two models, with so many percent of requests for each, and judge the second as an "
+        "operator would; such as 90/10",
+    )
+    made.add_argument(
+        "--name", help="name of the model to clients; that of the file or of the model unless given"
+    )
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    made.add_argument("--port", type=port, default=8080, help="port of REST (default: 8080)")
+    made.add_argument("--grpc-port", type=port, default=9000, help="port of gRPC (default: 9000)")
+    made.add_argument("--metrics-port", type=port, default=8081, help="port of /metrics (default: 8081)")
+    made.add_argument(
+        "--volume",
+        action="append",
+        default=[],
+        metavar="CLAIM=FOLDER",
+        help="folder that stands for a PersistentVolumeClaim of pvc:// URIs; can be given several times",
+    )
+
+
+def port(text: str) -> int:
+    """The number of a port.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; use a number from 1 to 65535")
+    return int(text)
+
+
 def _command(made: argparse.ArgumentParser) -> None:
     _name(made)
     _output(made, text=": print the changed ModelDeployment; a sentence unless given")
@@ -352,6 +401,17 @@ COMMANDS: dict[str, CommandLine] = {
                 "every file below a folder; a line for each fault, with file and line",
             ),
             ("slipway check fraud.yaml --format sarif", "for code scanning"),
+        ),
+    ),
+    "serve": CommandLine(
+        "slipway.cli.serve",
+        "serve a model on this machine, without a cluster, by the same model server",
+        _serve,
+        (
+            ("slipway serve model.onnx", "a file; when it changes, the new one takes over"),
+            ("slipway serve -f fraud.yaml model.onnx", "with the contract and the rest of a ModelDeployment"),
+            ("slipway serve mlflow://fraud@champion", "from the MLflow of MLFLOW_TRACKING_URI"),
+            ("slipway serve old.onnx new.onnx --split 90/10", "a canary, judged as an operator judges it"),
         ),
     ),
     "promote": CommandLine(

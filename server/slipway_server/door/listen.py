@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import ssl
@@ -23,6 +24,11 @@ def bind(host: str | None, port: int, shared: bool = False) -> socket.socket:
             ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048, reuse_port=shared
         )
     return socket.create_server((host or "", port), backlog=2048, reuse_port=shared)
+
+
+def duplicate(descriptor: int) -> socket.socket:
+    """A listening socket of one's own, of a descriptor that others have too. Raises ``OSError``."""
+    return socket.socket(fileno=os.dup(descriptor))
 
 
 #: Files that are no connections: libraries, listening sockets.

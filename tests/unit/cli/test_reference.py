@@ -22,8 +22,12 @@ from tests.unit.cli.serving import Served
 from tests.unit.world import NAME, NAMESPACE, World
 
 EXAMPLES = [command for command in commands(PATH) if not command.text.startswith("pip ")]
-#: Run elsewhere: they take a training set, or pods that answer.
-ELSEWHERE = {"profile": "tests/profiling/test_profile.py", "report": "tests/unit/report/test_live.py"}
+#: Run elsewhere: they take a training set, pods that answer, or models.
+ELSEWHERE = {
+    "profile": "tests/profiling/test_profile.py",
+    "report": "tests/unit/report/test_live.py",
+    "serve": "tests/docs/test_serve_page.py",
+}
 
 
 def test_the_page_is_what_the_generator_makes() -> None:

@@ -261,9 +261,16 @@ def _keys_mount(feedback: Feedback | None) -> list[dict[str, Any]]:
     return [{"name": "feedback-keys", "mountPath": contract.FEEDBACK_KEYS_DIR, "readOnly": True}]
 
 
-def _server(owner: Owner, revision: Revision, settings: Settings, access: Access | None) -> dict[str, Any]:
+def serving_config(owner: Owner, revision: Revision, access: Access | None) -> contract.ServingConfig:
+    """What a model server is told of a revision.
+
+    Args:
+        owner: the ModelDeployment.
+        revision: what is served.
+        access: who may ask, as the ModelDeployment says it now.
+    """
     runtime = revision.runtime
-    config = contract.ServingConfig(
+    return contract.ServingConfig(
         modelName=owner.name,
         modelVersion=revision.model.version,
         digest=revision.model.digest,
@@ -285,6 +292,11 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
             }
         ),
     )
+
+
+def _server(owner: Owner, revision: Revision, settings: Settings, access: Access | None) -> dict[str, Any]:
+    runtime = revision.runtime
+    config = serving_config(owner, revision, access)
     return {
         "name": naming.SERVER_CONTAINER,
         "image": revision.runtime.image or settings.server_image,

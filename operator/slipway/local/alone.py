@@ -1,0 +1,121 @@
+"""One model on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from slipway.local.asking import ask
+from slipway.local.console import address, say, say_now
+from slipway.local.request import curl, example
+from slipway.local.server import listen
+from slipway.local.serving import Reader, Serving
+from slipway.names import PROFILE_FILE
+
+STEP_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where to answer: the address, and ports of REST, gRPC and metrics."""
+
+    host: str
+    http: int
+    grpc: int
+    metrics: int
+    #: Folders that stand for PersistentVolumeClaims.
+    volumes: Mapping[str, Path] = field(default_factory=dict)
+
+
+class Running(Protocol):
+    """Something with processes of its own."""
+
+    def stop(self) -> None:
+        """End it once it has answered what is under way."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+@contextlib.contextmanager
+def ending(running: Running) -> Iterator[None]:
+    """End it however this ends; at once where somebody cannot wait."""
+    try:
+        yield
+    finally:
+        try:
+            running.stop()
+        except KeyboardInterrupt:
+            running.kill()
+
+
+def serve_one(reader: Reader, where: Listening, folder: Path) -> NoReturn:
+    """Serve a model, and what becomes of it, until interrupted.
+
+    Args:
+        reader: of what is wanted.
+        where: to answer.
+        folder: an empty one.
+
+    Raises:
+        LocalError: where it cannot be served.
+    """
+    ports = listen(
+        where.host, {"--port": where.http, "--grpc-port": where.grpc, "--metrics-port": where.metrics}
+    )
+    with contextlib.closing(ports):
+        serving = Serving(reader, ports, folder, where.volumes, say_now)
+        with ending(serving):
+            serving.start()
+            rest, grpc, metrics = (address(where.host, port) for port in ports.numbers)
+            say(serving.called)
+            say(f"  REST     {rest}/v2/models/{serving.wanted.name}")
+            say(f"  gRPC     {grpc.removeprefix('http://')}")
+            say(f"  metrics  {metrics}/metrics")
+            for remark in remarks(serving):
+                say(f"  {remark}")
+            print_request(serving, (where.host, ports.numbers[0]), rest, folder)
+            while True:
+                if serving.step():
+                    say_now(f"{serving.called} serves from now on")
+                time.sleep(STEP_SECONDS)
+
+
+def remarks(serving: Serving) -> Iterator[str]:
+    """What is otherwise than in a cluster, and what is not but could be missed."""
+    spec = serving.wanted.spec
+    if spec.access is not None:
+        yield "spec.access is not checked here: whoever reaches this address may ask"
+    if spec.runtime.image:
+        yield "spec.runtime.image is not used here: the server is the installed one"
+    if serving.serves.has_profile:
+        yield f"{PROFILE_FILE} is used: inputs and predictions are counted in its bins"
+
+
+def print_request(serving: Serving, server: tuple[str, int], url: str, folder: Path) -> None:
+    """Print a request that the server has answered.
+
+    Args:
+        serving: the model.
+        server: that answers for it.
+        url: by which clients reach it.
+        folder: for a request that is too long for a line.
+    """
+    name, brought = serving.wanted.name, serving.serves
+    path = f"/v2/models/{name}"
+    _, metadata = ask(server, "GET", path)
+    found = example(
+        serving.wanted.spec.inputs,
+        brought.folder,
+        brought.revision.model.digest,
+        json.loads(metadata),
+        lambda body: ask(server, "POST", f"{path}/infer", body),
+    )
+    if found.refusal:
+        say(f"  the model refuses rows that are made up; put one of yours into this: {found.refusal[:300]}")
+    say(curl(f"{url}{path}/infer", found.body, folder))

@@ -1,0 +1,140 @@
+"""From what is wanted to a folder with the model and a revision of it, by the code of resolver and fetch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway.api.status import ModelStatus
+from slipway.contract import FetchTask, Resolution, ResolveTask
+from slipway.core.objects.deployment import serving_config
+from slipway.core.objects.metadata import Owner
+from slipway.core.revision import Revision, revision_of
+from slipway.local.errors import LocalError
+from slipway.local.files import FileSource
+from slipway.local.wanted import Wanted
+from slipway.models.credentials import Credentials
+from slipway.models.faults import ModelError
+from slipway.models.source import Source, fetch, resolve
+from slipway.models.sources import Surroundings, source_of
+from slipway.names import CREDENTIAL_ENV_PREFIX, PROFILE_FILE
+
+#: Seconds that a server which is replaced goes on answering at most, until its clients have left.
+DRAIN_SECONDS = 6
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A model that can be served.
+
+    Attributes:
+        revision: what an operator would make of it.
+        folder: with the model's files.
+        config: of the server, as JSON.
+        resolution: what its URI meant.
+    """
+
+    revision: Revision
+    folder: Path
+    config: str
+    resolution: Resolution
+
+    @property
+    def has_profile(self) -> bool:
+        """Whether a profile came along."""
+        return (self.folder / PROFILE_FILE).is_file()
+
+    def serves_as(self, other: Brought) -> bool:
+        """Whether clients could not tell a server of this from one of the other."""
+        return (self.config, self.resolution.profile, self.revision.runtime.env) == (
+            other.config,
+            other.resolution.profile,
+            other.revision.runtime.env,
+        )
+
+
+def surroundings(volumes: Mapping[str, Path], environment: Mapping[str, str] = os.environ) -> Surroundings:
+    """What sources are given: variables by the names that the credentials Secret has for its keys.
+
+    Args:
+        volumes: folders that stand for PersistentVolumeClaims; one at most.
+        environment: of this process.
+    """
+    named = {f"{CREDENTIAL_ENV_PREFIX}{name}": value for name, value in environment.items()}
+    uri = environment.get("MLFLOW_TRACKING_URI", "")
+    around = Surroundings(credentials=Credentials.of({**named, **environment}), mlflow_tracking_uri=uri)
+    for folder in volumes.values():
+        around = Surroundings(around.credentials, uri, folder)
+    return around
+
+
+def bring(
+    wanted: Wanted,
+    folder: Path,
+    volumes: Mapping[str, Path],
+    known: Resolution | None = None,
+) -> Brought | None:
+    """Resolve the model and copy its files into the folder.
+
+    Args:
+        wanted: what is to be served.
+        folder: an empty one.
+        volumes: folders that stand for PersistentVolumeClaims.
+        known: what the URI meant at the last look; where it still does, nothing is copied, and None is given.
+
+    Raises:
+        LocalError: where the model cannot be had.
+    """
+    around = surroundings(volumes)
+    try:
+        source = _source(wanted, volumes, around)
+        uri = wanted.spec.model.uri
+        found = resolve(ResolveTask(uri=uri, digest=wanted.spec.model.digest, known=known), source)
+        if known is not None and _of(found) == _of(known):
+            return None
+        fetch(FetchTask(uri=found.uri, digest=found.digest, profile=found.profile), source, folder)
+    except ModelError as error:
+        raise LocalError(around.credentials.redacted(str(error))) from error
+    except OSError as error:
+        raise LocalError(f"{wanted.called} cannot be read: {error}") from error
+    revision = revision_of(
+        wanted.spec,
+        ModelStatus(
+            uri=uri,
+            resolvedURI=found.uri,
+            version=found.version,
+            digest=found.digest,
+            bytes=found.bytes,
+            createdAt=found.createdAt,
+            profile=found.profile,
+        ),
+    )
+    owner = Owner(name=wanted.name, namespace="default", uid="")
+    config = serving_config(owner, revision, None).model_copy(update={"drainSeconds": DRAIN_SECONDS})
+    return Brought(revision, folder, config.model_dump_json(exclude_defaults=True), found)
+
+
+def _of(found: Resolution) -> tuple[str, str, str | None]:
+    return found.version, found.digest, found.profile
+
+
+def _source(wanted: Wanted, volumes: Mapping[str, Path], around: Surroundings) -> Source:
+    if wanted.path is not None:
+        return FileSource(wanted.path)
+    scheme, _, rest = wanted.spec.model.uri.partition("://")
+    if scheme == "mlflow" and not (around.mlflow_tracking_uri or around.credentials.tracking_uri):
+        raise LocalError(
+            f"{wanted.called} is in an MLflow that is not known: set MLFLOW_TRACKING_URI to the address of "
+            "its tracking server, such as http://localhost:5000"
+        )
+    claim = rest.partition("/")[0]
+    if scheme == "pvc" and claim not in volumes:
+        raise LocalError(
+            f"{wanted.called} is on a volume of a cluster: say which folder stands for it, "
+            f"by --volume {claim}=FOLDER"
+        )
+    if scheme == "pvc":
+        around = surroundings({claim: volumes[claim]})
+    return source_of(wanted.spec.model.uri, around)
