@@ -87,7 +87,9 @@ def listen_on(host: str, port: int, option: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        words = f"cannot listen on {host}:{port}: {error.strerror or error}; choose another by {option}"
+        # Its own words name the address a second time.
+        reason = os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
+        words = f"cannot listen on {host}:{port}: {reason}; choose another by {option}"
         raise LocalError(words) from error
 
 
