@@ -14,7 +14,7 @@ from slipway_server.metrics.board import CODE_SLOTS
 from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.reflection_pb2 import ServerReflectionRequest
 from slipway_server.rpc.server import RpcServer
-from slipway_server.wire.frames import Code, Kind, frame, settings
+from slipway_server.wire.frames import END_HEADERS, END_STREAM, Code, Kind, frame, settings
 from tests.server.grpc_wire import (
     CALL,
     INFER,
@@ -25,6 +25,7 @@ from tests.server.grpc_wire import (
     opened,
     statuses,
 )
+from tests.unit.router.running import eventually
 
 PATHS = [INFER] * 4 + [
     b"/inference.GRPCInferenceService/ModelMetadata",
@@ -267,3 +268,29 @@ async def test_calls_beyond_the_limit_are_refused_and_may_be_sent_again(server: 
     assert counts(server) == {Reason.OVERLOAD: 2}
     connection.connection_lost(None)
     assert server.frontend.counters.in_flight == 0
+
+
+async def test_each_call_of_a_router_gets_its_own_id_back_and_whoever_asks_for_it_reads_it(
+    server: RpcServer,
+) -> None:
+    encoder, decoder = hpack.Encoder(), hpack.Decoder()
+    encoder.header_table_size = 0
+    connection, transport = opened(server)
+    fixed = hpack.Decoder().decode(CALL)
+    # What is no text, or too long, is nobody's name.
+    values = [f"{number:08x}-5408-4ccd" for number in range(20)] + ["a\x7f", "1" * 129, "{7}", "", "last"]
+    for number, value in enumerate(values):
+        stream = 2 * number + 1
+        block = encoder.encode([*fixed, ("x-request-id", value)])
+        connection.data_received(frame(Kind.HEADERS, END_HEADERS, stream, block))
+        assert connection.calls[stream].header(b"x-request-id") == value.encode()
+        transport.written.clear()
+        connection.data_received(frame(Kind.DATA, END_STREAM, stream, good_body()))
+        await eventually(lambda: not connection.calls)
+        (start, *_) = [
+            decoder.decode(payload)
+            for kind, _, answered, payload in frames(transport.written)
+            if kind == Kind.HEADERS and answered == stream
+        ]
+        fits = value.isprintable() and 0 < len(value) <= 128
+        assert dict(start).get("x-request-id") == (value if fits else None)

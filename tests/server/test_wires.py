@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 from slipway_server.wire import huffman
 from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
 from slipway_server.wire.frames import ConnectionFaultError
-from slipway_server.wire.head import Head, without_id
+from slipway_server.wire.head import REQUEST_ID, Head, without_id
 from slipway_server.wire.headers import HeaderReader, MalformedError, block, literal
 from slipway_server.wire.http1 import Http1
 from slipway_server.wire.http2 import Http2
-from slipway_server.wire.kept import Kept
+from slipway_server.wire.kept import Kept, value_of
 from slipway_server.wire.limits import Limits
 
 #: Method, target, headers and body.
@@ -500,6 +500,9 @@ def test_a_head_with_other_values_has_all_that_a_head_has_and_nothing_of_the_cal
     second = first.with_own({b"x-request-id": b"2"})
     own = {"headers": {b"a": b"1", b"x-request-id": b"2"}}
     assert {name: getattr(second, name) for name in Head.__slots__} == {**plain, **own}
+    third = first.without(b"x-request-id")
+    assert {name: getattr(third, name) for name in Head.__slots__} == {**plain, "headers": {b"a": b"1"}}
+    assert first.headers[b"x-request-id"] == b"1"
 
 
 def stateless(kept: Kept) -> HeaderReader:
@@ -511,9 +514,14 @@ def stateless(kept: Kept) -> HeaderReader:
 
 def outcome(reader: HeaderReader, data: bytes) -> Any:
     try:
-        head = reader.read(data)
+        head, coded = reader.read(data)
     except (ConnectionFaultError, MalformedError) as error:
         return type(error)
+    if coded is not None:
+        # It is not read here, but it has to be what may be said back.
+        assert REQUEST_ID not in head.headers
+        head = head.with_own({REQUEST_ID: value_of(coded) or b""})
+        assert head.request_id is not None
     return head.method, head.target, head.headers, head.content_length, head.request_id
 
 
@@ -524,15 +532,32 @@ def test_a_block_that_differs_by_the_ids_of_a_router_is_not_decoded_again(
     one, two = stateless(kept), stateless(kept)
     both = [*HEADERS, (b"grpc-timeout", b"99m"), (b"x-request-id", b"3ea7a6c6-5408")]
     for reader in (one, two):
-        assert reader.read(encoded(both, True, True)).headers[b"grpc-timeout"] == b"99m"
-        assert reader.read(encoded(HEADERS, True, True)).request_id is None
+        assert reader.read(encoded(both, True, True))[0].headers[b"grpc-timeout"] == b"99m"
+        assert reader.read(encoded(HEADERS, True, True))[0].request_id is None
     monkeypatch.setattr(hpack.Decoder, "decode", None)
     for reader in (one, two):
         for number in range(50):
             own = [(b"grpc-timeout", b"%du" % number), (b"x-request-id", b"%x-0" % number)]
-            head = reader.read(encoded([*HEADERS, *own], True, True))
-            assert dict(own).items() <= head.headers.items()
-        assert reader.read(encoded(HEADERS, True, True)).request_id is None
+            head, coded = reader.read(encoded([*HEADERS, *own], True, True))
+            assert head.headers[b"grpc-timeout"] == b"%du" % number
+            assert coded is not None
+            assert value_of(coded) == b"%x-0" % number
+        assert reader.read(encoded(HEADERS, True, True))[0].request_id is None
+
+
+def test_an_id_of_a_router_is_never_decoded_where_nobody_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def block(number: int) -> bytes:
+        return encoded([*HEADERS, (b"x-request-id", b"%032x" % (number * 0x9E3779B97F4A7C15))], True, True)
+
+    kept = Kept()
+    reader = stateless(kept)
+    first, _ = reader.read(block(1))
+    monkeypatch.setattr(hpack.Decoder, "decode", None)
+    monkeypatch.setattr(huffman, "decode", None)
+    heads = {reader.read(block(number)) for number in range(2, 40)}
+    assert len(heads) == 38
+    ((shared,),) = ({head for head, _ in heads},)
+    assert shared.headers == {name: value for name, value in first.headers.items() if name != REQUEST_ID}
 
 
 def test_a_client_may_begin_to_keep_a_table_again() -> None:
@@ -545,7 +570,10 @@ def test_a_client_may_begin_to_keep_a_table_again() -> None:
         if encoder.header_table_size != size:
             encoder.header_table_size = size
         both[-1] = (b"x-request-id", b"%d" % (number // 2))
-        assert reader.read(encoder.encode(both)).headers.items() >= dict(both[4:]).items()
+        head, coded = reader.read(encoder.encode(both))
+        assert dict(both[4:-1]).items() <= head.headers.items()
+        value = head.headers[REQUEST_ID] if coded is None else value_of(coded)
+        assert value == both[-1][1]
 
 
 @given(st.binary(max_size=20))
@@ -559,5 +587,24 @@ def test_huffman_codes_say_what_they_say_to_the_hpack_library(data: bytes) -> No
     except hpack.HPACKDecodingError:
         theirs = None
     assert huffman.decode(data) == theirs
+    assert huffman.is_printable(data) == is_printable(theirs)
     code = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(data)
     assert huffman.decode(code) == data
+    assert huffman.is_printable(code) == is_printable(data)
+
+
+def is_printable(text: bytes | None) -> bool:
+    return bool(text) and text is not None and all(0x20 <= byte < 0x7F for byte in text)
+
+
+@pytest.mark.parametrize("count", [0, 1, 126, 127, 128, 129, 200])
+def test_an_id_is_taken_as_it_came_only_where_it_may_be_said_back(count: int) -> None:
+    for letter in (b"0", b"a", b"\x7f", b"{", b"\n", b"\xc3"):
+        for is_huffman in (False, True):
+            reader = stateless(Kept())
+            for value in (b"1", letter * count):
+                block = encoded([*HEADERS, (REQUEST_ID, value)], True, is_huffman)
+                head, coded = reader.read(block)
+                known = head.request_id if coded is None else value_of(coded)
+                fits = 0 < len(value) <= 128 and is_printable(value)
+                assert known == (value if fits else None)

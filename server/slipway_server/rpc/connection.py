@@ -108,6 +108,7 @@ class RpcConnection(Connection):
             return
         server = self.server
         rpc = Rpc(self, event.id, event.head, server.frontend, self.limits, self.owner)
+        rpc.request_id = event.request_id
         self.calls[event.id] = rpc
         server.begin(rpc)
 

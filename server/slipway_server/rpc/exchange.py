@@ -17,9 +17,10 @@ from slipway_server.http.responses import FAILED
 from slipway_server.rpc.metadata import percent
 from slipway_server.rpc.service import Infer, Method, Status, Talk, Watch, status_of
 from slipway_server.runtime.crew import deadline_error
-from slipway_server.wire.head import Head, too_large
+from slipway_server.wire.head import REQUEST_ID, Head, too_large
 from slipway_server.wire.headers import block, literal
 from slipway_server.wire.http2 import NOT_REST
+from slipway_server.wire.kept import value_of
 from slipway_server.wire.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ _PREFIX_BYTES = 5
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _START = block([_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip")])
 _OK = literal(b"grpc-status", b"0")
+_ID_NAME = literal(REQUEST_ID, b"")[:-1]
 
 
 class Reply(Protocol):
@@ -54,6 +56,8 @@ class Rpc(Request):
         self.site = self._frontend = frontend
         self.head = head
         self.owner = owner
+        #: The client's name for the call where it is not in the head, as HPACK has it.
+        self.request_id: bytes | None = None
         self._limits = limits
         self._received = 0
         #: Of a request to infer: what stands before its message, or as much of it as has arrived.
@@ -76,6 +80,11 @@ class Rpc(Request):
 
     def peer(self) -> str:
         return name_of(self.owner)
+
+    def header(self, name: bytes) -> bytes | None:
+        if name == REQUEST_ID and self.request_id is not None:
+            return value_of(self.request_id)
+        return super().header(name)
 
     def take(self, data: bytes) -> None:
         """A piece of the request arrived."""
@@ -201,8 +210,11 @@ class Rpc(Request):
         self.reply.send(self.stream, start, data, trailers)
 
     def _echoes(self) -> bytes:
-        request_id, trace = self.head.request_id, self.head.traceparent
-        echoes = b"" if request_id is None else literal(b"x-request-id", request_id)
+        head, trace = self.head, self.head.traceparent
+        if self.request_id is not None:
+            echoes = _ID_NAME + self.request_id
+        else:
+            echoes = b"" if head.request_id is None else literal(REQUEST_ID, head.request_id)
         return echoes if trace is None else echoes + literal(b"traceparent", trace)
 
     def _add(self, body: Body, data: bytes) -> None:

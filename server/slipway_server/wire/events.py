@@ -8,10 +8,14 @@ from slipway_server.wire.head import Head
 
 
 class Opened(NamedTuple):
-    """A request began: its head is there."""
+    """A request began: its head is there.
+
+    ``request_id`` is the client's name for it where that is not in the head, as it came over the wire.
+    """
 
     id: int
     head: Head
+    request_id: bytes | None = None
 
 
 class Part(NamedTuple):

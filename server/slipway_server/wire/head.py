@@ -14,6 +14,8 @@ from slipway_server.wire.limits import Limits
 
 #: Says who asks.
 AUTHORIZATION = b"authorization"
+#: The client's name for a request.
+REQUEST_ID = b"x-request-id"
 JSON, BINARY = "application/json", "application/octet-stream"
 #: JSON takes many times its size when parsed, so it is bounded more tightly than binary tensors.
 MAX_JSON_BYTES = 8 * 1024 * 1024
@@ -94,6 +96,12 @@ class Head:
         head.header_length, head.limit, head.seconds = None, 0, None
         return head
 
+    def without(self, name: bytes) -> Head:
+        """The same without one of its headers, none of which says how the body comes."""
+        head = self.with_own({})
+        head.headers.pop(name, None)
+        return head
+
     def text(self, name: bytes, default: str = "") -> str:
         """A header's value."""
         value = self.headers.get(name)
@@ -129,7 +137,7 @@ class Head:
     @property
     def request_id(self) -> bytes | None:
         """The client's name for this request, where it is fit to be said back."""
-        value = self.headers.get(_ID)
+        value = self.headers.get(REQUEST_ID)
         if value is None or not 0 < len(value) <= _MAX_ID or not value.isascii():
             return None
         return value if value.decode("ascii").isprintable() else None
@@ -154,9 +162,9 @@ class Head:
         plain = copy(self)
         plain.raw = None
         found = without_id(text)
-        if found is not None and self.headers.get(_ID) == found[1]:
+        if found is not None and self.headers.get(REQUEST_ID) == found[1]:
             text = found[0]
-            plain.headers = {name: value for name, value in self.headers.items() if name != _ID}
+            plain.headers = {name: value for name, value in self.headers.items() if name != REQUEST_ID}
         is_plain = (
             plain.keep_alive
             and not plain.is_http_1_0
@@ -205,9 +213,8 @@ class Head:
         self.seconds = _seconds(self.headers.get(b"timeout"))
 
 
-_ID = b"x-request-id"
 #: Headers that change how or when a request is answered, or that belong to it alone.
-_OWN = frozenset({b"expect", _ID, b"traceparent", b"timeout", b"content-encoding", b"upgrade"})
+_OWN = frozenset({b"expect", REQUEST_ID, b"traceparent", b"timeout", b"content-encoding", b"upgrade"})
 
 
 def without_id(text: bytes) -> tuple[bytes, bytes] | None:

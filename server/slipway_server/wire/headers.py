@@ -14,7 +14,7 @@ import hpack
 
 from slipway_server.wire.frames import Code, ConnectionFaultError
 from slipway_server.wire.head import Head
-from slipway_server.wire.kept import Kept
+from slipway_server.wire.kept import Blocks, Kept, Read
 from slipway_server.wire.limits import Limits
 
 #: What a client that shrinks its table below the usual size has to be told first: that none is used.
@@ -23,8 +23,6 @@ _MAX_SAME = 256
 _MAX_SAME_BLOCK = 64
 #: The first three bits of a change of the table's size.
 _TABLE_UPDATE = 0x20
-#: How many ways to begin with a header of its own are looked for in a connection's blocks.
-_MAX_MARKS = 3
 _FORBIDDEN = {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 _PSEUDO = (b":method", b":scheme", b":path", b":authority")
 
@@ -40,36 +38,32 @@ class HeaderReader:
         self._decoder = hpack.Decoder(max_header_list_size=limits.header_bytes)
         self._table_updates = limits.table_updates
         #: Blocks that mean the same as long as the client's table does not change.
-        self._same: dict[bytes, Head] = {}
+        self._same: dict[bytes, Read] = {}
         #: The client keeps no table: the same bytes always mean the same.
         self._is_stateless = False
-        self._kept = kept
-        self._marks: list[bytes] = []
+        self._blocks = Blocks(kept)
 
-    def read(self, block: bytes) -> Head:
-        """The head of a request; raises :class:`ConnectionFaultError`, or :class:`MalformedError`."""
-        head = self._kept.find(block, self._marks) if self._is_stateless else self._same.get(block)
-        if head is not None:
-            return head
+    def read(self, block: bytes) -> Read:
+        """The head of a request, and its id where that is not in the head, as HPACK has it.
+
+        Raises :class:`ConnectionFaultError`, or :class:`MalformedError`.
+        """
+        found = self._blocks.find(block) if self._is_stateless else self._same.get(block)
+        if found is not None:
+            return found
         headers, stays = self._decode(block)
         head = _head(headers)
         if self._is_stateless:
-            self._keep(block, headers, head)
+            if block[0] & 0xE0 != _TABLE_UPDATE:
+                self._blocks.keep(block, headers, head)
         elif stays and len(self._same) < _MAX_SAME:
-            self._same[block] = head
-        return head
+            self._same[block] = head, None
+        return head, None
 
     def skip(self, block: bytes) -> bool:
         """Read headers that nobody wants, for what they do to the table; whether they may be trailers."""
         headers, _ = self._decode(block)
         return not any(name.startswith(b":") for name, _ in headers)
-
-    def _keep(self, block: bytes, headers: Sequence[tuple[bytes, bytes]], head: Head) -> None:
-        if block[0] & 0xE0 == _TABLE_UPDATE:
-            return
-        mark = self._kept.keep(block, headers, head)
-        if mark is not None and mark not in self._marks:
-            self._marks = [mark, *self._marks[: _MAX_MARKS - 1]]
 
     def _decode(self, block: bytes) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
         """The headers, and whether all of them came from a table that is as before."""

@@ -253,7 +253,7 @@ class Http2:
             return self._trail(flags, stream, block, found)
         self.last = stream
         try:
-            head = self._reader.read(block)
+            head, request_id = self._reader.read(block)
         except MalformedError:
             raise StreamFaultError(stream, Code.PROTOCOL_ERROR) from None
         if len(self.streams) >= self.limits.streams:
@@ -261,8 +261,8 @@ class Http2:
         opened = Stream(stream, head, self.windows.initial, self.limits.stream_window)
         self.streams[stream] = opened
         if flags & END_STREAM:
-            return Opened(stream, head), self._end(opened)
-        return (Opened(stream, head),)
+            return Opened(stream, head, request_id), self._end(opened)
+        return (Opened(stream, head, request_id),)
 
     def _trail(self, flags: int, stream: int, block: bytes, found: Stream | None) -> tuple[Event, ...]:
         """Headers of a stream that is open, or was: trailers, which mean nothing in a gRPC request."""
