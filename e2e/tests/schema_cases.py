@@ -258,6 +258,7 @@ EXAMPLE: dict[str, Any] = {
             "bytes": 1234,
             "createdAt": "2026-01-02T03:04:05Z",
             "mark": "an ETag",
+            "profile": DIGEST,
         },
         "stable": {
             "revision": "a1",
@@ -266,6 +267,7 @@ EXAMPLE: dict[str, Any] = {
             "replicas": 1,
             "readyReplicas": 1,
             "modelCreatedAt": "2026-01-02T03:04:05Z",
+            "profile": DIGEST,
         },
         "canary": {
             "revision": "b2",
@@ -274,6 +276,7 @@ EXAMPLE: dict[str, Any] = {
             "replicas": 1,
             "readyReplicas": 0,
             "modelCreatedAt": "2026-01-03T03:04:05Z",
+            "profile": "none",
         },
         "canaryWeight": 10,
         "promotedAt": "2026-01-02T03:04:05Z",
@@ -346,6 +349,7 @@ EXAMPLE: dict[str, Any] = {
                 "digest": DIGEST,
                 "content": "d4",
                 "identity": "f6",
+                "profile": DIGEST,
                 "id": "c3.1",
                 "rejectedAt": "2026-01-02T03:04:05Z",
                 "message": "",
@@ -395,6 +399,10 @@ GATEWAY: dict[str, Any] = {
 
 def example(path: str) -> dict[str, Any]:
     """The example that has what stands at ``path``."""
+    if path.startswith("spec.model.credentials.serviceAccountName"):
+        model = EXAMPLE["spec"]["model"] | {"credentials": {"serviceAccountName": "reader"}}
+        free = {name: value for name, value in EXAMPLE["spec"]["runtime"].items() if name != "pod"}
+        return EXAMPLE | {"spec": EXAMPLE["spec"] | {"model": model, "runtime": free}}
     if path.startswith("spec.traffic.gatewayAPI"):
         return EXAMPLE | {"spec": EXAMPLE["spec"] | {"traffic": GATEWAY}}
     return EXAMPLE

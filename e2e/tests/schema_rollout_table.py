@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from e2e.tests.schema_cases import EXAMPLE, Case
-from e2e.tests.schema_shapes import bounds, choice, items, moment, required, text, twins
+from e2e.tests.schema_shapes import bounds, choice, items, moment, profile, required, text, twins
 
 SPEC = "spec.rollout"
 STEP = f"{SPEC}.steps.*"
@@ -310,6 +310,7 @@ ROLLOUT = [
     text(f"{REJECTED}.identity", 63),
     text(f"{REJECTED}.id", 96),
     *moment(f"{REJECTED}.rejectedAt"),
+    *profile(f"{REJECTED}.profile"),
     text(f"{REJECTED}.message", 1024),
     *items("status.previous", 50, lambda index: f"r{index}"),
     text("status.previous.*", 63),

@@ -36,6 +36,14 @@ def required(path: str, *names: str) -> Iterator[Case]:
         yield Case(path, f"required {name}", whole[name], REMOVED, "Required value", at=field)
 
 
+def profile(path: str) -> Iterator[Case]:
+    """The digest of a profile, or that there is none."""
+    whole = f"sha256:{'0' * 64}"
+    pattern = "should match '^(sha256:"
+    yield Case(path, "pattern", "none", "sha256:0", pattern)
+    yield Case(path, "maxLength", whole, f"{whole}0", "Too long: may not be more than 71 bytes", also=pattern)
+
+
 def moment(path: str) -> Iterator[Case]:
     """A time as RFC 3339 has it."""
     yield Case(path, "format", "2026-01-02T03:04:05Z", "yesterday", "must be of type date-time")

@@ -14,7 +14,7 @@ from e2e.tests.schema_inputs_table import INPUTS
 from e2e.tests.schema_monitoring_table import MONITORING
 from e2e.tests.schema_pods_table import PODS
 from e2e.tests.schema_rollout_table import ROLLOUT
-from e2e.tests.schema_shapes import INT32, bounds, choice, moment, required, text
+from e2e.tests.schema_shapes import INT32, bounds, choice, moment, profile, required, text
 from e2e.tests.schema_traffic_table import TRAFFIC
 
 URI = "spec.model.uri"
@@ -45,6 +45,7 @@ def _revision(path: str) -> Iterator[Case]:
     yield from bounds(f"{path}.replicas", 0, INT32)
     yield from bounds(f"{path}.readyReplicas", 0, INT32)
     yield from moment(f"{path}.modelCreatedAt")
+    yield from profile(f"{path}.profile")
 
 
 def _conditions(count: int) -> list[dict[str, Any]]:
@@ -189,7 +190,41 @@ MODEL = [
     Case("spec.model.digest", "rule", DIGEST, DIGEST[:-1] + "A", "digest must be sha256: and 64 hexadecimal"),
     Case("spec.model.digest", "rule", DIGEST, DIGEST[7:], "digest must be sha256: and 64 hexadecimal digits"),
     *bounds("spec.model.refreshSeconds", 0, 86_400),
-    *required("spec.model.credentials", "secretRef"),
+    *(
+        Case(
+            "spec.model.credentials",
+            "rule",
+            {"secretRef": {"name": "store"}},
+            wrong,
+            "credentials must have exactly one of secretRef and serviceAccountName",
+        )
+        for wrong in ({}, {"secretRef": {"name": "store"}, "serviceAccountName": "reader"})
+    ),
+    *(
+        Case(
+            "spec.model",
+            "rule",
+            {"uri": "s3://models/fraud/", "credentials": {"serviceAccountName": "reader"}},
+            {"uri": uri, "credentials": {"serviceAccountName": "reader"}},
+            "credentials.serviceAccountName enters buckets: s3://, gs://, az://, and those that",
+        )
+        for uri in ("https://a/b", "oci://a/b", "pvc://a/b", "dvc://a/b/c/d@e")
+    ),
+    Case(
+        "spec",
+        "rule",
+        {"serviceAccountName": "reader"},
+        {"serviceAccountName": "other"},
+        "the model's pods run under model.credentials.serviceAccountName; leave",
+        at="spec.model.credentials",
+    ),
+    text("spec.model.credentials.serviceAccountName", 253),
+    *(
+        Case(
+            "spec.model.credentials.serviceAccountName", "rule", right, wrong, "must be a name of lower case"
+        )
+        for right, wrong in (("a.b", "a..b"), ("a-b", "A"))
+    ),
     *required("spec.model.credentials.secretRef", "name"),
     text("spec.model.credentials.secretRef.name", 253),
     *(
@@ -489,6 +524,7 @@ STATUS = [
     *bounds("status.model.bytes", 0, None),
     *moment("status.model.createdAt"),
     text("status.model.mark", 128),
+    *profile("status.model.profile"),
     *_revision("status.stable"),
     *_revision("status.canary"),
     *bounds("status.canaryWeight", 0, 100),

@@ -72,6 +72,10 @@ INHERITED_ENV = "SLIPWAY_INHERITED"
 MODEL_TASK_ENV = "SLIPWAY_MODEL_TASK"
 #: Keys of the credentials Secret reach ``slipway-model`` with this prefix (``envFrom`` with ``prefix``).
 CREDENTIAL_ENV_PREFIX = "SLIPWAY_CREDENTIAL_"
+#: Names the ServiceAccount by which ``slipway-model`` enters stores: a cloud's webhook gives it an identity.
+STORE_IDENTITY_ENV = "SLIPWAY_STORE_IDENTITY"
+#: Whatever its value: a model server that finds credentials of its pod's ServiceAccount does not serve.
+WITHOUT_CREDENTIALS_ENV = "SLIPWAY_WITHOUT_CREDENTIALS"
 #: Installation-wide default of the MLflow tracking server, given by the chart.
 MLFLOW_TRACKING_URI_ENV = "SLIPWAY_MLFLOW_TRACKING_URI"
 #: Where a ``pvc://CLAIM/path`` claim is mounted in the resolver pod and the ``fetch`` container.
@@ -101,6 +105,7 @@ class ModelFault(StrEnum):
     STORE_THROTTLED = "StoreThrottled"
     ACCESS_KEYS_MISSING = "AccessKeysMissing"
     REPOSITORY_UNREADABLE = "RepositoryUnreadable"
+    CREDENTIALS_INJECTED = "CredentialsInjected"
 
 
 class Metric(StrEnum):

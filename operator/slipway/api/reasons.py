@@ -78,6 +78,7 @@ class Reason(StrEnum):
     STORE_THROTTLED = "StoreThrottled"
     ACCESS_KEYS_MISSING = "AccessKeysMissing"
     REPOSITORY_UNREADABLE = "RepositoryUnreadable"
+    CREDENTIALS_INJECTED = "CredentialsInjected"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
     SECRET_NOT_FOUND = "SecretNotFound"
@@ -275,6 +276,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.REPOSITORY_UNREADABLE: Explanation(
         "The Git repository answers, but what it holds is too large, or not as Git and DVC write it.",
         "Read the message, which names the file or the bound.",
+    ),
+    Reason.CREDENTIALS_INJECTED: Explanation(
+        "Something put credentials of model.credentials.serviceAccountName into the container that serves, "
+        "which refuses to start with them.",
+        "Keep the webhook that the message names away from the container server, or use secretRef.",
     ),
     Reason.RESOLVER_FAILED: Explanation(
         "The resolver pod ended without an answer.", "Look at its log; it is tried again by itself."

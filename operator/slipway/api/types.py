@@ -16,6 +16,7 @@ from slipway.api.base import (
     LABEL_KEY,
     MESSAGE_KEY,
     Block,
+    DnsSubdomain,
     LabelKey,
     LabelValue,
     SecretRef,
@@ -46,7 +47,19 @@ MAX_NAME_LENGTH = 45
 class Credentials(Block):
     """How the model's store is entered."""
 
-    secretRef: SecretRef = Field(
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.secretRef) != has(self.serviceAccountName)",
+                    "credentials must have exactly one of secretRef and serviceAccountName",
+                )
+            ]
+        }
+    )
+
+    secretRef: SecretRef | None = Field(
+        default=None,
         description=(
             "Secret whose keys enter the store: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME, "
             "MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, HTTP_USERNAME, HTTP_PASSWORD, HTTP_TOKEN, "
@@ -54,12 +67,39 @@ class Credentials(Block):
             "AWS_S3_ADDRESSING_STYLE, GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_ENDPOINT_URL, AZURE_STORAGE_KEY, "
             "AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_ENDPOINT, GIT_USERNAME, GIT_PASSWORD, GIT_TOKEN, "
             "DVC_REMOTE_URL, OCI_USERNAME, OCI_PASSWORD, .dockerconfigjson, CA_CERT (certificates, as PEM)."
-        )
+        ),
     )
+    serviceAccountName: DnsSubdomain | None = Field(
+        default=None,
+        description=(
+            "ServiceAccount of the namespace whose identity in a cloud enters buckets (IRSA, EKS Pod "
+            "Identity, Azure and Google workload identity). The resolver's and the model's pods run under "
+            "it; the container that serves gets no credentials of it."
+        ),
+    )
+
+
+_IDENTITY_RULE = rule(
+    "!has(self.credentials) || !has(self.credentials.serviceAccountName) || "
+    "self.uri.startsWith('s3://') || self.uri.startsWith('gs://') || self.uri.startsWith('az://') || "
+    "self.uri.startsWith('mlflow://')",
+    "credentials.serviceAccountName enters buckets: s3://, gs://, az://, and those that an mlflow:// model "
+    "lies in; give credentials.secretRef for others",
+)
+#: Of the whole spec: a pod has one ServiceAccount.
+_ONE_ACCOUNT_RULE = rule(
+    "!has(self.model.credentials) || !has(self.model.credentials.serviceAccountName) || "
+    "!has(self.runtime) || !has(self.runtime.pod) || !has(self.runtime.pod.serviceAccountName) || "
+    "self.runtime.pod.serviceAccountName == self.model.credentials.serviceAccountName",
+    "the model's pods run under model.credentials.serviceAccountName; leave runtime.pod.serviceAccountName "
+    "out, or make both the same",
+)
 
 
 class Model(Block):
     """Which model is served."""
+
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_IDENTITY_RULE]})
 
     uri: str = Field(
         max_length=1024,
@@ -314,7 +354,9 @@ class ModelDeploymentSpec(Block):
     """What should be served, and how."""
 
     model_config = ConfigDict(
-        json_schema_extra={"x-kubernetes-validations": [*RULES, LABELS_RULE, ROLLBACK_RULE]}
+        json_schema_extra={
+            "x-kubernetes-validations": [*RULES, LABELS_RULE, ROLLBACK_RULE, _ONE_ACCOUNT_RULE]
+        }
     )
 
     model: Model = Field(description="Which model is served.")

@@ -86,6 +86,8 @@ def restored(spec: dict[str, Any], revision: Revision) -> dict[str, Any]:
     model.pop("credentials", None)
     if revision.credentials is not None:
         model["credentials"] = {"secretRef": {"name": revision.credentials}}
+    if revision.service_account is not None:
+        model["credentials"] = {"serviceAccountName": revision.service_account}
     found = {name: value for name, value in spec.items() if name != "inputs"} | {"model": model}
     found["runtime"] = revision.runtime.model_dump(mode="json", exclude_defaults=True)
     if revision.inputs is not None:

@@ -48,6 +48,8 @@ class Revision:
     feedback: Feedback | None = None
     fairness: Fairness | None = None
     freshness: Freshness | None = None
+    #: The ServiceAccount by whose identity the model's bytes are brought.
+    service_account: str | None = None
     #: What its ControllerRevision holds, if there is one: another operator may have put the same otherwise.
     record: Mapping[str, Any] | None = None
 
@@ -138,6 +140,8 @@ class Revision:
             "runtime": self.runtime.model_dump(mode="json", exclude_defaults=True),
             "credentials": self.credentials,
         }
+        if self.service_account is not None:
+            chosen["serviceAccount"] = self.service_account
         if self.inputs is not None:
             chosen["inputs"] = self.inputs.model_dump(mode="json", exclude_defaults=True)
         if self.feedback is not None:
@@ -156,7 +160,8 @@ def revision_of(spec: ModelDeploymentSpec, model: ModelStatus) -> Revision:
     return Revision(
         model=model,
         runtime=spec.runtime.model_copy(update={"pod": NOTHING}),
-        credentials=credentials.secretRef.name if credentials else None,
+        credentials=credentials.secretRef.name if credentials and credentials.secretRef else None,
+        service_account=credentials.serviceAccountName if credentials else None,
         inputs=spec.inputs,
         feedback=performance.feedback if performance else None,
         fairness=_counted(spec.fairness),
@@ -204,6 +209,7 @@ def revision_from(content: Mapping[str, Any]) -> Revision:
         ),
         runtime=runtime,
         credentials=content.get("credentials"),
+        service_account=content.get("serviceAccount"),
         inputs=Inputs.model_validate(content["inputs"]) if "inputs" in content else None,
         feedback=Feedback.model_validate(content["feedback"]) if "feedback" in content else None,
         fairness=Fairness.model_validate(content["fairness"]) if "fairness" in content else None,

@@ -52,12 +52,14 @@ class AzSource:
 
     def container(self, account: str, name: str) -> Bucket:
         """A container of an account."""
-        login = self._credentials.azure
-        endpoint = https_endpoint(login.endpoint, _ENDPOINT)
+        login, identity = self._credentials.azure, self._credentials.identity
+        given = login.endpoint if identity is None else identity.get(_ENDPOINT)
+        endpoint = https_endpoint(given, _ENDPOINT)
         words = Words(
             bucket=f"the container {name!r} of the account {account!r}",
             host=endpoint.netloc.decode() if endpoint is not None else f"{account}.blob.core.windows.net",
-            sent=bool(login.key or login.sas),
+            sent=bool(login.key or login.sas) or identity is not None,
+            account=identity.service_account if identity is not None else "",
             keys=f"{_KEY} or {_SAS}",
             endpoint=_ENDPOINT,
         )
@@ -68,6 +70,8 @@ class AzSource:
             sas = login.sas.removeprefix("?")
             _refuse_expired(sas, words)
             config["sas_key"] = sas
+        elif identity is not None:
+            config.update(identity.of_azure())
         else:
             # Else the client would ask the node's metadata for an identity that is not ours.
             config["skip_signature"] = True

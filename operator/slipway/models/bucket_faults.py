@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from slipway.contract import ModelFault
@@ -58,6 +59,8 @@ class Words:
         sent: whether requests carried credentials.
         keys: the keys of the Secret that enter the store, as a phrase.
         endpoint: which key of the Secret names another address.
+        account: the ServiceAccount whose identity is used instead of a Secret.
+        refused: why that one has no credentials of the store, or None.
     """
 
     bucket: str
@@ -65,6 +68,8 @@ class Words:
     sent: bool
     keys: str
     endpoint: str
+    account: str = ""
+    refused: Callable[[], ModelError | None] = lambda: None
 
     def has_status(self, error: Exception) -> bool:
         """Whether the store answered at all."""
@@ -93,6 +98,9 @@ def bucket_fault(error: Exception, words: Words, called: str, missing: str = "")
 
     ``missing`` is said of an object that is not there.
     """
+    refused = words.refused()
+    if refused is not None:
+        return refused
     text = str(error)
     said, _, debug = text.partition(_DEBUG)
     status, code = _status(error), _first(_CODE, said)
@@ -112,6 +120,15 @@ def bucket_fault(error: Exception, words: Words, called: str, missing: str = "")
             f"{words.bucket} is not in the region that was asked at {words.host}: give "
             f"{f'AWS_REGION: {region}' if region else 'its region under the key AWS_REGION'} "
             "in the Secret that spec.model.credentials.secretRef names",
+        )
+    if words.account and status in _FAULTY_CREDENTIALS:
+        why = shortened(_first(_SAID, said), 200)
+        return ModelError(
+            ModelFault.MODEL_ACCESS_DENIED,
+            f"{called} is not for the identity of the ServiceAccount {words.account!r} ({reply}"
+            f"{f': {why}' if why else ''}): let its role read the object, and list its folder where the URI "
+            "names a folder, and let the ServiceAccount take that role; a store may deny what does not exist "
+            "in the same way",
         )
     closed = code in _NOT_PUBLIC and not words.sent
     if closed or status in (401, 403) or (status in _FAULTY_CREDENTIALS and code in _DENIED):

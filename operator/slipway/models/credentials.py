@@ -13,6 +13,7 @@ import httpx
 
 from slipway.contract import CREDENTIAL_ENV_PREFIX, ModelFault
 from slipway.models.faults import ModelError
+from slipway.models.identity import Identity
 
 #: A secret shorter than this is not looked for in messages: it would blot out parts of ordinary words.
 _SHORTEST_REDACTED = 4
@@ -75,6 +76,8 @@ class Credentials:
     gs_endpoint: str = ""
     azure: AzureLogin = AzureLogin()
     ca_certificates: str = field(default="", repr=False)
+    #: Instead of a Secret.
+    identity: Identity | None = None
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Credentials:
@@ -116,6 +119,7 @@ class Credentials:
                 endpoint=key("AZURE_STORAGE_ENDPOINT"),
             ),
             ca_certificates=key("CA_CERT", "ca.crt"),
+            identity=Identity.of(environment),
         )
 
     def trust(self) -> ssl.SSLContext:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 from obstore.store import GCSStore
 
 from slipway.contract import ModelFault
@@ -20,6 +22,7 @@ from slipway.models.buckets import (
     retries,
 )
 from slipway.models.faults import ModelError
+from slipway.models.google_identity import CONFIGURATION_ENV, FederatedGoogle
 
 if TYPE_CHECKING:
     from obstore.store import GCSConfig
@@ -42,24 +45,47 @@ class GsSource(BucketSource):
 
     def bucket(self, name: str) -> Bucket:
         key, endpoint = self._credentials.gs_key, https_endpoint(self._credentials.gs_endpoint, _ENDPOINT)
+        identity = self._credentials.identity
+        if identity is not None:
+            endpoint = https_endpoint(identity.get(_ENDPOINT), _ENDPOINT)
+        provider = self._federated()
         words = Words(
             bucket=f"the bucket {name!r}",
             host=endpoint.netloc.decode() if endpoint is not None else "storage.googleapis.com",
-            sent=bool(key),
+            sent=bool(key) or identity is not None,
+            account=identity.service_account if identity is not None else "",
+            refused=lambda: provider.fault if provider is not None else None,
             keys=f"{_KEY} (the JSON file of a service account's key)",
             endpoint=_ENDPOINT,
         )
         config: GCSConfig = {"bucket": name}
         if key:
             config["service_account_key"] = _checked(key)
-        else:
+        elif identity is None:
             # Else the client would ask the node's metadata for an identity that is not ours.
             config["skip_signature"] = True
         if endpoint is not None:
             config["base_url"] = str(endpoint).rstrip("/")
         client = client_options(self._credentials)
-        store = opened(lambda: GCSStore(config=config, client_options=client, retry_config=retries()), words)
+        store = opened(
+            lambda: GCSStore(
+                config=config,
+                client_options=client,
+                retry_config=retries(),
+                credential_provider=provider,
+            ),
+            words,
+        )
         return Bucket(store, Pinning(f"gs://{name}", "#{}"), words)
+
+    def _federated(self) -> FederatedGoogle | None:
+        """By a credential configuration; without one the client asks the node's metadata who the pod is."""
+        identity = self._credentials.identity
+        configuration = identity.get(CONFIGURATION_ENV) if identity is not None else ""
+        if not configuration:
+            return None
+        trust = self._credentials.trust()
+        return FederatedGoogle(Path(configuration), lambda: httpx.Client(verify=trust))
 
 
 def _checked(key: str) -> str:

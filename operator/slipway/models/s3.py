@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
@@ -33,7 +34,14 @@ class S3Source(BucketSource):
     )
 
     def bucket(self, name: str) -> Bucket:
-        login = self._credentials.s3
+        login, identity = self._credentials.s3, self._credentials.identity
+        if identity is not None:
+            # What a webhook puts next to an identity, such as the region of the cluster.
+            login = replace(
+                login,
+                region=identity.get("AWS_REGION", "AWS_DEFAULT_REGION"),
+                endpoint=identity.get("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+            )
         # Over plain HTTP no secret is sent, only signatures.
         address = endpoint(login.endpoint, "AWS_ENDPOINT_URL", ("https", "http"))
         style = login.addressing_style.lower() or "path"
@@ -48,9 +56,10 @@ class S3Source(BucketSource):
         words = Words(
             bucket=f"the bucket {name!r}",
             host=host.netloc.decode(),
-            sent=bool(login.access_key_id),
+            sent=bool(login.access_key_id) or identity is not None,
             keys=_KEYS,
             endpoint="AWS_ENDPOINT_URL",
+            account=identity.service_account if identity is not None else "",
         )
         if bool(login.access_key_id) != bool(login.secret_access_key):
             raise ModelError(
@@ -69,6 +78,8 @@ class S3Source(BucketSource):
         if login.access_key_id:
             config["access_key_id"] = login.access_key_id
             config["secret_access_key"] = login.secret_access_key
+        elif identity is not None:
+            config.update(identity.of_s3())
         else:
             # Else the client would ask the node's metadata for an identity that is not ours.
             config["skip_signature"] = True

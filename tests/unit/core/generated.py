@@ -213,6 +213,7 @@ def _cohere(spec: dict[str, Any]) -> dict[str, Any]:
     runtime = spec.get("runtime", {})
     for toleration in runtime.get("tolerations", ()):
         _cohere_toleration(toleration)
+    _cohere_credentials(spec["model"], runtime)
     for resources in _resources(spec):
         _cohere_resources(resources)
     for tensor in spec.get("inputs", {}).get("tensors", ()):
@@ -227,6 +228,19 @@ def _cohere(spec: dict[str, Any]) -> dict[str, Any]:
     _cohere_traffic(traffic, rollout)
     _cohere_monitoring(spec, rollout)
     return {name: block for name, block in spec.items() if block or name in ("model", "card")}
+
+
+def _cohere_credentials(model: dict[str, Any], runtime: dict[str, Any]) -> None:
+    credentials = model.get("credentials", {})
+    if model["uri"].startswith(("s3:", "gs:", "az:", "mlflow:")):
+        if "serviceAccountName" in credentials:
+            _without(credentials, "secretRef")
+    else:
+        _without(credentials, "serviceAccountName")
+    if not credentials:
+        _without(model, "credentials")
+    elif "serviceAccountName" in credentials:
+        _without(runtime.get("pod", {}), "serviceAccountName")
 
 
 def _resources(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

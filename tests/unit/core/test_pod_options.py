@@ -10,10 +10,18 @@ import pytest
 import yaml
 from hypothesis import given
 
-from slipway.api.pods import OWNED_ANNOTATIONS, OWNED_LABELS, PodOptions, over
+from slipway.api.pods import OWNED_ANNOTATIONS, OWNED_LABELS, SKIPPED_CONTAINERS, PodOptions, over
 from slipway.api.types import ModelDeploymentSpec
-from slipway.contract import ADMIN_PORT, GRPC_PORT, HTTP_PORT
+from slipway.cli.undo import restored
+from slipway.contract import (
+    ADMIN_PORT,
+    GRPC_PORT,
+    HTTP_PORT,
+    STORE_IDENTITY_ENV,
+    WITHOUT_CREDENTIALS_ENV,
+)
 from slipway.core import naming
+from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.deployment import deployment
 from slipway.core.objects.resolver import resolver_pod
 from slipway.core.objects.service_account import service_account
@@ -261,3 +269,42 @@ def test_the_page_names_what_is_refused_and_the_ports_that_a_policy_has_to_open(
     for name in ("router", "modelServers"):
         assert f"`{name}.networkPolicy`" in page
         assert "networkPolicy" in values[name]
+
+
+ENTERED = {"model": {"uri": "s3://models/fraud/", "credentials": {"serviceAccountName": "reader"}}}
+
+
+def _envs(container: Manifest) -> set[str]:
+    return {found["name"] for found in container["env"]}
+
+
+def test_a_store_is_entered_by_a_service_account_and_the_container_that_serves_is_not_given_it() -> None:
+    spec = ModelDeploymentSpec.model_validate(ENTERED)
+    asking = resolver_pod(OWNER, spec, SETTINGS)
+    assert asking["spec"]["serviceAccountName"] == "reader"
+    assert STORE_IDENTITY_ENV in _envs(asking["spec"]["containers"][0])
+    # Nothing of it is kept from the one container that is to have it.
+    assert "annotations" not in asking["metadata"]
+    revision = revision_of(spec, model(1))
+    template = deployment(OWNER, revision, SETTINGS)["spec"]["template"]
+    for name in SKIPPED_CONTAINERS:
+        assert template["metadata"]["annotations"][name] == "server"
+    assert template["spec"]["serviceAccountName"] == "reader"
+    assert template["spec"]["automountServiceAccountToken"] is False
+    (fetch,), (server,) = template["spec"]["initContainers"], template["spec"]["containers"]
+    assert STORE_IDENTITY_ENV in _envs(fetch)
+    assert WITHOUT_CREDENTIALS_ENV not in _envs(fetch)
+    assert STORE_IDENTITY_ENV not in _envs(server)
+    assert WITHOUT_CREDENTIALS_ENV in _envs(server)
+
+
+def test_another_service_account_is_another_revision_and_is_remembered() -> None:
+    spec = ModelDeploymentSpec.model_validate(ENTERED)
+    revision, plain = revision_of(spec, model(1)), revision_of(spec_of({}), model(1))
+    assert revision.name != plain.name
+    kept = revision_from(controller_revision(OWNER, revision, 1)["data"])
+    assert kept.service_account == "reader"
+    assert kept.name == revision.name
+    # What has neither is called as it always was.
+    assert "serviceAccount" not in plain.content()
+    assert restored({}, kept)["model"]["credentials"] == {"serviceAccountName": "reader"}

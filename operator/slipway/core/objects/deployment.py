@@ -70,7 +70,7 @@ def deployment(
 def _template(
     owner: Owner, revision: Revision, settings: Settings, own: PodOptions, access: Access | None
 ) -> dict[str, Any]:
-    options = over(settings.pods, own)
+    options = pod.under(over(settings.pods, own), revision.service_account)
     annotations = {
         "prometheus.io/scrape": options.annotations.get("prometheus.io/scrape", "true"),
         "prometheus.io/port": str(contract.ADMIN_PORT),
@@ -181,7 +181,9 @@ def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
         "image": settings.server_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["slipway-model", "fetch"],
-        "env": pod.task_env(task, settings.mlflow_tracking_uri if _is_of_mlflow(revision) else ""),
+        "env": pod.task_env(
+            task, settings.mlflow_tracking_uri if _is_of_mlflow(revision) else "", revision.service_account
+        ),
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
         "resources": pod.on_disk(
@@ -305,6 +307,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
         "env": [
             # Defaults are left out: a server of its own version in spec.runtime.image may not know them all.
             {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json(exclude_defaults=True)},
+            *_without_credentials(revision),
             *pod.plain_env(runtime.env),
         ],
         "ports": [
@@ -336,6 +339,13 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
             *mounts_of(access, owner.name),
         ],
     }
+
+
+def _without_credentials(revision: Revision) -> list[dict[str, Any]]:
+    """Where the pod's ServiceAccount opens stores, a webhook may put that into every container."""
+    if revision.service_account is None:
+        return []
+    return [{"name": contract.WITHOUT_CREDENTIALS_ENV, "value": "true"}]
 
 
 def _is_of_mlflow(revision: Revision) -> bool:

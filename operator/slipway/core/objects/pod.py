@@ -51,9 +51,13 @@ Amounts = Mapping[str, Mapping[str, str]]
 _CLAIM = re.compile(r"^pvc://([^/]+)/")
 
 
-def task_env(task: BaseModel, mlflow_tracking_uri: str) -> list[dict[str, Any]]:
-    """Environment of ``slipway-model``."""
+def task_env(
+    task: BaseModel, mlflow_tracking_uri: str, service_account: str | None = None
+) -> list[dict[str, Any]]:
+    """Environment of ``slipway-model``; with a ServiceAccount it enters stores by that one's identity."""
     env = [{"name": contract.MODEL_TASK_ENV, "value": task.model_dump_json(exclude_none=True)}]
+    if service_account is not None:
+        env.append({"name": contract.STORE_IDENTITY_ENV, "value": service_account})
     if mlflow_tracking_uri:
         env.append({"name": contract.MLFLOW_TRACKING_URI_ENV, "value": mlflow_tracking_uri})
     return env
@@ -153,6 +157,13 @@ def meta(
 def skipped(options: PodOptions) -> dict[str, str]:
     """Annotations that keep a ServiceAccount's credentials from the container that serves."""
     return dict.fromkeys(SKIPPED_CONTAINERS, naming.SERVER_CONTAINER) if options.serviceAccountName else {}
+
+
+def under(options: PodOptions, service_account: str | None) -> PodOptions:
+    """What holds for pods that bring a model by the identity of a ServiceAccount: they run under it."""
+    if service_account is None:
+        return options
+    return options.model_copy(update={"serviceAccountName": service_account})
 
 
 def identity(owner: Owner, options: PodOptions, own: PodOptions, installed: Iterable[str]) -> dict[str, Any]:

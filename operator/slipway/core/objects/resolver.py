@@ -30,13 +30,15 @@ def resolver_pod(
     gives a later look at the same name a pod of its own; ``known`` is what the look before found.
     """
     asked = contract.ResolveTask(uri=spec.model.uri, digest=spec.model.digest, known=known)
-    secret = spec.model.credentials.secretRef.name if spec.model.credentials else None
+    credentials = spec.model.credentials
+    secret = credentials.secretRef.name if credentials and credentials.secretRef else None
+    account = credentials.serviceAccountName if credentials else None
     container = {
         "name": naming.RESOLVE_CONTAINER,
         "image": settings.server_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["slipway-model", "resolve"],
-        "env": pod.task_env(asked, settings.mlflow_tracking_uri),
+        "env": pod.task_env(asked, settings.mlflow_tracking_uri, account),
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
         "resources": pod.download_resources(spec.runtime.resources, settings.downloads),
@@ -46,7 +48,7 @@ def resolver_pod(
     if secret is not None:
         container["envFrom"] = pod.credentials_env(secret)
     own = spec.runtime.pod
-    options = over(settings.pods, own)
+    options = pod.under(over(settings.pods, own), account)
     pod_spec = {
         **pod.identity(owner, options, own, settings.image_pull_secrets),
         "enableServiceLinks": False,
