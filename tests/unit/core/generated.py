@@ -220,6 +220,8 @@ def _cohere(spec: dict[str, Any]) -> dict[str, Any]:
         for column in tensor["columns"]:
             if column.get("type") == "String":
                 _without(column, "minimum", "maximum")
+    if "access" in spec:
+        _cohere_access(spec["access"])
     for limits in spec.get("access", {}).get("limits", {}).values():
         if "requestsPerSecond" not in limits:
             _without(limits, "burst")
@@ -241,6 +243,23 @@ def _cohere_credentials(model: dict[str, Any], runtime: dict[str, Any]) -> None:
         _without(model, "credentials")
     elif "serviceAccountName" in credentials:
         _without(runtime.get("pod", {}), "serviceAccountName")
+
+
+def _cohere_access(access: dict[str, Any]) -> None:
+    issuers = {found["issuer"]: found for found in access.get("issuers", ())}
+    for found in issuers.values():
+        if len(found["jwks"]) != 1:
+            found["jwks"] = {"secretKeyRef": {"name": "keys", "key": "jwks"}}
+    access["issuers"] = list(issuers.values())
+    if not issuers and "serviceAccounts" not in access:
+        access.setdefault("apiKeys", {"secretRef": {"name": "keys"}})
+    known = {"key": "apiKeys", "system": "serviceAccounts"}
+    for allowed in access.get("allow", ()):
+        allowed["callers"] = [
+            caller
+            for caller in allowed["callers"]
+            if caller == "jwt:*" or known.get(caller.partition(":")[0], "apiKeys") in access
+        ] or ["*"]
 
 
 def _resources(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
