@@ -85,7 +85,7 @@ class RequiredClaim(Block):
     """A claim that a token has to have."""
 
     name: Claim = Field(description="Name of the claim.")
-    values: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+    values: tuple[Annotated[str, Field(min_length=1, max_length=256, description="A value.")], ...] = Field(
         min_length=1,
         max_length=16,
         description="The claim is one of these strings, or a list with one of them.",
@@ -106,7 +106,9 @@ class Issuer(Block):
     issuer: str = Field(
         min_length=1, max_length=512, description="What tokens have as iss, letter by letter."
     )
-    audiences: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+    audiences: tuple[
+        Annotated[str, Field(min_length=1, max_length=256, description="What a token has as aud.")], ...
+    ] = Field(
         min_length=1,
         max_length=8,
         description="A token has to be for one of them. Take one that no other service takes.",
