@@ -33,7 +33,7 @@ from slipway.engine.metrics.controller import (
 from slipway.engine.metrics.kept import KeptText
 from slipway.engine.metrics.monitoring import MonitoringCollector
 from slipway.engine.metrics.observers import ObserverCollector
-from slipway.engine.observers import monitoring, pod_counts
+from slipway.engine.observers import pod_counts, watched
 from slipway.engine.observers.aliases import Aliases
 from slipway.engine.observers.cluster_keys import ClusterKeys
 from slipway.engine.observers.looks import LookObserver
@@ -97,7 +97,7 @@ async def run(environment: Environment) -> None:
         ApiClient(without_limit()) as watch_client,
         router_reader(budget) as reader,
         pod_reader(pod_counts.WANTED, budget) as read_served,
-        pod_reader(monitoring.WANTED, budget) as read_counters,
+        pod_reader(watched.WANTED, budget) as read_counters,
         answer_taker(budget) as take_answers,
         prometheus_reader(budget) as ask_prometheus,
         alias_reader(tracking_uri) as ask,

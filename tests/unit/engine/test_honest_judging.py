@@ -14,7 +14,7 @@ from scipy import stats
 from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import Series, series
 from slipway.engine.observers import monitoring
-from slipway.engine.observers.monitoring import WANTED
+from slipway.engine.observers.watched import WANTED
 from slipway.infra.pods import by_version
 from slipway.names import Metric
 from tests.unit.judged import KEY, VERSION, Judged
@@ -102,10 +102,10 @@ async def test_pods_that_show_ever_new_series_add_no_more_than_a_model_server_ha
         }
         await judged.look(15)
     watched = judged.judge._watched[KEY]
-    assert len(watched.places) == 500
+    assert len(watched.names) == 500
     assert watched.tally is not None
     assert len(watched.tally.totals) <= 500
-    assert len(watched.input_places) <= 500
+    assert len(watched.input_names) <= 500
 
 
 async def test_many_pods_that_show_many_names_hold_little_memory() -> None:
@@ -169,6 +169,5 @@ async def test_a_monitored_model_of_thirty_features_holds_little_memory() -> Non
     finally:
         tracemalloc.stop()
     watched = judged[0].judge._watched[KEY]
-    assert (len(watched.places), len(watched.inputs)) == (360, 21)
-    # Names are most of it: no two of these models have a feature in common.
-    assert grown / models < 180_000, f"{grown / models:.0f} bytes"
+    assert (len(watched.names), len(watched.inputs)) == (360, 21)
+    assert grown / models < 58_000, f"{grown / models:.0f} bytes"

@@ -10,7 +10,7 @@ import httpx
 
 from e2e import credit
 from slipway.core.endpoint import Endpoint
-from slipway.engine.observers.monitoring import WANTED
+from slipway.engine.observers.watched import WANTED
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import pod_reader
 from tests.server.running import Server

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 
 from slipway.core.endpoint import Endpoint
-from slipway.engine.observers import monitoring
+from slipway.engine.observers import watched
 from slipway.engine.observers.prometheus import PrometheusError
 from slipway.infra import bounded, routers
 from slipway.infra.bounded import Budget, ReadError, read_bounded, reading_session
@@ -138,7 +138,7 @@ async def test_whatever_a_stranger_says_costs_little_memory_and_a_bounded_time(
     budgets = [Budget() for _ in range(4)]
     async with (
         saying(HOSTILE[what]) as target,
-        pod_reader(monitoring.WANTED, budgets[0]) as read,
+        pod_reader(watched.WANTED, budgets[0]) as read,
         answer_taker(budgets[1]) as take,
         router_reader(budgets[2]) as route,
         prometheus_reader(budgets[3]) as ask,
@@ -183,7 +183,7 @@ async def test_no_redirect_is_followed(status: int) -> None:
         head = f"Location: http://{elsewhere}/\r\n".encode()
         async with saying(text(b"", head, status)) as target, reading_session() as session:
             with pytest.raises(PodError, match=f"status {status}"):
-                await read_pod(str(target), monitoring.WANTED, session)
+                await read_pod(str(target), watched.WANTED, session)
             with pytest.raises(RouterError, match=f"status {status}"):
                 await read_router(str(target))
             async with prometheus_reader(Budget()) as ask:
@@ -228,7 +228,7 @@ async def test_silent_pods_of_one_namespace_leave_room_for_the_others(
     async with (
         saying(dripping(b"", 1.0)) as silent,
         saying(text(SAMPLE % 1)) as honest,
-        pod_reader(monitoring.WANTED, Budget()) as read,
+        pod_reader(watched.WANTED, Budget()) as read,
     ):
         # Other addresses of the same server, so that none rests.
         held = [
@@ -256,7 +256,7 @@ async def test_an_address_that_was_silent_rests_and_then_is_asked_again(
             await asyncio.sleep(60)
         await text(SAMPLE % 1)(writer)
 
-    async with saying(write) as target, pod_reader(monitoring.WANTED, Budget()) as read:
+    async with saying(write) as target, pod_reader(watched.WANTED, Budget()) as read:
         assert await read(target) is None
         silent = False
         assert await read(target) is None, "it was asked at once"
@@ -281,7 +281,7 @@ async def test_bytes_are_charged_to_a_namespace_and_given_back() -> None:
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-1", "1e300"])
 def test_a_value_that_no_counter_has_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="no count"):
-        by_version(f'slipway_inference_rows_total{{model_version="7"}} {value}\n', monitoring.WANTED)
+        by_version(f'slipway_inference_rows_total{{model_version="7"}} {value}\n', watched.WANTED)
 
 
 @pytest.mark.parametrize("value", ["-1", "1e400", '"1"', "1.5", str(2**60), "null"])

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from slipway.contract import METRICS_PATH, Metric
 from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import add_up, of_all_versions, series
-from slipway.engine.observers import monitoring, pod_counts
+from slipway.engine.observers import pod_counts, watched
 from slipway.infra.bounded import Budget
 from slipway.infra.pods import PodError, by_version, pod_reader, read_pod
 from tests.ports import free_port
@@ -35,7 +35,7 @@ process_cpu_seconds_total 1.0
 
 
 def test_counts_are_told_apart_by_the_version_that_predicted() -> None:
-    found = by_version(TEXT, monitoring.WANTED)
+    found = by_version(TEXT, watched.WANTED)
     feature = 'a "b" {c}'
     assert found == {
         "7": {
@@ -50,12 +50,12 @@ def test_counts_are_told_apart_by_the_version_that_predicted() -> None:
 
 def test_a_value_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="none"):
-        by_version('slipway_inference_rows_total{model="m",model_version="7"} none\n', monitoring.WANTED)
+        by_version('slipway_inference_rows_total{model="m",model_version="7"} none\n', watched.WANTED)
 
 
 async def test_a_model_servers_counts_are_those_that_a_full_parser_reads(tmp_path: Path) -> None:
     onnx_models.save(onnx_models.identity(), tmp_path / "model")
-    wanted = monitoring.WANTED | pod_counts.WANTED
+    wanted = watched.WANTED | pod_counts.WANTED
     with Server(tmp_path / "model") as server:
         await asyncio.to_thread(server.wait_until_ready)
         for _ in range(3):

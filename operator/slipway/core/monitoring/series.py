@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from sys import intern
 
 from slipway.bins import MISSING, OTHER
 from slipway.core.monitoring.drift import ReferenceBins
@@ -27,27 +25,13 @@ ByVersion = Mapping[str, Values]
 FAVORABLE = "favorable"
 #: Why a model server refuses what the tensors or the rules of its inputs do not allow.
 _REFUSED = "schema"
-#: Characters of labels that are shared; what is longer could fill the memory.
-_SHORT = 80
 #: Labels that tell where a series comes from, not what it counts.
 _ORIGINS = frozenset({"model", "model_version", "namespace", "pod"})
 
 
 def series(metric: str, labels: Mapping[str, str]) -> Series:
     """The key of a series; labels that only say where it comes from are left out."""
-    return metric, tuple(
-        sorted(_label(name, value) for name, value in labels.items() if name not in _ORIGINS)
-    )
-
-
-def _label(name: str, value: str) -> tuple[str, str]:
-    """One pair for all series that have it: a feature is in a dozen, a bin in those of every feature."""
-    return _short_label(name, value) if len(name) + len(value) <= _SHORT else (name, value)
-
-
-@lru_cache(maxsize=8192)
-def _short_label(name: str, value: str) -> tuple[str, str]:
-    return intern(name), value
+    return metric, tuple(sorted(label for label in labels.items() if label[0] not in _ORIGINS))
 
 
 def add_up(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Values:

@@ -129,16 +129,14 @@ class MonitoringCollector(Collector):
             "The chi-square value that chance does not exceed",
             labels=("namespace", "model", "model_version", "feature"),
         )
-        for key, version, asked, references, findings in self._judge.judged():
+        for key, version, asked, features, findings in self._judge.judged():
             quality = findings.get(MonitoredCondition.DATA_QUALITY)
             if quality is not None and quality.comparisons:
                 z = deviations(asked.quality.confidence, quality.comparisons)
                 limit.add_metric((key.namespace, key.name, Limit.QUALITY_DEVIATIONS), z)
-            for feature, reference in references.items():
-                if len(reference.shares) > 1:
-                    value = critical_value(
-                        len(reference.shares) - 1, asked.drift.significance, len(references)
-                    )
+            for feature, bins in features.items():
+                if bins > 1:
+                    value = critical_value(bins - 1, asked.drift.significance, len(features))
                     critical.add_metric((key.namespace, key.name, version, feature), value)
         return (limit, critical)
 

@@ -40,7 +40,7 @@ class Counted:
 
     counter: Counter[Series]
     read_at: datetime
-    places: dict[str, dict[Series, int]]
+    names: dict[str, windows.Names[Series]]
 
 
 class PodCountReader:
@@ -68,7 +68,7 @@ class PodCountReader:
     ) -> Found[Counted, PodCounts]:
         """See :class:`slipway.engine.observers.looks.Reader`; all ready pods of both revisions, or none."""
         at, pods = self._clock(), pods_of(self._store, key, interest.revisions)
-        places = memory.places if memory is not None else defaultdict(dict)
+        names = memory.names if memory is not None else defaultdict(windows.Names)
 
         async def row(found: tuple[str, Manifest]) -> Values | None:
             # Bare numbers, whose names the pods share: each may show thousands of names of its own.
@@ -76,7 +76,7 @@ class PodCountReader:
             counts = await self._read(endpoint_of(pod, ADMIN_PORT))
             if counts is None:
                 return None
-            return windows.Row(series.of_all_versions(counts), places[revision])
+            return windows.Row(series.of_all_versions(counts), names[revision])
 
         rows = await of_all(pods, row)
         lives = [life_of(pod, SERVER_CONTAINER) for _, pod in pods]
@@ -89,11 +89,11 @@ class PodCountReader:
         }
         before = memory.counter if memory is not None else None
         counter = count(before, interest.subject, interest.look, shown, fresh)
-        found = Counted(counter, at, places)
-        if memory is None:
-            return Found(found)
-        canary, stable = (counter.of(revision) for revision in interest.revisions)
-        return Found(
-            found,
-            PodCounts((served(canary), served(stable)), (as_routers_count(canary), as_routers_count(stable))),
-        )
+        found, value = Counted(counter, at, names), None
+        if memory is not None:
+            canary, stable = (counter.of(revision) for revision in interest.revisions)
+            both = (as_routers_count(canary), as_routers_count(stable))
+            value = PodCounts((served(canary), served(stable)), both)
+        for each in names.values():
+            each.pack()
+        return Found(found, value)

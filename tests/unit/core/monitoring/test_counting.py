@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.core.monitoring.windows import MOST_SERIES, Mark, Row, Tally, begin, increase, remember
+from slipway.core.monitoring.windows import MOST_SERIES, Mark, Names, Row, Tally, begin, increase, remember
 
 
 def total(*looks: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
@@ -79,10 +79,10 @@ def test_restarts_and_missed_answers_never_change_the_sum(history: list[tuple[st
 @pytest.mark.parametrize("most", [0.0, 65_535.0, 65_536.0, 2.0**32 - 1, 2.0**32, 2.0**53, 0.5, 1e6 + 0.25])
 def test_a_row_holds_every_count_exactly(most: float) -> None:
     counts = {"x": most, "y": 1.0}
-    row = Row(counts, {})
+    row = Row(counts, Names())
     assert dict(row) == counts
     assert all(isinstance(value, float) for value in row.values())
-    assert row.is_same(Row({**counts, "x": most}, dict(row._places)))
+    assert row.is_same(Row({**counts, "x": most}, Names(row._names.table)))
 
 
 def marks(*points: tuple[float, float], span: float = 1e9, spacing: float = 0.0) -> tuple[Mark[str], ...]:
@@ -133,10 +133,10 @@ def test_a_tally_is_not_changed_by_adding() -> None:
 
 def test_series_beyond_what_a_model_server_has_are_not_remembered() -> None:
     tally = begin({"a": {"honest": 1.0}})
-    places: dict[str, int] = {}
+    names: Names[str] = Names()
     for scrape in range(4):
         shown = {"honest": 2.0 + scrape, **{f"{scrape}-{number}": 1.0 for number in range(MOST_SERIES // 2)}}
-        tally = tally.add({"a": Row(shown, places)})
-    assert len(places) == MOST_SERIES
+        tally = tally.add({"a": Row(shown, names)})
+    assert len(names) == MOST_SERIES
     assert len(tally.totals) <= MOST_SERIES
     assert "honest" in tally.totals
