@@ -52,7 +52,7 @@ lint: .venv/synced ## formatting, lint, and which module may import which
 
 .PHONY: types
 types: .venv/synced ## mypy, strict
-	@.venv/bin/mypy -p slipway -p slipway_server -p e2e -p bench
+	@.venv/bin/mypy -p slipway -p slipway_server -p e2e -p bench -p release
 
 .PHONY: generated
 generated: .venv/synced ## fail if a generated file or the lock is not up to date
@@ -83,6 +83,15 @@ chart: prerequisites-tests .venv/synced ## helm lint, and the rendered chart aga
 .PHONY: generate
 generate: .venv/synced ## write the CRD and the tables that come from the code
 	@for module in $(GENERATORS); do $(RUN) $$module; done
+
+.PHONY: release-dry-run
+release-dry-run: .venv/synced ## build what a release offers into build/release, images aside, and install from it
+	@PATH="$(dir $(UV)):$$PATH" $(RUN) release dry-run build/release
+
+# For scripts that call uv themselves.
+.PHONY: uv-folder
+uv-folder:
+	@printf '%s\n' $(dir $(UV))
 
 .PHONY: format
 format: .venv/synced ## format the code and mend what lint can

@@ -52,6 +52,8 @@ class NodeProgram:
 AZURITE = NodeProgram("azurite", "3.37.0", "node_modules/azurite/dist/src/blob/main.js")
 HELM = GoProgram("helm", "helm.sh/helm/v3/cmd/helm", "v3.22.0")
 KUBECONFORM = GoProgram("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0")
+#: Reads workflows of GitHub.
+ACTIONLINT = GoProgram("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
 COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.13.2")
 METRICS_SERVER = GoProgram("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", "v0.9.0")
 PROMETHEUS_VERSION = "v0.316.0"

@@ -1,0 +1,31 @@
+"""The chart of a release, which installs the images of the release."""
+
+import re
+import shutil
+from pathlib import Path
+
+from release.errors import ReleaseError
+
+IMAGES = ("operator", "server", "router")
+
+
+def published(chart: Path, registry: str, target: Path) -> Path:
+    """A copy of the chart whose values name the images of a registry; ReleaseError where they name others."""
+    copy = Path(shutil.copytree(chart, target / "slipway"))
+    values = copy / "values.yaml"
+    values.write_text(with_images(values.read_text(), registry))
+    return copy
+
+
+def with_images(values: str, registry: str) -> str:
+    """The values with each image of this project from a registry; their comments stay."""
+    for image in IMAGES:
+        values, count = re.subn(
+            rf"^( *repository: )slipway\.dev/{image}$",
+            rf"\g<1>{registry}/{image}",
+            values,
+            flags=re.MULTILINE,
+        )
+        if count != 1:
+            raise ReleaseError(f"values.yaml names the image slipway.dev/{image} {count} times, not once")
+    return values
