@@ -36,6 +36,7 @@ def contexts(parsed_args: Namespace, **_: Any) -> list[str]:
 def _found(parsed_args: Namespace, ask: Callable[[Namespace], list[str]]) -> list[str]:
     asking = Namespace(
         **{"namespace": None, "context": None, "kubeconfig": None, "as_user": None, "as_group": []}
+        | dict.fromkeys(("server", "token", "certificate_authority"))
         | vars(parsed_args)
         | {"request_timeout": _PATIENCE}
     )

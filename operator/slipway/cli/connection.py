@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,7 +47,13 @@ def connect(arguments: Namespace) -> Connection:
     """
     settings, is_inside = client.Configuration(), _is_inside(arguments)
     with _reading():
-        namespace = _pods_own(settings) if is_inside else _kubeconfigs(settings, arguments)
+        if is_inside:
+            namespace = _pods_own(settings)
+        elif arguments.server and not (arguments.kubeconfig or arguments.context or _has_kubeconfig()):
+            namespace = "default"
+        else:
+            namespace = _kubeconfigs(settings, arguments)
+    _override(settings, arguments)
     # A person is waiting: once more for a connection that broke, and then the reason.
     settings.retries = 1
     api = client.ApiClient(settings)
@@ -58,11 +65,36 @@ def connect(arguments: Namespace) -> Connection:
 
 
 def _is_inside(arguments: Namespace) -> bool:
-    """A kubeconfig goes first, as with kubectl."""
-    if arguments.kubeconfig or arguments.context or SERVICE_HOST_ENV_NAME not in os.environ:
+    """A kubeconfig goes first, as with kubectl. No other server is shown the pod's own token."""
+    if arguments.kubeconfig or arguments.context or arguments.server:
         return False
+    return SERVICE_HOST_ENV_NAME in os.environ and not _has_kubeconfig()
+
+
+def _has_kubeconfig() -> bool:
     paths = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
-    return not any(Path(path).expanduser().exists() for path in paths if path)
+    return any(Path(path).expanduser().exists() for path in paths if path)
+
+
+def _override(settings: client.Configuration, arguments: Namespace) -> None:
+    """What the arguments say goes before what was found."""
+    if arguments.server:
+        if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", arguments.server):
+            raise CommandError(
+                f"--server {arguments.server}: write an address such as https://cluster.example.com:6443"
+            )
+        settings.host = arguments.server.rstrip("/")
+    if arguments.certificate_authority:
+        if not Path(arguments.certificate_authority).is_file():
+            raise CommandError(
+                f"--certificate-authority {arguments.certificate_authority}: there is no such file"
+            )
+        settings.ssl_ca_cert = arguments.certificate_authority
+    if arguments.token:
+        settings.api_key = {"BearerToken": f"Bearer {arguments.token}"}
+        settings.refresh_api_key_hook = None
+        # A certificate would go before the token.
+        settings.cert_file = settings.key_file = None
 
 
 def _pods_own(settings: client.Configuration) -> str:

@@ -100,6 +100,15 @@ def _connection(made: argparse.ArgumentParser) -> None:
     _complete(namespace, candidates.namespaces)
     _complete(group.add_argument("--context", help="context of the kubeconfig"), candidates.contexts)
     group.add_argument("--kubeconfig", help="path of the kubeconfig; KUBECONFIG unless given")
+    group.add_argument(
+        "-s", "--server", metavar="URL", help="address of the API server, instead of the kubeconfig's"
+    )
+    group.add_argument(
+        "--certificate-authority",
+        metavar="FILE",
+        help="PEM file of the authority that the API server is known by, instead of the kubeconfig's",
+    )
+    group.add_argument("--token", help="bearer token to be known by, instead of the kubeconfig's user")
     group.add_argument("--as", dest="as_user", metavar="USER", help="user to impersonate")
     group.add_argument(
         "--as-group",

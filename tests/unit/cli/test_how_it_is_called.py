@@ -68,6 +68,65 @@ def test_somebody_is_impersonated(cluster: Served, run: Run) -> None:
     assert not [name for name, _ in cluster.headers[-1] if name.lower().startswith("impersonate")]
 
 
+def headers(cluster: Served, name: str) -> list[str]:
+    """Values of a header of the last request."""
+    return [value for found, value in cluster.headers[-1] if found.lower() == name]
+
+
+def server_of(cluster: Served) -> str:
+    """The address that the kubeconfig has."""
+    return cluster.kubeconfig.read_text().split('server: "')[1].split('"')[0]
+
+
+def test_a_token_goes_before_what_the_kubeconfig_knows_its_user_by(cluster: Served, run: Run) -> None:
+    text = cluster.kubeconfig.read_text()
+    cluster.kubeconfig.write_text(text.replace("user: {}", "user: {token: of-the-kubeconfig}"))
+    assert run("status", NAME) == 0
+    assert headers(cluster, "authorization") == ["Bearer of-the-kubeconfig"]
+    assert run("status", NAME, "--token", "given") == 0
+    assert headers(cluster, "authorization") == ["Bearer given"]
+
+
+def test_a_server_goes_before_the_kubeconfigs(
+    cluster: Served, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = server_of(cluster)
+    cluster.kubeconfig.write_text(cluster.kubeconfig.read_text().replace(here, "http://127.0.0.1:1"))
+    assert run("status", NAME) == 1
+    assert run("status", NAME, "--server", f"{here}/") == 0
+    capsys.readouterr()
+    assert run("status", NAME, "--server", here.removeprefix("http://")) == 1
+    assert "write an address such as https://cluster.example.com:6443" in capsys.readouterr().err
+
+
+def test_a_server_and_a_token_need_no_kubeconfig(
+    cluster: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    where = ["-n", NAMESPACE, "--server", server_of(cluster)]
+    assert main(["status", NAME, *where, "--token", "given"]) == 0
+    assert headers(cluster, "authorization") == ["Bearer given"]
+
+
+def test_another_server_is_not_shown_the_token_of_the_pod_that_this_runs_in(
+    cluster: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert main(["status", NAME, "-n", NAMESPACE, "--server", server_of(cluster)]) == 0
+    assert headers(cluster, "authorization") == []
+
+
+def test_an_authority_that_cannot_be_read_is_told_in_a_line(
+    cluster: Served, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("status", NAME, "--certificate-authority", str(tmp_path / "none.pem")) == 1
+    said = capsys.readouterr().err
+    assert said == f"error: --certificate-authority {tmp_path / 'none.pem'}: there is no such file\n"
+    assert cluster.asked == []
+
+
 def test_a_group_alone_is_not_impersonated(
     cluster: Served, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
