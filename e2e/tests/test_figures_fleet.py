@@ -90,16 +90,17 @@ def wait_until_all_ready(kube: Kube, namespace: str, count: int) -> float:
 
 
 def wait_until_quiet(kube: Kube) -> None:
-    """Wait until the operator has written nothing for a few seconds."""
+    """Wait until the operator has written nothing for a few seconds, and no namespace of another test goes."""
     last = figures.operator_requests(kube)
 
     def quiet() -> bool:
         nonlocal last
         time.sleep(4)
         before, last = last, figures.operator_requests(kube)
-        return figures.writes(before) == figures.writes(last)
+        phases = {found["status"]["phase"] for found in kube.items("namespaces")}
+        return figures.writes(before) == figures.writes(last) and phases == {"Active"}
 
-    wait_for(quiet, 60, "the operator goes on writing")
+    wait_for(quiet, 180, "the operator goes on writing, or a namespace does not go")
 
 
 def test_a_new_model_deployment_costs_few_writes(fleet: Fleet) -> None:
