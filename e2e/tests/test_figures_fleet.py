@@ -90,7 +90,7 @@ def wait_until_all_ready(kube: Kube, namespace: str, count: int) -> float:
 
 
 def wait_until_quiet(kube: Kube) -> None:
-    """Wait until the operator has written nothing for a few seconds, and no namespace of another test goes."""
+    """Wait until the operator has written nothing for some seconds, and no other namespace is deleted."""
     last = figures.operator_requests(kube)
 
     def quiet() -> bool:
