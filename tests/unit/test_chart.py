@@ -18,7 +18,7 @@ from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
 from slipway import contract
 from slipway.api.pods import PodOptions
-from slipway.api.rbac import EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
+from slipway.api.rbac import APPROVE, EDIT, OWN_NAMESPACE, VIEW, WATCHED, Permission
 from slipway.core import naming
 from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.naming import labels
@@ -319,6 +319,43 @@ def test_with_a_list_of_namespaces_the_same_rights_hold_in_these_only() -> None:
     for name in ("payments", "search"):
         assert found["Role", name]["rules"] == rules(WATCHED)
         assert found["RoleBinding", name]["subjects"][0]["namespace"] == "slipway-system"
+
+
+ALL_POLICIES = {"approvals": True, "borrowing": True, "operator": {"enabled": True}}
+
+
+def test_policies_are_there_where_they_are_asked_for_and_each_is_bound() -> None:
+    kind = "ValidatingAdmissionPolicy"
+    assert kind not in kinds(render())
+    found = render(policies=ALL_POLICIES)
+    names = {one["metadata"]["name"] for one in found if one["kind"] == kind}
+    assert names == {f"slipway-{name}" for name in ("approvals", "protected", "secrets", "pods", "operator")}
+    bound = {one["spec"]["policyName"] for one in found if one["kind"] == f"{kind}Binding"}
+    assert bound == names
+    assert find(found, "ClusterRole", "slipway-approve")["rules"] == rules(APPROVE)
+
+
+def test_policies_hold_where_the_operator_watches_and_its_own_everywhere() -> None:
+    found = render(policies=ALL_POLICIES, watchNamespaces=["payments"])
+    for name in ("approvals", "protected", "secrets", "pods", "operator"):
+        spec = find(found, "ValidatingAdmissionPolicyBinding", f"slipway-{name}")["spec"]
+        selected = spec.get("matchResources", {}).get("namespaceSelector", {}).get("matchExpressions", [])
+        listed = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["payments"]}
+        assert (listed in selected) == (name != "operator")
+
+
+@pytest.mark.parametrize("part", [{"approvals": True}, {"borrowing": True}, {"operator": {"enabled": True}}])
+def test_policies_that_kubernetes_does_not_have_are_refused_with_what_to_do(part: dict[str, Any]) -> None:
+    words = ["template", "slipway", str(CHART), "--values=-", "--kube-version=v1.29.9"]
+    told = subprocess.run(
+        [helm_program(), *words],
+        input=json.dumps({"policies": part}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode != 0
+    assert "which Kubernetes has from 1.30 on; this is v1.29.9: upgrade the cluster" in told.stderr
 
 
 def test_leases_are_in_the_operators_own_namespace() -> None:
@@ -657,6 +694,11 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "modelPods.topologySpread": ([{"topologyKey": "topology.kubernetes.io/zone"}], {}),
     "mlflow.trackingURI": ("http://mlflow:5000", {}),
     "access.required": (True, {}),
+    "policies.approvals": (True, {}),
+    "policies.borrowing": (True, {}),
+    "policies.operator.enabled": (True, {}),
+    "policies.operator.serviceAccountNames": (["reader"], {"policies": {"operator": {"enabled": True}}}),
+    "policies.operator.tokenAudiences": (["mine"], {"policies": {"operator": {"enabled": True}}}),
     "gatewayAPI.allow": ([{"namespaces": ["a"], "gateways": ["b/c"], "hostnames": ["*"]}], {}),
     "rollouts.maxConcurrentUpgrades": (1, {}),
     "rollouts.prometheus.addresses": (["http://prometheus:9090"], {}),

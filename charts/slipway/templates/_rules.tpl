@@ -92,3 +92,17 @@
   resources: [modeldeployments/scale, modeldeployments/status]
   verbs: [get]
 {{- end }}
+{{- define "slipway.rules.approve" -}}
+# let a rollout go on
+- apiGroups: [slipway.dev]
+  resources: [modeldeployments/approval]
+  verbs: [approve]
+# see it, and write the annotation that says so
+- apiGroups: [slipway.dev]
+  resources: [modeldeployments]
+  verbs: [get, list, watch, patch]
+# read what the operator reports
+- apiGroups: [slipway.dev]
+  resources: [modeldeployments/status]
+  verbs: [get]
+{{- end }}

@@ -70,6 +70,7 @@ def permissions() -> str:
         "own": "The operator, in its own namespace",
         "edit": "People with the cluster's roles `edit` or `admin`",
         "view": "People with the cluster's role `view`",
+        "approve": "People with the ClusterRole `…-approve`, where `policies.approvals` is set",
     }
     parts = [
         f"{_NOTE}\n# Permissions\n",

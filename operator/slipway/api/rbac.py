@@ -101,7 +101,14 @@ VIEW = (
     Permission(GROUP, (f"{PLURAL}/scale", f"{PLURAL}/status"), ("get",), "see their size and state"),
 )
 
-TABLES = {"watched": WATCHED, "own": OWN_NAMESPACE, "edit": EDIT, "view": VIEW}
+#: For people who approve rollouts, where ``policies.approvals`` asks for that: the ClusterRole ``…-approve``.
+APPROVE = (
+    Permission(GROUP, (f"{PLURAL}/approval",), ("approve",), "let a rollout go on"),
+    Permission(GROUP, (PLURAL,), (*_READ, "patch"), "see it, and write the annotation that says so"),
+    Permission(GROUP, (f"{PLURAL}/status",), ("get",), "read what the operator reports"),
+)
+
+TABLES = {"watched": WATCHED, "own": OWN_NAMESPACE, "edit": EDIT, "view": VIEW, "approve": APPROVE}
 
 
 def files() -> dict[str, str]:

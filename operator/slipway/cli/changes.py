@@ -8,6 +8,7 @@ from typing import Any
 
 from slipway.cli.cluster import Cluster, Manifest
 from slipway.cli.errors import ChangedError
+from slipway.core.rollout.commands import PROPOSED_BY, proposed
 
 #: Status changes at any time, and may at each of these tries.
 TRIES = 10
@@ -47,6 +48,14 @@ def unless_changed(
             if not left or not same or not still(last):
                 raise
     raise AssertionError("the last try either returns or raises")
+
+
+def proposing(there: Cluster, live: Manifest) -> dict[str, Any]:
+    """What a change of the spec says in ``metadata`` of who proposes it, where the resource records that."""
+    annotations = live["metadata"].get("annotations") or {}
+    if PROPOSED_BY not in annotations:
+        return {}
+    return {"annotations": {PROPOSED_BY: proposed(annotations, there.user())}}
 
 
 def replacing(live: Any, wanted: dict[str, Any]) -> dict[str, Any]:

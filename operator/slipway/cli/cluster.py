@@ -138,6 +138,20 @@ class Cluster:
         changed = {"resourceVersion": meta["resourceVersion"], "annotations": {annotation: value}}
         return self.patch(meta["name"], {"metadata": changed})
 
+    def user(self) -> str:
+        """By what name the API server knows who asks; empty where it does not tell.
+
+        Raises:
+            CommandError: where it does not answer.
+        """
+        path, kind = "/apis/authentication.k8s.io/v1/selfsubjectreviews", "SelfSubjectReview"
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": kind}
+        try:
+            found = self._request("who you are", "POST", path, body=asked)
+        except (MissingError, ForbiddenError):
+            return ""
+        return str(((found.get("status") or {}).get("userInfo") or {}).get("username") or "")
+
     def check(self, manifest: Manifest, live: Manifest | None) -> None:
         """Let the API server check a ModelDeployment by a dry run: nothing is stored.
 

@@ -1,6 +1,6 @@
 """``kubectl slipway promote``, ``abort`` and the rest: what a person tells a rollout to do.
 
-Each writes an annotation that names the rollout, so that it can hit no later one.
+Each writes an annotation that names the rollout, so that it can hit no later one, and who asks.
 """
 
 from __future__ import annotations
@@ -38,19 +38,21 @@ def carry_out(command: str, there: Cluster, name: str) -> tuple[Manifest, str]:
     Raises:
         CommandError: where there is nothing to command, or it cannot be written.
     """
-    first = there.get(name)
-    question = asked(command, read(first))
+    first, user = there.get(name), there.user()
+    question = asked(command, read(first), user)
     changed = unless_changed(
         there,
         first,
         lambda last: there.annotate(last, *question[:2]),
-        still=lambda last: asked(command, read(last)) == question,
+        still=lambda last: asked(command, read(last), user) == question,
     )
     return changed, question[2]
 
 
-def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:
+def asked(command: str, resource: Resource, user: str = "") -> tuple[str, str | None, str]:
     """The annotation that a command sets, its value (None takes it away), and what is said of it.
+
+    ``user`` is who asks, which the value ends with; empty where that is not known.
 
     Raises:
         CommandError: where there is nothing to command.
@@ -66,7 +68,7 @@ def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:
             raise CommandError(f"{name} has no rejected revision that could be tried again")
         rejection = status.rejected[-1]
         words = f"revision {rejection.revision} may be tried again; it was rejected: {rejection.message}"
-        return commands.annotation(Command.RETRY), rejection.id, words
+        return commands.annotation(Command.RETRY), commands.named(rejection.id, user), words
     if status.rollout is None:
         raise CommandError(
             f"{name} has no rollout under way; kubectl slipway status {name} shows what serves"
@@ -89,7 +91,7 @@ def asked(command: str, resource: Resource) -> tuple[str, str | None, str]:
         Command.ABORT: f"rollout {rollout.id} is aborted; its revision stays out until retry",
         Command.PAUSE: f"rollout {rollout.id} holds at {rollout.weight}%; its gates can still abort it",
     }[Command(command)]
-    return commands.annotation(Command(command)), commands.value(Command(command), rollout), words
+    return commands.annotation(Command(command)), commands.value(Command(command), rollout, user), words
 
 
 def _refuse_idle(resource: Resource, rollout: RolloutStatus) -> None:
@@ -98,8 +100,8 @@ def _refuse_idle(resource: Resource, rollout: RolloutStatus) -> None:
     Raises:
         CommandError: with what to do instead.
     """
-    name, pause = resource.owner.name, commands.annotation(Command.PAUSE)
-    if resource.annotations.get(pause) == commands.value(Command.PAUSE, rollout):
+    name = resource.owner.name
+    if Command.PAUSE in commands.commands_for(resource.annotations, rollout):
         raise CommandError(f"{name} is paused; kubectl slipway resume {name} first")
     if isinstance(resource.spec, Fault):
         return

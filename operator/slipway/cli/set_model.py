@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from slipway.cli.changes import warn_of_writers
+from slipway.cli.changes import proposing, warn_of_writers
 from slipway.cli.cluster import Cluster
 from slipway.cli.output import write
 
@@ -16,7 +16,8 @@ def run(arguments: Namespace) -> int:
     warn_of_writers(before)
     # A digest that is left would refuse every other model.
     model = {"uri": arguments.uri, "digest": arguments.digest}
-    after = there.patch(arguments.name, {"spec": {"model": model}}, dry_run=arguments.dry_run)
+    change = {"metadata": proposing(there, before), "spec": {"model": model}}
+    after = there.patch(arguments.name, change, dry_run=arguments.dry_run)
     if arguments.output is not None:
         write(arguments.output, after)
         return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from slipway.cli.changes import replacing, unless_changed, warn_of_writers
+from slipway.cli.changes import proposing, replacing, unless_changed, warn_of_writers
 from slipway.cli.cluster import Cluster, Manifest
 from slipway.cli.errors import CommandError
 from slipway.cli.output import write
@@ -97,5 +97,6 @@ def restored(spec: dict[str, Any], revision: Revision) -> dict[str, Any]:
 
 def _sent(there: Cluster, last: Manifest, spec: dict[str, Any], *, dry_run: bool) -> Manifest:
     meta = last["metadata"]
-    change = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "spec": spec}
+    changed = {"resourceVersion": meta["resourceVersion"], **proposing(there, last)}
+    change = {"metadata": changed, "spec": spec}
     return there.patch(meta["name"], change, dry_run=dry_run)

@@ -51,6 +51,8 @@ class Served:
         kind = {"group": GROUP, "version": VERSION, "kind": KIND}
         schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         self.openapi: dict[str, Any] = {**schema, "x-kubernetes-group-version-kind": [kind]}
+        #: By what name the API server knows who asks; empty where it does not say.
+        self.user = ""
         self.after_get: Callable[[int], None] = lambda _: None
         self.answer: Callable[[str, str], tuple[int, str, bytes] | None] = lambda *_: None
         #: Secrets by name.
@@ -117,6 +119,10 @@ def served(world: World, folder: Path) -> Iterator[Served]:
                 body["metadata"]["resourceVersion"] = "1"
                 found.secrets[name] = body
                 self._reply(body, 201)
+                return
+            if self.path == "/apis/authentication.k8s.io/v1/selfsubjectreviews":
+                body = self._body()
+                self._reply({**body, "status": {"userInfo": {"username": found.user}}}, 201)
                 return
             self._check("POST")
 

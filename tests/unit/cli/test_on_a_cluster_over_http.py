@@ -218,3 +218,29 @@ def test_a_file_that_cannot_be_planned_is_refused_in_words(
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert says in said
+
+
+async def test_a_command_bears_the_name_of_who_gave_it_and_is_carried_out(
+    world: World, cluster: Served
+) -> None:
+    cluster.user = "system:serviceaccount:ci:alice"
+    rollout = world.status()["rollout"]
+    assert run(cluster, "promote", NAME) == 0
+    said = annotations(world)["slipway.dev/promote"]
+    assert said == f"{rollout['id']}/{rollout['step']}/{cluster.user}"
+    await world.run(60)
+    assert world.status()["canaryWeight"] == 50
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("bob", "bob,alice"), ("alice", "alice"), ("bob,alice", "bob,alice")]
+)
+@pytest.mark.parametrize("words", [("set-model", NAME, "mlflow://fraud/3"), ("undo", NAME)])
+def test_a_change_of_the_spec_says_who_proposes_it_where_that_is_recorded(
+    world: World, cluster: Served, words: tuple[str, ...], before: str, after: str
+) -> None:
+    cluster.user = "alice"
+    world.annotate("slipway.dev/proposed-by", before)
+    assert run(cluster, *words) == 0
+    said = annotations(world)
+    assert said["slipway.dev/proposed-by"] == after
