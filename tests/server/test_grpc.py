@@ -318,8 +318,9 @@ def test_what_is_no_message_and_methods_that_are_not_there_are_refused(servers: 
     )
 
 
-def test_metadata_is_that_of_rest(servers: Servers) -> None:
-    server = servers("pipeline")
+@pytest.mark.parametrize("model", ["pipeline", "with_default"])
+def test_metadata_is_that_of_rest(servers: Servers, model: str) -> None:
+    server = servers(model)
     asked = oip.ModelMetadataRequest(name="fraud", version="3")
     found = ask(server, "ModelMetadata", asked, oip.ModelMetadataResponse)
     rest = server.client.get("/v2/models/fraud").json()
@@ -328,8 +329,11 @@ def test_metadata_is_that_of_rest(servers: Servers) -> None:
         rest["versions"],
         rest["platform"],
     )
-    for mine, theirs in zip(found.inputs, rest["inputs"], strict=True):
-        assert {"name": mine.name, "datatype": mine.datatype, "shape": list(mine.shape)} == theirs
+    assert {name: value.string_param for name, value in found.parameters.items()} == rest["parameters"]
+    for tensors, in_rest in ((found.inputs, rest["inputs"]), (found.outputs, rest["outputs"])):
+        for mine, theirs in zip(tensors, in_rest, strict=True):
+            own = {name: value.bool_param for name, value in mine.parameters.items()}
+            assert {"name": mine.name, "datatype": mine.datatype, "shape": list(mine.shape), **own} == theirs
     about = ask(server, "ServerMetadata", oip.ServerMetadataRequest(), oip.ServerMetadataResponse)
     assert about.name == "slipway"
     assert ask(server, "ServerLive", oip.ServerLiveRequest(), oip.ServerLiveResponse).live

@@ -136,8 +136,9 @@ class Service:
             name=served.name,
             versions=[served.version],
             platform=PLATFORM,
-            inputs=[_described(spec) for spec in served.model.inputs.values()],
+            inputs=[_described(spec) for spec in served.model.taken.values()],
             outputs=[_described(spec) for spec in served.model.outputs.values()],
+            parameters={"batching": oip.InferParameter(string_param=served.profile.why)},
         ).SerializeToString()
 
     def _check(self, message: bytes) -> bytes:
@@ -160,5 +161,8 @@ class Service:
 
 def _described(spec: TensorSpec) -> oip.ModelMetadataResponse.TensorMetadata:
     return oip.ModelMetadataResponse.TensorMetadata(
-        name=spec.name, datatype=spec.datatype, shape=spec.shape or ()
+        name=spec.name,
+        datatype=spec.datatype,
+        shape=spec.shape or (),
+        parameters={"optional": oip.InferParameter(bool_param=True)} if spec.optional else {},
     )
