@@ -35,6 +35,7 @@ from tests.docs.notes import notes
 from tests.models.conftest import SlipwayModel
 from tests.models.servers import Mlflow, mlflow_server
 from tests.server.running import Server
+from tests.unit.local.serving import Serve
 
 #: Where a reader's `slipway` and `python` are.
 BIN = Path(sys.executable).parent
@@ -127,6 +128,18 @@ def server(registered: Registered) -> Iterator[Server]:
         feedbackMaxAgeDays=90,
     ) as running:
         yield running.wait_until_ready(120)
+
+
+def test_the_registered_model_is_served_without_a_cluster(registered: Registered) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", registered.mlflow.url)
+        serve = Serve(registered.folder, "mlflow://fraud@champion")
+    try:
+        answer = json.loads(shell(f"{serve.curl()} --silent --fail", registered.folder))
+    finally:
+        assert serve.end() == 0
+    assert (answer["model_name"], answer["model_version"]) == ("fraud", registered.resolution.version)
+    assert {one["name"] for one in answer["outputs"]} == set(expected(registered))
 
 
 def to(server: Server, text: str) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from slipway.cli import terminal
+from slipway.cli.arguments import duration
 from slipway.cli.main import main
-from slipway.cli.parser import COMMANDS, duration, parse
+from slipway.cli.parser import COMMANDS, parse
 from slipway.cli.terminal import Line, Tone, lay_out
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.serving import Served

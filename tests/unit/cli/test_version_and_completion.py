@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from slipway.cli.arguments import SHELLS
 from slipway.cli.completion import candidates, kubectl
 from slipway.cli.main import main
-from slipway.cli.parser import COMMANDS, SHELLS
+from slipway.cli.parser import COMMANDS
 from slipway.names import DISTRIBUTION
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.serving import Served

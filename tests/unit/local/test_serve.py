@@ -174,6 +174,16 @@ def test_a_modeldeployments_contract_and_feedback_hold_for_a_model_that_is_given
     until(lambda: "c0" in httpx.post(f"{url}/infer", json={"inputs": [{**ROW, "data": [6.0] * 30}]}).text)
 
 
+def test_a_folder_stands_for_a_volume_of_a_cluster(start: Start, folder: Path) -> None:
+    volume = folder / "volume/fraud/7"
+    volume.mkdir(parents=True)
+    (folder / "fraud.onnx").rename(volume / "model.onnx")
+    serve = start("pvc://models/fraud/7", "--volume", "models=volume")
+    done = subprocess.run(["bash", "-c", f"{serve.curl()} --silent --fail"], capture_output=True, text=True)
+    assert json.loads(done.stdout)["model_name"] == "fraud"
+    assert "of pvc://models/fraud/7" in serve.lines[0]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_cleanly_and_leaves_nothing(start: Start, number: signal.Signals) -> None:
     serve = start("fraud.onnx")
