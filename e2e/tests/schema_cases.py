@@ -268,6 +268,7 @@ EXAMPLE: dict[str, Any] = {
             "readyReplicas": 1,
             "modelCreatedAt": "2026-01-02T03:04:05Z",
             "profile": DIGEST,
+            "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
         },
         "canary": {
             "revision": "b2",
@@ -277,6 +278,7 @@ EXAMPLE: dict[str, Any] = {
             "readyReplicas": 0,
             "modelCreatedAt": "2026-01-03T03:04:05Z",
             "profile": "none",
+            "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
         },
         "canaryWeight": 10,
         "promotedAt": "2026-01-02T03:04:05Z",
@@ -397,8 +399,26 @@ GATEWAY: dict[str, Any] = {
 }
 
 
+#: What goes with no other server than one's own.
+EXTERNAL: dict[str, Any] = {
+    "server": "External",
+    "image": "registry.example.com/team/server:1.0",
+    "command": ["serve"],
+    "args": ["--model", "$(SLIPWAY_MODEL_DIR)"],
+    "ports": {"http": 8000, "grpc": 9000},
+    "readiness": {"path": "/ready"},
+    "protocol": "OpenInference",
+}
+_EXTERNALS = tuple(f"spec.runtime.{name}" for name in ("command", "args", "ports", "readiness", "protocol"))
+
+
 def example(path: str) -> dict[str, Any]:
     """The example that has what stands at ``path``."""
+    if path.startswith(_EXTERNALS):
+        # HTTP has no port of gRPC.
+        left_out = "ports" if path == "spec.runtime.protocol" else ""
+        runtime = {name: value for name, value in EXTERNAL.items() if name != left_out}
+        return EXAMPLE | {"spec": {"model": EXAMPLE["spec"]["model"], "runtime": runtime}}
     if path.startswith("spec.model.credentials.serviceAccountName"):
         model = EXAMPLE["spec"]["model"] | {"credentials": {"serviceAccountName": "reader"}}
         free = {name: value for name, value in EXAMPLE["spec"]["runtime"].items() if name != "pod"}

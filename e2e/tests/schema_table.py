@@ -10,6 +10,7 @@ from e2e.tests.schema_access_table import ACCESS
 from e2e.tests.schema_breach_table import BREACHES, of_job
 from e2e.tests.schema_card_table import CARD, FRESHNESS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
+from e2e.tests.schema_external_table import OWN_SERVER
 from e2e.tests.schema_inputs_table import INPUTS
 from e2e.tests.schema_monitoring_table import MONITORING
 from e2e.tests.schema_pods_table import PODS
@@ -46,6 +47,10 @@ def _revision(path: str) -> Iterator[Case]:
     yield from bounds(f"{path}.readyReplicas", 0, INT32)
     yield from moment(f"{path}.modelCreatedAt")
     yield from profile(f"{path}.profile")
+    yield from required(f"{path}.server", "httpPort", "readyPath")
+    yield from bounds(f"{path}.server.httpPort", 1, 65535)
+    yield from bounds(f"{path}.server.grpcPort", 1, 65535)
+    yield text(f"{path}.server.readyPath", 256)
 
 
 def _conditions(count: int) -> list[dict[str, Any]]:
@@ -553,6 +558,7 @@ CASES = [
     *METADATA,
     *MODEL,
     *POD,
+    *OWN_SERVER,
     *PODS,
     *SCALING,
     *INPUTS,

@@ -30,6 +30,8 @@ class ConditionType(StrEnum):
     FAIRNESS = "Fairness"
     #: Whether the pods check who asks.
     ACCESS_CONTROLLED = "AccessControlled"
+    #: Present and False while a server of one's own serves, whose requests and answers nobody counts.
+    WATCHED = "Watched"
     #: kstatus: present and True while work is under way.
     RECONCILING = "Reconciling"
     #: kstatus: present and True when only a person can go on.
@@ -79,6 +81,7 @@ class Reason(StrEnum):
     ACCESS_KEYS_MISSING = "AccessKeysMissing"
     REPOSITORY_UNREADABLE = "RepositoryUnreadable"
     CREDENTIALS_INJECTED = "CredentialsInjected"
+    EXTERNAL_SERVER = "ExternalServer"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
     SECRET_NOT_FOUND = "SecretNotFound"
@@ -281,6 +284,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Something put credentials of model.credentials.serviceAccountName into the container that serves, "
         "which refuses to start with them.",
         "Keep the webhook that the message names away from the container server, or use secretRef.",
+    ),
+    Reason.EXTERNAL_SERVER: Explanation(
+        "A server of your own serves (runtime.server: External): what it reads and answers is not counted.",
+        "None; the message says what is counted all the same. docs/servers-of-your-own.md.",
     ),
     Reason.RESOLVER_FAILED: Explanation(
         "The resolver pod ended without an answer.", "Look at its log; it is tried again by itself."

@@ -58,6 +58,14 @@ class ModelStatus(Block):
     )
 
 
+class ServerStatus(Block):
+    """Where a server of one's own is reached in its pods."""
+
+    httpPort: int = Field(ge=1, le=65535, description="Port of HTTP.")
+    grpcPort: int | None = Field(default=None, ge=1, le=65535, description="Port of gRPC, if it has one.")
+    readyPath: str = Field(max_length=256, description="Path that says whether it is ready.")
+
+
 class RevisionStatus(Block):
     """One revision and its pods."""
 
@@ -74,6 +82,9 @@ class RevisionStatus(Block):
     )
     profile: ProfileDigest | None = Field(
         default=None, max_length=71, description="SHA-256 of its profile, or none; as far as is known."
+    )
+    server: ServerStatus | None = Field(
+        default=None, description="Where its pods are reached, if runtime.server is External."
     )
 
 

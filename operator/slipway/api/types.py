@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from slipway.api import external
 from slipway.api.access import Access
 from slipway.api.base import (
     INT32,
@@ -264,12 +265,35 @@ class Batching(Block):
 class Runtime(Block):
     """What runs the model. A change here makes a new revision, but for ``pod``."""
 
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": external.RUNTIME_RULES})
+
+    server: external.Server = Field(
+        default="Slipway",
+        description="Slipway: the model server that comes with it. External: any container, which gets the "
+        "verified files of the model; what it reads and answers is not watched.",
+    )
     image: str = Field(
         default="",
         max_length=512,
         pattern=IMAGE,
         description="Model server image; empty means the one of the installed chart.",
         json_schema_extra={MESSAGE_KEY: IMAGE_MESSAGE},
+    )
+    command: tuple[external.Argument, ...] = Field(
+        default=(), max_length=32, description="Instead of the image's entry point, for server: External."
+    )
+    args: tuple[external.Argument, ...] = Field(
+        default=(), max_length=64, description="Arguments, for server: External."
+    )
+    ports: external.Ports | None = Field(
+        default=None, description="Where server: External listens; HTTP on 8080 unless given."
+    )
+    readiness: external.Readiness | None = Field(
+        default=None, description="How server: External says that it is ready; /v2/health/ready unless given."
+    )
+    protocol: external.Protocol | None = Field(
+        default=None,
+        description="What server: External speaks; OpenInference unless given. HTTP: whatever else.",
     )
     resources: Resources = Field(default=Resources(), description="What a pod asks for and may use at most.")
     threads: int = Field(default=1, ge=1, le=256, description="onnxruntime threads per request.")
@@ -355,7 +379,13 @@ class ModelDeploymentSpec(Block):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "x-kubernetes-validations": [*RULES, LABELS_RULE, ROLLBACK_RULE, _ONE_ACCOUNT_RULE]
+            "x-kubernetes-validations": [
+                *RULES,
+                LABELS_RULE,
+                ROLLBACK_RULE,
+                _ONE_ACCOUNT_RULE,
+                *external.SPEC_RULES,
+            ]
         }
     )
 

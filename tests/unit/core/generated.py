@@ -82,6 +82,7 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
     "psi.warning": ("0.01", "0.05"),
     "groups[]": ("a", "b", "c"),
     "memory": ("512Mi", "2Gi", 1),
+    "readiness.path": ("/ready", "/v1/models/fraud"),
     "reason": (*(reason.value for reason in Reason), "FromTheFuture"),
     "digest": (digest(1), digest(2)),
     "cpu": ("100m", "0.5", 1),
@@ -220,6 +221,7 @@ def _cohere(spec: dict[str, Any]) -> dict[str, Any]:
         for column in tensor["columns"]:
             if column.get("type") == "String":
                 _without(column, "minimum", "maximum")
+    _cohere_server(spec, runtime)
     if "access" in spec:
         _cohere_access(spec["access"])
     for limits in spec.get("access", {}).get("limits", {}).values():
@@ -243,6 +245,32 @@ def _cohere_credentials(model: dict[str, Any], runtime: dict[str, Any]) -> None:
         _without(model, "credentials")
     elif "serviceAccountName" in credentials:
         _without(runtime.get("pod", {}), "serviceAccountName")
+
+
+def _cohere_server(spec: dict[str, Any], runtime: dict[str, Any]) -> None:
+    own = ("command", "args", "ports", "readiness", "protocol")
+    if runtime.get("server") != "External":
+        _without(runtime, *own)
+        return
+    runtime["image"] = runtime.get("image") or "example.com/train:1"
+    _without(runtime, "threads", "processes", "batching")
+    if runtime.get("protocol") == "HTTP":
+        runtime["readiness"], runtime["ports"] = {"path": "/ready"}, {"http": 8000}
+    elif "grpc" in runtime.get("ports", {}):
+        runtime["ports"] |= {"http": 8000, "grpc": 9000}
+    _without(spec, "monitoring", "fairness", "inputs", "access")
+    _without(spec.get("card", {}), "maxAgeDays")
+    _without(spec["model"].get("credentials", {}), "serviceAccountName")
+    if not spec["model"].get("credentials", {"": ""}):
+        _without(spec["model"], "credentials")
+    analysis = spec.get("rollout", {}).get("analysis", {})
+    gates = [gate for gate in analysis.get("gates", ()) if gate["type"] in ("ErrorRate", "SlowRequests")]
+    if gates:
+        analysis["gates"] = gates
+    else:
+        _without(analysis, "gates")
+    if spec.get("traffic", {}).get("provider") == "GatewayAPI":
+        spec["traffic"]["provider"] = "Router"
 
 
 def _cohere_access(access: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from slipway.api.pods import NOTHING, PodOptions, over
 from slipway.core import naming
 from slipway.core.objects import pod
 from slipway.core.objects.access import contract_of, mounted, mounts_of, volumes_of
+from slipway.core.objects.external import external_server, is_external
 from slipway.core.objects.metadata import Owner, metadata
 from slipway.core.observed import Manifest
 from slipway.core.revision import Revision, Settings
@@ -71,12 +72,12 @@ def _template(
     owner: Owner, revision: Revision, settings: Settings, own: PodOptions, access: Access | None
 ) -> dict[str, Any]:
     options = pod.under(over(settings.pods, own), revision.service_account)
-    annotations = {
+    scraped = {
         "prometheus.io/scrape": options.annotations.get("prometheus.io/scrape", "true"),
         "prometheus.io/port": str(contract.ADMIN_PORT),
         "prometheus.io/path": contract.METRICS_PATH,
-        **pod.skipped(options),
     }
+    annotations = {**({} if is_external(revision.runtime) else scraped), **pod.skipped(options)}
     return {
         "metadata": pod.meta(options, naming.labels(owner.name, "model-server", revision.name), annotations),
         "spec": _pod_spec(owner, revision, settings, options, own, access),
@@ -144,7 +145,11 @@ def _pod_spec(
         "securityContext": pod.POD_SECURITY,
         "terminationGracePeriodSeconds": grace_seconds(revision.runtime.requestTimeoutMilliseconds),
         "initContainers": [_fetch(revision, settings)],
-        "containers": [_server(owner, revision, settings, access)],
+        "containers": [
+            external_server(owner, revision, settings, _room(revision))
+            if is_external(revision.runtime)
+            else _server(owner, revision, settings, access)
+        ],
         "volumes": [
             {"name": "model", "emptyDir": pod.scratch(_room(revision))},
             {"name": "tmp", "emptyDir": pod.scratch(pod.SCRATCH_MEBIBYTES)},

@@ -6,6 +6,7 @@ from slipway.api.access import Access
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.objects.deployment import checks_callers
+from slipway.core.objects.external import is_external
 from slipway.core.observed import ObjectKind, Observed, revision_of_object
 from slipway.core.status.condition_value import ConditionValue
 from slipway.core.upgrade import is_replacing
@@ -30,7 +31,12 @@ def access_controlled(spec: ModelDeploymentSpec, observed: Observed) -> dict[Con
         value = ConditionValue(
             "False",
             Reason.ACCESS_OPEN,
-            "everybody who reaches the pods may use the model: give spec.access, see docs/access.md",
+            "everybody who reaches the pods may use the model"
+            + (
+                ", unless the server itself, which is not Slipway's, checks who asks"
+                if is_external(spec.runtime)
+                else ": give spec.access, see docs/access.md"
+            ),
         )
         return {ConditionType.ACCESS_CONTROLLED: value}
     behind = [

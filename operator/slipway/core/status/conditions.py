@@ -19,6 +19,7 @@ from slipway.core.status.progress import progress, rollout_complete, stalled
 from slipway.core.status.revision import model_resolved, revision_ready
 from slipway.core.status.route import route_ready, traffic_synced
 from slipway.core.status.scaling import scaling_active
+from slipway.core.status.watched import watched
 from slipway.core.status.way_out import way_out
 
 ConditionValues = Mapping[ConditionType, ConditionValue]
@@ -48,6 +49,7 @@ def sum_up(
         **scaling_active(resource, plan.roles, observed, now),
         **_monitored(monitoring),
         **access_controlled(spec, observed),
+        **watched(spec),
     }
 
 

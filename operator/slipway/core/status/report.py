@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.status import ModelDeploymentStatus, RevisionStatus
+from slipway.api.status import ModelDeploymentStatus, RevisionStatus, ServerStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
+from slipway.core.objects.external import reached
 from slipway.core.observed import Fault, ObjectKind, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
@@ -152,6 +153,7 @@ def _revision_status(
         readyReplicas=int(status.get("readyReplicas", 0)),
         modelCreatedAt=created,
         profile=profile,
+        server=_server(resource, revision, plan, observed),
     )
 
 
@@ -172,6 +174,17 @@ def _identity(
     if content is None:
         return "", "", None, None
     return content.model.version, content.model.digest, None, content.profile
+
+
+def _server(resource: Resource, revision: str, plan: Plan, observed: Observed) -> ServerStatus | None:
+    """Where the pods of a revision are reached, if a server of one's own runs in them."""
+    wanted = plan.roles.wanted
+    is_wanted = wanted is not None and wanted.name == revision
+    known = wanted if is_wanted else revision_from_history(revision, observed)
+    if known is not None:
+        return reached(known.runtime)
+    roles = (resource.status.stable, resource.status.canary)
+    return next((role.server for role in roles if role is not None and role.revision == revision), None)
 
 
 def _canary_weight(plan: Plan, observed: Observed) -> int | None:

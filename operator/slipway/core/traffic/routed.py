@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from slipway.api.status import RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.contract import GRPC_PORT, HTTP_PORT
 from slipway.core import naming
@@ -84,12 +85,12 @@ def routes_of(resources: Iterable[Resource]) -> tuple[Route, ...]:
         if status.routerPort is None or status.stable is None:
             continue
         rollout = status.rollout
-        canary = status.canary.revision if status.canary and rollout else None
+        canary = status.canary if rollout else None
         routes.append(
             Route(
                 name=resource.owner.name,
                 listener=status.routerPort,
-                stable=_arm(resource, status.stable.revision),
+                stable=_arm(resource, status.stable),
                 canary=_arm(resource, canary) if canary else None,
                 weight=rollout.weight if rollout and canary else 0,
                 mirror_percent=rollout.mirrorPercent if rollout and canary else 0,
@@ -164,7 +165,10 @@ def _meant(route: Route) -> frozenset[str]:
     return frozenset(named)
 
 
-def _arm(resource: Resource, revision: str) -> Arm:
+def _arm(resource: Resource, found: RevisionStatus) -> Arm:
     # A router is in the same namespace. A name with dots in it would be looked for in two other places first.
-    host = naming.revision_object(resource.owner.name, revision)
-    return Arm(revision=revision, host=host, port=HTTP_PORT, grpc_port=GRPC_PORT)
+    host = naming.revision_object(resource.owner.name, found.revision)
+    server = found.server
+    if server is None:
+        return Arm(revision=found.revision, host=host, port=HTTP_PORT, grpc_port=GRPC_PORT)
+    return Arm(found.revision, host, server.httpPort, server.grpcPort, server.readyPath)

@@ -89,7 +89,7 @@ class Judge:
     def monitoring(self, resource: Resource) -> MonitoringStatus | None:
         """What status should say of a resource; what it says already where nothing newer is known."""
         before, stable = resource.status.monitoring, resource.status.stable
-        if stable is None:
+        if stable is None or stable.server is not None:
             return None
         found = self._watched.get(Key(resource.owner.namespace, resource.owner.name))
         if found is None or found.looked is None or not found.is_of(resource):
@@ -157,7 +157,9 @@ class Judge:
             self._drop(key)
             return
         stable = resource.status.stable
-        if stable is None:
+        if stable is None or stable.server is not None:
+            # A server of one's own counts nothing that could be judged.
+            self._drop(key)
             self.pool.refresh(key)
             return
         if found is None or not found.is_of(resource):

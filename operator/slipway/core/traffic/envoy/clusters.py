@@ -91,7 +91,11 @@ def _pods(name: str, arm: Arm, grpc: bool, shadow: bool = False) -> Json:
             }
         },
         # Always by REST: gRPC pods answer there too, and one protocol of health is enough.
-        "health_checks": [_HEALTH_CHECK],
+        "health_checks": [
+            {**_HEALTH_CHECK, "http_health_check": {"path": arm.ready_path}}
+            if arm.ready_path
+            else _HEALTH_CHECK
+        ],
         "load_assignment": {
             # Says nothing here, and has to be something.
             "cluster_name": "pods",

@@ -129,6 +129,15 @@ def told(config_map: Mapping[str, Any]) -> tuple[Route, ...]:
         raise ValueError(f"no routes in {ROUTES_KEY}: {error!r}") from error
 
 
+def _plain(route: Route) -> Json:
+    """As it is written; what an arm does not have is left out, so that nothing is written for it."""
+    found = asdict(route)
+    for arm in (found["stable"], found["canary"]):
+        if arm is not None and arm["ready_path"] is None:
+            del arm["ready_path"]
+    return found
+
+
 def _route(found: Mapping[str, Any]) -> Route:
     canary = found.get("canary")
     route = Route(
@@ -183,7 +192,7 @@ class _Builder:
         """Clusters before the routes that name them, and those before the listeners that use them."""
         admitted, _ = admit(routes)
         found = files(admitted, address=settings.address)
-        in_words = json.dumps([asdict(route) for route in admitted], separators=(",", ":"))
+        in_words = json.dumps([_plain(route) for route in admitted], separators=(",", ":"))
         yield self._config_map(clusters_map(self._model), {CLUSTERS_FILE: found[CLUSTERS_FILE]})
         weights = {WEIGHTS_FILE: found[WEIGHTS_FILE], ROUTES_KEY: in_words}
         yield self._config_map(routes_map(self._model), weights)

@@ -26,12 +26,14 @@ class Arm:
         host: DNS name of a headless Service of its pods, or an address.
         port: where the pods answer REST.
         grpc_port: where they answer gRPC; None where they do not.
+        ready_path: says on the port of REST whether a pod is well; None for the model server's own.
     """
 
     revision: str
     host: str
     port: int
     grpc_port: int | None = None
+    ready_path: str | None = None
 
 
 @dataclass(frozen=True)
