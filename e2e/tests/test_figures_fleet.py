@@ -110,7 +110,7 @@ def test_a_new_model_deployment_costs_few_writes(fleet: Fleet) -> None:
         f"{SIZE} ModelDeployments Ready after {fleet.seconds:.0f} s; requests for each: "
         f"{per_one}, {written:.1f} of them writes"
     )
-    # Eight children and the resolver pod are made, that pod is deleted, a few states and Events are told.
+    # Seven children and the resolver pod are made, that pod is deleted, a few states and Events are told.
     assert written < 25
 
 
@@ -124,7 +124,7 @@ def test_model_deployments_at_rest_are_written_nothing(installed: Installation, 
         figures.api_server_writes(kube),
         figures.versions(kube, fleet.namespace),
     )
-    assert len(versions) == 7 * SIZE + 1, "not all that was made is there; the namespace has an account too"
+    assert len(versions) == 6 * SIZE + 1, "not all that was made is there; the namespace has an account too"
     events = told_by_slipway(kube, fleet.namespace)
 
     time.sleep(STEADY_SECONDS)
