@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from e2e.tests.schema_cases import Case
+from e2e.tests.schema_cases import GATEWAY, WITH_TLS, Case
 from e2e.tests.schema_shapes import bounds, choice, items, required, text, twins
 
 _ACCESS = "spec.access"
@@ -16,6 +16,12 @@ _CALLER = f"{_RULE}.callers.*"
 _KINDS = "a caller is key:NAME, with NAME a key of the Secret"
 _ISSUER = f"{_ACCESS}.issuers.*"
 _KEYS = {"secretRef": {"name": "keys"}}
+_ROUTED_TLS = "access.tls goes with rollout.strategy RollingUpdate or Recreate"
+_RATIO = {
+    "rollout": {"strategy": "Canary", "steps": [{"setWeight": 50}]},
+    "traffic": {"provider": "ReplicaRatio"},
+}
+_NO_CERTIFICATES = "allow names a certificate's caller, and no certificate is taken"
 _NO_ACCOUNTS = "allow names a ServiceAccount, and no token of any is taken"
 _OF_ISSUER = "allow names a caller of an issuer that is not in issuers"
 
@@ -30,6 +36,7 @@ def _issuer(index: int) -> dict[str, Any]:
 
 
 _REF = {"name": "sso", "key": "jwks.json"}
+_TLS = {"secretRef": {"name": "tls"}, "clientCA": {"secretKeyRef": _REF}}
 
 
 def _ref(path: str) -> Iterator[Case]:
@@ -47,7 +54,7 @@ def _access(*callers: str, **ways: Any) -> dict[str, Any]:
 
 ACCESS = [
     *(
-        Case(_ACCESS, "rule", right, wrong, "say by what callers are known: give apiKeys, issuers or")
+        Case(_ACCESS, "rule", right, wrong, "say by what callers are known: give apiKeys, issuers,")
         for right, wrong in (
             (_access("*", apiKeys=_KEYS), _access("*")),
             (_access("*", issuers=[_issuer(0)]), _access("*", issuers=[])),
@@ -82,6 +89,50 @@ ACCESS = [
             _ACCESS, "rule", _access(who, serviceAccounts={}), _access("*", who, apiKeys=_KEYS), _NO_ACCOUNTS
         )
         for who in ("system:serviceaccount:*", "system:serviceaccount:a:*", "system:serviceaccount:a:b.c")
+    ),
+    *(
+        Case(
+            _ACCESS,
+            "rule",
+            WITH_TLS | {"access": _access(who, tls=_TLS)},
+            WITH_TLS | {"access": _access("*", who, apiKeys=_KEYS)},
+            _NO_CERTIFICATES,
+            "spec",
+        )
+        for who in ("spiffe://a/*", "spiffe://a/b", "dns:*", "dns:a.b")
+    ),
+    Case(
+        _ACCESS,
+        "rule",
+        WITH_TLS | {"access": {"tls": _TLS}},
+        WITH_TLS | {"access": {"tls": {"secretRef": {"name": "tls"}}}},
+        "say by what callers are known: give apiKeys, issuers,",
+        "spec",
+    ),
+    *(
+        Case("spec", "rule", WITH_TLS | right, WITH_TLS | wrong, _ROUTED_TLS)
+        for right, wrong in (
+            ({"rollout": {"strategy": "Recreate"}}, {"rollout": {"strategy": "Canary"}}),
+            ({"rollout": {"strategy": "RollingUpdate"}}, {"rollout": {"strategy": "BlueGreen"}}),
+            (_RATIO, {"rollout": {"strategy": "Shadow"}}),
+            ({"rollout": {}}, {"traffic": GATEWAY}),
+        )
+    ),
+    *required(f"{_ACCESS}.tls", "secretRef"),
+    *required(f"{_ACCESS}.tls.secretRef", "name"),
+    text(f"{_ACCESS}.tls.secretRef.name", 253),
+    Case(f"{_ACCESS}.tls.secretRef.name", "rule", "a.b", "a/b", "must be a name of lower case letters"),
+    Case(
+        f"{_ACCESS}.tls.clientCA",
+        "rule",
+        {"secretKeyRef": _REF},
+        {"secretKeyRef": _REF, "configMapKeyRef": _REF},
+        "give either configMapKeyRef or secretKeyRef",
+    ),
+    *(
+        case
+        for kind in ("configMapKeyRef", "secretKeyRef")
+        for case in _ref(f"{_ACCESS}.tls.clientCA.{kind}")
     ),
     *items(f"{_ACCESS}.issuers", 4, _issuer),
     *(replace(each, also="each issuer is there once") for each in twins(f"{_ACCESS}.issuers", _issuer)),
@@ -154,6 +205,23 @@ ACCESS = [
             ("system:serviceaccount:a:b", "system:serviceaccount:*:b"),
             ("system:serviceaccount:a:b", "system:serviceaccount:a:B"),
             ("system:serviceaccount:a:b", "system:node:b"),
+        )
+    ),
+    *(
+        Case(
+            _CALLER,
+            "rule",
+            WITH_TLS | {"access": _access(right, tls=_TLS)},
+            WITH_TLS | {"access": _access(wrong, tls=_TLS)},
+            _KINDS,
+            "spec",
+        )
+        for right, wrong in (
+            ("spiffe://a/b", "spiffe://"),
+            ("spiffe://a/*", "spiffe://a b"),
+            ("dns:*", "dns:"),
+            ("dns:a.b-c", "dns:A"),
+            ("dns:a", "dns:*.a"),
         )
     ),
     Case(f"{_RULE}.actions", "minItems", ["Infer"], [], "should have at least 1 items"),

@@ -412,6 +412,21 @@ EXTERNAL: dict[str, Any] = {
 _EXTERNALS = tuple(f"spec.runtime.{name}" for name in ("command", "args", "ports", "readiness", "protocol"))
 
 
+#: TLS goes with nothing that routes.
+WITH_TLS: dict[str, Any] = {
+    **EXAMPLE["spec"],
+    "access": {
+        **EXAMPLE["spec"]["access"],
+        "tls": {
+            "secretRef": {"name": "tls"},
+            "clientCA": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}},
+        },
+    },
+    "rollout": {"strategy": "RollingUpdate"},
+    "traffic": {},
+}
+
+
 def example(path: str) -> dict[str, Any]:
     """The example that has what stands at ``path``."""
     if path.startswith(_EXTERNALS):
@@ -423,6 +438,12 @@ def example(path: str) -> dict[str, Any]:
         model = EXAMPLE["spec"]["model"] | {"credentials": {"serviceAccountName": "reader"}}
         free = {name: value for name, value in EXAMPLE["spec"]["runtime"].items() if name != "pod"}
         return EXAMPLE | {"spec": EXAMPLE["spec"] | {"model": model, "runtime": free}}
+    if path.startswith("spec.access.tls.clientCA.secretKeyRef"):
+        source = {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}
+        tls = {**WITH_TLS["access"]["tls"], "clientCA": source}
+        return EXAMPLE | {"spec": WITH_TLS | {"access": {**WITH_TLS["access"], "tls": tls}}}
+    if path.startswith("spec.access.tls"):
+        return EXAMPLE | {"spec": WITH_TLS}
     if path.startswith("spec.traffic.gatewayAPI"):
         return EXAMPLE | {"spec": EXAMPLE["spec"] | {"traffic": GATEWAY}}
     return EXAMPLE

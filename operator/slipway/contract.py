@@ -16,6 +16,7 @@ from slipway.names import (
     ANSWERS_MARK,
     ANSWERS_PATH,
     ANSWERS_SINCE,
+    CLIENT_CA_FILE,
     CLUSTER_ISSUER,
     CREDENTIAL_ENV_PREFIX,
     FEEDBACK_KEYS_DIR,
@@ -31,6 +32,7 @@ from slipway.names import (
     SERVING_CONFIG_ENV,
     STORE_IDENTITY_ENV,
     TERMINATION_PATH,
+    TLS_DIR,
     TMP_DIR,
     WITHOUT_CREDENTIALS_ENV,
     Metric,
@@ -44,6 +46,7 @@ __all__ = [
     "ANSWERS_MARK",
     "ANSWERS_PATH",
     "ANSWERS_SINCE",
+    "CLIENT_CA_FILE",
     "CLUSTER_ISSUER",
     "CREDENTIAL_ENV_PREFIX",
     "FEEDBACK_KEYS_DIR",
@@ -61,6 +64,7 @@ __all__ = [
     "SERVING_CONFIG_ENV",
     "STORE_IDENTITY_ENV",
     "TERMINATION_PATH",
+    "TLS_DIR",
     "TMP_DIR",
     "WITHOUT_CREDENTIALS_ENV",
     "Access",
@@ -151,8 +155,9 @@ class Freshness(Message):
 class AccessRule(Message):
     """These callers may do these things.
 
-    A caller is ``key:NAME``, ``jwt:ISSUER:SUBJECT``, ``system:serviceaccount:NAMESPACE:NAME`` or
-    ``anonymous``. What ends with ``:*`` stands for all that begin so, ``*`` for all but ``anonymous``.
+    A caller is ``key:NAME``, ``jwt:ISSUER:SUBJECT``, ``system:serviceaccount:NAMESPACE:NAME``,
+    ``spiffe://DOMAIN/PATH``, ``dns:NAME`` or ``anonymous``. What ends with ``:*`` or ``/*`` stands for all
+    that begin so, ``*`` for all but ``anonymous``.
     """
 
     callers: tuple[str, ...]
@@ -202,6 +207,10 @@ class Access(Message):
     issuers: tuple[Issuer, ...] = ()
     serviceAccountAudience: str = Field(
         default="", description="of ServiceAccounts' tokens that are taken; without it, none is"
+    )
+    tls: bool = Field(default=False, description="whether it serves by TLS, with the files of TLS_DIR")
+    clientCertificates: bool = Field(
+        default=False, description="whether certificates of clients name callers; CLIENT_CA_FILE has whose"
     )
 
 

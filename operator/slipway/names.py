@@ -54,6 +54,10 @@ ACCESS_ISSUERS_DIR = "/var/run/slipway/access-issuers"
 #: The name there of the cluster itself, which issues ServiceAccounts' tokens; no issuer of a spec has it. Its
 #: file has the member ``issuer`` as well.
 CLUSTER_ISSUER = "_cluster"
+#: A file there as well: certificates (PEM) of the authorities whose clients' certificates name callers.
+CLIENT_CA_FILE = "_clients.pem"
+#: Where the Secret with the server's own certificate is mounted, as ``tls.crt`` and ``tls.key``.
+TLS_DIR = "/var/run/slipway/tls"
 #: A caller's name among the hashes, a line of its file, and how many lines it may have.
 CALLER_NAME = r"[-._a-zA-Z0-9]{1,64}"
 KEY_HASH = r"sha256:[0-9a-f]{64}"

@@ -19,6 +19,7 @@ from slipway.names import (
     ACCESS_ISSUERS_DIR,
     ACCESS_KEYS_DIR,
     ADMIN_PORT,
+    CLIENT_CA_FILE,
     FEEDBACK_KEYS_DIR,
     GRPC_PORT,
     HTTP_PORT,
@@ -26,6 +27,7 @@ from slipway.names import (
     MODEL_DIR,
     SERVING_CONFIG_ENV,
     TERMINATION_PATH,
+    TLS_DIR,
 )
 
 _INPUTS = {"columns", "onViolation"}
@@ -139,6 +141,8 @@ class Access:
     apiKeys: bool = True
     issuers: tuple[Issuer, ...] = ()
     serviceAccountAudience: str = ""
+    tls: bool = False
+    clientCertificates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +170,16 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files; with ``client_ca`` each client has to show a certificate of that authority."""
+    """PEM files; with ``client_ca`` each client has to show a certificate of that authority.
+
+    Unless ``is_required``: then one that is shown has to be of that authority, and all are let in, as probes
+    are. Where the file of the authority is missing, none is looked at.
+    """
 
     certificate: Path
     key: Path
     client_ca: Path | None
+    is_required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +219,22 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     if not text:
         raise SettingsError(f"{SERVING_CONFIG_ENV} is not set: it holds the serving configuration as JSON")
     twin = environment.get("SLIPWAY_HTTP_STACK", "own") == "asgi"
+    serving = parse_serving(text)
+    issuers = Path(environment.get("SLIPWAY_ACCESS_ISSUERS_DIR", ACCESS_ISSUERS_DIR))
     tls = _tls(environment)
+    if serving.access is not None and serving.access.tls:
+        directory = Path(environment.get("SLIPWAY_TLS_DIR", TLS_DIR))
+        client_ca = issuers / CLIENT_CA_FILE if serving.access.clientCertificates else None
+        tls = TlsFiles(directory / "tls.crt", directory / "tls.key", client_ca, is_required=False)
     if twin and tls:
         raise SettingsError("SLIPWAY_HTTP_STACK=asgi serves no TLS: leave one of the two out")
     return Settings(
-        serving=parse_serving(text),
+        serving=serving,
         model_dir=Path(environment.get("SLIPWAY_MODEL_DIR", MODEL_DIR)),
         termination_path=Path(environment.get("SLIPWAY_TERMINATION_PATH", TERMINATION_PATH)),
         feedback_keys=Path(environment.get("SLIPWAY_FEEDBACK_KEYS_DIR", FEEDBACK_KEYS_DIR)),
         access_keys=Path(environment.get("SLIPWAY_ACCESS_KEYS_DIR", ACCESS_KEYS_DIR)),
-        access_issuers=Path(environment.get("SLIPWAY_ACCESS_ISSUERS_DIR", ACCESS_ISSUERS_DIR)),
+        access_issuers=issuers,
         host=environment.get("SLIPWAY_HOST") or None,
         http_port=_port(environment, "SLIPWAY_HTTP_PORT", HTTP_PORT),
         grpc_port=_port(environment, "SLIPWAY_GRPC_PORT", GRPC_PORT),
@@ -323,7 +338,9 @@ def _access(given: Any) -> Access:
     known = {each.name for each in fields(Access)}
     if not isinstance(given, dict) or not {"allow"} <= given.keys() <= known:
         raise _wrong(f"access must be an object with a list 'allow', and {', '.join(sorted(known))} at most")
-    for name, kind in (("peers", str), ("apiKeys", bool), ("serviceAccountAudience", str)):
+    kinds: dict[str, type] = {"peers": str, "serviceAccountAudience": str}
+    kinds |= dict.fromkeys(("apiKeys", "tls", "clientCertificates"), bool)
+    for name, kind in kinds.items():
         if type(given.get(name, kind())) is not kind:
             raise _wrong(f"access.{name} must be of another type, not {given[name]!r}"[:300])
     limits, issuers = given.get("limits"), given.get("issuers", [])

@@ -17,16 +17,17 @@ Caller = Annotated[
     string(
         r"^([*]|anonymous|key:([*]|[-._a-zA-Z0-9]{1,64})"
         r"|jwt:([*]|[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?:[!-~]+)"
+        r"|spiffe://[!-~]+|dns:([*]|[a-z0-9]([-.a-z0-9]*[a-z0-9])?)"
         r"|system:serviceaccount:([*]|[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?:([*]|[a-z0-9]([-.a-z0-9]*[a-z0-9])?)))$",
         "a caller is key:NAME, with NAME a key of the Secret; jwt:ISSUER:SUBJECT; "
-        "system:serviceaccount:NAMESPACE:NAME; key:*, jwt:*, jwt:ISSUER:*, system:serviceaccount:* or "
-        "system:serviceaccount:NAMESPACE:* for all of them; * for all that are known; or anonymous for "
-        "whoever shows nothing",
+        "system:serviceaccount:NAMESPACE:NAME; spiffe://DOMAIN/PATH; dns:NAME; key:*, jwt:*, jwt:ISSUER:*, "
+        "system:serviceaccount:NAMESPACE:* or spiffe://DOMAIN/* for all of them; * for all that are known; "
+        "or anonymous for whoever shows nothing",
         max_length=339,
     ),
     Field(
-        description="key:NAME, jwt:ISSUER:SUBJECT, system:serviceaccount:NAMESPACE:NAME, * or anonymous; "
-        "what ends with :* means all of them."
+        description="key:NAME, jwt:ISSUER:SUBJECT, system:serviceaccount:NAMESPACE:NAME, "
+        "spiffe://DOMAIN/PATH, dns:NAME, * or anonymous; what ends with :* or /* means all of them."
     ),
 ]
 
@@ -128,14 +129,30 @@ class ServiceAccounts(Block):
     """Tokens of ServiceAccounts are taken, if they are for the audience of the namespace."""
 
 
+class Tls(Block):
+    """The model server's own TLS, for REST and gRPC; its pods then take no request in the clear."""
+
+    secretRef: SecretRef = Field(
+        description="Secret with tls.crt and tls.key, as cert-manager makes it. A renewed certificate is "
+        "followed without a restart."
+    )
+    clientCA: Source | None = Field(
+        default=None,
+        description="Certificates (PEM) of authorities whose clients are callers by their certificates: "
+        "spiffe://DOMAIN/PATH by its URI, else dns:NAME by its DNS names. A change is followed without a "
+        "restart.",
+    )
+
+
 class AccessRule(Block):
     """These callers may do these things."""
 
     callers: tuple[Caller, ...] = Field(
         min_length=1,
         max_length=32,
-        description="key:NAME, jwt:ISSUER:SUBJECT, system:serviceaccount:NAMESPACE:NAME, * for all that are "
-        "known, or anonymous; what ends with :* means all of them.",
+        description="key:NAME, jwt:ISSUER:SUBJECT, system:serviceaccount:NAMESPACE:NAME, "
+        "spiffe://DOMAIN/PATH, dns:NAME, * for all that are known, or anonymous; what ends with :* or /* "
+        "means all of them.",
     )
     actions: tuple[Action, ...] = Field(
         min_length=1,
@@ -191,8 +208,9 @@ class AccessLimits(Block):
 
 RULES = [
     rule(
-        "has(self.apiKeys) || has(self.serviceAccounts) || (has(self.issuers) && self.issuers.size() > 0)",
-        "say by what callers are known: give apiKeys, issuers or serviceAccounts",
+        "has(self.apiKeys) || has(self.serviceAccounts) || (has(self.issuers) && self.issuers.size() > 0) || "
+        "(has(self.tls) && has(self.tls.clientCA))",
+        "say by what callers are known: give apiKeys, issuers, serviceAccounts or tls.clientCA",
     ),
     rule(
         "!has(self.issuers) || self.issuers.all(a, self.issuers.exists_one(b, b.issuer == a.issuer))",
@@ -212,6 +230,11 @@ RULES = [
         "!has(self.allow) || has(self.serviceAccounts) || "
         "self.allow.all(r, r.callers.all(c, !c.startsWith('system:')))",
         "allow names a ServiceAccount, and no token of any is taken: give serviceAccounts",
+    ),
+    rule(
+        "!has(self.allow) || (has(self.tls) && has(self.tls.clientCA)) || self.allow.all(r, "
+        "r.callers.all(c, !c.startsWith('spiffe:') && !c.startsWith('dns:')))",
+        "allow names a certificate's caller, and no certificate is taken: give tls.clientCA",
     ),
 ]
 
@@ -234,6 +257,11 @@ class Access(Block):
         default=None,
         description="Callers that show a token of a ServiceAccount of this cluster, for audience "
         "slipway.dev/NAMESPACE with the namespace of the ModelDeployment. Give {}.",
+    )
+    tls: Tls | None = Field(
+        default=None,
+        description="The model server's own TLS. It goes with the strategies RollingUpdate and Recreate, and "
+        "with provider ReplicaRatio: whatever else splits traffic speaks to pods in the clear.",
     )
     allow: tuple[AccessRule, ...] = Field(
         default=(),

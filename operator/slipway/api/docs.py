@@ -223,8 +223,8 @@ gets Roles there and nothing elsewhere; keep its own namespace to administrators
 cluster's role `edit` includes. Give a role of your own the one only where you would give it the other:
 
 - Any Secret of the namespace can be read by it: `onBreach.job.secretRefs`, `feedback.secretRef`,
-  `access.apiKeys.secretRef` and `access.issuers.jwks.secretKeyRef` put one into a container whose image the
-  same person names, and
+  `access.apiKeys.secretRef`, `access.issuers.jwks`, `access.tls.clientCA` and `access.tls.secretRef` put one
+  into a container whose image the same person names, and
   `model.credentials.secretRef` sends one to the server that `model.uri` names.
 - Any image runs (`runtime.image`, `onBreach.job`), with any claim that `model.uri` or a Job names, on any
   node, and tolerating any taint. Pods satisfy the restricted Pod Security Standard, run under a

@@ -158,6 +158,12 @@ RULES: list[Any] = [
         "and pause alone, since nothing copies or counts requests",
     ),
     rule(
+        "!has(self.access) || !has(self.access.tls) || self.traffic.provider == 'ReplicaRatio' || "
+        "(self.traffic.provider == 'Router' && self.rollout.strategy in ['RollingUpdate', 'Recreate'])",
+        "access.tls goes with rollout.strategy RollingUpdate or Recreate, or with traffic.provider "
+        "ReplicaRatio: routers and Gateways speak to pods in the clear",
+    ),
+    rule(
         f"self.traffic.provider != 'ReplicaRatio' || ({_is_default('self.rollout.analysis', Analysis())})",
         "traffic.provider ReplicaRatio gives no evidence; leave rollout.analysis out",
     ),

@@ -101,7 +101,9 @@ def plan(
     if by_replicas(spec) and roles.routed is not None:
         # First: pods of a third revision must never come behind a Service that selects those of two.
         apply.append(
-            shared_service(owner, replica_ratio.selector(owner, _split(resource, roles, roles.routed)))
+            shared_service(
+                owner, replica_ratio.selector(owner, _split(resource, roles, roles.routed)), _has_tls(spec)
+            )
         )
     parts = [
         part(owner, revision, settings, observed, _serves(revision.name, roles), own, spec.access)
@@ -241,7 +243,11 @@ def _client_service(
         there = routed_group(observed.find(ObjectKind.SERVICE, owner.name))
         if there is not None and observed.ready_pods_behind(owner.name):
             return routed_service(owner, router_port, there)
-    return stable_service(owner, roles.routed or "")
+    return stable_service(owner, roles.routed or "", _has_tls(spec))
+
+
+def _has_tls(spec: ModelDeploymentSpec) -> bool:
+    return spec.access is not None and spec.access.tls is not None
 
 
 def _split(resource: Resource, roles: Roles, stable: str) -> Split:

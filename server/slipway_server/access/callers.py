@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from slipway_server.access.limits import Account
+from slipway_server.access.limits import Account, Accounts
 from slipway_server.settings import AccessRule
 
 #: What a request does; the words are the contract's. No enum, whose members are hashed by Python's own code.
@@ -22,6 +22,13 @@ KEY_PREFIX = "key:"
 _ANYBODY_KNOWN = "*"
 
 
+class Certified(NamedTuple):
+    """Whom a certificate names, by all its names, until when (seconds since 1970)."""
+
+    names: tuple[str, ...]
+    until: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Caller:
     """Who asks. It is found again by identity: what was concluded from other keys is another caller."""
@@ -34,24 +41,22 @@ class Caller:
     account: Account | None
 
 
-def caller(name: str, rules: Iterable[AccessRule], account: Account | None = None) -> Caller:
+def caller(name: str, rules: Iterable[AccessRule], accounts: Accounts) -> Caller:
     """A caller with all that any rule allows."""
-    return Caller(
-        name,
-        frozenset(
-            action
-            for rule in rules
-            if any(_matches(pattern, name) for pattern in rule.callers)
-            for action in rule.actions
-        ),
-        None if name == ANONYMOUS else name,
-        account,
+    actions = frozenset(
+        action
+        for rule in rules
+        if any(_matches(pattern, name) for pattern in rule.callers)
+        for action in rule.actions
     )
+    # Whoever may do nothing uses nothing.
+    account = accounts.of(name) if actions else None
+    return Caller(name, actions, None if name == ANONYMOUS else name, account)
 
 
 def _matches(pattern: str, name: str) -> bool:
     if pattern == _ANYBODY_KNOWN:
         return name != ANONYMOUS
-    if pattern.endswith(":*"):
+    if pattern.endswith((":*", "/*")):
         return name.startswith(pattern[:-1])
     return pattern == name

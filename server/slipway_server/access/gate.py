@@ -8,9 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway_server.access.callers import ANONYMOUS, INFER, KEY_PREFIX, Action, Caller, caller
+from slipway.names import CLIENT_CA_FILE
+from slipway_server.access.callers import ANONYMOUS, INFER, KEY_PREFIX, Action, Caller, Certified, caller
 from slipway_server.access.keys import KeyFile, read_keys, stamp
-from slipway_server.access.limits import Account, Share, too_many
+from slipway_server.access.limits import Accounts, Share, too_many
 from slipway_server.errors import Reason, RequestError, not_now
 from slipway_server.settings import Access
 from slipway_server.wire.head import AUTHORIZATION, Head
@@ -53,6 +54,9 @@ class Gate:
         self._directory = keys
         self._refused = refused
         self.share = Share()
+        limits = access.limits
+        #: What known callers used.
+        self._accounts = Accounts(None if limits is None else limits.perCaller, self.share)
         self._issuers: Issuers | None = None
         self._verified: Verified | None = None
         self._issuers_directory = issuers
@@ -62,15 +66,12 @@ class Gate:
             from slipway_server.access.verified import Verified
 
             self._issuers = Issuers(access, issuers)
-            self._verified = Verified(access, self._issuers, self.share, clock)
-        limits = access.limits
-        self._per_caller = None if limits is None else limits.perCaller
-        strangers = None if limits is None or limits.anonymous is None else limits.anonymous
-        #: What callers used, by name, whatever keys they have.
-        self._accounts: dict[str, Account] = {}
-        self._stranger = caller(
-            ANONYMOUS, access.allow, None if strangers is None else Account(strangers, self.share)
-        )
+            self._verified = Verified(access, self._issuers, self._accounts, clock)
+        strangers = None if access.limits is None else access.limits.anonymous
+        self._stranger = caller(ANONYMOUS, access.allow, Accounts(strangers, self.share))
+        self._clock = clock
+        #: Callers by the names of their certificates.
+        self._certified: dict[tuple[str, ...], Caller] = {}
         self._stamp = (stamp(keys), stamp(issuers))
         self._callers: dict[bytes, Caller] = {}
         self._now: frozenset[Caller] = frozenset()
@@ -86,6 +87,8 @@ class Gate:
         """Who asks; raises :class:`RequestError` with 401, or 503 where there are no keys to compare with."""
         value = head.headers.get(AUTHORIZATION)
         if value is None:
+            if head.certified is not None:
+                return self._named(head, head.certified)
             if self._stranger.actions:
                 return self._stranger
             raise self._refusal(head, _unknown(f"this model answers only callers that it knows: {_HOW}"))
@@ -109,6 +112,19 @@ class Gate:
             raise self._refusal(head, not_now(Reason.ACCESS_UNAVAILABLE, words))
         words = "this key is not, or no longer, one of this model's: ask its owner for another one"
         raise self._refusal(head, _unknown(words, "invalid_token"))
+
+    def _named(self, head: Head, shown: Certified) -> Caller:
+        """Whom a certificate names: by the first of its names that may do anything, else the first."""
+        if shown.until <= self._clock():
+            raise self._refusal(head, _unknown("the certificate has expired: connect with another one"))
+        found = self._certified.get(shown.names)
+        if found is None:
+            if len(self._certified) >= _MOST_SEEN:
+                self._certified.clear()
+            callers = [caller(name, self._access.allow, self._accounts) for name in shown.names]
+            found = next((each for each in callers if each.actions), callers[0])
+            self._certified[shown.names] = found
+        return found
 
     def _verify(self, head: Head, token: bytes, digest: bytes, verified: Verified) -> Caller | None:
         """Whom a token names that was not seen before; None where it may only have been an API key."""
@@ -134,6 +150,8 @@ class Gate:
         """Whether there is anybody who may do anything."""
         if self._issuers is not None and self._issuers.has_keys:
             return True
+        if self._access.clientCertificates and (self._issuers_directory / CLIENT_CA_FILE).is_file():
+            return True
         return any(who.actions for who in (self._stranger, *self._now))
 
     @property
@@ -150,6 +168,8 @@ class Gate:
                 "no issuer of spec.access has a usable key: see that the ConfigMap or Secret of its keys "
                 "holds a JSON Web Key Set"
             )
+        if self._access.clientCertificates:
+            ways.append("the certificates of spec.access.tls.clientCA are not there")
         return f"{'; '.join(ways)}; the pod's log says what is wrong with what is there"
 
     def authorize(self, head: Head, who: Caller, action: Action, now: float) -> None:
@@ -207,12 +227,9 @@ class Gate:
     def _read(self) -> None:
         found = read_keys(self._directory) if self._access.apiKeys else KeyFile()
         rules = self._access.allow
+        # What was used stays used, whatever becomes of the key.
         names = sorted(set(found.callers.values()))
-        if self._per_caller is not None:
-            # What was used stays used, whatever becomes of the key.
-            limits, before = self._per_caller, self._accounts
-            self._accounts = {name: before.get(name) or Account(limits, self.share) for name in names}
-        by_name = {name: caller(f"{KEY_PREFIX}{name}", rules, self._accounts.get(name)) for name in names}
+        by_name = {name: caller(f"{KEY_PREFIX}{name}", rules, self._accounts) for name in names}
         self._callers = {digest: by_name[name] for digest, name in found.callers.items()}
         self._seen.clear()
         if self._verified is not None:

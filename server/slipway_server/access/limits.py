@@ -8,6 +8,8 @@ from slipway_server.errors import Reason, RequestError
 from slipway_server.settings import CallerLimits
 
 _DAY = 86_400
+#: Callers of an issuer whose use is counted at a time.
+_MOST_ACCOUNTS = 16_384
 
 
 class Share:
@@ -117,6 +119,27 @@ class Account:
         self._most_rows = limits.rowsPerDay / share.among if limits.rowsPerDay else math.inf
         if self._day != share.day:
             self._day, self._rows = share.day, 0
+
+
+class Accounts:
+    """What callers have used, by their names, whatever they showed to be known by."""
+
+    def __init__(self, limits: CallerLimits | None, share: Share) -> None:
+        self._limits = limits
+        self._share = share
+        self._accounts: dict[str, Account] = {}
+
+    def of(self, name: str) -> Account | None:
+        """A caller's, which is remembered while there are not too many; None where nothing is counted."""
+        if self._limits is None:
+            return None
+        found = self._accounts.get(name)
+        if found is None:
+            if len(self._accounts) >= _MOST_ACCOUNTS:
+                for each in [each for each, account in self._accounts.items() if not account.under_way]:
+                    del self._accounts[each]
+            found = self._accounts[name] = Account(self._limits, self._share)
+        return found
 
 
 def too_many(words: str, seconds: int) -> RequestError:

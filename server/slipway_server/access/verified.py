@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Hashable
 
 from slipway_server.access.callers import Caller, caller
-from slipway_server.access.limits import Account, Share
+from slipway_server.access.limits import Accounts
 from slipway_server.access.tokens import Issuers, TokenError
 from slipway_server.settings import Access
 
 MOST_TOKENS = 4096
-#: Callers whose use is counted at a time.
-_MOST_ACCOUNTS = 16_384
 _MOST_PEERS = 4096
 #: Signatures of one peer that may be wrong, a second over time and at once: each costs some 50 µs.
 WRONG_PER_SECOND, WRONG_AT_ONCE = 50.0, 200.0
@@ -25,17 +23,18 @@ class TooManyError(Exception):
 class Verified:
     """Callers by the hash of the token that they showed, each until its token expires or keys change."""
 
-    def __init__(self, access: Access, issuers: Issuers, share: Share, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, access: Access, issuers: Issuers, accounts: Accounts, clock: Callable[[], float]
+    ) -> None:
         """``clock`` tells the seconds since 1970."""
         self._access = access
         self._issuers = issuers
-        self._share = share
         self._clock = clock
         self._until: dict[bytes, float] = {}
         self.callers: dict[bytes, Caller] = {}
         #: The same, to be found by identity.
         self.now: set[Caller] = set()
-        self._accounts: dict[str, Account] = {}
+        self._accounts = accounts
         self._budgets: dict[Hashable, tuple[float, float]] = {}
         #: When the next token expires.
         self._next = math.inf
@@ -69,10 +68,7 @@ class Verified:
                 self._budgets.clear()
             self._budgets[peer] = left - 1.0, wall
             raise
-        found = caller(named.caller, self._access.allow)
-        limits = None if self._access.limits is None else self._access.limits.perCaller
-        if limits is not None and found.actions:
-            found = caller(named.caller, self._access.allow, self._account(named.caller))
+        found = caller(named.caller, self._access.allow, self._accounts)
         self.callers[digest] = found
         self._until[digest] = named.until
         self.now.add(found)
@@ -89,16 +85,3 @@ class Verified:
             self.now.discard(self.callers.pop(digest))
         self._next = min(self._until.values(), default=math.inf)
         return True
-
-    def _account(self, name: str) -> Account:
-        """What a caller has used, whatever tokens it has."""
-        assert self._access.limits is not None
-        assert self._access.limits.perCaller is not None
-        found = self._accounts.get(name)
-        if found is None:
-            if len(self._accounts) >= _MOST_ACCOUNTS:
-                idle = [each for each, account in self._accounts.items() if not account.under_way]
-                for each in idle:
-                    del self._accounts[each]
-            found = self._accounts[name] = Account(self._access.limits.perCaller, self._share)
-        return found

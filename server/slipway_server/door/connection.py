@@ -7,7 +7,9 @@ from collections.abc import Hashable
 from time import perf_counter
 from typing import Protocol
 
+from slipway_server.access.callers import Certified
 from slipway_server.door.admission import Admission, owner_of
+from slipway_server.door.listen import certified
 from slipway_server.door.pace import Pace
 from slipway_server.errors import RequestError
 from slipway_server.wire.limits import Limits
@@ -41,6 +43,8 @@ class Connection(asyncio.Protocol):
         self.door = door
         self.limits = door.limits
         self.owner: Hashable = ""
+        #: Whom the client's certificate names.
+        self.certified: Certified | None = None
         #: Something arrived since the last look at idle connections.
         self.active = True
         #: The client does not read what it is sent.
@@ -58,6 +62,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self.owner = owner_of(transport.get_extra_info("peername"))
+        self.certified = certified(transport)
         self.door.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -75,6 +80,12 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.stalled = False
         self.count_unread(0)
+
+    def forget_certificate(self) -> None:
+        """The client's certificate counts no more."""
+        if self.certified is not None:
+            self.certified = None
+            self.leave(perf_counter())
 
     # Who holds what.
 

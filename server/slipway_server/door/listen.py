@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import re
 import resource
 import socket
 import ssl
 import sys
+from typing import Any
 
+from slipway_server.access.callers import Certified
 from slipway_server.settings import TlsFiles
+
+log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 512
+_NAME = re.compile(r"[!-~]+")
 
 #: Where clients come in: by REST and by gRPC.
 Sockets = tuple[socket.socket, socket.socket]
@@ -49,21 +59,78 @@ class Tls:
     def __init__(self, files: TlsFiles, protocol: str = "http/1.1") -> None:
         """Raises ``OSError`` for a file that cannot be read or does not hold what it should."""
         self._files = files
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols([protocol])
-        if files.client_ca is not None:
-            self.context.verify_mode = ssl.CERT_REQUIRED
-            self.context.load_verify_locations(files.client_ca)
+        self._protocol = protocol
         self._seen = self._stamp()
-        self.context.load_cert_chain(files.certificate, files.key)
+        self.context = _Current(ssl.PROTOCOL_TLS_SERVER)
+        self.context.made = self._make()
 
-    def follow(self) -> None:
-        """Load the certificate again if its files changed; new connections get it. Raises ``OSError``."""
+    def follow(self) -> bool:
+        """Load all files again if they changed; new connections get them. Raises ``OSError``.
+
+        Returns whether the authority of clients' certificates changed: those that were shown count no more.
+        """
         stamp = self._stamp()
-        if stamp != self._seen:
-            self.context.load_cert_chain(self._files.certificate, self._files.key)
-            self._seen = stamp
+        if stamp == self._seen:
+            return False
+        self.context.made = self._make()
+        is_other, self._seen = stamp[2] != self._seen[2], stamp
+        return is_other
 
-    def _stamp(self) -> tuple[int, int]:
-        return (self._files.certificate.stat().st_mtime_ns, self._files.key.stat().st_mtime_ns)
+    def _make(self) -> ssl.SSLContext:
+        files = self._files
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols([self._protocol])
+        context.load_cert_chain(files.certificate, files.key)
+        if files.client_ca is not None:
+            # A session that goes on is not verified again.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+            try:
+                context.load_verify_locations(files.client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED if files.is_required else ssl.CERT_OPTIONAL
+            except OSError as error:
+                if files.is_required:
+                    raise
+                log.error("no certificates of clients are taken", extra={"error": str(error)})
+        return context
+
+    def _stamp(self) -> tuple[int, int, int]:
+        files = self._files
+        try:
+            authority = 0 if files.client_ca is None else files.client_ca.stat().st_mtime_ns
+        except OSError:
+            if files.is_required:
+                raise
+            authority = -1
+        return (files.certificate.stat().st_mtime_ns, files.key.stat().st_mtime_ns, authority)
+
+
+class _Current(ssl.SSLContext):
+    """Begins each connection by the context that was made last: authorities cannot be taken out of one."""
+
+    made: ssl.SSLContext
+
+    def wrap_bio(self, *given: Any, **more: Any) -> ssl.SSLObject:
+        return self.made.wrap_bio(*given, **more)
+
+
+def certified(transport: asyncio.BaseTransport) -> Certified | None:
+    """Whom a client's certificate names; None without one, or where it names nobody.
+
+    By SPIFFE, where it has such a URI, and then exactly one; else by its DNS names, but for wildcards. A
+    common name is nobody's: anybody may have asked for it.
+    """
+    shown = transport.get_extra_info("peercert")
+    if not shown:
+        return None
+    names = shown.get("subjectAltName", ())
+    found = [name for kind, name in names if kind == "URI"]
+    if found:
+        if len(found) > 1 or not found[0].startswith("spiffe://"):
+            return None
+    else:
+        found = [f"dns:{name.lower()}" for kind, name in names if kind == "DNS" and "*" not in name]
+    if not found or not all(len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) for name in found):
+        return None
+    return Certified(tuple(found), float(ssl.cert_time_to_seconds(shown["notAfter"])))

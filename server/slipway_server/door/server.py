@@ -99,6 +99,8 @@ class Door:
         if self._tls is None:
             return
         try:
-            self._tls.follow()
+            if self._tls.follow():
+                for connection in list(self.connections):
+                    connection.forget_certificate()
         except OSError as error:
             log.error("the renewed certificate cannot be read", extra={"error": str(error)})

@@ -94,6 +94,12 @@ class HttpProtocol(Connection):
                     return
         self.feed(data)
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self.certified is not None:
+            # The same bytes are another caller's on another connection.
+            self._heads = {}
+
     def eof_received(self) -> bool:
         """A client that stops sending has left, as servers and proxies agree: what it asked for is stopped.
 
@@ -232,7 +238,7 @@ class HttpProtocol(Connection):
         if head.path not in (LIVE_PATH, READY_PATH):
             exchange.minded = True
             server.lifecycle.began()
-        head.peer = self.owner
+        head.peer, head.certified = self.owner, self.certified
         try:
             found = self._site.find(head)
             if isinstance(found, Upload):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from copy import copy
 from time import perf_counter
 
 from slipway_server.call.body import Body
@@ -107,7 +108,12 @@ class RpcConnection(Connection):
             self.count_fault(Reason.OVERLOAD)
             return
         server = self.server
-        rpc = Rpc(self, event.id, event.head, server.frontend, self.limits, self.owner)
+        head = event.head
+        if self.certified is not None:
+            # The same bytes are another caller's on another connection.
+            head = copy(head)
+        head.certified = self.certified
+        rpc = Rpc(self, event.id, head, server.frontend, self.limits, self.owner)
         rpc.request_id = event.request_id
         self.calls[event.id] = rpc
         server.begin(rpc)

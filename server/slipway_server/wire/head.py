@@ -39,6 +39,7 @@ class Head:
 
     __slots__ = (
         "caller",
+        "certified",
         "chunked",
         "content_length",
         "header_length",
@@ -78,6 +79,8 @@ class Head:
         self.caller: Any = None
         #: Where it came from, as :func:`slipway_server.door.admission.owner_of` has it.
         self.peer: Hashable = ""
+        #: Whom the client's certificate names, as the connection has it.
+        self.certified: Any = None
         #: Whom to tell when it is answered, where somebody counts what they ask.
         self.payer: Payer | None = None
         #: Filled by :meth:`check_infer`.
@@ -93,6 +96,7 @@ class Head:
         head.content_length, head.chunked = self.content_length, self.chunked
         head.keep_alive, head.is_http_1_0 = self.keep_alive, self.is_http_1_0
         head.is_template, head.raw, head.caller, head.payer, head.peer = False, None, None, None, ""
+        head.certified = None
         head.header_length, head.limit, head.seconds = None, 0, None
         return head
 

@@ -222,8 +222,6 @@ def _cohere(spec: dict[str, Any]) -> dict[str, Any]:
             if column.get("type") == "String":
                 _without(column, "minimum", "maximum")
     _cohere_server(spec, runtime)
-    if "access" in spec:
-        _cohere_access(spec["access"])
     for limits in spec.get("access", {}).get("limits", {}).values():
         if "requestsPerSecond" not in limits:
             _without(limits, "burst")
@@ -231,6 +229,8 @@ def _cohere(spec: dict[str, Any]) -> dict[str, Any]:
     _cohere_rollout(rollout)
     _cohere_traffic(traffic, rollout)
     _cohere_monitoring(spec, rollout)
+    if "access" in spec:
+        _cohere_access(spec["access"], rollout, traffic)
     return {name: block for name, block in spec.items() if block or name in ("model", "card")}
 
 
@@ -273,21 +273,33 @@ def _cohere_server(spec: dict[str, Any], runtime: dict[str, Any]) -> None:
         spec["traffic"]["provider"] = "Router"
 
 
-def _cohere_access(access: dict[str, Any]) -> None:
-    issuers = {found["issuer"]: found for found in access.get("issuers", ())}
-    for found in issuers.values():
-        if len(found["jwks"]) != 1:
-            found["jwks"] = {"secretKeyRef": {"name": "keys", "key": "jwks"}}
-    access["issuers"] = list(issuers.values())
-    if not issuers and "serviceAccounts" not in access:
+def _cohere_access(access: dict[str, Any], rollout: dict[str, Any], traffic: dict[str, Any]) -> None:
+    is_plain = rollout.get("strategy", "RollingUpdate") in ("RollingUpdate", "Recreate")
+    provider = traffic.get("provider", "Router")
+    if provider != "ReplicaRatio" and not (is_plain and provider == "Router"):
+        _without(access, "tls")
+    issuers = access.get("issuers", [])
+    for number, issuer in enumerate(issuers):
+        issuer["issuer"] = f"https://{number}.example.com"
+    has_certificates = "clientCA" in access.get("tls", {})
+    sources = [issuer["jwks"] for issuer in issuers]
+    for source in [*sources, access["tls"]["clientCA"]] if has_certificates else sources:
+        kind = "configMapKeyRef" if "secretKeyRef" not in source else "secretKeyRef"
+        ref = source.get(kind, {"name": "a", "key": "b"})
+        source.clear()
+        source[kind] = ref
+    if not issuers and not has_certificates and "serviceAccounts" not in access:
         access.setdefault("apiKeys", {"secretRef": {"name": "keys"}})
-    known = {"key": "apiKeys", "system": "serviceAccounts"}
-    for allowed in access.get("allow", ()):
-        allowed["callers"] = [
-            caller
-            for caller in allowed["callers"]
-            if caller == "jwt:*" or known.get(caller.partition(":")[0], "apiKeys") in access
-        ] or ["*"]
+    taken = (
+        "*",
+        "anonymous",
+        *(("key:",) if "apiKeys" in access else ()),
+        *(f"jwt:{issuer['name']}:" for issuer in issuers),
+        *(("system:",) if "serviceAccounts" in access else ()),
+        *(("spiffe:", "dns:") if has_certificates else ()),
+    )
+    for rule in access.get("allow", ()):
+        rule["callers"] = [each for each in rule["callers"] if each.startswith(taken)] or ["*"]
 
 
 def _resources(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

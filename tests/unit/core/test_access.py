@@ -19,7 +19,7 @@ from slipway.core import naming
 from slipway.core.allowed import access_fault
 from slipway.core.objects.cluster_keys import as_text, cluster_keys
 from slipway.core.objects.deployment import deployment
-from slipway.core.objects.service import revision_service
+from slipway.core.objects.service import revision_service, stable_service
 from slipway.core.observed import Manifest, observe
 from slipway.core.revision import Settings, revision_of
 from slipway.core.status.access import access_controlled
@@ -176,9 +176,54 @@ def test_the_clusters_keys_are_one_text_whatever_their_order_and_bounded() -> No
             as_text(configuration, key_set)
 
 
+TLS: dict[str, Any] = {
+    **KEYS,
+    "tls": {
+        "secretRef": {"name": "fraud-tls"},
+        "clientCA": {"secretKeyRef": {"name": "clients", "key": "ca.crt"}},
+    },
+}
+
+
+def test_pods_with_tls_get_their_certificate_and_are_probed_by_it() -> None:
+    manifest = made(TLS)
+    config = told(manifest).access
+    assert config is not None
+    assert (config.tls, config.clientCertificates) == (True, True)
+    pod = manifest["spec"]["template"]["spec"]
+    volumes = {found["name"]: found for found in pod["volumes"]}
+    # What was mounted serves on after its Secret is gone: a closed model is better by its keys.
+    assert volumes["access-tls"] == {"name": "access-tls", "secret": {"secretName": "fraud-tls"}}
+    items = [{"key": "ca.crt", "path": contract.CLIENT_CA_FILE}]
+    assert volumes["access-issuers"]["projected"]["sources"] == [
+        {"secret": {"name": "clients", "items": items, "optional": True}}
+    ]
+    (server,) = pod["containers"]
+    mounts = {found["name"]: found["mountPath"] for found in server["volumeMounts"]}
+    assert mounts["access-tls"] == contract.TLS_DIR
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert server[probe]["httpGet"]["scheme"] == "HTTPS"
+        (plain,) = made(KEYS)["spec"]["template"]["spec"]["containers"]
+        assert plain[probe]["httpGet"]["scheme"] == "HTTP"
+    only = {**KEYS, "tls": {"secretRef": {"name": "fraud-tls"}}}
+    config = told(made(only)).access
+    assert config is not None
+    assert (config.tls, config.clientCertificates) == (True, False)
+
+
+def test_the_service_of_pods_with_tls_does_not_promise_what_is_in_the_clear() -> None:
+    service = stable_service(OWNER, "r", tls=True)
+    assert {port["name"]: port.get("appProtocol") for port in service["spec"]["ports"]} == {
+        "http": "https",
+        "http-oip": "https",
+        "grpc": None,
+    }
+    assert stable_service(OWNER, "r") == stable_service(OWNER, "r", tls=False) != service
+
+
 def test_a_server_reads_what_the_operator_tells_it_of_callers() -> None:
     given = sso(callerClaim="email", requiredClaims=[{"name": "groups", "values": ["risk"]}])
-    for access in (KEYS, RULES, LIMITS, TOKENS, ACCOUNTS, {**LIMITS, **given, **ACCOUNTS}):
+    for access in (KEYS, RULES, LIMITS, TOKENS, ACCOUNTS, TLS, {**LIMITS, **given, **ACCOUNTS}):
         config = told(made(access))
         text = config.model_dump_json(exclude_defaults=True)
         read = parse_serving(text).access
@@ -226,6 +271,8 @@ PODS = PodOptions.model_validate({"labels": {"team": "risk"}})
         (TOKENS, TOKENS, SETTINGS, False, True),
         (KEYS, {**KEYS, **ACCOUNTS}, SETTINGS, True, True),
         (ACCOUNTS, ACCOUNTS, SETTINGS, False, True),
+        (KEYS, TLS, SETTINGS, True, True),
+        (TLS, TLS, SETTINGS, False, True),
         (KEYS, KEYS, SETTINGS, False, True),
         (KEYS, KEYS, NEWER, True, False),
         (None, KEYS, NEWER, True, False),
@@ -261,6 +308,9 @@ def test_a_change_of_who_may_ask_is_one_of_the_spec_and_no_upgrade(
         (OTHER_TOKENS, TOKENS, 2, "False", Reason.ACCESS_PENDING),
         (ACCOUNTS, ACCOUNTS, 2, "True", Reason.CALLERS_CHECKED),
         ({**KEYS, **ACCOUNTS}, KEYS, 2, "False", Reason.ACCESS_PENDING),
+        (TLS, TLS, 2, "True", Reason.CALLERS_CHECKED),
+        (TLS, KEYS, 2, "False", Reason.ACCESS_PENDING),
+        ({**KEYS, "tls": {**TLS["tls"], "secretRef": {"name": "b"}}}, TLS, 2, "False", Reason.ACCESS_PENDING),
         ({**KEYS, **TOKENS}, TOKENS, 2, "False", Reason.ACCESS_PENDING),
         (sso(audiences=["other"]), TOKENS, 2, "False", Reason.ACCESS_PENDING),
     ],

@@ -142,6 +142,22 @@ async def test_the_api_server_is_asked_while_somebody_needs_keys_and_less_often_
     assert len(asked) == count
 
 
+async def test_tls_replaces_pods_and_the_service_says_so_once_it_leads_to_them() -> None:
+    world = await serving(PLAIN)
+    tls = {"secretRef": {"name": "fraud-tls"}}
+    world.create({**PLAIN, "access": {**ACCESS, "tls": tls}})
+    await world.run(120)
+    assert world.said()["AccessControlled"] == "True CallersChecked"
+    assert world.said()["Ready"] == "True Serving"
+    (service,) = [found for found in world.kube.all(ObjectKind.SERVICE) if found["metadata"]["name"] == NAME]
+    assert service["spec"]["ports"][0]["appProtocol"] == "https"
+    assert "appProtocol" not in service["spec"]["ports"][2]
+    world.create(PLAIN)
+    await world.run(120)
+    (service,) = [found for found in world.kube.all(ObjectKind.SERVICE) if found["metadata"]["name"] == NAME]
+    assert service["spec"]["ports"][0]["appProtocol"] == "http"
+
+
 async def test_an_installation_that_demands_access_starts_nothing_without_it_and_stops_nothing() -> None:
     world = World()
     world.settings = replace(SETTINGS, access_required=True)

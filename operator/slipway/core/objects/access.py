@@ -11,8 +11,8 @@ from slipway.core import naming
 from slipway.core.objects.cluster_keys import DATA_KEY
 from slipway.core.observed import Manifest
 
-#: The volumes with the hashes of API keys, and with the public keys of issuers.
-_CALLERS, _ISSUERS = "access-keys", "access-issuers"
+#: The volumes with the hashes of API keys, the public keys of issuers, and the server's own certificate.
+_CALLERS, _ISSUERS, _TLS = "access-keys", "access-issuers", "access-tls"
 
 
 def contract_of(access: Access, namespace: str, service: str = "") -> contract.Access:
@@ -45,6 +45,8 @@ def contract_of(access: Access, namespace: str, service: str = "") -> contract.A
             )
             for each in access.issuers
         ),
+        tls=access.tls is not None,
+        clientCertificates=access.tls is not None and access.tls.clientCA is not None,
         serviceAccountAudience="" if access.serviceAccounts is None else naming.token_audience(namespace),
     )
 
@@ -62,21 +64,28 @@ def volumes_of(access: Access | None, model_deployment: str) -> list[dict[str, A
     if access is not None and access.apiKeys is not None:
         secret = {"secretName": access.apiKeys.secretRef.name, "optional": True}
         volumes.append({"name": _CALLERS, "secret": secret})
-    sources = [] if access is None else [_projected(each.jwks, each.name) for each in access.issuers]
+    sources = (
+        [] if access is None else [_projected(each.jwks, f"{each.name}.json") for each in access.issuers]
+    )
     if access is not None and access.serviceAccounts is not None:
         ref = KeyRef(name=naming.cluster_keys(model_deployment), key=DATA_KEY)
-        sources.append(_projected(Source(configMapKeyRef=ref), contract.CLUSTER_ISSUER))
+        sources.append(_projected(Source(configMapKeyRef=ref), f"{contract.CLUSTER_ISSUER}.json"))
+    if access is not None and access.tls is not None:
+        # Not optional: nothing can be served without it, and what once was there serves on.
+        volumes.append({"name": _TLS, "secret": {"secretName": access.tls.secretRef.name}})
+        if access.tls.clientCA is not None:
+            sources.append(_projected(access.tls.clientCA, contract.CLIENT_CA_FILE))
     if sources:
         volumes.append({"name": _ISSUERS, "projected": {"sources": sources}})
     return volumes
 
 
-def _projected(source: Source, name: str) -> dict[str, Any]:
+def _projected(source: Source, path: str) -> dict[str, Any]:
     kind, ref = (
         ("configMap", source.configMapKeyRef) if source.configMapKeyRef else ("secret", source.secretKeyRef)
     )
     assert ref is not None
-    return {kind: {"name": ref.name, "items": [{"key": ref.key, "path": f"{name}.json"}], "optional": True}}
+    return {kind: {"name": ref.name, "items": [{"key": ref.key, "path": path}], "optional": True}}
 
 
 def mounted(volumes: Iterable[Manifest] | None) -> dict[str, Any]:
@@ -87,11 +96,15 @@ def mounted(volumes: Iterable[Manifest] | None) -> dict[str, Any]:
             (found.get("projected") or {}).get("sources"),
         )
         for found in volumes or ()
-        if found["name"] in (_CALLERS, _ISSUERS)
+        if found["name"] in (_CALLERS, _ISSUERS, _TLS)
     }
 
 
 def mounts_of(access: Access | None, model_deployment: str) -> list[dict[str, Any]]:
-    paths = {_CALLERS: contract.ACCESS_KEYS_DIR, _ISSUERS: contract.ACCESS_ISSUERS_DIR}
+    paths = {
+        _CALLERS: contract.ACCESS_KEYS_DIR,
+        _ISSUERS: contract.ACCESS_ISSUERS_DIR,
+        _TLS: contract.TLS_DIR,
+    }
     names = [each["name"] for each in volumes_of(access, model_deployment)]
     return [{"name": name, "mountPath": paths[name], "readOnly": True} for name in names]

@@ -304,6 +304,8 @@ def serving_config(owner: Owner, revision: Revision, access: Access | None) -> c
 def _server(owner: Owner, revision: Revision, settings: Settings, access: Access | None) -> dict[str, Any]:
     runtime = revision.runtime
     config = serving_config(owner, revision, access)
+    # A kubelet looks at no certificate, and shows none.
+    scheme = "HTTP" if access is None or access.tls is None else "HTTPS"
     return {
         "name": naming.SERVER_CONTAINER,
         "image": revision.runtime.image or settings.server_image,
@@ -321,13 +323,13 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
             {"name": "admin", "containerPort": contract.ADMIN_PORT, "protocol": "TCP"},
         ],
         "readinessProbe": {
-            "httpGet": {"path": contract.READY_PATH, "port": "http", "scheme": "HTTP"},
+            "httpGet": {"path": contract.READY_PATH, "port": "http", "scheme": scheme},
             "periodSeconds": 2,
             "timeoutSeconds": 2,
             "failureThreshold": 3,
         },
         "livenessProbe": {
-            "httpGet": {"path": contract.LIVE_PATH, "port": "http", "scheme": "HTTP"},
+            "httpGet": {"path": contract.LIVE_PATH, "port": "http", "scheme": scheme},
             "initialDelaySeconds": 15,
             "periodSeconds": 10,
             "timeoutSeconds": 5,

@@ -12,9 +12,9 @@ from slipway.core.objects.metadata import Owner, metadata
 _GRPC = "kubernetes.io/h2c"
 
 
-def stable_service(owner: Owner, revision: str) -> dict[str, Any]:
+def stable_service(owner: Owner, revision: str, tls: bool = False) -> dict[str, Any]:
     """The Service that carries the ModelDeployment's name and leads to the pods of one revision."""
-    return _client_service(owner, naming.pod_selector(owner.name, revision), "http", "grpc")
+    return _client_service(owner, naming.pod_selector(owner.name, revision), "http", "grpc", tls)
 
 
 def routed_service(owner: Owner, port: int, routers: str = "") -> dict[str, Any]:
@@ -26,9 +26,9 @@ def routed_service(owner: Owner, port: int, routers: str = "") -> dict[str, Any]
     return _client_service(owner, naming.router_labels(routers), port, port)
 
 
-def shared_service(owner: Owner, selector: dict[str, str]) -> dict[str, Any]:
+def shared_service(owner: Owner, selector: dict[str, str], tls: bool = False) -> dict[str, Any]:
     """The same Service, leading to whichever pods the selector says."""
-    return _client_service(owner, selector, "http", "grpc")
+    return _client_service(owner, selector, "http", "grpc", tls)
 
 
 def revision_service(owner: Owner, revision: str) -> dict[str, Any]:
@@ -54,8 +54,9 @@ def revision_service(owner: Owner, revision: str) -> dict[str, Any]:
 
 
 def _client_service(
-    owner: Owner, selector: dict[str, str], http: str | int, grpc: str | int
+    owner: Owner, selector: dict[str, str], http: str | int, grpc: str | int, tls: bool = False
 ) -> dict[str, Any]:
+    rest, rpc = ("https", None) if tls else ("http", _GRPC)
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -65,13 +66,15 @@ def _client_service(
             "selector": selector,
             # Port 80 needs no number in a URL; the pods' own port is there for clients that know it.
             "ports": [
-                _port("http", 80, http),
-                _port("http-oip", HTTP_PORT, http),
-                _port("grpc", GRPC_PORT, grpc, _GRPC),
+                _port("http", 80, http, rest),
+                _port("http-oip", HTTP_PORT, http, rest),
+                _port("grpc", GRPC_PORT, grpc, rpc),
             ],
         },
     }
 
 
-def _port(name: str, port: int, target: str | int, protocol: str = "http") -> dict[str, Any]:
-    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP", "appProtocol": protocol}
+def _port(name: str, port: int, target: str | int, protocol: str | None = "http") -> dict[str, Any]:
+    """``protocol`` is None where Kubernetes has no name for it, as for gRPC by TLS."""
+    told = {} if protocol is None else {"appProtocol": protocol}
+    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP", **told}

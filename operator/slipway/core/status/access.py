@@ -21,6 +21,8 @@ def _ways(access: Access) -> list[str]:
         ways.append(f"tokens of {', '.join(each.issuer for each in access.issuers)}"[:300])
     if access.serviceAccounts is not None:
         ways.append("tokens of ServiceAccounts")
+    if access.tls is not None and access.tls.clientCA is not None:
+        ways.append("their certificates")
     return ways
 
 
