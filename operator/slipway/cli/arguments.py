@@ -163,6 +163,61 @@ def profile(made: argparse.ArgumentParser) -> None:
     made.add_argument("-o", "--output", type=Path, default=Path("profile.json"), help="default: profile.json")
 
 
+def convert(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a file (.joblib, .pkl), or mlflow://NAME/VERSION or mlflow://NAME@ALIAS",
+    )
+    made.add_argument(
+        "--data", required=True, type=Path, help="rows to compare the answers on: a parquet or CSV file"
+    )
+    made.add_argument(
+        "--ignore", nargs="+", default=[], metavar="COLUMN", help="columns that the model does not take"
+    )
+    made.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="load a pickle, which runs the code that is in it: only where you trust whoever made it",
+    )
+    made.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default=1e-4,
+        metavar="NUMBER",
+        help="largest difference of probabilities, and of values relative to those above 1 (default: 0.0001)",
+    )
+    made.add_argument(
+        "--accept",
+        nargs="+",
+        default=[],
+        choices=("thresholds", "missing", "unknown", "extremes"),
+        metavar="EDGE",
+        help="edges at which differences are written down, but not refused: thresholds, missing, unknown, "
+        "extremes",
+    )
+    made.add_argument(
+        "--float64", action="store_true", help="let the model take numbers of 64 bits, not of 32"
+    )
+    made.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("model.onnx"),
+        help="default: model.onnx; conversion.json goes next to it",
+    )
+
+
+def _tolerance(text: str) -> float:
+    try:
+        tolerance = float(text)
+    except ValueError:
+        tolerance = -1.0
+    if not 0 <= tolerance < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number that is 0 or more, such as 0.001")
+    return tolerance
+
+
 def plan(made: argparse.ArgumentParser) -> None:
     """Of ``slipway plan``."""
     made.add_argument(

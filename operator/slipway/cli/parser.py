@@ -211,6 +211,22 @@ COMMANDS: dict[str, CommandLine] = {
             ),
         ),
     ),
+    "convert": CommandLine(
+        "slipway.cli.convert",
+        "make ONNX of a framework's model, and prove that it answers as the original",
+        arguments.convert,
+        (
+            (
+                "slipway convert fraud.joblib --allow-pickle --data train.parquet --ignore fraud -o "
+                "model.onnx",
+                "write model.onnx and conversion.json",
+            ),
+            (
+                "slipway convert mlflow://fraud/4 --allow-pickle --data train.parquet --ignore fraud",
+                "a model of scikit-learn that MLflow keeps",
+            ),
+        ),
+    ),
     "version": CommandLine(
         "slipway.cli.version",
         "print the versions of this command, and of the CRD and the operator in the cluster",

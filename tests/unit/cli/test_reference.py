@@ -24,6 +24,7 @@ from tests.unit.world import NAME, NAMESPACE, World
 EXAMPLES = [command for command in commands(PATH) if not command.text.startswith("pip ")]
 #: Run elsewhere: they take a training set, pods that answer, or models.
 ELSEWHERE = {
+    "convert": "tests/convert/test_convert.py",
     "profile": "tests/profiling/test_profile.py",
     "report": "tests/unit/report/test_live.py",
     "serve": "tests/docs/test_serve_page.py",

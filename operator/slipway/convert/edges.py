@@ -1,0 +1,160 @@
+"""Rows where a converted model goes wrong, if it does: close to thresholds, missing, unknown, and extreme.
+
+Numbers are those that 32 bits can hold, since no others reach a model that takes FP32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from slipway.convert.answers import Answers
+from slipway.convert.layout import Column, Layout
+from slipway.convert.numbers import LAST_PLACE, at_places, places
+from slipway.convert.originals import Original
+from slipway.convert.proof import Rows
+
+Array = npt.NDArray[Any]
+
+#: Columns that are looked at, rows that each is changed in, and values of a column that answers are sought
+#: between.
+_MOST_COLUMNS, _BASES, _VALUES = 100, 8, 48
+#: Thresholds that are sought; each takes 32 rows to find.
+_MOST_THRESHOLDS = 300
+_UNKNOWN_TEXT = "slipway: unknown"
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)
+_EXTREMES = (_LARGEST, -_LARGEST, _SMALLEST, -_SMALLEST, 1e-45, 0.0, -0.0, np.inf, -np.inf)
+
+
+def edges(original: Original, frame: pd.DataFrame, layout: Layout) -> Iterator[tuple[Rows, pd.DataFrame]]:
+    """Frames of rows, each of one kind and of one change: an original can refuse some and take others."""
+    random = np.random.default_rng(0)
+    bases = frame.iloc[random.permutation(len(frame))[:_BASES]].reset_index(drop=True)
+    chosen = sorted(random.permutation(len(layout.columns))[:_MOST_COLUMNS])
+    columns = [layout.columns[each] for each in chosen]
+    reals = [column for column in columns if column.is_real]
+    if reals:
+        yield Rows.THRESHOLDS, _thresholds(original, frame, bases, reals, random)
+    for column in columns:
+        for value in _missing(column):
+            yield Rows.MISSING, _with(bases, column.name, value)
+        for value in _unknown(column, frame[column.name]):
+            yield Rows.UNKNOWN, _with(bases, column.name, value)
+        for value in _EXTREMES if column.is_real else ():
+            yield Rows.EXTREMES, _with(bases, column.name, value)
+
+
+def _with(bases: pd.DataFrame, name: str, value: Any) -> pd.DataFrame:
+    changed = bases.copy()
+    if isinstance(value, float) and changed[name].dtype != np.float64:
+        changed[name] = changed[name].astype(np.float64)
+    changed[name] = pd.Series([value] * len(bases), dtype=changed[name].dtype)
+    return changed
+
+
+def _missing(column: Column) -> Iterator[Any]:
+    if column.is_real:
+        yield np.nan
+    elif column.is_text:
+        yield None
+
+
+def _unknown(column: Column, values: pd.Series) -> Iterator[Any]:
+    if column.is_text:
+        yield _UNKNOWN_TEXT
+        yield ""
+        there = values.dropna()
+        if len(there):
+            yield str(there.iloc[0]).swapcase()
+    elif column.datatype == "INT64":
+        yield int(values.max()) + 1
+        yield int(values.min()) - 1
+
+
+def _thresholds(
+    original: Original,
+    frame: pd.DataFrame,
+    bases: pd.DataFrame,
+    columns: list[Column],
+    random: np.random.Generator,
+) -> pd.DataFrame:
+    """Rows on both sides of places where the original's answer jumps, and one step of 32 bits further.
+
+    They are found by halving, so it does not matter what the model is made of. Where an answer changes
+    smoothly, the places are arbitrary ones.
+    """
+    starts = [pair for column in columns for pair in _changes(original, frame, bases, column)]
+    picked = [starts[each] for each in random.permutation(len(starts))[:_MOST_THRESHOLDS]]
+    if not picked:
+        return bases.iloc[:0]
+    rows = bases.iloc[[base for _, base, _, _ in picked]].reset_index(drop=True)
+    of = np.array([name for name, _, _, _ in picked], object)
+    low, high = (np.array([pair[which] for pair in picked], np.int64) for which in (2, 3))
+    below, above = (_answers(original, rows, of, side) for side in (low, high))
+    while (high - low).max() > 1:
+        middle = (low + high) // 2
+        between = _answers(original, rows, of, middle)
+        to_left = _apart(below, between) >= _apart(between, above)
+        low, high = np.where(to_left, low, middle), np.where(to_left, middle, high)
+        below, above = _choose(to_left, below, between), _choose(to_left, between, above)
+    sides = (np.maximum(low - 1, -LAST_PLACE), low, high, np.minimum(high + 1, LAST_PLACE))
+    return pd.concat([_placed(rows, of, side) for side in sides], ignore_index=True)
+
+
+def _changes(
+    original: Original, frame: pd.DataFrame, bases: pd.DataFrame, column: Column
+) -> Iterator[tuple[str, int, int, int]]:
+    """Name, base row and the places of two values of the column between which the answer changes."""
+    values = frame[column.name].to_numpy(np.float64, na_value=np.nan)
+    with np.errstate(over="ignore"):
+        order = np.unique(places(values[np.isfinite(values.astype(np.float32))]))
+    if len(order) < 2:
+        return
+    order = order[np.unique(np.linspace(0, len(order) - 1, _VALUES).round().astype(int))]
+    rows = bases.iloc[np.repeat(np.arange(len(bases)), len(order))].reset_index(drop=True)
+    of = np.full(len(rows), column.name, object)
+    answers = _answers(original, rows, of, np.tile(order, len(bases)))
+    apart = _apart(answers.rows(0, len(rows) - 1), answers.rows(1, len(rows))) > 0
+    for base in range(len(bases)):
+        for value in range(len(order) - 1):
+            if apart[base * len(order) + value]:
+                yield column.name, base, int(order[value]), int(order[value + 1])
+
+
+def _placed(rows: pd.DataFrame, of: Array, order: Array) -> pd.DataFrame:
+    """The rows, each with the value at a place in its column."""
+    changed, values = rows.copy(), at_places(order)
+    for name in pd.unique(of):
+        column = changed[name].to_numpy(np.float64, na_value=np.nan, copy=True)
+        column[of == name] = values[of == name]
+        changed[name] = column
+    return changed
+
+
+def _answers(original: Original, rows: pd.DataFrame, of: Array, order: Array) -> Answers:
+    return original.answers(_placed(rows, of, order))
+
+
+def _apart(one: Answers, other: Answers) -> Array:
+    """How far answers are apart, row by row; another label counts most."""
+    apart = np.zeros(len(one))
+    if one.labels is not None and other.labels is not None:
+        apart += 1e9 * (one.labels != other.labels)
+    if one.numbers is not None and other.numbers is not None:
+        with np.errstate(all="ignore"):
+            apart += np.nan_to_num(np.abs(one.numbers - other.numbers)).reshape(len(one), -1).sum(axis=1)
+    return apart
+
+
+def _choose(left: Array, one: Answers, other: Answers) -> Answers:
+    def choose(first: Array | None, second: Array | None) -> Array | None:
+        if first is None or second is None:
+            return None
+        return np.where(left if first.ndim == 1 else left[:, None], first, second)
+
+    return Answers(choose(one.labels, other.labels), choose(one.numbers, other.numbers))

@@ -1,0 +1,98 @@
+"""Models from files and from MLflow. Whoever loads a pickle runs the code that is in it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from slipway.convert.errors import ConvertError
+from slipway.convert.originals import Original, original_of
+from slipway.digest import digest_of, sha256_of
+
+_PICKLES = (".pkl", ".pickle", ".joblib")
+_MLFLOW = re.compile(r"mlflow://(?P<name>[^/@?#]+)(?P<which>@[^/@?#]+|/[1-9][0-9]*)")
+#: Flavors of MLflow, the frameworks' own before scikit-learn's.
+_FLAVORS = ("xgboost", "lightgbm", "catboost", "sklearn")
+
+
+def load(named: str, *, allow_pickle: bool) -> Original:
+    """The model that a path or ``mlflow://NAME/VERSION`` names.
+
+    Raises:
+        ConvertError: where there is no such model, or it is a pickle and nobody allowed to run its code.
+    """
+    if "://" in named:
+        return _logged(named, allow_pickle)
+    path = Path(named)
+    try:
+        digest = f"sha256:{sha256_of(path)}"
+    except OSError as error:
+        raise ConvertError(f"{path} cannot be read: {error.strerror}") from None
+    if path.suffix not in _PICKLES:
+        raise ConvertError(
+            f"{path} is no file that convert reads: scikit-learn's models are in {', '.join(_PICKLES)}"
+        )
+    _only_if_allowed(named, allow_pickle)
+    return original_of(_unpickled(path), path.name, digest)
+
+
+def _unpickled(path: Path) -> Any:
+    import joblib
+
+    try:
+        # It reads what pickle wrote, too.
+        return joblib.load(path)
+    except ModuleNotFoundError as error:
+        raise ConvertError(
+            f"{path} needs the package {error.name}, which is not installed: convert where the model "
+            "was trained"
+        ) from None
+    except Exception as error:
+        raise ConvertError(
+            f"{path} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the versions "
+            "of Python and of "
+            "the packages that wrote it"
+        ) from None
+
+
+def _logged(uri: str, allow_pickle: bool) -> Original:
+    match = _MLFLOW.fullmatch(uri)
+    if match is None:
+        raise ConvertError(f"{uri!r} must be a file, or mlflow://NAME/VERSION or mlflow://NAME@ALIAS")
+    _only_if_allowed(uri, allow_pickle)
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            folder = mlflow.artifacts.download_artifacts(
+                f"models:/{match['name']}{match['which']}", dst_path=scratch
+            )
+            flavors = mlflow.models.Model.load(folder).flavors
+        except Exception as error:
+            raise ConvertError(f"{uri} cannot be had from MLflow: {str(error)[:300]}") from None
+        flavor = next((each for each in _FLAVORS if each in flavors), None)
+        if flavor is None:
+            raise ConvertError(
+                f"{uri} has the flavors {', '.join(sorted(flavors))}; convert takes {', '.join(_FLAVORS)}"
+            )
+        digest = digest_of(Path(folder))
+        try:
+            model = getattr(mlflow, flavor).load_model(folder)
+        except Exception as error:
+            raise ConvertError(
+                f"{uri} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the "
+                "versions that it was "
+                "logged with; they are in its requirements.txt"
+            ) from None
+    return original_of(model, uri, digest)
+
+
+def _only_if_allowed(named: str, allow_pickle: bool) -> None:
+    if not allow_pickle:
+        raise ConvertError(
+            f"{named} is a pickle, and loading it runs code that is in it: if you trust whoever made "
+            "it, say so with "
+            "--allow-pickle"
+        )

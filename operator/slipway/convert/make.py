@@ -1,0 +1,206 @@
+"""``convert``: from a model and rows to ONNX, with the proof that it answers as the original."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import platform
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from slipway.convert.answers import Answers, Differences, differences
+from slipway.convert.edges import edges
+from slipway.convert.errors import ConvertError, DifferentError
+from slipway.convert.layout import Layout, layout_of
+from slipway.convert.onnx_models import Converted, with_outputs
+from slipway.convert.originals import Original, versions
+from slipway.convert.proof import PROOF_FILE, Compared, Conversion, Rows
+from slipway.convert.scikit import to_onnx
+
+#: Largest difference that is allowed unless another is given.
+TOLERANCE = 1e-4
+_KINDS = {
+    Rows.DATA: "of the data",
+    Rows.THRESHOLDS: "at thresholds",
+    Rows.MISSING: "with a missing value",
+    Rows.UNKNOWN: "with an unknown category",
+    Rows.EXTREMES: "with an extreme value",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A converted model and its proof."""
+
+    model: onnx.ModelProto
+    proof: Conversion
+    layout: Layout
+
+    def write(self, path: Path) -> None:
+        """The model as a file, and the proof next to it. Raises ``OSError``."""
+        path.write_bytes(self.model.SerializeToString())
+        path.with_name(PROOF_FILE).write_bytes(self.proof.text())
+
+
+def convert(
+    original: Original,
+    frame: pd.DataFrame,
+    *,
+    data_digest: str | None = None,
+    tolerance: float = TOLERANCE,
+    accept: Collection[Rows] = (),
+    double: bool = False,
+) -> Result:
+    """Convert a model and compare it with the original.
+
+    Args:
+        original: the model.
+        frame: rows to compare on, with the columns that the model takes and no others.
+        data_digest: of the file that they are from.
+        tolerance: largest difference of probabilities, and relative difference of values above 1.
+        accept: edges at which differences are written down, but not refused.
+        double: the model takes numbers of 64 bits.
+
+    Raises:
+        DifferentError: where the answers differ by more than the tolerance.
+        ConvertError: where the model has no ONNX, or does not take the rows.
+    """
+    if not len(frame):
+        raise ConvertError("the data has no rows: give rows to compare on")
+    names = original.columns([str(name) for name in frame.columns])
+    frame = frame.rename(columns=str)[names].reset_index(drop=True)
+    layout = layout_of(frame, names, by_name=original.by_name, double=double)
+    # Many small batches gain nothing from threads.
+    with threadpool_limits(1):
+        return _convert(original, frame, layout, data_digest, tolerance, accept)
+
+
+def _convert(
+    original: Original,
+    frame: pd.DataFrame,
+    layout: Layout,
+    data_digest: str | None,
+    tolerance: float,
+    accept: Collection[Rows],
+) -> Result:
+    like = _answers(original, frame)
+    model = to_onnx(original, layout, frame)
+    model = with_outputs(model, (like.labels is not None) + (like.numbers is not None))
+    converted = Converted(model, layout, has_labels=like.labels is not None)
+    compared = _compare(original, converted, frame, layout, tolerance)
+    refused = {kind for kind, found in compared.items() if found.beyond} - {*accept}
+    if refused:
+        raise DifferentError(_difference(compared, refused, tolerance, layout.is_double))
+    proof = Conversion(
+        by=_user(),
+        at=datetime.now(UTC).replace(microsecond=0),
+        original=original.source,
+        modelDigest=f"sha256:{hashlib.sha256(model.SerializeToString()).hexdigest()}",
+        dataDigest=data_digest or _digest(frame),
+        versions={"python": platform.python_version(), **versions()},
+        tolerance=tolerance,
+        accepted=tuple(sorted(accept)),
+        compared=compared,
+    )
+    return Result(model, proof, layout)
+
+
+def summary(compared: dict[Rows, Compared]) -> list[str]:
+    """A line for each kind of rows."""
+    return [_line(kind, found) for kind, found in compared.items()]
+
+
+def _line(kind: Rows, found: Compared) -> str:
+    share = found.labelsDiffer / found.rows if found.rows else 0.0
+    largest = "not a number" if found.largestDifference is None else f"{found.largestDifference:.2g}"
+    refused = f"; {found.refused} more are refused by the original" if found.refused else ""
+    return (
+        f"{found.rows} rows {_KINDS[kind]}: {share:.3%} of the labels differ, "
+        f"the largest difference is {largest}{refused}"
+    )
+
+
+def _answers(original: Original, frame: pd.DataFrame) -> Answers:
+    try:
+        return original.answers(frame)
+    except ConvertError:
+        raise
+    except Exception as error:
+        raise ConvertError(
+            f"the original refuses the data ({type(error).__name__}: {str(error)[:300]}): give rows "
+            "as it was trained on"
+        ) from None
+
+
+def _compare(
+    original: Original, converted: Converted, frame: pd.DataFrame, layout: Layout, tolerance: float
+) -> dict[Rows, Compared]:
+    found: dict[Rows, list[Differences]] = {}
+    refused: dict[Rows, int] = {}
+
+    def compare(kind: Rows, rows: pd.DataFrame) -> None:
+        like = original.answers(rows)
+        found.setdefault(kind, []).append(differences(like, converted.answers(rows, like), tolerance))
+
+    compare(Rows.DATA, frame)
+    for kind, rows in edges(original, frame, layout):
+        if not len(rows):
+            continue
+        try:
+            compare(kind, rows)
+        except ConvertError:
+            raise
+        except Exception:
+            # Whatever a model raises says that it does not take such rows.
+            refused[kind] = refused.get(kind, 0) + len(rows)
+    return {
+        kind: _together(found.get(kind, [])).summed_up(refused.get(kind, 0))
+        for kind in Rows
+        if kind in found or kind in refused
+    }
+
+
+def _together(each: Sequence[Differences]) -> Differences:
+    if not each:
+        return Differences(np.zeros(0, bool), np.zeros(0), np.zeros(0, bool))
+    return Differences(
+        np.concatenate([one.labels for one in each]),
+        np.concatenate([one.numbers for one in each]),
+        np.concatenate([one.beyond for one in each]),
+    )
+
+
+def _difference(compared: dict[Rows, Compared], refused: set[Rows], tolerance: float, double: bool) -> str:
+    lines = [f"{found.beyond} of {_line(kind, found)}" for kind, found in compared.items() if kind in refused]
+    advice = [
+        *([] if double else ["let it take numbers of 64 bits (--float64)"]),
+        *([f"raise --tolerance, which is {tolerance:g}"]),
+    ]
+    at_edges = sorted(refused - {Rows.DATA})
+    if at_edges and Rows.DATA not in refused:
+        advice.append(f"if no such row comes, accept the difference (--accept {' '.join(at_edges)})")
+    return (
+        "the converted model answers otherwise than the original by more than the tolerance: "
+        + "; ".join(lines)
+        + ". "
+        + (", or ".join(advice)).capitalize()
+    )
+
+
+def _digest(frame: pd.DataFrame) -> str:
+    hashed = hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return f"sha256:{hashed.hexdigest()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,179 @@
+"""The model to be converted: what it takes, what it answers, and which packages made it."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, is_classifier, is_outlier_detector, is_regressor
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+from slipway.convert.answers import Answers
+from slipway.convert.errors import ConvertError
+from slipway.convert.proof import Source
+
+Array = npt.NDArray[Any]
+
+#: What may be in a version's list, by the name that pip has.
+_PACKAGES = (
+    "scikit-learn",
+    "skl2onnx",
+    "onnxmltools",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "pandas",
+    "xgboost",
+    "xgboost-cpu",
+    "lightgbm",
+    "catboost",
+    "slipway-serving",
+)
+
+
+@dataclass(frozen=True)
+class Original:
+    """A fitted model with scikit-learn's interface: ``predict``, and ``predict_proba`` where it has
+    classes."""
+
+    model: Any
+    source: Source
+
+    @property
+    def labels(self) -> bool:
+        """Whether it answers with classes, or with values."""
+        return bool(is_classifier(self.model) or is_outlier_detector(self.model))
+
+    @property
+    def by_name(self) -> bool:
+        """Whether parts of it take some of the columns only."""
+        return any(isinstance(part, ColumnTransformer) for part in parts(self.model))
+
+    def columns(self, offered: Sequence[str]) -> list[str]:
+        """Which of the columns it takes, in its order.
+
+        Raises:
+            ConvertError: where that is not clear.
+        """
+        known = _names(self.model)
+        if known is not None:
+            lost = [name for name in known if name not in offered]
+            if lost:
+                raise ConvertError(
+                    f"the model takes the column {lost[0]!r}, which the data has not; it has "
+                    f"{_listed(offered)}"
+                )
+            return known
+        count = 1 if _takes_text(self.model) else getattr(self.model, "n_features_in_", len(offered))
+        if count != len(offered):
+            raise ConvertError(
+                f"the model takes {count} columns, and the data has {len(offered)}: {_listed(offered)}; name "
+                "those that it does not take in --ignore"
+            )
+        return list(offered)
+
+    def answers(self, frame: pd.DataFrame) -> Answers:
+        """Of rows with the columns that it takes; raises whatever the model raises."""
+        given: Any = frame
+        if _takes_text(self.model):
+            given = frame.iloc[:, 0]
+        elif _names(self.model) is None and not self.by_name:
+            given = frame.to_numpy()
+        with np.errstate(all="ignore"):
+            answer = np.asarray(self.model.predict(given))
+            if not self.labels:
+                return Answers(None, answer.astype(np.float64).reshape(len(frame), -1))
+            answer = answer.reshape(len(frame), -1)
+            if answer.shape[1] != 1:
+                raise ConvertError("the model gives several labels a row: convert a model for each label")
+            labels = answer[:, 0]
+            if hasattr(self.model, "predict_proba"):
+                return Answers(labels, self._table(self.model.predict_proba(given)), are_probabilities=True)
+            if not hasattr(self.model, "decision_function"):
+                return Answers(labels, None)
+            margins = self._table(self.model.decision_function(given))
+        if is_outlier_detector(self.model):
+            return Answers(labels, margins)
+        # Converters disagree about how scores of classes look.
+        return Answers(labels, None, margins=margins)
+
+    @staticmethod
+    def _table(numbers: Any) -> Array:
+        made = np.asarray(numbers, np.float64)
+        return made.reshape(len(made), -1)
+
+
+def original_of(model: Any, called: str, digest: str | None = None) -> Original:
+    """The model as an original; without the digest of a file, that of its pickle.
+
+    Raises:
+        ConvertError: for what is no fitted model that predicts.
+    """
+    if not isinstance(model, BaseEstimator) and not hasattr(model, "predict"):
+        raise ConvertError(
+            f"{called} is a {type(model).__name__}: convert takes models of scikit-learn, and of "
+            "XGBoost, LightGBM and "
+            "CatBoost with scikit-learn's interface"
+        )
+    if not (is_classifier(model) or is_regressor(model) or is_outlier_detector(model)):
+        raise ConvertError(
+            f"{called} is a {type(model).__name__}, which predicts no classes and no values: convert "
+            "the whole "
+            "pipeline, with the model as its last step"
+        )
+    if digest is None:
+        digest = f"sha256:{hashlib.sha256(pickle.dumps(model)).hexdigest()}"
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    return Original(model, Source(called=called[:500], kind=kind, digest=digest))
+
+
+def parts(model: Any) -> Iterator[Any]:
+    """The model, and the estimators that it is made of."""
+    yield model
+    inner: list[Any] = []
+    if isinstance(model, Pipeline):
+        inner = [step for _, step in model.steps]
+    elif isinstance(model, ColumnTransformer):
+        inner = [step for _, step, _ in model.transformers_]
+    elif isinstance(model, FeatureUnion):
+        inner = [step for _, step in model.transformer_list]
+    for each in inner:
+        if isinstance(each, BaseEstimator):
+            yield from parts(each)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that take part, as far as they are installed."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _names(model: Any) -> list[str] | None:
+    """The columns' names that it was fitted with; None where it knows none."""
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
+
+
+def _takes_text(model: Any) -> bool:
+    """Whether it takes one column of text, as a list and not as a table."""
+    while isinstance(model, Pipeline | FeatureUnion):
+        model = model.steps[0][1] if isinstance(model, Pipeline) else model.transformer_list[0][1]
+    return isinstance(model, CountVectorizer | HashingVectorizer)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(str, names[:30])) + (" …" if len(names) > 30 else "")

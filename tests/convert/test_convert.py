@@ -1,0 +1,237 @@
+"""Models of scikit-learn become ONNX that answers as they do, or are refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from slipway.cli.main import main
+from slipway.convert.answers import Answers, differences
+from slipway.convert.errors import ConvertError, DifferentError
+from slipway.convert.make import convert
+from slipway.convert.numbers import at_places, places
+from slipway.convert.originals import original_of
+from slipway.convert.proof import Rows, read_proof
+from slipway.digest import sha256_of
+from slipway.profiling import make_profile
+
+IRIS = load_iris(as_frame=True)
+FLOWERS, SPECIES = IRIS.data, np.array(["setosa", "versicolor", "virginica"])[IRIS.target]
+
+
+def claims() -> tuple[pd.DataFrame, Any]:
+    """Rows with numbers, missing ones, categories and text; and whether each is a fraud."""
+    random = np.random.default_rng(1)
+    count = 120
+    frame = pd.DataFrame(
+        {
+            "amount": np.round(random.exponential(80, count), 2),
+            "age": random.integers(18, 90, count),
+            "country": random.choice(["DE", "FR", "PL"], count),
+            "note": random.choice(["lost my card", "all is fine", "card stolen abroad"], count),
+        }
+    )
+    frame.loc[::7, "amount"] = np.nan
+    fraud = (frame["note"] != "all is fine") & (frame["amount"].fillna(0) > 40)
+    return frame, fraud.to_numpy().astype(int)
+
+
+def claims_model() -> Any:
+    frame, fraud = claims()
+    columns = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), ["amount", "age"]),
+            ("country", OneHotEncoder(handle_unknown="ignore"), ["country"]),
+            ("words", TfidfVectorizer(), "note"),
+        ]
+    )
+    return make_pipeline(columns, LogisticRegression()).fit(frame, fraud)
+
+
+def test_a_pipeline_of_columns_and_text_answers_as_before_and_is_proved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame, fraud = claims()
+    joblib.dump(claims_model(), tmp_path / "fraud.joblib")
+    frame.assign(fraud=fraud).to_parquet(tmp_path / "rows.parquet")
+    command = ["convert", str(tmp_path / "fraud.joblib"), "--data", str(tmp_path / "rows.parquet")]
+    command += ["--ignore", "fraud", "-o", str(tmp_path / "model.onnx"), "--allow-pickle"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "120 rows of the data: 0.000% of the labels differ, the largest difference is " in printed
+    proof = read_proof((tmp_path / "conversion.json").read_bytes())
+    assert proof.modelDigest == f"sha256:{sha256_of(tmp_path / 'model.onnx')}"
+    assert proof.original.digest == f"sha256:{sha256_of(tmp_path / 'fraud.joblib')}"
+    assert proof.dataDigest == f"sha256:{sha256_of(tmp_path / 'rows.parquet')}"
+    assert {*proof.compared} == set(Rows)
+    assert {"python", "scikit-learn", "skl2onnx", "onnxruntime"} <= {*proof.versions}
+    session = ort.InferenceSession(tmp_path / "model.onnx")
+    row = {"amount": [[55.5]], "age": [[33]], "country": [["IT"]], "note": [["card stolen"]]}
+    types = {"amount": np.float32, "age": np.int64, "country": object, "note": object}
+    label, probabilities = session.run(None, {name: np.array(row[name], types[name]) for name in row})
+    one = pd.DataFrame({name: value[0] for name, value in row.items()})
+    assert label[0] == claims_model().predict(one)[0]
+    assert probabilities == pytest.approx(claims_model().predict_proba(one), abs=1e-5)
+    # What slipway profile reads next takes the model as it is.
+    profile = make_profile(tmp_path / "rows.parquet", tmp_path / "model.onnx", labels="fraud")
+    assert [feature.name for feature in profile.features] == list(frame.columns)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [DecisionTreeClassifier(random_state=0), LinearSVC()],
+    ids=lambda model: type(model).__name__,
+)
+def test_labels_of_text_and_missing_values_are_the_originals(model: Any) -> None:
+    made = convert(original_of(model.fit(FLOWERS, SPECIES), "iris"), FLOWERS)
+    session = ort.InferenceSession(made.model.SerializeToString())
+    rows = FLOWERS.to_numpy(np.float32, copy=True)
+    assert list(session.run(None, {"X": rows})[0]) == list(model.predict(FLOWERS))
+    assert made.proof.compared[Rows.THRESHOLDS].rows > 50
+    if isinstance(model, DecisionTreeClassifier):
+        rows[:, 2] = np.nan
+        lacking = pd.DataFrame(rows.astype(float), columns=FLOWERS.columns)
+        assert list(session.run(None, {"X": rows})[0]) == list(model.predict(lacking))
+        assert made.proof.compared[Rows.MISSING].refused == 0
+    else:
+        # The original refuses what is missing, and its scores are no part of what is served.
+        assert made.proof.compared[Rows.MISSING].refused > 0
+        assert len(session.get_outputs()) == 1
+
+
+def trap_of_scaled_trees() -> tuple[Any, pd.DataFrame]:
+    """onnxruntime#4130: ONNX's scaler rounds otherwise, and trees behind it take the other way."""
+    target = np.arange(len(FLOWERS)) % 7
+    trees = RandomForestRegressor(n_estimators=5, random_state=0)
+    return make_pipeline(StandardScaler(), trees).fit(FLOWERS, target), FLOWERS
+
+
+def trap_of_histograms() -> tuple[Any, pd.DataFrame]:
+    """sklearn-onnx#1192: thresholds of 64 bits are rounded to 32."""
+    target = np.arange(len(FLOWERS)) % 7
+    model = HistGradientBoostingRegressor(max_iter=3, min_samples_leaf=5)
+    return model.fit(FLOWERS, target), FLOWERS
+
+
+@pytest.mark.parametrize("trap", [trap_of_scaled_trees, trap_of_histograms], ids=["scaler", "histograms"])
+def test_what_32_bits_round_at_thresholds_is_found_and_64_bits_answer_as_the_original(trap: Any) -> None:
+    model, rows = trap()
+    with pytest.raises(DifferentError, match=r"rows at thresholds.*\(--float64\)"):
+        convert(original_of(model, "trap"), rows)
+    made = convert(original_of(model, "trap"), rows, double=True)
+    assert made.proof.compared[Rows.THRESHOLDS].largestDifference == pytest.approx(0, abs=1e-6)
+    session = ort.InferenceSession(made.model.SerializeToString())
+    assert session.get_inputs()[0].type == "tensor(double)"
+
+
+def test_a_difference_at_an_edge_can_be_accepted_and_is_written_down() -> None:
+    model, rows = trap_of_histograms()
+    accepted = convert(original_of(model, "trap"), rows, accept=[Rows.THRESHOLDS]).proof
+    assert accepted.accepted == (Rows.THRESHOLDS,)
+    assert accepted.compared[Rows.THRESHOLDS].beyond > 0
+    assert accepted.compared[Rows.DATA].beyond == 0
+
+
+def test_whole_numbers_that_32_bits_cannot_hold_are_found_in_the_data() -> None:
+    """sklearn-onnx#1150 and its kin: what the converter makes of a model is not what the model was."""
+    numbers = pd.DataFrame({"account": np.arange(2**24, 2**24 + 60, dtype=np.int64)})
+    model = DecisionTreeClassifier().fit(numbers - 2**24, np.arange(60) % 2)
+    shifted = make_pipeline(FunctionTransformer(), LinearRegression()).fit(numbers, np.arange(60.0))
+    with pytest.raises(DifferentError, match="60 rows of the data"):
+        convert(original_of(shifted, "accounts"), numbers)
+    assert convert(original_of(shifted, "accounts"), numbers, double=True)
+    assert convert(original_of(model, "accounts"), numbers - 2**24)
+
+
+def test_a_step_without_onnx_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, fraud = claims()
+    columns = ColumnTransformer(
+        [
+            ("country", OneHotEncoder(handle_unknown="ignore"), ["country"]),
+            ("numbers", make_pipeline(SimpleImputer(), SplineTransformer()), ["amount", "age"]),
+        ]
+    )
+    joblib.dump(make_pipeline(columns, LogisticRegression()).fit(frame, fraud), tmp_path / "fraud.pkl")
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    command = ["convert", str(tmp_path / "fraud.pkl"), "--data", str(tmp_path / "rows.csv"), "--allow-pickle"]
+    assert main([*command, "-o", str(tmp_path / "model.onnx")]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "the step 'columntransformer.numbers.splinetransformer' (SplineTransformer) of the pipeline" in said
+    )
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_pickle_is_not_loaded_unless_somebody_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "ran",)
+
+    joblib.dump(Trap(), tmp_path / "model.joblib")
+    FLOWERS.to_csv(tmp_path / "rows.csv", index=False)
+    command = ["convert", str(tmp_path / "model.joblib"), "--data", str(tmp_path / "rows.csv")]
+    assert main(command) == 1
+    assert "loading it runs code that is in it" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+    assert main([*command, "--allow-pickle"]) == 1
+    assert (tmp_path / "ran").exists()
+
+
+def test_what_cannot_be_used_is_said() -> None:
+    model = DecisionTreeClassifier().fit(FLOWERS, SPECIES)
+    cases = {
+        "takes the column 'petal width (cm)', which the data has not": (model, FLOWERS.iloc[:, :3]),
+        "the data has no rows": (model, FLOWERS.iloc[:0]),
+        "takes 4 columns, and the data has 5": (
+            DecisionTreeClassifier().fit(FLOWERS.to_numpy(), SPECIES),
+            FLOWERS.assign(extra=1),
+        ),
+        "the original refuses the data": (LinearSVC().fit(FLOWERS, SPECIES), FLOWERS * np.nan),
+    }
+    for message, (fitted, rows) in cases.items():
+        with pytest.raises(ConvertError, match=re.escape(message)):
+            convert(original_of(fitted, "iris"), rows)
+    with pytest.raises(ConvertError, match="predicts no classes and no values"):
+        original_of(StandardScaler().fit(FLOWERS), "scaler")
+    with pytest.raises(ConvertError, match="convert takes models of scikit-learn"):
+        original_of(object(), "nothing")
+
+
+def test_numbers_of_32_bits_are_in_their_order() -> None:
+    values = np.array([-np.finfo(np.float32).max, -1.5, -1e-45, 0.0, 1e-45, 1.0, 3.4e38], np.float32)
+    order = places(values)
+    assert (np.diff(order) > 0).all()
+    assert (at_places(order) == values).all()
+    up = np.nextafter(values[:-1], np.float32(np.inf))
+    assert (at_places(order[:-1] + 1) == up).all()
+
+
+def test_a_label_may_differ_where_the_original_has_a_tie() -> None:
+    numbers = np.array([[0.5, 0.5], [0.9, 0.1], [0.9, 0.1], [np.nan, np.nan]])
+    original = Answers(np.array([0, 0, 0, 0]), numbers, are_probabilities=True)
+    found = numbers.astype(np.float32)
+    found[2, 0] = 0.8
+    compared = differences(original, Answers(np.array([1, 1, 0, 0]), found), 1e-3)
+    assert list(compared.labels) == [True, True, False, False]
+    assert list(compared.beyond) == [False, True, True, False]
+    assert json.loads(compared.summed_up(3).model_dump_json())["refused"] == 3
