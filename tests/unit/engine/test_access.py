@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from slipway.contract import ACCESS_KEYS_DIR
+from slipway.contract import ACCESS_KEYS_DIR, Failed, Failure, ModelFault, TerminationMessage
 from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.observers.cluster_keys import INTERVAL, ClusterKeys
 from slipway.engine.observers.looks import UnreadError
@@ -140,6 +140,48 @@ async def test_the_api_server_is_asked_while_somebody_needs_keys_and_less_often_
     now += timedelta(hours=1)
     await keys.pool.drain()
     assert len(asked) == count
+
+
+def ended(pod: Manifest) -> dict[str, Any] | None:
+    """Status of a pod whose server is to check callers and found no key, again and again."""
+    if not checks({"spec": pod["spec"]}):
+        return None
+    failure = Failure(reason=ModelFault.ACCESS_KEYS_MISSING, message="the Secret has no usable key")
+    words = TerminationMessage(outcome=Failed(failure=failure)).model_dump_json()
+    status = {
+        "name": "server",
+        "image": "x",
+        "ready": False,
+        "restartCount": 2,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 1, "message": words}},
+    }
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [status],
+    }
+
+
+async def test_pods_that_find_no_key_are_told_of_and_those_that_serve_go_on() -> None:
+    world = World()
+    await world.operator.start()
+    world.pod_status = ended
+    world.create(guarded(PLAIN))
+    await world.run(60)
+    assert world.said()["Ready"] == "False AccessKeysMissing"
+    assert "no usable key" in world.message("Ready")
+    # A model that nobody could ask serves on when its access is given wrongly, and no version is rejected.
+    world = await serving(canary(1))
+    before = {found["metadata"]["uid"] for found in world.kube.all(ObjectKind.POD)}
+    world.pod_status = ended
+    world.create(guarded(canary(1)))
+    await world.run(300)
+    assert world.said()["Ready"].startswith("True")
+    assert world.said()["AccessControlled"] == "False AccessPending"
+    assert before <= {found["metadata"]["uid"] for found in world.kube.all(ObjectKind.POD)}
+    assert not world.status().get("rejected")
+    assert "AccessKeysMissing" in str(world.status()["upgrade"]) + str(world.status()["conditions"])
 
 
 async def test_tls_replaces_pods_and_the_service_says_so_once_it_leads_to_them() -> None:
