@@ -23,6 +23,7 @@ EXAMPLE: dict[str, Any] = {
             "credentials": {"secretRef": {"name": "store"}},
         },
         "runtime": {
+            "server": "Slipway",
             "image": "registry.example.com:5000/team/server:1.0@" + DIGEST,
             "resources": {
                 "requests": {"cpu": "500m", "memory": "512Mi"},
