@@ -16,6 +16,7 @@ from slipway.cli.parser import COMMANDS, parse
 from tests.docs import test_installation as installation
 from tests.docs import test_requests as requests
 from tests.observability import test_real_parts as alerts
+from tests.policies import test_security_page as security
 from tests.unit.cli import test_reference as reference
 from tests.unit.notebook import test_handle as notebook
 
@@ -32,6 +33,7 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     (README, "kubectl"): on_cluster.test_the_readmes_quickstart_works_as_printed,
     (MODEL_SERVER, "curl"): requests.test_labels_come_back_by_the_commands_that_are_printed,
     (MODEL_SERVER, "grpcurl"): requests.test_grpcurl_would_be_answered,
+    ("docs/security.md", "kubectl"): security.test_the_guide_does_what_it_says,
     (SOURCES, "sha256sum"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     (SOURCES, "find"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     ("docs/cli.md", "cat"): reference.test_an_example_runs_as_printed,

@@ -25,7 +25,7 @@ Manifest = dict[str, Any]
 START = 120.0
 #: Seconds until a policy that was written is in force at most.
 IN_FORCE = 60.0
-_ADMIN_TOKEN = "admin"
+ADMIN_TOKEN = "admin"
 JSON, MERGE, STRATEGIC, PATCH, APPLY = (
     "application/json",
     "application/merge-patch+json",
@@ -78,7 +78,7 @@ class Api:
 
     def ask(self, method: str, path: str, body: Any = None, kind: str = JSON, **query: str) -> Answer:
         """One request."""
-        headers = urllib3.HTTPHeaderDict({"Authorization": f"Bearer {_ADMIN_TOKEN}", "Content-Type": kind})
+        headers = urllib3.HTTPHeaderDict({"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": kind})
         if self.user:
             headers.add("Impersonate-User", self.user)
             for group in (*self.groups, "system:authenticated"):
@@ -112,7 +112,7 @@ def control_plane(folder: Path) -> Iterator[Api]:
         ("accounts.key", (authority.issue_cert("accounts").private_key_pem,)),
     ):
         (folder / name).write_bytes(b"".join(blob.bytes() for blob in blobs))
-    (folder / "tokens.csv").write_text(f"{_ADMIN_TOKEN},admin,admin,system:masters\n")
+    (folder / "tokens.csv").write_text(f"{ADMIN_TOKEN},admin,admin,system:masters\n")
     etcd = [
         str(programs / "etcd"),
         f"--data-dir={folder / 'etcd'}",
@@ -165,7 +165,7 @@ def _await(api: Api, process: subprocess.Popen[bytes], log: Path) -> None:
         with suppress(urllib3.exceptions.HTTPError):
             return (
                 api.http.request(
-                    "GET", f"{api.address}/readyz", headers={"Authorization": f"Bearer {_ADMIN_TOKEN}"}
+                    "GET", f"{api.address}/readyz", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}
                 ).status
                 == 200
             )

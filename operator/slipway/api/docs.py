@@ -213,14 +213,18 @@ those with the label of Slipway.
 _AMOUNTS = """\
 ## What this amounts to
 
+The chart's `policies` narrow much of this: see [who can do what](security.md).
+
 **The operator's token, stolen.** Who may create pods and Deployments in a namespace may use any
 ServiceAccount of it, mount any Secret and any claim, and, where no Pod Security level forbids it, become
 root on its nodes. With `watchNamespaces: []`, the default, that is every namespace, `kube-system`
 included: it is the cluster. List the namespaces that have models in `watchNamespaces`, and the operator
-gets Roles there and nothing elsewhere; keep its own namespace to administrators.
+gets Roles there and nothing elsewhere; keep its own namespace to administrators. With
+`policies.operator.enabled` it writes restricted pods without a token alone, and nothing in `kube-system`.
 
 **Creating or changing a ModelDeployment.** It is about as much as creating pods in its namespace, which the
-cluster's role `edit` includes. Give a role of your own the one only where you would give it the other:
+cluster's role `edit` includes. Give a role of your own the one only where you would give it the other, or
+set `policies.borrowing`, which asks the writer's own rights to Secrets, pods and HTTPRoutes:
 
 - Any Secret of the namespace can be read by it: `onBreach.job.secretRefs`, `feedback.secretRef`,
   `access.apiKeys.secretRef`, `access.issuers.jwks`, `access.tls.clientCA` and `access.tls.secretRef` put one

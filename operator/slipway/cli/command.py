@@ -20,6 +20,8 @@ from slipway.core.rollout.situation import Command
 
 #: Takes the annotation of ``pause`` away again.
 RESUME = "resume"
+#: ``promote``, by the name of the right that the chart's policies ask for.
+APPROVE = "approve"
 
 
 def run(arguments: Namespace) -> int:
@@ -58,6 +60,7 @@ def asked(command: str, resource: Resource, user: str = "") -> tuple[str, str | 
         CommandError: where there is nothing to command.
     """
     status, name = resource.status, resource.owner.name
+    command = Command.PROMOTE if command == APPROVE else command
     if resource.status_fault is not None:
         raise CommandError(
             f"this version of kubectl slipway cannot read the status of {name}: "

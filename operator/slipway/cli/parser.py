@@ -138,6 +138,12 @@ COMMANDS: dict[str, CommandLine] = {
         arguments.command,
         (("slipway promote fraud", "approve the step"),),
     ),
+    "approve": CommandLine(
+        _ROLLOUTS,
+        "let a rollout take the step that it waits at: promote, by the name of the right that it may take",
+        arguments.command,
+        (("slipway approve fraud", "approve the step"),),
+    ),
     "promote-full": CommandLine(
         _ROLLOUTS,
         "give a canary all traffic as soon as it has the pods for it",

@@ -220,12 +220,13 @@ def test_a_file_that_cannot_be_planned_is_refused_in_words(
     assert says in said
 
 
+@pytest.mark.parametrize("command", ["promote", "approve"])
 async def test_a_command_bears_the_name_of_who_gave_it_and_is_carried_out(
-    world: World, cluster: Served
+    world: World, cluster: Served, command: str
 ) -> None:
     cluster.user = "system:serviceaccount:ci:alice"
     rollout = world.status()["rollout"]
-    assert run(cluster, "promote", NAME) == 0
+    assert run(cluster, command, NAME) == 0
     said = annotations(world)["slipway.dev/promote"]
     assert said == f"{rollout['id']}/{rollout['step']}/{cluster.user}"
     await world.run(60)

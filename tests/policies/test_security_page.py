@@ -1,0 +1,52 @@
+"""The commands of the page on security, as printed, by kubectl on a real API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from e2e import snippets
+from e2e.cluster.settings import read_settings
+from e2e.cluster.tools import Tools
+from tests.policies.conftest import ROLLOUT, Installed
+from tests.policies.control_plane import ADMIN_TOKEN
+
+PAGE = "docs/security.md"
+
+
+def test_the_guide_does_what_it_says(installed: Installed, tmp_path: Path) -> None:
+    installed.api.must("POST", "/api/v1/namespaces", {"metadata": {"name": "payments"}})
+    config = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "it", "user": "me"}}],
+        "clusters": [
+            {"name": "it", "cluster": {"server": installed.api.address, "insecure-skip-tls-verify": True}}
+        ],
+        "users": [{"name": "me", "user": {"token": ADMIN_TOKEN}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    tools = str(Tools(read_settings().cache).kubernetes())
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(tmp_path / "config"),
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+    }
+    commands = [
+        command for block in snippets.blocks(PAGE) for command in snippets.commands_of(block) if command.text
+    ]
+    assert len(commands) == 2
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command.text], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command.text, done.stderr)
+    status = {"rollout": ROLLOUT}
+    model = installed.model("payments", status=status, annotations={"slipway.dev/proposed-by": "admin"})
+    change = {"metadata": {"annotations": {"slipway.dev/promote": "bbbbbbbbbb.1/1/carol"}}}
+    answer = installed.api.by("carol", "risk-officers").ask(
+        "PATCH", model.path, change, "application/merge-patch+json"
+    )
+    assert answer.code == 200, answer
+    assert installed.api.by("carol").ask("GET", model.path).code == 403
