@@ -18,7 +18,7 @@ import orjson
 from slipway_server.errors import Reason
 from slipway_server.frontend import Frontend
 from slipway_server.http.protocol import HttpProtocol
-from slipway_server.http.responses import Response, Writer
+from slipway_server.http.responses import Headers, Response
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.board import CODE_SLOTS, REASON_SLOTS, Board, Counters
@@ -59,9 +59,7 @@ class Port:
         model.empties = Trial(model).result()
         self.served = Served(model, "fraud", "3", profile)
         loop.run_until_complete(self._start())
-        self.http = HttpServer(self.frontend)
-        self._seen = _Judge()
-        self.http.writer = self._seen
+        self.http = _Judged(self.frontend)
         self.rpc = RpcServer(self.frontend)
 
     async def _start(self) -> None:
@@ -150,8 +148,8 @@ class Port:
                 raise FaultError("it hangs")
 
     def _judge(self) -> None:
-        if self._seen.faults:
-            raise FaultError(self._seen.faults.pop())
+        if self.http.faults:
+            raise FaultError(self.http.faults.pop())
         if self._log.errors:
             raise FaultError(f"an error was logged: {self._log.errors.pop()}")
         total, frontend, http = self.board.total, self.frontend, self.http
@@ -217,14 +215,14 @@ class Wire(asyncio.Transport):
         self.lost = True
 
 
-class _Judge(Writer):
+class _Judged(HttpServer):
     """Looks at each response on its way out."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, frontend: Frontend) -> None:
+        super().__init__(frontend)
         self.faults: list[str] = []
 
-    def head(self, response: Response, extra: Iterable[tuple[bytes, bytes]]) -> bytes:
+    def head(self, response: Response, extra: Headers) -> bytes:
         late = response.status == 503 and (b"retry-after", b"1") in response.headers
         if response.status >= 500 and not late:
             self.faults.append(f"{response.status}: {response.body[:500]!r}")

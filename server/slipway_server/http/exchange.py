@@ -91,20 +91,8 @@ class Exchange(Request):
         if not self.head.is_template or server.lifecycle.draining:
             self.respond(inference_response(content, length))
             return
-        if self.request_id is not None:
-            self.out = self._with_id(self.request_id, content)
-        elif length is None:
-            self.out = b"%b%d\r\n\r\n%b" % (server.writer.json_head, len(content), content)
-        else:
-            head = server.writer.binary_head
-            self.out = b"%b%d\r\ncontent-length: %d\r\n\r\n%b" % (head, length, len(content), content)
+        self.out = server.answers.inference(content, length, self.request_id)
         connection.advance(self)
-
-    def _with_id(self, request_id: bytes, content: bytes) -> bytes:
-        head, length = self.connection.server.writer.json_head, self.header_length
-        if length is not None:
-            head = b"%b%d\r\ncontent-length: " % (self.connection.server.writer.binary_head, length)
-        return b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (head, len(content), request_id, content)
 
     def explain(self, error: RequestError | None) -> None:
         self.respond(failure(self.shape) if error is None else refusal(error, self.shape))
@@ -125,7 +113,7 @@ class Exchange(Request):
         elif head.is_http_1_0:
             extra.append((b"connection", b"keep-alive"))
         body = b"" if head.method == "HEAD" else response.body
-        self.out = connection.server.writer.head(response, extra) + body
+        self.out = connection.server.head(response, extra) + body
         connection.advance(self)
 
     def show(self, page: Page) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from time import time
 
 from slipway_server.door.server import Door
-from slipway_server.http.responses import Response, Writer
+from slipway_server.http.responses import Headers, Response
 from slipway_server.http.site import Site
+from slipway_server.wire.answers import Answers
 from slipway_server.wire.head import Head
 
 _MAX_KEPT = 512
@@ -22,7 +24,7 @@ class HttpPort(Door):
         self.counters = site.counters
         self.lifecycle = site.lifecycle
         self.timeout = site.timeout
-        self.writer = Writer()
+        self.answers = Answers(time())
         self.heads: dict[bytes, Head] = {}
         #: Pages that are being made.
         self.tasks: set[asyncio.Future[Response]] = set()
@@ -38,5 +40,10 @@ class HttpPort(Door):
         template.is_template = True
         self.heads[text] = template
 
+    def head(self, response: Response, extra: Headers) -> bytes:
+        """The head of an answer with these headers beside its own, to the empty line."""
+        self.answers.refresh(time())
+        return self.answers.head(response.status, (*response.headers, *extra), len(response.body))
+
     def sweep(self, now: float) -> None:  # noqa: ARG002
-        self.writer.refresh()
+        self.answers.refresh(time())

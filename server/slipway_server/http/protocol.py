@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from time import perf_counter
 
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.call.body import Body, inflate, too_slow
-from slipway_server.door.connection import Connection
 from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http.exchange import Exchange
+from slipway_server.http.held import HeldConnection
 from slipway_server.http.port import HttpPort
-from slipway_server.http.responses import CONTINUE, refusal
+from slipway_server.http.responses import refusal
 from slipway_server.http.site import Inference, RouteError, Upload
 from slipway_server.runtime.crew import deadline_error
+from slipway_server.wire.answers import CONTINUE
 from slipway_server.wire.events import Ended, Opened, Part
 from slipway_server.wire.head import Head, without_id
 from slipway_server.wire.http1 import END, Http1
@@ -32,20 +32,17 @@ log = logging.getLogger(__name__)
 _PIECE_BYTES = 64 * 1024
 
 
-class HttpProtocol(Connection):
+class HttpProtocol(HeldConnection):
     """One connection; answers leave in the order of their requests."""
 
     kind = "http"
 
     def __init__(self, server: HttpPort) -> None:
         super().__init__(server)
-        self.server = server
-        self._pipelined = server.limits.pipelined
         self._heads = server.heads
         self._site = server.site
         #: Requests come with ids of their own, so that it is worth to look for one.
         self._has_ids = False
-        self._queue: deque[Exchange] = deque()
         self.wire = Http1(server.limits)
         #: Between two requests: nothing of the next one has arrived.
         self.idle = True
@@ -53,14 +50,7 @@ class HttpProtocol(Connection):
         self._pending = Body(2 * server.limits.head_bytes + _PIECE_BYTES, server.admission.bodies)
         self._reading_since = 0.0
         self._arrives = Pace(0.0)
-        self._received = 0
         self._current: Exchange | None = None
-        self._discarded = 0
-        #: No further request is read.
-        self.last = False
-        #: It is read no further; what arrived before that waits.
-        self._paused = False
-        self._held = b""
 
     # What the event loop calls.
 
@@ -123,15 +113,6 @@ class HttpProtocol(Connection):
         self._pending.let_go()
         super().connection_lost(exc)
 
-    def pause_writing(self) -> None:
-        self._pause()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if len(self._queue) < self._pipelined:
-            self._resume()
-
     # The hot way.
 
     def _infer(self, head: Head, body: bytes, request_id: bytes | None) -> None:
@@ -181,9 +162,6 @@ class HttpProtocol(Connection):
             self.count_unread(written)
         elif self._paused and len(queue) <= self._pipelined // 2:
             self._resume()
-
-    def waiting_bytes(self) -> int:
-        return sum(len(each.out) for each in self._queue if each.out is not None)
 
     # The ordinary way.
 
@@ -411,48 +389,3 @@ class HttpProtocol(Connection):
         exchange.complete = True
         error.headers["connection"] = "close"
         exchange.respond(refusal(error))
-
-    def _shut(self, last: Exchange) -> None:
-        """The last answer is written: close, but not into the face of a client that is still sending."""
-        self.last = True
-        transport = self._transport
-        for exchange in self._queue:
-            exchange.abandon()
-        self._queue.clear()
-        if transport is None:
-            return
-        if last.complete or (last.head.expects and last.incoming is None):
-            transport.close()
-        else:
-            asyncio.get_running_loop().call_later(self.limits.linger_seconds, transport.close)
-
-    def _linger(self, size: int) -> None:
-        """Read on what nobody wants, so that the answer is not lost with a connection that is cut."""
-        self._received += size
-        self._discarded += size
-        if self._discarded > self.limits.linger_bytes:
-            self.abort()
-
-    def _pause(self) -> None:
-        if self._transport is not None and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def _resume(self) -> None:
-        if self._transport is None or not self._paused or self._transport.is_closing():
-            return
-        if self._held:
-            # Not at once: this may be the middle of an answer.
-            asyncio.get_running_loop().call_soon(self._go_on)
-        else:
-            self._paused = False
-            self._transport.resume_reading()
-
-    def _go_on(self) -> None:
-        """Take what arrived before the connection was read no further."""
-        if self._transport is None or not self._held or self.stalled or len(self._queue) >= self._pipelined:
-            return
-        data, self._held, self._paused = self._held, b"", False
-        self.data_received(data)
-        if not self._paused and self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()

@@ -1,12 +1,8 @@
-"""Responses as values, and as bytes of HTTP/1.1."""
+"""Responses as values."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from email.utils import formatdate
-from http import HTTPStatus
 
 import orjson
 
@@ -15,10 +11,8 @@ from slipway_server.http.codec import RestCodec
 from slipway_server.protocol.header import HEADER_LENGTH
 from slipway_server.wire.head import Head
 
-_PHRASES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _JSON_HEADER = (b"content-type", b"application/json")
 FAILED = "the server failed; its log says why"
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -72,42 +66,3 @@ def echoes(head: Head) -> Headers:
     """What is said back to the client as it came: its id for the request and its trace."""
     pairs = ((b"x-request-id", head.request_id), (b"traceparent", head.traceparent))
     return [(name, value) for name, value in pairs if value is not None]
-
-
-class Writer:
-    """Turns responses into bytes; renders the date once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._date = b""
-        #: The whole head of a good JSON answer but for its length.
-        self.json_head = b""
-        #: The same of a good binary answer, but for both of its lengths.
-        self.binary_head = b""
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Renew the date if the second is another one."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._date = b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
-            self.json_head = (
-                _PHRASES[200] + self._date + b"content-type: application/json\r\ncontent-length: "
-            )
-            self.binary_head = (
-                _PHRASES[200]
-                + self._date
-                + b"content-type: application/octet-stream\r\n%b: " % HEADER_LENGTH.lower().encode()
-            )
-
-    def head(self, response: Response, extra: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """The response's head, to the empty line."""
-        self.refresh()
-        fields = b"".join(b"%b: %b\r\n" % pair for pair in (*response.headers, *extra))
-        return b"%b%b%bcontent-length: %d\r\n\r\n" % (
-            _PHRASES[response.status],
-            self._date,
-            fields,
-            len(response.body),
-        )
