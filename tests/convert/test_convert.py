@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import joblib
+import mlflow
 import numpy as np
 import onnxruntime as ort
 import pandas as pd
@@ -23,6 +25,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTran
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from e2e.snippets import commands
 from slipway.cli.main import main
 from slipway.convert.answers import Answers, differences
 from slipway.convert.errors import ConvertError, DifferentError
@@ -93,6 +96,16 @@ def test_a_pipeline_of_columns_and_text_answers_as_before_and_is_proved(
     # What slipway profile reads next takes the model as it is.
     profile = make_profile(tmp_path / "rows.parquet", tmp_path / "model.onnx", labels="fraud")
     assert [feature.name for feature in profile.features] == list(frame.columns)
+
+
+def test_the_pages_command_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame, fraud = claims()
+    joblib.dump(claims_model(), "fraud.joblib")
+    frame.assign(fraud=fraud).to_csv("rows.csv", index=False)
+    [command] = commands("docs/converting.md")
+    assert main(shlex.split(command.text)[1:]) == 0
+    assert read_proof(Path("conversion.json").read_bytes()).compared[Rows.DATA].rows == len(frame)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +208,31 @@ def test_a_pickle_is_not_loaded_unless_somebody_says_so(
     assert not (tmp_path / "ran").exists()
     assert main([*command, "--allow-pickle"]) == 1
     assert (tmp_path / "ran").exists()
+
+
+def test_a_version_in_mlflow_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        mlflow.sklearn.log_model(
+            LogisticRegression(max_iter=500).fit(FLOWERS, SPECIES == "setosa"),
+            name="model",
+            registered_model_name="iris",
+            pip_requirements=["scikit-learn"],
+        )
+        FLOWERS.to_csv("rows.csv", index=False)
+        command = ["convert", "mlflow://iris/1", "--data", "rows.csv"]
+        assert main(command) == 1
+        assert "loading it runs code that is in it" in capsys.readouterr().err
+        assert main([*command, "--allow-pickle"]) == 0
+        assert read_proof(Path("conversion.json").read_bytes()).original.called == "mlflow://iris/1"
+        assert main(["convert", "mlflow://iris/2", "--data", "rows.csv", "--allow-pickle"]) == 1
+        assert "mlflow://iris/2 cannot be had from MLflow" in capsys.readouterr().err
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def test_what_cannot_be_used_is_said() -> None:

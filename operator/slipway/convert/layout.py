@@ -88,8 +88,7 @@ def _datatype(values: pd.Series, double: bool) -> str:
         return "BYTES"
     raise ConvertError(
         f"column {values.name!r} holds {type(there.iloc[0]).__name__}: a model that is served takes "
-        "numbers and text; "
-        "turn it into one of them, in training too, or name it in --ignore"
+        "numbers and text; turn it into one of them, in training too, or name it in --ignore"
     )
 
 

@@ -13,8 +13,6 @@ from slipway.digest import digest_of, sha256_of
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _MLFLOW = re.compile(r"mlflow://(?P<name>[^/@?#]+)(?P<which>@[^/@?#]+|/[1-9][0-9]*)")
-#: Flavors of MLflow, the frameworks' own before scikit-learn's.
-_FLAVORS = ("xgboost", "lightgbm", "catboost", "sklearn")
 
 
 def load(named: str, *, allow_pickle: bool) -> Original:
@@ -46,14 +44,13 @@ def _unpickled(path: Path) -> Any:
         return joblib.load(path)
     except ModuleNotFoundError as error:
         raise ConvertError(
-            f"{path} needs the package {error.name}, which is not installed: convert where the model "
-            "was trained"
+            f"{path} needs the package {error.name}, which is not installed: convert where the model was "
+            "trained"
         ) from None
     except Exception as error:
         raise ConvertError(
-            f"{path} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the versions "
-            "of Python and of "
-            "the packages that wrote it"
+            f"{path} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the versions of "
+            "Python and of the packages that wrote it"
         ) from None
 
 
@@ -72,19 +69,18 @@ def _logged(uri: str, allow_pickle: bool) -> Original:
             flavors = mlflow.models.Model.load(folder).flavors
         except Exception as error:
             raise ConvertError(f"{uri} cannot be had from MLflow: {str(error)[:300]}") from None
-        flavor = next((each for each in _FLAVORS if each in flavors), None)
-        if flavor is None:
+        if "sklearn" not in flavors:
             raise ConvertError(
-                f"{uri} has the flavors {', '.join(sorted(flavors))}; convert takes {', '.join(_FLAVORS)}"
+                f"{uri} has the flavors {', '.join(sorted(flavors))}; convert takes models that were logged "
+                "with mlflow.sklearn"
             )
         digest = digest_of(Path(folder))
         try:
-            model = getattr(mlflow, flavor).load_model(folder)
+            model = mlflow.sklearn.load_model(folder)
         except Exception as error:
             raise ConvertError(
-                f"{uri} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the "
-                "versions that it was "
-                "logged with; they are in its requirements.txt"
+                f"{uri} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the versions "
+                "that it was logged with; they are in its requirements.txt"
             ) from None
     return original_of(model, uri, digest)
 
@@ -92,7 +88,6 @@ def _logged(uri: str, allow_pickle: bool) -> Original:
 def _only_if_allowed(named: str, allow_pickle: bool) -> None:
     if not allow_pickle:
         raise ConvertError(
-            f"{named} is a pickle, and loading it runs code that is in it: if you trust whoever made "
-            "it, say so with "
-            "--allow-pickle"
+            f"{named} is a pickle, and loading it runs code that is in it: if you trust whoever made it, "
+            "say so with --allow-pickle"
         )

@@ -134,8 +134,8 @@ def _answers(original: Original, frame: pd.DataFrame) -> Answers:
         raise
     except Exception as error:
         raise ConvertError(
-            f"the original refuses the data ({type(error).__name__}: {str(error)[:300]}): give rows "
-            "as it was trained on"
+            f"the original refuses the data ({type(error).__name__}: {str(error)[:300]}): give rows as it "
+            "was trained on"
         ) from None
 
 

@@ -57,9 +57,8 @@ def _in_shape(numbers: Any, columns: int) -> Any:
         return numbers[:, 1:]
     if numbers.shape[1] != columns:
         raise ConvertError(
-            f"the converted model gives {numbers.shape[1]} numbers a row, and the original {columns}: "
-            "they cannot be "
-            "compared"
+            f"the converted model gives {numbers.shape[1]} numbers a row, and the original {columns}: they "
+            "cannot be compared"
         )
     return numbers
 

@@ -119,16 +119,11 @@ def original_of(model: Any, called: str, digest: str | None = None) -> Original:
         ConvertError: for what is no fitted model that predicts.
     """
     if not isinstance(model, BaseEstimator) and not hasattr(model, "predict"):
-        raise ConvertError(
-            f"{called} is a {type(model).__name__}: convert takes models of scikit-learn, and of "
-            "XGBoost, LightGBM and "
-            "CatBoost with scikit-learn's interface"
-        )
+        raise ConvertError(f"{called} is a {type(model).__name__}: convert takes models of scikit-learn")
     if not (is_classifier(model) or is_regressor(model) or is_outlier_detector(model)):
         raise ConvertError(
-            f"{called} is a {type(model).__name__}, which predicts no classes and no values: convert "
-            "the whole "
-            "pipeline, with the model as its last step"
+            f"{called} is a {type(model).__name__}, which predicts no classes and no values: convert the "
+            "whole pipeline, with the model as its last step"
         )
     if digest is None:
         digest = f"sha256:{hashlib.sha256(pickle.dumps(model)).hexdigest()}"
