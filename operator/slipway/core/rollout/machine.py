@@ -74,7 +74,7 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
     if rollout.paused:
         return _hold(state, "spec.rollout.paused is true; set it to false to go on", seen)
     if Command.PAUSE in seen.commands:
-        return _hold(state, "paused; kubectl slipway resume goes on", seen)
+        return _hold(state, PAUSED, seen)
     source = rollout.analysis.prometheus
     if source is not None and state.evidenceErrors >= source.consecutiveErrorLimit:
         why = seen.evidence_error or state.message.removeprefix(_BLIND)
@@ -259,6 +259,8 @@ def _promote(state: RolloutStatus, seen: Situation, now: datetime) -> Decision:
     return Decision(promoting, StepOutcome.PROMOTE)
 
 
+#: What a rollout says that a person holds.
+PAUSED = "paused; kubectl slipway resume goes on"
 #: How a message begins of an abort that waits, since nobody else answers.
 HOLDS = "holds, since the stable revision has no ready pod: "
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from slipway.api.reasons import Reason
@@ -18,6 +18,7 @@ from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.revision import Settings
 from slipway.core.rollout.interest import Interests
+from slipway.core.status.decisions import decisions
 from slipway.core.status.report import Report, report, report_foreign, report_unreadable
 from slipway.core.upgrade import ready
 from slipway.engine.controller.apply import Writer
@@ -32,6 +33,8 @@ from slipway.engine.result import Result
 from slipway.engine.store import Key, Store, is_orphan, is_owned
 
 log = logging.getLogger(__name__)
+#: Has one line for each decision about a rollout.
+decided = logging.getLogger("slipway.decisions")
 
 
 class Reconciler:
@@ -129,6 +132,7 @@ class Reconciler:
         self._resolvers.note(key, planned.resolver)
         after = observe(self._store.children(key), faults, snapshot.traffic, monitoring=snapshot.monitoring)
         await self._say(manifest, report(resource, resource.spec, planned, after, now), now)
+        _log_decisions(resource, planned)
         self._observe(key, resource, planned, snapshot)
         return Result(requeue_after=_wait(planned, snapshot, now), failed=bool(faults))
 
@@ -198,6 +202,13 @@ class Reconciler:
         resource = self._store.read(key)
         if resource is not None:
             self._traffic.subscribe(resource, snapshot.traffic)
+
+
+def _log_decisions(before: Resource, planned: Plan) -> None:
+    """Once status says them, so that no decision is told twice."""
+    for found in decisions(before, planned):
+        place = {"namespace": before.owner.namespace, "modeldeployment": before.owner.name}
+        decided.info("decided", extra={**place, **asdict(found)})
 
 
 def _why_not(resource: Resource, now: datetime) -> Report:
