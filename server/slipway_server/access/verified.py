@@ -12,7 +12,7 @@ from slipway_server.settings import Access
 
 MOST_TOKENS = 4096
 _MOST_PEERS = 4096
-#: Signatures of one peer that may be wrong, a second over time and at once: each costs some 50 µs.
+#: Signatures of one peer that may be wrong, a second over time and at once: each costs some 200 µs.
 WRONG_PER_SECOND, WRONG_AT_ONCE = 50.0, 200.0
 
 
