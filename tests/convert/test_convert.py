@@ -164,7 +164,7 @@ def test_a_difference_at_an_edge_can_be_accepted_and_is_written_down() -> None:
 
 
 def test_whole_numbers_that_32_bits_cannot_hold_are_found_in_the_data() -> None:
-    """sklearn-onnx#1150 and its kin: what the converter makes of a model is not what the model was."""
+    """ONNX models of tables compute with 32 bits, which have every whole number up to 2^24 only."""
     numbers = pd.DataFrame({"account": np.arange(2**24, 2**24 + 60, dtype=np.int64)})
     model = DecisionTreeClassifier().fit(numbers - 2**24, np.arange(60) % 2)
     shifted = make_pipeline(FunctionTransformer(), LinearRegression()).fit(numbers, np.arange(60.0))
