@@ -84,7 +84,12 @@ OWN_SERVER = [
             _COUNTS,
             {"monitoring": {"slos": {"availability": "99%"}}},
             {"monitoring": {"drift": {}}},
-            {"fairness": EXAMPLE["spec"]["fairness"]},
+            {
+                "fairness": {
+                    **EXAMPLE["spec"]["fairness"],
+                    "metrics": [{"name": "DisparateImpactRatio", "minimum": "80%"}],
+                }
+            },
             {"inputs": EXAMPLE["spec"]["inputs"]},
             {"card": {"maxAgeDays": 1}},
         ),

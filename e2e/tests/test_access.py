@@ -22,7 +22,7 @@ _MOUNTED = "$(cat /var/run/models/token)"
 def code(kube: Kube, namespace: str, address: str, shown: str = "") -> str:
     """The status that a pod of the ServiceAccount ``checkout`` is answered."""
     header = f'--header "Authorization: Bearer {shown}"' if shown else ""
-    command = f"wget -S -O /dev/null -T 10 {header} http://{address}/v2/models/{NAME} 2>&1 || true"
+    command = f"timeout 20 wget -S -O /dev/null {header} http://{address}/v2/models/{NAME} 2>&1 || true"
     said = kube.kubectl("exec", "client", f"--namespace={namespace}", "--", "sh", "-c", command)
     found = re.search(r"HTTP/1\.1 (\d{3})", said)
     return found[1] if found else said

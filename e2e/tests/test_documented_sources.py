@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import trustme
 import yaml
 
 from e2e import credit
@@ -115,6 +117,25 @@ def private(name: str, namespace: str, uri: str) -> dict[str, object]:
     }
 
 
+def made_of(certificate: dict[str, Any]) -> dict[str, Any]:
+    """The Secret that cert-manager, which is not there, makes of a Certificate."""
+    authority, spec = trustme.CA(), certificate["spec"]
+    leaf = authority.issue_cert(*spec["dnsNames"])
+    data = {
+        "tls.crt": b"".join(blob.bytes() for blob in leaf.cert_chain_pems).decode(),
+        "tls.key": leaf.private_key_pem.bytes().decode(),
+        "ca.crt": authority.cert_pem.bytes().decode(),
+    }
+    meta = {"name": spec["secretName"], "namespace": certificate["metadata"]["namespace"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": meta,
+        "stringData": data,
+    }
+
+
 @pytest.mark.usefixtures("installed")
 def test_the_examples_serve_as_they_are(kube: Kube, mlflow: Registry, restricted_namespace: str) -> None:
     """All but Alertmanager's, which the cluster's own runs, and buckets', which tests/models reads.
@@ -148,12 +169,15 @@ def test_the_examples_serve_as_they_are(kube: Kube, mlflow: Registry, restricted
         assert image.startswith("registry.example.com/")
         for each in files[name]:
             each["metadata"]["namespace"] = namespace
-        kube.apply(*files[name])
+        kube.apply(*(made_of(each) if each["kind"] == "Certificate" else each for each in files[name]))
     for one in deployments.values():
         name = one["metadata"]["name"]
         wait_until_ready(kube, name, namespace, within=240)
+        scheme = "https" if "tls" in one["spec"].get("access", {}) else "http"
         with kube.port_forward(f"service/{name}", namespace, 80) as url:
-            assert httpx.get(f"{url}/v2/health/ready", timeout=60, trust_env=False).status_code == 200
+            there = f"{scheme}{url.removeprefix('http')}/v2/health/ready"
+            answer = httpx.get(there, timeout=60, trust_env=False, verify=False)
+            assert answer.status_code == 200
     watched = Rollout(kube, namespace, "credit")
     wait_for(lambda: watched.says("Drift") != "", 120, "the watched example is not judged")
     watched.wait_until_synced()
