@@ -1,6 +1,6 @@
 """Slipway: a Kubernetes operator for model serving.
 
-In notebooks and scripts: :func:`model`, :func:`async_model` and :func:`list`.
+In notebooks and scripts: :func:`model`, :func:`async_model`, :func:`list` and :func:`release`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from slipway.convert.release import release as release
     from slipway.notebook.asynchronous import async_model as async_model
     from slipway.notebook.errors import NotServedError as NotServedError
     from slipway.notebook.errors import PredictionError as PredictionError
@@ -20,6 +21,7 @@ _OFFERED = {
     "model": ("slipway.notebook.handle", "model"),
     "list": ("slipway.notebook.handle", "models"),
     "async_model": ("slipway.notebook.asynchronous", "async_model"),
+    "release": ("slipway.convert.release", "release"),
     "SlipwayError": ("slipway.notebook.errors", "SlipwayError"),
     "PredictionError": ("slipway.notebook.errors", "PredictionError"),
     "NotServedError": ("slipway.notebook.errors", "NotServedError"),
@@ -32,13 +34,14 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     module, attribute = _OFFERED[name]
+    extra = "convert" if name == "release" else "notebook"
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("slipway"):
             raise
         raise ModuleNotFoundError(
-            f"{error.name} is not installed: pip install 'slipway-serving[notebook]'", name=error.name
+            f"{error.name} is not installed: pip install 'slipway-serving[{extra}]'", name=error.name
         ) from error
 
 

@@ -13,6 +13,7 @@ from e2e import snippets
 from e2e.snippets import ROOT, Block, Command
 from e2e.tests import test_docs_on_cluster as on_cluster
 from slipway.cli.parser import COMMANDS, parse
+from tests.convert import test_release as releases
 from tests.docs import test_installation as installation
 from tests.docs import test_requests as requests
 from tests.observability import test_real_parts as alerts
@@ -54,6 +55,9 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
 PYTHON: dict[str, Callable[..., None]] = {
     README: requests.test_the_readmes_python_is_answered,
     SOURCES: requests.test_the_alias_leads_to_the_version_that_the_page_registered,
+    "docs/converting.md": (
+        releases.test_what_the_pages_python_releases_is_resolved_and_served_with_the_models_own_answers
+    ),
     "docs/notebooks.md": notebook.test_the_pages_python_runs_as_printed,
     "docs/monitoring.md": requests.test_a_profile_that_is_logged_as_the_page_shows_comes_along_with_the_model,
 }

@@ -58,6 +58,11 @@ class Original:
         """Whether parts of it take some of the columns only."""
         return any(isinstance(part, ColumnTransformer) for part in parts(self.model))
 
+    @property
+    def knows_names(self) -> bool:
+        """Whether it was fitted with a frame."""
+        return _names(self.model) is not None
+
     def columns(self, offered: Sequence[str]) -> list[str]:
         """Which of the columns it takes, in its order.
 

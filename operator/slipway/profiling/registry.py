@@ -35,15 +35,22 @@ def log_profile(profile: Profile, model_info: Any) -> Profile:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(mlflow.artifacts.download_artifacts(model_info.model_uri, dst_path=scratch))
         profile = _bound(profile, folder / _onnx_file(folder))
-        kept = Path(scratch) / "beside" / PROFILE_FILE
-        kept.parent.mkdir()
-        kept.write_bytes(profile.text())
-        client = mlflow.MlflowClient()
+    log_beside(model_info, PROFILE_FILE, profile.text())
+    return profile
+
+
+def log_beside(model_info: Any, name: str, content: bytes) -> None:
+    """Keep a file next to a model that was logged."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = Path(scratch) / name
+        kept.write_bytes(content)
         if getattr(model_info, "model_id", None):
             client.log_model_artifact(model_info.model_id, str(kept))
         else:
             client.log_artifact(model_info.run_id, str(kept), model_info.artifact_path)
-    return profile
 
 
 def _onnx_file(folder: Path) -> str:
