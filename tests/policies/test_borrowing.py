@@ -18,6 +18,8 @@ HTTPS = {"uri": "https://models.example.com/fraud.onnx", "credentials": S}
 FEEDBACK = {"performance": {"feedback": S}}
 JOB: Manifest = {"image": "acme/retrain", "secretRefs": [{"name": "keys"}]}
 ACCESS = {"apiKeys": S}
+#: TLS and routers do not go together.
+ROLLING = {"strategy": "RollingUpdate"}
 
 
 def breach(job: Any) -> Manifest:
@@ -41,6 +43,7 @@ SECRETS: dict[str, Manifest] = {
             ]
         }
     },
+    "a certificate": {"rollout": ROLLING, "access": {"tls": S, **ACCESS}},
     "keys of feedback": {"monitoring": FEEDBACK},
     "a Job's": {"monitoring": breach(JOB)},
     "pull secrets": {"runtime": {"pod": {"imagePullSecrets": [{"name": "keys"}]}}},
@@ -50,6 +53,9 @@ PODS: dict[str, Manifest] = {
     "an image": {"runtime": {"image": "mine/server"}},
     "a Job": {"monitoring": breach({"image": "mine/retrain"})},
     "a ServiceAccount": {"runtime": {"pod": {"serviceAccountName": "admin"}}},
+    "an identity": {
+        "model": {"uri": "s3://models/fraud.onnx", "credentials": {"serviceAccountName": "admin"}}
+    },
     "host names": {
         "traffic": {
             "provider": "GatewayAPI",
@@ -90,6 +96,18 @@ def test_what_is_there_already_stays_through_other_edits(
     model = installed.model(namespace, (SECRETS | PODS)[case], name=f"b-{next(_numbers)}")
     assert model.merge("editor", {"spec": {"scaling": {"minReplicas": 2}}}).code == 200
     assert model.merge("editor", {"metadata": {"labels": {"team": "risk"}}}).code == 200
+
+
+def test_an_authority_of_clients_is_borrowed_as_the_certificate_is(
+    installed: Installed, namespace: str
+) -> None:
+    guarded = {"rollout": ROLLING, "access": {"tls": S, **ACCESS}}
+    model = installed.model(namespace, guarded, name=f"b-{next(_numbers)}")
+    change = {"spec": {"access": {"tls": {"clientCA": {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}}}}}
+    refused = model.merge("editor", change)
+    assert refused.code == 403
+    assert "access.tls.clientCA" in refused.message
+    assert model.merge("reader", change).code == 200
 
 
 @pytest.mark.parametrize(
@@ -179,6 +197,8 @@ def test_every_secret_that_a_spec_can_name_is_looked_at() -> None:
         "monitoring.performance.feedback.secretRef": "object.spec.monitoring.performance.feedback.secretRef",
         "access.apiKeys.secretRef": "object.spec.access.apiKeys.secretRef",
         "access.issuers.jwks.secretKeyRef": "issuer.jwks.secretKeyRef",
+        "access.tls.secretRef": "object.spec.access.tls.secretRef",
+        "access.tls.clientCA.secretKeyRef": "object.spec.access.tls.clientCA.secretKeyRef",
         "monitoring.onBreach.job.secretRefs": "variables.job.secretRefs",
         "runtime.pod.imagePullSecrets": "object.spec.runtime.pod.imagePullSecrets",
     }

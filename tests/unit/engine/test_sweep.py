@@ -81,7 +81,7 @@ def _forbid(namespace: str, kind: str | None = None) -> Callable[[Request], None
 
 async def test_the_first_listing_fills_the_store_with_every_kind() -> None:
     world = World()
-    world.create()
+    world.create({"model": {"uri": "mlflow://fraud/1"}, "scaling": {"minReplicas": 2}})
     await world.settle()
     store = Store()
     changed = await fill(world.kube, store, ())
