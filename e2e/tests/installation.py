@@ -84,13 +84,16 @@ def install(settings: Settings, kube: Kube) -> Installation:
 
 def installation_values(installed: Installation) -> dict[str, Any]:
     """The chart's values of the tests' release."""
-    return image_values(
+    values = image_values(
         {short: getattr(installed, f"{short}_image") for short in IMAGES},
         mlflow={"trackingURI": MLFLOW_ADDRESS},
         gatewayAPI={"allow": [GATEWAYS]},
         rollouts={"prometheus": {"addresses": [PROMETHEUS_ADDRESS]}},
         webhook={"tokenSecret": {"name": WEBHOOK}},
     )
+    # Each namespace of a test has two, and a node of two cores room for few.
+    values["router"]["resources"] = {"requests": {"cpu": "50m"}}
+    return values
 
 
 @contextmanager

@@ -307,7 +307,7 @@ def work(position, replaces):
         counts.write_text("oom_kill_disable 0\\nunder_oom 0\\noom_kill 1\\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
-settings = SimpleNamespace(termination_path=Path(sys.argv[3]), model_dir=counts.parent)
+settings = SimpleNamespace(termination_path=Path(sys.argv[3]), model_dir=counts.parent, inherited=None)
 sockets = [(bind("127.0.0.1", 0), bind("127.0.0.1", 0))]
 sys.exit(supervisor.Supervisor(Board(1), sockets, work, settings).run())
 """

@@ -117,7 +117,13 @@ def plan(
     if roles.stable is not None and (gateways := reachable_gateways(spec, observed)) is not None:
         apply.append(http_route(owner, spec, gateways, _split(resource, roles, roles.stable), observed))
 
-    retired = retired_children(owner, spec.rollout, roles, observed, now)
+    applied = {(found["kind"], found["metadata"]["name"]) for found in apply}
+    retired = (
+        child
+        for child in retired_children(owner, spec.rollout, roles, observed, now)
+        # A label that somebody put on what is applied makes nothing of it that could go.
+        if (child["kind"], child["metadata"]["name"]) not in applied
+    )
     return Plan(
         apply=tuple(apply),
         delete=(
