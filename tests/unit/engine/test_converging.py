@@ -327,6 +327,17 @@ async def test_what_is_no_longer_wanted_of_what_was_created_goes_with_the_next_a
     assert made == [f"apply {account[0]} {account[2]}"]
 
 
+async def test_the_service_of_clients_stays_whatever_labels_somebody_gives_it(world: World) -> None:
+    await serve(world)
+    place = (ObjectKind.SERVICE.value, NAMESPACE, NAME)
+    uid = world.kube.find(*place)["metadata"]["uid"]
+    foreign = {naming.COMPONENT_LABEL: "model-server", naming.REVISION_LABEL: "0ld0ld0ld0"}
+    world.kube.edit(place, lambda found: found["metadata"]["labels"].update(foreign), "somebody")
+    await world.settle()
+    assert world.kube.find(*place)["metadata"]["uid"] == uid
+    assert world.said() == SERVING
+
+
 async def test_what_another_operator_of_ours_just_made_is_applied_to_and_not_refused(world: World) -> None:
     """A watch may be late: what the leader before created is there, and is its own."""
     await serve(world)
