@@ -254,6 +254,18 @@ def raw_request(server: Server, key: str | None) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+def asked(connection: socket.socket, content: bytes) -> int:
+    """Send one request on a connection that is open; the code of the answer, 0 where it is closed instead."""
+    connection.sendall(content)
+    received = b""
+    while not received.endswith(b"}"):
+        piece = connection.recv(65_536)
+        if not piece:
+            return 0
+        received += piece
+    return int(received[9:12])
+
+
 def talk(server: Server, *requests: bytes) -> list[int]:
     """Send all at once on one connection; the codes of the answers."""
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
@@ -282,22 +294,15 @@ def test_a_key_that_was_taken_out_is_refused_within_a_second_on_connections_that
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
         connection.settimeout(10)
 
-        def code() -> int:
-            connection.sendall(body)
-            received = b""
-            while not received.endswith(b"}"):
-                received += connection.recv(65_536)
-            return int(received[9:12])
-
         # Again and again, so that its head is known by its bytes.
-        assert [code() for _ in range(5)] == [200] * 5
+        assert [asked(connection, body) for _ in range(5)] == [200] * 5
         guarded.keys.put(app=hash_of(guarded.app))
         time.sleep(1.0)
-        assert code() == 401
+        assert asked(connection, body) == 401
         assert infer(server, guarded.app).status_code == 200
         guarded.put_both()
         time.sleep(1.0)
-        assert code() == 200
+        assert asked(connection, body) == 200
 
 
 def test_a_request_that_was_let_in_is_answered_and_lets_nobody_in_after_it(guarded: Guarded) -> None:

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from slipway.names import CLIENT_CA_FILE
 from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.running import Server
-from tests.server.test_access import Mounted, X, bearer, eventually, hash_of, raw_request
+from tests.server.test_access import Mounted, X, asked, bearer, eventually, hash_of, raw_request
 from tests.server.test_grpc import GOOD, SERVICE, request
 
 Dirs = Callable[[str], Path]
@@ -174,17 +174,6 @@ def secured(tmp_path_factory: pytest.TempPathFactory, model_dirs: Dirs) -> Itera
     made = Secured(tmp_path_factory.mktemp("secured"), model_dirs)
     yield made
     made.server.__exit__(None, None, None)
-
-
-def asked(connection: ssl.SSLSocket, content: bytes) -> int:
-    connection.sendall(content)
-    received = b""
-    while not received.endswith(b"}"):
-        piece = connection.recv(65_536)
-        if not piece:
-            return 0
-        received += piece
-    return int(received[9:12])
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from tests.server.test_access import (
     PATHS,
     Mounted,
     answered,
+    asked,
     bearer,
     code_of,
     eventually,
@@ -551,23 +552,16 @@ def test_each_request_of_a_connection_is_checked_by_its_own_token_and_keys_are_f
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
         connection.settimeout(10)
 
-        def code() -> int:
-            connection.sendall(good)
-            received = b""
-            while not received.endswith(b"}"):
-                received += connection.recv(65_536)
-            return int(received[9:12])
-
         # Again and again, so that its head is known by its bytes.
-        assert [code() for _ in range(5)] == [200] * 5
+        assert [asked(connection, good) for _ in range(5)] == [200] * 5
         serving.issuers.put(**{"sso.json": key_set(Signer().jwk())})
         time.sleep(1.0)
-        assert code() == 401
+        assert asked(connection, good) == 401
         serving.put_both()
         time.sleep(1.0)
-        assert code() == 200
+        assert asked(connection, good) == 200
         serving.issuers.put()
-        eventually(lambda: code() == 503, 2.0)
+        eventually(lambda: asked(connection, good) == 503, 2.0)
         assert infer(server, serving.key).status_code == 200
 
 
@@ -580,11 +574,7 @@ def test_a_token_that_expires_is_refused_on_a_connection_that_knows_its_head(
         connection.settimeout(10)
         codes = []
         for _ in range(60):
-            connection.sendall(request_bytes)
-            received = b""
-            while not received.endswith(b"}"):
-                received += connection.recv(65_536)
-            codes.append(int(received[9:12]))
+            codes.append(asked(connection, request_bytes))
             if codes[-1] == 401:
                 break
             time.sleep(0.1)
