@@ -136,6 +136,20 @@ def _known(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> ModelSta
     return known
 
 
+def model_status(uri: str, found: Resolution) -> ModelStatus:
+    """A resolver's answer for a URI of a spec, as status remembers it."""
+    return ModelStatus(
+        uri=uri,
+        resolvedURI=found.uri,
+        version=found.version,
+        digest=found.digest,
+        bytes=found.bytes,
+        createdAt=found.createdAt,
+        mark=found.mark,
+        profile=found.profile,
+    )
+
+
 def _from_pod(
     spec: ModelDeploymentSpec, status: ModelDeploymentStatus, pod: Manifest | None, now: datetime
 ) -> ResolutionState:
@@ -157,19 +171,9 @@ def _from_pod(
     if answer is not None:
         found, known = answer.resolution, status.model
         seen = known.createdAt if known is not None and known.digest == found.digest else None
-        first_seen = seen or rfc3339(_ended_at(pod, now))
-        return ResolutionState(
-            model=ModelStatus(
-                uri=spec.model.uri,
-                resolvedURI=found.uri,
-                version=found.version,
-                digest=found.digest,
-                bytes=found.bytes,
-                createdAt=found.createdAt or first_seen,
-                mark=found.mark,
-                profile=found.profile,
-            )
-        )
+        created = found.createdAt or seen or rfc3339(_ended_at(pod, now))
+        known_since = found.model_copy(update={"createdAt": created})
+        return ResolutionState(model=model_status(spec.model.uri, known_since))
     fault = diagnose_pod(pod, now)
     if fault is None or fault.reason in (Reason.CONTAINER_CRASHING, Reason.PODS_LOST):
         fault = Fault(

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.api.status import ModelStatus
 from slipway.contract import FetchTask, Resolution, ResolveTask
 from slipway.core.objects.deployment import serving_config
 from slipway.core.objects.metadata import Owner
+from slipway.core.resolution import model_status
 from slipway.core.revision import Revision, revision_of
 from slipway.local.errors import LocalError
 from slipway.local.files import FileSource
@@ -99,18 +99,7 @@ def bring(
         raise LocalError(around.credentials.redacted(str(error))) from error
     except OSError as error:
         raise LocalError(f"{wanted.called} cannot be read: {error}") from error
-    revision = revision_of(
-        wanted.spec,
-        ModelStatus(
-            uri=uri,
-            resolvedURI=found.uri,
-            version=found.version,
-            digest=found.digest,
-            bytes=found.bytes,
-            createdAt=found.createdAt,
-            profile=found.profile,
-        ),
-    )
+    revision = revision_of(wanted.spec, model_status(uri, found))
     owner = Owner(name=wanted.name, namespace="default", uid="")
     config = serving_config(owner, revision, None).model_copy(update={"drainSeconds": DRAIN_SECONDS})
     return Brought(revision, folder, config.model_dump_json(exclude_defaults=True), found)
