@@ -151,8 +151,8 @@ def diagnose_deployment(deployment: Manifest, now: datetime) -> Fault | None:
         deployment: as the API server has it.
         now: the time, with a time zone.
     """
-    failure = condition_of(deployment, "ReplicaFailure")
-    if failure is None or failure["status"] != "True":
+    failure = _has_failed(deployment)
+    if failure is None:
         return None
     message = str(failure.get("message", ""))
     # Other pods of the namespace may leave; what a quota or a policy demands of each pod stays.
@@ -245,9 +245,15 @@ def _endings(status: Manifest) -> list[dict[str, Any]]:
 
 def room_deadline(pods: Iterable[Manifest], deployments: Iterable[Manifest]) -> datetime | None:
     """When the first of these that wait for room has waited too long, or None."""
-    said = (*map(_has_no_room, pods), *(condition_of(found, "ReplicaFailure") for found in deployments))
+    said = (*map(_has_no_room, pods), *map(_has_failed, deployments))
     waiting = [since for found in said if (since := _since(found)) is not None]
     return min(waiting) + ROOM_PATIENCE if waiting else None
+
+
+def _has_failed(deployment: Manifest) -> Manifest | None:
+    """The condition by which its controller says that it cannot make pods, or None."""
+    failure = condition_of(deployment, "ReplicaFailure")
+    return failure if failure is not None and failure["status"] == "True" else None
 
 
 def _has_no_room(pod: Manifest) -> Manifest | None:

@@ -54,7 +54,7 @@ class Profile:
 
 @dataclass
 class Watched:
-    """What is known of one version of a ModelDeployment; all of it can be counted anew."""
+    """What is known of one version of a ModelDeployment; all of it can be counted again."""
 
     namespace: str
     uid: str
