@@ -84,6 +84,10 @@ chart: prerequisites-tests .venv/synced ## helm lint, and the rendered chart aga
 generate: .venv/synced ## write the CRD and the tables that come from the code
 	@for module in $(GENERATORS); do $(RUN) $$module; done
 
+.PHONY: docs
+docs: prerequisites-tests .venv/synced ## build the docs as a site into build/docs; a broken link fails
+	@$(RUN) release.site build/docs
+
 .PHONY: release-dry-run
 release-dry-run: .venv/synced ## build what a release offers into build/release, images aside, and install from it
 	@PATH="$(dir $(UV)):$$PATH" $(RUN) release dry-run build/release
@@ -173,5 +177,5 @@ $(CACHE)/uv-$(UV_VERSION)/bin/uv: | prerequisites
 
 .venv/synced: pyproject.toml uv.lock $(UV) | prerequisites
 	@echo 'installing the packages of uv.lock into .venv'
-	@$(UV) sync --quiet --frozen --all-extras --python $(PYTHON)
+	@$(UV) sync --quiet --frozen --all-extras --group docs --python $(PYTHON)
 	@touch $@

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ class GoProgram:
     version: str
     tags: str = ""
     """Build tags, separated by commas; a change of them needs a change of version to be seen."""
+    uses_c: bool = False
+    """Whether parts of it are in C, which `cc` compiles."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,18 @@ class NodeProgram:
     script: str
 
 
+@dataclass(frozen=True)
+class NodeFile:
+    """A file of a package of the npm registry that stands alone."""
+
+    name: str
+    version: str
+    path: str
+
+
+#: Draws the diagrams of the docs site, in the reader's browser.
+MERMAID = NodeFile("mermaid", "12.3.0", "dist/mermaid.min.js")
+IFRAME_WORKER = NodeFile("iframe-worker", "1.0.3", "shim/index.js")
 #: Azure Blob Storage for tests.
 AZURITE = NodeProgram("azurite", "3.37.0", "node_modules/azurite/dist/src/blob/main.js")
 HELM = GoProgram("helm", "helm.sh/helm/v3/cmd/helm", "v3.22.0")
@@ -74,6 +89,8 @@ ALERTMANAGER, AMTOOL = (
     GoProgram(name, f"github.com/prometheus/alertmanager/cmd/{name}", ALERTMANAGER_VERSION)
     for name in ("alertmanager", "amtool")
 )
+#: Holds docs to the words of the field. The newest whose every module is published.
+VALE = GoProgram("vale", "github.com/vale-cli/vale/v3/cmd/vale", "v3.22.0", uses_c=True)
 #: Holds a server to HTTP/2 case by case.
 H2SPEC = GoProgram("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible")
 #: An OCI registry for tests, and what images are pushed with.
@@ -133,7 +150,7 @@ class Tools:
                 title = f"building {program.name} {program.version}"
                 with step(title), tempfile.TemporaryDirectory() as out, _beside(built) as made:
                     source = f"{program.package}@{program.version}"
-                    static = {"GOBIN": out, "CGO_ENABLED": "0"}
+                    static = {"GOBIN": out, "CGO_ENABLED": "1" if program.uses_c else "0"}
                     tags = f"-tags={program.tags}"
                     _go("install", "-trimpath", tags, "-ldflags", "-s -w", source, env=static)
                     shutil.copy(Path(out) / program.name, made)
@@ -155,6 +172,23 @@ class Tools:
                     source = f"{program.name}@{program.version}"
                     run(["nice", "-n", "10", *words, "--prefix", made, source], cwd=Path("/"))
         return folder / program.script
+
+    def fetch_npm(self, file: NodeFile) -> Path:
+        """The file at its pinned version, fetched by the first call without what its package depends on."""
+        kept = self.cache / "tools" / f"{file.name}-{file.version}-{Path(file.path).name}"
+        with exclusive(self.cache / "tools.lock", "installing"):
+            if not kept.exists():
+                if not shutil.which("npm"):
+                    raise ClusterError(
+                        "npm is not installed: install Node.js 20 or newer from https://nodejs.org"
+                    )
+                with step(f"fetching {file.name} {file.version}"), tempfile.TemporaryDirectory() as scratch:
+                    source = f"{file.name}@{file.version}"
+                    packed = run(["npm", "pack", "--silent", source], cwd=Path(scratch)).split()[-1]
+                    with tarfile.open(Path(scratch) / packed) as archive, _beside(kept) as made:
+                        content = archive.extractfile(f"package/{file.path}")
+                        made.write_bytes(content.read() if content else b"")
+        return kept
 
     def gateway_crds(self) -> Path:
         """Folder with the CRDs of the Gateway API and of Envoy Gateway, as its module carries them."""
