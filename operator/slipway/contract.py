@@ -16,6 +16,9 @@ from slipway.names import (
     ANSWERS_MARK,
     ANSWERS_PATH,
     ANSWERS_SINCE,
+    AUDIT_DATA_DIR,
+    AUDIT_TASK_ENV,
+    BASELINE_DIR,
     CLIENT_CA_FILE,
     CLUSTER_ISSUER,
     CREDENTIAL_ENV_PREFIX,
@@ -26,6 +29,7 @@ from slipway.names import (
     METRICS_PATH,
     MLFLOW_TRACKING_URI_ENV,
     MODEL_DIR,
+    MODEL_DIR_ENV,
     MODEL_TASK_ENV,
     PVC_MOUNT_DIR,
     READY_PATH,
@@ -46,6 +50,9 @@ __all__ = [
     "ANSWERS_MARK",
     "ANSWERS_PATH",
     "ANSWERS_SINCE",
+    "AUDIT_DATA_DIR",
+    "AUDIT_TASK_ENV",
+    "BASELINE_DIR",
     "CLIENT_CA_FILE",
     "CLUSTER_ISSUER",
     "CREDENTIAL_ENV_PREFIX",
@@ -58,6 +65,7 @@ __all__ = [
     "METRICS_PATH",
     "MLFLOW_TRACKING_URI_ENV",
     "MODEL_DIR",
+    "MODEL_DIR_ENV",
     "MODEL_TASK_ENV",
     "PVC_MOUNT_DIR",
     "READY_PATH",
@@ -70,6 +78,9 @@ __all__ = [
     "Access",
     "AccessLimits",
     "AccessRule",
+    "AuditTask",
+    "Audited",
+    "AuditedAttribute",
     "CallerLimits",
     "Digest",
     "Failed",
@@ -90,7 +101,9 @@ __all__ = [
     "Resolved",
     "SensitiveAttribute",
     "ServingConfig",
+    "Tally",
     "TerminationMessage",
+    "Unaudited",
 ]
 
 #: Characters that a status holds.
@@ -308,6 +321,58 @@ class Fetched(Message):
     bytes: int = Field(ge=0)
 
 
+class AuditedAttribute(Message):
+    """A column of an audit's table, and the groups that are told apart by it; others are counted in none."""
+
+    column: str = Field(min_length=1, max_length=200)
+    groups: tuple[Annotated[str, Field(min_length=1, max_length=63)], ...] = Field(
+        min_length=2, max_length=10
+    )
+
+
+class AuditTask(Message):
+    """Have a model answer the rows of a table, and count how it treats groups.
+
+    The model is in :data:`MODEL_DIR`, the table in :data:`AUDIT_DATA_DIR`. With ``baseline``, the digest of
+    the model in :data:`BASELINE_DIR`, both answer the same rows.
+    """
+
+    digest: Digest
+    baseline: Digest | None = None
+    file: str = Field(min_length=1, max_length=253)
+    dataDigest: Digest | None = Field(default=None, description="of the file; any where there is none")
+    label: str = Field(min_length=1, max_length=200, description="column with the true class")
+    attributes: tuple[AuditedAttribute, ...] = Field(default=(), max_length=3)
+    favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
+    inputs: Inputs | None = Field(default=None, description="which column goes where, without a profile")
+    threads: int = Field(default=1, ge=1, le=256)
+
+
+#: Of a group's rows, or of all: those by what the model said and what is true (favorable and favorable,
+#: favorable and not, unfavorable but favorable in truth, unfavorable and so in truth), those that it was
+#: right about, those that it alone was right about, those that the baseline alone was right about, and the
+#: first four for the baseline. Plain lists: a termination message has room for 30 groups of a million rows.
+Tally = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=11, max_length=11)]
+
+
+class Audited(Message):
+    """What was counted: of all rows, and of each attribute's groups in the task's order."""
+
+    kind: Literal["Audited"] = "Audited"
+    digest: Digest
+    baseline: Digest | None = None
+    dataDigest: Digest
+    rows: Tally
+    groups: tuple[tuple[Tally, ...], ...] = ()
+
+
+class Unaudited(Message):
+    """Why nothing could be counted, and what to do about it."""
+
+    kind: Literal["Unaudited"] = "Unaudited"
+    message: str = Field(max_length=1024)
+
+
 class Failed(Message):
     kind: Literal["Failed"] = "Failed"
     failure: Failure
@@ -316,4 +381,4 @@ class Failed(Message):
 class TerminationMessage(Message):
     """A container's last words, written to :data:`TERMINATION_PATH` (4,096 bytes at most)."""
 
-    outcome: Annotated[Resolved | Fetched | Failed, Field(discriminator="kind")]
+    outcome: Annotated[Resolved | Fetched | Audited | Unaudited | Failed, Field(discriminator="kind")]

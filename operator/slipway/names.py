@@ -39,6 +39,8 @@ ANSWERS_MARK = "slipway-answers-mark"
 
 #: Where ``slipway-model fetch`` puts the model's files and the server reads them.
 MODEL_DIR = "/var/run/slipway/model"
+#: Tells ``slipway-model fetch`` of another directory.
+MODEL_DIR_ENV = "SLIPWAY_MODEL_DIR"
 #: What is known of the training data, beside the model; no part of the model, nor of its digest.
 PROFILE_FILE = "profile.json"
 #: A larger profile is not read, in bytes: one of 200 features has 91 kB.
@@ -62,6 +64,13 @@ TLS_DIR = "/var/run/slipway/tls"
 CALLER_NAME = r"[-._a-zA-Z0-9]{1,64}"
 KEY_HASH = r"sha256:[0-9a-f]{64}"
 MOST_KEY_HASHES = 16
+#: Where an audit finds the model to compare with, and the ConfigMap with its table.
+BASELINE_DIR = "/var/run/slipway/baseline"
+AUDIT_DATA_DIR = "/var/run/slipway/audit-data"
+#: Holds an :class:`AuditTask` as JSON.
+AUDIT_TASK_ENV = "SLIPWAY_AUDIT_TASK"
+#: The most that an audit reads: bytes of a table once unpacked, and rows.
+LARGEST_TABLE, MOST_AUDITED_ROWS = 64 * 1024 * 1024, 1_000_000
 #: Scratch space of a pod whose root file system is read-only.
 TMP_DIR = "/tmp"
 #: Kubernetes reads a container's last words from here; they are a :class:`Outcome` as JSON.

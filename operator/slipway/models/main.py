@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from slipway.contract import (
     MODEL_DIR,
+    MODEL_DIR_ENV,
     MODEL_TASK_ENV,
     TERMINATION_PATH,
     Failed,
@@ -100,7 +101,7 @@ def _resolve(text: str, around: Surroundings) -> Resolved:
 
 def _fetch(text: str, around: Surroundings) -> Fetched:
     task = FetchTask.model_validate_json(text)
-    directory = Path(os.environ.get("SLIPWAY_MODEL_DIR", MODEL_DIR))
+    directory = Path(os.environ.get(MODEL_DIR_ENV, MODEL_DIR))
     size = fetch(task, source_of(task.uri, around), directory)
     _log.info("%s holds the %d bytes with digest %s", directory, size, task.digest)
     return Fetched(digest=task.digest, bytes=size)

@@ -79,5 +79,16 @@ def ratio_interval(one: Share, other: Share, z: float) -> Interval:
     return Interval(math.exp(middle - spread), math.exp(middle + spread))
 
 
+def paired_interval(gained: float, lost: float, rows: float, z: float) -> Interval:
+    """Interval of ``(gained - lost) / rows``, where two answer the same rows and differ in those.
+
+    By Agresti and Min (2005): half a row is added to each of the four ways in which both can answer.
+    """
+    more, fewer, all_ = gained + 0.5, lost + 0.5, rows + 2.0
+    middle = (more - fewer) / all_
+    spread = z * math.sqrt(max(0.0, more + fewer - (more - fewer) ** 2 / all_)) / all_
+    return Interval(max(-1.0, middle - spread), min(1.0, middle + spread))
+
+
 def _padded(share: Share) -> Share:
     return Share(share.hits + 1.0, share.rows + 2.0)

@@ -46,14 +46,19 @@ class Verdict:
 
 def say(condition: MonitoredCondition, status: Status, reason: Reason, parts: list[str]) -> Verdict:
     """A verdict whose message is as many of the parts as fit, the most important first."""
+    return Verdict(condition, status, reason, bounded(parts))
+
+
+def bounded(parts: list[str]) -> str:
+    """As many of the parts as fit into a message, the most important first."""
     kept: list[str] = []
     for position, part in enumerate(parts):
         left = len(parts) - position
         tail = f"; and {left} more"
         if len("; ".join([*kept, part])) > MOST_CHARACTERS - len(tail):
-            return Verdict(condition, status, reason, ("; ".join(kept) + tail).removeprefix("; "))
+            return ("; ".join(kept) + tail).removeprefix("; ")
         kept.append(part)
-    return Verdict(condition, status, reason, "; ".join(kept))
+    return "; ".join(kept)
 
 
 def number(value: float) -> str:

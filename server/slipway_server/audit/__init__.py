@@ -1,0 +1,1 @@
+"""How a model treats groups of people, counted on a table before any traffic: ``slipway-audit``."""
