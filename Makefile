@@ -148,10 +148,15 @@ bench-server: .venv/synced ## the model server beside others, a quarter of an ho
 bench-router: .venv/synced ## what a router costs, and its neighbours; four minutes, on a quiet machine
 	@PATH="$(dir $(UV)):$$PATH" $(RUN) bench.router $(BENCH)
 
-# BENCH="--sizes 100" takes about five minutes; BENCH="--sizes 100 1000 10000" an hour.
+# BENCH="--sizes 100 --monitored 0" takes five minutes; BENCH="--sizes 10000 --monitored 0" half an hour.
+# What is found is written after each part.
 .PHONY: bench-fleet
 bench-fleet: prerequisites-cluster .venv/synced ## the operator with 100 and 1,000 ModelDeployments; on a quiet machine
 	@PATH="$(dir $(UV)):$$PATH" $(RUN) bench.fleet $(BENCH)
+
+.PHONY: bench-fleet-real
+bench-fleet-real: .venv/synced ## apply to Ready, and a moved alias to its canary, on the cluster that is up
+	@$(RUN) bench.fleet.real $(BENCH)
 
 .PHONY: prerequisites
 prerequisites:

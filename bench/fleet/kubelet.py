@@ -1,8 +1,8 @@
 """A paper kubelet: it schedules every pod to its node, says what a real one would say, and runs nothing.
 
 A resolver's pod ends with the words of :mod:`slipway.contract`; any other pod is ready at once, at an
-address that answers scrapes as an idle model server does, or, in namespaces of black holes, at one that drops
-packets.
+address at which :mod:`bench.fleet.answers` answers as a model server or a router does, or, in namespaces of
+black holes, at one that drops packets.
 """
 
 from __future__ import annotations
@@ -11,31 +11,35 @@ import asyncio
 import hashlib
 import itertools
 import json
+import time
 from datetime import UTC, datetime
 
-from aiohttp import web
-
 from bench.fleet import network
+from bench.fleet.answers import PaperPods, Server
 from bench.fleet.api import MERGE, Api, ApiError, Json
+from bench.fleet.traffic import PaperRouter
 from slipway import contract
 from slipway.core import naming
+from slipway.core.traffic.envoy.objects import clusters_map, listeners_map, routes_map
 
 NODE = "paper"
 #: Namespaces whose pods are black holes begin so.
 HOLES = "hole-"
 _WORKERS = 8
+#: Of each group of routers, as the chart has it.
+_ROUTERS = 2
 
 
 class PaperKubelet:
     """One node with room for all pods."""
 
     def __init__(self, api: Api) -> None:
+        self.pods = PaperPods()
         self._api = api
         self._queue: asyncio.Queue[Json] = asyncio.Queue()
+        self._one_at_a_time = asyncio.Lock()
         self._numbers = itertools.count()
         self._addresses: dict[str, str] = {}
-        #: The version that the pod at an address serves.
-        self._versions: dict[str, tuple[str, str]] = {}
         #: What was done to a pod already, by its uid.
         self._done: dict[str, set[str]] = {}
 
@@ -51,28 +55,22 @@ class PaperKubelet:
 
     async def run(self) -> None:
         """Answer for pods, for ever."""
-        application = web.Application()
-        application.add_routes([web.get(contract.METRICS_PATH, self._metrics)])
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "0.0.0.0", contract.ADMIN_PORT).start()
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(_WORKERS):
-                    tasks.create_task(self._work())
-                async for kind, pod in self._api.watch("/api/v1/pods"):
-                    self._see(kind, pod)
-        finally:
-            await runner.cleanup()
+        async with self.pods.serve(), asyncio.TaskGroup() as tasks:
+            for _ in range(_WORKERS):
+                tasks.create_task(self._work())
+            async for kind, pod in self._api.watch("/api/v1/pods"):
+                self._see(kind, pod)
 
     def _see(self, kind: str, pod: Json) -> None:
         uid, meta = pod["metadata"]["uid"], pod["metadata"]
         if kind == "DELETED":
             self._done.pop(uid, None)
-            self._versions.pop(self._addresses.pop(uid, ""), None)
+            self.pods.remove(self._addresses.pop(uid, ""))
             return
         done = self._done.setdefault(uid, set())
-        due = "end" if meta.get("deletionTimestamp") else "begin"
+        # A change of a pod has its kubelet bring volumes up to date: for that the operator makes one.
+        touched = meta.get("annotations", {}).get(naming.TOUCHED_ANNOTATION, "")
+        due = "end" if meta.get("deletionTimestamp") else f"touch {touched}" if touched else "begin"
         if due not in done:
             done.add(due)
             self._queue.put_nowait(pod)
@@ -100,22 +98,46 @@ class PaperKubelet:
                 "POST", f"{path}/binding", {"apiVersion": "v1", "kind": "Binding", **binding}
             )
         if (pod.get("status") or {}).get("phase", "Pending") == "Pending":
-            await self._api.call("PATCH", f"{path}/status", {"status": self._status(pod)}, MERGE)
+            if _component(pod) == "router":
+                await self._bring_routes(self._address(pod), pod)
+            status = _resolved(pod) if _component(pod) == "resolver" else self._running(pod)
+            await self._api.call("PATCH", f"{path}/status", {"status": status}, MERGE)
+        elif (address := self._addresses.get(meta["uid"])) and _component(pod) == "router":
+            await self._bring_routes(address, pod)
 
-    def _status(self, pod: Json) -> Json:
-        component = pod["metadata"].get("labels", {}).get(naming.COMPONENT_LABEL)
-        return _resolved(pod) if component == "resolver" else self._running(pod)
+    async def _bring_routes(self, address: str, pod: Json) -> None:
+        """Give a router what its ConfigMaps hold now."""
+        meta, files = pod["metadata"], dict[str, str]()
+        if meta["namespace"].startswith(HOLES):
+            return
+        group = meta["labels"][naming.MODEL_LABEL]
+        # One after the other: what was read first is taken up first.
+        async with self._one_at_a_time:
+            for name in (clusters_map, routes_map, listeners_map):
+                path = f"/api/v1/namespaces/{meta['namespace']}/configmaps/{name(group)}"
+                files |= (await self._api.call("GET", path))["data"]
+            known = self.pods.routers.setdefault(address, (meta["namespace"], PaperRouter(1 / _ROUTERS)))
+            known[1].follow(files, time.monotonic())
+
+    def _address(self, pod: Json) -> str:
+        """The pod's address; one of its own from the first question on."""
+        meta = pod["metadata"]
+        is_hole = meta["namespace"].startswith(HOLES)
+        if meta["uid"] not in self._addresses:
+            place = network.DROPPING if is_hole else network.ANSWERING
+            self._addresses[meta["uid"]] = network.address_of(place, next(self._numbers))
+        return self._addresses[meta["uid"]]
 
     def _running(self, pod: Json) -> Json:
         meta, spec, now = pod["metadata"], pod["spec"], _now()
-        is_hole = meta["namespace"].startswith(HOLES)
-        ip = network.address_of(network.DROPPING if is_hole else network.ANSWERING, next(self._numbers))
-        self._addresses[meta["uid"]] = ip
+        ip = self._address(pod)
         for container in spec["containers"]:
             env = {one["name"]: one.get("value", "") for one in container.get("env", ())}
             if contract.SERVING_CONFIG_ENV in env:
                 config = json.loads(env[contract.SERVING_CONFIG_ENV])
-                self._versions[ip] = config["modelName"], config["modelVersion"]
+                model, version = config["modelName"], config["modelVersion"]
+                revision = meta["labels"][naming.REVISION_LABEL]
+                self.pods.servers[ip] = Server(meta["namespace"], model, version, revision)
         ended = {"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now}
         return {
             "phase": "Running",
@@ -132,19 +154,9 @@ class PaperKubelet:
             ],
         }
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        assert request.transport is not None
-        model, version = self._versions.get(request.transport.get_extra_info("sockname")[0], ("", ""))
-        labels = f'model="{model}",model_version="{version}"'
-        lines = [
-            f"{contract.Metric.MODEL_INFO}{{{labels}}} 1",
-            *(
-                f'{contract.Metric.REQUESTS}{{{labels},protocol="{each}",code="200"}} 0'
-                for each in ("http", "grpc")
-            ),
-            f"{contract.Metric.ROWS}{{{labels}}} 0",
-        ]
-        return web.Response(text="\n".join(lines) + "\n")
+
+def _component(pod: Json) -> str:
+    return str(pod["metadata"].get("labels", {}).get(naming.COMPONENT_LABEL, ""))
 
 
 def _resolved(pod: Json) -> Json:

@@ -1,45 +1,42 @@
-"""What is measured, one phase after the other, on one control plane for each number of ModelDeployments."""
+"""What is measured of one number of ModelDeployments, one phase after the other on one control plane."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import aiohttp
+
 from bench.fleet import audit
-from bench.fleet.api import MERGE, Api, Json, api
-from bench.fleet.audit import AuditLog, Request
-from bench.fleet.kubelet import HOLES, PaperKubelet
-from bench.fleet.lag import Answers, Prober, metrics_page
-from bench.fleet.processes import (
-    PROMETHEUS,
-    Operator,
-    Usage,
-    control_plane_processes,
-    operator_process,
+from bench.fleet.api import ApiError
+from bench.fleet.audit import Request
+from bench.fleet.fleet import (
+    PATIENCE_SECONDS,
+    PROBE,
+    QUIET_SECONDS,
+    SETTLE_SECONDS,
+    Fleet,
+    Say,
+    running_fleet,
 )
+from bench.fleet.kubelet import HOLES
+from bench.fleet.lag import Answers, Prober, metrics_page
+from bench.fleet.processes import PROMETHEUS, Usage
+from bench.fleet.rollouts import Rollouts, roll_out
 from e2e.cluster.errors import ClusterError
 
-NAMESPACES = 10
 #: ModelDeployments of each namespace of black holes.
 HOLES_EACH = 2
-#: Nothing was written for so long: all is done.
-QUIET_SECONDS = 5.0
-#: Until the looks that follow readiness are over: monitoring looks at each within 15 s.
-SETTLE_SECONDS = 20.0
-PATIENCE_SECONDS = 60.0
-_GROUP = "/apis/slipway.dev/v1alpha1"
-_WHOLE = f"{_GROUP}/modeldeployments"
-_PROBE = "probe"
-
-Say = Callable[[str], None]
+#: What a part may end with, whose other figures stand.
+FAULTS = (ClusterError, ApiError, aiohttp.ClientError, TimeoutError, OSError)
 
 
 @dataclass(frozen=True)
@@ -50,16 +47,24 @@ class Options:
         rest_seconds: that an operator at rest is looked at for.
         events: whose way to a write is timed.
         holes: namespaces of black holes.
+        rollouts: ModelDeployments of which all have a rollout at once; of another number none has.
+        look_seconds: that the looks of these rollouts are counted for.
     """
 
     rest_seconds: float = 60.0
     events: int = 40
     holes: int = 30
+    rollouts: int = 1000
+    look_seconds: float = 120.0
 
 
 @dataclass(frozen=True)
 class Creation:
-    """From nothing to Ready: seconds of the clock and of the operator's CPU, and its requests."""
+    """From nothing to Ready: seconds of the clock and of the operator's CPU, and its requests.
+
+    Attributes:
+        others: seconds of CPU of what else runs, by component; ``bench`` is this process, kubelet and all.
+    """
 
     seconds: float
     cpu: float
@@ -67,6 +72,7 @@ class Creation:
     reads: Counter[str]
     after: Usage
     answers: Answers
+    others: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -99,231 +105,177 @@ class Holes:
     share: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measured:
-    """All of one number of ModelDeployments; ``reactions`` are seconds from event to write."""
+    """All of one number of ModelDeployments, as far as it has come; ``reactions`` are seconds to a write.
+
+    Attributes:
+        failed: why a phase has no figure, by its name.
+        took: seconds of each phase.
+    """
 
     size: int
-    creation: Creation
-    rest: Rest
-    reactions: Sequence[float]
-    restart: Restart
-    holes: Holes | None
+    creation: Creation | None = None
+    rest: Rest | None = None
+    reactions: Sequence[float] = ()
+    restart: Restart | None = None
+    holes: Holes | None = None
+    rollouts: Rollouts | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    took: dict[str, float] = field(default_factory=dict)
 
 
-async def measure(size: int, folder: Path, options: Options, say: Say) -> Measured:
-    """Measure one number of ModelDeployments, with all state in an empty folder.
+async def measure(
+    found: Measured, folder: Path, options: Options, say: Say, keep: Callable[[], None]
+) -> None:
+    """Measure one number of ModelDeployments into ``found``, with all state in an empty folder.
 
-    Raises:
-        ClusterError: if something does not come to be in time.
+    A phase that fails keeps no other one from being measured, but the first, without which there is nothing.
+
+    Args:
+        found: is filled.
+        folder: empty.
+        options: how.
+        say: tells what is being done.
+        keep: is called after each phase.
     """
-    say(f"{size}: a control plane")
-    with control_plane_processes(folder) as plane, operator_process(plane) as operator:
-        async with api(plane.trust) as client, api(plane.trust) as kubelets:
-            kubelet = PaperKubelet(kubelets)
-            await kubelet.register()
-            fleet = Fleet(client, AuditLog(plane.layout.audit), operator, size, say)
-            async with _background(kubelet.run()), _background(fleet.follow()):
-                return await _phases(fleet, options)
+    say(f"{found.size}: a control plane")
+    async with running_fleet(found.size, folder, say) as fleet:
+        for name, phase in _phases(found, fleet, options):
+            say(f"{found.size}: {name}")
+            began = time.monotonic()
+            try:
+                await phase
+            except FAULTS as error:
+                say(f"{found.size}: {name}: {error}")
+                found.failed[name] = str(error)
+            found.took[name] = round(time.monotonic() - began, 1)
+            keep()
+            if found.creation is None:
+                break
 
 
-async def _phases(fleet: Fleet, options: Options) -> Measured:
-    await fleet.prepare()
-    creation = await fleet.create()
-    rest = await fleet.rest(options.rest_seconds)
-    reactions = await fleet.react(options.events)
-    restart = await fleet.restart()
-    holes = await fleet.fall_into_holes(options.holes, options.events) if options.holes else None
-    return Measured(fleet.size, creation, rest, reactions, restart, holes)
+def _phases(found: Measured, fleet: Fleet, options: Options) -> Iterator[tuple[str, Any]]:
+    async def made() -> None:
+        found.creation = await create(fleet)
+
+    async def rested() -> None:
+        found.rest = await rest(fleet, options.rest_seconds)
+
+    async def reacted() -> None:
+        found.reactions = await react(fleet, options.events)
+
+    async def restarted() -> None:
+        found.restart = await restart(fleet)
+
+    async def fell() -> None:
+        found.holes = await fall_into_holes(fleet, options.holes, options.events)
+
+    async def rolled() -> None:
+        found.rollouts = await roll_out(fleet, options.look_seconds)
+
+    yield "from nothing to Ready", made()
+    yield f"at rest, {options.rest_seconds:.0f} s", rested()
+    yield f"{options.events} events", reacted()
+    yield "a restart", restarted()
+    if options.holes:
+        yield f"{options.holes} namespaces of black holes", fell()
+    if fleet.size == options.rollouts:
+        yield "a rollout of each", rolled()
 
 
-class Fleet:
-    """ModelDeployments, and the operator that looks after them."""
+async def create(fleet: Fleet) -> Creation:
+    """Create all at once, and wait until each is Ready."""
+    fleet.log.read()
+    before, others, began = fleet.operator.usage(), _others(fleet), time.monotonic()
+    with Prober() as prober:
+        await fleet.make(fleet.places())
+        within = 5 * PATIENCE_SECONDS + 0.5 * fleet.size
+        await fleet.until(lambda: fleet.ready == fleet.size, within, "not all are Ready")
+        seconds, usage = time.monotonic() - began, fleet.operator.usage()
+        after = _others(fleet)
+    requests = await fleet.quiet()
+    await asyncio.sleep(SETTLE_SECONDS)
+    return Creation(
+        seconds,
+        usage.cpu - before.cpu,
+        audit.by_kind(audit.writes(requests)),
+        audit.by_kind(audit.reads(requests)),
+        fleet.operator.usage(),
+        prober.answers,
+        {name: cpu - others[name] for name, cpu in after.items()},
+    )
 
-    def __init__(self, client: Api, log: AuditLog, operator: Operator, size: int, say: Say) -> None:
-        self.size = size
-        self._api = client
-        self._log = log
-        self._operator = operator
-        self._say = say
-        self._live: dict[tuple[str, str], Json] = {}
 
-    async def follow(self) -> None:
-        """Keep the ModelDeployments as they are now, for ever."""
-        async for kind, found in self._api.watch(_WHOLE):
-            place = found["metadata"]["namespace"], found["metadata"]["name"]
-            if kind == "DELETED":
-                self._live.pop(place, None)
-            else:
-                self._live[place] = found
+async def rest(fleet: Fleet, seconds: float) -> Rest:
+    """Do nothing for so long."""
+    fleet.log.read()
+    before, began = fleet.operator.usage().cpu, time.monotonic()
+    await asyncio.sleep(seconds)
+    share = (fleet.operator.usage().cpu - before) / (time.monotonic() - began)
+    writes = audit.by_kind(audit.writes(fleet.log.read()))
+    pages = [await asyncio.to_thread(metrics_page) for _ in range(11)]
+    return Rest(share, writes, median(pages) * 1000)
 
-    async def prepare(self) -> None:
-        """Namespaces, and an operator that leads and has nothing to do."""
-        for name in [*(f"fleet-{number}" for number in range(NAMESPACES)), _PROBE]:
-            await self._namespace(name)
-        self._operator.start()
-        await self._until(self._leads, PATIENCE_SECONDS, "the operator does not lead")
-        await self._quiet()
 
-    async def create(self) -> Creation:
-        """Create all at once, and wait until each is Ready."""
-        self._say(f"{self.size}: from nothing to Ready")
-        self._log.read()
-        before, began = self._operator.usage(), time.monotonic()
-        with Prober() as prober:
-            await self._make(
-                [(f"fleet-{number % NAMESPACES}", f"model-{number}") for number in range(self.size)]
-            )
-            within = PATIENCE_SECONDS + 2.0 * self.size
-            await self._until(lambda: self._ready() == self.size, within, "not all are Ready")
-            seconds, usage = time.monotonic() - began, self._operator.usage()
-        requests = await self._quiet()
-        await asyncio.sleep(SETTLE_SECONDS)
-        return Creation(
-            seconds,
-            usage.cpu - before.cpu,
-            audit.by_kind(audit.writes(requests)),
-            audit.by_kind(audit.reads(requests)),
-            self._operator.usage(),
-            prober.answers,
+async def react(fleet: Fleet, count: int) -> list[float]:
+    """Seconds from each deletion of a Service to the write that makes it again, sorted."""
+    fleet.log.read()
+    places = list(itertools.islice(itertools.cycle(fleet.places()), count))
+    requests: list[Request] = []
+    for namespace, name in places:
+        await fleet.api.call("DELETE", f"/api/v1/namespaces/{namespace}/services/{name}")
+        await asyncio.sleep(0.3)
+    await fleet.until(
+        lambda: len(_reactions(requests, fleet.log.read())) >= len(places),
+        PATIENCE_SECONDS,
+        "deleted Services do not come back",
+    )
+    return sorted(_reactions(requests, []))
+
+
+async def restart(fleet: Fleet) -> Restart:
+    """End the operator, start it again with nothing changed but one new resource in the first moment."""
+    await asyncio.to_thread(fleet.operator.stop)
+    fleet.log.read()
+    began = time.time()
+    fleet.operator.start()
+    await fleet.make([(PROBE, "new")])
+    requests: list[Request] = []
+    with Prober() as prober:
+        await fleet.until(
+            lambda: _acted(requests, fleet.log.read()) is not None,
+            PATIENCE_SECONDS + 0.1 * fleet.size,
+            "the operator does not act after its restart",
         )
+        requests += await fleet.quiet(QUIET_SECONDS + 0.003 * fleet.size)
+    acted = _acted(requests, [])
+    assert acted is not None
+    await asyncio.sleep(SETTLE_SECONDS)
+    requests += fleet.log.read()
+    usage = fleet.operator.usage()
+    others = [one for one in audit.writes(requests) if one.namespace != PROBE]
+    return Restart(acted - began, audit.by_kind(others), usage.cpu, usage, prober.answers)
 
-    async def rest(self, seconds: float) -> Rest:
-        """Do nothing for so long."""
-        self._say(f"{self.size}: at rest, {seconds:.0f} s")
-        self._log.read()
-        before, began = self._operator.usage().cpu, time.monotonic()
-        await asyncio.sleep(seconds)
-        share = (self._operator.usage().cpu - before) / (time.monotonic() - began)
-        writes = audit.by_kind(audit.writes(self._log.read()))
-        pages = [await asyncio.to_thread(metrics_page) for _ in range(11)]
-        return Rest(share, writes, median(pages) * 1000)
 
-    async def react(self, count: int) -> list[float]:
-        """Seconds from each deletion of a Service to the write that makes it again, sorted."""
-        self._say(f"{self.size}: {count} events")
-        self._log.read()
-        places = [
-            (f"fleet-{number % NAMESPACES}", f"model-{number}")
-            for number in itertools.islice(itertools.cycle(range(self.size)), count)
-        ]
-        requests: list[Request] = []
-        for namespace, name in places:
-            await self._api.call("DELETE", f"/api/v1/namespaces/{namespace}/services/{name}")
-            await asyncio.sleep(0.3)
-        await self._until(
-            lambda: len(_reactions(requests, self._log.read())) >= len(places),
-            PATIENCE_SECONDS,
-            "deleted Services do not come back",
-        )
-        return sorted(_reactions(requests, []))
+async def fall_into_holes(fleet: Fleet, count: int, events: int) -> Holes:
+    """Add namespaces whose pods, routers and Prometheus drop packets; time the events of others."""
+    places = [(f"{HOLES}{number}", f"model-{each}") for number in range(count) for each in range(HOLES_EACH)]
+    await fleet.namespaces(sorted({namespace for namespace, _ in places}))
+    await fleet.make(places, _CANARY)
 
-    async def restart(self) -> Restart:
-        """End the operator, start it again with nothing changed but one new resource in the first moment."""
-        self._say(f"{self.size}: a restart")
-        await asyncio.to_thread(self._operator.stop)
-        self._log.read()
-        began = time.time()
-        self._operator.start()
-        await self._make([(_PROBE, "new")])
-        requests: list[Request] = []
-        with Prober() as prober:
-            await self._until(
-                lambda: _acted(requests, self._log.read()) is not None,
-                PATIENCE_SECONDS + 0.1 * self.size,
-                "the operator does not act after its restart",
-            )
-            requests += await self._quiet(QUIET_SECONDS + 0.01 * self.size)
-        acted = _acted(requests, [])
-        assert acted is not None
-        await asyncio.sleep(SETTLE_SECONDS)
-        requests += self._log.read()
-        usage = self._operator.usage()
-        others = [one for one in audit.writes(requests) if one.namespace != _PROBE]
-        return Restart(acted - began, audit.by_kind(others), usage.cpu, usage, prober.answers)
+    def started() -> int:
+        return sum(found.stable for place in places if (found := fleet.live.get(place)) is not None)
 
-    async def fall_into_holes(self, count: int, events: int) -> Holes:
-        """Add namespaces whose pods, routers and Prometheus drop packets; time the events of others."""
-        self._say(f"{self.size}: {count} namespaces of black holes")
-        places = [
-            (f"{HOLES}{number}", f"model-{each}") for number in range(count) for each in range(HOLES_EACH)
-        ]
-        for namespace in sorted({namespace for namespace, _ in places}):
-            await self._namespace(namespace)
-        await self._make(places, _CANARY)
-
-        def started() -> int:
-            return sum("stable" in self._live.get(place, {}).get("status", {}) for place in places)
-
-        await self._until(
-            lambda: started() == len(places), 5 * PATIENCE_SECONDS, "black holes have no stable"
-        )
-        for namespace, name in places:
-            path = f"{_GROUP}/namespaces/{namespace}/modeldeployments/{name}"
-            changed = {"spec": {"model": {"uri": f"mlflow://{namespace}-{name}/2"}}}
-            await self._api.call("PATCH", path, changed, MERGE)
-        await asyncio.sleep(SETTLE_SECONDS)
-        before, began = self._operator.usage().cpu, time.monotonic()
-        reactions = await self.react(events)
-        share = (self._operator.usage().cpu - before) / (time.monotonic() - began)
-        rollouts = sum("rollout" in self._live[place].get("status", {}) for place in places)
-        return Holes(count, rollouts, reactions, share)
-
-    async def _namespace(self, name: str) -> None:
-        await self._api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-
-    async def _make(self, places: Sequence[tuple[str, str]], more: Json | None = None) -> None:
-        left = iter(places)
-
-        async def some() -> None:
-            for namespace, name in left:
-                made = {
-                    "apiVersion": "slipway.dev/v1alpha1",
-                    "kind": "ModelDeployment",
-                    "metadata": {"name": name},
-                    "spec": {"model": {"uri": f"mlflow://{namespace}-{name}/1"}, **(more or {})},
-                }
-                await self._api.call("POST", f"{_GROUP}/namespaces/{namespace}/modeldeployments", made)
-
-        await asyncio.gather(*(some() for _ in range(8)))
-
-    def _ready(self) -> int:
-        return sum(
-            is_ready(found) for (namespace, _), found in self._live.items() if namespace.startswith("fleet-")
-        )
-
-    def _leads(self) -> bool:
-        self._operator.usage()
-        return any(one.is_operators and one.resource == "leases" for one in self._log.read())
-
-    async def _quiet(self, seconds: float = QUIET_SECONDS) -> list[Request]:
-        """What was logged until the operator has written nothing for so long."""
-        found: list[Request] = []
-        quiet_since, until = time.monotonic(), time.monotonic() + PATIENCE_SECONDS + self.size
-        while time.monotonic() - quiet_since < seconds:
-            new = self._log.read()
-            found += new
-            now = time.monotonic()
-            if audit.writes(new):
-                quiet_since = now
-            if now > until:
-                kinds = audit.by_kind(audit.writes(found[-500:]))
-                raise ClusterError(f"the operator goes on writing: {dict(kinds)}")
-            await asyncio.sleep(0.5)
-        return found
-
-    async def _until(self, holds: Callable[[], bool], seconds: float, otherwise: str) -> None:
-        until = time.monotonic() + seconds
-        while not holds():
-            if time.monotonic() > until:
-                missing = [
-                    (place, found.get("status", {}).get("conditions"))
-                    for place, found in self._live.items()
-                    if not is_ready(found)
-                ]
-                raise ClusterError(f"{otherwise} after {seconds:.0f} s: {missing[:2]}")
-            self._operator.usage()
-            await asyncio.sleep(0.2)
+    await fleet.until(lambda: started() == len(places), 5 * PATIENCE_SECONDS, "black holes have no stable")
+    await fleet.move(places)
+    await asyncio.sleep(SETTLE_SECONDS)
+    before, began = fleet.operator.usage().cpu, time.monotonic()
+    reactions = await react(fleet, events)
+    share = (fleet.operator.usage().cpu - before) / (time.monotonic() - began)
+    rollouts = sum(fleet.live[place].rolling for place in places)
+    await fleet.delete(places)
+    return Holes(count, rollouts, reactions, share)
 
 
 _CANARY: dict[str, Any] = {
@@ -342,14 +294,9 @@ _CANARY: dict[str, Any] = {
 }
 
 
-def is_ready(found: Json) -> bool:
-    """Whether a ModelDeployment is Ready for the spec that it has now."""
-    return any(
-        one["type"] == "Ready"
-        and one["status"] == "True"
-        and one["observedGeneration"] == found["metadata"]["generation"]
-        for one in found.get("status", {}).get("conditions", ())
-    )
+def _others(fleet: Fleet) -> dict[str, float]:
+    used = os.times()
+    return {**fleet.plane.cpu(), "bench": used.user + used.system}
 
 
 def _reactions(known: list[Request], new: Sequence[Request]) -> list[float]:
@@ -373,13 +320,4 @@ def reactions(requests: Sequence[Request]) -> Iterator[float]:
 
 def _acted(known: list[Request], new: Sequence[Request]) -> float | None:
     known += new
-    return next((one.received for one in audit.writes(known) if one.namespace == _PROBE), None)
-
-
-@asynccontextmanager
-async def _background(work: Any) -> AsyncIterator[None]:
-    """Runs next to the block, which fails with it."""
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(work)
-        yield
-        task.cancel()
+    return next((one.received for one in audit.writes(known) if one.namespace == PROBE), None)

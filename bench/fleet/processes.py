@@ -36,6 +36,12 @@ from e2e.kube import Kube
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = f"https://127.0.0.1:{API_PORT}"
+ETCD = "http://127.0.0.1:2379"
+#: etcd's counters of bytes, and what they are called here.
+_BYTES = {
+    "etcd_disk_wal_write_bytes_total": "written",
+    "etcd_network_client_grpc_received_bytes_total": "sent",
+}
 PROMETHEUS = "http://198.19.0.1:9090"
 OPERATOR_USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 METRICS_PORT = 8082
@@ -89,6 +95,26 @@ class Usage:
     top: int
 
 
+def usage_of(pid: int) -> Usage:
+    """Of one process that runs now."""
+    folder = Path(f"/proc/{pid}")
+    stat = (folder / "stat").read_text()
+    user, system = stat[stat.rindex(")") + 2 :].split()[11:13]
+    status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+    held, top = (int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return Usage((int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), held, top)
+
+
+def bytes_into_etcd() -> Mapping[str, float]:
+    """What etcd has taken since its start: bytes of its write-ahead log, and of all that clients sent."""
+    with urllib.request.urlopen(f"{ETCD}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    found = {
+        name: float(value) for name, _, value in (line.partition(" ") for line in lines) if name in _BYTES
+    }
+    return {_BYTES[name]: value for name, value in found.items()}
+
+
 class Operator:
     """The operator, started as its image starts it, and started again as often as asked."""
 
@@ -123,12 +149,7 @@ class Operator:
         """
         if self._process is None or self._process.poll() is not None:
             raise ClusterError(f"the operator has ended: {self._log.read_text()[-1500:]}")
-        folder = Path(f"/proc/{self._process.pid}")
-        stat = (folder / "stat").read_text()
-        user, system = stat[stat.rindex(")") + 2 :].split()[11:13]
-        status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-        held, top = (int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
-        return Usage((int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), held, top)
+        return usage_of(self._process.pid)
 
 
 @dataclass(frozen=True)
@@ -139,11 +160,17 @@ class ControlPlane:
         layout: where what is kept.
         trust: for connections to the API server, as its administrator.
         kube: kubectl, as the same.
+        processes: ids of the processes, by component.
     """
 
     layout: Layout
     trust: ssl.SSLContext
     kube: Kube
+    processes: Mapping[str, int]
+
+    def cpu(self) -> dict[str, float]:
+        """Seconds on a core of each component since its start."""
+        return {name: usage_of(pid).cpu for name, pid in self.processes.items()}
 
 
 def build() -> None:
@@ -178,10 +205,12 @@ def control_plane_processes(folder: Path) -> Iterator[ControlPlane]:
     trust = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
     trust.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
     more = {
-        "etcd": (),
+        # What ten thousand write until the API server compacts it is more than the default of 2 GiB.
+        "etcd": (f"--quota-backend-bytes={8 * 1024**3}",),
         "kube-apiserver": (f"--audit-policy-file={policy}", "--audit-log-maxsize=8192"),
         "kube-controller-manager": _CONTROLLERS,
     }
+    processes: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         for component in control_plane(layout, programs):
             if component.name not in more:
@@ -189,9 +218,10 @@ def control_plane_processes(folder: Path) -> Iterator[ControlPlane]:
             for path, text in component.files.items():
                 path.write_text(text)
             log = layout.logs / f"{component.name}.log"
-            stack.enter_context(_running([*component.argv, *more[component.name]], log))
+            running = _running([*component.argv, *more[component.name]], log)
+            processes[component.name] = stack.enter_context(running)
             _wait_for_health(component.health or "", log)
-        yield ControlPlane(layout, trust, Kube(programs / "kubectl", settings.kubeconfig))
+        yield ControlPlane(layout, trust, Kube(programs / "kubectl", settings.kubeconfig), processes)
 
 
 @contextmanager
@@ -243,11 +273,11 @@ def _kubeconfig(plane: ControlPlane, token: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _running(command: list[str], log: Path) -> Iterator[None]:
+def _running(command: list[str], log: Path) -> Iterator[int]:
     with log.open("ab") as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
-        yield
+        yield process.pid
     finally:
         _end(process, 10.0)
 

@@ -59,6 +59,7 @@ class Account:
     failures: list[dict[str, Any]] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
     by_kind: Counter[str] = field(default_factory=Counter)
+    first: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     milliseconds: list[float] = field(default_factory=list)
 
@@ -70,7 +71,13 @@ class Account:
             self.failures.append({"kind": kind, "at": round(began, 3), "after": after, "error": error[:500]})
 
     def summary(self) -> dict[str, Any]:
-        return {"sent": self.sent, "failed": self.failed, "answers": dict(self.answers), "last": self.last}
+        return {
+            "sent": self.sent,
+            "failed": self.failed,
+            "answers": dict(self.answers),
+            "first": self.first,
+            "last": self.last,
+        }
 
     def whole(self) -> dict[str, Any]:
         ordered = sorted(self.milliseconds) or [0.0]
@@ -148,7 +155,9 @@ class Load:
         if answers is not None and answer["outputs"] != answers[version][which]:
             return f"wrong outputs for input {which}: {response.text}"
         self.account.answers[version] += 1
-        self.account.last[version] = round(time.time(), 3)
+        now = round(time.time(), 3)
+        self.account.first.setdefault(version, now)
+        self.account.last[version] = now
         return None
 
     async def _tell(self) -> None:
