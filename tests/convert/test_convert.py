@@ -20,16 +20,23 @@ from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegresso
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    PolynomialFeatures,
+    SplineTransformer,
+    StandardScaler,
+)
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from e2e.snippets import commands
 from slipway.cli.main import main
 from slipway.convert.answers import Answers, differences
 from slipway.convert.errors import ConvertError, DifferentError
-from slipway.convert.make import convert
+from slipway.convert.make import convert, summary
 from slipway.convert.numbers import at_places, places
 from slipway.convert.originals import original_of
 from slipway.convert.proof import Rows, read_proof
@@ -145,12 +152,17 @@ def trap_of_histograms() -> tuple[Any, pd.DataFrame]:
 
 
 @pytest.mark.parametrize("trap", [trap_of_scaled_trees, trap_of_histograms], ids=["scaler", "histograms"])
-def test_what_32_bits_round_at_thresholds_is_found_and_64_bits_answer_as_the_original(trap: Any) -> None:
+def test_what_32_bits_round_at_thresholds_is_found_and_the_model_takes_64(trap: Any) -> None:
     model, rows = trap()
-    with pytest.raises(DifferentError, match=r"rows at thresholds.*\(--float64\)"):
-        convert(original_of(model, "trap"), rows)
-    made = convert(original_of(model, "trap"), rows, double=True)
+    with pytest.raises(DifferentError, match="rows at thresholds"):
+        convert(original_of(model, "trap"), rows, double=False)
+    made = convert(original_of(model, "trap"), rows)
     assert made.proof.compared[Rows.THRESHOLDS].largestDifference == pytest.approx(0, abs=1e-6)
+    assert made.proof.float64
+    assert made.proof.compared32 is not None
+    assert made.proof.compared32[Rows.THRESHOLDS].beyond > 0
+    assert "takes numbers of 64 bits (FP64), because with 32, " in summary(made.proof)[-1]
+    assert read_proof(made.proof.text()) == made.proof
     session = ort.InferenceSession(made.model.SerializeToString())
     assert session.get_inputs()[0].type == "tensor(double)"
 
@@ -158,7 +170,8 @@ def test_what_32_bits_round_at_thresholds_is_found_and_64_bits_answer_as_the_ori
 def test_a_difference_at_an_edge_can_be_accepted_and_is_written_down() -> None:
     model, rows = trap_of_histograms()
     accepted = convert(original_of(model, "trap"), rows, accept=[Rows.THRESHOLDS]).proof
-    assert accepted.accepted == (Rows.THRESHOLDS,)
+    assert accepted.accepted == (Rows.THRESHOLDS, Rows.EXTREMES)
+    assert not accepted.float64
     assert accepted.compared[Rows.THRESHOLDS].beyond > 0
     assert accepted.compared[Rows.DATA].beyond == 0
 
@@ -169,9 +182,49 @@ def test_whole_numbers_that_32_bits_cannot_hold_are_found_in_the_data() -> None:
     model = DecisionTreeClassifier().fit(numbers - 2**24, np.arange(60) % 2)
     shifted = make_pipeline(FunctionTransformer(), LinearRegression()).fit(numbers, np.arange(60.0))
     with pytest.raises(DifferentError, match="60 rows of the data"):
-        convert(original_of(shifted, "accounts"), numbers)
-    assert convert(original_of(shifted, "accounts"), numbers, double=True)
-    assert convert(original_of(model, "accounts"), numbers - 2**24)
+        convert(original_of(shifted, "accounts"), numbers, double=False)
+    assert convert(original_of(shifted, "accounts"), numbers).proof.float64
+    assert not convert(original_of(model, "accounts"), numbers - 2**24).proof.float64
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(max_iter=500),
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        GaussianNB(),
+        SVC(),
+    ],
+    ids=["logistic", "scaled", "bayes", "votes"],
+)
+def test_a_models_overflow_at_the_largest_numbers_is_told_and_refused_by_the_strict_alone(model: Any) -> None:
+    """The first try of many: 32 bits overflow at 3.4e38, where no row is."""
+    original = original_of(model.fit(FLOWERS, SPECIES), "iris")
+    made = convert(original, FLOWERS)
+    assert not made.proof.float64
+    assert made.proof.accepted == (Rows.EXTREMES,)
+    assert all(not found.beyond for kind, found in made.proof.compared.items() if kind is not Rows.EXTREMES)
+    assert made.proof.compared[Rows.OUTSIDE].rows == 4 * 9 * 8
+    if made.proof.compared[Rows.EXTREMES].beyond:
+        assert summary(made.proof)[-1].endswith(" (no refusal)")
+        with pytest.raises(DifferentError, match="rows with an extreme value"):
+            convert(original, FLOWERS, double=False, strict=True)
+        assert convert(original, FLOWERS, strict=True).proof.float64
+    else:
+        assert isinstance(model, SVC)
+
+
+def test_a_difference_outside_the_datas_range_is_refused() -> None:
+    """The square of a number that is a thousand times as large as all others overflows 32 bits."""
+    numbers = pd.DataFrame({"distance": np.linspace(1e17, 2e17, 50), "height": np.linspace(2, 1, 50)})
+    model = make_pipeline(PolynomialFeatures(2), StandardScaler(), LinearRegression())
+    original = original_of(model.fit(numbers, np.arange(50.0)), "squares")
+    with pytest.raises(DifferentError, match="rows outside the data's range") as refused:
+        convert(original, numbers)
+    assert "It cannot take 64 bits" in str(refused.value)
+    assert refused.value.compared[Rows.OUTSIDE].beyond
+    assert not refused.value.compared[Rows.DATA].beyond
+    assert convert(original, numbers, accept=[Rows.OUTSIDE]).proof.compared[Rows.OUTSIDE].beyond
 
 
 def test_a_step_without_onnx_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,13 +92,11 @@ def test_a_fitted_model_becomes_a_version_with_profile_and_proof(
 ) -> None:
     model = flowers_model()
     # At the largest numbers of 32 bits, ONNX's softmax gives no number.
-    with pytest.raises(DifferentError, match="--accept extremes"):
-        slipway.release(model, ROWS, IRIS.target, name="Iris flowers")
+    with pytest.raises(DifferentError, match="with an extreme value"):
+        slipway.release(model, ROWS, IRIS.target, name="Iris flowers", strict=True, float64=False)
     client = mlflow.MlflowClient()
     assert not client.search_registered_models(filter_string="name = 'Iris flowers'")
-    first = slipway.release(
-        model, ROWS, IRIS.target, name="Iris flowers", sensitive=["garden"], accept=["extremes"]
-    )
+    first = slipway.release(model, ROWS, IRIS.target, name="Iris flowers", sensitive=["garden"])
     assert first.uri == "mlflow://Iris%20flowers/1"
     assert first.manifest in capsys.readouterr().out
     assert not client.get_registered_model("Iris flowers").aliases
@@ -119,9 +117,7 @@ def test_a_fitted_model_becomes_a_version_with_profile_and_proof(
     session = ort.InferenceSession(folder / "model.onnx")
     labels, _ = session.run(None, {"X": IRIS.data.to_numpy(np.float32)})
     assert list(labels) == list(model.predict(IRIS.data))
-    second = slipway.release(
-        model, ROWS, IRIS.target, name="Iris flowers", accept=["extremes"], alias="champion"
-    )
+    second = slipway.release(model, ROWS, IRIS.target, name="Iris flowers", alias="champion")
     assert second.uri.endswith("/2")
     assert "mlflow://Iris%20flowers@champion" in second.manifest
     assert client.get_model_version_by_alias("Iris flowers", "champion").version == "2"
@@ -142,7 +138,7 @@ def test_what_cannot_be_released_is_said_before_anything_is_logged() -> None:
         },
     }
     for message, given in cases.items():
-        arguments = {"X": ROWS, "y": IRIS.target, "name": "iris", "accept": ["extremes"], **given}
+        arguments = {"X": ROWS, "y": IRIS.target, "name": "iris", **given}
         with pytest.raises(ConvertError, match=message):
             slipway.release(flowers_model(), **arguments)
 

@@ -191,13 +191,19 @@ def convert(made: argparse.ArgumentParser) -> None:
         "--accept",
         nargs="+",
         default=[],
-        choices=("thresholds", "missing", "unknown", "extremes"),
+        choices=("thresholds", "missing", "unknown", "outside", "extremes"),
         metavar="EDGE",
         help="edges at which differences are written down, but not refused: thresholds, missing, unknown, "
-        "extremes",
+        "outside; at extremes none are unless --strict is given",
     )
     made.add_argument(
-        "--float64", action="store_true", help="let the model take numbers of 64 bits, not of 32"
+        "--strict", action="store_true", help="refuse differences at 3.4e38 and infinities, too"
+    )
+    made.add_argument(
+        "--float64",
+        action=argparse.BooleanOptionalAction,
+        help="let the model take numbers of 64 bits, or of 32 (default: of 32 where it answers as the "
+        "original then, else of 64)",
     )
     made.add_argument(
         "-o",

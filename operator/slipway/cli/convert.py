@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
             tolerance=arguments.tolerance,
             accept=arguments.accept,
             double=arguments.float64,
+            strict=arguments.strict,
         )
     except ConvertError as error:
         raise CommandError(str(error)) from error
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         made.write(arguments.output)
     except OSError as error:
         raise CommandError(f"{arguments.output} cannot be written: {error.strerror}") from error
-    for line in summary(made.proof.compared):
+    for line in summary(made.proof):
         print(line)
     print(
         f"{arguments.output}: {made.proof.modelDigest}, proved by "

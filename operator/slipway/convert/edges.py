@@ -28,7 +28,10 @@ _MOST_THRESHOLDS = 300
 _UNKNOWN_TEXT = "slipway: unknown"
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
-_EXTREMES = (_LARGEST, -_LARGEST, _SMALLEST, -_SMALLEST, 1e-45, 0.0, -0.0, np.inf, -np.inf)
+_SMALL = (_SMALLEST, -_SMALLEST, 1e-45, 0.0, -0.0)
+_EXTREMES = (_LARGEST, -_LARGEST, np.inf, -np.inf)
+#: How far outside the data's range a value is, in spans of that range.
+_SPANS = (1, 1000)
 
 
 def edges(original: Original, frame: pd.DataFrame, layout: Layout) -> Iterator[tuple[Rows, pd.DataFrame]]:
@@ -45,6 +48,8 @@ def edges(original: Original, frame: pd.DataFrame, layout: Layout) -> Iterator[t
             yield Rows.MISSING, _with(bases, column.name, value)
         for value in _unknown(column, frame[column.name]):
             yield Rows.UNKNOWN, _with(bases, column.name, value)
+        for value in _outside(frame[column.name]) if column.is_real else ():
+            yield Rows.OUTSIDE, _with(bases, column.name, value)
         for value in _EXTREMES if column.is_real else ():
             yield Rows.EXTREMES, _with(bases, column.name, value)
 
@@ -74,6 +79,21 @@ def _unknown(column: Column, values: pd.Series) -> Iterator[Any]:
     elif column.datatype == "INT64":
         yield int(values.max()) + 1
         yield int(values.min()) - 1
+
+
+def _outside(values: pd.Series) -> Iterator[float]:
+    """The smallest numbers, and values that no row has, as a client's other unit brings them."""
+    yield from _SMALL
+    there = values.to_numpy(np.float64, na_value=np.nan)
+    there = there[np.isfinite(there)]
+    if not len(there):
+        return
+    low, high = float(there.min()), float(there.max())
+    span = high - low or max(abs(high), 1.0)
+    for spans in _SPANS:
+        for value in (low - spans * span, high + spans * span):
+            if abs(value) <= _LARGEST:
+                yield float(np.float32(value))
 
 
 def _thresholds(

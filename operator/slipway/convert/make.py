@@ -5,8 +5,8 @@ from __future__ import annotations
 import getpass
 import hashlib
 import platform
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from slipway.convert.errors import ConvertError, DifferentError
 from slipway.convert.layout import Layout, layout_of
 from slipway.convert.onnx_models import Converted, with_outputs
 from slipway.convert.originals import Original, versions
-from slipway.convert.proof import PROOF_FILE, Compared, Conversion, Rows
+from slipway.convert.proof import PROOF_FILE, TOLD, Compared, Conversion, Rows
 from slipway.convert.scikit import to_onnx
 
 #: Largest difference that is allowed unless another is given.
@@ -31,6 +31,7 @@ _KINDS = {
     Rows.THRESHOLDS: "at thresholds",
     Rows.MISSING: "with a missing value",
     Rows.UNKNOWN: "with an unknown category",
+    Rows.OUTSIDE: "outside the data's range",
     Rows.EXTREMES: "with an extreme value",
 }
 
@@ -56,7 +57,8 @@ def convert(
     data_digest: str | None = None,
     tolerance: float = TOLERANCE,
     accept: Collection[Rows] = (),
-    double: bool = False,
+    double: bool | None = None,
+    strict: bool = False,
 ) -> Result:
     """Convert a model and compare it with the original.
 
@@ -66,7 +68,9 @@ def convert(
         data_digest: of the file that they are from.
         tolerance: largest difference of probabilities, and relative difference of values above 1.
         accept: edges at which differences are written down, but not refused.
-        double: the model takes numbers of 64 bits.
+        double: whether the model takes real numbers of 64 bits, or of 32; None: of 32 where it answers as
+            the original then, and of 64 where it does not.
+        strict: refuse differences at extremes, too.
 
     Raises:
         DifferentError: where the answers differ by more than the tolerance.
@@ -76,10 +80,33 @@ def convert(
         raise ConvertError("the data has no rows: give rows to compare on")
     names = original.columns([str(name) for name in frame.columns])
     frame = frame.rename(columns=str)[names].reset_index(drop=True)
-    layout = layout_of(frame, names, by_name=original.by_name, double=double)
+    allowed = {*accept} if strict else {*accept, *TOLD}
+
     # Many small batches gain nothing from threads.
     with threadpool_limits(1):
-        return _convert(original, frame, layout, data_digest, tolerance, accept)
+
+        def attempt(double: bool) -> Result:
+            layout = layout_of(frame, names, by_name=original.by_name, double=double)
+            return _convert(original, frame, layout, data_digest, tolerance, allowed)
+
+        return attempt(double) if double is not None else _with_enough_bits(attempt)
+
+
+def _with_enough_bits(attempt: Callable[[bool], Result]) -> Result:
+    """With numbers of 32 bits where the model answers as the original then, and of 64 where it does not."""
+    try:
+        return attempt(False)
+    except DifferentError as error:
+        different = error
+    try:
+        made = attempt(True)
+    except DifferentError:
+        raise DifferentError(f"{different}. Numbers of 64 bits do not help", different.compared) from None
+    except ConvertError as error:
+        raise DifferentError(f"{different}. It cannot take 64 bits: {error}", different.compared) from None
+    if not made.layout.is_double:
+        raise different
+    return replace(made, proof=made.proof.model_copy(update={"compared32": different.compared}))
 
 
 def _convert(
@@ -88,16 +115,16 @@ def _convert(
     layout: Layout,
     data_digest: str | None,
     tolerance: float,
-    accept: Collection[Rows],
+    allowed: Collection[Rows],
 ) -> Result:
     like = _answers(original, frame)
     model = to_onnx(original, layout, frame)
     model = with_outputs(model, (like.labels is not None) + (like.numbers is not None))
     converted = Converted(model, layout, has_labels=like.labels is not None)
     compared = _compare(original, converted, frame, layout, tolerance)
-    refused = {kind for kind, found in compared.items() if found.beyond} - {*accept}
+    refused = {kind for kind, found in compared.items() if found.beyond} - {*allowed}
     if refused:
-        raise DifferentError(_difference(compared, refused, tolerance, layout.is_double))
+        raise DifferentError(_difference(compared, refused, tolerance), compared)
     proof = Conversion(
         by=_user(),
         at=datetime.now(UTC).replace(microsecond=0),
@@ -106,15 +133,27 @@ def _convert(
         dataDigest=data_digest or _digest(frame),
         versions={"python": platform.python_version(), **versions()},
         tolerance=tolerance,
-        accepted=tuple(sorted(accept)),
+        accepted=tuple(kind for kind in Rows if kind in allowed),
         compared=compared,
+        float64=layout.is_double,
     )
     return Result(model, proof, layout)
 
 
-def summary(compared: dict[Rows, Compared]) -> list[str]:
-    """A line for each kind of rows."""
-    return [_line(kind, found) for kind, found in compared.items()]
+def summary(proof: Conversion) -> list[str]:
+    """A line for each kind of rows, and what a client has to know."""
+    lines = [
+        _line(kind, found) + (" (no refusal)" if found.beyond and kind in proof.accepted else "")
+        for kind, found in proof.compared.items()
+    ]
+    if proof.compared32 is not None:
+        beyond = [
+            f"{found.beyond} of {_line(kind, found)}"
+            for kind, found in proof.compared32.items()
+            if found.beyond
+        ]
+        lines.append(f"the model takes numbers of 64 bits (FP64), because with 32, {'; '.join(beyond)}")
+    return lines
 
 
 def _line(kind: Rows, found: Compared) -> str:
@@ -177,12 +216,9 @@ def _together(each: Sequence[Differences]) -> Differences:
     )
 
 
-def _difference(compared: dict[Rows, Compared], refused: set[Rows], tolerance: float, double: bool) -> str:
+def _difference(compared: dict[Rows, Compared], refused: set[Rows], tolerance: float) -> str:
     lines = [f"{found.beyond} of {_line(kind, found)}" for kind, found in compared.items() if kind in refused]
-    advice = [
-        *([] if double else ["let it take numbers of 64 bits (--float64)"]),
-        *([f"raise --tolerance, which is {tolerance:g}"]),
-    ]
+    advice = [f"raise --tolerance, which is {tolerance:g}"]
     at_edges = sorted(refused - {Rows.DATA})
     if at_edges and Rows.DATA not in refused:
         advice.append(f"if no such row comes, accept the difference (--accept {' '.join(at_edges)})")
@@ -190,7 +226,7 @@ def _difference(compared: dict[Rows, Compared], refused: set[Rows], tolerance: f
         "the converted model answers otherwise than the original by more than the tolerance: "
         + "; ".join(lines)
         + ". "
-        + (", or ".join(advice)).capitalize()
+        + ", or ".join(advice).capitalize()
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn.base import BaseEstimator, is_classifier, is_outlier_detector, is_r
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.svm import SVC, NuSVC
 
 from slipway.convert.answers import Answers
 from slipway.convert.errors import ConvertError
@@ -102,10 +104,13 @@ class Original:
                 raise ConvertError("the model gives several labels a row: convert a model for each label")
             labels = answer[:, 0]
             if hasattr(self.model, "predict_proba"):
-                return Answers(labels, self._table(self.model.predict_proba(given)), are_probabilities=True)
+                table = self._table(self.model.predict_proba(given))
+                return Answers(labels, table, are_probabilities=True, margins=_votes(self.model, given))
             if not hasattr(self.model, "decision_function"):
                 return Answers(labels, None)
-            margins = self._table(self.model.decision_function(given))
+            margins = _votes(self.model, given)
+            if margins is None:
+                margins = self._table(self.model.decision_function(given))
         if is_outlier_detector(self.model):
             return Answers(labels, margins)
         # Converters disagree about how scores of classes look.
@@ -160,6 +165,18 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _votes(model: Any, given: Any) -> Array | None:
+    """How clear the closest vote was, where votes between pairs of classes decide and not the scores."""
+    last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    if not isinstance(last, SVC | NuSVC) or len(last.classes_) < 3 or last.break_ties:
+        return None
+    voting = copy(last)
+    voting.decision_function_shape = "ovo"
+    rows = model[:-1].transform(given) if isinstance(model, Pipeline) else given
+    closest: Array = np.abs(voting.decision_function(rows)).min(axis=1, keepdims=True)
+    return closest
 
 
 def _names(model: Any) -> list[str] | None:

@@ -29,11 +29,15 @@ class Rows(StrEnum):
     THRESHOLDS = "thresholds"
     MISSING = "missing"
     UNKNOWN = "unknown"
+    OUTSIDE = "outside"
     EXTREMES = "extremes"
 
 
 #: What a user can accept differences at.
 EDGES = tuple(kind for kind in Rows if kind is not Rows.DATA)
+#: Where differences are written down and not refused unless somebody wants it: at 3.4e38 most models that
+#: compute with 32 bits overflow where the original, with 64, does not, and no row comes close to that.
+TOLD = (Rows.EXTREMES,)
 
 
 class Document(BaseModel):
@@ -75,8 +79,14 @@ class Conversion(Document):
     dataDigest: Digest
     versions: Annotated[dict[Short, Short], Field(max_length=30)]
     tolerance: float = Field(ge=0, allow_inf_nan=False)
-    accepted: tuple[Rows, ...] = Field(default=(), max_length=5)
-    compared: Annotated[dict[Rows, Compared], Field(max_length=5)]
+    accepted: tuple[Rows, ...] = Field(
+        default=(), max_length=6, description="kinds at which a difference beyond the tolerance is no refusal"
+    )
+    compared: Annotated[dict[Rows, Compared], Field(max_length=6)]
+    float64: bool = Field(default=False, description="whether the model takes real numbers of 64 bits")
+    compared32: Annotated[dict[Rows, Compared], Field(max_length=6)] | None = Field(
+        default=None, description="what was refused with 32 bits, where that is why the model takes 64"
+    )
 
     def text(self) -> bytes:
         """As it is kept in a file."""

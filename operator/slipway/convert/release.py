@@ -50,7 +50,8 @@ def release(
     alias: str | None = None,
     tolerance: float = TOLERANCE,
     accept: Collection[str] = (),
-    float64: bool = False,
+    float64: bool | None = None,
+    strict: bool = False,
 ) -> Released:
     """Convert a model, compare the answers, profile its data, and log all of it as a version of ``name``.
 
@@ -70,8 +71,10 @@ def release(
         alias: means this version from now on; no alias moves unless it is given.
         tolerance: largest difference of probabilities, and of values relative to those above 1.
         accept: edges at which differences are written down, but not refused: ``thresholds``, ``missing``,
-            ``unknown``, ``extremes``.
-        float64: the model takes numbers of 64 bits, not of 32.
+            ``unknown``, ``outside``.
+        float64: whether the model takes real numbers of 64 bits, or of 32; None: of 32 where it answers as
+            the original then, and of 64 where it does not.
+        strict: refuse differences at the largest numbers of 32 bits and infinities, too.
 
     Raises:
         ConvertError: where the model has no ONNX or answers otherwise, or the data does not fit it; nothing
@@ -89,6 +92,7 @@ def release(
         tolerance=tolerance,
         accept=[Rows(edge) for edge in accept],
         double=float64,
+        strict=strict,
     )
     profile = _profile(made, rows, y, sensitive, holdout)
     logged = mlflow.onnx.log_model(
@@ -104,7 +108,7 @@ def release(
     registered = f"mlflow://{quote(name, safe='')}"
     uri = f"{registered}/{version}"
     manifest = _manifest(name, uri if alias is None else f"{registered}@{quote(alias, safe='')}")
-    print("\n".join(f"# {line}" for line in summary(proof.compared)))
+    print("\n".join(f"# {line}" for line in summary(proof)))
     print(manifest, end="")
     return Released(uri, proof, profile, manifest)
 
