@@ -221,10 +221,10 @@ def test_the_quick_way_through_a_table_reads_what_the_slow_one_reads(
 
 
 @pytest.mark.timed
-def test_a_million_rows_are_read_within_a_second() -> None:
+def test_a_million_rows_are_read_within_a_second_of_cpu() -> None:
     body = b"a\n" + b"\n".join(b"%.4f" % number for number in np.random.default_rng(4).random(1_000_000))
     spec = TensorSpec("a", Datatype.FP32, (-1,))
-    began = time.perf_counter()
+    began = time.process_time()
     _, rows = read_csv(body, lambda _: [spec])
-    hold("a million rows of CSV", time.perf_counter() - began, 1)
+    hold("a million rows of CSV, of CPU", time.process_time() - began, 1)
     assert len(rows) == 1_000_000
