@@ -45,10 +45,11 @@ check: prerequisites-tests .venv/synced ## what needs no cluster: lint, types, g
 	@$(MAKE) unit
 
 .PHONY: lint
-lint: .venv/synced ## formatting, lint, and which module may import which
+lint: prerequisites-tests .venv/synced ## formatting, lint, which module may import which, and the words of the docs
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/lint-imports
+	@$(RUN) e2e.words
 
 .PHONY: types
 types: .venv/synced ## mypy, strict
@@ -98,7 +99,7 @@ uv-folder:
 	@printf '%s\n' $(dir $(UV))
 
 .PHONY: format
-format: .venv/synced ## format the code and mend what lint can
+format: .venv/synced ## format the code and fix what lint can
 	@.venv/bin/ruff check --fix-only --quiet .
 	@.venv/bin/ruff format .
 

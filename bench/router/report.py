@@ -90,7 +90,7 @@ def grids(results: Results) -> Iterator[Grid]:
         [(_memory_title(row), f"{row.rss:.0f}", f"{row.pss:.0f}") for row in results.memory],
     )
     yield Grid(
-        f"a quiet model's client, {QUIET_RATE} requests a second, beside a noisy one",
+        f"a quiet model's client, {QUIET_RATE} requests a second, next to a noisy one",
         ("noise", "noisy requests/s", "router's core busy", "sent", "failed", "p50 ms", "p99 ms", "most ms"),
         [_neighbour(row) for row in results.neighbours],
     )

@@ -53,7 +53,7 @@ BREACHES = [
         "rule",
         {"action": "Rollback", "conditions": ["Drift"]},
         {"conditions": ["Drift"]},
-        "conditions go with Job and Rollback; Alert tells of every condition",
+        "conditions go with Job and Rollback; Alert reports every condition",
     ),
     Case(
         "spec",

@@ -200,7 +200,7 @@ class Limits(Block):
 
 
 class AccessLimits(Block):
-    """How much may be asked; more is answered 429. Each pod keeps to its share of it."""
+    """How many requests are allowed; more are answered 429. Each pod keeps to its share of it."""
 
     perCaller: Limits | None = Field(default=None, description="Of each caller that is known.")
     anonymous: Limits | None = Field(default=None, description="Of all strangers together.")
@@ -270,5 +270,5 @@ class Access(Block):
         "everything.",
     )
     limits: AccessLimits | None = Field(
-        default=None, description="How much may be asked; more is answered 429."
+        default=None, description="How many requests are allowed; more are answered 429."
     )

@@ -75,7 +75,7 @@ class OnBreach(Block):
                 ),
                 rule(
                     "self.action != 'Alert' || !has(self.conditions)",
-                    "conditions go with Job and Rollback; Alert tells of every condition",
+                    "conditions go with Job and Rollback; Alert reports every condition",
                 ),
             ]
         }

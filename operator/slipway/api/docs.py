@@ -37,7 +37,7 @@ def reasons() -> str:
     )
     return (
         f"{_NOTE}\n# Reasons\n\n"
-        "Every reason that a condition or an Event of a ModelDeployment can carry. The message beside it "
+        "Every reason that a condition or an Event of a ModelDeployment can carry. The message next to it "
         "holds the fact; `kubectl describe modeldeployment NAME` shows both.\n\n"
         + _table(("Reason", "Means", "What to do"), rows)
     )
@@ -236,12 +236,12 @@ set `policies.borrowing`, which asks the writer's own rights to Secrets, pods an
   token; what you bind to that ServiceAccount, they do not get, but what a cloud grants it by its
   annotations, they do.
 - Any PriorityClass and RuntimeClass (`runtime.pod`), as for pods: a ResourceQuota with a scope of
-  PriorityClass says which of them a namespace has.
+  PriorityClass shows which of them a namespace has.
 - Host names on Gateways of other namespaces, and requests from the operator's own network to a
   Prometheus, only as the chart's values `gatewayAPI.allow` and `rollouts.prometheus.addresses` allow. On
   Gateways of its own namespace it can have any host name, without the right to write HTTPRoutes.
 - `model.uri` is looked up and fetched by pods of its namespace, under its NetworkPolicies, not by the
-  operator; what an MLflow alias means is asked by the operator of `mlflow.trackingURI` alone.
+  operator; the operator looks MLflow aliases up at `mlflow.trackingURI` alone.
 
 **Other rights in a namespace with models.** The operator believes what is in a namespace about that
 namespace, and nothing about another:
@@ -259,7 +259,7 @@ namespace, and nothing about another:
   and charges it to the namespace.
 
 **The webhook's token** lets its bearer have any ModelDeployment's alias looked up again, once a second,
-and nothing else. `webhook.from` says who reaches its port.
+and nothing else. `webhook.from` limits who reaches its port.
 """
 
 _README = """\
@@ -284,8 +284,8 @@ helm upgrade --install slipway charts/slipway --namespace slipway-system --creat
   a release name of their own, since ClusterRoles bear it, and all but one `crds.enabled: false`. Where their
   `watchNamespaces` overlap, a namespace belongs to the one that came first: `status.operator` names it, the
   other leaves it alone and takes over five minutes after the first is gone.
-- **Argo CD**: `argocd/` holds a health check in Argo CD's own layout; [its README](argocd/README.md) says how
-  to install it.
+- **Argo CD**: `argocd/` holds a health check in Argo CD's own layout; [its README](argocd/README.md) explains
+  how to install it.
 - What the operator may do, and why: [docs/permissions.md](../../docs/permissions.md).
 
 ## Values

@@ -57,7 +57,7 @@ class Psi(Block):
 
 
 class Drift(Block):
-    """When inputs are spread otherwise than they should be. A change here judges anew and restarts no pod."""
+    """When inputs count as drifted. A change here judges again and restarts no pod."""
 
     windowSeconds: int = Field(
         default=3600,
@@ -74,7 +74,7 @@ class Drift(Block):
     compareWith: Literal["Reference", "SameHourYesterday"] = Field(
         default="Reference",
         description=(
-            "Reference: with the profile beside the model. SameHourYesterday: with the same window a day "
+            "Reference: with the profile next to the model. SameHourYesterday: with the same window a day "
             "ago, where day and night differ."
         ),
     )
@@ -83,12 +83,12 @@ class Drift(Block):
     )
     significance: Fraction = Field(
         default="0.001",
-        description="Chance that a look at inputs that did not move finds drift, over all features.",
+        description="Chance that an evaluation of inputs that did not move finds drift, over all features.",
     )
 
 
 class DataQuality(Block):
-    """How much of what comes in may be bad. A change here judges anew and restarts no pod."""
+    """How much of what comes in may be bad. A change here judges again and restarts no pod."""
 
     maxMissingRatio: Share = Field(default="5%", description="Share of a feature's values that may lack.")
     maxViolationRatio: Share = Field(
@@ -170,7 +170,7 @@ class Performance(Block):
     objectives: tuple[Objective, ...] = Field(
         default=(),
         max_length=8,
-        description=("How often the model has to be right. A change here judges anew and restarts no pod."),
+        description=("How often the model has to be right. A change here judges again and restarts no pod."),
     )
 
 
@@ -199,14 +199,14 @@ class Monitoring(Block):
         default=None,
         description=(
             "When inputs have drifted. Without it the defaults hold for models with a profile. A change here "
-            "judges anew and restarts no pod."
+            "judges again and restarts no pod."
         ),
     )
     dataQuality: DataQuality | None = Field(
         default=None,
         description=(
             "How much of what comes in may be bad. Without it the defaults hold for models with a profile. A "
-            "change here judges anew and restarts no pod."
+            "change here judges again and restarts no pod."
         ),
     )
     performance: Performance | None = Field(default=None, description="How often the model is right.")
@@ -271,7 +271,7 @@ class SensitiveAttribute(Block):
     )
     referenceGroup: Value | None = Field(
         default=None,
-        description=("The group that ratios are to. A change here judges anew and restarts no pod."),
+        description=("The group that ratios are to. A change here judges again and restarts no pod."),
     )
 
 
@@ -355,7 +355,7 @@ class Fairness(Block):
         max_length=4,
         description=(
             "How far groups may be apart: Fairness is False once a whole interval lies beyond. A change here "
-            "judges anew and restarts no pod."
+            "judges again and restarts no pod."
         ),
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
@@ -365,19 +365,19 @@ class Fairness(Block):
         le=604_800,
         description=(
             "How far back groups are compared. The rules for Prometheus look at a day whatever it is. A "
-            "change here judges anew and restarts no pod."
+            "change here judges again and restarts no pod."
         ),
     )
     confidence: Minimum = Field(
         default="95%",
-        description="Of the intervals, over all comparisons. A change here judges anew and restarts no pod.",
+        description="Of the intervals, over all comparisons. A change here judges again and restarts no pod.",
     )
     minimumGroupRows: int = Field(
         default=100,
         ge=10,
         le=10_000_000,
         description=(
-            "Groups of fewer rows are neither judged nor shown. A change here judges anew and restarts no "
+            "Groups of fewer rows are neither judged nor shown. A change here judges again and restarts no "
             "pod."
         ),
     )

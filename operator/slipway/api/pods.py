@@ -62,7 +62,7 @@ class PodOptions(Block):
     imagePullSecrets: tuple[PullSecret, ...] = Field(
         default=(),
         max_length=16,
-        description="Secrets of the namespace that images are pulled with, beside those of the chart.",
+        description="Secrets of the namespace for pulling images, in addition to those of the chart.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     serviceAccountName: DnsSubdomain | None = Field(

@@ -42,7 +42,7 @@ class Permission:
 
 #: In every namespace that is watched.
 WATCHED = (
-    Permission(GROUP, (PLURAL,), _READ, "read what is asked for; the operator never writes spec"),
+    Permission(GROUP, (PLURAL,), _READ, "read what is desired; the operator never writes spec"),
     Permission(GROUP, (f"{PLURAL}/status",), ("get", "patch"), "report"),
     Permission(
         GROUP, (f"{PLURAL}/finalizers",), ("update",), "own children that block their owner's deletion"
@@ -68,7 +68,7 @@ WATCHED = (
         _OWN,
         "split traffic by the weights of a route, where the Gateway API is installed and asked for",
     ),
-    Permission("events.k8s.io", ("events",), ("create", "patch"), "tell of changes"),
+    Permission("events.k8s.io", ("events",), ("create", "patch"), "report changes"),
     Permission(
         "coordination.k8s.io",
         ("leases",),
@@ -104,7 +104,7 @@ VIEW = (
 #: For people who approve rollouts, where ``policies.approvals`` asks for that: the ClusterRole ``…-approve``.
 APPROVE = (
     Permission(GROUP, (f"{PLURAL}/approval",), ("approve",), "let a rollout go on"),
-    Permission(GROUP, (PLURAL,), (*_READ, "patch"), "see it, and write the annotation that says so"),
+    Permission(GROUP, (PLURAL,), (*_READ, "patch"), "see it, and write the annotation of the command"),
     Permission(GROUP, (f"{PLURAL}/status",), ("get",), "read what the operator reports"),
 )
 

@@ -177,7 +177,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.SUSPENDED: Explanation(
         "The wanted revision waits for a person; the stable one serves meanwhile.",
-        "Do what the message says: kubectl slipway promote, resume or abort, or spec.rollout.paused: false.",
+        "Do what the message proposes: kubectl slipway promote, resume or abort, or set spec.rollout.paused: "
+        "false.",
     ),
     Reason.WAITING_FOR_MODEL: Explanation(
         "Nothing can start before the model is resolved.", "Read ModelResolved."
@@ -208,7 +209,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "MLflow does not proxy the artifacts.", "Run the tracking server with --serve-artifacts."
     ),
     Reason.DIGEST_MISMATCH: Explanation(
-        "The bytes are not those that were asked for or resolved.",
+        "The bytes are not those that were requested or resolved.",
         "Find out who changed them; then set spec.model.digest to what is right.",
     ),
     Reason.MODEL_TRUNCATED: Explanation(
@@ -239,7 +240,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Put new ones into the Secret that spec.model.credentials names.",
     ),
     Reason.WRONG_REGION: Explanation(
-        "The bucket is in another region than the one that was asked.",
+        "The bucket is in another region than the one that got the request.",
         "Give AWS_REGION in the Secret that spec.model.credentials names.",
     ),
     Reason.MODEL_CHANGED: Explanation(
@@ -253,8 +254,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.ACCESS_KEYS_MISSING: Explanation(
         "What spec.access names, the Secret of API keys or the public keys of issuers, is not there, or has "
         "no usable key; pods that ran before answer 503, and new ones do not start.",
-        "Make a key with kubectl slipway key new, or put the issuers' keys where spec.access says; the pod's "
-        "log says what is wrong with those there are.",
+        "Make a key with kubectl slipway key new, or put the issuers' keys where spec.access names "
+        "them; the pod's log shows what is wrong with those there are.",
     ),
     Reason.ACCESS_OPEN: Explanation(
         "Everybody who reaches the model's pods may use it.",
@@ -264,7 +265,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Pods that do not check callers, or check them by other rules, are there still.",
         "Wait; if it stays so, read Reconciling, Stalled and status.upgrade.",
     ),
-    Reason.CALLERS_CHECKED: Explanation("Every pod checks callers as spec.access says.", "None."),
+    Reason.CALLERS_CHECKED: Explanation("Every pod checks callers as spec.access requires.", "None."),
     Reason.ACCESS_REQUIRED: Explanation(
         "This installation takes no ModelDeployment without spec.access (access.required of the chart's "
         "values). Nothing is changed; what serves already goes on as it is.",
@@ -287,7 +288,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.EXTERNAL_SERVER: Explanation(
         "A server of your own serves (runtime.server: External): what it reads and answers is not counted.",
-        "None; the message says what is counted all the same. docs/servers-of-your-own.md.",
+        "None; the message lists what is counted all the same. docs/servers-of-your-own.md.",
     ),
     Reason.RESOLVER_FAILED: Explanation(
         "The resolver pod ended without an answer.", "Look at its log; it is tried again by itself."
@@ -302,12 +303,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "spec.runtime.pod.imagePullSecrets.",
     ),
     Reason.UNSCHEDULABLE: Explanation(
-        "No node fits the pod. For five minutes an autoscaler may add one, and Reconciling says so; "
+        "No node fits the pod. For five minutes an autoscaler may add one, as Reconciling reports; "
         "then Stalled.",
         "Lower the requests, fix nodeSelector or tolerations, or add nodes.",
     ),
     Reason.QUOTA_EXCEEDED: Explanation(
-        "A ResourceQuota leaves no room. For five minutes other pods may leave, and Reconciling says so; "
+        "A ResourceQuota leaves no room. For five minutes other pods may leave, as Reconciling reports; "
         "then Stalled.",
         "Raise the quota or lower the requests.",
     ),
@@ -325,7 +326,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "None; another pod takes its place, and the model is not judged by it.",
     ),
     Reason.LATE: Explanation(
-        "The revision's pods have not become ready in time, and nothing says why.",
+        "The revision's pods have not become ready in time, for no known reason.",
         "Look at the pods: kubectl describe pods.",
     ),
     Reason.REJECTED: Explanation(
@@ -342,7 +343,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "spec.traffic.router Dedicated, slipway-router-NAME.",
     ),
     Reason.SPLIT_MISMATCH: Explanation(
-        "The canary gets another share of the requests than its weight says; they are no evidence.",
+        "The canary gets another share of the requests than its weight; they are no evidence.",
         "Look for whoever else writes the routers' ConfigMaps or sends requests to their pods.",
     ),
     Reason.FEATURES_DRIFTED: Explanation(
@@ -375,7 +376,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.NO_REFERENCE: Explanation(
         "There is nothing to compare inputs with.",
-        "Log a profile beside the model with slipway profile, or wait for a day of counts.",
+        "Log a profile next to the model with slipway profile, or wait for a day of counts.",
     ),
     Reason.TOO_FEW_ROWS: Explanation("Too few rows came within the window to say anything.", "Wait."),
     Reason.TOO_FEW_LABELS: Explanation(
@@ -421,8 +422,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.CLAIMED_ELSEWHERE: Explanation(
         "Another installation of Slipway looks after the ModelDeployments of the namespace; the one that "
-        "says so leaves them alone.",
-        "Have one installation watch the namespace; how it is handed over, the message says.",
+        "reports this leaves them alone.",
+        "Have one installation watch the namespace; the message explains how it is handed over.",
     ),
     Reason.SCALING_INACTIVE: Explanation(
         "An autoscaler of Slipway does nothing: it cannot read the pods, or another one counts them too.",

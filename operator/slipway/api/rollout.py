@@ -208,7 +208,7 @@ class PrometheusSource(Block):
 class Analysis(Block):
     """When the gates are asked, and what happens when they cannot tell."""
 
-    intervalSeconds: int = Field(default=30, ge=5, le=3600, description="Time between two looks.")
+    intervalSeconds: int = Field(default=30, ge=5, le=3600, description="Time between two evaluations.")
     maxDurationSeconds: int = Field(
         default=3600, ge=30, le=604_800, description="An analysis step without a verdict ends after this."
     )
@@ -272,7 +272,10 @@ class Rollout(Block):
         description="Going back to one of so many earlier stable revisions skips the steps.",
     )
     historyLimit: int = Field(
-        default=10, ge=0, le=MAX_PREVIOUS, description="Revisions that are remembered beside those in use."
+        default=10,
+        ge=0,
+        le=MAX_PREVIOUS,
+        description="Revisions that are remembered in addition to those in use.",
     )
     scaleDownDelaySeconds: int = Field(
         default=30, ge=10, le=86_400, description="How long pods of a replaced revision are kept."
@@ -299,4 +302,4 @@ class Rollout(Block):
             "BlueGreen: copies of all requests, analysis; Shadow: the same, then it waits for approval."
         ),
     )
-    analysis: Analysis = Field(default=Analysis(), description="The gates, and when they are asked.")
+    analysis: Analysis = Field(default=Analysis(), description="The gates, and when they are evaluated.")

@@ -37,7 +37,8 @@ class GateCountStatus(Block):
         default=None, description="Events that had fallen on the canary, look by look, had both failed alike."
     )
     spread: Decimal | None = Field(
-        default=None, description="Variance of the canary's share between the looks, times their events."
+        default=None,
+        description="Variance of the canary's share between the evaluations, times their events.",
     )
 
 
@@ -83,7 +84,7 @@ class GateStatus(Block):
     """What a gate says."""
 
     name: str = Field(max_length=63, description="Names the gate.")
-    verdict: Literal["Pass", "Fail", "Inconclusive"] = Field(description="What the evidence says.")
+    verdict: Literal["Pass", "Fail", "Inconclusive"] = Field(description="What the evidence shows.")
     message: str = Field(max_length=1024, description="The evidence in words.")
     asked: str | None = Field(default=None, max_length=16, description="Hash of what the gate asked.")
 
@@ -99,7 +100,7 @@ class Rejection(Block):
     identity: str | None = Field(
         default=None,
         max_length=63,
-        description="Hash of what was judged: digest, runtime and inputs, as the spec says them.",
+        description="Hash of what was judged: digest, runtime and inputs, as the spec has them.",
     )
     profile: ProfileDigest | None = Field(
         default=None,
@@ -172,12 +173,12 @@ class RolloutStatus(Block):
     gates: tuple[GateStatus, ...] = Field(
         default=(),
         max_length=MAX_GATES,
-        description="What each gate says.",
+        description="What each gate concluded.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     mismatch: str = Field(
         default="",
         max_length=1024,
-        description="How the split was seen to differ from the weight at the last look.",
+        description="How the split was seen to differ from the weight at the last evaluation.",
     )
     message: str = Field(default="", max_length=1024, description="What it waits for, or why it was aborted.")

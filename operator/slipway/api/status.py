@@ -53,7 +53,7 @@ class ModelStatus(Block):
     profile: ProfileDigest | None = Field(
         default=None,
         max_length=71,
-        description="SHA-256 of the profile beside the model, or none; absent where it was resolved by an "
+        description="SHA-256 of the profile next to the model, or none; absent where it was resolved by an "
         "operator that pinned no profile.",
     )
 
@@ -63,7 +63,7 @@ class ServerStatus(Block):
 
     httpPort: int = Field(ge=1, le=65535, description="Port of HTTP.")
     grpcPort: int | None = Field(default=None, ge=1, le=65535, description="Port of gRPC, if it has one.")
-    readyPath: str = Field(max_length=256, description="Path that says whether it is ready.")
+    readyPath: str = Field(max_length=256, description="Path that answers whether it is ready.")
 
 
 class RevisionStatus(Block):

@@ -46,7 +46,7 @@ MAX_NAME_LENGTH = 45
 
 
 class Credentials(Block):
-    """How the model's store is entered."""
+    """Credentials for the model store."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -193,7 +193,7 @@ class Model(Block):
             "this is set."
         ),
     )
-    credentials: Credentials | None = Field(default=None, description="How the model's store is entered.")
+    credentials: Credentials | None = Field(default=None, description="Credentials for the model store.")
 
     @property
     def refresh_interval(self) -> int:
@@ -254,7 +254,7 @@ class Batching(Block):
     mode: Literal["Auto", "Off"] = Field(
         default="Auto",
         description="Auto: where the model's graph proves that rows are independent, and batches were found "
-        "at load to gain time and give the same bits; the model's metadata says what was decided, and why. "
+        "at load to gain time and give the same bits; the model's metadata has what was decided, and why. "
         "Off: never.",
     )
     maxRows: int = Field(
@@ -289,7 +289,8 @@ class Runtime(Block):
         default=None, description="Where server: External listens; HTTP on 8080 unless given."
     )
     readiness: external.Readiness | None = Field(
-        default=None, description="How server: External says that it is ready; /v2/health/ready unless given."
+        default=None,
+        description="How server: External reports that it is ready; /v2/health/ready unless given.",
     )
     protocol: external.Protocol | None = Field(
         default=None,
@@ -314,7 +315,7 @@ class Runtime(Block):
         default={}, max_length=32, description="Labels that a node must have to run the pods."
     )
     tolerations: tuple[Toleration, ...] = Field(
-        default=(), max_length=32, description="Taints that the pods put up with."
+        default=(), max_length=32, description="Tolerations of the pods."
     )
     affinity: dict[str, Any] = Field(
         default={},
@@ -364,8 +365,8 @@ class Scaling(Block):
         }
     )
 
-    minReplicas: int = Field(default=1, ge=1, le=1000, description="Pods at least.")
-    maxReplicas: int = Field(default=10, ge=1, le=1000, description="Pods at most.")
+    minReplicas: int = Field(default=1, ge=1, le=1000, description="Minimum number of pods.")
+    maxReplicas: int = Field(default=10, ge=1, le=1000, description="Maximum number of pods.")
     metrics: tuple[CpuMetric, ...] = Field(
         default=(CpuMetric(),),
         min_length=1,
@@ -399,7 +400,7 @@ class ModelDeploymentSpec(Block):
     inputs: Inputs | None = Field(
         default=None,
         description=(
-            "What requests may hold. Without it, values that the profile beside the model has not seen are "
+            "What requests may hold. Without it, values that the profile next to the model has not seen are "
             "counted. A change here makes a new revision."
         ),
     )

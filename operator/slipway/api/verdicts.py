@@ -47,7 +47,7 @@ class VerdictStatus(Block):
     """What was found, and on what it stands."""
 
     type: Literal["Drift", "DataQuality", "Performance", "Fairness"] = Field(
-        description="The condition that says it."
+        description="The condition that reports it."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="As the condition's.")
     reason: str = Field(max_length=64, description="As the condition's; docs/reasons.md explains each.")

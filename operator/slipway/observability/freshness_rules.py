@@ -34,7 +34,6 @@ def freshness_rules() -> Iterator[Rule]:
         f"{median} > on ({names_of()}) {limit}\nand on ({names_of()}) {enough}",
         "warning",
         "5m",
-        f"half of the data that {MODEL_WORDS} is asked about is older than "
-        "spec.monitoring.freshness.maxAgeSeconds",
+        f"half of the data that {MODEL_WORDS} gets is older than spec.monitoring.freshness.maxAgeSeconds",
         "It is {{ $value | humanizeDuration }} old. See what brings the data.",
     )

@@ -41,24 +41,24 @@ _ROUTING = """
 ## Whether the operator keeps up
 
 What is not the API server is read by observers, each with places of its own: `routers`, `pods` and `answers`
-of rollouts, `prometheus`, `aliases`, and `monitoring`. `/metrics` of the operator says of each `observer`:
+of rollouts, `prometheus`, `aliases`, and `monitoring`. `/metrics` of the operator has for each `observer`:
 
 | Metric | Meaning |
 | --- | --- |
 | `slipway_operator_observer_waiting` | What is due and waits for a place: for a moment, where all is well |
 | `slipway_operator_observer_failing` | What could not be read last; it is read less often |
-| `slipway_operator_observer_looks_total` | Looks, by `result`: `read`, or `unread` if not all answered |
-| `slipway_operator_observer_wait_seconds_total` | Seconds that all looks waited for their places |
+| `slipway_operator_observer_looks_total` | Readings, by `result`: `read`, or `unread` if not all answered |
+| `slipway_operator_observer_wait_seconds_total` | Seconds that all readings waited for their places |
 
 What does not answer has eight places of its own, so that others wait for no black hole. Which addresses are
 silent is in the operator's log.
 
 ## Who hears of them
 
-Every alert about a model has the labels `namespace` and `model`; `severity` says how bad it is, `feature`,
+Every alert about a model has the labels `namespace` and `model`; `severity` is how bad it is, `feature`,
 `attribute`, `slo` and the like what it is about. The [example](../examples/alertmanager.yaml) makes use of
 that, and is what the tests run: a critical alert wakes somebody, all others go to the team of the namespace,
-one message tells of all that is wrong with one model, and what is critical is no warning as well.
+alerts are grouped per model, and a critical alert suppresses its warning.
 
 ```console
 $ amtool check-config alertmanager.yaml
@@ -102,7 +102,7 @@ def _page() -> Iterator[str]:
     yield _INTRODUCTION
     for limit in Limit:
         yield f"| `{limit}` | {f'{DEFAULTS[limit]:.6g}' if limit in DEFAULTS else 'off'} |\n"
-    yield "\n| Alert | Severity | Fires after | Says |\n| --- | --- | --- | --- |\n"
+    yield "\n| Alert | Severity | Fires after | Message |\n| --- | --- | --- | --- |\n"
     for rule in (rule for rules in groups().values() for rule in rules):
         if isinstance(rule, Alert):
             says = re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", f"{rule.summary}. {rule.description}".strip())

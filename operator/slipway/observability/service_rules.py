@@ -75,7 +75,7 @@ def operator_rules() -> Iterator[Rule]:
         "critical",
         "15m",
         f"{place} is not Ready",
-        "kubectl describe mdep says why, and what to do.",
+        "kubectl describe mdep shows why, and what to do.",
     )
     yield Alert(
         "SlipwayRolloutRejected",
@@ -99,7 +99,7 @@ def operator_rules() -> Iterator[Rule]:
         "warning",
         "5m",
         f"the name that {place} follows cannot be looked up",
-        "The version that it last meant serves on; a new one is not noticed. ModelResolved says why.",
+        "The version that it last meant serves on; a new one is not noticed. ModelResolved shows why.",
     )
     stuck = f'max by (namespace, name, kind) ({OperatorMetric.UPGRADE}{{phase="Stuck"}}) == 1'
     yield Alert(
@@ -108,7 +108,7 @@ def operator_rules() -> Iterator[Rule]:
         "warning",
         "15m",
         f"the upgrade of {place} does not go on: new pods of the {{{{ $labels.kind }}}} do not become ready",
-        "The old ones serve on, and one upgrade fewer goes on at a time. kubectl describe mdep says why.",
+        "The old ones serve on, and one upgrade fewer goes on at a time. kubectl describe mdep shows why.",
     )
     yield Alert(
         "SlipwayUpgradesHalted",
@@ -134,7 +134,7 @@ def operator_rules() -> Iterator[Rule]:
         "0m",
         f"{MODEL_WORDS} ends processes ({{{{ $labels.process }}}})",
         "A run's end costs nobody else anything; a server's costs the requests under way in it. "
-        "The pods' log says who sent the request, and which operator is in doubt.",
+        "The pods' log shows who sent the request, and which operator is in doubt.",
     )
     lag = f"sum by (le, namespace, pod) (rate({OperatorMetric.LOOP_LAG}_bucket[10m]))"
     yield Alert(
