@@ -88,6 +88,7 @@ __all__ = [
     "FetchTask",
     "Fetched",
     "Freshness",
+    "Hazards",
     "InputColumn",
     "Inputs",
     "Issuer",
@@ -283,6 +284,14 @@ class Resolution(Message):
     profile: ProfileDigest | None = None
 
 
+class Hazards(Message):
+    """How a model's graph is looked at before it may run."""
+
+    onFinding: Literal["Block", "Report"] = "Block"
+    allowedOperatorDomains: tuple[str, ...] = ()
+    memoryBytes: int | None = Field(default=None, ge=1, description="what the server may use at most")
+
+
 class ResolveTask(Message):
     """Find what a model URI means now: which version, which bytes."""
 
@@ -290,6 +299,7 @@ class ResolveTask(Message):
     digest: Digest | None = None
     maxBytes: int | None = Field(default=None, ge=1, description="room that the pods will have for the model")
     known: Resolution | None = Field(default=None, description="what it meant at the last look")
+    hazards: Hazards | None = Field(default=None, description="without it, as by default")
 
 
 class FetchTask(Message):

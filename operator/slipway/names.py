@@ -119,6 +119,7 @@ class ModelFault(StrEnum):
     ACCESS_KEYS_MISSING = "AccessKeysMissing"
     REPOSITORY_UNREADABLE = "RepositoryUnreadable"
     CREDENTIALS_INJECTED = "CredentialsInjected"
+    MODEL_HAZARD = "ModelHazard"
 
 
 class Metric(StrEnum):

@@ -1,4 +1,4 @@
-"""The model server's Python modules for protobuf messages, from the ``.proto`` files beside them.
+"""The Python modules for protobuf messages, from the ``.proto`` files beside them.
 
 ``python -m slipway.api.protos`` writes them; with ``--check`` it exits 1 on a difference. It needs
 grpcio-tools, which is among the packages for development.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slipway.api.generated import ROOT, write_or_check
 
-_FOLDERS = ("server/slipway_server/rpc", "server/slipway_server/batching")
+_FOLDERS = ("server/slipway_server/rpc", "server/slipway_server/batching", "operator/slipway/models")
 
 
 def files() -> dict[str, str]:

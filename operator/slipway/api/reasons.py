@@ -81,6 +81,7 @@ class Reason(StrEnum):
     ACCESS_KEYS_MISSING = "AccessKeysMissing"
     REPOSITORY_UNREADABLE = "RepositoryUnreadable"
     CREDENTIALS_INJECTED = "CredentialsInjected"
+    MODEL_HAZARD = "ModelHazard"
     EXTERNAL_SERVER = "ExternalServer"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
@@ -220,6 +221,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.NOT_AN_ONNX_MODEL: Explanation(
         "The file is not an ONNX model, or is damaged.", "Export the model as ONNX."
+    ),
+    Reason.MODEL_HAZARD: Explanation(
+        "Something in the model's graph could take a server down, such as a loop that runs as often as a "
+        "request decides, or an operator that is not onnxruntime's; the message names the node.",
+        "Export the model without it, or take it on with spec.model.verify.hazards.onFinding: Report.",
     ),
     Reason.UNSUPPORTED_OPSET: Explanation(
         "The model uses an opset or IR version that this onnxruntime lacks.",

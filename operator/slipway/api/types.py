@@ -33,6 +33,7 @@ from slipway.api.pods import PodOptions
 from slipway.api.rollout import Rollout
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.traffic import RULES, Traffic
+from slipway.api.verify import Verify
 from slipway.contract import Digest
 from slipway.names import API_VERSION as API_VERSION
 from slipway.names import GROUP as GROUP
@@ -194,6 +195,9 @@ class Model(Block):
         ),
     )
     credentials: Credentials | None = Field(default=None, description="Credentials for the model store.")
+    verify: Verify | None = Field(
+        default=None, description="Checks that the model passes before it may run; without it, the defaults."
+    )
 
     @property
     def refresh_interval(self) -> int:

@@ -27,6 +27,7 @@ _OF_THE_MODEL = frozenset(
         Reason.UNSUPPORTED_OPSET,
         Reason.MODEL_LOAD_FAILED,
         Reason.MODEL_CRASHED,
+        Reason.MODEL_HAZARD,
     }
 )
 #: How the kubelet calls the end of a container that it was not there to see, after its node restarted say.

@@ -86,6 +86,8 @@ def question(
     # Periodic looks differ by the time at which each is due.
     what = "time" if refresh_token is not None and refresh_token.startswith("time ") else refresh_token
     asked = model.model_dump(mode="json", include={"uri", "digest", "credentials"})
+    if model.verify is not None:
+        asked["verify"] = model.verify.model_dump(mode="json")
     known = last_look(spec, status, refresh_token)
     seen = known.model_dump(mode="json", exclude={"createdAt"}) if known is not None else None
     return naming.content_hash([asked, seen, runtime.model_dump(mode="json", include=looks), what])

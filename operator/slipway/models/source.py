@@ -11,10 +11,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from slipway.contract import LONGEST_URI, LONGEST_VERSION, FetchTask, ModelFault, Resolution, ResolveTask
+from slipway.contract import (
+    LONGEST_URI,
+    LONGEST_VERSION,
+    FetchTask,
+    Hazards,
+    ModelFault,
+    Resolution,
+    ResolveTask,
+)
 from slipway.digest import DigestError, digest_of, digest_of_sums, sha256_of
 from slipway.models.faults import ModelError
-from slipway.models.onnx_file import Tape, external_data
+from slipway.models.onnx_file import Outline, Tape, external_data
 from slipway.models.target import Folder, Target
 from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE
 from slipway.profile import ProfileError, read_profile
@@ -88,8 +96,8 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
             f"{len(located.version or '')}, and {LONGEST_URI} and {LONGEST_VERSION} at most are kept: give "
             "the model a shorter name",
         )
-    target = Target(task.maxBytes)
-    _bring(located.files, target)
+    target, outline = Target(task.maxBytes), Outline()
+    _bring(located.files, target, outline)
     digest = _digest(target)
     if task.digest is not None and digest != task.digest:
         raise ModelError(
@@ -97,6 +105,8 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
             f"{task.uri} has the digest {digest}, but spec.model.digest asks for {task.digest}: "
             "if the new model is wanted, set spec.model.digest to its digest, otherwise restore the model",
         )
+    if known is None or known.digest != digest:
+        _look_for_hazards(task, outline, target, located.files)
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     created = located.created_at
     mark = located.mark if located.whole or len(target.sums) == 1 else None
@@ -112,6 +122,25 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
         mark=mark,
         profile=_found_profile(located.files, digest),
     )
+
+
+def _look_for_hazards(task: ResolveTask, outline: Outline, target: Target, files: Files) -> None:
+    # Neither of both is needed before a model was read.
+    from slipway.models.hazard_scan import scan
+    from slipway.models.hazard_tables import Around
+
+    wanted = task.hazards or Hazards()
+    around = Around(
+        files={path: size for path, size in target.sizes.items() if path != files.main},
+        domains=wanted.allowedOperatorDomains,
+        memory=wanted.memoryBytes or 0,
+    )
+    try:
+        scan(outline, around, files.describe(files.main))
+    except ModelError as error:
+        if error.reason != ModelFault.MODEL_HAZARD or wanted.onFinding == "Block":
+            raise
+        _log.warning("a hazard is taken on, as the ModelDeployment says: %s", error)
 
 
 def _with_profile(known: Resolution, located: Located) -> Resolution:
@@ -160,9 +189,9 @@ def digest_of_files(files: Files) -> str:
     return _digest(target)
 
 
-def _bring(files: Files, target: Target) -> None:
+def _bring(files: Files, target: Target, outline: Outline | None = None) -> None:
     with files.open(files.main) as pieces, target.file(files.main) as write:
-        beside = external_data(Tape(pieces, write), files.describe(files.main))
+        beside = external_data(Tape(pieces, write), files.describe(files.main), outline)
     for path in beside:
         if path == files.main:
             continue

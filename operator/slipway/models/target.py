@@ -29,6 +29,8 @@ class Target:
     def __init__(self, limit: int | None = None) -> None:
         """``limit`` is the most that all files together may have, in bytes."""
         self.sums: dict[str, str] = {}
+        #: Bytes of each file by its path.
+        self.sizes: dict[str, int] = {}
         self.size = 0
         self._limit = limit
         self._said = time.monotonic()
@@ -37,6 +39,7 @@ class Target:
     def file(self, path: str) -> Iterator[Callable[[bytes], object]]:
         """Take one file, by calls with its pieces in order. Raises :class:`ModelError` with ``NO_SPACE``."""
         hashed = hashlib.sha256()
+        before = self.size
         with self._stored(path) as store:
 
             def write(piece: bytes) -> None:
@@ -46,6 +49,7 @@ class Target:
 
             yield write
         self.sums[path] = hashed.hexdigest()
+        self.sizes[path] = self.size - before
 
     def _count(self, more: int) -> None:
         self.size += more

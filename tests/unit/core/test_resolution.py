@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from slipway.contract import Resolution
+from slipway.api.status import ModelDeploymentStatus
+from slipway.api.types import ModelDeploymentSpec
+from slipway.contract import MODEL_TASK_ENV, Resolution
+from slipway.core.objects.resolver import resolver_pod
 from slipway.core.observed import ObjectKind
-from slipway.core.resolution import _is_meant
+from slipway.core.resolution import _is_meant, question
+from tests.unit.core.tables import OWNER, SETTINGS
 from tests.unit.world import World, resolution
 
 
@@ -88,3 +94,36 @@ async def test_an_answer_that_no_status_holds_is_not_taken() -> None:
     await world.run(60)
     assert world.said()["ModelResolved"] == "False ResolverFailed"
     assert not world.operator.errors
+
+
+@pytest.mark.parametrize(
+    ("model", "runtime", "task"),
+    [
+        ({}, {}, {"onFinding": "Block", "allowedOperatorDomains": [], "memoryBytes": 2**30}),
+        (
+            {"verify": {"hazards": {"onFinding": "Report", "allowedOperatorDomains": ["com.example.ops"]}}},
+            {"resources": {"limits": {"memory": "64Mi"}}},
+            {"onFinding": "Report", "allowedOperatorDomains": ["com.example.ops"], "memoryBytes": 2**26},
+        ),
+        ({}, {"image": "ours:1", "server": "External"}, {"onFinding": "Report"}),
+        ({"verify": {}}, {"image": "ours:1", "server": "External"}, {"onFinding": "Block"}),
+    ],
+)
+def test_a_resolver_is_told_what_is_a_hazard(
+    model: dict[str, object], runtime: dict[str, object], task: dict[str, object]
+) -> None:
+    spec = ModelDeploymentSpec.model_validate(
+        {"model": {"uri": "mlflow://fraud/1", **model}, "runtime": runtime}
+    )
+    (container,) = resolver_pod(OWNER, spec, SETTINGS)["spec"]["containers"]
+    told = next(var["value"] for var in container["env"] if var["name"] == MODEL_TASK_ENV)
+    assert json.loads(told)["hazards"].items() >= task.items()
+
+
+def test_a_failed_look_is_repeated_once_its_conditions_change() -> None:
+    def asked(verify: dict[str, object] | None) -> str | None:
+        model = {"uri": "https://models.example.com/a.onnx", **({"verify": verify} if verify else {})}
+        spec = ModelDeploymentSpec.model_validate({"model": model, "runtime": {}})
+        return question(spec, ModelDeploymentStatus())
+
+    assert asked(None) != asked({"hazards": {"onFinding": "Report"}})

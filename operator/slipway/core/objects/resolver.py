@@ -7,8 +7,11 @@ from typing import Any
 from slipway import contract
 from slipway.api.pods import over
 from slipway.api.types import ModelDeploymentSpec
+from slipway.api.verify import Hazards
 from slipway.core import naming
 from slipway.core.objects import pod
+from slipway.core.objects.diff import quantity
+from slipway.core.objects.external import is_external
 from slipway.core.objects.metadata import Owner, metadata
 from slipway.core.revision import Settings
 
@@ -29,7 +32,9 @@ def resolver_pod(
     there is one object less to make, watch and delete for every version of every model. ``refresh_token``
     gives a later look at the same name a pod of its own; ``known`` is what the look before found.
     """
-    asked = contract.ResolveTask(uri=spec.model.uri, digest=spec.model.digest, known=known)
+    asked = contract.ResolveTask(
+        uri=spec.model.uri, digest=spec.model.digest, known=known, hazards=_hazards(spec)
+    )
     credentials = spec.model.credentials
     secret = credentials.secretRef.name if credentials and credentials.secretRef else None
     account = credentials.serviceAccountName if credentials else None
@@ -74,3 +79,17 @@ def resolver_pod(
         "metadata": {**found, **pod.meta(options, found["labels"])},
         "spec": pod_spec,
     }
+
+
+def _hazards(spec: ModelDeploymentSpec) -> contract.Hazards | None:
+    """How the model's graph is looked at; None where that is as by default."""
+    verify = spec.model.verify
+    wanted = verify.hazards if verify is not None else Hazards()
+    memory = spec.runtime.resources.limits.memory
+    found = contract.Hazards(
+        # What a server of one's own has for operators is not known here.
+        onFinding="Report" if verify is None and is_external(spec.runtime) else wanted.onFinding,
+        allowedOperatorDomains=wanted.allowedOperatorDomains,
+        memoryBytes=max(1, int(quantity(memory))) if memory else None,
+    )
+    return None if found == contract.Hazards() else found
