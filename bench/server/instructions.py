@@ -31,7 +31,8 @@ from tests.ports import free_ports
 _STRETCHED = """
 from slipway_server import worker
 from slipway_server.wire.limits import LIMITS
-from slipway_server.runtime import engine, profile
+from slipway_server.engine import engine
+from slipway_server.runtime import profile
 object.__setattr__(LIMITS, "sweep_seconds", 1000.0)
 worker._PULSE_SECONDS = engine._WATCH_SECONDS = 1000.0
 engine._SURPRISE_SECONDS *= 1000

@@ -11,11 +11,11 @@ from typing import NoReturn
 import uvloop
 
 from slipway.names import WITHOUT_CREDENTIALS_ENV, ModelFault
+from slipway_server.board import Board
 from slipway_server.door.listen import Sockets, bind, duplicate
 from slipway_server.injected import injected
 from slipway_server.last_words import say_last_words
 from slipway_server.logs import set_up
-from slipway_server.metrics.board import Board
 from slipway_server.monitoring.reference import read_reference
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.settings import Settings, SettingsError, read_settings

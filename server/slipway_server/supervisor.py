@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.names import ModelFault
+from slipway_server.board import Board
 from slipway_server.door.listen import Sockets
 from slipway_server.last_words import say_last_words
-from slipway_server.metrics.board import DIED, IN_FLIGHT, LOADED, PID, Board
+from slipway_server.metrics.counters import DIED, IN_FLIGHT, LOADED, PID
 from slipway_server.settings import Settings
 
 log = logging.getLogger("slipway_server")

@@ -16,26 +16,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slipway.names import ModelFault
-from slipway_server.admin import Admin
+from slipway_server.board import Board
 from slipway_server.door.listen import Sockets, Tls
-from slipway_server.feedback.outcomes import OutcomeReader
-from slipway_server.frontend import Frontend
+from slipway_server.engine.crashes import Crashes
+from slipway_server.engine.served import Served
 from slipway_server.http.server import HttpServer
 from slipway_server.last_words import say_last_words
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import LOADED, Board, Counters
+from slipway_server.metrics.counters import LOADED, Counters
 from slipway_server.metrics.tracing import make_tracing
 from slipway_server.monitoring.answers import Recorder
 from slipway_server.monitoring.counting import BinCounter
+from slipway_server.monitoring.outcomes import OutcomeReader
 from slipway_server.monitoring.reference import Reference
 from slipway_server.monitoring.rules import RulesError
 from slipway_server.runtime.cpus import usable_cpus
-from slipway_server.runtime.crashes import Crashes
 from slipway_server.runtime.load import LoadError, find_model, guard, load_profiled
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
-from slipway_server.runtime.served import Served
 from slipway_server.settings import Settings
+from slipway_server.site.admin import Admin
+from slipway_server.site.frontend import Frontend
 
 if TYPE_CHECKING:
     from slipway_server.rpc.server import RpcServer

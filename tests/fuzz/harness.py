@@ -15,21 +15,22 @@ from typing import Any
 
 import orjson
 
+from slipway_server.board import Board
+from slipway_server.engine.served import Served
 from slipway_server.errors import Reason
-from slipway_server.frontend import Frontend
 from slipway_server.http.protocol import HttpProtocol
-from slipway_server.http.responses import Headers, Response
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import CODE_SLOTS, REASON_SLOTS, Board, Counters
+from slipway_server.metrics.counters import CODE_SLOTS, REASON_SLOTS, Counters
 from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.server import RpcServer
-from slipway_server.runtime.empties import Trial
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
-from slipway_server.runtime.served import Served
+from slipway_server.runtime.trial import Trial
 from slipway_server.settings import Serving
+from slipway_server.site.frontend import Frontend
 from slipway_server.wire.limits import Limits
+from slipway_server.wire.response import Headers, Response
 
 #: A case that takes longer hangs.
 PATIENCE_SECONDS = 10.0

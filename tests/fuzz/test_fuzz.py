@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from e2e.ledger import LONG
-from slipway_server.metrics.board import CODE_SLOTS
+from slipway_server.metrics.counters import CODE_SLOTS
 from tests.fuzz import harness
 from tests.fuzz.__main__ import CORPUS, run, save_models
 from tests.fuzz.harness import MODELS, FaultError, Port

@@ -11,17 +11,18 @@ from typing import Any
 import hpack
 import pytest
 
+from slipway_server.board import Board
+from slipway_server.engine.served import Served
 from slipway_server.errors import Reason
-from slipway_server.frontend import Frontend
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import REASON_SLOTS, Board, Counters
+from slipway_server.metrics.counters import REASON_SLOTS, Counters
 from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.open_inference_pb2 import ModelInferRequest
 from slipway_server.rpc.server import RpcServer
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
-from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.site.frontend import Frontend
 from slipway_server.wire.frames import PREFACE, Code, Kind, settings
 from tests.server import onnx_models
 

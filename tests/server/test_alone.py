@@ -10,11 +10,12 @@ import onnx
 import pytest
 from onnx import parser
 
-from slipway_server.protocol.light import LightDecoder
-from slipway_server.runtime.call import Call
-from slipway_server.runtime.model import Model, Run
+from slipway_server.call.call import Call
+from slipway_server.engine.light import LightDecoder
+from slipway_server.engine.served import Served
+from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
-from slipway_server.runtime.served import Served
+from slipway_server.runtime.run import Run
 
 #: Outputs of all shapes: of rows, of columns, of one row whatever came, and of none.
 MODEL = """

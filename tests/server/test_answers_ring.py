@@ -7,11 +7,11 @@ import struct
 import numpy as np
 import pytest
 
-from slipway_server.feedback.outcomes import OutcomeReader
-from slipway_server.metrics.board import Board
+from slipway_server.board import Board
+from slipway_server.call.call import Call
 from slipway_server.monitoring.answers import ENTRIES, MOST_ROWS, Recorder, taken, told
+from slipway_server.monitoring.outcomes import OutcomeReader
 from slipway_server.protocol.tensors import Datatype, TensorSpec
-from slipway_server.runtime.call import Call
 
 
 class Named(Call):

@@ -16,7 +16,7 @@ import pytest
 
 from e2e.ledger import hold
 from slipway_server.errors import Reason
-from slipway_server.metrics.board import REASON_SLOTS
+from slipway_server.metrics.counters import REASON_SLOTS
 from slipway_server.wire.limits import Limits
 from tests.server.running import Server, tensor
 from tests.server.test_http import inside

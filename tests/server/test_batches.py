@@ -21,15 +21,16 @@ from onnx import parser
 
 from slipway.contract import ServingConfig
 from slipway.digest import digest_of
+from slipway_server.call.call import Call
+from slipway_server.engine.served import Served
 from slipway_server.errors import RequestError
 from slipway_server.protocol.decode import decode
 from slipway_server.protocol.encode import encode
-from slipway_server.runtime.call import Call
-from slipway_server.runtime.empties import Trial
 from slipway_server.runtime.load import load_profiled
-from slipway_server.runtime.model import Model, Run
+from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile, measure
-from slipway_server.runtime.served import Served
+from slipway_server.runtime.run import Run
+from slipway_server.runtime.trial import Trial
 from slipway_server.settings import Serving, SettingsError, parse_serving
 from tests.server import onnx_models
 from tests.server.running import Server, tensor

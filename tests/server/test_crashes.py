@@ -296,7 +296,7 @@ from pathlib import Path
 from slipway_server import supervisor
 from types import SimpleNamespace
 from slipway_server.door.listen import bind
-from slipway_server.metrics.board import Board
+from slipway_server.board import Board
 
 counts = Path(sys.argv[1])
 supervisor._MEMORY_EVENTS = (counts / "none", counts)

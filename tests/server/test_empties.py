@@ -17,8 +17,8 @@ from onnx import parser
 from e2e.ledger import hold
 from slipway_server.errors import RequestError
 from slipway_server.protocol.tensors import Datatype
-from slipway_server.runtime.empties import Trial
 from slipway_server.runtime.model import Model
+from slipway_server.runtime.trial import Trial
 from tests.server import onnx_models
 from tests.server.running import Server, split, tensor
 from tests.server.test_answers import array_of, outputs_of, reference

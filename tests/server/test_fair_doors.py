@@ -15,20 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipway_server.board import Board
 from slipway_server.door.admission import Guests, Pool, owner_of
 from slipway_server.door.listen import bind
 from slipway_server.door.pace import Pace
 from slipway_server.door.server import Door
+from slipway_server.engine.served import Served
 from slipway_server.errors import RequestError
-from slipway_server.frontend import Frontend
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import Board, Counters
+from slipway_server.metrics.counters import Counters
 from slipway_server.rpc.server import RpcServer
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
-from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.site.frontend import Frontend
 from slipway_server.wire.frames import PREFACE, Kind, frame, settings
 from slipway_server.wire.limits import Limits
 from tests.server.grpc_wire import CALL, good_body

@@ -17,11 +17,11 @@ from slipway_server.feedback import account, desk
 from slipway_server.feedback.account import Account
 from slipway_server.feedback.groups import GroupReader, Groups
 from slipway_server.feedback.keys import FeedbackKeyError, Keyring
-from slipway_server.feedback.outcomes import OutcomeReader
 from slipway_server.feedback.seen import TABLE_BYTES, Seen
 from slipway_server.feedback.tokens import TokenError, Tokens, content, stamp
 from slipway_server.metrics import ledger
 from slipway_server.metrics.ledger import PAGE_BYTES, Page, read_name, totals
+from slipway_server.monitoring.outcomes import OutcomeReader
 from slipway_server.protocol.tensors import Datatype, TensorSpec
 from slipway_server.settings import SensitiveAttribute
 

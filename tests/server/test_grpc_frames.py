@@ -10,7 +10,7 @@ import hpack
 import pytest
 
 from slipway_server.errors import Reason
-from slipway_server.metrics.board import CODE_SLOTS
+from slipway_server.metrics.counters import CODE_SLOTS
 from slipway_server.rpc.connection import RpcConnection
 from slipway_server.rpc.reflection_pb2 import ServerReflectionRequest
 from slipway_server.rpc.server import RpcServer

@@ -19,15 +19,16 @@ import pytest
 import trustme
 
 from e2e.ledger import hold
+from slipway_server.board import Board
 from slipway_server.door.listen import bind
-from slipway_server.frontend import Frontend
+from slipway_server.engine.served import Served
 from slipway_server.http.server import HttpServer
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import Board, Counters
+from slipway_server.metrics.counters import Counters
 from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import measure
-from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.site.frontend import Frontend
 from slipway_server.wire.limits import LIMITS, Limits
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor

@@ -12,21 +12,23 @@ from typing import Any
 import httpx
 import pytest
 
-from slipway_server.admin import Admin
+from slipway_server.board import Board
 from slipway_server.call.body import Body
+from slipway_server.call.call import Call
 from slipway_server.door.admission import Pool
+from slipway_server.engine.crew import Crew
+from slipway_server.engine.served import Served
 from slipway_server.errors import Reason, RequestError
-from slipway_server.frontend import Frontend
 from slipway_server.http.asgi import AsgiApp
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import Board, Counters
+from slipway_server.metrics.counters import Counters
 from slipway_server.monitoring.reference import Reference
-from slipway_server.runtime.call import Call
-from slipway_server.runtime.crew import Crew
-from slipway_server.runtime.model import Model, Run
+from slipway_server.runtime.model import Model
 from slipway_server.runtime.profile import Profile
-from slipway_server.runtime.served import Served
+from slipway_server.runtime.run import Run
 from slipway_server.settings import Serving
+from slipway_server.site.admin import Admin
+from slipway_server.site.frontend import Frontend
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
 
@@ -215,7 +217,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 async def test_more_requests_than_may_wait_are_turned_away(
     monkeypatch: pytest.MonkeyPatch, model_dirs: Callable[[str], Path]
 ) -> None:
-    monkeypatch.setattr("slipway_server.runtime.crew.MAX_WAITING", 1)
+    monkeypatch.setattr("slipway_server.engine.crew.MAX_WAITING", 1)
     gate = threading.Event()
 
     class Held(Model):

@@ -8,7 +8,7 @@ import httpx
 
 from slipway.contract import Metric
 from slipway_server.errors import Reason
-from slipway_server.metrics.board import CODES
+from slipway_server.metrics.counters import CODES
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
 

@@ -10,10 +10,11 @@ import numpy as np
 from slipway.contract import Audited, AuditTask
 from slipway_server.audit.inputs import InputReader, places_of
 from slipway_server.audit.table import AuditError, Table, plain_name
-from slipway_server.feedback.outcomes import OutcomeReader
+from slipway_server.monitoring.outcomes import OutcomeReader
 from slipway_server.protocol.tensors import Array
 from slipway_server.runtime.load import load
-from slipway_server.runtime.model import ModelInputError, Run, plain
+from slipway_server.runtime.model import ModelInputError, plain
+from slipway_server.runtime.run import Run
 from slipway_server.settings import Serving
 
 

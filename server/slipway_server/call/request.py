@@ -5,13 +5,13 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
+from slipway_server.call.call import Call
 from slipway_server.errors import Reason, RequestError
-from slipway_server.runtime.call import Call
 
 if TYPE_CHECKING:
     from slipway_server.call.body import Body
     from slipway_server.lifecycle import Lifecycle
-    from slipway_server.metrics.board import Counters
+    from slipway_server.metrics.counters import Counters
     from slipway_server.metrics.tracing import Tracing
     from slipway_server.wire.head import Head
 

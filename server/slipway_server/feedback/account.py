@@ -14,9 +14,9 @@ from enum import StrEnum
 
 from slipway.names import Metric
 from slipway_server.feedback.groups import OTHER, Groups
-from slipway_server.feedback.outcomes import text_of
 from slipway_server.feedback.tokens import Said
 from slipway_server.metrics.ledger import Page, bound_name
+from slipway_server.monitoring.outcomes import text_of
 from slipway_server.settings import SensitiveAttribute
 
 #: Upper bounds in seconds: from a minute to a year.

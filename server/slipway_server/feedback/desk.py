@@ -11,7 +11,7 @@ from slipway_server.errors import schema_error, show
 from slipway_server.feedback.account import Account, Result
 from slipway_server.feedback.seen import Seen
 from slipway_server.feedback.tokens import TokenError, Tokens
-from slipway_server.http.responses import Response, json_response
+from slipway_server.wire.response import Response, json_response
 
 #: Labels in one request; each costs a few microseconds of the event loop.
 MOST_LABELS = 1000

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from slipway_server.feedback.outcomes import text_of
+from slipway_server.monitoring.outcomes import text_of
 from slipway_server.settings import SensitiveAttribute
 
 OTHER = "other"

@@ -6,12 +6,12 @@ from slipway_server.feedback.account import Account
 from slipway_server.feedback.desk import Desk
 from slipway_server.feedback.groups import GroupReader
 from slipway_server.feedback.keys import FeedbackKeyError, Keyring
-from slipway_server.feedback.outcomes import OutcomeReader, text_of
 from slipway_server.feedback.seen import Seen
 from slipway_server.feedback.tokens import Tokens
 from slipway_server.feedback.witness import Witness
 from slipway_server.metrics.ledger import Page
 from slipway_server.monitoring.ages import AgeCounter, FreshnessError
+from slipway_server.monitoring.outcomes import OutcomeReader, text_of
 from slipway_server.monitoring.reference import Reference
 from slipway_server.runtime.model import Model
 from slipway_server.settings import Settings

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slipway_server.call.call import Call
 from slipway_server.feedback.account import Account
 from slipway_server.feedback.groups import GroupReader, Groups
-from slipway_server.feedback.outcomes import OutcomeReader
 from slipway_server.feedback.tokens import Tokens, content, stamp
 from slipway_server.monitoring.ages import AgeCounter
-from slipway_server.runtime.call import Call
+from slipway_server.monitoring.outcomes import OutcomeReader
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,11 @@ from slipway_server.call.body import Body, inflate, too_slow
 from slipway_server.call.request import Request
 from slipway_server.door.admission import owner_of
 from slipway_server.errors import Reason, RequestError
-from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
-from slipway_server.http.site import Inference, RouteError, Site, Upload
+from slipway_server.site.responses import echoes, failure, inference_response, refusal
+from slipway_server.site.site import Inference, RouteError, Site, Upload
 from slipway_server.wire.head import Head
 from slipway_server.wire.limits import LIMITS
+from slipway_server.wire.response import Response
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,12 @@ from typing import Protocol
 from slipway_server.call.request import Request
 from slipway_server.door.admission import name_of
 from slipway_server.errors import RequestError
-from slipway_server.http.codec import RestCodec
 from slipway_server.http.port import HttpPort
-from slipway_server.http.responses import Response, echoes, failure, inference_response, refusal
-from slipway_server.http.site import Page, Upload
+from slipway_server.site.codec import RestCodec
+from slipway_server.site.responses import echoes, failure, inference_response, refusal
+from slipway_server.site.site import Page, Upload
 from slipway_server.wire.head import Head
+from slipway_server.wire.response import Response
 
 log = logging.getLogger(__name__)
 

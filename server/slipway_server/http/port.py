@@ -6,10 +6,10 @@ import asyncio
 from time import time
 
 from slipway_server.door.server import Door
-from slipway_server.http.responses import Headers, Response
-from slipway_server.http.site import Site
+from slipway_server.site.site import Site
 from slipway_server.wire.answers import Answers
 from slipway_server.wire.head import Head
+from slipway_server.wire.response import Headers, Response
 
 _MAX_KEPT = 512
 

@@ -14,13 +14,13 @@ from time import perf_counter
 from slipway.names import LIVE_PATH, READY_PATH
 from slipway_server.call.body import Body, inflate, too_slow
 from slipway_server.door.pace import Pace
+from slipway_server.engine.crew import deadline_error
 from slipway_server.errors import Reason, RequestError
 from slipway_server.http.exchange import Exchange
 from slipway_server.http.held import HeldConnection
 from slipway_server.http.port import HttpPort
-from slipway_server.http.responses import refusal
-from slipway_server.http.site import Inference, RouteError, Upload
-from slipway_server.runtime.crew import deadline_error
+from slipway_server.site.responses import refusal
+from slipway_server.site.site import Inference, RouteError, Upload
 from slipway_server.wire.answers import CONTINUE
 from slipway_server.wire.events import Ended, Opened, Part
 from slipway_server.wire.head import Head, without_id

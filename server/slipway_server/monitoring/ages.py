@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from slipway.names import Metric
+from slipway_server.call.call import Call
 from slipway_server.errors import listing
 from slipway_server.metrics.ledger import Page, bound_name
 from slipway_server.protocol.tensors import Array, Datatype, TensorSpec
-from slipway_server.runtime.call import Call
 from slipway_server.settings import Freshness
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from slipway.names import ANSWERS_MARK
 
 if TYPE_CHECKING:
-    from slipway_server.feedback.outcomes import OutcomeReader
-    from slipway_server.runtime.call import Call
+    from slipway_server.call.call import Call
+    from slipway_server.monitoring.outcomes import OutcomeReader
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from slipway_server.call.body import Body, inflate, too_slow
 from slipway_server.call.request import Request
 from slipway_server.door.admission import name_of
 from slipway_server.door.pace import Pace
+from slipway_server.engine.crew import deadline_error
 from slipway_server.errors import Reason, RequestError, schema_error, show
-from slipway_server.frontend import Frontend
-from slipway_server.http.responses import FAILED
 from slipway_server.rpc.metadata import percent
 from slipway_server.rpc.service import Infer, Method, Status, Talk, Watch, status_of
-from slipway_server.runtime.crew import deadline_error
+from slipway_server.site.frontend import Frontend
+from slipway_server.site.responses import FAILED
 from slipway_server.wire.head import REQUEST_ID, Head, too_large
 from slipway_server.wire.headers import block, literal
 from slipway_server.wire.http2 import NOT_REST

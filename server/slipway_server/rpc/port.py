@@ -7,10 +7,10 @@ from slipway_server.access.gate import Gate
 from slipway_server.call.body import Body
 from slipway_server.door.server import Door
 from slipway_server.errors import Reason, RequestError, not_now, show
-from slipway_server.frontend import Frontend
 from slipway_server.rpc.exchange import Rpc
 from slipway_server.rpc.metadata import seconds_of
 from slipway_server.rpc.service import SERVICE, Infer, Service, Status, Unary, Watch
+from slipway_server.site.frontend import Frontend
 from slipway_server.wire.kept import Kept
 
 _PREFIX_BYTES = 5

@@ -9,12 +9,12 @@ from importlib.metadata import version
 
 from slipway.names import DISTRIBUTION
 from slipway_server.errors import Reason, RequestError, show
-from slipway_server.frontend import PLATFORM, Frontend
 from slipway_server.protocol.tensors import TensorSpec
 from slipway_server.rpc import health_pb2 as health
 from slipway_server.rpc import open_inference_pb2 as oip
 from slipway_server.rpc.messages import InferCodec, parse_message
 from slipway_server.rpc.reflection import Reflection
+from slipway_server.site.frontend import PLATFORM, Frontend
 
 SERVICE = "inference.GRPCInferenceService"
 _HEALTH = "grpc.health.v1.Health"

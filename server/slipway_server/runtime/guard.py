@@ -16,13 +16,11 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from slipway_server.protocol.tensors import Array
 from slipway_server.runtime.forked import be_alone
-
-if TYPE_CHECKING:
-    from slipway_server.runtime.model import Model, Run
+from slipway_server.runtime.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +49,19 @@ class CrashError(Exception):
         return signal.Signals(self.number).name if self.number > 0 else f"exit code {-self.number}"
 
 
+class Guarded(Protocol):
+    """A model, as far as its runners need it."""
+
+    guard: Guard | None
+
+    def run_raw(self, inputs: Mapping[str, Array], names: Sequence[str], run: Run) -> list[Any]:
+        """What onnxruntime answers; raises what a client is to be told."""
+
+
 class Guard:
     """Runs calls in runners, as many at once as there are callers; any thread may call."""
 
-    def __init__(self, model: Model, load: Callable[[], Model] | None = None) -> None:
+    def __init__(self, model: Guarded, load: Callable[[], Guarded] | None = None) -> None:
         """With ``load`` each runner loads the model by itself: its threads, say, would not outlive a fork."""
         self._control, theirs = socket.socketpair()
         #: Held by whoever speaks with the template.
@@ -66,7 +73,7 @@ class Guard:
         theirs.close()
 
     def run(self, names: Sequence[str], inputs: Mapping[str, Array], run: Run) -> list[Any]:
-        """As :meth:`Model.run_raw`, whose exceptions it raises.
+        """As :meth:`Guarded.run_raw`, whose exceptions it raises.
 
         Raises also :class:`CrashError` where the call ended its process, and :class:`StopRunError` after
         ``run.stop()``: whatever it does, it is over then.
@@ -134,7 +141,7 @@ class _Runner:
         self._end.close()
 
 
-def _be_template(control: socket.socket, model: Model, load: Callable[[], Model] | None) -> NoReturn:
+def _be_template(control: socket.socket, model: Guarded, load: Callable[[], Guarded] | None) -> NoReturn:
     try:
         # Before any fork: a runner has nothing to import.
         libc = ctypes.CDLL(None)
@@ -161,9 +168,7 @@ def _be_template(control: socket.socket, model: Model, load: Callable[[], Model]
         os._exit(0)
 
 
-def _be_runner(end: socket.socket, model: Model, load: Callable[[], Model] | None) -> None:
-    from slipway_server.runtime.model import Run
-
+def _be_runner(end: socket.socket, model: Guarded, load: Callable[[], Guarded] | None) -> None:
     # Where memory runs out, the kernel ends this process rather than the server.
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")

@@ -14,11 +14,12 @@ from slipway.digest import DigestError, digest_of
 from slipway.names import PROFILE_FILE, ModelFault
 from slipway.recorded import first_difference
 from slipway_server.runtime.doubts import doubts
-from slipway_server.runtime.empties import Trial
 from slipway_server.runtime.guard import Guard
-from slipway_server.runtime.model import Model, ModelInputError, Run, UnsupportedTensorError, plain
+from slipway_server.runtime.model import Model, ModelInputError, UnsupportedTensorError, plain
 from slipway_server.runtime.onnx_bytes import Shape, look_at
 from slipway_server.runtime.profile import Profile, measure
+from slipway_server.runtime.run import Run
+from slipway_server.runtime.trial import Trial
 from slipway_server.settings import Serving
 
 if TYPE_CHECKING:

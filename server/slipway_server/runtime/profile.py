@@ -21,8 +21,9 @@ import numpy as np
 from slipway_server.batching.analysis import Verdict, judge
 from slipway_server.protocol.tensors import Array, TensorSpec
 from slipway_server.runtime.forked import said_by_child
-from slipway_server.runtime.model import Model, ModelInputError, Run
+from slipway_server.runtime.model import Model, ModelInputError
 from slipway_server.runtime.rows import COUNT, cut, made_up
+from slipway_server.runtime.run import Run
 
 log = logging.getLogger(__name__)
 

@@ -1,37 +1,14 @@
-"""Responses as values."""
+"""What is answered to an inference, and in place of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import orjson
-
 from slipway_server.errors import RequestError
-from slipway_server.http.codec import RestCodec
 from slipway_server.protocol.header import HEADER_LENGTH
+from slipway_server.site.codec import RestCodec
 from slipway_server.wire.head import Head
+from slipway_server.wire.response import JSON_HEADER, Headers, Response, json_response
 
-_JSON_HEADER = (b"content-type", b"application/json")
 FAILED = "the server failed; its log says why"
-
-Headers = list[tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A whole response; ``headers`` without length, date and connection, which the sender adds."""
-
-    status: int
-    body: bytes
-    headers: Headers = field(default_factory=list)
-
-    @property
-    def closes(self) -> bool:
-        return (b"connection", b"close") in self.headers
-
-
-def json_response(content: object, status: int = 200, headers: Headers | None = None) -> Response:
-    return Response(status, orjson.dumps(content), [_JSON_HEADER, *(headers or [])])
 
 
 def refusal(error: RequestError, codec: RestCodec | None = None) -> Response:
@@ -51,7 +28,7 @@ def _words(status: int, message: str, codec: RestCodec | None) -> dict[str, str]
 
 def inference_response(body: bytes, header_length: int | None) -> Response:
     if header_length is None:
-        return Response(200, body, [_JSON_HEADER])
+        return Response(200, body, [JSON_HEADER])
     return Response(
         200,
         body,

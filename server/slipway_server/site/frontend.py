@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from slipway.names import DISTRIBUTION, LIVE_PATH, READY_PATH
 from slipway_server.access.callers import FEEDBACK, INFER, METADATA, Action
+from slipway_server.engine.engine import Engine
+from slipway_server.engine.served import Served
 from slipway_server.errors import Reason, RequestError, not_now, show
-from slipway_server.http.responses import Response, json_response
-from slipway_server.http.site import Inference, Page, RouteError, Site, Upload, not_allowed
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import Counters
+from slipway_server.metrics.counters import Counters
 from slipway_server.protocol.tensors import TensorSpec
-from slipway_server.runtime.engine import Engine
-from slipway_server.runtime.served import Served
 from slipway_server.settings import Serving
+from slipway_server.site.site import Inference, Page, RouteError, Site, Upload, not_allowed
 from slipway_server.wire.head import Head
 from slipway_server.wire.limits import LIMITS, Limits
+from slipway_server.wire.response import Response, json_response
 
 if TYPE_CHECKING:
     from slipway_server.access.gate import Gate
@@ -181,7 +181,7 @@ class Frontend(Site):
 
     def _openapi_page(self, model: str, version: str | None) -> Page:
         def page(_: Head) -> Response:
-            from slipway_server.openapi import document
+            from slipway_server.site.openapi import document
 
             served = self.find_served(model, version)
             return json_response(document(served.name, served.version, served.model))

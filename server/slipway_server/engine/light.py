@@ -15,10 +15,10 @@ from typing import Any
 
 import orjson
 
+from slipway_server.call.call import Call
+from slipway_server.engine.outputs import OutputBook, Outputs
 from slipway_server.protocol.numbers import LARGE_JSON_BYTES
-from slipway_server.protocol.outputs import OutputBook, Outputs
 from slipway_server.protocol.tensors import Datatype, InferRequest, TensorSpec
-from slipway_server.runtime.call import Call
 
 _LETTERS = {
     Datatype.UINT8: "B",

@@ -12,10 +12,10 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from slipway_server.call.call import Call
+from slipway_server.engine.served import Served
 from slipway_server.errors import Reason, not_now
-from slipway_server.runtime.call import Call
-from slipway_server.runtime.model import Run
-from slipway_server.runtime.served import Served
+from slipway_server.runtime.run import Run
 
 #: Requests that may wait for a thread. More would only wait for their deadline.
 MAX_WAITING = 1024

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slipway_server.call.call import Call, Outputs
+from slipway_server.engine.crashes import Crashes
+from slipway_server.engine.light import LightDecoder
+from slipway_server.engine.outputs import OutputBook
 from slipway_server.errors import Reason, RequestError, not_now
 from slipway_server.protocol.decode import decode
 from slipway_server.protocol.encode import encode
-from slipway_server.protocol.light import LightDecoder
-from slipway_server.protocol.outputs import OutputBook, Outputs
 from slipway_server.protocol.tensors import Array, InferRequest
-from slipway_server.runtime.call import Call
-from slipway_server.runtime.crashes import Crashes
 from slipway_server.runtime.guard import CrashError
-from slipway_server.runtime.model import Model, ModelInputError, ModelOutputError, Run, StoppedError, plain
+from slipway_server.runtime.model import Model, ModelInputError, ModelOutputError, StoppedError, plain
 from slipway_server.runtime.profile import Profile
 from slipway_server.runtime.refused import Symbols, no_memory, refused
+from slipway_server.runtime.run import Run
 from slipway_server.runtime.tryout import Tryout
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from slipway_server.protocol.encode import encode
 from slipway_server.protocol.tensors import Array, InferRequest, OutputChoice, Tensor
 
 if TYPE_CHECKING:
-    from slipway_server.runtime.call import Call
+    from slipway_server.call.call import Call
     from slipway_server.runtime.model import Model
 
 #: So many different wishes are remembered; clients have a handful.

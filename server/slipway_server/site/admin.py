@@ -6,18 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from slipway.names import ANSWERS_PATH, ANSWERS_SINCE, METRICS_PATH
+from slipway_server.board import Board
 from slipway_server.errors import show
-from slipway_server.http.responses import Response, json_response
-from slipway_server.http.site import Page, RouteError, Site, not_allowed
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import WIDTH, Board, Counters
+from slipway_server.metrics.counters import WIDTH, Counters
 from slipway_server.monitoring.answers import taken, told
 from slipway_server.monitoring.reference import Reference
 from slipway_server.settings import Serving
+from slipway_server.site.site import Page, RouteError, Site, not_allowed
 from slipway_server.wire.head import Head
+from slipway_server.wire.response import Response, json_response
 
 if TYPE_CHECKING:
-    from slipway_server.metrics.exposition import Exposition
+    from slipway_server.site.exposition import Exposition
 
 _READ = ("GET", "HEAD")
 #: For which answers may be remembered, unless somebody asks again.
@@ -70,7 +71,7 @@ class Admin(Site):
     def text(self) -> bytes:
         """All series, in the Prometheus text format."""
         if self._exposition is None:
-            from slipway_server.metrics.exposition import Exposition
+            from slipway_server.site.exposition import Exposition
 
             self._exposition = Exposition(self._board, self._serving, self._reference)
         self.before_reading()

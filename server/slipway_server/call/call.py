@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
 
-    from slipway_server.protocol.outputs import Outputs
     from slipway_server.protocol.tensors import Array, InferRequest, Tensor
-    from slipway_server.runtime.model import Model, Run
+    from slipway_server.runtime.model import Model
+    from slipway_server.runtime.run import Run
 
 
 class Codec(Protocol):
@@ -19,6 +19,18 @@ class Codec(Protocol):
     def decode(self, body: bytes, header_length: int | None, model: Model) -> InferRequest: ...
 
     def encode(self, request: InferRequest, tensors: Sequence[Tensor]) -> tuple[bytes, int | None]: ...
+
+
+class Outputs(Protocol):
+    """Chosen outputs of a model, and how their answers are written; equal ones share a run."""
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def write(self, calls: Sequence[Call], answers: Sequence[Any]) -> None:
+        """Set each call's content from the answers to all of them, whose rows come in the calls' order."""
+
+    def __hash__(self) -> int: ...
 
 
 class Held(Protocol):

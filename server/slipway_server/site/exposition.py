@@ -15,7 +15,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from slipway import names
-from slipway_server.metrics.board import (
+from slipway_server.board import Board
+from slipway_server.metrics.counters import (
     CODE_SLOTS,
     DIED,
     DURATION_SUM,
@@ -29,7 +30,6 @@ from slipway_server.metrics.board import (
     RUNS_DIED,
     SECONDS,
     WIDTH,
-    Board,
 )
 from slipway_server.metrics.ledger import read_name, totals
 from slipway_server.monitoring.reference import Reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from slipway_server.runtime.call import Codec
+from slipway_server.call.call import Codec
 
 
 class RestCodec(Codec, Protocol):

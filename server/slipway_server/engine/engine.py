@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from slipway_server.call.call import Call
+from slipway_server.engine.crew import MAX_WAITING, Crew, deadline_error
+from slipway_server.engine.served import Served
 from slipway_server.errors import Reason, not_now
-from slipway_server.runtime.call import Call
-from slipway_server.runtime.crew import MAX_WAITING, Crew, deadline_error
-from slipway_server.runtime.model import Run
 from slipway_server.runtime.profile import INLINE_BATCH_SECONDS, Profile
-from slipway_server.runtime.served import Served
+from slipway_server.runtime.run import Run
 from slipway_server.runtime.tryout import Tryout
 
 log = logging.getLogger(__name__)

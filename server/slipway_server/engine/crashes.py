@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 
+from slipway_server.call.call import Call
 from slipway_server.errors import Reason, RequestError, not_now
 from slipway_server.protocol.tensors import Array
 from slipway_server.runtime.blocklist import MOST_ENDS, PART_BYTES, Blocklist, digest_of
-from slipway_server.runtime.call import Call
 from slipway_server.runtime.doubts import named
 from slipway_server.runtime.guard import CrashError
 

@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slipway_server.call.call import Call
 from slipway_server.door.admission import Admission
 from slipway_server.door.listen import most_connections
 from slipway_server.errors import show
-from slipway_server.http.codec import RestCodec
-from slipway_server.http.responses import Response, json_response
 from slipway_server.lifecycle import Lifecycle
-from slipway_server.metrics.board import Counters
-from slipway_server.runtime.call import Call
+from slipway_server.metrics.counters import Counters
+from slipway_server.site.codec import RestCodec
 from slipway_server.wire.head import Head
 from slipway_server.wire.limits import LIMITS, Limits
+from slipway_server.wire.response import Response, json_response
 
 if TYPE_CHECKING:
     from slipway_server.metrics.tracing import Tracing
