@@ -43,12 +43,14 @@ class Seen:
         stable: whether it has a stable version.
         rolling: whether a rollout is under way.
         said: its conditions, where it is not ready.
+        rejected: why its last canary was rejected, if one was.
     """
 
     ready: bool
     stable: bool
     rolling: bool
     said: str
+    rejected: str
 
 
 class Fleet:
@@ -85,7 +87,8 @@ class Fleet:
             if kind == "DELETED":
                 self.looks.pop(place, None)
                 continue
-            rollout = found.get("status", {}).get("rollout") or {}
+            status = found.get("status", {})
+            rollout = status.get("rollout") or {}
             if looked := rollout.get("lookedAt"):
                 if self._looked.get(place) != looked:
                     self.looks[place].append(time.monotonic())
@@ -93,7 +96,8 @@ class Fleet:
             ready = is_ready(found)
             self._ready += ready and is_fleets(place)
             said = "" if ready else _said(found)
-            self.live[place] = Seen(ready, "stable" in found.get("status", {}), bool(rollout), said)
+            stable, rejected = "stable" in status, (status.get("rejected") or [{}])[-1].get("message", "")
+            self.live[place] = Seen(ready, stable, bool(rollout), said, rejected)
 
     async def prepare(self) -> None:
         """Namespaces, and an operator that leads and has nothing to do."""

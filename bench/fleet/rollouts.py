@@ -44,6 +44,7 @@ class Rollouts:
         gaps: seconds between two looks of the same rollout, sorted; of one that had none, all that were
             watched.
         looks: how many there were.
+        lost: rollouts that ended meanwhile, and why some of them did.
         writes: of the operator meanwhile.
         bytes_per_second: into etcd, whoever wrote: ``written`` to its log, ``sent`` by all clients.
         share: of a core, that the operator took.
@@ -54,6 +55,7 @@ class Rollouts:
     seconds: float
     gaps: Sequence[float]
     looks: int
+    lost: tuple[int, str]
     writes: Counter[str]
     bytes_per_second: Mapping[str, float]
     share: float
@@ -76,6 +78,7 @@ async def roll_out(fleet: Fleet, seconds: float) -> Rollouts:
         took, after = time.monotonic() - since, fleet.operator.usage()
     into = bytes_into_etcd()
     lost = [place for place in places if not fleet.live[place].rolling]
+    why = "; ".join(sorted({fleet.live[place].rejected or "promoted" for place in lost})[:3])
     gaps = sorted(gap for place in places for gap in between(fleet.looks[place], since, since + took))
     return Rollouts(
         started,
@@ -83,6 +86,7 @@ async def roll_out(fleet: Fleet, seconds: float) -> Rollouts:
         took,
         gaps if not lost else [*gaps, *(took for _ in lost)],
         sum(since <= look <= since + took for place in places for look in fleet.looks[place]),
+        (len(lost), why[:600]),
         audit.by_kind(audit.writes(fleet.log.read())),
         {name: (value - sent[name]) / took for name, value in into.items()},
         (after.cpu - before.cpu) / took,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from slipway.core.traffic.envoy.readback import ArmCounters, ArmState, RouterSta
 from slipway.core.traffic.envoy.routes import Arm, Route, defined
 from slipway.core.traffic.polling import RouterInterest
 from slipway.engine.controller.router_group import Group
-from slipway.engine.observers.routers import RouterObserver, RouterReading
+from slipway.engine.observers.routers import ARM_SECONDS, SHARE_OF_ALL, RouterObserver, RouterReading
 from slipway.engine.store import Key
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -206,6 +207,52 @@ async def test_a_look_is_read_for_when_it_is_due_and_its_model_is_told(bench: Be
     bench.observer.subscribe_look(GROUP, MODEL, None)
     await bench.until(50)
     assert bench.read_at() == [0.0, 12.5, 42.5]
+
+
+def many(models: int) -> RouterState:
+    """A router that splits traffic of so many models."""
+    arms = {(f"m{number}", arm): ArmState() for number in range(models) for arm in ("a", "b")}
+    return replace(does(10), arms=arms)
+
+
+async def test_many_looks_are_read_for_together_where_a_reading_takes_long(bench: Bench) -> None:
+    """A hundred rollouts of a namespace whose looks are due one after the other within thirty seconds."""
+    bench.states = {"one": many(100), "two": many(100)}
+    bench.subscribe(2.0)
+    await bench.until(1)
+    models = [Key("payments", f"m{number}") for number in range(100)]
+    for number, model in enumerate(models):
+        bench.observer.subscribe_look(GROUP, model, BEGIN + timedelta(seconds=10 + number * 0.3))
+    bench.reads.clear()
+    assert sorted(set(await bench.until(45))) == sorted(models)
+    apart = [later - at for at, later in pairwise(bench.read_at())]
+    assert bench.observer.pace(400) == pytest.approx(1.2)
+    assert min(apart) == pytest.approx(1.2)
+    assert max(apart) <= 2.0
+
+
+async def test_the_more_groups_have_rollouts_the_less_often_each_is_read_and_those_at_rest_do_not_count(
+    bench: Bench,
+) -> None:
+    bench.subscribe(2.0)
+    others = [Key(f"n{number}", "", routers=True) for number in range(100)]
+    for other in others:
+        bench.observer.subscribe(other, RouterInterest(30.0, frozenset()))
+    assert bench.observer.pace(400) == pytest.approx(1.2)
+    for other in others:
+        bench.observer.subscribe(other, RouterInterest(2.0, frozenset()))
+    assert bench.observer.pace(400) == pytest.approx(400 * ARM_SECONDS * 101 / SHARE_OF_ALL)
+    # All together take their share of the operator's time and no more.
+    assert 101 * 400 * ARM_SECONDS / bench.observer.pace(400) == pytest.approx(SHARE_OF_ALL)
+    for other in others:
+        bench.observer.forget(other)
+    assert bench.observer.pace(400) == pytest.approx(1.2)
+
+
+async def test_routers_of_few_models_are_read_as_fast_as_they_follow(bench: Bench) -> None:
+    bench.subscribe(0.05)
+    await bench.until(1)
+    assert len(bench.read_at()) == 21
 
 
 async def test_a_silent_router_is_read_less_and_less_often(bench: Bench) -> None:

@@ -20,6 +20,9 @@ from slipway.engine.observers.pods import AT_ONCE
 from slipway.engine.observers.pool import Pool
 from slipway.engine.store import Key, Store
 
+#: Reading one arm of a route takes so many seconds; of the operator's time, readings of one group take the
+#: first share at most, and those of all groups that are not at rest the second.
+ARM_SECONDS, SHARE_OF_ONE, SHARE_OF_ALL = 6e-5, 0.02, 0.2
 #: How old what routers at rest do and count may be, as long as the version of their routes stays.
 FULLY = timedelta(minutes=5)
 
@@ -51,10 +54,21 @@ class _Group:
     looks: dict[Key, datetime] = field(default_factory=dict)
     #: Seconds until the next reading, over those of the interest: not all groups are read at once.
     spread: float = 1.0
+    #: Arms that the newest reading shows, of all its routers.
+    arms: int = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is read for more than to know that nothing changed."""
+        return self.interest.seconds < RESTING or self.interest.after is not None or bool(self.looks)
 
 
 class RouterObserver:
-    """Keeps one reading of each group of routers."""
+    """Keeps one reading of each group of routers.
+
+    Reading takes a part of the operator's time: with more models, and more groups with rollouts, each group
+    is read less often, and one reading serves all looks that are due by then.
+    """
 
     def __init__(
         self,
@@ -79,6 +93,7 @@ class RouterObserver:
         self._clock = clock
         self._spread = spread
         self._groups: dict[Key, _Group] = {}
+        self._busy: set[Key] = set()
         self._number = 0
         self.pool = Pool(self._look, self._due, clock, spread)
 
@@ -87,11 +102,13 @@ class RouterObserver:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(interest)
+            self._note_busy(key, group)
         elif group.interest == interest:
             return
         # One that was silent may be gone.
         others = group.interest.lives != interest.lives
         group.interest = interest
+        self._note_busy(key, group)
         self.pool.refresh(key, at_once=others or self._is_new(group))
 
     def subscribe_look(self, group: Key, key: Key, due: datetime | None) -> None:
@@ -109,17 +126,26 @@ class RouterObserver:
             del known.looks[key]
         else:
             known.looks[key] = due
+        self._note_busy(group, known)
         self.pool.refresh(group)
 
     def forget(self, key: Key) -> None:
         """The group is gone."""
         self._groups.pop(key, None)
+        self._busy.discard(key)
         self.pool.forget(key)
 
     def reading(self, key: Key) -> RouterReading | None:
         """The newest of a group."""
         group = self._groups.get(key)
         return group.reading if group is not None else None
+
+    def _note_busy(self, key: Key, group: _Group) -> None:
+        (self._busy.add if group.is_busy else self._busy.discard)(key)
+
+    def pace(self, arms: int) -> float:
+        """Seconds between two readings of a group whose routers show so many arms, at least."""
+        return arms * ARM_SECONDS * max(1 / SHARE_OF_ONE, len(self._busy) / SHARE_OF_ALL)
 
     def _is_new(self, group: _Group) -> bool:
         """Whether there is a router that nobody has tried to read yet."""
@@ -138,7 +164,8 @@ class RouterObserver:
         if group.reading is None or self._is_new(group):
             return self._clock()
         next_poll = group.reading.at + timedelta(seconds=group.interest.seconds * group.spread)
-        return min([next_poll, *(due for due in group.looks.values() if due > group.reading.at)])
+        wanted = min([next_poll, *(due for due in group.looks.values() if due > group.reading.at)])
+        return max(wanted, group.reading.at + timedelta(seconds=self.pace(group.arms)))
 
     async def _look(self, key: Key) -> bool:
         group, at = self._groups[key], self._clock()
@@ -163,6 +190,7 @@ class RouterObserver:
         number = self._number if before is None or is_other else before.number
         counted_at = before.counted_at if at_rest and before is not None else at
         group.reading = RouterReading(at, counted_at, number, states_of)
+        group.arms = sum(len(state.arms) for state in states if state is not None)
         group.spread = 1 + JITTER * (2 * self._spread() - 1)
         after = group.interest.after
         is_awaited = after is not None and at > after and (before is None or before.at <= after)
