@@ -63,6 +63,7 @@ class Creation:
     """From nothing to Ready: seconds of the clock and of the operator's CPU, and its requests.
 
     Attributes:
+        before: what the operator held when there was none; ``after``, some moments after all were Ready.
         others: seconds of CPU of what else runs, by component; ``bench`` is this process, kubelet and all.
     """
 
@@ -70,6 +71,7 @@ class Creation:
     cpu: float
     writes: Counter[str]
     reads: Counter[str]
+    before: Usage
     after: Usage
     answers: Answers
     others: Mapping[str, float]
@@ -201,6 +203,7 @@ async def create(fleet: Fleet) -> Creation:
         usage.cpu - before.cpu,
         audit.by_kind(audit.writes(requests)),
         audit.by_kind(audit.reads(requests)),
+        before,
         fleet.operator.usage(),
         prober.answers,
         {name: cpu - others[name] for name, cpu in after.items()},

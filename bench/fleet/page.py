@@ -23,7 +23,16 @@ def grids(found: Found) -> Iterator[Grid]:
     made = [(one.size, one.creation) for one in found.sizes if one.creation is not None]
     yield Grid(
         "from nothing to Ready",
-        ("ModelDeployments", "seconds", "operator's CPU s", "CPU ms each", "writes each", "reads each"),
+        (
+            "ModelDeployments",
+            "seconds",
+            "operator's CPU s",
+            "CPU ms each",
+            "writes each",
+            "reads each",
+            "MiB before any",
+            "kB each",
+        ),
         [
             (
                 f"{size:,}",
@@ -32,6 +41,8 @@ def grids(found: Found) -> Iterator[Grid]:
                 f"{creation.cpu / size * 1000:.1f}",
                 f"{creation.writes.total() / size:.2f}",
                 f"{creation.reads.total() / size:.2f}",
+                f"{creation.before.rss / 2**20:.0f}",
+                f"{(creation.after.rss - creation.before.rss) / size / 1000:.0f}",
             )
             for size, creation in made
         ],
@@ -103,7 +114,7 @@ def _rollouts(one: Measured) -> Iterator[Grid]:
         f"a rollout of each of {one.size:,}, watched for {found.seconds:.0f} s",
         ("what", "measured"),
         [
-            ("until each was looked at", f"{found.started_seconds:.0f} s"),
+            (f"until {found.started:,} were looked at", f"{found.started_seconds:.0f} s"),
             ("the operator's CPU for one until then", f"{found.started_cpu / one.size * 1000:.0f} ms"),
             ("looks a second", f"{found.looks / found.seconds:.1f}"),
             ("rollouts that ended meanwhile", f"{found.lost[0]} {found.lost[1]}".strip()),
@@ -139,6 +150,7 @@ def _as_json(one: Measured) -> Mapping[str, Any]:
             "others_cpu_seconds": {name: round(cpu, 2) for name, cpu in creation.others.items()},
             "writes": dict(creation.writes),
             "reads": dict(creation.reads),
+            "rss_before": creation.before.rss,
             "rss": creation.after.rss,
             "top": creation.after.top,
             "healthz_ms": _rounded(creation.answers.seconds),
@@ -168,6 +180,7 @@ def _as_json(one: Measured) -> Mapping[str, Any]:
         },
         "rollouts": rollouts
         and {
+            "started": rollouts.started,
             "started_seconds": round(rollouts.started_seconds, 1),
             "started_cpu_seconds": round(rollouts.started_cpu, 2),
             "seconds": round(rollouts.seconds, 1),
