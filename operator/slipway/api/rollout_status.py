@@ -13,6 +13,8 @@ from slipway.contract import ProfileDigest
 #: Rejected revisions, and looks of a rollout.
 MAX_REJECTED = 20
 MAX_LOOKS = 60
+#: Decisions that are remembered.
+MAX_HISTORY = 20
 #: Outputs whose answers a look counts, and bins of each; further bins count as one.
 MAX_OUTPUTS = 4
 MAX_BINS = 32
@@ -110,6 +112,35 @@ class Rejection(Block):
     id: str = Field(max_length=96, description="Names the rollout that found it bad.")
     rejectedAt: str = Field(max_length=64, description="When.", json_schema_extra={"format": "date-time"})
     message: str = Field(max_length=1024, description="Why.")
+
+
+class DecisionStatus(Block):
+    """One decision about a rollout, and who or what made it."""
+
+    decidedAt: str = Field(max_length=64, description="When.", json_schema_extra={"format": "date-time"})
+    decision: str = Field(
+        max_length=32,
+        description="Began, Approved, Skipped (the steps that were left), Held, Resumed, Promoted, "
+        "RolledBack (to an earlier revision, from one that was found bad while it served), Superseded "
+        "(by another one that is asked for), Rejected or Retried.",
+    )
+    rollout: str | None = Field(
+        default=None, max_length=96, description="Names the rollout; absent where there was none."
+    )
+    revision: str = Field(max_length=63, description="The revision that it is about.")
+    version: str | None = Field(default=None, max_length=256, description="Version of its model, if known.")
+    person: bool = Field(
+        default=False,
+        description="Whether a person decided, by a command or a change of the spec; otherwise gates, steps "
+        "and time did.",
+    )
+    by: str | None = Field(
+        default=None,
+        max_length=256,
+        description="Name of the person, as the annotation says it, which the chart's policies.approvals "
+        "holds to the truth.",
+    )
+    message: str | None = Field(default=None, max_length=256, description="Why.")
 
 
 class RolloutStatus(Block):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from slipway.api.base import INT32, Block
 from slipway.api.rollout import MAX_PREVIOUS
-from slipway.api.rollout_status import MAX_REJECTED, Rejection, RolloutStatus
+from slipway.api.rollout_status import MAX_HISTORY, MAX_REJECTED, DecisionStatus, Rejection, RolloutStatus
 from slipway.api.verdicts import MonitoringStatus
 from slipway.contract import ProfileDigest
 
@@ -170,6 +170,11 @@ class ModelDeploymentStatus(Block):
     )
     previous: tuple[Annotated[str, Field(max_length=63, description="Name of a revision.")], ...] = Field(
         default=(), max_length=MAX_PREVIOUS, description="Earlier stable revisions, the newest first."
+    )
+    history: tuple[DecisionStatus, ...] | None = Field(
+        default=None,
+        max_length=MAX_HISTORY,
+        description="Decisions about rollouts, the newest last; kubectl slipway history prints them.",
     )
     monitoring: MonitoringStatus | None = Field(
         default=None, description="What was found of the stable revision's inputs and answers."

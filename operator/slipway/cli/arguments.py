@@ -309,6 +309,15 @@ def command(made: argparse.ArgumentParser) -> None:
     _connection(made)
 
 
+def history(made: argparse.ArgumentParser) -> None:
+    """Of ``slipway history``."""
+    _name(made)
+    made.add_argument("--no-headers", action="store_true", help="print no header line")
+    _output(made, text="; a table unless given")
+    _color(made)
+    _connection(made)
+
+
 def _dry_run(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--dry-run", action="store_true", help="let the API server check the change, and change nothing"

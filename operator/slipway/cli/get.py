@@ -13,6 +13,7 @@ from slipway.cli.cluster import Cluster
 from slipway.cli.errors import CommandError
 from slipway.cli.output import write
 from slipway.cli.terminal import Line, Tone, is_colored, lay_out
+from slipway.cli.terminal import table as laid_table
 
 Cell = Callable[[Mapping[str, Any]], str]
 _NONE = "-"
@@ -54,9 +55,7 @@ def table(
 ) -> list[Line]:
     """A line for each ModelDeployment, below the names of the columns."""
     names, rows = cells(found, now, wide=wide, namespaces=namespaces)
-    widths = [max(len(text) for text in column) for column in zip(names, *rows, strict=True)]
-    lines = [Line(_row(row, widths), _tone(one)) for row, one in zip(rows, found, strict=True)]
-    return [Line(_row(names, widths), Tone.TITLE), *lines] if headers else lines
+    return laid_table(names, rows, [_tone(one) for one in found], headers=headers)
 
 
 def cells(
@@ -86,10 +85,6 @@ def cells(
             "URL": lambda one: _at(one, "url"),
         }
     return list(columns), [[cell(one) for cell in columns.values()] for one in found]
-
-
-def _row(cells: list[str], widths: list[int]) -> str:
-    return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _at(one: Mapping[str, Any], *path: str) -> str:

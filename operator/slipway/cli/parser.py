@@ -171,6 +171,15 @@ COMMANDS: dict[str, CommandLine] = {
         arguments.command,
         (("slipway resume fraud", "continue"),),
     ),
+    "history": CommandLine(
+        "slipway.cli.history",
+        "list what was decided of rollouts, and who or what decided it",
+        arguments.history,
+        (
+            ("slipway history fraud", "the last 20 decisions, the newest last"),
+            ("slipway history fraud -o json", "for programs: the ModelDeployment, with status.history"),
+        ),
+    ),
     "undo": CommandLine(
         "slipway.cli.undo",
         "go back to an earlier stable revision: write its model and runtime into the spec",

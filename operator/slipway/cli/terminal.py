@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,11 +44,31 @@ def width() -> int | None:
     return max(shutil.get_terminal_size().columns, _LEAST) if sys.stdout.isatty() else None
 
 
+def table(
+    names: Sequence[str], rows: Sequence[Sequence[str]], tones: Sequence[Tone], *, headers: bool
+) -> list[Line]:
+    """A line for each row, with its tone, below the names of the columns."""
+    shown = [[_harmless(cell) for cell in row] for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(names, *shown, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    lines = [Line(line(row), tone) for row, tone in zip(shown, tones, strict=True)]
+    return [Line(line(names), Tone.TITLE), *lines] if headers else lines
+
+
 def lay_out(lines: Iterable[Line], columns: int | None, *, color: bool) -> str:
-    """Lines as text."""
+    """Lines as text. What would move a terminal's cursor or forge another line is replaced."""
     return "\n".join(
-        paint(part, line.tone) if color else part for line in lines for part in _wrapped(line.text, columns)
+        paint(part, line.tone) if color else part
+        for line in lines
+        for part in _wrapped(_harmless(line.text), columns)
     )
+
+
+def _harmless(text: str) -> str:
+    return text if text.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def paint(text: str, tone: Tone) -> str:

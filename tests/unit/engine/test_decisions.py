@@ -53,6 +53,7 @@ async def test_each_step_of_a_rollout_says_who_let_it_go_on(
     assert told(caplog) == [
         ("Began", "", False),
         ("Held", "carol", True),
+        ("Resumed", "", True),
         ("Approved", "system:serviceaccount:ci:alice", True),
         ("Promoted", "", False),
     ]

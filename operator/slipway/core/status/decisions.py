@@ -1,4 +1,4 @@
-"""What was decided of rollouts by a look, and who or what decided it: one entry for each decision."""
+"""What was decided of rollouts by an evaluation, and who or what decided it: one entry for each decision."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from slipway.api.rollout_status import Rejection, RolloutStatus
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
-from slipway.core.rollout.commands import by, commands_for, is_retried, value
+from slipway.core.rollout.commands import PROPOSED_BY, by, commands_for, is_retried, value
 from slipway.core.rollout.machine import PAUSED
 from slipway.core.rollout.situation import Command
+from slipway.core.status.progress import began_by_itself
 
 #: Longest name and reason that an entry holds; both come from users.
 MOST_LETTERS = 256
@@ -21,11 +22,14 @@ class Decision:
     """One decision.
 
     Attributes:
-        decision: Began, Approved, Skipped (to the end), Held, Promoted, Rejected or Retried.
+        decision: Began, Approved, Skipped (to the end), Held, Resumed, Promoted, RolledBack (an earlier
+            revision took over from one that was found bad), Superseded (by another one that is asked for),
+            Rejected or Retried.
         rollout: its id; empty where the revision takes over without one.
         revision: that it is about.
-        by: name of the person, as the annotation says it; empty where it says none, or nobody was asked.
-        person: whether a person decided, by a command.
+        by: name of the person, as the annotation says it; empty where it says none, or nobody was asked. Of
+            what began, those who changed the spec, with commas between them.
+        person: whether a person decided, by a command or, with a name, by a change of the spec.
         why: in words.
     """
 
@@ -42,12 +46,12 @@ def decisions(resource: Resource, plan: Plan) -> tuple[Decision, ...]:
 
     A status that could not be written is planned again, and its decisions are the same ones again.
     """
-    before, after = resource.status.rollout, plan.roles.rollout
     return (
         *_retried(resource),
-        *_began(before, after),
         *_commanded(resource, plan),
+        *_superseded(resource, plan),
         *_ended(resource, plan),
+        *_began(resource, plan),
     )
 
 
@@ -58,9 +62,43 @@ def _retried(resource: Resource) -> Iterator[Decision]:
             yield Decision("Retried", found.id, found.revision, who, person=True)
 
 
-def _began(before: RolloutStatus | None, after: RolloutStatus | None) -> Iterator[Decision]:
-    if after is not None and (before is None or before.id != after.id):
-        yield Decision("Began", after.id, after.revision)
+def _began(resource: Resource, plan: Plan) -> Iterator[Decision]:
+    before, after, wanted = resource.status.rollout, plan.roles.rollout, plan.roles.wanted
+    if after is None or (before is not None and before.id == after.id):
+        return
+    if _takes_back(resource, plan, after.revision):
+        yield Decision("Began", after.id, after.revision, why="the revision that served was found bad")
+        return
+    model = plan.resolution.model
+    version = wanted.model.version if wanted is not None else ""
+    if began_by_itself(resource):
+        uri = model.uri if model is not None else "the name that the spec follows"
+        why = f"{uri} is version {version} now"
+        yield Decision("Began", after.id, after.revision, why=why[:MOST_LETTERS])
+        return
+    names = resource.annotations.get(PROPOSED_BY, "")[:MOST_LETTERS]
+    why = f"the spec asks for version {version}"
+    yield Decision("Began", after.id, after.revision, names, bool(names), why[:MOST_LETTERS])
+
+
+def _superseded(resource: Resource, plan: Plan) -> Iterator[Decision]:
+    """A rollout that ended with neither yes nor no."""
+    before, roles = resource.status.rollout, plan.roles
+    if before is None or (roles.rollout is not None and roles.rollout.id == before.id):
+        return
+    if roles.stable == before.revision or any(found.id == before.id for found in roles.rejected):
+        return
+    other = roles.candidate or roles.stable
+    if other != before.revision:
+        yield Decision("Superseded", before.id, before.revision, why=f"revision {other} is asked for")
+
+
+def _takes_back(resource: Resource, plan: Plan, revision: str) -> bool:
+    """Whether a revision takes the place of one that was found bad while it served."""
+    stable = resource.status.stable
+    is_earlier = revision in resource.status.previous
+    bad = {found.revision for found in plan.roles.rejected}
+    return stable is not None and is_earlier and stable.revision in bad
 
 
 def _commanded(resource: Resource, plan: Plan) -> Iterator[Decision]:
@@ -70,6 +108,9 @@ def _commanded(resource: Resource, plan: Plan) -> Iterator[Decision]:
     given = commands_for(resource.annotations, before)
     now = after if after is not None and after.id == before.id else None
     took_over = plan.roles.stable == before.revision
+    if Command.PAUSE not in given and now is not None and _is_paused(before) and not _is_paused(now):
+        # The annotation is gone, and with it whoever took it away.
+        yield Decision("Resumed", before.id, before.revision, person=True)
     if Command.PROMOTE in given and (took_over or (now is not None and now.step > before.step)):
         yield _person(resource, before, Command.PROMOTE, "Approved", f"step {before.step}")
     is_new = before.phase != "Promoting" and (took_over or (now is not None and now.phase == "Promoting"))
@@ -94,7 +135,16 @@ def _ended(resource: Resource, plan: Plan) -> Iterator[Decision]:
         ended = before.rollout
         is_it = ended is not None and ended.revision == roles.stable
         rollout = ended.id if ended is not None and is_it else ""
-        yield Decision("Promoted", rollout, roles.stable, why=roles.took_over[:MOST_LETTERS])
+        taken_back = _takes_back(resource, plan, roles.stable)
+        why = roles.took_over or (_gates(ended) if is_it and ended is not None else "")
+        name = "RolledBack" if taken_back else "Promoted"
+        yield Decision(name, rollout, roles.stable, why=why[:MOST_LETTERS])
+
+
+def _gates(rollout: RolloutStatus) -> str:
+    """What the gates said last."""
+    said = ", ".join(f"{gate.name} {gate.verdict}" for gate in rollout.gates)
+    return f"gates: {said}" if said else ""
 
 
 def _rejected(resource: Resource, found: Rejection) -> Decision:

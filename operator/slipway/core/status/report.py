@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from slipway.api.reasons import ConditionType, Reason
+from slipway.api.rollout_status import MAX_HISTORY, DecisionStatus
 from slipway.api.status import ModelDeploymentStatus, RevisionStatus, ServerStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
@@ -19,6 +20,7 @@ from slipway.core.rollout.breach import with_jobs
 from slipway.core.rollout.history import revision_from_history
 from slipway.core.status.condition_value import ConditionValue, said_before
 from slipway.core.status.conditions import conditions, sum_up, unreadable
+from slipway.core.status.decisions import decisions
 from slipway.core.status.events import Event, changed, events, jobs_created
 from slipway.core.status.unknown_fields import carry
 
@@ -72,6 +74,7 @@ def report(
         upgrade=plan.upgrade,
         rejected=roles.rejected,
         previous=roles.previous,
+        history=_history(resource, plan, observed, now),
         monitoring=monitoring,
         routerPort=plan.router_port,
         replicas=_pods(observed, "replicas"),
@@ -88,6 +91,26 @@ def report(
         status=_written(resource, status),
         events=(*events(resource, spec, plan, observed, verdicts), *jobs_created(resource, monitoring)),
     )
+
+
+def _history(
+    resource: Resource, plan: Plan, observed: Observed, now: datetime
+) -> tuple[DecisionStatus, ...] | None:
+    """What was decided before, and now."""
+    new = (
+        DecisionStatus(
+            decidedAt=rfc3339(now),
+            decision=found.decision,
+            rollout=found.rollout or None,
+            revision=found.revision,
+            version=_identity(resource, found.revision, plan, observed)[0] or None,
+            person=found.person,
+            by=found.by or None,
+            message=found.why or None,
+        )
+        for found in decisions(resource, plan)
+    )
+    return (*(resource.status.history or ()), *new)[-MAX_HISTORY:] or None
 
 
 def _pods(observed: Observed, count: str) -> int:

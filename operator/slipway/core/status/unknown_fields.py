@@ -11,7 +11,10 @@ from pydantic import BaseModel
 from slipway.api.status import ModelDeploymentStatus
 
 #: Fields by which a block says what it is about.
-_IDENTITY = ("id", "revision", "version", "digest", "uri", "type", "name", "output", "startedAt")
+_IDENTITY = (
+    *("id", "revision", "version", "digest", "uri", "type", "name", "output", "startedAt"),
+    *("decision", "decidedAt"),
+)
 
 
 def carry(raw: Mapping[str, Any], written: dict[str, Any]) -> dict[str, Any]:
