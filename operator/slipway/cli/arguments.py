@@ -370,6 +370,17 @@ def key(made: argparse.ArgumentParser) -> None:
     _connection(made)
 
 
+def doctor(made: argparse.ArgumentParser) -> None:
+    """Of ``slipway doctor``."""
+    made.add_argument(
+        "-A", "--all-namespaces", action="store_true", help="models of all namespaces, unless -n is given"
+    )
+    made.add_argument("--no-headers", action="store_true", help="print no header line")
+    made.add_argument("-o", "--output", choices=("json", "yaml"), help="output format; a table unless given")
+    _color(made)
+    _connection(made)
+
+
 def version(made: argparse.ArgumentParser) -> None:
     """Of ``slipway version``."""
     made.add_argument("--client", action="store_true", help="use no cluster")

@@ -89,7 +89,7 @@ class Cluster:
         """
         where = "all namespaces" if everywhere else self.namespace
         path = f"{_ROOT}/{PLURAL}" if everywhere else self._collection()
-        return self._pages(f"{KIND}s in {where}", path, selector)
+        return self.pages(f"{KIND}s in {where}", path, selector)
 
     def children(self, resource: Manifest) -> list[Manifest]:
         """What Slipway and others made for a ModelDeployment, as it is now.
@@ -108,7 +108,7 @@ class Cluster:
         for kind in ObjectKind:
             path = RESOURCES[kind].path(self.namespace)
             with suppress(MissingError):  # a kind that this cluster does not have
-                items = self._pages(
+                items = self.pages(
                     f"{kind}s in {self.namespace}", path, f"{naming.MODEL_LABEL}={meta['name']}"
                 )
                 found += [dict(typed(item, kind)) for item in items]
@@ -184,7 +184,7 @@ class Cluster:
 
         selector = ",".join(f"{label}={value}" for label, value in naming.pod_selector(name).items())
         path = f"/api/v1/namespaces/{self.namespace}/pods"
-        return self._pages(f"pods of {name} in {self.namespace}", path, selector)
+        return self.pages(f"pods of {name} in {self.namespace}", path, selector)
 
     def revisions(self, name: str) -> list[Manifest]:
         """ControllerRevisions of a ModelDeployment.
@@ -196,7 +196,7 @@ class Cluster:
 
         path = f"/apis/apps/v1/namespaces/{self.namespace}/controllerrevisions"
         what = f"ControllerRevisions of {name} in {self.namespace}"
-        return self._pages(what, path, f"{naming.MODEL_LABEL}={name}")
+        return self.pages(what, path, f"{naming.MODEL_LABEL}={name}")
 
     def namespaces(self) -> list[str]:
         """Names of the cluster's namespaces.
@@ -204,7 +204,7 @@ class Cluster:
         Raises:
             CommandError: where they cannot be had.
         """
-        return [str(one["metadata"]["name"]) for one in self._pages("namespaces", "/api/v1/namespaces", "")]
+        return [str(one["metadata"]["name"]) for one in self.pages("namespaces", "/api/v1/namespaces", "")]
 
     def operators(self) -> list[Manifest]:
         """Deployments of operators, of all namespaces.
@@ -213,7 +213,7 @@ class Cluster:
             CommandError: where they cannot be had.
         """
         labels = "app.kubernetes.io/part-of=slipway,app.kubernetes.io/component=operator"
-        return self._pages("Deployments in all namespaces", "/apis/apps/v1/deployments", labels)
+        return self.pages("Deployments in all namespaces", "/apis/apps/v1/deployments", labels)
 
     def openapi(self) -> Manifest:
         """The API server's OpenAPI document of ModelDeployments; every user who is known may read it.
@@ -305,7 +305,40 @@ class Cluster:
             raise _stranger(where, found)
         return found
 
-    def _pages(self, what: str, path: str, selector: str) -> list[Manifest]:
+    def read(self, what: str, path: str) -> Manifest:
+        """What the API server has at a path; ``what`` names it in errors.
+
+        Raises:
+            MissingError: where it has nothing there.
+            CommandError: where it cannot be had.
+        """
+        return self._request(what, "GET", path)
+
+    def labels(self, namespace: str) -> dict[str, str]:
+        """Labels of a namespace.
+
+        Raises:
+            CommandError: where they cannot be had.
+        """
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}"
+        return dict((self.read(f"namespace {namespace}", path).get("metadata") or {}).get("labels") or {})
+
+    def network_policies(self, namespace: str) -> list[Manifest]:
+        """NetworkPolicies of a namespace.
+
+        Raises:
+            CommandError: where they cannot be had.
+        """
+        path = f"/apis/networking.k8s.io/v1/namespaces/{quote(namespace, safe='')}/networkpolicies"
+        return self.pages(f"NetworkPolicies in {namespace}", path, "")
+
+    def pages(self, what: str, path: str, selector: str) -> list[Manifest]:
+        """All objects of a list with these labels.
+
+        Raises:
+            MissingError: where the cluster has no such kind.
+            CommandError: where they cannot be had.
+        """
         query, found = {"limit": str(PAGE)}, list[Manifest]()
         if selector:
             query["labelSelector"] = selector

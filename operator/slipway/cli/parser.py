@@ -242,6 +242,15 @@ COMMANDS: dict[str, CommandLine] = {
             ),
         ),
     ),
+    "doctor": CommandLine(
+        "slipway.cli.doctor",
+        "say what an installation and its models do not hold, as far as you may see it; it changes nothing",
+        arguments.doctor,
+        (
+            ("slipway doctor", "the installation, and the models of all namespaces that you may list"),
+            ("slipway doctor -n payments -o json", "with the models of one namespace, for programs"),
+        ),
+    ),
     "version": CommandLine(
         "slipway.cli.version",
         "print the versions of this command, and of the CRD and the operator in the cluster",
