@@ -11,7 +11,17 @@ from typing import Any, ParamSpec, TypeVar
 
 from slipway.api.reasons import Reason
 from slipway.api.types import API_VERSION, KIND
-from slipway.contract import Failed, Failure, ModelFault, Resolution, Resolved, TerminationMessage
+from slipway.contract import (
+    Audited,
+    AuditTask,
+    Failed,
+    Failure,
+    ModelFault,
+    Resolution,
+    Resolved,
+    TerminationMessage,
+    Unaudited,
+)
 from slipway.core import naming
 from slipway.core.allowed import Allowed, GatewayRule
 from slipway.core.endpoint import Endpoint
@@ -194,6 +204,8 @@ class World:
 
     Attributes:
         models: what resolver pods find out, by URI.
+        audits: what pods of audits say of what they are asked; None while they have not ended.
+        audited: what they were asked.
         tasks: what they were asked.
         pod_status: status of a serving pod that is not to become ready, or None.
         resolver_waits: status of a resolver pod that is not to start, or None.
@@ -210,6 +222,8 @@ class World:
         self.now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         self.kube = FakeKube(lambda: self.now)
         self.models: dict[str, Resolution | Failure] = {}
+        self.audits: Callable[[AuditTask], Audited | Unaudited | str | None] = lambda _: None
+        self.audited: list[AuditTask] = []
         self.tasks: list[dict[str, Any]] = []
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None
         self.resolver_waits: dict[str, Any] | None = None
@@ -424,6 +438,7 @@ class World:
             [
                 self._collect_garbage(),
                 self._resolve(),
+                *[self._audit(job) for job in self.kube.all(ObjectKind.JOB)],
                 self._scale(),
                 *[self._run(deployment) for deployment in self.kube.all(ObjectKind.DEPLOYMENT)],
                 self._drain(),
@@ -504,6 +519,44 @@ class World:
                 {"name": container["name"], "image": container["image"], "state": {"terminated": ended}}
             ],
         }
+
+    def _audit(self, job: dict[str, Any]) -> bool:
+        """Make the pod of an audit's Job, one look; end it and the Job, the next."""
+        meta, template = job["metadata"], job["spec"]["template"]
+        if meta["labels"].get(naming.COMPONENT_LABEL) != "audit" or job.get("status", {}).get("conditions"):
+            return False
+        place = (ObjectKind.POD.value, meta["namespace"], f"{meta['name']}-pod")
+        if not self.kube.has(*place):
+            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
+            pod = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    **template["metadata"],
+                    "name": place[2],
+                    "namespace": meta["namespace"],
+                    "ownerReferences": [{**owner, "controller": True}],
+                },
+                "spec": template["spec"],
+            }
+            self.kube.update(pod, "job")
+            return True
+        (container,) = template["spec"]["containers"]
+        task = AuditTask.model_validate_json(container["env"][0]["value"])
+        answer = self.audits(task)
+        if answer is None:
+            return False
+        self.audited.append(task)
+        if isinstance(answer, str):
+            # It ended without a word; its Job has given up.
+            failed = {**_condition("Failed", True), "message": answer, "lastTransitionTime": stamp(self.now)}
+            return self._set_status(job, {"conditions": [failed]})
+        words = TerminationMessage(outcome=answer).model_dump_json()
+        ended = {"exitCode": 0, "finishedAt": stamp(self.now), "message": words}
+        states = [{"name": container["name"], "image": container["image"], "state": {"terminated": ended}}]
+        self._set_status(self.kube.find(*place), {"phase": "Succeeded", "containerStatuses": states})
+        done = {**_condition("Complete", True), "lastTransitionTime": stamp(self.now)}
+        return self._set_status(job, {"conditions": [done]})
 
     def _scale(self) -> bool:
         acted = False

@@ -40,7 +40,7 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# what spec.monitoring.onBreach asks for
+# what spec.monitoring.onBreach and rollout.audits ask for
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]

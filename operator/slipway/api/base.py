@@ -27,6 +27,23 @@ def share(text: str) -> float:
     return float(text.removesuffix("%")) / 100.0
 
 
+Share = Annotated[
+    str,
+    string(
+        r"^(0|[1-9][0-9]?)([.][0-9]{1,4})?%$", "must be a share below 100%, such as 1% or 0.25%", max_length=8
+    ),
+]
+#: A share that a minimum may be: none of 0.
+Minimum = Annotated[
+    str,
+    string(
+        r"^([1-9][0-9]?([.][0-9]+)?|0[.][0-9]*[1-9][0-9]*)%$",
+        "must be a share above 0% and below 100%, such as 82% or 99.5%",
+        max_length=8,
+    ),
+]
+
+
 class Block(BaseModel):
     """Base of every part of the resource."""
 

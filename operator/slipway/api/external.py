@@ -72,6 +72,10 @@ SPEC_RULES: list[Any] = [
         "out with runtime.server: External, or serve by Slipway's own server",
     ),
     rule(
+        f"{_OWN}!has(self.rollout.audits) || self.rollout.audits.size() == 0",
+        "rollout.audits run ONNX models; leave them out with runtime.server: External",
+    ),
+    rule(
         f"{_OWN}!has(self.access)",
         "access is checked by Slipway's own server; leave it out with runtime.server: External, and let that "
         "server or a Gateway check who asks",

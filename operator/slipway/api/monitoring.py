@@ -6,23 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import Block, HeaderName, SecretRef, rule, string
+from slipway.api.audits import FairnessLimit, Value
+from slipway.api.base import Block, HeaderName, Minimum, SecretRef, Share, rule, string
 from slipway.api.breach import OnBreach
 from slipway.api.freshness import Freshness
-from slipway.api.rollout import Share
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
-Value = Annotated[str, Field(min_length=1, max_length=63, description="A value, numbers too as text.")]
 
-#: A share that a minimum may be: none of 0.
-Minimum = Annotated[
-    str,
-    string(
-        r"^([1-9][0-9]?([.][0-9]+)?|0[.][0-9]*[1-9][0-9]*)%$",
-        "must be a share above 0% and below 100%, such as 82% or 99.5%",
-        max_length=8,
-    ),
-]
 #: A number between 0 and 1, neither of them.
 Fraction = Annotated[
     str,
@@ -273,36 +263,6 @@ class SensitiveAttribute(Block):
         default=None,
         description=("The group that ratios are to. A change here judges again and restarts no pod."),
     )
-
-
-class FairnessLimit(Block):
-    """How far groups may be apart."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                rule(
-                    "(self.name == 'DisparateImpactRatio') == has(self.minimum)",
-                    "DisparateImpactRatio needs a minimum, and the differences have none",
-                ),
-                rule(
-                    "(self.name == 'DisparateImpactRatio') != has(self.maximum)",
-                    "the differences need a maximum, and DisparateImpactRatio has none",
-                ),
-            ]
-        }
-    )
-
-    name: Literal[
-        "DisparateImpactRatio",
-        "DemographicParityDifference",
-        "EqualOpportunityDifference",
-        "EqualizedOddsDifference",
-    ] = Field(description="What is measured, as Fairlearn defines it.")
-    minimum: Minimum | None = Field(
-        default=None, description="The least ratio to the reference group, and the least of its inverse."
-    )
-    maximum: Share | None = Field(default=None, description="The largest difference between two groups.")
 
 
 #: Limits that cannot be judged without labels.

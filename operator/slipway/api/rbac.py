@@ -60,7 +60,7 @@ WATCHED = (
     ),
     Permission("autoscaling", ("horizontalpodautoscalers",), _OWN, "scale a revision"),
     Permission("policy", ("poddisruptionbudgets",), _OWN, "keep a revision up while nodes are drained"),
-    Permission("batch", ("jobs",), _OWN, "what spec.monitoring.onBreach asks for"),
+    Permission("batch", ("jobs",), _OWN, "what spec.monitoring.onBreach and rollout.audits ask for"),
     Permission("discovery.k8s.io", ("endpointslices",), _READ, "see whether the route leads to ready pods"),
     Permission(
         "gateway.networking.k8s.io",

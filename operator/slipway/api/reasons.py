@@ -28,6 +28,8 @@ class ConditionType(StrEnum):
     DATA_QUALITY = "DataQuality"
     PERFORMANCE = "Performance"
     FAIRNESS = "Fairness"
+    #: What audits say of the stable revision, or before there is one of the wanted one.
+    AUDITS_PASSED = "AuditsPassed"
     #: Whether the pods check who asks.
     ACCESS_CONTROLLED = "AccessControlled"
     #: Present and False while a server of one's own serves, whose requests and answers nobody counts.
@@ -101,6 +103,12 @@ class Reason(StrEnum):
     ROUTER_FULL = "RouterFull"
     ROUTER_UNAVAILABLE = "RouterUnavailable"
     SPLIT_MISMATCH = "SplitMismatch"
+    # Audits
+    AUDITING = "Auditing"
+    AUDITS_PASSED = "AuditsPassed"
+    AUDIT_FAILED = "AuditFailed"
+    AUDIT_INCONCLUSIVE = "AuditInconclusive"
+    AUDIT_ERROR = "AuditError"
     # What monitoring finds
     FEATURES_DRIFTED = "FeaturesDrifted"
     NO_DRIFT = "NoDrift"
@@ -351,6 +359,23 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.SPLIT_MISMATCH: Explanation(
         "The canary gets another share of the requests than its weight; they are no evidence.",
         "Look for whoever else writes the routers' ConfigMaps or sends requests to their pods.",
+    ),
+    Reason.AUDITING: Explanation(
+        "A Job audits the revision, which has no pods before it passes; the stable one serves meanwhile.",
+        "Wait; the message says what the Job waits for.",
+    ),
+    Reason.AUDITS_PASSED: Explanation("Every audit that is asked for was passed.", "None."),
+    Reason.AUDIT_FAILED: Explanation(
+        "An audit found the revision beyond a limit of rollout.audits; one that serves goes on serving.",
+        "Train the model again, or change the limit; docs/audits.md says how to read the figures.",
+    ),
+    Reason.AUDIT_INCONCLUSIVE: Explanation(
+        "The audit's table has too few rows, of all or of a group, to tell.",
+        "Give the table more rows, or set onInconclusive: Continue.",
+    ),
+    Reason.AUDIT_ERROR: Explanation(
+        "An audit could not be done, or its answer is not believed; it is tried again every 5 minutes.",
+        "Fix what the message names: the ConfigMap, its columns, the digest, or spec.runtime.resources.",
     ),
     Reason.FEATURES_DRIFTED: Explanation(
         "Inputs are spread otherwise than the reference; the message names the features and by how much.",

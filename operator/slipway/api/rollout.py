@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import MESSAGE_KEY, Block, rule, string
+from slipway.api.audits import MAX_AUDITS, Audit
+from slipway.api.base import MESSAGE_KEY, Block, Share, rule, string
 
 #: Steps and gates that a resource may hold.
 MAX_STEPS = 32
@@ -14,12 +15,6 @@ MAX_GATES = 8
 #: Earlier stable revisions that status remembers.
 MAX_PREVIOUS = 50
 
-Share = Annotated[
-    str,
-    string(
-        r"^(0|[1-9][0-9]?)([.][0-9]{1,4})?%$", "must be a share below 100%, such as 1% or 0.25%", max_length=8
-    ),
-]
 Ratio = Annotated[
     str,
     string(r"^[1-9][0-9]{0,2}([.][0-9]{1,3})?$", "must be a ratio of 1 or more, such as 1.25", max_length=7),
@@ -303,3 +298,10 @@ class Rollout(Block):
         ),
     )
     analysis: Analysis = Field(default=Analysis(), description="The gates, and when they are evaluated.")
+    audits: tuple[Audit, ...] = Field(
+        default=(),
+        max_length=MAX_AUDITS,
+        description="What a version has to pass before it has any pods, and so any traffic. A change here "
+        "makes no new revision.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from slipway.api.audits import MAX_AUDIT_RESULTS, AuditResult
 from slipway.api.base import INT32, Block
 from slipway.api.rollout import MAX_PREVIOUS
 from slipway.api.rollout_status import MAX_HISTORY, MAX_REJECTED, DecisionStatus, Rejection, RolloutStatus
@@ -178,6 +179,11 @@ class ModelDeploymentStatus(Block):
     )
     monitoring: MonitoringStatus | None = Field(
         default=None, description="What was found of the stable revision's inputs and answers."
+    )
+    audits: tuple[AuditResult, ...] | None = Field(
+        default=None,
+        max_length=MAX_AUDIT_RESULTS,
+        description="What audits said of versions, the newest first.",
     )
     routerPort: int | None = Field(
         default=None, ge=1, le=65535, description="Port of the namespace's router that is this resource's."

@@ -52,6 +52,11 @@ def breach_job(model_deployment: str, episode: Any) -> str:
     return f"{model_deployment}-breach-{content_hash(episode)[:8]}"
 
 
+def audit_job(model_deployment: str, occasion: Any) -> str:
+    """Name of the Job of an audit: what is audited, by what, and since which result."""
+    return f"{model_deployment}-audit-{content_hash(occasion)[:8]}"
+
+
 def service_account(model_deployment: str) -> str:
     """Name of the identity that a ModelDeployment's pods run under."""
     return f"{model_deployment}-model"
@@ -68,7 +73,7 @@ def token_audience(namespace: str) -> str:
 
 
 def labels(model_deployment: str, component: str, revision: str | None = None) -> dict[str, str]:
-    """Labels of a child; ``component`` is ``model-server``, ``resolver``, ``access`` or ``route``."""
+    """Labels of a child; ``component`` says what it is for, such as ``model-server`` or ``audit``."""
     found = {
         MANAGED_BY_LABEL: MANAGED_BY,
         COMPONENT_LABEL: component,

@@ -162,6 +162,8 @@ class Observed:
     may_upgrade: bool = False
     #: Whether every such upgrade that is under way is stuck.
     upgrades_halted: bool = False
+    #: Whether the namespace has room for another audit now.
+    may_audit: bool = False
 
     def of(self, kind: ObjectKind) -> tuple[Manifest, ...]:
         """All children of a kind that are not being deleted, sorted by name."""

@@ -27,6 +27,7 @@ from slipway.core.observed import Manifest, ObjectKind, Observed, revision_of_ob
 from slipway.core.resolution import ResolutionState, is_asked, last_look, resolve
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, Settings, revision_of
+from slipway.core.rollout.audits import NO_AUDITS, Audits, audits_of
 from slipway.core.rollout.breach import breach_jobs
 from slipway.core.rollout.history import as_pinned, by_its_name, revision_from_history
 from slipway.core.rollout.roles import Roles, assign_roles, min_ready_before_switch
@@ -50,6 +51,7 @@ class Plan:
         resolver: name of the pod that resolves it; empty where nothing is to be found out.
         router_port: its listener on the namespace's routers, or None where it needs none.
         upgrade: how far pods are replaced for a change of the installation, or None.
+        audits: what audits say, and the Job that is to be there for them.
         requeue_at: when to look again although nothing changed, or None.
     """
 
@@ -60,6 +62,7 @@ class Plan:
     resolver: str = ""
     router_port: int | None = None
     upgrade: UpgradeStatus | None = None
+    audits: Audits = NO_AUDITS
     requeue_at: datetime | None = None
 
 
@@ -88,7 +91,10 @@ def plan(
     wanted = None
     if resolution.model is not None:
         wanted = by_its_name(revision_of(spec, resolution.model), owner, resource.status, observed)
-    roles = assign_roles(resource, spec, wanted, observed, now)
+    audits = audits_of(
+        resource, spec, wanted, _remembered_stable(resource, wanted, observed), observed, settings, now
+    )
+    roles = assign_roles(resource, spec, wanted, observed, now, audits)
 
     own = spec.runtime.pod
     apply: list[dict[str, Any]] = [service_account(owner, pulled(own, settings.image_pull_secrets))]
@@ -96,6 +102,8 @@ def plan(
         apply.append(cluster_keys(owner, observed.cluster_keys))
     if resolution.asking and answering is None and resolver is not None:
         apply.append(resolver)
+    if audits.job is not None:
+        apply.append(audits.job)
     apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))
     router_port = (resource.status.routerPort or observed.free_port) if has_routers(spec) else None
     if by_replicas(spec) and roles.routed is not None:
@@ -129,6 +137,7 @@ def plan(
         delete=(
             *_spent_resolvers(resolver_name, resource, resolution, observed, now),
             *retired,
+            *audits.spent,
             *(observed.of(ObjectKind.HTTP_ROUTE) if not has_route(spec, observed) else ()),
             *(kept_cluster_keys(owner, observed) if not needs_cluster_keys(spec) else ()),
         ),
@@ -137,6 +146,7 @@ def plan(
         resolver=resolver_name,
         router_port=router_port,
         upgrade=upgrade,
+        audits=audits,
         requeue_at=_earliest(
             now,
             resolution.retry_at,
@@ -147,6 +157,7 @@ def plan(
             probe_deadline(observed.pods(roles.wanted.name)) if roles.wanted else None,
             room_deadline(observed.of(ObjectKind.POD), observed.of(ObjectKind.DEPLOYMENT)),
             deadline(upgrade, now),
+            audits.look_at,
         ),
     )
 
@@ -156,8 +167,8 @@ def _kept_revisions(
 ) -> list[Revision]:
     """The stable revision as it is remembered, then the wanted one."""
     kept = [roles.wanted] if roles.wanted and roles.rejection is None else []
-    if roles.suspended and roles.candidate is None:
-        # Recreate never has two at once.
+    if (roles.suspended or roles.audit is not None) and roles.candidate is None:
+        # Recreate never has two at once, and what waits for its audits has no pods.
         kept = []
     if spec.rollout.strategy == "Recreate" and roles.stable is None and _others(roles, observed):
         kept = []
@@ -171,6 +182,15 @@ def _kept_revisions(
 def _others(roles: Roles, observed: Observed) -> bool:
     """Whether pods of another revision than the candidate are still there."""
     return any(revision_of_object(pod) not in (None, roles.candidate) for pod in observed.of(ObjectKind.POD))
+
+
+def _remembered_stable(resource: Resource, wanted: Revision | None, observed: Observed) -> Revision | None:
+    """The revision that status says is stable, if what it is is known."""
+    stable = resource.status.stable
+    if stable is None:
+        return None
+    is_wanted = wanted is not None and wanted.name == stable.revision
+    return wanted if is_wanted else revision_from_history(stable.revision, observed)
 
 
 def _stable(roles: Roles, observed: Observed) -> Revision | None:

@@ -1,8 +1,9 @@
 """Whose pods are: labels say so, and anybody may write them; the chain of owners is what counts.
 
 A pod counts as a model server's or a router's where its controller is a ReplicaSet that is there, and that
-one's controller the Deployment that the operator writes. In its own namespace somebody who may create pods
-can still name such a ReplicaSet as the owner of one: docs/permissions.md says what that amounts to.
+one's controller the Deployment that the operator writes; as an audit's where its controller is a Job that the
+operator writes. In its own namespace somebody who may create pods can still name such a ReplicaSet or Job as
+the owner of one: docs/permissions.md says what that amounts to.
 """
 
 from __future__ import annotations
@@ -15,23 +16,27 @@ from slipway.core.observed import Manifest, ObjectKind
 
 #: Kept to its owners alone.
 REPLICA_SET = "ReplicaSet"
-#: Components whose pods a Deployment makes.
-_MADE = frozenset({"model-server", "router"})
+#: Components whose pods a Deployment or a Job makes.
+_MADE = frozenset({"model-server", "router", "audit"})
 
 #: An object of a kind, by namespace and name, if it is there.
 Find = Callable[[str, str, str], Manifest | None]
 
 
 def needs_proof(child: Manifest) -> bool:
-    """Whether an object is believed only with its owners: pods that serve, and pods that route."""
+    """Whether an object is believed only with its owners: pods that serve, route or audit."""
     labels = child["metadata"].get("labels") or {}
     return child["kind"] == ObjectKind.POD and labels.get(naming.COMPONENT_LABEL) in _MADE
 
 
-def deployment_of(pod: Manifest, find: Find) -> Manifest | None:
-    """The Deployment that a pod's owners lead to, where it is the one that such a pod has; else None."""
+def maker_of(pod: Manifest, find: Find) -> Manifest | None:
+    """The Deployment or Job that a pod's owners lead to, where it is one that such a pod has; else None."""
     meta = pod["metadata"]
     labels = meta.get("labels") or {}
+    if labels.get(naming.COMPONENT_LABEL) == "audit":
+        job = _controller(pod, ObjectKind.JOB.value, find)
+        job_labels = (job["metadata"].get("labels") or {}) if job is not None else {}
+        return job if job_labels.get(naming.COMPONENT_LABEL) == "audit" else None
     model = str(labels.get(naming.MODEL_LABEL, ""))
     if labels.get(naming.COMPONENT_LABEL) == "router":
         expected = naming.router(model)

@@ -13,7 +13,7 @@ from slipway.core.observed import Manifest, ObjectKind
 from slipway.core.resource import Resource, read
 from slipway.core.traffic.envoy.objects import is_router
 from slipway.core.traffic.routed import is_shared
-from slipway.engine.ownership import REPLICA_SET, deployment_of, needs_proof
+from slipway.engine.ownership import REPLICA_SET, maker_of, needs_proof
 from slipway.engine.projection import is_same, project
 
 #: Seconds for which a deleted object stays deleted, whatever answer to an earlier request is read late.
@@ -53,7 +53,7 @@ class Store:
         self._gone: dict[str, float] = {}
         #: The newest resource version that was seen of a kind.
         self._newest: dict[str, int] = defaultdict(int)
-        #: Pods, by uid, whose owners led to a Deployment of ours: those may go before the pod does.
+        #: Pods, by uid, whose owners led to a Deployment or Job of ours: those may go before the pod does.
         self._proven: set[str] = set()
         #: Kinds that the cluster does not know, as of the last list.
         self.unknown: frozenset[str] = frozenset()
@@ -205,8 +205,8 @@ class Store:
         own = child["metadata"]["uid"]
         if own in self._proven or not needs_proof(child):
             return True
-        deployment = deployment_of(child, self._find)
-        if deployment is None or (uid is not None and not is_owned(deployment, uid)):
+        maker = maker_of(child, self._find)
+        if maker is None or (uid is not None and not is_owned(maker, uid)):
             return False
         self._proven.add(own)
         return True
@@ -227,6 +227,10 @@ class Store:
     def services(self, namespace: str) -> list[Manifest]:
         """All Services of Slipway in a namespace, whosever they are."""
         return self._of(ObjectKind.SERVICE, namespace)
+
+    def jobs(self, namespace: str) -> list[Manifest]:
+        """All Jobs of Slipway in a namespace, whosever they are."""
+        return self._of(ObjectKind.JOB, namespace)
 
     def resources(self) -> Iterator[Key]:
         """The key of every ModelDeployment: nothing that happens often is to go through all of them."""

@@ -15,9 +15,9 @@ from slipway.core.objects import pod
 from slipway.core.objects.access import contract_of, mounted, mounts_of, volumes_of
 from slipway.core.objects.external import external_server, is_external
 from slipway.core.objects.metadata import Owner, metadata
+from slipway.core.objects.model_files import fetch_container, room
 from slipway.core.observed import Manifest
 from slipway.core.revision import Revision, Settings
-from slipway.names import LARGEST_PROFILE
 
 #: How long a leaving pod goes on serving at most while clients are asked to go elsewhere.
 DRAIN_SECONDS = 15
@@ -144,14 +144,14 @@ def _pod_spec(
         "enableServiceLinks": False,
         "securityContext": pod.POD_SECURITY,
         "terminationGracePeriodSeconds": grace_seconds(revision.runtime.requestTimeoutMilliseconds),
-        "initContainers": [_fetch(revision, settings)],
+        "initContainers": [fetch_container(revision, settings)],
         "containers": [
-            external_server(owner, revision, settings, _room(revision))
+            external_server(owner, revision, settings, room(revision))
             if is_external(revision.runtime)
             else _server(owner, revision, settings, access)
         ],
         "volumes": [
-            {"name": "model", "emptyDir": pod.scratch(_room(revision))},
+            {"name": "model", "emptyDir": pod.scratch(room(revision))},
             {"name": "tmp", "emptyDir": pod.scratch(pod.SCRATCH_MEBIBYTES)},
             *pod.claim_volume(uri),
             *_keys_volume(revision.feedback),
@@ -163,51 +163,7 @@ def _pod_spec(
     }
 
 
-def _most_bytes(revision: Revision) -> int:
-    """Of the model and what lies next to it: a store that now sends more, or without end, fills no disk."""
-    return revision.model.bytes + LARGEST_PROFILE
-
-
-def _room(revision: Revision) -> int:
-    """Of the volume that the model is brought to, in MiB."""
-    return pod.mebibytes(_most_bytes(revision))
-
-
-def _fetch(revision: Revision, settings: Settings) -> dict[str, Any]:
-    """Brings the model and verifies its digest; the only container that sees the store's credentials."""
-    task = contract.FetchTask(
-        uri=revision.model.resolvedURI,
-        digest=revision.model.digest,
-        maxBytes=_most_bytes(revision),
-        profile=revision.profile,
-    )
-    container: dict[str, Any] = {
-        "name": naming.FETCH_CONTAINER,
-        "image": settings.server_image,
-        "imagePullPolicy": settings.image_pull_policy,
-        "command": ["slipway-model", "fetch"],
-        "env": pod.task_env(
-            task, settings.mlflow_tracking_uri if _is_of_mlflow(revision) else "", revision.service_account
-        ),
-        "terminationMessagePath": contract.TERMINATION_PATH,
-        "terminationMessagePolicy": "File",
-        "resources": pod.on_disk(
-            pod.download_resources(revision.runtime.resources, settings.downloads),
-            _room(revision) + pod.SCRATCH_MEBIBYTES,
-        ),
-        "securityContext": pod.CONTAINER_SECURITY,
-        "volumeMounts": [
-            {"name": "model", "mountPath": contract.MODEL_DIR},
-            {"name": "tmp", "mountPath": contract.TMP_DIR},
-            *pod.claim_mount(revision.model.resolvedURI),
-        ],
-    }
-    if revision.credentials is not None:
-        container["envFrom"] = pod.credentials_env(revision.credentials)
-    return container
-
-
-def _inputs(inputs: Inputs) -> contract.Inputs:
+def server_inputs(inputs: Inputs) -> contract.Inputs:
     """As the server reads them: each column with its place in a row."""
     columns = tuple(
         contract.InputColumn(
@@ -287,7 +243,7 @@ def serving_config(owner: Owner, revision: Revision, access: Access | None) -> c
         processes=runtime.processes,
         batching=runtime.batching.mode,
         maxBatchRows=runtime.batching.maxRows,
-        **({} if revision.inputs is None else {"inputs": _inputs(revision.inputs)}),
+        **({} if revision.inputs is None else {"inputs": server_inputs(revision.inputs)}),
         **_watched(revision),
         **(
             {}
@@ -314,7 +270,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
         "env": [
             # Defaults are left out: a server of its own version in spec.runtime.image may not know them all.
             {"name": contract.SERVING_CONFIG_ENV, "value": config.model_dump_json(exclude_defaults=True)},
-            *_without_credentials(revision),
+            *pod.without_credentials(revision.service_account),
             *pod.plain_env(runtime.env),
         ],
         "ports": [
@@ -337,7 +293,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
         },
         "terminationMessagePath": contract.TERMINATION_PATH,
         "terminationMessagePolicy": "File",
-        "resources": pod.on_disk(pod.resources(runtime.resources), _room(revision) + pod.SCRATCH_MEBIBYTES),
+        "resources": pod.on_disk(pod.resources(runtime.resources), room(revision) + pod.SCRATCH_MEBIBYTES),
         "securityContext": pod.CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "model", "mountPath": contract.MODEL_DIR, "readOnly": True},
@@ -346,14 +302,3 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
             *mounts_of(access, owner.name),
         ],
     }
-
-
-def _without_credentials(revision: Revision) -> list[dict[str, Any]]:
-    """Where the pod's ServiceAccount opens stores, a webhook may put that into every container."""
-    if revision.service_account is None:
-        return []
-    return [{"name": contract.WITHOUT_CREDENTIALS_ENV, "value": "true"}]
-
-
-def _is_of_mlflow(revision: Revision) -> bool:
-    return revision.model.resolvedURI.startswith("mlflow:")

@@ -131,19 +131,19 @@ def claim_of(uri: str) -> str | None:
     return found.group(1) if found else None
 
 
-def claim_volume(uri: str) -> list[dict[str, Any]]:
+def claim_volume(uri: str, name: str = "claim") -> list[dict[str, Any]]:
     """The volume of a ``pvc://`` URI, read-only."""
     claim = claim_of(uri)
     if claim is None:
         return []
-    return [{"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
+    return [{"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
 
 
-def claim_mount(uri: str) -> list[dict[str, Any]]:
+def claim_mount(uri: str, name: str = "claim") -> list[dict[str, Any]]:
     """Where that volume is mounted."""
     if claim_of(uri) is None:
         return []
-    return [{"name": "claim", "mountPath": contract.PVC_MOUNT_DIR, "readOnly": True}]
+    return [{"name": name, "mountPath": contract.PVC_MOUNT_DIR, "readOnly": True}]
 
 
 def meta(
@@ -154,9 +154,16 @@ def meta(
     return {"labels": {**options.labels, **labels}, **({"annotations": found} if found else {})}
 
 
-def skipped(options: PodOptions) -> dict[str, str]:
-    """Annotations that keep a ServiceAccount's credentials from the container that serves."""
-    return dict.fromkeys(SKIPPED_CONTAINERS, naming.SERVER_CONTAINER) if options.serviceAccountName else {}
+def skipped(options: PodOptions, container: str = naming.SERVER_CONTAINER) -> dict[str, str]:
+    """Annotations that keep a ServiceAccount's credentials from the container that runs the model."""
+    return dict.fromkeys(SKIPPED_CONTAINERS, container) if options.serviceAccountName else {}
+
+
+def without_credentials(service_account: str | None) -> list[dict[str, Any]]:
+    """Where the pod's ServiceAccount opens stores, a webhook may put that into every container."""
+    if service_account is None:
+        return []
+    return [{"name": contract.WITHOUT_CREDENTIALS_ENV, "value": "true"}]
 
 
 def under(options: PodOptions, service_account: str | None) -> PodOptions:

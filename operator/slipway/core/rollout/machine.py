@@ -49,6 +49,8 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
         if Command.PROMOTE_FULL in seen.commands and seen.alive and not seen.stable_ready:
             return take_over(state, "a person asked for it")
         return _abort(state, state.message.removeprefix(HOLDS), seen)
+    if seen.audit_failed:
+        return _abort(state, seen.audit_failed, seen)
     state = _look(state, rollout.analysis, seen, now) if not seen.upgrading else _unseen(state, rollout, now)
     failed = next(
         (gate for gate in state.gates if _acts(gate, rollout.analysis) and gate.verdict == "Fail"), None
@@ -81,6 +83,8 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
         return _hold(state, f"{_BLIND}{why}"[:1024], seen, suspended=False)
     if not seen.stable_ready:
         return _wait(state, "neither revision has a ready pod")
+    if seen.auditing and not (state.step or state.weight or state.mirrorPercent):
+        return _hold(state, seen.auditing, seen, suspended=False)
     return _walk(rollout, state, seen, now)
 
 

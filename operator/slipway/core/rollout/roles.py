@@ -18,6 +18,7 @@ from slipway.core.objects.metadata import Owner
 from slipway.core.observed import Fault, Manifest, ObjectKind, Observed, is_ready, revision_of_object
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision
+from slipway.core.rollout.audits import NO_AUDITS, AuditHold, Audits
 from slipway.core.rollout.breach import going_on
 from slipway.core.rollout.commands import commands_for, is_retried
 from slipway.core.rollout.history import (
@@ -51,6 +52,7 @@ class Roles:
         retry_after: seconds until time alone may change something about the rollout, or None.
         suspended: what a person has to do before the wanted revision goes on; empty where none is waited for.
         took_over: why a revision took over without further steps; empty where it went its way.
+        audit: why the wanted revision may not begin, or take over, yet, or None.
     """
 
     stable: str | None = None
@@ -63,6 +65,7 @@ class Roles:
     retry_after: float | None = None
     suspended: str = ""
     took_over: str = ""
+    audit: AuditHold | None = None
 
     @property
     def routed(self) -> str | None:
@@ -83,6 +86,7 @@ def assign_roles(
     wanted: Revision | None,
     observed: Observed,
     now: datetime,
+    audits: Audits = NO_AUDITS,
 ) -> Roles:
     """Decide who is stable: the wanted revision, once it can carry the traffic and has earned it."""
     status = resource.status
@@ -115,8 +119,11 @@ def assign_roles(
     at_work = {role.revision for role in (status.stable, status.canary) if role is not None}
     if rejection_of(wanted, roles.rejected, at_work) is not None and roles.stable is not None:
         return roles
+    held = _by_audits(resource, spec, wanted, observed, roles, audits, now)
+    if held is not None:
+        return held
     if roles.stable is not None and is_routed(spec):
-        return _by_steps(resource, spec, wanted, observed, roles, now)
+        return _by_steps(resource, spec, wanted, observed, roles, audits, now)
     if spec.rollout.strategy == "Recreate" and roles.stable is not None:
         if spec.rollout.paused:
             return replace(roles, suspended=_PAUSED)
@@ -129,6 +136,38 @@ def assign_roles(
     if ready_replicas(observed, resource.owner, wanted.name) >= needed:
         return _promoted(roles, wanted.name, now)
     return replace(roles, candidate=wanted.name)
+
+
+def _by_audits(
+    resource: Resource,
+    spec: ModelDeploymentSpec,
+    wanted: Revision,
+    observed: Observed,
+    roles: Roles,
+    audits: Audits,
+    now: datetime,
+) -> Roles | None:
+    """What audits make of a revision that has not carried any traffic; None where they let it go on."""
+    canary = resource.status.canary
+    at_work = canary is not None and canary.revision == wanted.name
+    if at_work and (roles.stable is None or is_routed(spec)):
+        # It is the only one there is, or its steps end it.
+        return None
+    if audits.failed:
+        if rejection_of(wanted, roles.rejected) is not None:
+            return roles
+        rollout = f"{wanted.name}.{int(now.timestamp())}"
+        rejected = with_rejection(roles.rejected, wanted, observed, rollout, audits.failed, now)
+        return replace(roles, rejected=rejected)
+    if audits.hold is None or wanted.name in roles.previous[: spec.rollout.rollbackWindowRevisions]:
+        return None
+    hold = audits.hold
+    return replace(
+        roles,
+        candidate=wanted.name if at_work else None,
+        audit=hold,
+        suspended=hold.message if hold.suspended else "",
+    )
 
 
 _PAUSED = "spec.rollout.paused is true; set it to false to go on"
@@ -227,6 +266,7 @@ def _by_steps(
     wanted: Revision,
     observed: Observed,
     roles: Roles,
+    audits: Audits,
     now: datetime,
 ) -> Roles:
     """Ask the rollout's state machine."""
@@ -237,7 +277,10 @@ def _by_steps(
     if wanted.name in roles.previous[: rollout.rollbackWindowRevisions]:
         # It has been through the steps, not long ago.
         rollout = rollout.model_copy(update={"steps": ()})
-    decision = decide(rollout, before, _situation(resource, spec, wanted, observed, roles, now), now)
+    seen = _situation(resource, spec, wanted, observed, roles, now)
+    hold = audits.hold if not seen.in_window else None
+    seen = replace(seen, audit_failed=audits.failed, auditing=hold.message if hold is not None else "")
+    decision = decide(rollout, before, seen, now)
     if decision.outcome is StepOutcome.PROMOTE:
         lost = not ready_pods_of(roles.stable, observed) if roles.stable else False
         return replace(_promoted(roles, wanted.name, now), took_over=decision.state.message if lost else "")

@@ -54,6 +54,8 @@ class Situation:
         surge_percent: of the stable revision's pods, those that a canary needs at most.
         upgrading: whether pods of either revision are replaced for a change of the installation: nothing that
             happens meanwhile is said of the canary.
+        audit_failed: why an audit of the canary failed, or empty.
+        auditing: what of its audits keeps the canary from getting any traffic, or empty.
     """
 
     canary: str
@@ -75,6 +77,8 @@ class Situation:
     in_window: bool = False
     surge_percent: int = 100
     upgrading: bool = False
+    audit_failed: str = ""
+    auditing: str = ""
 
     @property
     def alive(self) -> int:

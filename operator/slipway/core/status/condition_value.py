@@ -26,6 +26,7 @@ _UNDER_WAY = frozenset(
         Reason.PODS_LOST,
         Reason.NAMESPACE_TERMINATING,
         Reason.WAITING_FOR_GATEWAY,
+        Reason.AUDITING,
     }
 )
 

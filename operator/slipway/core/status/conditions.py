@@ -14,6 +14,7 @@ from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.rollout.history import revision_from_history
 from slipway.core.status.access import access_controlled
+from slipway.core.status.audits import audits_passed
 from slipway.core.status.condition_value import ConditionValue, failed, is_bad, said_before
 from slipway.core.status.progress import progress, rollout_complete, stalled
 from slipway.core.status.revision import model_resolved, revision_ready
@@ -48,6 +49,7 @@ def sum_up(
         **progress(resource, plan, (resolved, revision, route, *_refused(observed)), route),
         **scaling_active(resource, plan.roles, observed, now),
         **_monitored(monitoring),
+        **audits_passed(plan),
         **access_controlled(spec, observed),
         **watched(spec),
     }

@@ -24,7 +24,8 @@ def rollout_complete(
     if plan.roles.candidate is None or is_bad(revision):
         return ConditionValue("False", revision.reason, revision.message)
     rollout = plan.roles.rollout
-    waits = (rollout.message if rollout else "") or plan.roles.suspended
+    audit = plan.roles.audit
+    waits = (rollout.message if rollout else "") or plan.roles.suspended or (audit.message if audit else "")
     message = f"revision {wanted.name} is to take over{f': {waits}' if waits else ''}"
     if stable is None:
         return ConditionValue("False", Reason.STARTING, message)

@@ -76,6 +76,7 @@ def report(
         previous=roles.previous,
         history=_history(resource, plan, observed, now),
         monitoring=monitoring,
+        audits=plan.audits.results or None,
         routerPort=plan.router_port,
         replicas=_pods(observed, "replicas"),
         readyReplicas=_pods(observed, "readyReplicas"),

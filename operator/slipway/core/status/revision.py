@@ -11,6 +11,7 @@ from slipway.core.diagnosis import diagnose_deployment, diagnose_pods, is_late
 from slipway.core.observed import ObjectKind, ObjectReference, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
+from slipway.core.rollout.audits import AuditHold
 from slipway.core.rollout.history import is_vague
 from slipway.core.rollout.roles import is_counted, ready_replicas
 from slipway.core.status.condition_value import (
@@ -72,6 +73,8 @@ def revision_ready(
     if plan.roles.suspended and plan.roles.candidate is None and wanted.name != plan.roles.stable:
         message = f"revision {wanted.name} has not begun: {plan.roles.suspended}"
         return ConditionValue("Unknown", Reason.SUSPENDED, message)
+    if plan.roles.audit is not None and plan.roles.candidate is None:
+        return _held_by_audits(plan.roles.audit, wanted.name, plan, observed)
     name = naming.revision_object(resource.owner.name, wanted.name)
     fault = first_fault(
         observed,
@@ -112,6 +115,14 @@ def revision_ready(
         )
         return ConditionValue("False", Reason.LATE, message)
     return ConditionValue("Unknown", Reason.STARTING, f"pods of revision {wanted.name} are starting")
+
+
+def _held_by_audits(hold: AuditHold, revision: str, plan: Plan, observed: Observed) -> ConditionValue:
+    fault = first_fault(observed, (ObjectReference(ObjectKind.JOB, plan.audits.running),))
+    if fault is not None:
+        return failed(fault)
+    status = "False" if hold.reason is Reason.AUDIT_ERROR else "Unknown"
+    return ConditionValue(status, hold.reason, f"revision {revision} has not begun: {hold.message}")
 
 
 def _was_said(resource: Resource, verdict: ConditionValue) -> bool:

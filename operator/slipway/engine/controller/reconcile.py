@@ -22,6 +22,7 @@ from slipway.core.status.decisions import decisions
 from slipway.core.status.report import Report, report, report_foreign, report_unreadable
 from slipway.core.upgrade import ready
 from slipway.engine.controller.apply import Writer
+from slipway.engine.controller.audit_turns import AuditTurns
 from slipway.engine.controller.claims import Claims
 from slipway.engine.controller.resolvers import PATIENCE, Resolvers
 from slipway.engine.controller.revisions import Memory
@@ -67,6 +68,7 @@ class Reconciler:
         self._uids: dict[Key, str] = {}
         self._memory = Memory()
         self._resolvers = Resolvers(store, changed, clock)
+        self._audits = AuditTurns(store)
 
     async def reconcile(self, key: Key) -> Result:
         """Bring one ModelDeployment nearer to what it asks for.
@@ -128,7 +130,8 @@ class Reconciler:
         snapshot = self._snapshot(key, resource)
         planned = planning.plan(resource, resource.spec, snapshot, self._settings, now)
         self._note_upgrade(key, planned, snapshot)
-        faults = await self._write(key, resource, planned)
+        with self._audits.taken(key, planned.audits.job is not None):
+            faults = await self._write(key, resource, planned)
         self._resolvers.note(key, planned.resolver)
         after = observe(self._store.children(key), faults, snapshot.traffic, monitoring=snapshot.monitoring)
         await self._say(manifest, report(resource, resource.spec, planned, after, now), now)
@@ -170,6 +173,7 @@ class Reconciler:
             cluster_keys=self._observers.cluster_keys.text,
             may_upgrade=self._upgrades.may_begin(key),
             upgrades_halted=self._upgrades.is_halted,
+            may_audit=self._audits.may_begin(key),
         )
 
     def _note_upgrade(self, key: Key, planned: Plan, snapshot: Observed) -> None:
