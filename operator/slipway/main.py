@@ -23,6 +23,7 @@ from slipway.engine.controller.upgrades import UpgradeCollector, Upgrades
 from slipway.engine.controller.workers import work
 from slipway.engine.installed_crd import InstalledCrd
 from slipway.engine.kube import RESOURCES
+from slipway.engine.metrics.audits import AuditCollector
 from slipway.engine.metrics.controller import (
     InstalledCollector,
     Metrics,
@@ -134,6 +135,7 @@ async def run(environment: Environment) -> None:
             [
                 ModelDeploymentCollector(store),
                 RolloutCollector(store),
+                AuditCollector(store),
                 MonitoringCollector(store, observers.monitoring),
             ],
         )

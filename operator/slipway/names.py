@@ -201,6 +201,12 @@ class OperatorMetric(StrEnum):
     ROLLOUT_MIRROR = "slipway_rollout_mirror_percent"
     ROLLOUT_GATE_VERDICT = "slipway_rollout_gate_verdict"
     ROLLOUT_REJECTED = "slipway_rollout_rejected_revisions"
+    #: ``namespace``, ``name``, ``status``: 1 for what the condition AuditsPassed is.
+    AUDITS_PASSED = "slipway_audits_passed"
+    #: ``namespace``, ``name``, ``audit``, ``revision``, and ``verdict``; or ``metric``, ``of``, ``bound``.
+    AUDIT_VERDICT = "slipway_audit_verdict"
+    AUDIT_VALUE = "slipway_audit_value"
+    AUDIT_FINISHED = "slipway_audit_finished_timestamp_seconds"
     ROLLOUT_TRAFFIC = "slipway_rollout_traffic_seconds"
     #: ``phase``: ModelDeployments and groups of routers that wait for an upgrade, or are being upgraded.
     UPGRADES = "slipway_upgrades"

@@ -27,6 +27,7 @@ from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import ALERTMANAGER, PROMETHEUS, GoProgram, Tools
 from e2e.prometheus import Alertmanager, Prometheus, hurried_routes, hurried_rules
 from slipway.api.generated import ROOT
+from slipway.engine.metrics.audits import AuditCollector
 from slipway.engine.metrics.controller import Metrics, ModelDeploymentCollector, RolloutCollector
 from slipway.engine.metrics.monitoring import MonitoringCollector
 from slipway.engine.observers.monitoring import Judge
@@ -76,6 +77,7 @@ class Operator:
             for collector in (
                 ModelDeploymentCollector(self._store),
                 RolloutCollector(self._store),
+                AuditCollector(self._store),
                 MonitoringCollector(self._store, judge),
             ):
                 registry.register(collector)

@@ -253,6 +253,9 @@ namespace, and nothing about another:
   before the operator makes it, and so have another version of the model, or another file of the claim,
   served in that namespace; an answer for anything else is not believed, and pods compare what they fetch with
   the digest of the answer. `model.digest` in the spec leaves no choice.
+- The pod of an audit counts where its controller is the audit's Job, and that one's the ModelDeployment. Who
+  may create pods can name that Job as the owner of one, and so have a version pass or fail; who may write the
+  ConfigMap of an audit without `data.digest` chooses the rows.
 - Who may write ControllerRevisions, EndpointSlices or the routers' ConfigMaps there can change what the
   operator takes for the past, the present and the routes of the namespace's models.
 - Whatever a pod answers, the operator reads a bounded part of it in a bounded time, follows no redirect,

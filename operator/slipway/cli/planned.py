@@ -178,6 +178,7 @@ def _plan(
     resolved = resource.status.model_copy(update={"model": model, "upgrade": granted})
     # What routers do is theirs to tell: here they are taken to go on as they are.
     observed = observe(children or (), traffic=ObservedTraffic() if has_routers(resource.spec) else None)
+    observed = replace(observed, may_audit=True)
     return planning.plan(
         Resource(resource.owner, resource.generation, resource.spec, resolved, deleting=False),
         resource.spec,

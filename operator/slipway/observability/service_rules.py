@@ -92,6 +92,15 @@ def operator_rules() -> Iterator[Rule]:
         "24h",
         f"the rollout of {place} has been waiting for a day",
     )
+    audited = f'max by (namespace, name) ({OperatorMetric.AUDITS_PASSED}{{status="False"}}) == 1'
+    yield Alert(
+        "SlipwayAuditFailed",
+        _as_model(audited),
+        "warning",
+        "5m",
+        f"the version of {place} that serves failed an audit",
+        "It serves on. AuditsPassed names the figure and the groups; kubectl slipway report shows them all.",
+    )
     failing = f"max by (namespace, name) ({OperatorMetric.REFRESH_FAILING_SINCE})"
     yield Alert(
         "SlipwayNameNotFollowed",

@@ -33,6 +33,7 @@ from slipway.core.naming import REVISION_LABEL
 from slipway.core.observed import Fault, Manifest, timestamp
 from slipway.core.resource import Resource
 from slipway.names import Metric
+from slipway.report.audits import audits_of
 from slipway.report.page import CalibrationBin, Distribution, Event, FeatureReport, GroupReport, Rate, Report
 
 Sample = tuple[str, Mapping[str, str], float]
@@ -155,6 +156,7 @@ def report_of(
         groups=tuple(group for group in groups if group.rates),
         small_groups=sum(not group.rates for group in groups),
         fewest_rows=asked.fairness.minimum_group_rows,
+        audits=tuple(audits_of(status)),
         events=tuple(_events(status, revisions)),
     )
 

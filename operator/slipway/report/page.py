@@ -11,6 +11,7 @@ from slipway.core.monitoring.intervals import Interval, Share
 from slipway.core.monitoring.performance import Estimate, Measurement
 from slipway.core.monitoring.quality import Ratio
 from slipway.core.monitoring.verdict import Verdict, number, percent
+from slipway.report.audits import AuditReport
 from slipway.report.charts import Bar, Whisker, bars, whisker
 from slipway.report.templates import templates_of
 
@@ -105,6 +106,7 @@ class Report:
     groups: tuple[GroupReport, ...] = ()
     small_groups: int = 0
     fewest_rows: int = 0
+    audits: tuple[AuditReport, ...] = ()
     events: tuple[Event, ...] = ()
 
 

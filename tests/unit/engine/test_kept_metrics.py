@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 
 from slipway.api.types import API_VERSION, KIND
 from slipway.core.resource import Resource
+from slipway.engine.metrics.audits import AuditCollector
 from slipway.engine.metrics.controller import ModelDeploymentCollector, RolloutCollector
 from slipway.engine.metrics.kept import KeptText
 from slipway.engine.metrics.monitoring import MonitoringCollector
@@ -32,6 +33,7 @@ def whole(store: Store, judge: Any) -> bytes:
     for collector in (
         ModelDeploymentCollector(store),
         RolloutCollector(store),
+        AuditCollector(store),
         MonitoringCollector(store, judge),
     ):
         registry.register(collector)
@@ -57,7 +59,13 @@ async def test_the_page_is_the_same_as_one_that_is_written_anew() -> None:
     await world.operator.start()
     store, judge = world.operator.store, world.operator.judge
     kept = KeptText(
-        store, [ModelDeploymentCollector(store), RolloutCollector(store), MonitoringCollector(store, judge)]
+        store,
+        [
+            ModelDeploymentCollector(store),
+            RolloutCollector(store),
+            AuditCollector(store),
+            MonitoringCollector(store, judge),
+        ],
     )
     assert families(await kept.text()) == families(whole(store, judge))
     for name in ("fraud", "churn"):

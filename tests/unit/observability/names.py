@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from slipway.engine.controller.upgrades import UpgradeCollector, Upgrades
 from slipway.engine.installed_crd import InstalledCrd
+from slipway.engine.metrics.audits import AuditCollector
 from slipway.engine.metrics.controller import (
     InstalledCollector,
     Metrics,
@@ -57,6 +58,7 @@ def operator_metrics() -> set[str]:
         registry,
         ModelDeploymentCollector(store),
         RolloutCollector(store),
+        AuditCollector(store),
         MonitoringCollector(store, judge),
         ObserverCollector({"monitoring": judge.pool}),
         InstalledCollector(InstalledCrd(_no_schema)),
