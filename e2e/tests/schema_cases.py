@@ -195,6 +195,29 @@ EXAMPLE: dict[str, Any] = {
             "surgePercent": 50,
             "scaleDownDelaySeconds": 20,
             "abortScaleDownDelaySeconds": 10,
+            "audits": [
+                {
+                    "name": "groups",
+                    "type": "Subgroups",
+                    "data": {"configMapRef": {"name": "held-out", "key": "rows.csv"}, "digest": DIGEST},
+                    "labelColumn": "repaid",
+                    "attributes": [{"column": "sex", "groups": ["a", "b"], "referenceGroup": "b"}],
+                    "favorableOutcomes": ["1"],
+                    "metrics": [
+                        {"name": "EqualizedOddsDifference", "maximum": "10%"},
+                        {"name": "DisparateImpactRatio", "minimum": "80%"},
+                    ],
+                    "minimumAccuracy": "80%",
+                    "maxAccuracyLoss": "1%",
+                    "confidence": "99%",
+                    "minimumGroupRows": 50,
+                    "minimumRows": 500,
+                    "onFail": "Report",
+                    "onInconclusive": "Continue",
+                    "repeatSeconds": 86_400,
+                    "timeoutSeconds": 300,
+                }
+            ],
             "steps": [
                 {"setWeight": 10},
                 {"setMirror": {"percent": 100}},
@@ -381,6 +404,30 @@ EXAMPLE: dict[str, Any] = {
                 }
             ],
         },
+        "audits": [
+            {
+                "name": "groups",
+                "revision": "a1",
+                "version": "3",
+                "key": "0123456789",
+                "baseline": DIGEST,
+                "verdict": "Pass",
+                "message": "",
+                "finishedAt": "2026-01-02T03:04:05Z",
+                "dataDigest": DIGEST,
+                "rows": 1000,
+                "figures": [
+                    {
+                        "metric": "Accuracy",
+                        "of": "sex: a",
+                        "value": "0.9",
+                        "low": "0.88",
+                        "high": "0.92",
+                        "limit": "0.8",
+                    }
+                ],
+            }
+        ],
         "routerPort": 10000,
         "replicas": 2,
         "selector": "slipway.dev/name=example",

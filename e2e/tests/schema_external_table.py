@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from e2e.tests.schema_audits_table import an_audit
 from e2e.tests.schema_cases import EXAMPLE, EXTERNAL, REMOVED, Case
 from e2e.tests.schema_shapes import bounds, choice, items, required, text
 
@@ -79,6 +80,10 @@ OWN_SERVER = [
             {"ports": {"http": 9000, "grpc": 9000}},
             {"ports": {"grpc": 8080}},
             {"protocol": "HTTP"},
+        ),
+        _whole(
+            "rollout.audits run ONNX models; leave them out with runtime.server: External",
+            {"rollout": {"audits": [an_audit(0)]}},
         ),
         _whole(
             _COUNTS,

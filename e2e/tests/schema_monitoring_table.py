@@ -7,7 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from e2e.tests.schema_cases import REMOVED, Case
-from e2e.tests.schema_shapes import bounds, choice, items, moment, required, text, twins
+from e2e.tests.schema_shapes import (
+    bounds,
+    choice,
+    items,
+    minimum,
+    moment,
+    name,
+    required,
+    share,
+    some,
+    text,
+    twins,
+    unique,
+)
 
 DRIFT = "spec.monitoring.drift"
 QUALITY = "spec.monitoring.dataQuality"
@@ -55,38 +68,12 @@ def _feature(index: int) -> dict[str, Any]:
     return {"name": f"f{index}", "severity": "Critical", "psi": "0.3", "rows": 1}
 
 
-def _minimum(path: str) -> Iterator[Case]:
-    says = "must be a share above 0% and below 100%, such as 82% or 99.5%"
-    for right, wrong in (("0.5%", "0%"), ("99.99%", "100%"), ("82%", "0.82"), ("0.01%", "0.00%")):
-        yield Case(path, "rule", right, wrong, says)
-    yield Case(path, "maxLength", "99.1234%", "99.12345%", "Too long: may not be more than 8")
-
-
-def _share(path: str) -> Iterator[Case]:
-    for right, wrong in (("0%", "1"), ("0.25%", ".25%"), ("99%", "100%"), ("1%", "-1%")):
-        yield Case(path, "rule", right, wrong, "must be a share below 100%, such as 1% or 0.25%")
-    yield Case(path, "maxLength", "99.1234%", "99.12345%", "Too long: may not be more than 8", also="a share")
-
-
 def _fraction(path: str, right: str) -> Iterator[Case]:
     for wrong in ("0", "0.0", "1", "1.5", ".5", "5%"):
         says = "must be a number between 0 and 1, such as 0.05"
         yield Case(path, "rule", right, wrong, says, also="must not be above critical")
     longest = f"{right:0<8}"
     yield Case(path, "maxLength", longest, f"{longest}0", "Too long: may not be more than 8 bytes")
-
-
-def _name(path: str, longest: int) -> Iterator[Case]:
-    yield text(path, longest)
-    yield Case(path, "minLength", "a", "", "should be at least 1 chars long")
-
-
-def _some(path: str, one: Any) -> Case:
-    return Case(path, "minItems", [one], [], "should have at least 1 items")
-
-
-def _set(path: str) -> Case:
-    return Case(path, "x-kubernetes-list-type", ["a", "b"], ["a", "a"], "Duplicate value")
 
 
 MONITORING = [
@@ -103,8 +90,8 @@ MONITORING = [
         "warning (0.05 where it is not given) must not be above critical (0.25 where it is not given)",
     ),
     *_fraction(f"{DRIFT}.significance", "0.001"),
-    *_share(f"{QUALITY}.maxMissingRatio"),
-    *_share(f"{QUALITY}.maxViolationRatio"),
+    *share(f"{QUALITY}.maxMissingRatio"),
+    *share(f"{QUALITY}.maxViolationRatio"),
     *items(f"{PERFORMANCE}.objectives", 8, _objective),
     Case(
         PERFORMANCE,
@@ -123,7 +110,7 @@ MONITORING = [
     ),
     *required(OBJECTIVE, "metric", "minimum"),
     *choice(f"{OBJECTIVE}.metric", "Accuracy", "Precision", "Recall"),
-    *_minimum(f"{OBJECTIVE}.minimum"),
+    *minimum(f"{OBJECTIVE}.minimum"),
     *bounds(f"{OBJECTIVE}.minimumLabels", 1, 10_000_000),
     *(
         Case(
@@ -138,11 +125,11 @@ MONITORING = [
             {"metric": "Accuracy", "minimum": "70%", "outcome": "1"},
         )
     ),
-    *_name(f"{OBJECTIVE}.outcome", 63),
-    *_minimum(f"{SLOS}.availability"),
+    *name(f"{OBJECTIVE}.outcome", 63),
+    *minimum(f"{SLOS}.availability"),
     *required(f"{SLOS}.latency", "thresholdMilliseconds"),
     Case(f"{SLOS}.latency.thresholdMilliseconds", "enum", 10000, 200, "supported values: "),
-    *_minimum(f"{SLOS}.latency.objective"),
+    *minimum(f"{SLOS}.latency.objective"),
     replace(next(items(f"{FAIRNESS}.metrics", 4, _limit)), also="Duplicate value"),
     *twins(f"{FAIRNESS}.metrics", _limit),
     *required(f"{FAIRNESS}.metrics.*", "name"),
@@ -153,10 +140,10 @@ MONITORING = [
         "EqualOpportunityDifference",
         "EqualizedOddsDifference",
     ),
-    *_minimum(f"{FAIRNESS}.metrics.*.minimum"),
-    *_share(f"{FAIRNESS}.metrics.*.maximum"),
+    *minimum(f"{FAIRNESS}.metrics.*.minimum"),
+    *share(f"{FAIRNESS}.metrics.*.maximum"),
     *bounds(f"{FAIRNESS}.windowSeconds", 60, 604_800),
-    *_minimum(f"{FAIRNESS}.confidence"),
+    *minimum(f"{FAIRNESS}.confidence"),
     *bounds(f"{FAIRNESS}.minimumGroupRows", 10, 10_000_000),
     *(
         Case(
@@ -275,16 +262,16 @@ MONITORING = [
     *bounds(f"{FEEDBACK}.maxAgeDays", 1, 3650),
     *required(FAIRNESS, "sensitiveAttributes", "favorableOutcomes"),
     *items(f"{FAIRNESS}.sensitiveAttributes", 3, _attribute),
-    _some(f"{FAIRNESS}.sensitiveAttributes", _attribute(0)),
+    some(f"{FAIRNESS}.sensitiveAttributes", _attribute(0)),
     *twins(f"{FAIRNESS}.sensitiveAttributes", _attribute),
     *items(f"{FAIRNESS}.favorableOutcomes", 20, str),
-    _some(f"{FAIRNESS}.favorableOutcomes", "1"),
-    _set(f"{FAIRNESS}.favorableOutcomes"),
-    *_name(f"{FAIRNESS}.favorableOutcomes.*", 63),
+    some(f"{FAIRNESS}.favorableOutcomes", "1"),
+    unique(f"{FAIRNESS}.favorableOutcomes"),
+    *name(f"{FAIRNESS}.favorableOutcomes.*", 63),
     *required(ATTRIBUTE, "name", "groups"),
-    *_name(f"{ATTRIBUTE}.name", 63),
-    *_name(f"{ATTRIBUTE}.parameter", 63),
-    *_name(f"{ATTRIBUTE}.tensor", 200),
+    *name(f"{ATTRIBUTE}.name", 63),
+    *name(f"{ATTRIBUTE}.parameter", 63),
+    *name(f"{ATTRIBUTE}.tensor", 200),
     text(f"{ATTRIBUTE}.header", 63),
     *(
         Case(
@@ -306,8 +293,8 @@ MONITORING = [
         "should have at least 1 items",
         at=FAIRNESS,
     ),
-    replace(_set(f"{ATTRIBUTE}.groups"), also="must be one of the groups"),
-    *_name(f"{ATTRIBUTE}.groups.*", 63),
+    replace(unique(f"{ATTRIBUTE}.groups"), also="must be one of the groups"),
+    *name(f"{ATTRIBUTE}.groups.*", 63),
     *(
         Case(
             ATTRIBUTE,

@@ -65,3 +65,34 @@ def items(path: str, most: int, make: Any) -> Iterator[Case]:
 def twins(path: str, make: Any) -> Iterator[Case]:
     """A list of items that are told apart by a key."""
     yield Case(path, "x-kubernetes-list-type", [make(0), make(1)], [make(0), make(0)], "Duplicate value")
+
+
+def minimum(path: str) -> Iterator[Case]:
+    """A share that a minimum may be."""
+    says = "must be a share above 0% and below 100%, such as 82% or 99.5%"
+    for right, wrong in (("0.5%", "0%"), ("99.99%", "100%"), ("82%", "0.82"), ("0.01%", "0.00%")):
+        yield Case(path, "rule", right, wrong, says)
+    yield Case(path, "maxLength", "99.1234%", "99.12345%", "Too long: may not be more than 8")
+
+
+def share(path: str) -> Iterator[Case]:
+    """A share below 100%."""
+    for right, wrong in (("0%", "1"), ("0.25%", ".25%"), ("99%", "100%"), ("1%", "-1%")):
+        yield Case(path, "rule", right, wrong, "must be a share below 100%, such as 1% or 0.25%")
+    yield Case(path, "maxLength", "99.1234%", "99.12345%", "Too long: may not be more than 8", also="a share")
+
+
+def name(path: str, longest: int) -> Iterator[Case]:
+    """A string of one character at least."""
+    yield text(path, longest)
+    yield Case(path, "minLength", "a", "", "should be at least 1 chars long")
+
+
+def some(path: str, one: Any) -> Case:
+    """A list of one item at least."""
+    return Case(path, "minItems", [one], [], "should have at least 1 items")
+
+
+def unique(path: str) -> Case:
+    """A list of different items."""
+    return Case(path, "x-kubernetes-list-type", ["a", "b"], ["a", "a"], "Duplicate value")

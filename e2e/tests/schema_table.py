@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from e2e.tests.schema_access_table import ACCESS
+from e2e.tests.schema_audits_table import AUDITS_TABLE
 from e2e.tests.schema_breach_table import BREACHES, of_job
 from e2e.tests.schema_card_table import CARD, FRESHNESS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
@@ -569,6 +570,7 @@ CASES = [
     *CARD,
     *FRESHNESS,
     *ROLLOUT,
+    *AUDITS_TABLE,
     *TRAFFIC,
     *STATUS,
 ]

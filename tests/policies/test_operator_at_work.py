@@ -11,6 +11,7 @@ import pytest
 from slipway.engine.kube import RESOURCES, typed
 from tests.policies.conftest import OPERATOR, Installed
 from tests.policies.control_plane import MERGE, PATCH, Answer
+from tests.unit.engine.test_audits import AUDIT, fair
 from tests.unit.world import NAME, World
 
 STEPS = [{"setWeight": 20}, {"pause": {"untilApproved": True}}]
@@ -41,6 +42,13 @@ SCENARIOS: dict[str, list[dict[str, Any]]] = {
             "runtime": {"pod": {"labels": {"team": "risk"}, "imagePullSecrets": [{"name": "pull"}]}},
         },
         {"model": {"uri": "mlflow://fraud/2"}},
+    ],
+    "audits of versions": [
+        {"model": {"uri": "mlflow://fraud/1"}, "rollout": {"audits": [AUDIT]}},
+        {
+            "model": {"uri": "mlflow://fraud/2"},
+            "rollout": {"audits": [{**AUDIT, "maxAccuracyLoss": "5%"}]},
+        },
     ],
     "by numbers of pods": [
         {"model": {"uri": "mlflow://fraud/1"}, "traffic": {"provider": "ReplicaRatio"}},
@@ -136,6 +144,7 @@ class Mirror:
 @pytest.mark.parametrize("case", SCENARIOS)
 async def test_everything_that_the_operator_does_is_accepted(installed: Installed, case: str) -> None:
     world = World()
+    world.audits = fair
     mirror = Mirror(installed, world)
     installed.model(mirror.namespace, name=NAME)
     await world.operator.start()
@@ -151,6 +160,8 @@ async def test_everything_that_the_operator_does_is_accepted(installed: Installe
         assert accepted["create", "Pod"] + accepted["apply", "Pod"], accepted
         return
     assert world.status()["stable"] is not None
+    if "audits" in case:
+        assert (accepted["create", "Job"], accepted["delete", "Job"]) == (2, 2), accepted
     for kind in ("Deployment", "Service", "ServiceAccount", "HorizontalPodAutoscaler"):
         assert accepted["create", kind] + accepted["apply", kind], (kind, accepted)
     assert accepted["apply", "status"], accepted

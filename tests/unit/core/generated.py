@@ -260,6 +260,7 @@ def _cohere_server(spec: dict[str, Any], runtime: dict[str, Any]) -> None:
         runtime["ports"] |= {"http": 8000, "grpc": 9000}
     _without(spec, "monitoring", "fairness", "inputs", "access")
     _without(spec.get("card", {}), "maxAgeDays")
+    _without(spec.get("rollout", {}), "audits")
     _without(spec["model"].get("credentials", {}), "serviceAccountName")
     if not spec["model"].get("credentials", {"": ""}):
         _without(spec["model"], "credentials")
@@ -325,7 +326,21 @@ def _cohere_resources(resources: dict[str, Any]) -> None:
     resources |= {"requests": asked, "limits": limits}
 
 
+def _cohere_audit(audit: dict[str, Any]) -> None:
+    for attribute in audit.get("attributes", ()):
+        if "metrics" in audit or attribute.get("referenceGroup") not in attribute["groups"]:
+            attribute["referenceGroup"] = attribute["groups"][0]
+    for metric in audit.get("metrics", ()):
+        _cohere_limit(metric)
+    if "attributes" not in audit or "favorableOutcomes" not in audit:
+        _without(audit, "metrics")
+    if not {"metrics", "minimumAccuracy", "maxAccuracyLoss"} & audit.keys():
+        audit["minimumAccuracy"] = "80%"
+
+
 def _cohere_rollout(rollout: dict[str, Any]) -> None:
+    for audit in rollout.get("audits", ()):
+        _cohere_audit(audit)
     strategy = rollout.get("strategy", "RollingUpdate")
     if strategy not in ("Canary", "BlueGreen", "Shadow"):
         _without(rollout, "steps")
@@ -427,15 +442,19 @@ def _cohere_fairness(fairness: dict[str, Any], has_feedback: bool) -> None:
         attribute["groups"] = sorted({*attribute["groups"], "a", "b"})
         attribute["referenceGroup"] = attribute["groups"][0]
     for metric in fairness.get("metrics", ()):
-        if metric["name"] == "DisparateImpactRatio":
-            metric.setdefault("minimum", "80%")
-            _without(metric, "maximum")
-        else:
-            metric.setdefault("maximum", "20%")
-            _without(metric, "minimum")
+        _cohere_limit(metric)
     if not has_feedback and "metrics" in fairness:
         of_labels = ("EqualOpportunityDifference", "EqualizedOddsDifference")
         fairness["metrics"] = [one for one in fairness["metrics"] if one["name"] not in of_labels]
+
+
+def _cohere_limit(metric: dict[str, Any]) -> None:
+    if metric["name"] == "DisparateImpactRatio":
+        metric.setdefault("minimum", "80%")
+        _without(metric, "maximum")
+    else:
+        metric.setdefault("maximum", "20%")
+        _without(metric, "minimum")
 
 
 def _without(block: dict[str, Any], *names: str) -> None:

@@ -18,6 +18,7 @@ from slipway.api.status import ModelStatus
 from slipway.api.types import MAX_NAME_LENGTH, ModelDeploymentSpec, Scaling
 from slipway.api.verdicts import VerdictStatus
 from slipway.core import naming
+from slipway.core.objects.audit import audit_job
 from slipway.core.objects.autoscaler import autoscaler
 from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.deployment import deployment, grace_seconds
@@ -96,6 +97,21 @@ LARGEST = ModelDeploymentSpec.model_validate(
             ],
             "favorableOutcomes": ["1"],
         },
+        "rollout": {
+            "audits": [
+                {
+                    "name": "groups",
+                    "type": "Subgroups",
+                    "data": {"configMapRef": {"name": "held-out", "key": "rows.csv"}, "digest": digest(9)},
+                    "labelColumn": "repaid",
+                    "attributes": [{"column": "sex", "groups": ["female", "male"], "referenceGroup": "male"}],
+                    "favorableOutcomes": ["1"],
+                    "metrics": [{"name": "DisparateImpactRatio", "minimum": "80%"}],
+                    "maxAccuracyLoss": "2%",
+                    "timeoutSeconds": 900,
+                }
+            ]
+        },
         "scaling": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "CPU", "targetPercent": 50}]},
     }
 )
@@ -145,6 +161,10 @@ def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
     if breach is not None and breach.job is not None:
         name = naming.breach_job(owner.name, ["Drift", VERDICT.judgedAt])
         manifests["breach-job"] = breach_job(owner, name, breach.job, revision, VERDICT)
+    for audit in spec.rollout.audits:
+        name = naming.audit_job(owner.name, [owner.uid, audit.name])
+        before = revision_of(SMALLEST, MODELS["smallest"])
+        manifests["audit-job"] = audit_job(owner, name, audit, revision, before, SETTINGS, spec.runtime.pod)
     return {f"{kind}-{name}": manifest for name, manifest in manifests.items()}
 
 
