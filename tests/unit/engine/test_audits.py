@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from slipway.contract import Audited, AuditTask, Tally, Unaudited
+from slipway.contract import Audited, AuditTask, Tally, TerminationMessage, Unaudited
 from slipway.core import naming
 from slipway.core.observed import ObjectKind
 from slipway.core.rollout.machine import Command
 from slipway.engine.controller.audit_turns import MOST_AUDITS
 from slipway.engine.errors import ApiError
+from slipway.engine.metrics.audits import AuditCollector
 from tests.unit.fake import Request
 from tests.unit.world import NAME, NAMESPACE, Killed, World
 
@@ -341,8 +342,6 @@ async def test_the_pod_of_a_stranger_is_not_believed(owner: str) -> None:
             {**theirs, "uid": world.kube.find(ObjectKind.JOB, NAMESPACE, "theirs")["metadata"]["uid"]}
         ]
     task = AuditTask.model_validate_json(pod["spec"]["containers"][0]["env"][0]["value"])
-    from slipway.contract import TerminationMessage
-
     words = TerminationMessage(outcome=fair(task)).model_dump_json()
     ended = {"terminated": {"exitCode": 0, "message": words}}
     world.kube.update(
@@ -450,6 +449,30 @@ async def test_an_audit_that_is_added_during_a_rollout_ends_it_where_it_fails() 
     assert world.routers.weights[-1] == 0
     assert world.status()["rejected"][0]["message"].startswith("audit groups: sex")
     assert world.status()["stable"]["version"] == "1"
+
+
+async def test_metrics_tell_of_the_stable_version_and_of_the_one_that_was_audited_last() -> None:
+    world = await serving()
+    world.audits = of_version(2, unfair)
+    world.create(spec(2))
+    await world.run(120)
+    families = {family.name: family for family in AuditCollector(world.operator.store).collect()}
+    stable = world.status()["stable"]["revision"]
+    verdicts = {
+        (sample.labels["revision"] == stable, sample.labels["verdict"])
+        for sample in families["slipway_audit_verdict"].samples
+        if sample.value
+    }
+    assert verdicts == {(True, "Pass"), (False, "Fail")}
+    values = {
+        (sample.labels["metric"], sample.labels["bound"]): sample.value
+        for sample in families["slipway_audit_value"].samples
+        if sample.labels["revision"] != stable and sample.labels["of"] == "sex: female to male"
+    }
+    assert values["DisparateImpactRatio", "value"] == pytest.approx(0.24)
+    assert values["DisparateImpactRatio", "high"] < 0.8
+    passed = {sample.labels["status"]: sample.value for sample in families["slipway_audits_passed"].samples}
+    assert passed == {"True": 1.0, "False": 0.0, "Unknown": 0.0}
 
 
 async def test_a_quota_that_has_no_room_for_the_job_is_told_of() -> None:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from slipway.api.audits import AuditFigure, AuditResult
 from slipway.core.monitoring.drift import DriftLimits, ReferenceBins, judge_drift
 from slipway.core.monitoring.fairness import (
     Attribute,
@@ -23,6 +24,7 @@ from slipway.core.monitoring.performance import (
     estimate_accuracy,
     judge_performance,
 )
+from slipway.report.audits import AuditReport
 from slipway.report.charts import BARS_HEIGHT, BARS_WIDTH, WHISKER_WIDTH, bars, whisker
 from slipway.report.page import CalibrationBin, Distribution, Event, FeatureReport, Report, render
 
@@ -58,6 +60,25 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+def audited(name: str) -> AuditResult:
+    """What an audit found of a version that is called as the model is."""
+    figure = AuditFigure(
+        metric="AccuracyLoss", of=name, value="0.0123", low="-0.0010", high="0.0250", limit="0.02"
+    )
+    return AuditResult(
+        name="groups",
+        revision="a1",
+        version=name,
+        key="0123456789",
+        verdict="Inconclusive",
+        message=f"{name} loses 1.23%",
+        finishedAt="2026-02-28T08:00:00Z",
+        dataDigest="sha256:" + "cd" * 32,
+        rows=2000,
+        figures=(figure,),
+    )
+
+
 def full_report(name: str = "fraud", feature: str = "age") -> Report:
     names = tuple(f"{position:02}" for position in range(10))
     window = {bin_: 300.0 if int(bin_) < 5 else 100.0 for bin_ in names}
@@ -86,6 +107,7 @@ def full_report(name: str = "fraud", feature: str = "age") -> Report:
         measurements=measurements,
         estimate=estimate_accuracy({"a": 100.0}, {"a": 0.9}),
         gaps=gaps,
+        audits=(AuditReport(audited(name), "stable"),),
         events=(Event("2026-02-28 09:00 UTC", "Promoted", "gate error-rate: 0 errors in 5,000"),),
     )
 
@@ -99,6 +121,8 @@ def test_the_page_says_everything_that_monitoring_does() -> None:
     for words in ("risk-team", "the last hour", "(0.9,1] 900 unknown", "gate error-rate: 0 errors in 5,000"):
         assert words in text
     assert "moved (critical)" in text
+    assert "groups fraud, stable Inconclusive 2,000 2026-02-28T08:00:00Z fraud loses 1.23%" in text
+    assert "AccuracyLoss fraud 0.0123 -0.0010 to 0.0250 0.02" in text
     assert "if the same inputs still mean the same" in text
     assert page.tags.count("rect") == 10
     assert page.tags.count("circle") == 2
