@@ -177,7 +177,8 @@ class Audit(Block):
     )
     onFail: Literal["Block", "Report"] | None = Field(
         default=None,
-        description="Block, unless given: a version that fails is rejected. Report: it is told, and goes on.",
+        description="Block, unless given: a version that fails is rejected. Report: the verdict is shown, and the "
+        "version goes on.",
     )
     onInconclusive: Literal["Block", "Continue"] | None = Field(
         default=None,
@@ -210,7 +211,7 @@ class AuditFigure(Block):
 
 
 class AuditResult(Block):
-    """What an audit said of a version."""
+    """What an audit found of a version."""
 
     name: str = Field(max_length=63, description="Names the audit.")
     revision: str = Field(max_length=63, description="The revision that was audited.")

@@ -362,12 +362,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.AUDITING: Explanation(
         "A Job audits the revision, which has no pods before it passes; the stable one serves meanwhile.",
-        "Wait; the message says what the Job waits for.",
+        "Wait; the message names what the Job waits for.",
     ),
-    Reason.AUDITS_PASSED: Explanation("Every audit that is asked for was passed.", "None."),
+    Reason.AUDITS_PASSED: Explanation("Every audit of rollout.audits was passed.", "None."),
     Reason.AUDIT_FAILED: Explanation(
         "An audit found the revision beyond a limit of rollout.audits; one that serves goes on serving.",
-        "Train the model again, or change the limit; docs/audits.md says how to read the figures.",
+        "Train the model again, or change the limit; docs/audits.md explains the figures.",
     ),
     Reason.AUDIT_INCONCLUSIVE: Explanation(
         "The audit's table has too few rows, of all or of a group, to tell.",

@@ -183,7 +183,7 @@ class ModelDeploymentStatus(Block):
     audits: tuple[AuditResult, ...] | None = Field(
         default=None,
         max_length=MAX_AUDIT_RESULTS,
-        description="What audits said of versions, the newest first.",
+        description="What audits found of versions, the newest first.",
     )
     routerPort: int | None = Field(
         default=None, ge=1, le=65535, description="Port of the namespace's router that is this resource's."
