@@ -177,8 +177,7 @@ class Audit(Block):
     )
     onFail: Literal["Block", "Report"] | None = Field(
         default=None,
-        description="Block, unless given: a version that fails is rejected. Report: the verdict is shown, and the "
-        "version goes on.",
+        description="Block, unless given, rejects a version that fails. Report shows it, and goes on.",
     )
     onInconclusive: Literal["Block", "Continue"] | None = Field(
         default=None,
