@@ -198,7 +198,9 @@ class _Worker:
             served.witness, self.frontend.desk = feedback
         board, position = self._place.board, self._place.position
         served.recorder = Recorder(board.ring(position), board.wanted, OutcomeReader(model.outputs))
-        served.crashes = Crashes(board.blocklist(position), model.doubts, self.counters.run_died)
+        served.crashes = Crashes(
+            board.blocklist(position), model.doubts, self.counters.run_died, bool(model.pictures)
+        )
         if board.guarded:
             self._guard_model(model)
         self.frontend.engine.start(served)

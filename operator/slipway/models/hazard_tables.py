@@ -30,6 +30,29 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "com.microsoft.nchwc": frozenset(),
 }
 
+#: Operators of onnxruntime-extensions by domain: the server has these, each tried with hostile bytes and
+#: strings, and no others of the two.
+EXTENSIONS: Mapping[str, frozenset[str]] = {
+    "com.microsoft.extensions": frozenset({"DecodeImage"}),
+    "ai.onnx.contrib": frozenset(
+        {
+            "BertTokenizer",
+            "GPT2Tokenizer",
+            "RobertaTokenizer",
+            "SentencepieceTokenizer",
+            "StringConcat",
+            "StringEqual",
+            "StringLength",
+            "StringLower",
+            "StringRegexReplace",
+            "StringSplit",
+            "StringStrip",
+            "StringToHashBucketFast",
+            "StringUpper",
+        }
+    ),
+}
+
 #: Operators by the places of those inputs whose values, multiplied, are the size of what they make.
 SIZES: Mapping[str, tuple[int, ...]] = {
     "AffineGrid": (1,),
@@ -64,7 +87,7 @@ SIZED_BY_ATTRIBUTE: Mapping[str, str] = {
 GENERATORS: Mapping[str, int] = {"BeamSearch": 1, "GreedySearch": 1, "Sampling": 1, "WhisperBeamSearch": 1}
 
 #: What an operator makes of a value says nothing but the value's shape, or a place in it.
-OF_SHAPES = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "Shape", "Size"})
+OF_SHAPES = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "SequenceLength", "Shape", "Size"})
 #: Operators whose result is between 0 and 1 whatever they are given.
 WITHIN_ONE = frozenset(
     {

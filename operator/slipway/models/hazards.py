@@ -16,6 +16,7 @@ from slipway.models import onnx_graph_pb2 as pb
 from slipway.models.hazard_tables import (
     ALLOWED,
     ELEMENT_BYTES,
+    EXTENSIONS,
     GENERATORS,
     SIZED_BY_ATTRIBUTE,
     SIZES,
@@ -282,12 +283,12 @@ class _Look:
                 )
 
     def _allowed(self, node: pb.Node) -> None:
-        if node.domain in self.around.domains:
+        if node.domain in self.around.domains or node.op_type in EXTENSIONS.get(node.domain, ()):
             return
         if node.domain not in ALLOWED:
             raise HazardError(
-                f"{_called(node)} is of the domain {node.domain[:100]!r}, whose operators the model server "
-                "does not have: export the model with those of ONNX and ai.onnx.ml"
+                f"{_called(node)} is of the domain {node.domain[:100]!r}, of which the server has other "
+                "operators or none: export the model with those of ONNX and ai.onnx.ml"
             )
         if node.op_type in ALLOWED[node.domain]:
             raise HazardError(

@@ -15,7 +15,7 @@ from slipway_server.errors import listing, schema_error, show
 from slipway_server.protocol.decode import count_rows, decode_shape, parse, required
 from slipway_server.protocol.header import HEADER_LENGTH
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, Tensor, TensorSpec
-from slipway_server.protocol.values import from_json
+from slipway_server.protocol.values import from_base64, from_json
 from slipway_server.runtime.model import Model
 
 _MAX_RANK = 32
@@ -58,8 +58,9 @@ def tensor_of(value: object, spec: TensorSpec, where: str) -> Array:
         shape = [*shape, 1]
     fitting = decode_shape(shape, spec, where)
     if spec.datatype is Datatype.BYTES:
-        flat = [_text(each, where) for each in flat]
-    return from_json(flat, spec.datatype, fitting, where, loose=True)
+        flat = [_text(each, where, spec.raw) for each in flat]
+    array = from_json(flat, spec.datatype, fitting, where, loose=True)
+    return from_base64(array, where) if spec.raw else array
 
 
 def only_one(specs: Mapping[str, TensorSpec]) -> TensorSpec | None:
@@ -155,10 +156,12 @@ def _flatten(value: object, where: str) -> tuple[list[Any], list[int]]:
     return level, shape
 
 
-def _text(value: object, where: str) -> object:
-    """A string, or the object by which TensorFlow's protocol writes bytes."""
+def _text(value: object, where: str, raw: bool) -> object:
+    """A string, or the object by which TensorFlow's protocol writes bytes; with ``raw``, its base64."""
     if not isinstance(value, dict) or set(value) != {"b64"} or not isinstance(value["b64"], str):
         return value
+    if raw:
+        return value["b64"]
     try:
         return base64.b64decode(value["b64"], validate=True).decode()
     except (binascii.Error, ValueError):

@@ -26,13 +26,18 @@ class Crashes:
         blocklist: Blocklist | None = None,
         doubts: Sequence[str] = (),
         count: Callable[[], None] = lambda: None,
+        pictures: bool = False,
     ) -> None:
-        """``doubts`` are the operators that may be at fault; ``count`` is called for each crash."""
+        """``doubts`` are the operators that may be at fault; ``count`` is called for each crash.
+
+        The model of ``pictures`` has a decoder that ends its process over a damaged one.
+        """
         if blocklist is None:
             blocklist = Blocklist(memoryview(bytearray(PART_BYTES)))
         self._blocklist = blocklist
         self._culprit = named(doubts)
         self._count = count
+        self._pictures = pictures
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
@@ -60,6 +65,13 @@ class Crashes:
 
     def ended(self, call: Call, inputs: Mapping[str, Array], crash: CrashError) -> RequestError:
         """A call that was run alone ended its process; what its client is told."""
+        if self._pictures and crash.number < 0:
+            # It ended by itself, and costs no more than a picture that can be decoded: nobody is shut out.
+            return RequestError(
+                422,
+                Reason.MODEL_INPUT,
+                "the model refuses these values: a picture is damaged; send it again whole",
+            )
         with self._lock:
             self._count()
         if crash.number == signal.SIGKILL:

@@ -213,7 +213,7 @@ def _check(config: Freshness, specs: Mapping[str, TensorSpec]) -> None:
         raise FreshnessError(
             f"the model has no input {config.name!r}; its inputs are {listing(sorted(specs))}"
         )
-    if spec.datatype not in _HOLD_A_TIME or not spec.is_batched:
+    if spec.datatype not in _HOLD_A_TIME or not spec.is_batched or spec.raw:
         raise FreshnessError(
             f"the input {config.name!r} is {spec.datatype} and can hold no time for each row; "
             f"use one that is {listing(_HOLD_A_TIME)}"

@@ -102,6 +102,10 @@ def _check(rules: Rules, specs: Mapping[str, TensorSpec]) -> None:
         raise RulesError(
             f"column {column.name!r} is a {column.type}, but not all values of its enum are numbers"
         )
+    if spec.raw:
+        raise RulesError(
+            f"column {column.name!r}: {column.tensor!r} holds bytes, of which nothing is checked"
+        )
     if (column.type == "String") != spec.datatype.dtype.hasobject:
         raise RulesError(
             f"column {column.name!r} is a {column.type}, but {column.tensor!r} has {spec.datatype}"

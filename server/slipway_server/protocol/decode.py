@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeVar
 
+import numpy as np
 import orjson
 
 from slipway_server.errors import listing, schema_error, show
 from slipway_server.protocol.header import HEADER_LENGTH
 from slipway_server.protocol.numbers import LARGE_JSON_BYTES, parse_numbers
 from slipway_server.protocol.tensors import Array, Datatype, InferRequest, OutputChoice, TensorSpec
-from slipway_server.protocol.values import JSON_TYPES, check_size, from_bytes, from_json
+from slipway_server.protocol.values import JSON_TYPES, check_size, from_base64, from_bytes, from_json
 
 T = TypeVar("T")
 
@@ -162,8 +163,11 @@ def _claim(tensor: dict[str, Any], spec: TensorSpec, binary: _BinaryPart) -> _Gi
 
 def _read(tensor: _Given) -> Array:
     where = f"input {show(tensor.spec.name)}"
-    read = from_bytes if tensor.binary else from_json
-    return read(tensor.values, tensor.spec.datatype, tensor.shape, where)
+    datatype, shape, raw = tensor.spec.datatype, tensor.shape, tensor.spec.raw
+    if tensor.binary:
+        return from_bytes(tensor.values, datatype, shape, where, raw)
+    array = from_json(tensor.values, datatype, shape, where)
+    return from_base64(array, where) if raw else array
 
 
 def decode_shape(given: object, spec: TensorSpec, where: str) -> tuple[int, ...]:
@@ -244,6 +248,9 @@ def _raw(body: bytes, inputs: Mapping[str, TensorSpec], outputs: Sequence[str]) 
             f"{where}, but it has {listing(list(inputs))}; send a JSON part before the tensors"
         )
     (spec,) = inputs.values()
+    if spec.raw:
+        one = np.array([body], dtype=object)
+        return InferRequest(None, {spec.name: one}, tuple(OutputChoice(each, True) for each in outputs), 1)
     free = 0 if spec.shape is None else spec.shape.count(-1)
     if spec.shape is None or spec.datatype is Datatype.BYTES or free > 1:
         raise schema_error(

@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 class Datatype(StrEnum):
-    """The datatypes of the protocol; ``BYTES`` holds UTF-8 strings, as ONNX does."""
+    """The datatypes of the protocol; ``BYTES`` holds UTF-8 strings, as ONNX does, or bytes."""
 
     BOOL = "BOOL"
     UINT8 = "UINT8"
@@ -72,6 +72,8 @@ class TensorSpec:
     shape: tuple[int, ...] | None
     #: An input that has a value of its own unless one is sent.
     optional: bool = False
+    #: A ``BYTES`` of ``bytes``, whatever they are, in place of strings; JSON has them as base64.
+    raw: bool = False
 
     @property
     def is_batched(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from itertools import chain
 from math import prod
 from typing import Any
@@ -150,14 +152,32 @@ def check_size(
         )
 
 
-def from_bytes(data: bytes | memoryview, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+def from_base64(texts: Array, where: str) -> Array:
+    """The bytes that strings of base64 stand for. Raises :class:`RequestError` (400)."""
+    found = np.empty(texts.size, dtype=object)
+    for position, text in enumerate(texts.reshape(-1).tolist()):
+        try:
+            found[position] = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            raise schema_error(
+                f"{where}: value {position} is {show(text)}, which is no base64; in JSON this input's bytes "
+                "are base64, or send them as binary data"
+            ) from None
+    return found.reshape(texts.shape)
+
+
+def from_bytes(
+    data: bytes | memoryview, datatype: Datatype, shape: tuple[int, ...], where: str, raw: bool = False
+) -> Array:
     """A tensor from its values in row-major order, little-endian; strings have their length before them.
+
+    With ``raw`` they are bytes of any kind.
 
     The size passed :func:`check_size`.
     """
     count = prod(shape)
     if datatype is Datatype.BYTES:
-        return _strings(data, count, where).reshape(shape)
+        return _strings(data, count, where, raw).reshape(shape)
     if datatype is Datatype.BOOL and count and np.frombuffer(data, np.uint8).max() > 1:
         raise schema_error(f"{where}: a BOOL is one byte, 0 or 1")
     # onnxruntime reads the memory in place, so it has to be aligned, which a slice of a body may not be.
@@ -165,7 +185,7 @@ def from_bytes(data: bytes | memoryview, datatype: Datatype, shape: tuple[int, .
     return np.require(array, requirements=["A"])
 
 
-def _strings(data: bytes | memoryview, count: int, where: str) -> Array:
+def _strings(data: bytes | memoryview, count: int, where: str, raw: bool) -> Array:
     # Where they lie is told by their lengths alone. Only strings that all lie within the bytes are read.
     places: list[tuple[int, int]] = []
     position, size = 0, len(data)
@@ -180,6 +200,8 @@ def _strings(data: bytes | memoryview, count: int, where: str) -> Array:
     if len(places) != count:
         more = "" if position == size else "more than "
         raise schema_error(f"{where}: has {more}{len(places)} strings; its shape needs {count}")
+    if raw:
+        return np.array([bytes(data[start:stop]) for start, stop in places], dtype=object)
     values: list[str] = []
     try:
         for start, stop in places:

@@ -175,13 +175,13 @@ def _inputs(message: ModelInferRequest, raw: bool, specs: Mapping[str, TensorSpe
         shape = decode_shape(list(tensor.shape[:_MAX_DIMENSIONS]), spec, where)
         if not raw:
             values = _typed(tensor.contents, spec.datatype, shape, where)
-            readers[name] = partial(_from_typed, values, spec.datatype, shape, where)
+            readers[name] = partial(_from_typed, values, spec, shape, where)
             continue
         if tensor.HasField("contents"):
             raise schema_error(f"{where}: has both 'contents' and 'raw_input_contents'; send one of them")
         blob = blobs[position]
         check_size(len(blob), spec.datatype, shape, where, "the length of 'raw_input_contents' is")
-        readers[name] = partial(from_bytes, blob, spec.datatype, shape, where)
+        readers[name] = partial(from_bytes, blob, spec.datatype, shape, where, spec.raw)
     arrays = {name: read() for name, read in readers.items()}
     check_complete(arrays, specs)
     return arrays
@@ -203,7 +203,10 @@ def _typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], where: str
     return values
 
 
-def _from_typed(values: Sequence[Any], datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
+def _from_typed(values: Sequence[Any], spec: TensorSpec, shape: tuple[int, ...], where: str) -> Array:
+    datatype = spec.datatype
+    if spec.raw:
+        return np.array(list(values), dtype=object).reshape(shape)
     if datatype is Datatype.BYTES:
         return np.array(list(_texts(values, where)), dtype=object).reshape(shape)
     if datatype.is_float:

@@ -6,6 +6,7 @@ find locked for good.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import resource
@@ -62,6 +63,11 @@ def said_by_child(work: Callable[[], str], seconds: float) -> str | None:
 def be_alone(pipe: int) -> None:
     """Of a child: hold nothing open but ``pipe``, and leave no core and no words behind."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A library may call exit(), as libjpeg does; then others' ends of their work, some of it in threads that
+    # are not here, would wait for ever.
+    libc = ctypes.CDLL(None)
+    with suppress(AttributeError):  # glibc has it
+        libc.on_exit(libc._exit, None)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)

@@ -14,6 +14,7 @@ from slipway.digest import DigestError, digest_of
 from slipway.names import PROFILE_FILE, ModelFault
 from slipway.recorded import first_difference
 from slipway_server.runtime.doubts import doubts
+from slipway_server.runtime.extensions import UnsupportedOperatorError
 from slipway_server.runtime.guard import Guard
 from slipway_server.runtime.model import Model, ModelInputError, UnsupportedTensorError, plain
 from slipway_server.runtime.onnx_bytes import Shape, look_at
@@ -56,7 +57,7 @@ def load(directory: Path, config: Serving, example: Mapping[str, Any] | None = N
         return model
     except LoadError:
         raise
-    except UnsupportedTensorError as error:
+    except (UnsupportedTensorError, UnsupportedOperatorError) as error:
         raise LoadError(ModelFault.MODEL_LOAD_FAILED, f"{path.name}: {error}") from error
     except MemoryError as error:
         raise LoadError(

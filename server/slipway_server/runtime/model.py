@@ -20,6 +20,7 @@ import onnxruntime as ort
 import orjson
 
 from slipway_server.protocol.tensors import Array, Datatype, Tensor, TensorSpec
+from slipway_server.runtime import extensions, pictures
 from slipway_server.runtime.empties import Empties
 from slipway_server.runtime.guard import Guard, StopRunError
 from slipway_server.runtime.run import Run
@@ -42,6 +43,8 @@ _DATATYPES = {
     "tensor(double)": Datatype.FP64,
     "tensor(string)": Datatype.BYTES,
 }
+#: A list of bytes: ONNX has no other form for pictures of several sizes.
+_BYTE_LISTS = "seq(tensor(uint8))"
 _ZIP_MAPS = ("seq(map(string,tensor(float)))", "seq(map(int64,tensor(float)))")
 _FILL = {"object": "", "bool": False}
 
@@ -76,10 +79,19 @@ class Model:
         # A spinning thread burns the CPU that the pod's limit gives to the next request.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(str(path), options, providers=_providers())
+        #: Inputs whose bytes are pictures, and whether grey ones; each is measured before it is decoded.
+        self.pictures: Mapping[str, bool] = {}
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=_providers())
+        except Exception as error:
+            if not extensions.are_missing(str(error)):
+                raise
+            self.pictures = extensions.register(options, path)
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._run = _direct_run(self._session)
         inputs = self._session.get_inputs()
         self.inputs = {node.name: _spec(node, "input") for node in inputs}
+        self._byte_lists = [node.name for node in inputs if node.type == _BYTE_LISTS]
         #: All that a request may name: the inputs, and what has a value of its own unless one is sent.
         self.taken = {**self.inputs, **_optional(self._session.get_overridable_initializers())}
         #: The dimensions of each input as the model has them: a size, a name, or neither.
@@ -102,11 +114,15 @@ class Model:
         return {
             name: np.full(
                 [1 if size == -1 else size for size in spec.shape or ()],
-                _FILL.get(spec.datatype.dtype.name, 0),
+                self.blank(name) if spec.raw else _FILL.get(spec.datatype.dtype.name, 0),
                 dtype=spec.datatype.dtype,
             )
             for name, spec in self.inputs.items()
         }
+
+    def blank(self, name: str) -> bytes:
+        """Bytes that an input takes."""
+        return pictures.SMALLEST if name in self.pictures else b""
 
     def warm_up(self) -> bool:
         """Run once on zeros, so that the first client does not wait for memory and kernels to be set up.
@@ -145,11 +161,14 @@ class Model:
         """
         if run.stopped:
             raise StoppedError
+        self._measure_pictures(inputs)
         if self.guard is not None:
             try:
                 return self.guard.run(names, inputs, run)
             except StopRunError:
                 raise StoppedError from None
+        if self._byte_lists:
+            inputs = {**inputs, **{name: _byte_list(inputs[name]) for name in self._byte_lists}}
         try:
             return self._run(names, inputs, run.options)
         except MemoryError:
@@ -162,6 +181,16 @@ class Model:
             if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
                 raise MemoryError(str(error)) from error
             raise ModelInputError(str(error)) from error
+
+    def _measure_pictures(self, inputs: Mapping[str, Array]) -> None:
+        for name, grey in self.pictures.items():
+            if (array := inputs.get(name)) is None:
+                continue
+            found = array.reshape(-1).tolist() if array.dtype.hasobject else [array.tobytes()]
+            try:
+                pictures.check(found, name, grey)
+            except pictures.PictureError as error:
+                raise ModelInputError(str(error)) from None
 
     def _run_undecoded(self, inputs: Mapping[str, Array], names: Sequence[str], run: Run) -> list[Any]:
         """Run again for strings that are not UTF-8, which come as ``bytes``.
@@ -194,6 +223,11 @@ class Model:
             parameters = {"labels": orjson.dumps(labels).decode()}
             return Tensor(name, spec.datatype, table.reshape(len(answer), len(labels)), parameters)
         return Tensor(name, spec.datatype, np.asarray(answer))
+
+
+def _byte_list(array: Array) -> Any:
+    # With a byte more: of no bytes numpy makes no array.
+    return [np.frombuffer(data + b"\0", np.uint8)[:-1] for data in array.reshape(-1).tolist()]
 
 
 def _providers() -> list[str]:
@@ -245,6 +279,8 @@ def _optional(nodes: Sequence[Any]) -> dict[str, TensorSpec]:
 def _spec(node: Any, kind: str) -> TensorSpec:
     if kind == "output" and node.type in _ZIP_MAPS:
         return TensorSpec(node.name, Datatype.FP32, (-1, -1))
+    if kind == "input" and node.type == _BYTE_LISTS:
+        return TensorSpec(node.name, Datatype.BYTES, (-1,), raw=True)
     datatype = _DATATYPES.get(node.type)
     if datatype is None:
         raise UnsupportedTensorError(

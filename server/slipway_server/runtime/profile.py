@@ -121,6 +121,9 @@ def _measure(
         inline = alone < INLINE_SECONDS and not open_ended
         return Profile(inline=inline, curve={1: alone}, why=verdict.why)
     rows = made_up(model.inputs.values())
+    for name, spec in model.inputs.items():
+        if spec.raw:
+            rows[name][:] = model.blank(name)
     for name, values in given.items():
         rows[name] = values[np.arange(MAX_ROWS) % len(values)]
     curve = {1: _seconds(model, cut(rows, 0, 1))}

@@ -254,4 +254,7 @@ def _action(found: Page | Inference | Upload) -> Action:
 
 def _described(spec: TensorSpec) -> dict[str, object]:
     described: dict[str, object] = {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape or ()}
+    if spec.raw:
+        # What MLServer calls it, too: how JSON has these bytes.
+        described["parameters"] = {"content_type": "base64"}
     return described | {"optional": True} if spec.optional else described

@@ -123,7 +123,7 @@ def _tensors(specs: list[TensorSpec], given: bool) -> Json:
 
 
 def _tensor(spec: TensorSpec) -> Json:
-    value = _value(spec.datatype)
+    value = _value(spec.datatype) | ({"contentEncoding": "base64"} if spec.raw else {})
     data: Json = {"type": "array", "description": "flat, in row-major order, or nested as the shape says"}
     # Nested lists are of a depth that only the shape tells.
     data["items"] = {"anyOf": [value, {"type": "array"}]}
