@@ -88,7 +88,7 @@ class Port:
             connection,
             pieces,
             lambda: any(
-                each.complete and not each.finished and each.watched is None
+                each.complete and not each.is_answered and each.watch_request is None
                 for each in connection.calls.values()
             ),
         )

@@ -151,7 +151,7 @@ async def test_the_answers_of_64_mixed_clients_are_each_their_own_to_the_bit(ser
 
 
 class Asked(Call):
-    def settled(self) -> None:
+    def answered(self) -> None:
         raise AssertionError("nothing settles these")
 
 

@@ -453,4 +453,4 @@ def test_small_parts_of_a_body_take_no_more_memory_than_their_bytes() -> None:
     body.add(bytes(10_000))
     body.add(b"c")
     assert body.whole() == b"ab" * 50_000 + bytes(10_000) + b"c"
-    body.let_go()
+    body.free()

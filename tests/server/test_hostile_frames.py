@@ -234,9 +234,9 @@ async def test_a_client_that_reads_much_in_small_windows_is_no_flood(server: Rpc
     connection, transport = opened(server)
     connection.data_received(frame(Kind.HEADERS, 0x4, 1, CALL))
     rpc = connection.calls[1]
-    rpc.counted = False
+    rpc.unanswered = False
     server.frontend.counters.answered(200, 0.0)
-    rpc.say(bytes(60_000_000), last=True)
+    rpc.send(bytes(60_000_000), last=True)
     updates = 0
     while connection.calls and not transport.closed:
         connection.data_received(window_update(0, 16_384) + window_update(1, 16_384))

@@ -201,11 +201,11 @@ class Asked(Call):
         super().__init__(body, None, now, now + seconds)
         self.events: list[str] = []
 
-    def settled(self) -> None:
-        self.events.append("settled")
+    def answered(self) -> None:
+        self.events.append("answered")
 
-    def let_go(self) -> None:
-        self.events.append("let go")
+    def free(self) -> None:
+        self.events.append("freed")
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -239,10 +239,10 @@ async def test_more_requests_than_may_wait_are_turned_away(
         await until(lambda: bool(late.events))
         assert isinstance(late.error, RequestError)
         assert (late.error.status, late.error.reason) == (503, Reason.DEADLINE)
-        assert late.events == ["settled"], "the thread still holds its body"
+        assert late.events == ["answered"], "the thread still holds its body"
         gate.set()
         await until(lambda: len(waiting.events) == 2)
-        assert late.events == ["settled", "let go"]
+        assert late.events == ["answered", "freed"]
         assert waiting.content is not None
     finally:
         gate.set()
@@ -279,10 +279,10 @@ def test_bodies_that_would_fill_the_memory_are_turned_away() -> None:
     with pytest.raises(RequestError) as full:
         second.add(b"0")
     assert (full.value.status, full.value.reason) == (503, Reason.OVERLOAD)
-    second.let_go()
+    second.free()
     assert budget.used == 60
     assert first.whole() == b"0123456789" * 6
-    first.let_go()
+    first.free()
     assert budget.used == 0
 
 

@@ -24,8 +24,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slipway_server.wire import huffman
-from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
-from slipway_server.wire.frames import ConnectionFaultError
+from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part, State, Wire
+from slipway_server.wire.frames import PREFACE, ConnectionFaultError, Kind, frame
 from slipway_server.wire.head import REQUEST_ID, Head, without_id
 from slipway_server.wire.headers import HeaderReader, MalformedError, block, literal
 from slipway_server.wire.http1 import Http1
@@ -608,3 +608,44 @@ def test_an_id_is_taken_as_it_came_only_where_it_may_be_said_back(count: int) ->
                 known = head.request_id if coded is None else value_of(coded)
                 fits = 0 < len(value) <= 128 and is_printable(value)
                 assert known == (value if fits else None)
+
+
+_POST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n%b\r\nab"
+_FIELDS = block([(b":method", b"POST"), (b":path", b"/"), (b":scheme", b"http"), (b":authority", b"a")])
+_CALL = frame(Kind.HEADERS, 0, 1, _FIELDS[:3]) + frame(Kind.CONTINUATION, 0x4, 1, _FIELDS[3:])
+_BEGUN = PREFACE + frame(Kind.SETTINGS, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("wire", "data", "expected"),
+    [
+        (Http1(Limits()), _POST % b"", "READY HEAD BODY READY"),
+        (Http1(Limits()), _POST % b"" * 2, "READY HEAD BODY READY HEAD BODY READY"),
+        (Http1(Limits()), _POST % b"connection: close\r\n", "READY HEAD BODY CLOSED"),
+        (Http1(Limits()), b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", "READY HEAD READY"),
+        (Http1(Limits()), b"GET / HTTP/1.1\r\n\r\n", "READY HEAD CLOSED"),
+        (Http1(Limits()), b"\0", "READY CLOSED"),
+        (Http2(Limits()), _BEGUN, "PREFACE SETTINGS READY"),
+        (Http2(Limits()), _BEGUN + _CALL, "PREFACE SETTINGS READY HEAD READY"),
+        (
+            Http2(Limits()),
+            _BEGUN + _CALL + frame(Kind.PING, 0, 1, bytes(8)),
+            "PREFACE SETTINGS READY HEAD READY CLOSED",
+        ),
+        (Http2(Limits()), PREFACE + _CALL, "PREFACE SETTINGS CLOSED"),
+        (Http2(Limits()), b"GET / HTTP/1.1", "PREFACE CLOSED"),
+    ],
+)
+def test_both_wires_name_what_they_read_next_and_read_nothing_once_they_are_closed(
+    wire: Wire, data: bytes, expected: str
+) -> None:
+    seen = [wire.state]
+    for at in range(len(data)):
+        for _ in wire.feed(data[at : at + 1]):
+            pass
+        if wire.state is not seen[-1]:
+            seen.append(wire.state)
+    assert " ".join(state.name for state in seen) == expected
+    wire.close()
+    assert wire.state is State.CLOSED
+    assert not list(wire.feed(data))

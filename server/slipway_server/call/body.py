@@ -62,16 +62,16 @@ class Body:
     def give_way(self) -> None:
         """Others need the memory, and this body has most of it."""
         if self._on_give_way is not None:
-            self.let_go()
+            self.free()
             self._on_give_way(no_memory())
 
     def whole(self) -> bytes:
-        """All bytes; the body keeps its share of the memory until :meth:`let_go`."""
+        """All bytes; the body keeps its share of the memory until :meth:`free`."""
         self.is_movable = False
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else b"".join(parts)
 
-    def let_go(self) -> None:
+    def free(self) -> None:
         self._parts.clear()
         if self.amount:
             self._pool.give_back(self, self.amount)

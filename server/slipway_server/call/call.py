@@ -36,39 +36,39 @@ class Outputs(Protocol):
 class Held(Protocol):
     """A body that holds its share of the memory for bodies."""
 
-    def let_go(self) -> None: ...
+    def free(self) -> None: ...
 
 
 class Call:
-    """What is asked, then what is answered: either ``content`` or ``error`` is set when it is settled.
+    """What is asked, then what is answered: either ``content`` or ``error`` is set by then.
 
-    Whoever makes one overrides :meth:`settled`.
+    Whoever makes one overrides :meth:`answered`.
     """
 
     # Not for their own sake: an attribute that the first instances of a class leave alone costs every later
     # one that sets it a dict of its own, some thousand instructions.
     __slots__ = (
+        "abandoned",
         "began",
         "body",
         "codec",
         "complete",
         "content",
-        "counted",
         "deadline",
         "error",
-        "gone",
         "gzip",
         "header_length",
         "id",
+        "in_flight",
         "incoming",
         "inputs",
         "limit",
-        "minded",
         "outputs",
         "request",
         "rows",
         "run",
         "timer",
+        "unanswered",
     )
 
     def __init__(self, body: bytes, header_length: int | None, began: float, deadline: float) -> None:
@@ -90,13 +90,14 @@ class Call:
         self.content: bytes | None = None
         self.error: Exception | None = None
         #: Nobody waits for the answer any more.
-        self.gone = False
+        self.abandoned = False
         #: The body has arrived to its end; it holds its share of the memory for bodies.
         self.complete = False
         self.incoming: Held | None = None
-        #: Counted as an inference (and not yet counted as answered), and kept in mind by a drain.
-        self.counted = False
-        self.minded = False
+        #: Counted as an inference that began, and not yet as one that was answered.
+        self.unanswered = False
+        #: A drain waits for it.
+        self.in_flight = False
         self.run: Run | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -108,11 +109,11 @@ class Call:
         """The address of whoever is at the other end of the connection; empty where it is not known."""
         return ""
 
-    def settled(self) -> None:
+    def answered(self) -> None:
         """The answer or the error is there. Called on the event loop, once for each call."""
         raise NotImplementedError
 
-    def let_go(self) -> None:
-        """Nothing holds the body any more; after a deadline that may be later than :meth:`settled`."""
+    def free(self) -> None:
+        """Nothing holds the body any more; after a deadline that may be later than :meth:`answered`."""
         if self.incoming is not None:
-            self.incoming.let_go()
+            self.incoming.free()

@@ -27,8 +27,8 @@ class Books(Protocol):
 class Request(Call):
     """Counted once, and kept in mind by a drain.
 
-    Whoever makes one sets ``site`` and ``head``, and overrides :meth:`settled` and :meth:`explain`. They are
-    not set here, since one more ``__init__`` costs a request more than all of its counting.
+    Whoever makes one sets ``site`` and ``head``, and overrides :meth:`answered` and :meth:`send_error`. They
+    are not set here, since one more ``__init__`` costs a request more than all of its counting.
     """
 
     __slots__ = ("head", "site")
@@ -40,43 +40,43 @@ class Request(Call):
     def header(self, name: bytes) -> bytes | None:
         return self.head.headers.get(name)
 
-    def explain(self, error: RequestError | None) -> None:
+    def send_error(self, error: RequestError | None) -> None:
         """Answer with an error; without one the server failed, which is no business of the client."""
         raise NotImplementedError
 
     def refuse(self, error: Exception | None) -> None:
         """Answer with an error; anything but a :class:`RequestError` is the server's own fault."""
         if isinstance(error, RequestError):
-            if self.counted:
+            if self.unanswered:
                 self.site.counters.refused(error.reason)
                 self.count(error.status)
-            self.explain(error)
+            self.send_error(error)
             return
-        if self.counted:
+        if self.unanswered:
             self.count(500)
-        self.explain(None)
+        self.send_error(None)
 
     def abandon(self) -> None:
         """The client has left, or wants no answer any more."""
-        if self.counted:
+        if self.unanswered:
             self.site.counters.refused(Reason.CLIENT_GONE)
             self.count(499)  # nobody will see it; nginx made the number known
-        self.gone = True
+        self.abandoned = True
         if self.run is not None:
             self.run.leave()
         if not self.complete:
-            self.let_go()
-        self.forget()
+            self.free()
+        self.written()
 
-    def forget(self) -> None:
+    def written(self) -> None:
         """The answer is written, or never will be: a drain need not wait for it."""
-        if self.minded:
-            self.minded = False
+        if self.in_flight:
+            self.in_flight = False
             self.site.lifecycle.ended()
 
     def count(self, code: int) -> None:
         """It is answered; ``code`` is a status of HTTP."""
-        self.counted = False
+        self.unanswered = False
         site = self.site
         seconds = perf_counter() - self.began
         site.counters.answered(code, seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from time import perf_counter
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from slipway_server.door.admission import Admission, owner_of
 from slipway_server.door.listen import certified
 from slipway_server.door.pace import Pace
 from slipway_server.errors import RequestError
+from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
 from slipway_server.wire.limits import Limits
 
 
@@ -35,7 +36,7 @@ class Port(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """What a connection of either protocol has; the protocols add what bytes mean."""
+    """One connection around a wire; the protocols say what becomes of requests."""
 
     kind = ""
 
@@ -86,6 +87,50 @@ class Connection(asyncio.Protocol):
         if self.certified is not None:
             self.certified = None
             self.leave(perf_counter())
+
+    # What comes of bytes, whichever wire they came by.
+
+    def handle(self, events: Iterable[Event]) -> None:
+        """Deal with what the wire made of bytes, in its order."""
+        for event in events:
+            # By their types, which is quick; first what most requests consist of.
+            kind = type(event)
+            if kind is Part:
+                self.receive(event)  # type: ignore[arg-type]
+            elif kind is Ended:
+                self.end(event)  # type: ignore[arg-type]
+            elif kind is Opened:
+                self.open(event)  # type: ignore[arg-type]
+            elif kind is Left:
+                self.left(event)  # type: ignore[arg-type]
+            elif kind is Broken:
+                self.broken(event)  # type: ignore[arg-type]
+            else:
+                self.fail(event)  # type: ignore[arg-type]
+
+    def open(self, event: Opened) -> None:
+        """A request began."""
+        raise NotImplementedError
+
+    def receive(self, event: Part) -> None:
+        """A piece of its body is there."""
+        raise NotImplementedError
+
+    def end(self, event: Ended) -> None:
+        """It is complete."""
+        raise NotImplementedError
+
+    def left(self, event: Left) -> None:
+        """The client wants no answer to it any more."""
+        raise NotImplementedError
+
+    def broken(self, event: Broken) -> None:
+        """It broke the protocol; the others on the connection go on."""
+        raise NotImplementedError
+
+    def fail(self, event: Fault) -> None:
+        """The connection broke the protocol, and is read no further."""
+        raise NotImplementedError
 
     # Who holds what.
 

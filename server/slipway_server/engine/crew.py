@@ -62,13 +62,13 @@ class Crew:
             self._wake.notify_all()
 
     def _late(self, call: Call) -> None:
-        if call.gone:
+        if call.abandoned:
             return
-        call.gone = True
+        call.abandoned = True
         if call.run is not None:
             call.run.leave()
         call.error = deadline_error(call)
-        call.settled()
+        call.answered()
 
     def _hurry_soon(self, call: Call) -> None:
         if self._loop is not None:
@@ -76,7 +76,7 @@ class Crew:
 
     def _hurry(self, call: Call) -> None:
         """The deadline came forward. A call that runs on the event loop has no timer, and needs none."""
-        if call.timer is not None and not call.gone and self._loop is not None:
+        if call.timer is not None and not call.abandoned and self._loop is not None:
             call.timer.cancel()
             seconds = max(0.0, call.deadline - time.perf_counter())
             call.timer = self._loop.call_later(seconds, self._late, call)
@@ -90,7 +90,7 @@ class Crew:
             run = Run(len(calls))
             for call in calls:
                 call.run = run
-            served.answer([call for call in calls if not call.gone], run)
+            served.answer([call for call in calls if not call.abandoned], run)
             try:
                 loop.call_soon_threadsafe(self._deliver, calls)
             except RuntimeError:
@@ -110,10 +110,10 @@ class Crew:
         for call in calls:
             if call.timer is not None:
                 call.timer.cancel()
-            call.let_go()
-            if not call.gone:
-                call.gone = True
-                call.settled()
+            call.free()
+            if not call.abandoned:
+                call.abandoned = True
+                call.answered()
 
 
 def deadline_error(call: Call) -> Exception:

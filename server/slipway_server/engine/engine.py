@@ -107,24 +107,24 @@ class Engine:
             for call in later:
                 self._hand_over(call)
         for call in calls:
-            call.let_go()
-            call.settled()
+            call.free()
+            call.answered()
 
     def _hand_over(self, call: Call) -> None:
         try:
             self.crew.submit(call)
         except Exception as error:
             call.error = error
-            call.let_go()
-            call.settled()
+            call.free()
+            call.answered()
 
     def _timely(self, calls: list[Call], now: float) -> list[Call]:
         """The calls that are still in time; the others are refused."""
         for call in calls:
             if call.deadline <= now:
                 call.error = deadline_error(call)
-                call.let_go()
-                call.settled()
+                call.free()
+                call.answered()
         return [call for call in calls if call.deadline > now]
 
     def _surprised(self, spent: float) -> None:

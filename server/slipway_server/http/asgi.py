@@ -91,7 +91,7 @@ class AsgiApp:
             content = await _read(body, receive)
             return upload.answer(inflate(content, upload.limit) if head.gzip else content)
         finally:
-            body.let_go()
+            body.free()
 
     async def _infer(self, inference: Inference, head: Head, receive: Receive) -> Response:
         counters, began = self._site.counters, perf_counter()
@@ -126,14 +126,14 @@ class AsgiApp:
         try:
             content = await _read(body, receive)
         except BaseException:
-            body.let_go()
+            body.free()
             raise
         call = _Call(self._site, head, content, began)
         call.gzip, call.limit, call.codec, call.incoming = head.gzip, head.limit, inference.codec, body
         try:
             self._site.submit(call)
         except RequestError:
-            body.let_go()
+            body.free()
             raise
         leaves: asyncio.Future[Any] = asyncio.ensure_future(receive())
         ends: tuple[asyncio.Future[Any], ...] = (call.answer, leaves)
@@ -162,7 +162,7 @@ class _Call(Request):
         self.complete = True
         self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
-    def settled(self) -> None:
+    def answered(self) -> None:
         if self.answer.done():
             return
         if self.content is not None:

@@ -31,7 +31,7 @@ class Reply(Protocol):
     def server(self) -> HttpPort:
         """The port, with what its answers share."""
 
-    def advance(self, exchange: Exchange) -> None:
+    def write(self, exchange: Exchange) -> None:
         """An exchange has its answer: write it when its turn has come."""
 
     def is_last(self, exchange: Exchange) -> bool:
@@ -47,7 +47,7 @@ class Exchange(Request):
         "out",
         "page",
         "request_id",
-        "shape",
+        "rest_codec",
         "upload",
         "wants_continue",
     )
@@ -66,7 +66,7 @@ class Exchange(Request):
         self.page: Page | None = None
         self.upload: Upload | None = None
         #: The protocol in whose words to refuse.
-        self.shape: RestCodec | None = None
+        self.rest_codec: RestCodec | None = None
 
     def peer(self) -> str:
         return name_of(self.connection.owner)
@@ -76,13 +76,13 @@ class Exchange(Request):
             return self.request_id
         return super().header(name)
 
-    def settled(self) -> None:
+    def answered(self) -> None:
         """The model has spoken, or will not."""
         content = self.content
         if content is None:
             self.refuse(self.error)
             return
-        if not self.counted:
+        if not self.unanswered:
             return  # the client has left
         connection = self.connection
         server = connection.server
@@ -90,15 +90,15 @@ class Exchange(Request):
         server.counters.add_rows(self.rows)
         length = self.header_length
         if not self.head.is_template or server.lifecycle.draining:
-            self.respond(inference_response(content, length))
+            self.send(inference_response(content, length))
             return
         self.out = server.answers.inference(content, length, self.request_id)
-        connection.advance(self)
+        connection.write(self)
 
-    def explain(self, error: RequestError | None) -> None:
-        self.respond(failure(self.shape) if error is None else refusal(error, self.shape))
+    def send_error(self, error: RequestError | None) -> None:
+        self.send(failure(self.rest_codec) if error is None else refusal(error, self.rest_codec))
 
-    def respond(self, response: Response) -> None:
+    def send(self, response: Response) -> None:
         """Answer, in turn."""
         if self.out is not None:
             return
@@ -115,26 +115,26 @@ class Exchange(Request):
             extra.append((b"connection", b"keep-alive"))
         body = b"" if head.method == "HEAD" else response.body
         self.out = connection.server.head(response, extra) + body
-        connection.advance(self)
+        connection.write(self)
 
-    def show(self, page: Page) -> None:
+    def send_page(self, page: Page) -> None:
         """Answer with a page, now or when it is made."""
         try:
             answer = page(self.head)
             if isinstance(answer, Response):
-                self.respond(answer)
+                self.send(answer)
             else:
                 task = asyncio.ensure_future(answer)
                 self.connection.server.tasks.add(task)
-                task.add_done_callback(self._shown)
+                task.add_done_callback(self._page_made)
         except Exception as error:
             self._page_failed(error)
 
-    def _shown(self, done: asyncio.Future[Response]) -> None:
+    def _page_made(self, done: asyncio.Future[Response]) -> None:
         self.connection.server.tasks.discard(done)
         error = done.exception()
         if error is None:
-            self.respond(done.result())
+            self.send(done.result())
         else:
             self._page_failed(error)
 

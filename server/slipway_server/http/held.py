@@ -21,8 +21,8 @@ class HeldConnection(Connection):
         #: It is read no further; what arrived before that waits.
         self._paused = False
         self._held = b""
-        #: No further request is read.
-        self.last = False
+        #: No further request is taken.
+        self.ending = False
         #: Bytes of the body that is arriving, and those of it that nobody wants.
         self._received = 0
         self._discarded = 0
@@ -68,7 +68,7 @@ class HeldConnection(Connection):
 
     def _shut(self, last: Exchange) -> None:
         """The last answer is written: close, but not into the face of a client that is still sending."""
-        self.last = True
+        self.ending = True
         transport = self._transport
         for exchange in self._queue:
             exchange.abandon()

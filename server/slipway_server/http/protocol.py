@@ -22,7 +22,7 @@ from slipway_server.http.port import HttpPort
 from slipway_server.site.responses import refusal
 from slipway_server.site.site import Inference, RouteError, Upload
 from slipway_server.wire.answers import CONTINUE
-from slipway_server.wire.events import Ended, Opened, Part
+from slipway_server.wire.events import Ended, Fault, Opened, Part, State
 from slipway_server.wire.head import Head, without_id
 from slipway_server.wire.http1 import END, Http1
 
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Bytes that are read at once before a look at how many requests wait for their answers.
 _PIECE_BYTES = 64 * 1024
+#: By names of their own, which takes less time than to look them up for each request.
+_READY, _HEAD, _CLOSED = State.READY, State.HEAD, State.CLOSED
 
 
 class HttpProtocol(HeldConnection):
@@ -44,8 +46,6 @@ class HttpProtocol(HeldConnection):
         #: Requests come with ids of their own, so that it is worth to look for one.
         self._has_ids = False
         self.wire = Http1(server.limits)
-        #: Between two requests: nothing of the next one has arrived.
-        self.idle = True
         #: What has arrived of a head, and how the body after it arrives.
         self._pending = Body(2 * server.limits.head_bytes + _PIECE_BYTES, server.admission.bodies)
         self._reading_since = 0.0
@@ -59,7 +59,7 @@ class HttpProtocol(HeldConnection):
         if self._paused:
             self._held += data
             return
-        if self.idle and not self.last:
+        if self.wire.state is _READY and not self.ending:
             heads = self._heads
             while True:
                 body_start = data.find(END) + 4
@@ -100,7 +100,7 @@ class HttpProtocol(HeldConnection):
         final = self._queue[-1]
         if not final.head.is_http_1_0 or final.head.keep_alive:
             return False
-        self.last = True
+        self.ending = True
         final.closes = True
         return True
 
@@ -110,7 +110,7 @@ class HttpProtocol(HeldConnection):
         self._queue.clear()
         self._current = None
         self._held = b""
-        self._pending.let_go()
+        self._pending.free()
         super().connection_lost(exc)
 
     # The hot way.
@@ -120,14 +120,14 @@ class HttpProtocol(HeldConnection):
         began = perf_counter()
         exchange = Exchange(self, head, body, began, began + server.timeout)
         exchange.request_id = request_id
-        exchange.complete = exchange.minded = True
+        exchange.complete = exchange.in_flight = True
         self._queue.append(exchange)
         server.lifecycle.began()
         if head.payer is not None and (error := head.payer.begin(began)) is not None:
             server.counters.refused(error.reason)
             exchange.refuse(error)
         else:
-            exchange.counted = True
+            exchange.unanswered = True
             server.counters.began()
             try:
                 server.submit(exchange)
@@ -136,7 +136,7 @@ class HttpProtocol(HeldConnection):
         if len(self._queue) >= self._pipelined:
             self._pause()
 
-    def advance(self, exchange: Exchange) -> None:
+    def write(self, exchange: Exchange) -> None:
         """An exchange has its answer: write it, and those behind it that waited for it."""
         queue = self._queue
         transport = self._transport
@@ -150,7 +150,7 @@ class HttpProtocol(HeldConnection):
             first = queue.popleft()
             transport.write(first.out)  # type: ignore[arg-type]
             written += len(first.out)  # type: ignore[arg-type]
-            first.forget()
+            first.written()
             if first.closes:
                 self._shut(first)
                 return
@@ -167,7 +167,7 @@ class HttpProtocol(HeldConnection):
 
     def feed(self, data: bytes) -> None:
         for start in range(0, len(data), _PIECE_BYTES):
-            if self.last:
+            if self.ending:
                 self._linger(len(data) - start)
                 return
             if self._paused:
@@ -177,25 +177,15 @@ class HttpProtocol(HeldConnection):
 
     def _read(self, data: bytes) -> None:
         wire = self.wire
-        before = -1 if wire.idle else wire.last
-        for event in wire.feed(data):
-            kind = type(event)
-            if kind is Part:
-                self.take(event.data)  # type: ignore[union-attr]
-            elif kind is Ended:
-                self.end()
-            elif kind is not Opened:
-                self.malformed(event.words)  # type: ignore[union-attr]
-            elif not self.last:
-                self.open(event.head)  # type: ignore[union-attr]
-        self.idle = wire.idle
-        if wire.idle:
+        before = -1 if wire.state is _READY else wire.last
+        self.handle(wire.feed(data))
+        if wire.state is _READY or wire.state is _CLOSED:
             return
         if wire.last != before:
             self._discarded = 0
             self._reading_since = perf_counter()
             self.server.watched.add(self)
-        if wire.in_head:
+        if wire.state is _HEAD:
             self._charge_head(len(data))
 
     def _charge_head(self, size: int) -> None:
@@ -205,16 +195,18 @@ class HttpProtocol(HeldConnection):
         except RequestError as error:
             self.end_with(error)
 
-    def open(self, head: Head) -> None:
-        server = self.server
+    def open(self, event: Opened) -> None:
+        if self.ending:
+            return
+        head, server = event.head, self.server
         began = perf_counter()
-        self._pending.let_go()
+        self._pending.free()
         self._received, self._arrives = 0, Pace(began)
         self._has_ids = b"x-request-id" in head.headers
         exchange = self._current = Exchange(self, head, b"", began, began + server.timeout)
         self._queue.append(exchange)
         if head.path not in (LIVE_PATH, READY_PATH):
-            exchange.minded = True
+            exchange.in_flight = True
             server.lifecycle.began()
         head.peer, head.certified = self.owner, self.certified
         try:
@@ -226,12 +218,12 @@ class HttpProtocol(HeldConnection):
             if not isinstance(found, Inference):
                 exchange.page = found
                 return
-            exchange.codec = exchange.shape = found.codec
-            exchange.counted = True
+            exchange.codec = exchange.rest_codec = found.codec
+            exchange.unanswered = True
             server.counters.began()
             self._site.check_infer(found, head)
         except RouteError as error:
-            exchange.respond(error.response)
+            exchange.send(error.response)
             return
         except RequestError as error:
             exchange.refuse(error)
@@ -251,8 +243,8 @@ class HttpProtocol(HeldConnection):
             else:
                 exchange.wants_continue = True
 
-    def take(self, part: bytes) -> None:
-        exchange = self._current
+    def receive(self, event: Part) -> None:
+        exchange, part = self._current, event.data
         if exchange is None or exchange.out is not None or exchange.incoming is None:
             self._linger(len(part))
             return
@@ -261,23 +253,21 @@ class HttpProtocol(HeldConnection):
         try:
             exchange.incoming.add(part)
         except RequestError as error:
-            exchange.let_go()
+            exchange.free()
             exchange.refuse(error)
 
-    def end(self) -> None:
-        """The request is complete."""
+    def end(self, event: Ended) -> None:  # noqa: ARG002
         exchange, self._current = self._current, None
-        self.idle = True
         if exchange is None:
             return
         exchange.complete = True
         if not exchange.head.keep_alive:
-            self.last = True
+            self.ending = True
         if exchange.out is not None:
             if exchange.closes and self._transport is not None and not self._queue:
                 self._transport.close()
         elif exchange.page is not None:
-            exchange.show(exchange.page)
+            exchange.send_page(exchange.page)
         elif exchange.upload is not None:
             self._answer(exchange)
         elif exchange.incoming is not None:
@@ -291,13 +281,13 @@ class HttpProtocol(HeldConnection):
             return
         try:
             body = incoming.whole()
-            exchange.respond(upload.answer(inflate(body, upload.limit) if exchange.head.gzip else body))
+            exchange.send(upload.answer(inflate(body, upload.limit) if exchange.head.gzip else body))
         except Exception as error:
             if not isinstance(error, RequestError):
                 log.exception("an upload failed")
             exchange.refuse(error)
         finally:
-            exchange.let_go()
+            exchange.free()
 
     def _submit(self, exchange: Exchange) -> None:
         head = exchange.head
@@ -310,20 +300,26 @@ class HttpProtocol(HeldConnection):
         try:
             self.server.submit(exchange)
         except RequestError as error:
-            exchange.let_go()
+            exchange.free()
             exchange.refuse(error)
 
     # Ends.
 
+    @property
+    def _is_between(self) -> bool:
+        """Whether nothing of a request is on its way: one may begin, or none will."""
+        state = self.wire.state
+        return state is _READY or (state is _CLOSED and self._current is None)
+
     def is_last(self, exchange: Exchange) -> bool:
         """Whether nothing of a later request has arrived yet."""
-        return self._queue[-1] is exchange and (self.idle or self._current is exchange)
+        return self._queue[-1] is exchange and (self._is_between or self._current is exchange)
 
     def late(self) -> None:
         """The request that is arriving takes too long."""
         exchange = self._current
         if exchange is not None and exchange.out is None:
-            exchange.let_go()
+            exchange.free()
             exchange.refuse(too_slow(self.limits))
         elif exchange is None:
             self.end_with(RequestError(408, Reason.SLOW_CLIENT, "the head took too long to arrive"))
@@ -332,16 +328,16 @@ class HttpProtocol(HeldConnection):
 
     def look(self, now: float) -> bool:
         again = super().look(now)
-        if self.idle:
+        if self._is_between:
             return again
         exchange = self._current
         if self._paused or (exchange is not None and exchange.wants_continue):
             self._arrives = Pace(now, self._received)
-        elif self.wire.in_head:
+        elif self.wire.state is _HEAD:
             if now - self._reading_since > self.limits.head_seconds:
                 self.late()
-        elif exchange is not None and exchange.counted and now > exchange.deadline:
-            exchange.let_go()
+        elif exchange is not None and exchange.unanswered and now > exchange.deadline:
+            exchange.free()
             exchange.refuse(deadline_error(exchange))
         elif self._arrives.is_slow(now, self._received, self.limits):
             self.late()
@@ -349,7 +345,7 @@ class HttpProtocol(HeldConnection):
 
     def close_if_idle(self) -> bool:
         """Close the connection if no request is under way on it; whether that is so."""
-        if not self.idle or self._queue or self._held or self._transport is None:
+        if not self._is_between or self._queue or self._held or self._transport is None:
             return False
         self._transport.close()
         return True
@@ -360,24 +356,23 @@ class HttpProtocol(HeldConnection):
     def leave(self, now: float) -> None:  # noqa: ARG002
         self.close_if_idle()
 
-    def malformed(self, words: str = "this request is not well-formed HTTP") -> None:
-        """Refuse what is not HTTP; what was asked before it is answered first."""
-        if self.last:
+    def fail(self, event: Fault) -> None:
+        if self.ending:
             return
         exchange = self._current
         if exchange is not None and not exchange.complete:
-            exchange.let_go()
-            if exchange.counted:
+            exchange.free()
+            if exchange.unanswered:
                 exchange.count(400)
-        self.end_with(RequestError(400, Reason.MALFORMED, words))
+        self.end_with(RequestError(400, Reason.MALFORMED, event.words))
 
     def end_with(self, error: RequestError) -> None:
         """Answer what is arriving, or nothing in particular, and close when all before it is answered."""
         self.server.counters.refused(error.reason)
         exchange = self._current
         self._current = None
-        self.last = True
-        self._pending.let_go()
+        self.ending = True
+        self._pending.free()
         if exchange is None or exchange.complete:
             exchange = Exchange(self, Head("GET", b"/", ()), b"", 0.0, 0.0)
             self._queue.append(exchange)
@@ -388,4 +383,4 @@ class HttpProtocol(HeldConnection):
             return
         exchange.complete = True
         error.headers["connection"] = "close"
-        exchange.respond(refusal(error))
+        exchange.send(refusal(error))

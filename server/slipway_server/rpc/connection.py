@@ -13,7 +13,7 @@ from slipway_server.door.pace import Pace
 from slipway_server.errors import Reason, RequestError
 from slipway_server.rpc.exchange import Rpc
 from slipway_server.rpc.port import RpcPort
-from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
+from slipway_server.wire.events import Broken, Ended, Fault, Left, Opened, Part
 from slipway_server.wire.frames import HEAD_BYTES, Code
 from slipway_server.wire.http2 import Http2
 
@@ -44,10 +44,9 @@ class RpcConnection(Connection):
         self.server.watched.add(self)
         wire, before = self.wire, self.wire.buffered
         if before:
-            self._pending.let_go()
+            self._pending.free()
         self._is_reading = True
-        for event in wire.feed(data):
-            self._take(event)
+        self.handle(wire.feed(data))
         self._is_reading = False
         self._write()
         if wire.buffered:
@@ -58,12 +57,12 @@ class RpcConnection(Connection):
             self.reading_since = perf_counter()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.wire.closed = True
+        self.wire.close()
         for rpc in list(self.calls.values()):
             rpc.abandon()
         self.server.admission.calls.give_back(self._share, len(self.calls))
         self.calls.clear()
-        self._pending.let_go()
+        self._pending.free()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -78,31 +77,30 @@ class RpcConnection(Connection):
 
     # Requests in.
 
-    def _take(self, event: Event) -> None:
-        # By their types first, which is quick: these three are all that most requests consist of.
-        kind = type(event)
-        if kind is Part:
-            rpc = self.calls.get(event.id)  # type: ignore[union-attr]
-            if rpc is not None:
-                rpc.take(event.data)  # type: ignore[union-attr]
-        elif kind is Ended:
-            rpc = self.calls.get(event.id)  # type: ignore[union-attr]
-            if rpc is not None:
-                rpc.end()
-        elif kind is Opened:
-            self._open(event)  # type: ignore[arg-type]
-        elif isinstance(event, Left):
-            self._drop(event.id)
-        elif isinstance(event, Broken):
-            self.count_fault(Reason.OVERLOAD if event.is_refused else Reason.MALFORMED)
-            rpc = self.calls.get(event.id)
-            if rpc is not None and rpc.counted:
-                rpc.count(400)
-            self._drop(event.id)
-        elif isinstance(event, Fault):
-            self._end(Reason.MALFORMED)
+    def receive(self, event: Part) -> None:
+        rpc = self.calls.get(event.id)
+        if rpc is not None:
+            rpc.receive(event.data)
 
-    def _open(self, event: Opened) -> None:
+    def end(self, event: Ended) -> None:
+        rpc = self.calls.get(event.id)
+        if rpc is not None:
+            rpc.end()
+
+    def left(self, event: Left) -> None:
+        self._drop(event.id)
+
+    def broken(self, event: Broken) -> None:
+        self.count_fault(Reason.OVERLOAD if event.is_refused else Reason.MALFORMED)
+        rpc = self.calls.get(event.id)
+        if rpc is not None and rpc.unanswered:
+            rpc.count(400)
+        self._drop(event.id)
+
+    def fail(self, event: Fault) -> None:  # noqa: ARG002
+        self._end(Reason.MALFORMED)
+
+    def open(self, event: Opened) -> None:
         if not self.server.admission.calls.take(self._share, 1):
             self.wire.refuse(event.id)
             self.count_fault(Reason.OVERLOAD)
@@ -150,7 +148,7 @@ class RpcConnection(Connection):
                 rpc = self.calls.pop(stream, None)
                 if rpc is not None:
                     self.server.admission.calls.give_back(self._share, 1, is_all=not self.calls)
-                    rpc.forget()
+                    rpc.written()
         if self.stalled or wire.waiting_bytes != self._waited:
             self._waited = wire.waiting_bytes
             self.count_unread(len(data) if self.stalled else 0, alone=len(wire.waiting) == 1)
@@ -178,7 +176,7 @@ class RpcConnection(Connection):
     def refuse_one(self, error: RequestError) -> None:
         """Refuse the oldest call that is not under way in the model."""
         calls = self.calls.values()
-        rpc = next((each for each in calls if not each.complete or each.watched is not None), None)
+        rpc = next((each for each in calls if not each.complete or each.watch_request is not None), None)
         if rpc is not None:
             rpc.refuse(error)
 
@@ -195,7 +193,7 @@ class RpcConnection(Connection):
         return again or bool(self.reading_since or self.calls)
 
     def _look_at(self, rpc: Rpc, now: float) -> None:
-        if rpc.watched is not None:
+        if rpc.watch_request is not None:
             rpc.look_again()
         elif not rpc.complete:
             rpc.look(now)
@@ -215,7 +213,9 @@ class RpcConnection(Connection):
             self.leaving_since = now
             self.wire.say_goodbye()
             self._write()
-        elif now - self.leaving_since > 1.0 and not any(rpc.watched is None for rpc in self.calls.values()):
+        elif now - self.leaving_since > 1.0 and not any(
+            rpc.watch_request is None for rpc in self.calls.values()
+        ):
             self._close(Code.NO_ERROR)
 
     def late(self) -> None:

@@ -44,7 +44,7 @@ class Reply(Protocol):
 
 
 class Rpc(Request):
-    """A request, then its answer; settled by the engine, or here where no model is needed."""
+    """A request, then its answer; answered by the engine, or here where no model is needed."""
 
     def __init__(
         self, reply: Reply, stream: int, head: Head, frontend: Frontend, limits: Limits, owner: Hashable
@@ -67,16 +67,16 @@ class Rpc(Request):
         self._small: Body | None = None
         self.method: Method | None = None
         #: The last word is said; it may still wait for the client's window.
-        self.finished = False
-        self.begun = False
+        self.is_answered = False
+        self.is_started = False
         #: The status of HTTP by which a request is refused that is not of gRPC at all.
         self.http_status: bytes | None = None
         #: How fast the client reads, where the answer waits for it.
         self.reads: Pace | None = None
         self._arrives: Pace | None = None
         #: A watcher's question, and what it was told last.
-        self.watched: bytes | None = None
-        self.told: bytes | None = None
+        self.watch_request: bytes | None = None
+        self.watch_answer: bytes | None = None
 
     def peer(self) -> str:
         return name_of(self.owner)
@@ -86,10 +86,10 @@ class Rpc(Request):
             return value_of(self.request_id)
         return super().header(name)
 
-    def take(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """A piece of the request arrived."""
         self._received += len(data)
-        if self.finished or self.http_status is not None:
+        if self.is_answered or self.http_status is not None:
             return
         try:
             if self.incoming is not None:
@@ -108,45 +108,45 @@ class Rpc(Request):
     def end(self) -> None:
         """The request is complete."""
         self.complete = True
-        if self.finished:
+        if self.is_answered:
             return
         if self.http_status is not None:
-            self.begun = True
+            self.is_started = True
             start = block([(b"content-type", b"application/json")], self.http_status)
-            self._finish(start, NOT_REST, b"")
+            self._send_last(start, NOT_REST, b"")
             return
         try:
             if self.incoming is not None:
                 self._submit(self.incoming)
             elif isinstance(self.method, Talk):
-                self.finish(Status.OK)
-            elif self._buffer or self.watched is None:
+                self.send_status(Status.OK)
+            elif self._buffer or self.watch_request is None:
                 raise schema_error("the request must be one whole message")
         except RequestError as error:
             self.refuse(error)
 
-    def settled(self) -> None:
+    def answered(self) -> None:
         """The model has spoken, or will not."""
         if self.content is None:
             self.refuse(self.error)
-        elif self.counted:
+        elif self.unanswered:
             self.count(200)
             self.site.counters.add_rows(self.rows)
-            self.say(self.content, last=True)
+            self.send(self.content, last=True)
 
     def refuse(self, error: Exception | None) -> None:
-        if not self.finished:
+        if not self.is_answered:
             super().refuse(error)
 
-    def explain(self, error: RequestError | None) -> None:
+    def send_error(self, error: RequestError | None) -> None:
         if error is None:
-            self.finish(Status.INTERNAL, FAILED)
+            self.send_status(Status.INTERNAL, FAILED)
             return
         extra = b""
         if "retry-after" in error.headers:
             pause = int(error.headers["retry-after"]) * 1000
             extra = literal(b"grpc-retry-pushback-ms", b"%d" % pause)
-        self.finish(status_of(error), error.message, extra)
+        self.send_status(status_of(error), error.message, extra)
 
     def look(self, now: float) -> None:
         """Refuse a request that is too slow to arrive."""
@@ -157,56 +157,56 @@ class Rpc(Request):
             if self._arrives is None:
                 self._arrives = Pace(self.began)
             slow = self._arrives.is_slow(now, self._received, limits)
-        if self.counted and now > self.deadline:
+        if self.unanswered and now > self.deadline:
             self.refuse(deadline_error(self))
         elif slow:
             self.refuse(too_slow(limits))
 
-    def say(self, message: bytes, last: bool = False) -> None:
+    def send(self, message: bytes, last: bool = False) -> None:
         """Send one message, and with ``last`` that all is well."""
-        if self.finished:
+        if self.is_answered:
             return
         framed = b"\0" + len(message).to_bytes(4, "big") + message
         start = None
-        if not self.begun:
-            self.begun = True
+        if not self.is_started:
+            self.is_started = True
             start = _START + self._echoes()
         if last:
-            self._finish(start, framed, _OK)
+            self._send_last(start, framed, _OK)
         elif self.reply.send(self.stream, start, framed, None) > self._limits.unsent_bytes:
             self.reply.drop(self.stream)  # it asks on and on, and reads nothing
 
-    def finish(self, status: Status, message: str = "", extra: bytes = b"") -> None:
+    def send_status(self, status: Status, message: str = "", extra: bytes = b"") -> None:
         """End with a status; by itself where nothing was said yet."""
-        if self.finished:
+        if self.is_answered:
             return
         words = literal(b"grpc-message", percent(message)) if message else b""
         trailers = literal(b"grpc-status", b"%d" % status) + words + extra
-        if not self.begun:
-            self.begun = True
+        if not self.is_started:
+            self.is_started = True
             trailers = _START + self._echoes() + trailers
-        self._finish(None, b"", trailers)
+        self._send_last(None, b"", trailers)
 
     def abandon(self) -> None:
-        self.finished = True
+        self.is_answered = True
         if self._small is not None:
-            self._small.let_go()
+            self._small.free()
         super().abandon()
 
     def look_again(self) -> None:
         """Tell a watcher what changed."""
-        if isinstance(self.method, Watch) and self.watched is not None:
-            answer = self.method.answer(self.watched)
-            if answer != self.told:
-                self.told = answer
-                self.say(answer)
+        if isinstance(self.method, Watch) and self.watch_request is not None:
+            answer = self.method.answer(self.watch_request)
+            if answer != self.watch_answer:
+                self.watch_answer = answer
+                self.send(answer)
 
-    def _finish(self, start: bytes | None, data: bytes, trailers: bytes) -> None:
-        self.finished = True
+    def _send_last(self, start: bytes | None, data: bytes, trailers: bytes) -> None:
+        self.is_answered = True
         if self._small is not None:
-            self._small.let_go()
+            self._small.free()
         if not self.complete:
-            self.let_go()
+            self.free()
         self.reply.send(self.stream, start, data, trailers)
 
     def _echoes(self) -> bytes:
@@ -237,7 +237,7 @@ class Rpc(Request):
             self.body = whole[_PREFIX_BYTES:]
             frontend.submit(self)
         except RequestError:
-            self.let_go()
+            self.free()
             raise
 
     def _is_compressed(self, flag: int) -> bool:
@@ -260,7 +260,7 @@ class Rpc(Request):
 
     def _read_messages(self) -> None:
         buffer, most = self._buffer, self._limits.small_message_bytes
-        while len(buffer) >= _PREFIX_BYTES and not self.finished:
+        while len(buffer) >= _PREFIX_BYTES and not self.is_answered:
             size = int.from_bytes(buffer[1:5], "big")
             if size > most:
                 raise too_large(most)
@@ -279,12 +279,12 @@ class Rpc(Request):
         method = self.method
         try:
             if isinstance(method, Watch):
-                self.watched = message
+                self.watch_request = message
                 self.look_again()
             elif isinstance(method, Talk):
-                self.say(method.answer(message))
+                self.send(method.answer(message))
             elif method is not None and not isinstance(method, Infer):
-                self.say(method.answer(message), last=True)
+                self.send(method.answer(message), last=True)
         except RequestError:
             raise
         except Exception as error:

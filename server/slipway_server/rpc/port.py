@@ -38,21 +38,21 @@ class RpcPort(Door):
         method = rpc.method = self._service.find(head.path)
         if method is None:
             words = f"there is no method {show(head.path)} here; ask the reflection service about {SERVICE}"
-            rpc.finish(Status.UNIMPLEMENTED, words)
+            rpc.send_status(Status.UNIMPLEMENTED, words)
             return
         if not isinstance(method, Infer):
             if not (isinstance(method, Watch) or (isinstance(method, Unary) and method.probe)):
-                rpc.minded = True
+                rpc.in_flight = True
                 frontend.lifecycle.began()
                 if frontend.gate is not None:
                     self._admit(rpc, frontend.gate, METADATA)
             return
-        rpc.minded = True
+        rpc.in_flight = True
         frontend.lifecycle.began()
         if frontend.gate is not None and not self._admit(rpc, frontend.gate, INFER):
             return
         rpc.codec = method.codec
-        rpc.counted = True
+        rpc.unanswered = True
         frontend.counters.began()
         try:
             if frontend.served is None:

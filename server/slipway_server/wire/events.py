@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
 
 from slipway_server.wire.head import Head
+
+
+class State(Enum):
+    """What a wire reads next."""
+
+    #: The preface, with which a client of HTTP/2 begins.
+    PREFACE = auto()
+    #: The settings that follow it.
+    SETTINGS = auto()
+    #: Whatever a client may begin with: nothing is in the middle.
+    READY = auto()
+    #: The rest of a request's head.
+    HEAD = auto()
+    #: The rest of its body; of HTTP/2 bodies come between all others.
+    BODY = auto()
+    #: Nothing more.
+    CLOSED = auto()
 
 
 class Opened(NamedTuple):
@@ -51,3 +70,17 @@ class Fault(NamedTuple):
 
 
 Event = Opened | Part | Ended | Left | Broken | Fault
+
+
+class Wire(Protocol):
+    """The server's end of one connection: bytes in, events out."""
+
+    state: State
+    #: The number of the request that began last.
+    last: int
+
+    def feed(self, data: bytes) -> Iterable[Event]:
+        """What comes of the next bytes; each event is to be dealt with before the next one is taken."""
+
+    def close(self) -> None:
+        """Read nothing more."""

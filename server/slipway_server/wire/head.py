@@ -174,7 +174,7 @@ class Head:
             and not plain.is_http_1_0
             and plain.content_length is not None
             and not plain.chunked
-            and plain.headers.keys().isdisjoint(_OWN)
+            and plain.headers.keys().isdisjoint(_PER_REQUEST)
         )
         return (text, plain) if is_plain else None
 
@@ -218,7 +218,7 @@ class Head:
 
 
 #: Headers that change how or when a request is answered, or that belong to it alone.
-_OWN = frozenset({b"expect", REQUEST_ID, b"traceparent", b"timeout", b"content-encoding", b"upgrade"})
+_PER_REQUEST = frozenset({b"expect", REQUEST_ID, b"traceparent", b"timeout", b"content-encoding", b"upgrade"})
 
 
 def without_id(text: bytes) -> tuple[bytes, bytes] | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import httptools
 
-from slipway_server.wire.events import Ended, Event, Fault, Opened, Part
+from slipway_server.wire.events import Ended, Event, Fault, Opened, Part, State
 from slipway_server.wire.head import Head
 from slipway_server.wire.limits import Limits
 
 END = b"\r\n\r\n"
 _MAX_KEPT_HEAD = 2048
+#: By names of their own, which takes less time than to look them up for each piece.
+_READY, _HEAD, _BODY, _CLOSED = State.READY, State.HEAD, State.BODY, State.CLOSED
 
 
 class Http1:
@@ -25,26 +27,18 @@ class Http1:
         "_events",
         "_head_bytes",
         "_headers",
-        "_is_open",
         "_limits",
         "_parser",
         "_piece",
         "_raw",
         "_url",
-        "closed",
-        "idle",
-        "in_head",
         "last",
+        "state",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        #: Between two requests: nothing of the next one has arrived.
-        self.idle = True
-        #: In the head of one.
-        self.in_head = False
-        #: Nothing more is read: the last request was one that ends the connection, or is no HTTP.
-        self.closed = False
+        self.state: State = _READY
         #: The number of the request that began last.
         self.last = 0
         self._parser: httptools.HttpRequestParser | None = None
@@ -54,8 +48,6 @@ class Http1:
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._raw: bytes | None = None
-        #: The head of the request is taken, and its end is not there.
-        self._is_open = False
         self._ends_connection = False
         #: Asks for another protocol; its body is still to come.
         self._declined: Head | None = None
@@ -63,12 +55,15 @@ class Http1:
     def feed(self, data: bytes) -> list[Event]:
         """What comes of the next bytes."""
         self._events = []
-        if not self.closed:
+        if self.state is not _CLOSED:
             self._feed(data)
         return self._events
 
+    def close(self) -> None:
+        self.state = _CLOSED
+
     def _feed(self, data: bytes) -> None:
-        if self.idle:
+        if self.state is _READY:
             end = data.find(END) + 4
             self._begin(data[:end] if 4 <= end <= _MAX_KEPT_HEAD else None)
         self._piece = len(data)
@@ -82,14 +77,14 @@ class Http1:
         except httptools.HttpParserError:
             self._fail("this request is not well-formed HTTP")
             return
-        if self.in_head and not self.idle:
+        if self.state is _HEAD:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
                 self._fail(self._too_much)
 
     def _fail(self, words: str) -> None:
-        if not self.closed:
-            self.closed = True
+        if self.state is not _CLOSED:
+            self.state = _CLOSED
             self._events.append(Fault(words))
 
     @property
@@ -113,8 +108,7 @@ class Http1:
 
     def _begin(self, raw: bytes | None) -> None:
         """Something of a request arrived: perhaps its whole head, which is worth to be kept."""
-        self.idle = False
-        self.in_head = True
+        self.state = _HEAD
         self.last += 1
         self._head_bytes = 0
         self._raw = raw
@@ -124,25 +118,23 @@ class Http1:
     def on_message_begin(self) -> None:
         if self._parser is None:
             return  # the one that reads a body alone, see _decline
-        if self.idle and not self.closed:
+        if self.state is _READY:
             # It follows another one in the same piece, of which most is not its own.
             self._begin(None)
             self._head_bytes = -self._piece
         self._url = b""
         self._headers = []
-        self.in_head = True
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.in_head:
+        if self.state is _HEAD:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self.in_head = False
         parser, limits = self._parser, self._limits
-        if parser is None or self.closed:
+        if parser is None or self.state is _CLOSED:
             return
         hosts, size = 0, len(self._url)
         for name, value in self._headers:
@@ -162,19 +154,17 @@ class Http1:
             upgrades = parser.should_upgrade()
             head.keep_alive = parser.should_keep_alive() and (head.has_body or not upgrades)
             self._declined = head if upgrades and head.has_body else None
-            self._is_open = True
+            self.state = _BODY
             self._events.append(Opened(self.last, head))
             self._ends_connection = not head.keep_alive
 
     def on_body(self, part: bytes) -> None:
-        if self._is_open:
+        if self.state is _BODY:
             self._events.append(Part(self.last, part))
 
     def on_message_complete(self) -> None:
         if self._declined is not None:
             return
-        self.idle = True
-        if self._is_open:
-            self._is_open = False
-            self.closed = self._ends_connection
+        if self.state is _BODY:
+            self.state = _CLOSED if self._ends_connection else _READY
             self._events.append(Ended(self.last))

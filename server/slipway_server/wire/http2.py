@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part
+from slipway_server.wire.events import Broken, Ended, Event, Fault, Left, Opened, Part, State
 from slipway_server.wire.frames import (
     ACK,
     DEFAULT_WINDOW,
@@ -44,6 +44,8 @@ _HTTP_1 = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(NOT_REST), NOT_REST)
 )
+#: By names of their own, which takes less time than to look them up for each frame.
+_READY, _CLOSED = State.READY, State.CLOSED
 _Handler = Callable[[int, int, bytes], tuple[Event, ...]]
 
 
@@ -55,15 +57,12 @@ class Http2(Sending):
         super().__init__(limits)
         #: The highest number that the client has used.
         self.last = 0
-        #: Nothing more is read.
-        self.closed = False
+        self.state = State.PREFACE
         #: Bytes of a frame whose rest has not arrived.
         self.buffered = 0
         self._reader = HeaderReader(limits, Kept() if kept is None else kept)
         self._buffer = b""
-        self._greeted = False
-        #: The client's settings have come.
-        self._is_set_up = False
+        #: Headers whose rest has to come next.
         self._block: tuple[int, int, bytearray] | None = None
         self._credit = limits.connection_window
         self._spent = 0
@@ -83,14 +82,14 @@ class Http2(Sending):
     # Bytes in.
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """What comes of the next bytes; each event is to be dealt with before the next one is taken."""
+        """What comes of the next bytes, frame by frame."""
         if self.buffered:
             data, self._buffer = self._buffer + data, b""
         position, size, most = 0, len(data), self.limits.frame_bytes
         try:
-            if not self._greeted:
+            if self.state is State.PREFACE:
                 position = self._greet(data)
-            while self._greeted and not self.closed:
+            while self.state is _READY or self._may_go_on:
                 start = position + HEAD_BYTES
                 if size < start:
                     break
@@ -102,7 +101,7 @@ class Http2(Sending):
                     break
                 position = start + length
                 try:
-                    if self._block is not None or not self._is_set_up:
+                    if self.state is not _READY:
                         self._check_order(kind, stream & LARGEST_WINDOW)
                     handler = self._handlers.get(kind, self._on_unknown)
                     events = handler(flags, stream & LARGEST_WINDOW, data[start:position])
@@ -116,25 +115,31 @@ class Http2(Sending):
         except ConnectionFaultError as fault:
             self.fail(fault.code, str(fault))
             yield Fault(str(fault))
-        self.buffered = 0 if self.closed else size - position
+        self.buffered = 0 if self.state is _CLOSED else size - position
         if self.buffered:
             self._buffer = data[position:]
 
     @property
     def expects_more(self) -> bool:
         """Whether something begun has to go on: the greeting, a frame, or the headers of a call."""
-        return self.buffered > 0 or self._block is not None or not self._is_set_up
+        state = self.state
+        return self.buffered > 0 or (state is not _READY and state is not _CLOSED)
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether the next frame is read, if only one of its kinds may come."""
+        return self.state is State.SETTINGS or self.state is State.HEAD
 
     def _greet(self, data: bytes) -> int:
         """Take the client's preface and answer it; how many bytes that were."""
         if not PREFACE.startswith(data[: len(PREFACE)]):
-            self.closed = True
+            self.close()
             if data.startswith(_METHODS):
                 self._out.append(_HTTP_1)
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "this is no HTTP/2")
         if len(data) < len(PREFACE):
             return 0
-        self._greeted = True
+        self.state = State.SETTINGS
         values = {
             Setting.MAX_CONCURRENT_STREAMS: self.limits.streams,
             Setting.INITIAL_WINDOW_SIZE: self.limits.stream_window,
@@ -149,7 +154,7 @@ class Http2(Sending):
         """Raises :class:`ConnectionFaultError` for a frame that may not come now."""
         if self._block is not None and (kind != Kind.CONTINUATION or stream != self._block[0]):
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "headers must go on in the next frame")
-        if not self._is_set_up and kind != Kind.SETTINGS:
+        if self.state is State.SETTINGS and kind != Kind.SETTINGS:
             raise ConnectionFaultError(Code.PROTOCOL_ERROR, "the first frame must be SETTINGS")
 
     def _on_unknown(self, flags: int, stream: int, payload: bytes) -> tuple[Event, ...]:  # noqa: ARG002
@@ -215,6 +220,7 @@ class Http2(Sending):
         if flags & END_HEADERS:
             return self._open(flags, stream, payload)
         self._block = (stream, flags, bytearray(payload))
+        self.state = State.HEAD
         return ()
 
     def _on_continuation(self, flags: int, stream: int, payload: bytes) -> tuple[Event, ...]:
@@ -228,6 +234,7 @@ class Http2(Sending):
         if not flags & END_HEADERS:
             return ()
         self._block = None
+        self.state = _READY
         return self._open(first, stream, bytes(block))
 
     @property
@@ -303,7 +310,7 @@ class Http2(Sending):
         if len(payload) > 6 * self.limits.settings:
             words = f"a frame may have {self.limits.settings} settings"
             raise ConnectionFaultError(Code.ENHANCE_YOUR_CALM, words)
-        self._is_set_up = True
+        self.state = _READY
         self.windows.set_all(read_settings(payload), self.streams.values())
         self._out.append(frame(Kind.SETTINGS, ACK, 0))
         self._push_all()
@@ -354,10 +361,13 @@ class Http2(Sending):
 
     # Its end.
 
+    def close(self) -> None:
+        self.state = _CLOSED
+
     def fail(self, code: Code, words: str) -> None:
         """End the connection."""
-        if self._greeted or not self.closed:
+        if self.state is not _CLOSED:
             self._out.append(goaway(self.last, code, words))
-        self.closed = True
+        self.close()
         self._buffer = b""
         self.buffered = 0

@@ -16,7 +16,7 @@ from slipway_server.wire import huffman
 from slipway_server.wire.head import REQUEST_ID, Head
 
 #: Headers that differ from request to request. HPACK has no number for any of them.
-_OWN = frozenset({REQUEST_ID, b"traceparent", b"grpc-timeout"})
+_PER_REQUEST = frozenset({REQUEST_ID, b"traceparent", b"grpc-timeout"})
 _MAX_KEPT = 512
 #: How many ways to begin with a header of its own are looked for in a connection's blocks.
 _MAX_MARKS = 3
@@ -143,12 +143,12 @@ class Blocks:
         for known in (kept.heads, kept.templates):
             if len(known) >= _MAX_KEPT:
                 known.clear()
-        if _OWN.isdisjoint(head.headers):
+        if _PER_REQUEST.isdisjoint(head.headers):
             kept.heads[block] = head, None
             return
         names, starts, stops, mark = [], [], [], b""
         for (name, _), (first, start, stop) in zip(headers, _fields(block), strict=True):
-            if name not in _OWN:
+            if name not in _PER_REQUEST:
                 continue
             if name in names or start == stop:
                 return
