@@ -264,12 +264,22 @@ BAD: dict[str, tuple[Callable[[Pod], Any], str]] = {
     "a column of the model is missing": (_text("age,sex,repaid\n1,male,1\n"), "no column 'income'"),
     "the label is missing": (_text("income,age,sex\n1,1,male\n"), "no column 'repaid'"),
     "the attribute is missing": (_text("income,age,repaid\n1,1,1\n"), "no column 'sex'"),
-    "two columns are alike": (_text("income,income,age,sex,repaid\n1,1,1,male,1\n"), "two columns 'income'"),
+    "two columns are alike": (
+        _text("income,income,age,sex,repaid\n1,1,1,male,1\n"),
+        "two columns of the table",
+    ),
     "a row is short": (_text(f"{HEAD}1,2,male,1\n1,2\n"), "row 2 of the table rows.csv has 2 values"),
-    "a number is none": (_text(f"{HEAD}much,2,male,1\n"), "column 'income' holds 'much'"),
+    "a number is none": (
+        _text(f"{HEAD}much,2,male,1\n"),
+        "column 'income' holds something that is no number",
+    ),
     "it is no text": (lambda pod: pod.table.write_bytes(b"\xff\xfe" * 9), "no text in UTF-8"),
     "it is cut off": (
         lambda pod: pod.table.write_bytes(gzip.compress(HEAD.encode() * 900)[:-20]),
+        "cannot be read",
+    ),
+    "it is damaged": (
+        lambda pod: pod.table.write_bytes(b"\x1f\x8b\x08\x00" + b"\x00" * 6 + b"\xff" * 40),
         "cannot be read",
     ),
     "it unpacks to more than it may": (_bomb, "more than 64 MiB"),
@@ -285,6 +295,18 @@ def test_a_table_that_does_not_do_is_told_of_with_what_to_do(pod: Pod, case: str
     digest = pod.model(made)
     change(pod)
     assert words in pod.refused(task(digest))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["password: hunter2\nport: 1\n", f"{HEAD}hunter2,1,male,1\n", f"{HEAD}hunter2\n", "hunter2,hunter2\n"],
+)
+def test_nothing_of_a_file_is_told_to_those_who_read_status(pod: Pod, text: str) -> None:
+    write(pod.table, people(5))
+    _, made = wide(people(200))
+    digest = pod.model(made)
+    pod.table.write_text(text)
+    assert "hunter2" not in pod.refused(task(digest))
 
 
 def test_another_table_than_the_pinned_one_is_not_counted(pod: Pod) -> None:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,15 +49,18 @@ class Table:
                 f"the table {path.name} has {len(self.columns)} columns: its first line must name up to "
                 f"{_MOST_COLUMNS}, with commas between them"
             )
-        twice = {name for name in self.columns if self.columns.count(name) > 1}
-        if twice:
-            raise AuditError(f"the table {path.name} has two columns {min(twice)!r}: rename one")
+        if len(set(self.columns)) < len(self.columns):
+            raise AuditError(f"two columns of the table {path.name} have the same name: rename one")
 
     def place(self, column: str) -> int:
         """Of a column in a row. Raises :class:`AuditError` where there is none of that name."""
         if column not in self.columns:
-            names = ", ".join(self.columns[:30])[:300]
-            raise AuditError(f"the table {self._path.name} has no column {column!r}; it has {names}")
+            # Not which it has: the ConfigMap may be anybody's, and many read status.
+            count = len(self.columns)
+            raise AuditError(
+                f"the table {self._path.name} has no column {column!r} among the {count} of its first line: "
+                "rename one, or fix the audit"
+            )
         return self.columns.index(column)
 
     def pieces(self) -> Iterator[list[list[str]]]:
@@ -99,7 +103,7 @@ class Table:
             ) from None
         except csv.Error as error:
             raise AuditError(f"the table {name} is no CSV: {error}") from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise AuditError(f"the table {name} cannot be read: {error}") from None
 
 
@@ -129,7 +133,7 @@ def numbers(cells: Sequence[str], column: str) -> list[float]:
             found.append(float(_WORDS.get(cell.strip().lower(), cell)) if cell.strip() else float("nan"))
         except ValueError:
             raise AuditError(
-                f"column {column!r} holds {cell[:40]!r}, and the model takes a number there: "
+                f"column {column!r} holds something that is no number, and the model takes a number there: "
                 "give the table the columns that the model was trained on"
             ) from None
     return found

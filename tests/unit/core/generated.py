@@ -328,6 +328,7 @@ def _cohere_resources(resources: dict[str, Any]) -> None:
 
 def _cohere_audit(audit: dict[str, Any]) -> None:
     for attribute in audit.get("attributes", ()):
+        attribute["groups"] = sorted({*attribute["groups"], "a", "b"})[:10]
         if "metrics" in audit or attribute.get("referenceGroup") not in attribute["groups"]:
             attribute["referenceGroup"] = attribute["groups"][0]
     for metric in audit.get("metrics", ()):
