@@ -31,6 +31,7 @@ from slipway.names import (
     MODEL_DIR,
     MODEL_DIR_ENV,
     MODEL_TASK_ENV,
+    PUBLIC_KEYS_ENV,
     PVC_MOUNT_DIR,
     READY_PATH,
     SERVING_CONFIG_ENV,
@@ -67,6 +68,7 @@ __all__ = [
     "MODEL_DIR",
     "MODEL_DIR_ENV",
     "MODEL_TASK_ENV",
+    "PUBLIC_KEYS_ENV",
     "PVC_MOUNT_DIR",
     "READY_PATH",
     "SERVING_CONFIG_ENV",
@@ -282,6 +284,7 @@ class Resolution(Message):
     createdAt: str | None = Field(default=None, max_length=64)
     mark: str | None = Field(default=None, max_length=128)
     profile: ProfileDigest | None = None
+    signedBy: Digest | None = Field(default=None, description="SHA-256 of the public key that signed it")
 
 
 class Hazards(Message):
@@ -299,6 +302,9 @@ class ResolveTask(Message):
     digest: Digest | None = None
     maxBytes: int | None = Field(default=None, ge=1, description="room that the pods will have for the model")
     known: Resolution | None = Field(default=None, description="what it meant at the last look")
+    isSigned: bool | None = Field(
+        default=None, description="whether a key of PUBLIC_KEYS_ENV has to have signed it"
+    )
     hazards: Hazards | None = Field(default=None, description="without it, as by default")
 
 

@@ -91,6 +91,8 @@ STORE_IDENTITY_ENV = "SLIPWAY_STORE_IDENTITY"
 WITHOUT_CREDENTIALS_ENV = "SLIPWAY_WITHOUT_CREDENTIALS"
 #: Installation-wide default of the MLflow tracking server, given by the chart.
 MLFLOW_TRACKING_URI_ENV = "SLIPWAY_MLFLOW_TRACKING_URI"
+#: Public keys in PEM, one of which has to have signed the model.
+PUBLIC_KEYS_ENV = "SLIPWAY_PUBLIC_KEYS"
 #: Where a ``pvc://CLAIM/path`` claim is mounted in the resolver pod and the ``fetch`` container.
 PVC_MOUNT_DIR = "/mnt/slipway/pvc"
 
@@ -120,6 +122,8 @@ class ModelFault(StrEnum):
     REPOSITORY_UNREADABLE = "RepositoryUnreadable"
     CREDENTIALS_INJECTED = "CredentialsInjected"
     MODEL_HAZARD = "ModelHazard"
+    SIGNATURE_MISSING = "SignatureMissing"
+    SIGNATURE_INVALID = "SignatureInvalid"
 
 
 class Metric(StrEnum):

@@ -84,6 +84,8 @@ class Reason(StrEnum):
     REPOSITORY_UNREADABLE = "RepositoryUnreadable"
     CREDENTIALS_INJECTED = "CredentialsInjected"
     MODEL_HAZARD = "ModelHazard"
+    SIGNATURE_MISSING = "SignatureMissing"
+    SIGNATURE_INVALID = "SignatureInvalid"
     EXTERNAL_SERVER = "ExternalServer"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
@@ -234,6 +236,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Something in the model's graph could take a server down, such as a loop that runs as often as a "
         "request decides, or an operator that is not onnxruntime's; the message names the node.",
         "Export the model without it, or take it on with spec.model.verify.hazards.onFinding: Report.",
+    ),
+    Reason.SIGNATURE_MISSING: Explanation(
+        "There is no model.sig next to the model, and spec.model.verify.signature wants a signature.",
+        "Sign the model's folder with model_signing, and put model.sig next to the model.",
+    ),
+    Reason.SIGNATURE_INVALID: Explanation(
+        "The signature next to the model was made by another key, or for other files or another profile.",
+        "Read the message; sign what is to be served, or restore what was signed.",
     ),
     Reason.UNSUPPORTED_OPSET: Explanation(
         "The model uses an opset or IR version that this onnxruntime lacks.",

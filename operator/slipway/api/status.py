@@ -57,6 +57,12 @@ class ModelStatus(Block):
         description="SHA-256 of the profile next to the model, or none; absent where it was resolved by an "
         "operator that pinned no profile.",
     )
+    signedBy: str | None = Field(
+        default=None, max_length=71, description="SHA-256 of the public key that signed model and profile."
+    )
+    verifiedFor: str | None = Field(
+        default=None, max_length=64, description="Hash of the spec.model.verify.signature that it passed."
+    )
 
 
 class ServerStatus(Block):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from slipway.api.access import KeyRef
 from slipway.api.base import Block, string
 
 OperatorDomain = Annotated[
@@ -40,7 +41,24 @@ class Hazards(Block):
     )
 
 
+class PublicKeys(Block):
+    """Keys whose holders are trusted."""
+
+    configMapRef: KeyRef = Field(
+        description="ConfigMap and its key with public keys in PEM, one after the other, at most 20."
+    )
+
+
+class Signature(Block):
+    """A signature of OpenSSF Model Signing: the file model.sig next to the model."""
+
+    publicKeys: PublicKeys = Field(
+        description="A holder of one of these keys has to have signed the model's files and its profile."
+    )
+
+
 class Verify(Block):
     """What a model has to stand before it may run."""
 
+    signature: Signature | None = Field(default=None, description="Who has to have signed the model.")
     hazards: Hazards = Field(default_factory=Hazards, description="The check of the model's graph.")

@@ -28,6 +28,8 @@ _OF_THE_MODEL = frozenset(
         Reason.MODEL_LOAD_FAILED,
         Reason.MODEL_CRASHED,
         Reason.MODEL_HAZARD,
+        Reason.SIGNATURE_MISSING,
+        Reason.SIGNATURE_INVALID,
     }
 )
 #: How the kubelet calls the end of a container that it was not there to see, after its node restarted say.

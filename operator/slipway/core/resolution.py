@@ -125,6 +125,7 @@ def last_look(
             createdAt=known.createdAt,
             mark=known.mark,
             profile=known.profile,
+            signedBy=known.signedBy,
         )
     except ValidationError:
         return None
@@ -135,11 +136,21 @@ def _known(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> ModelSta
     known = status.model
     if known is None or known.uri != spec.model.uri or spec.model.digest not in (None, known.digest):
         return None
+    if _signature(spec) is not None and known.verifiedFor != _signature(spec):
+        return None
     return known
 
 
-def model_status(uri: str, found: Resolution) -> ModelStatus:
-    """A resolver's answer for a URI of a spec, as status remembers it."""
+def _signature(spec: ModelDeploymentSpec) -> str | None:
+    """Hash of who has to have signed the model; None for nobody."""
+    verify = spec.model.verify
+    if verify is None or verify.signature is None:
+        return None
+    return naming.content_hash(verify.signature.model_dump(mode="json"))
+
+
+def model_status(uri: str, found: Resolution, verified: str | None = None) -> ModelStatus:
+    """A resolver's answer for a URI of a spec, as status remembers it; ``verified`` for which signature."""
     return ModelStatus(
         uri=uri,
         resolvedURI=found.uri,
@@ -149,6 +160,8 @@ def model_status(uri: str, found: Resolution) -> ModelStatus:
         createdAt=found.createdAt,
         mark=found.mark,
         profile=found.profile,
+        signedBy=found.signedBy,
+        verifiedFor=verified,
     )
 
 
@@ -170,12 +183,15 @@ def _from_pod(
         )
         forged = Fault(Reason.RESOLVER_FAILED, words)
         return ResolutionState(fault=forged, retry_at=ended + _patience(status, ended), asking=True)
+    if answer is not None and _signature(spec) is not None and answer.resolution.signedBy is None:
+        # One that was asked before the spec wanted a signature.
+        return ResolutionState(asking=True)
     if answer is not None:
         found, known = answer.resolution, status.model
         seen = known.createdAt if known is not None and known.digest == found.digest else None
         created = found.createdAt or seen or rfc3339(_ended_at(pod, now))
         known_since = found.model_copy(update={"createdAt": created})
-        return ResolutionState(model=model_status(spec.model.uri, known_since))
+        return ResolutionState(model=model_status(spec.model.uri, known_since, _signature(spec)))
     fault = diagnose_pod(pod, now)
     if fault is None or fault.reason in (Reason.CONTAINER_CRASHING, Reason.PODS_LOST):
         fault = Fault(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from slipway.digest import DigestError, digest_of, digest_of_sums, sha256_of
 from slipway.models.faults import ModelError
 from slipway.models.onnx_file import Outline, Tape, external_data
 from slipway.models.target import Folder, Target
-from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE
+from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE, PUBLIC_KEYS_ENV
 from slipway.profile import ProfileError, read_profile
 
 _log = logging.getLogger("slipway.models")
@@ -84,11 +85,15 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
     Raises :class:`ModelError`, ``DIGEST_MISMATCH`` among others where the task knows the digest.
     """
     known = task.known
+    if task.isSigned and known is not None and known.signedBy is None:
+        known = None
     if known is not None and source.is_still(task.uri, known.uri):
         return known
     located = source.locate(task.uri)
     if known is not None and located.mark is not None and known.mark == located.mark:
-        return _with_profile(known, located)
+        again = _with_profile(known, located)
+        if again == known or not task.isSigned:
+            return again
     if len(located.uri) > LONGEST_URI or len(located.version or "") > LONGEST_VERSION:
         raise ModelError(
             ModelFault.INVALID_MODEL_URI,
@@ -107,12 +112,13 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
         )
     if known is None or known.digest != digest:
         _look_for_hazards(task, outline, target, located.files)
+    signer = _signer(target, located.files, digest) if task.isSigned else None
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     created = located.created_at
     mark = located.mark if located.whole or len(target.sums) == 1 else None
     if known is not None and (known.digest, known.version) == (digest, version):
         # The same bytes by another name, such as a later commit: no reason for another revision.
-        return _with_profile(known.model_copy(update={"mark": mark}), located)
+        return _with_profile(known.model_copy(update={"mark": mark, "signedBy": signer}), located)
     return Resolution(
         uri=located.uri,
         version=version,
@@ -121,7 +127,27 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
         createdAt=created.strftime("%Y-%m-%dT%H:%M:%SZ") if created else None,
         mark=mark,
         profile=_found_profile(located.files, digest),
+        signedBy=signer,
     )
+
+
+def _signer(target: Target, files: Files, digest: str) -> str:
+    """The key that signed the model's files and the profile that comes with them; raises ``ModelError``."""
+    from slipway.models.signature import LARGEST_SIGNATURE, SIGNATURE_FILE, verify
+
+    where = files.describe(SIGNATURE_FILE)
+    bundle = _text(files, SIGNATURE_FILE, LARGEST_SIGNATURE)
+    if bundle is None:
+        raise ModelError(
+            ModelFault.SIGNATURE_MISSING,
+            f"there is no {where}, and spec.model.verify.signature asks for it: sign the model's folder with "
+            "model_signing, and put model.sig next to the model",
+        )
+    profile = _found_profile(files, digest)
+    sums = dict(target.sums)
+    if profile != NO_PROFILE:
+        sums[PROFILE_FILE] = profile.removeprefix("sha256:")
+    return verify(bundle, os.environ.get(PUBLIC_KEYS_ENV, ""), sums, where)
 
 
 def _look_for_hazards(task: ResolveTask, outline: Outline, target: Target, files: Files) -> None:
@@ -254,19 +280,26 @@ def _is_usable(text: bytes, digest: str, where: str) -> bool:
 
 
 def _profile_text(files: Files) -> bytes | None:
-    """The bytes beside the model, cut once they are too many for a profile; None where there are none."""
+    """The profile's bytes, cut once they are too many for one; None where there are none."""
+    text = _text(files, PROFILE_FILE, LARGEST_PROFILE)
+    if text is None:
+        _log.info("there is no %s beside the model: its inputs are not watched", PROFILE_FILE)
+    return text
+
+
+def _text(files: Files, path: str, most: int) -> bytes | None:
+    """A file beside the model, cut once it is larger than that many bytes; None where there is none."""
     text = bytearray()
     try:
-        with files.open(PROFILE_FILE) as pieces:
+        with files.open(path) as pieces:
             for piece in pieces:
                 text += piece
-                if len(text) > LARGEST_PROFILE:
+                if len(text) > most:
                     break
     except ModelError as error:
         # Stores that may not be listed deny what does not exist.
         if error.reason not in (ModelFault.MODEL_NOT_FOUND, ModelFault.MODEL_ACCESS_DENIED):
             raise
-        _log.info("there is no %s beside the model: its inputs are not watched", PROFILE_FILE)
         return None
     return bytes(text)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.contract import MODEL_TASK_ENV, Resolution
+from slipway.contract import MODEL_TASK_ENV, PUBLIC_KEYS_ENV, Resolution, Resolved, TerminationMessage
 from slipway.core.objects.resolver import resolver_pod
-from slipway.core.observed import ObjectKind
-from slipway.core.resolution import _is_meant, question
+from slipway.core.observed import Manifest, ObjectKind
+from slipway.core.resolution import _is_meant, is_asked, question, resolve
 from tests.unit.core.tables import OWNER, SETTINGS
 from tests.unit.world import World, resolution
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +130,58 @@ def test_a_failed_look_is_repeated_once_its_conditions_change() -> None:
         return question(spec, ModelDeploymentStatus())
 
     assert asked(None) != asked({"hazards": {"onFinding": "Report"}})
+
+
+SIGNATURE = {"signature": {"publicKeys": {"configMapRef": {"name": "signers", "key": "keys.pem"}}}}
+
+
+def test_what_was_verified_for_one_signature_is_not_known_for_another() -> None:
+    uri = "https://models.example.com/a.onnx"
+
+    def spec_of(verify: dict[str, object]) -> ModelDeploymentSpec:
+        return ModelDeploymentSpec.model_validate({"model": {"uri": uri, "verify": verify}, "runtime": {}})
+
+    other = {"signature": {"publicKeys": {"configMapRef": {"name": "others", "key": "keys.pem"}}}}
+    found = Resolution(
+        uri=uri, version="1", digest=f"sha256:{'a' * 64}", bytes=1, signedBy=f"sha256:{'b' * 64}"
+    )
+    spec = spec_of(SIGNATURE)
+    pod = finished(resolver_pod(OWNER, spec, SETTINGS), found)
+    answer = resolve(spec, ModelDeploymentStatus(), pod, NOW).model
+    assert answer is not None
+    assert answer.signedBy == found.signedBy
+    status = ModelDeploymentStatus(model=answer)
+    assert not is_asked(spec, status)
+    assert not is_asked(spec_of({}), status)
+    assert is_asked(spec_of(other), status)
+    unsigned = ModelDeploymentStatus(model=answer.model_copy(update={"verifiedFor": None}))
+    assert is_asked(spec, unsigned)
+
+
+def test_an_answer_without_a_signature_is_none_where_one_is_wanted() -> None:
+    uri = "https://models.example.com/a.onnx"
+    spec = ModelDeploymentSpec.model_validate({"model": {"uri": uri, "verify": SIGNATURE}, "runtime": {}})
+    found = Resolution(uri=uri, version="1", digest=f"sha256:{'a' * 64}", bytes=1)
+    state = resolve(spec, ModelDeploymentStatus(), finished(resolver_pod(OWNER, spec, SETTINGS), found), NOW)
+    assert state.model is None
+    assert state.asking
+
+
+def test_the_resolver_gets_the_keys_by_reference() -> None:
+    model = {"uri": "https://models.example.com/a.onnx", "verify": SIGNATURE}
+    spec = ModelDeploymentSpec.model_validate({"model": model, "runtime": {}})
+    (container,) = resolver_pod(OWNER, spec, SETTINGS)["spec"]["containers"]
+    given = {var["name"]: var for var in container["env"]}
+    assert given[PUBLIC_KEYS_ENV]["valueFrom"] == {"configMapKeyRef": {"name": "signers", "key": "keys.pem"}}
+    assert json.loads(given[MODEL_TASK_ENV]["value"])["isSigned"] is True
+
+
+def finished(pod: Manifest, found: Resolution) -> Manifest:
+    """The pod of a resolver that answered."""
+    ended = {
+        "finishedAt": "2026-01-01T00:00:00Z",
+        "message": TerminationMessage(outcome=Resolved(resolution=found)).model_dump_json(),
+    }
+    (container,) = pod["spec"]["containers"]
+    statuses = [{"name": container["name"], "state": {"terminated": ended}}]
+    return {**pod, "status": {"phase": "Succeeded", "containerStatuses": statuses}}

@@ -32,8 +32,13 @@ def resolver_pod(
     there is one object less to make, watch and delete for every version of every model. ``refresh_token``
     gives a later look at the same name a pod of its own; ``known`` is what the look before found.
     """
+    signature = spec.model.verify.signature if spec.model.verify else None
     asked = contract.ResolveTask(
-        uri=spec.model.uri, digest=spec.model.digest, known=known, hazards=_hazards(spec)
+        uri=spec.model.uri,
+        digest=spec.model.digest,
+        known=known,
+        hazards=_hazards(spec),
+        isSigned=True if signature is not None else None,
     )
     credentials = spec.model.credentials
     secret = credentials.secretRef.name if credentials and credentials.secretRef else None
@@ -50,6 +55,12 @@ def resolver_pod(
         "securityContext": pod.CONTAINER_SECURITY,
         "volumeMounts": [{"name": "tmp", "mountPath": contract.TMP_DIR}, *pod.claim_mount(spec.model.uri)],
     }
+    if signature is not None:
+        keys = signature.publicKeys.configMapRef.model_dump(mode="json")
+        container["env"] = [
+            *pod.task_env(asked, settings.mlflow_tracking_uri, account),
+            {"name": contract.PUBLIC_KEYS_ENV, "valueFrom": {"configMapKeyRef": keys}},
+        ]
     if secret is not None:
         container["envFrom"] = pod.credentials_env(secret)
     own = spec.runtime.pod
