@@ -110,7 +110,7 @@ def test_the_pages_command_runs_as_printed(tmp_path: Path, monkeypatch: pytest.M
     frame, fraud = claims()
     joblib.dump(claims_model(), "fraud.joblib")
     frame.assign(fraud=fraud).to_csv("rows.csv", index=False)
-    [command] = commands("docs/converting.md")
+    command, *_ = commands("docs/converting.md")
     assert main(shlex.split(command.text)[1:]) == 0
     assert read_proof(Path("conversion.json").read_bytes()).compared[Rows.DATA].rows == len(frame)
 

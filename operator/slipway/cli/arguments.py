@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slipway.cli import candidates
+from slipway.cli.steps import add_steps
 
 #: Shells that completion is written for.
 SHELLS = ("bash", "zsh", "fish")
@@ -167,10 +168,15 @@ def convert(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "model",
         metavar="MODEL",
-        help="a file (.joblib, .pkl), or mlflow://NAME/VERSION or mlflow://NAME@ALIAS",
+        help="a file (.joblib, .pkl), or mlflow://NAME/VERSION or mlflow://NAME@ALIAS; with --pipeline, a "
+        ".onnx file",
     )
     made.add_argument(
-        "--data", required=True, type=Path, help="rows to compare the answers on: a parquet or CSV file"
+        "--data",
+        required=True,
+        type=Path,
+        help="rows to compare the answers on: a parquet or CSV file; with --pipeline image, a folder of "
+        "pictures",
     )
     made.add_argument(
         "--ignore", nargs="+", default=[], metavar="COLUMN", help="columns that the model does not take"
@@ -183,9 +189,9 @@ def convert(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--tolerance",
         type=_tolerance,
-        default=1e-4,
         metavar="NUMBER",
-        help="largest difference of probabilities, and of values relative to those above 1 (default: 0.0001)",
+        help="largest difference of probabilities, and of values relative to those above 1 (default: 0.0001, "
+        "of pictures 0.02)",
     )
     made.add_argument(
         "--accept",
@@ -212,6 +218,8 @@ def convert(made: argparse.ArgumentParser) -> None:
         default=Path("model.onnx"),
         help="default: model.onnx; conversion.json goes next to it",
     )
+
+    add_steps(made)
 
 
 def _tolerance(text: str) -> float:

@@ -126,7 +126,7 @@ def _convert(
     if refused:
         raise DifferentError(_difference(compared, refused, tolerance), compared)
     proof = Conversion(
-        by=_user(),
+        by=user(),
         at=datetime.now(UTC).replace(microsecond=0),
         original=original.source,
         modelDigest=f"sha256:{hashlib.sha256(model.SerializeToString()).hexdigest()}",
@@ -235,7 +235,7 @@ def _digest(frame: pd.DataFrame) -> str:
     return f"sha256:{hashed.hexdigest()}"
 
 
-def _user() -> str:
+def user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):

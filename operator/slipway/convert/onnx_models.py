@@ -69,6 +69,20 @@ def with_outputs(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     return model
 
 
+def session(model: onnx.ModelProto) -> Any:
+    """A model on one CPU, with the operators of onnxruntime-extensions. Raises :class:`ConvertError`."""
+    from onnxruntime_extensions import get_library_path
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    options.register_custom_ops_library(get_library_path())
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ConvertError(f"onnxruntime refuses the model: {_first_line(error)}") from None
+
+
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
