@@ -122,7 +122,7 @@ def _commands() -> Iterator[str]:
         "set-model": " NAME URI",
     }
     for name, command in COMMANDS.items():
-        if name not in ("profile", "convert", "serve", "version", "completion"):
+        if name not in ("profile", "convert", "convert-manifest", "serve", "version", "completion"):
             yield f"| `kubectl slipway {name}{targets.get(name, ' NAME')}` | {command.summary} |"
 
 

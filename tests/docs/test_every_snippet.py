@@ -14,10 +14,12 @@ from e2e.snippets import ROOT, Block, Command
 from e2e.tests import test_docs_on_cluster as on_cluster
 from slipway.cli.parser import COMMANDS, parse
 from tests.convert import test_release as releases
+from tests.docs import test_evidence_page as evidence
 from tests.docs import test_installation as installation
 from tests.docs import test_requests as requests
 from tests.observability import test_real_parts as alerts
 from tests.policies import test_security_page as security
+from tests.unit.cli import test_convert_manifest as migrating
 from tests.unit.cli import test_reference as reference
 from tests.unit.notebook import test_handle as notebook
 
@@ -37,6 +39,8 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     ("docs/security.md", "kubectl"): security.test_the_guide_does_what_it_says,
     (SOURCES, "sha256sum"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     (SOURCES, "find"): requests.test_the_digest_is_what_the_page_tells_to_compute,
+    ("docs/migrating.md", "cat"): migrating.test_the_pages_manifest_converts_as_printed,
+    ("docs/evidence.md", "python"): evidence.test_the_pages_program_prints_what_it_shows,
     ("docs/cli.md", "cat"): reference.test_an_example_runs_as_printed,
     ("docs/cli.md", "source"): reference.test_an_example_runs_as_printed,
     ("docs/rollouts.md", "kubectl"): on_cluster.test_a_pipeline_waits_as_the_page_on_rollouts_shows,
@@ -58,6 +62,7 @@ PYTHON: dict[str, Callable[..., None]] = {
     "docs/converting.md": (
         releases.test_what_the_pages_python_releases_is_resolved_and_served_with_the_models_own_answers
     ),
+    "docs/evidence.md": evidence.test_the_pages_program_prints_what_it_shows,
     "docs/notebooks.md": notebook.test_the_pages_python_runs_as_printed,
     "docs/monitoring.md": requests.test_a_profile_that_is_logged_as_the_page_shows_comes_along_with_the_model,
 }

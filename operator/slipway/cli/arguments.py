@@ -134,6 +134,12 @@ def check(made: argparse.ArgumentParser) -> None:
     )
 
 
+def convert_manifest(made: argparse.ArgumentParser) -> None:
+    """Of ``slipway convert-manifest``."""
+    made.add_argument("paths", metavar="PATH", nargs="+", help="files or folders; - is standard input")
+    made.add_argument("-R", "--recursive", action="store_true", help="read folders within folders too")
+
+
 def report(made: argparse.ArgumentParser) -> None:
     """Of ``slipway report``."""
     _name(made)

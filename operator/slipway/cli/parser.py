@@ -251,6 +251,15 @@ COMMANDS: dict[str, CommandLine] = {
             ("slipway doctor -n payments -o json", "with the models of one namespace, for programs"),
         ),
     ),
+    "convert-manifest": CommandLine(
+        "slipway.cli.convert_manifest",
+        "write ModelDeployments for InferenceServices of KServe, and list what is not carried over",
+        arguments.convert_manifest,
+        (
+            ("slipway convert-manifest service.yaml > model.yaml", "one file; comments list what to check"),
+            ("slipway convert-manifest -R services", "every file below a folder"),
+        ),
+    ),
     "version": CommandLine(
         "slipway.cli.version",
         "print the versions of this command, and of the CRD and the operator in the cluster",

@@ -22,9 +22,10 @@ from tests.unit.cli.serving import Served
 from tests.unit.world import NAME, NAMESPACE, World
 
 EXAMPLES = [command for command in commands(PATH) if not command.text.startswith("pip ")]
-#: Run elsewhere: they take a training set, pods that answer, or models.
+#: Run elsewhere: they take a training set, pods that answer, models, or what is KServe's.
 ELSEWHERE = {
     "convert": "tests/convert/test_convert.py",
+    "convert-manifest": "tests/unit/cli/test_convert_manifest.py",
     "profile": "tests/profiling/test_profile.py",
     "report": "tests/unit/report/test_live.py",
     "serve": "tests/docs/test_serve_page.py",
