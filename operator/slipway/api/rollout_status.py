@@ -122,7 +122,7 @@ class DecisionStatus(Block):
         max_length=32,
         description="Began, Approved, Skipped (the steps that were left), Held, Resumed, Promoted, "
         "RolledBack (to an earlier revision, from one that was found bad while it served), Superseded "
-        "(by another one that is asked for), Rejected or Retried.",
+        "(by another one that is wanted), Rejected or Retried.",
     )
     rollout: str | None = Field(
         default=None, max_length=96, description="Names the rollout; absent where there was none."
@@ -137,7 +137,7 @@ class DecisionStatus(Block):
     by: str | None = Field(
         default=None,
         max_length=256,
-        description="Name of the person, as the annotation says it, which the chart's policies.approvals "
+        description="Name of the person, as the annotation has it, which the chart's policies.approvals "
         "holds to the truth.",
     )
     message: str | None = Field(default=None, max_length=256, description="Why.")
