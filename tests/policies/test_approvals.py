@@ -146,6 +146,51 @@ def test_nothing_is_born_approved(
     assert applied.code == 403
 
 
+def named(model: Model, user: str, command: str, value: str | None, by: str | None) -> Answer:
+    """Give a command as `kubectl slipway` does: one annotation for it, one that repeats it with the name."""
+    said = {f"slipway.dev/{command}": value, f"slipway.dev/{command}-by": by}
+    return model.merge(user, {"metadata": {"annotations": said}})
+
+
+@pytest.mark.parametrize("command", APPROVING)
+def test_a_name_in_an_annotation_of_its_own_is_held_to_the_same(waiting: Model, command: str) -> None:
+    value = APPROVING[command]
+    assert named(waiting, "editor", command, value, f"{value}/editor").code == 403
+    for by in (
+        f"{value}/second",
+        f"{value}/",
+        f"{value}",
+        "dddddddddd.1/approver",
+        f"{value}x/approver",
+        None,
+    ):
+        answer = named(waiting, "approver", command, value, by)
+        assert (answer.code, "your own name" in answer.message) == (403, True), (by, answer)
+    assert named(waiting, "approver", command, value, f"{value}/approver").code == 200
+    for by in (f"{value}/editor", f"{value}/second", None):
+        assert waiting.annotate("editor", f"{command}-by", by).code == 403, by
+    assert named(waiting, "editor", command, None, None).code == 200
+
+
+@pytest.mark.parametrize("command", APPROVING)
+def test_a_name_that_was_written_ahead_approves_nothing(waiting: Model, command: str) -> None:
+    value = APPROVING[command]
+    assert waiting.annotate("editor", f"{command}-by", f"{value}/approver").code == 200
+    assert waiting.annotate("editor", command, value).code == 403
+    assert waiting.annotate("second", command, value).code == 403, "another's name"
+    assert waiting.annotate("approver", command, value).code == 200
+
+
+@pytest.mark.parametrize("command", HOLDING)
+def test_who_holds_by_name_is_let_go_by_an_approver_alone(waiting: Model, command: str) -> None:
+    assert named(waiting, "editor", command, ID, f"{ID}/second").code == 403
+    assert named(waiting, "editor", command, ID, f"{ID}/editor").code == 200
+    for value, by in ((None, None), (None, f"{ID}/editor"), (ID, None), (ID, f"{ID}/editor2")):
+        assert named(waiting, "other", command, value, by).code == 403, (value, by)
+    assert named(waiting, "other", command, ID, f"{ID}/other").code == 200, "it holds as before"
+    assert named(waiting, "approver", command, None, None).code == 200
+
+
 @pytest.mark.parametrize("command", HOLDING)
 def test_everybody_may_hold_and_stop_and_only_an_approver_may_let_go(waiting: Model, command: str) -> None:
     assert waiting.annotate("editor", command, f"{ID}/second").code == 403, "another's name"

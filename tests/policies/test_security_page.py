@@ -33,9 +33,7 @@ def test_the_guide_does_what_it_says(installed: Installed, tmp_path: Path) -> No
         "KUBECONFIG": str(tmp_path / "config"),
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
     }
-    commands = [
-        command for block in snippets.blocks(PAGE) for command in snippets.commands_of(block) if command.text
-    ]
+    commands = snippets.commands(PAGE)
     assert len(commands) == 2
     for command in commands:
         done = subprocess.run(
@@ -44,7 +42,14 @@ def test_the_guide_does_what_it_says(installed: Installed, tmp_path: Path) -> No
         assert done.returncode == 0, (command.text, done.stderr)
     status = {"rollout": ROLLOUT}
     model = installed.model("payments", status=status, annotations={"slipway.dev/proposed-by": "admin"})
-    change = {"metadata": {"annotations": {"slipway.dev/promote": "bbbbbbbbbb.1/1/carol"}}}
+    change = {
+        "metadata": {
+            "annotations": {
+                "slipway.dev/promote": "bbbbbbbbbb.1/1",
+                "slipway.dev/promote-by": "bbbbbbbbbb.1/1/carol",
+            }
+        }
+    }
     answer = installed.api.by("carol", "risk-officers").ask(
         "PATCH", model.path, change, "application/merge-patch+json"
     )

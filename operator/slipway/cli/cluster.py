@@ -127,15 +127,15 @@ class Cluster:
         )
         return self._one("PATCH", name, query, change, _MERGE)
 
-    def annotate(self, resource: Manifest, annotation: str, value: str | None) -> Manifest:
-        """Set an annotation, or take it away, unless the resource has changed since it was read.
+    def annotate(self, resource: Manifest, annotations: Mapping[str, str | None]) -> Manifest:
+        """Set annotations, or take them away (None), unless the resource has changed since it was read.
 
         Raises:
             ChangedError: where it has.
             CommandError: where the API server refuses.
         """
         meta = resource["metadata"]
-        changed = {"resourceVersion": meta["resourceVersion"], "annotations": {annotation: value}}
+        changed = {"resourceVersion": meta["resourceVersion"], "annotations": dict(annotations)}
         return self.patch(meta["name"], {"metadata": changed})
 
     def user(self) -> str:

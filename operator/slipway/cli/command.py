@@ -1,6 +1,6 @@
 """``kubectl slipway promote``, ``abort`` and the rest: what a person tells a rollout to do.
 
-Each writes an annotation that names the rollout, so that it can hit no later one, and who asks.
+Each writes an annotation that names the rollout, so that it can hit no later one, and another with who asks.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def carry_out(command: str, there: Cluster, name: str) -> tuple[Manifest, str]:
     changed = unless_changed(
         there,
         first,
-        lambda last: there.annotate(last, *question[:2]),
+        lambda last: there.annotate(last, question[0]),
         still=lambda last: asked(command, read(last), user) == question,
     )
-    return changed, question[2]
+    return changed, question[1]
 
 
-def asked(command: str, resource: Resource, user: str = "") -> tuple[str, str | None, str]:
-    """The annotation that a command sets, its value (None takes it away), and what is said of it.
+def asked(command: str, resource: Resource, user: str = "") -> tuple[dict[str, str | None], str]:
+    """The annotations that a command sets (None takes one away), and what is said of it.
 
-    ``user`` is who asks, which the value ends with; empty where that is not known.
+    ``user`` is who asks; empty where that is not known.
 
     Raises:
         CommandError: where there is nothing to command.
@@ -71,7 +71,7 @@ def asked(command: str, resource: Resource, user: str = "") -> tuple[str, str | 
             raise CommandError(f"{name} has no rejected revision that could be tried again")
         rejection = status.rejected[-1]
         words = f"revision {rejection.revision} may be tried again; it was rejected: {rejection.message}"
-        return commands.annotation(Command.RETRY), commands.named(rejection.id, user), words
+        return commands.given(Command.RETRY, rejection.id, user), words
     if status.rollout is None:
         raise CommandError(
             f"{name} has no rollout under way; kubectl slipway status {name} shows what serves"
@@ -82,7 +82,7 @@ def asked(command: str, resource: Resource, user: str = "") -> tuple[str, str | 
             raise CommandError(
                 f"{name} was not paused by kubectl slipway pause; spec.rollout.paused is changed in the spec"
             )
-        return commands.annotation(Command.PAUSE), None, f"rollout {rollout.id} goes on"
+        return commands.taken_back(Command.PAUSE), f"rollout {rollout.id} goes on"
     is_needed = command == Command.PROMOTE_FULL and rollout.message.startswith(HOLDS)
     if rollout.phase == "Aborting" and not is_needed:
         raise CommandError(f"rollout {rollout.id} is being aborted: {rollout.message}")
@@ -94,7 +94,8 @@ def asked(command: str, resource: Resource, user: str = "") -> tuple[str, str | 
         Command.ABORT: f"rollout {rollout.id} is aborted; its revision stays out until retry",
         Command.PAUSE: f"rollout {rollout.id} holds at {rollout.weight}%; its gates can still abort it",
     }[Command(command)]
-    return commands.annotation(Command(command)), commands.value(Command(command), rollout, user), words
+    meant = commands.value(Command(command), rollout)
+    return commands.given(Command(command), meant, user), words
 
 
 def _refuse_idle(resource: Resource, rollout: RolloutStatus) -> None:

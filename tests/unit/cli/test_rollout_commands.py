@@ -164,20 +164,22 @@ def test_a_status_of_another_version_takes_no_command(command: str) -> None:
     ],
 )
 def test_a_command_names_the_rollout_that_it_is_for(command: str, annotation: str, value: str) -> None:
-    found = asked(command, resource(stable=STABLE, canary=CANARY, rollout=ROLLOUT))
-    assert found[:2] == (annotation, value)
+    for user, by in (("", None), ("alice", f"{value}/alice")):
+        found, _ = asked(command, resource(stable=STABLE, canary=CANARY, rollout=ROLLOUT), user)
+        assert found == {annotation: value, f"{annotation}-by": by}
 
 
 def test_resume_takes_the_pause_away() -> None:
     paused = {"slipway.dev/pause": "bbbbbbbbbb.1"}
-    assert asked("resume", resource(paused, rollout=ROLLOUT))[:2] == ("slipway.dev/pause", None)
+    found, _ = asked("resume", resource(paused, rollout=ROLLOUT))
+    assert found == {"slipway.dev/pause": None, "slipway.dev/pause-by": None}
 
 
 def test_retry_names_the_newest_rejection() -> None:
     found = asked(
         "retry", resource(stable=STABLE, rejected=[{**REJECTED, "id": "old.1", "revision": "old"}, REJECTED])
     )
-    assert found[:2] == ("slipway.dev/retry", "cccccccccc.1")
+    assert found[0] == {"slipway.dev/retry": "cccccccccc.1", "slipway.dev/retry-by": None}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ async def test_the_whole_way_of_a_version_is_there_with_who_let_it_go_on(world: 
     world.create(spec(2))
     await world.run(60)
     rollout = world.status()["rollout"]["id"]
-    world.annotate("slipway.dev/promote", f"{rollout}/1/alice")
+    world.annotate("slipway.dev/promote", f"{rollout}/1")
+    world.annotate("slipway.dev/promote-by", f"{rollout}/1/alice")
     await world.run(220)
     assert told(world) == [
         ("Promoted", "1", ""),
@@ -97,7 +98,8 @@ async def test_an_abort_a_retry_and_the_gates_each_say_whose_it_was(world: World
     rollout = world.status()["rollout"]["id"]
     world.annotate("slipway.dev/abort", f"{rollout}/bob")
     await world.run(30)
-    world.annotate("slipway.dev/retry", f"{rollout}/alice")
+    world.annotate("slipway.dev/retry-by", f"{rollout}/alice")
+    world.annotate("slipway.dev/retry", rollout)
     await world.run(60)
     assert told(world)[1:] == [
         ("Began", "2", ""),
