@@ -235,6 +235,7 @@ ACCESS = [
             ("burst", 1_000_000),
             ("rowsPerDay", 10**12),
             ("concurrent", 1_000_000),
+            ("bytesInFlight", 10**12),
         )
         for case in bounds(f"{_ACCESS}.limits.{whose}.{name}", 1, most)
     ),

@@ -175,7 +175,13 @@ EXAMPLE: dict[str, Any] = {
             "serviceAccounts": {},
             "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}],
             "limits": {
-                name: {"requestsPerSecond": 10, "burst": 20, "rowsPerDay": 1000, "concurrent": 4}
+                name: {
+                    "requestsPerSecond": 10,
+                    "burst": 20,
+                    "rowsPerDay": 1000,
+                    "concurrent": 4,
+                    "bytesInFlight": 65536,
+                }
                 for name in ("perCaller", "anonymous")
             },
         },

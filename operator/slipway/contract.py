@@ -187,6 +187,7 @@ class CallerLimits(Message):
     burst: int = Field(default=0, ge=0, description="requests at once; 0: requestsPerSecond")
     rowsPerDay: int = Field(default=0, ge=0)
     concurrent: int = Field(default=0, ge=0)
+    bytesInFlight: int = Field(default=0, ge=0, description="of bodies")
 
 
 class AccessLimits(Message):

@@ -102,6 +102,7 @@ class CallerLimits:
     burst: int = 0
     rowsPerDay: int = 0
     concurrent: int = 0
+    bytesInFlight: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway_server.access.limits import Account, Share
+from slipway_server.call.body import Body
+from slipway_server.door.admission import Pool
+from slipway_server.errors import RequestError
 from slipway_server.peers import count_of
 from slipway_server.rpc import open_inference_pb2 as oip
 from slipway_server.settings import CallerLimits
@@ -116,6 +120,70 @@ def test_what_is_refused_for_another_reason_takes_nothing_from_the_bucket() -> N
     assert all(one.begin(0.0) is not None for _ in range(10))
     one.end(1)
     assert one.begin(0.0) is None
+
+
+def body_of(one: Account, limit: int = 1000, pool: int = 10_000) -> Body:
+    return Body(limit, Pool(pool), holder=one)
+
+
+def test_bytes_of_bodies_are_counted_until_they_leave_memory_however_they_do() -> None:
+    one, share = account(bytesInFlight=100)
+    first, second = body_of(one), body_of(one)
+    first.add(b"x" * 60)
+    with pytest.raises(RequestError) as caught:
+        second.add(b"x" * 50)
+    assert (caught.value.status, caught.value.headers["retry-after"]) == (429, "1")
+    assert "100 bytes of bodies" in str(caught.value)
+    second.add(b"x" * 40)
+    first.release(60)
+    second.add(b"x" * 60)
+    second.free()
+    second.free()
+    assert one.is_idle
+    # One comes in alone, whatever the share is, up to what a body may have.
+    share.divide(50)
+    alone = body_of(one)
+    alone.add(b"x" * 900)
+    with pytest.raises(RequestError, match="bytes of bodies"):
+        body_of(one).add(b"x")
+    with pytest.raises(RequestError) as caught:
+        alone.add(b"x" * 101)
+    assert caught.value.status == 413
+    alone.give_way()
+    alone.free()
+    assert one.is_idle
+
+
+def test_bytes_for_which_there_is_no_memory_are_not_held_by_the_caller() -> None:
+    one, _ = account(bytesInFlight=1000)
+    with pytest.raises(RequestError) as caught:
+        body_of(one, pool=10).add(b"x" * 500)
+    assert caught.value.status == 503
+    assert one.is_idle
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from(("add", "free")), st.integers(1, 400)), max_size=60
+    )
+)
+def test_no_order_of_bodies_has_more_in_memory_than_the_limit_or_one_body(
+    steps: list[tuple[int, str, int]],
+) -> None:
+    one, _ = account(bytesInFlight=500)
+    bodies = [body_of(one) for _ in range(4)]
+    for number, what, size in steps:
+        if what == "free":
+            bodies[number].free()
+            continue
+        with suppress(RequestError):
+            bodies[number].add(b"x" * size)
+        held = [body.amount for body in bodies]
+        assert sum(held) <= 500 or sum(map(bool, held)) == 1
+    for body in bodies:
+        body.free()
+    assert one.is_idle
 
 
 @pytest.mark.parametrize(
@@ -227,6 +295,40 @@ def _leave(server: Server, part: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
         connection.sendall(part)
         time.sleep(0.1)
+
+
+def test_bodies_of_a_caller_and_of_all_strangers_share_what_they_may_have(
+    guarded: Guarded, stack: str
+) -> None:
+    limits = {"perCaller": {"bytesInFlight": 64}, "anonymous": {"bytesInFlight": 64}}
+    stranger = {"callers": ["anonymous"], "actions": ["Infer"]}
+    server = guarded.start("identity", stranger, limits=limits).wait_until_ready()
+    # However small the limit, one body at a time comes in.
+    assert [infer(server, who).status_code for who in (guarded.app, None)] == [200, 200]
+    for who, other in ((guarded.app, guarded.batch), (None, guarded.app)):
+        whole = raw_request(server, who)
+        with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+            connection.sendall(whole[:-5])
+            time.sleep(0.3)
+            if stack == "own":
+                late = infer(server, who)
+                assert late.status_code == 429
+                assert "bytes of bodies" in late.json()["error"]
+            assert infer(server, other).status_code == 200
+        # Whoever left holds nothing.
+        eventually(lambda who=who: infer(server, who).status_code == 200, 5.0)  # type: ignore[misc]
+    assert refusals(server, "rate") >= (2 if stack == "own" else 0)
+
+
+def test_small_bodies_that_come_in_one_piece_count_until_they_are_answered(guarded: Guarded) -> None:
+    server = guarded.start(limits={"perCaller": {"bytesInFlight": 4096}}).wait_until_ready()
+    request_ = raw_request(server, guarded.app)
+    size = len(request_.partition(b"\r\n\r\n")[2])
+    # Each is known by its bytes after the first. So many fit at a time; what is answered holds nothing.
+    codes = talk(server, *[request_] * 100)
+    assert codes[: 4096 // size] == [200] * (4096 // size)
+    assert set(codes) <= {200, 429}
+    assert [infer(server, guarded.app).status_code for _ in range(100)] == [200] * 100
 
 
 def test_processes_of_a_pod_share_a_limit(guarded: Guarded) -> None:

@@ -197,6 +197,13 @@ class Limits(Block):
     concurrent: int | None = Field(
         default=None, ge=1, le=1_000_000, description="Requests of the model that are under way at a time."
     )
+    bytesInFlight: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000_000,
+        description="Bytes of bodies, as they came, that are in memory at a time, of requests of the model "
+        "and of labels.",
+    )
 
 
 class AccessLimits(Block):

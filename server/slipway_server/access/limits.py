@@ -1,4 +1,4 @@
-"""How much a caller may ask: a rate, calls at a time, rows a day. Each process keeps to its share of it."""
+"""How much a caller may ask: a rate, calls and bytes at a time, rows a day. Each process has a share."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ class Account:
     __slots__ = (
         "_at",
         "_day",
+        "_held",
         "_limits",
         "_most",
+        "_most_bytes",
         "_most_calls",
         "_most_rows",
         "_rate",
@@ -56,6 +58,7 @@ class Account:
         "_share",
         "_tokens",
         "_version",
+        "counts_bytes",
         "under_way",
     )
 
@@ -67,6 +70,9 @@ class Account:
         self._at = 0.0
         self._day = 0
         self._rows = 0
+        self._held = 0
+        #: Whether bytes of bodies are limited at all.
+        self.counts_bytes = limits.bytesInFlight > 0
         #: Calls of the model that are not answered.
         self.under_way = 0
         self._divide()
@@ -107,6 +113,29 @@ class Account:
         self.under_way -= 1
         self._rows += rows
 
+    def hold(self, held: int, size: int) -> RequestError | None:
+        """Count bytes of a body, which :meth:`free` has to follow; why they may not be had, or None.
+
+        ``held`` is what the same body has already: one at a time comes in whatever the share is.
+        """
+        if self._version is not self._share.version:
+            self._divide()
+        if self._held + size > self._most_bytes and self._held > held:
+            return too_many(
+                f"you may have {self._limits.bytesInFlight} bytes of bodies under way at a time", 1
+            )
+        self._held += size
+        return None
+
+    def free(self, size: int) -> None:
+        """So many bytes that were held are in memory no more."""
+        self._held -= size
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is under way."""
+        return not self.under_way and not self._held
+
     def _divide(self) -> None:
         limits, share = self._limits, self._share
         self._version = share.version
@@ -117,6 +146,7 @@ class Account:
             self._most = self._tokens = math.inf
         self._most_calls = max(1.0, limits.concurrent / share.among) if limits.concurrent else math.inf
         self._most_rows = limits.rowsPerDay / share.among if limits.rowsPerDay else math.inf
+        self._most_bytes = limits.bytesInFlight / share.among if limits.bytesInFlight else math.inf
         if self._day != share.day:
             self._day, self._rows = share.day, 0
 
@@ -136,7 +166,7 @@ class Accounts:
         found = self._accounts.get(name)
         if found is None:
             if len(self._accounts) >= _MOST_ACCOUNTS:
-                for each in [each for each, account in self._accounts.items() if not account.under_way]:
+                for each in [each for each, account in self._accounts.items() if account.is_idle]:
                     del self._accounts[each]
             found = self._accounts[name] = Account(self._limits, self._share)
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable
+from typing import Protocol
 
 from slipway_server.door.admission import Pool
 from slipway_server.errors import Reason, RequestError, not_now, schema_error
@@ -14,10 +15,20 @@ from slipway_server.wire.limits import LIMITS, Limits
 _SMALL_PART = 1024
 
 
+class Holder(Protocol):
+    """Who may have so much in memory, of all of its bodies."""
+
+    def hold(self, held: int, size: int) -> RequestError | None:
+        """Count bytes of a body that has ``held`` already; why they may not be had, or None."""
+
+    def free(self, size: int) -> None:
+        """So many bytes are in memory no more."""
+
+
 class Body:
     """A body on its way in; raises :class:`RequestError` where it grows beyond its limit or the memory."""
 
-    __slots__ = ("_limit", "_on_give_way", "_parts", "_pool", "amount", "is_movable", "owner")
+    __slots__ = ("_holder", "_limit", "_on_give_way", "_parts", "_pool", "amount", "is_movable", "owner")
 
     def __init__(
         self,
@@ -25,8 +36,16 @@ class Body:
         pool: Pool,
         owner: Hashable = "",
         on_give_way: Callable[[RequestError], None] | None = None,
+        holder: Holder | None = None,
     ) -> None:
-        """``on_give_way`` refuses the request when others need the memory; without it the body stays."""
+        """
+        Args:
+            limit: bytes that it may have.
+            pool: memory that all share.
+            owner: for whom it counts where memory is short.
+            on_give_way: refuses the request when others need the memory; without it the body stays.
+            holder: counts the bytes of whoever asks, where these are limited.
+        """
         #: Bytes in memory.
         self.amount = 0
         self.owner = owner
@@ -35,6 +54,7 @@ class Body:
         self._limit = limit
         self._pool = pool
         self._on_give_way = on_give_way
+        self._holder = holder
 
     def add(self, part: bytes) -> None:
         self.charge(len(part))
@@ -51,13 +71,20 @@ class Body:
         """So many bytes more are in memory, wherever they are."""
         if self.amount + size > self._limit:
             raise too_large(self._limit)
+        holder = self._holder
+        if holder is not None and (error := holder.hold(self.amount, size)) is not None:
+            raise error
         if not self._pool.take(self, size):
+            if holder is not None:
+                holder.free(size)
             raise no_memory()
         self.amount += size
 
     def release(self, size: int) -> None:
         self.amount -= size
         self._pool.give_back(self, size, is_all=not self.amount)
+        if self._holder is not None:
+            self._holder.free(size)
 
     def give_way(self) -> None:
         """Others need the memory, and this body has most of it."""
@@ -75,6 +102,8 @@ class Body:
         self._parts.clear()
         if self.amount:
             self._pool.give_back(self, self.amount)
+            if self._holder is not None:
+                self._holder.free(self.amount)
             self.amount = 0
 
 

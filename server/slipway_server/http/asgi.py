@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from slipway.names import LIVE_PATH, READY_PATH
-from slipway_server.call.body import Body, inflate, too_slow
+from slipway_server.call.body import Body, Holder, inflate, too_slow
 from slipway_server.call.request import Request
 from slipway_server.door.admission import owner_of
 from slipway_server.errors import Reason, RequestError
@@ -86,7 +86,7 @@ class AsgiApp:
             return failure(codec)
 
     async def _take(self, upload: Upload, head: Head, receive: Receive) -> Response:
-        body = Body(head.limit, self._site.admission.bodies)
+        body = Body(head.limit, self._site.admission.bodies, holder=_holder(head))
         try:
             content = await _read(body, receive)
             return upload.answer(inflate(content, upload.limit) if head.gzip else content)
@@ -122,7 +122,7 @@ class AsgiApp:
     async def _answer(
         self, inference: Inference, head: Head, receive: Receive, began: float
     ) -> tuple[Response, int]:
-        body = Body(head.limit, self._site.admission.bodies)
+        body = Body(head.limit, self._site.admission.bodies, holder=_holder(head))
         try:
             content = await _read(body, receive)
         except BaseException:
@@ -191,6 +191,14 @@ class Listener(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _holder(head: Head) -> Holder | None:
+    """Who has the bytes of its bodies counted."""
+    if head.caller is None:
+        return None
+    account: Holder | None = head.caller.account
+    return account
 
 
 def listener(app: AsgiApp, graceful_seconds: int) -> Listener:

@@ -130,8 +130,13 @@ class HttpProtocol(HeldConnection):
             exchange.unanswered = True
             server.counters.began()
             try:
+                if head.payer is not None and head.payer.counts_bytes:
+                    incoming = Body(len(body), server.admission.bodies, holder=head.payer)
+                    exchange.incoming = incoming
+                    incoming.charge(len(body))
                 server.submit(exchange)
             except RequestError as error:
+                exchange.free()
                 exchange.refuse(error)
         if len(self._queue) >= self._pipelined:
             self._pause()
@@ -235,8 +240,10 @@ class HttpProtocol(HeldConnection):
     def _expect(self, exchange: Exchange) -> None:
         """Take the body from now on."""
         head = exchange.head
-        owner = self.owner if head.caller is None else head.caller.owner or self.owner
-        exchange.incoming = Body(head.limit, self.server.admission.bodies, owner, exchange.refuse)
+        owner, holder = self.owner, None
+        if head.caller is not None:
+            owner, holder = head.caller.owner or owner, head.caller.account
+        exchange.incoming = Body(head.limit, self.server.admission.bodies, owner, exchange.refuse, holder)
         if head.expects and head.has_body:
             if self._queue[0] is exchange and self._transport is not None:
                 self._transport.write(CONTINUE)

@@ -63,7 +63,8 @@ class RpcPort(Door):
             return
         rpc.deadline = frontend.deadline(head, rpc.began)
         most = frontend.config.maxBodyBytes + _PREFIX_BYTES
-        rpc.incoming = Body(most, self.admission.bodies, rpc.owner, rpc.refuse)
+        holder = None if rpc.head.caller is None else rpc.head.caller.account
+        rpc.incoming = Body(most, self.admission.bodies, rpc.owner, rpc.refuse, holder)
 
     def _admit(self, rpc: Rpc, gate: Gate, action: Action) -> bool:
         """Whether whoever asks may do so; refuses the call otherwise."""

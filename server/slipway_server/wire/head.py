@@ -25,13 +25,25 @@ _ID_LINE = b"\r\nx-request-id: "
 
 
 class Payer(Protocol):
-    """Who has a request counted, from its beginning to its end."""
+    """Who has a request counted, from its beginning to its end.
+
+    Attributes:
+        counts_bytes: whether bytes of bodies count as well.
+    """
+
+    counts_bytes: bool
 
     def begin(self, now: float) -> RequestError | None:
         """Count it; why it may not begin, or None. ``now`` is of the clock of ``time.perf_counter``."""
 
     def end(self, rows: int) -> None:
         """It is over, and so many rows were answered."""
+
+    def hold(self, held: int, size: int) -> RequestError | None:
+        """Count bytes of a body that has ``held`` already; why they may not be had, or None."""
+
+    def free(self, size: int) -> None:
+        """So many bytes are in memory no more."""
 
 
 class Head:
