@@ -164,9 +164,7 @@ def test_bytes_for_which_there_is_no_memory_are_not_held_by_the_caller() -> None
 
 @settings(deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 3), st.sampled_from(("add", "free")), st.integers(1, 400)), max_size=60
-    )
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(("add", "free")), st.integers(1, 400)), max_size=60)
 )
 def test_no_order_of_bodies_has_more_in_memory_than_the_limit_or_one_body(
     steps: list[tuple[int, str, int]],
