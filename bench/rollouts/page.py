@@ -116,6 +116,7 @@ def page() -> str:
 def _commands() -> Iterator[str]:
     targets = {
         "get": "",
+        "doctor": "",
         "plan": " -f FILE",
         "check": " PATH",
         "key": " new NAME CALLER",
