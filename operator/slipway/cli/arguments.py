@@ -174,8 +174,8 @@ def convert(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "model",
         metavar="MODEL",
-        help="a file (.joblib, .pkl), or mlflow://NAME/VERSION or mlflow://NAME@ALIAS; with --pipeline, a "
-        ".onnx file",
+        help="a file (.joblib, .pkl, .ubj, .json, .cbm), or mlflow://NAME/VERSION or mlflow://NAME@ALIAS; "
+        "with --pipeline, a .onnx file",
     )
     made.add_argument(
         "--data",

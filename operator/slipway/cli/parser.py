@@ -238,7 +238,7 @@ COMMANDS: dict[str, CommandLine] = {
             ),
             (
                 "slipway convert mlflow://fraud/4 --allow-pickle --data train.parquet --ignore fraud",
-                "a model of scikit-learn that MLflow keeps",
+                "a model of scikit-learn, XGBoost, LightGBM or CatBoost that MLflow keeps",
             ),
         ),
     ),

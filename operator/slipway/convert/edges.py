@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from slipway.convert.answers import Answers
+from slipway.convert.boosters import thresholds
 from slipway.convert.layout import Column, Layout
 from slipway.convert.numbers import LAST_PLACE, at_places, places
 from slipway.convert.originals import Original
@@ -43,6 +44,7 @@ def edges(original: Original, frame: pd.DataFrame, layout: Layout) -> Iterator[t
     reals = [column for column in columns if column.is_real]
     if reals:
         yield Rows.THRESHOLDS, _thresholds(original, frame, bases, reals, random)
+        yield Rows.THRESHOLDS, _listed(original, bases, layout, random)
     for column in columns:
         for value in _missing(column):
             yield Rows.MISSING, _with(bases, column.name, value)
@@ -124,6 +126,21 @@ def _thresholds(
         below, above = _choose(to_left, below, between), _choose(to_left, between, above)
     sides = (np.maximum(low - 1, -LAST_PLACE), low, high, np.minimum(high + 1, LAST_PLACE))
     return pd.concat([_placed(rows, of, side) for side in sides], ignore_index=True)
+
+
+def _listed(
+    original: Original, bases: pd.DataFrame, layout: Layout, random: np.random.Generator
+) -> pd.DataFrame:
+    """Rows around the thresholds that a model's own library lists, also those that no search meets."""
+    listed = sorted({*thresholds(original.model)})
+    picked = [listed[at] for at in random.permutation(len(listed))[:_MOST_THRESHOLDS]]
+    if not picked:
+        return bases.iloc[:0]
+    rows = bases.iloc[random.integers(0, len(bases), len(picked))].reset_index(drop=True)
+    of = np.array([layout.columns[at].name for at, _ in picked], object)
+    near = places(np.clip([value for _, value in picked], -_LARGEST, _LARGEST))
+    steps = [np.clip(near + step, -LAST_PLACE, LAST_PLACE) for step in (-1, 0, 1)]
+    return pd.concat([_placed(rows, of, order) for order in steps], ignore_index=True)
 
 
 def _changes(

@@ -1,9 +1,14 @@
-"""Models from files and from MLflow. Whoever loads a pickle runs the code that is in it."""
+"""Models from files and from MLflow. Whoever loads a pickle runs the code that is in it.
+
+XGBoost and CatBoost have formats of their own, which run nothing.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,9 @@ from slipway.convert.originals import Original, original_of
 from slipway.digest import digest_of, sha256_of
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
+#: Formats that run nothing, by the library that has them.
+_FORMATS = {".ubj": "xgboost", ".json": "xgboost", ".cbm": "catboost"}
+_FLAVORS = ("xgboost", "catboost", "lightgbm", "sklearn")
 _MLFLOW = re.compile(r"mlflow://(?P<name>[^/@?#]+)(?P<which>@[^/@?#]+|/[1-9][0-9]*)")
 
 
@@ -28,12 +36,47 @@ def load(named: str, *, allow_pickle: bool) -> Original:
         digest = f"sha256:{sha256_of(path)}"
     except OSError as error:
         raise ConvertError(f"{path} cannot be read: {error.strerror}") from None
+    if path.suffix in _FORMATS:
+        return original_of(_formatted(_FORMATS[path.suffix], path), path.name, digest)
     if path.suffix not in _PICKLES:
         raise ConvertError(
-            f"{path} is no file that convert reads: scikit-learn's models are in {', '.join(_PICKLES)}"
+            f"{path} is no file that convert reads: models of scikit-learn and LightGBM are in "
+            f"{', '.join(_PICKLES)}, those of XGBoost and CatBoost also in {', '.join(_FORMATS)}"
         )
     _only_if_allowed(named, allow_pickle)
     return original_of(_unpickled(path), path.name, digest)
+
+
+def _formatted(library: str, path: Path) -> Any:
+    """A model in its library's own format."""
+    try:
+        return _READERS[library](path)
+    except ModuleNotFoundError as error:
+        raise ConvertError(f"{path.name} needs the package {error.name}, which is not installed") from None
+    except Exception as error:
+        raise ConvertError(f"{path.name} is no model of {library}: {str(error)[:300]}") from None
+
+
+def _of_xgboost(path: Path) -> Any:
+    import xgboost
+
+    config = json.loads(xgboost.Booster(model_file=path).save_config())
+    has_classes = config["learner"]["objective"]["name"].startswith(("binary:", "multi:"))
+    model = xgboost.XGBClassifier() if has_classes else xgboost.XGBRegressor()
+    model.load_model(path)
+    return model
+
+
+def _of_catboost(path: Path) -> Any:
+    import catboost
+
+    loss = catboost.CatBoost().load_model(path).get_all_params()["loss_function"]
+    has_classes = loss.startswith(("Logloss", "CrossEntropy", "MultiClass"))
+    model = catboost.CatBoostClassifier() if has_classes else catboost.CatBoostRegressor()
+    return model.load_model(path)
+
+
+_READERS: Mapping[str, Callable[[Path], Any]] = {"xgboost": _of_xgboost, "catboost": _of_catboost}
 
 
 def _unpickled(path: Path) -> Any:
@@ -58,7 +101,6 @@ def _logged(uri: str, allow_pickle: bool) -> Original:
     match = _MLFLOW.fullmatch(uri)
     if match is None:
         raise ConvertError(f"{uri!r} must be a file, or mlflow://NAME/VERSION or mlflow://NAME@ALIAS")
-    _only_if_allowed(uri, allow_pickle)
     import mlflow
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -69,14 +111,18 @@ def _logged(uri: str, allow_pickle: bool) -> Original:
             flavors = mlflow.models.Model.load(folder).flavors
         except Exception as error:
             raise ConvertError(f"{uri} cannot be had from MLflow: {str(error)[:300]}") from None
-        if "sklearn" not in flavors:
+        flavor = next((flavor for flavor in _FLAVORS if flavor in flavors), None)
+        if flavor is None:
             raise ConvertError(
                 f"{uri} has the flavors {', '.join(sorted(flavors))}; convert takes models that were logged "
-                "with mlflow.sklearn"
+                f"with {', '.join(f'mlflow.{flavor}' for flavor in _FLAVORS)}"
             )
         digest = digest_of(Path(folder))
+        if flavor in _READERS:
+            return original_of(_formatted(flavor, Path(folder) / flavors[flavor]["data"]), uri, digest)
+        _only_if_allowed(uri, allow_pickle)
         try:
-            model = mlflow.sklearn.load_model(folder)
+            model = getattr(mlflow, flavor).load_model(folder)
         except Exception as error:
             raise ConvertError(
                 f"{uri} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the versions "

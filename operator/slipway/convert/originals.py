@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -21,6 +21,7 @@ from sklearn.svm import SVC, NuSVC
 
 from slipway.convert.answers import Answers
 from slipway.convert.errors import ConvertError
+from slipway.convert.libraries import library_of, names_of
 from slipway.convert.proof import Source
 
 Array = npt.NDArray[Any]
@@ -77,6 +78,10 @@ class Original:
         """
         known = _names(self.model)
         if known is not None:
+            if library_of(self.model) == "lightgbm":
+                # It has them with each space as an underscore.
+                spelled = {name.replace(" ", "_"): name for name in offered}
+                known = [spelled.get(name, name) for name in known]
             lost = [name for name in known if name not in offered]
             if lost:
                 raise ConvertError(
@@ -132,15 +137,18 @@ def original_of(model: Any, called: str, digest: str | None = None) -> Original:
     Raises:
         ConvertError: for what is no fitted model that predicts.
     """
-    if not isinstance(model, BaseEstimator) and not hasattr(model, "predict"):
-        raise ConvertError(f"{called} is a {type(model).__name__}: convert takes models of scikit-learn")
+    if not isinstance(model, BaseEstimator) and not (library_of(model) and hasattr(model, "get_params")):
+        raise ConvertError(
+            f"{called} is a {type(model).__name__}: convert takes models of scikit-learn, XGBoost, LightGBM "
+            "and CatBoost with scikit-learn's interface, such as XGBClassifier"
+        )
     if not (is_classifier(model) or is_regressor(model) or is_outlier_detector(model)):
         raise ConvertError(
             f"{called} is a {type(model).__name__}, which predicts no classes and no values: convert the "
             "whole pipeline, with the model as its last step"
         )
     if digest is None:
-        digest = f"sha256:{hashlib.sha256(pickle.dumps(model)).hexdigest()}"
+        digest = f"sha256:{hashlib.sha256(cloudpickle.dumps(model)).hexdigest()}"
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     return Original(model, Source(called=called[:500], kind=kind, digest=digest))
 
@@ -156,7 +164,7 @@ def parts(model: Any) -> Iterator[Any]:
     elif isinstance(model, FeatureUnion):
         inner = [step for _, step in model.transformer_list]
     for each in inner:
-        if isinstance(each, BaseEstimator):
+        if isinstance(each, BaseEstimator) or library_of(each):
             yield from parts(each)
 
 
@@ -185,6 +193,11 @@ def _votes(model: Any, given: Any) -> Array | None:
 
 def _names(model: Any) -> list[str] | None:
     """The columns' names that it was fitted with; None where it knows none."""
+    while isinstance(model, Pipeline):
+        # The first step that does anything is the one that knows.
+        model = next((step for _, step in model.steps if step not in (None, "passthrough")), None)
+    if library_of(model) == "catboost":
+        return names_of(model)
     names = getattr(model, "feature_names_in_", None)
     return None if names is None else [str(name) for name in names]
 

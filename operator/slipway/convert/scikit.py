@@ -35,13 +35,16 @@ from sklearn.ensemble._forest import BaseForest
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.tree import BaseDecisionTree
 
+from slipway.convert.boosters import refusal, register, telling_sparse
 from slipway.convert.errors import ConvertError
 from slipway.convert.layout import ALL, Layout
+from slipway.convert.libraries import library_of
 from slipway.convert.originals import Original, parts
 from slipway.convert.trees import (
     thresholds_by_rounded,
     with_missing_values,
     with_thresholds,
+    with_thresholds_below,
     with_types_of_outputs,
 )
 
@@ -78,7 +81,11 @@ def to_onnx(original: Original, layout: Layout, frame: pd.DataFrame) -> onnx.Mod
         ConvertError: naming the step that there is no ONNX for.
     """
     _register()
-    model: Any = original.model
+    register({library for part in parts(original.model) if (library := library_of(part))})
+    for part in parts(original.model):
+        if why := refusal(part):
+            raise ConvertError(f"{_where(original.model, part)} cannot be converted to ONNX: {why}")
+    model: Any = telling_sparse(original.model, frame)
     if layout.is_double:
         model = _rounding_where_the_original_does(model)
     if layout.together:
@@ -96,6 +103,13 @@ def to_onnx(original: Original, layout: Layout, frame: pd.DataFrame) -> onnx.Mod
             "take it out of the model and compute it before"
         ) from None
     return _as_the_original(converted, original.model, layout.is_double)
+
+
+def _where(model: Any, part: Any) -> str:
+    """A part of a model, as a message names it."""
+    kind = type(part).__qualname__
+    names = [name for name, step in getattr(model, "steps", []) if step is part]
+    return f"the step {names[0]!r} ({kind}) of the pipeline" if names else f"the {kind}"
 
 
 def _converted(model: Any, types: list[Any]) -> onnx.ModelProto:
@@ -179,11 +193,10 @@ def _as_the_original(converted: onnx.ModelProto, model: Any, double: bool) -> on
         for predictors in part._predictors
         for each in predictors
     ]
-    if double and grown:
+    if grown:
         nodes = np.concatenate(grown)
-        converted = with_thresholds(
-            converted, thresholds_by_rounded(nodes["feature_idx"], nodes["num_threshold"])
-        )
+        exact = thresholds_by_rounded(nodes["feature_idx"], nodes["num_threshold"])
+        converted = (with_thresholds if double else with_thresholds_below)(converted, exact)
     return with_types_of_outputs(with_missing_values(converted, model))
 
 

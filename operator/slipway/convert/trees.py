@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 from sklearn.ensemble._forest import BaseForest
@@ -64,6 +65,16 @@ def with_thresholds(converted: onnx.ModelProto, thresholds: Thresholds) -> onnx.
     return converted
 
 
+def with_thresholds_below(converted: onnx.ModelProto, thresholds: Thresholds) -> onnx.ModelProto:
+    """With trees that take every number of 32 bits to the side where thresholds of 64 bits take it."""
+    for node in _nodes(converted):
+        attributes = _attributes(node)
+        features, rounded = attributes["nodes_featureids"].ints, attributes["nodes_values"].floats
+        exact = [thresholds.get(key, key[1]) for key in zip(features, rounded, strict=True)]
+        attributes["nodes_values"].floats[:] = rounded_down(exact).tolist()
+    return converted
+
+
 def with_types_of_outputs(converted: onnx.ModelProto) -> onnx.ModelProto:
     """With outputs of 32 bits where trees make them, whatever their thresholds have."""
     made = {name for node in _nodes(converted) for name in node.output}
@@ -79,3 +90,13 @@ def _nodes(converted: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 def _attributes(node: onnx.NodeProto) -> dict[str, onnx.AttributeProto]:
     return {each.name: each for each in node.attribute}
+
+
+def rounded_down(thresholds: Any) -> npt.NDArray[np.float32]:
+    """Thresholds of 64 bits in 32: any number of 32 bits is at most the one where it is at most the other."""
+    exact = np.asarray(thresholds, np.float64)
+    nearest = exact.astype(np.float32)
+    lower: npt.NDArray[np.float32] = np.where(
+        nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest
+    )
+    return lower
