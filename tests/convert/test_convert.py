@@ -35,9 +35,11 @@ from sklearn.tree import DecisionTreeClassifier
 from e2e.snippets import commands
 from slipway.cli.main import main
 from slipway.convert.answers import Answers, differences
+from slipway.convert.edges import edges
 from slipway.convert.errors import ConvertError, DifferentError
+from slipway.convert.layout import layout_of
 from slipway.convert.make import convert, summary
-from slipway.convert.numbers import at_places, places
+from slipway.convert.numbers import OF_32_BITS, OF_64_BITS, Numbers
 from slipway.convert.originals import original_of
 from slipway.convert.proof import Rows, read_proof
 from slipway.digest import sha256_of
@@ -310,13 +312,31 @@ def test_what_cannot_be_used_is_said() -> None:
         original_of(object(), "nothing")
 
 
-def test_numbers_of_32_bits_are_in_their_order() -> None:
-    values = np.array([-np.finfo(np.float32).max, -1.5, -1e-45, 0.0, 1e-45, 1.0, 3.4e38], np.float32)
-    order = places(values)
-    assert (np.diff(order) > 0).all()
-    assert (at_places(order) == values).all()
-    up = np.nextafter(values[:-1], np.float32(np.inf))
-    assert (at_places(order[:-1] + 1) == up).all()
+def test_a_model_that_takes_64_bits_is_compared_between_numbers_of_32_too() -> None:
+    model, rows = trap_of_histograms()
+    original, names = original_of(model, "trap"), list(rows.columns)
+    layout = layout_of(rows, names, by_name=False, double=True)
+    _, wide, _ = (found for kind, found in edges(original, rows, layout) if kind is Rows.THRESHOLDS)
+    quarter = len(wide) // 4
+    below, above = (wide.iloc[at * quarter : (at + 1) * quarter] for at in (1, 2))
+    assert (model.predict(below) != model.predict(above)).mean() > 0.9
+    assert np.abs(below.to_numpy() - above.to_numpy()).max() < 1e-14
+    # 32 bits tell few of them apart.
+    assert (below.to_numpy(np.float32) == above.to_numpy(np.float32)).all(axis=1).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("numbers", "least"), [(OF_32_BITS, 1e-45), (OF_64_BITS, 5e-324)], ids=["32 bits", "64 bits"]
+)
+def test_numbers_are_in_their_order(numbers: Numbers, least: float) -> None:
+    largest = np.finfo(numbers.floats).max
+    values = np.array([-largest, -1.5, -least, 0.0, least, 1.0, largest], numbers.floats)
+    order = numbers.places(values)
+    assert (np.diff(order.astype(object)) > 0).all()
+    assert (numbers.at(order) == values).all()
+    up = np.nextafter(values[:-1], numbers.floats(np.inf))
+    assert (numbers.at(order[:-1] + 1) == up).all()
+    assert list(numbers.beside(order[[0, -1]], 1)) == [order[0] + 1, order[-1]]
 
 
 def test_a_label_may_differ_where_the_original_has_a_tie() -> None:

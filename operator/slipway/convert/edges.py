@@ -1,6 +1,7 @@
 """Rows where a converted model goes wrong, if it does: close to thresholds, missing, unknown, and extreme.
 
-Numbers are those that 32 bits can hold, since no others reach a model that takes FP32.
+Numbers are those that 32 bits can hold, since no others reach a model that takes FP32; around the thresholds
+of one that takes FP64, they are also those of 64.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 from slipway.convert.answers import Answers
 from slipway.convert.boosters import thresholds
 from slipway.convert.layout import Column, Layout
-from slipway.convert.numbers import LAST_PLACE, at_places, places
+from slipway.convert.numbers import OF_32_BITS, OF_64_BITS, Numbers
 from slipway.convert.originals import Original
 from slipway.convert.proof import Rows
 
@@ -43,7 +44,8 @@ def edges(original: Original, frame: pd.DataFrame, layout: Layout) -> Iterator[t
     columns = [layout.columns[each] for each in chosen]
     reals = [column for column in columns if column.is_real]
     if reals:
-        yield Rows.THRESHOLDS, _thresholds(original, frame, bases, reals, random)
+        for rows in _thresholds(original, frame, bases, layout, reals, random):
+            yield Rows.THRESHOLDS, rows
         yield Rows.THRESHOLDS, _listed(original, bases, layout, random)
     for column in columns:
         for value in _missing(column):
@@ -102,10 +104,11 @@ def _thresholds(
     original: Original,
     frame: pd.DataFrame,
     bases: pd.DataFrame,
+    layout: Layout,
     columns: list[Column],
     random: np.random.Generator,
-) -> pd.DataFrame:
-    """Rows on both sides of places where the original's answer jumps, and one step of 32 bits further.
+) -> Iterator[pd.DataFrame]:
+    """Rows on both sides of places where the original's answer jumps, and one step further.
 
     They are found by halving, so it does not matter what the model is made of. Where an answer changes
     smoothly, the places are arbitrary ones.
@@ -113,34 +116,54 @@ def _thresholds(
     starts = [pair for column in columns for pair in _changes(original, frame, bases, column)]
     picked = [starts[each] for each in random.permutation(len(starts))[:_MOST_THRESHOLDS]]
     if not picked:
-        return bases.iloc[:0]
+        return
     rows = bases.iloc[[base for _, base, _, _ in picked]].reset_index(drop=True)
     of = np.array([name for name, _, _, _ in picked], object)
     low, high = (np.array([pair[which] for pair in picked], np.int64) for which in (2, 3))
-    below, above = (_answers(original, rows, of, side) for side in (low, high))
+    numbers = OF_32_BITS
+    low, high = _halved(original, rows, of, numbers, low, high)
+    yield _around(rows, of, numbers, low, high)
+    if layout.is_double:
+        low, high = (OF_64_BITS.places(numbers.at(side)) for side in (low, high))
+        low, high = _halved(original, rows, of, OF_64_BITS, low, high)
+        yield _around(rows, of, OF_64_BITS, low, high)
+
+
+def _halved(
+    original: Original, rows: pd.DataFrame, of: Array, numbers: Numbers, low: Array, high: Array
+) -> tuple[Array, Array]:
+    """Neighbouring places between those given, between which the answer changes most."""
+    below, above = (original.answers(_placed(rows, of, numbers.at(side))) for side in (low, high))
     while (high - low).max() > 1:
-        middle = (low + high) // 2
-        between = _answers(original, rows, of, middle)
+        middle = low + (high - low) // 2
+        between = original.answers(_placed(rows, of, numbers.at(middle)))
         to_left = _apart(below, between) >= _apart(between, above)
         low, high = np.where(to_left, low, middle), np.where(to_left, middle, high)
         below, above = _choose(to_left, below, between), _choose(to_left, between, above)
-    sides = (np.maximum(low - 1, -LAST_PLACE), low, high, np.minimum(high + 1, LAST_PLACE))
-    return pd.concat([_placed(rows, of, side) for side in sides], ignore_index=True)
+    return low, high
+
+
+def _around(rows: pd.DataFrame, of: Array, numbers: Numbers, low: Array, high: Array) -> pd.DataFrame:
+    sides = (numbers.beside(low, -1), low, high, numbers.beside(high, 1))
+    return pd.concat([_placed(rows, of, numbers.at(side)) for side in sides], ignore_index=True)
 
 
 def _listed(
     original: Original, bases: pd.DataFrame, layout: Layout, random: np.random.Generator
 ) -> pd.DataFrame:
     """Rows around the thresholds that a model's own library lists, also those that no search meets."""
-    listed = sorted({*thresholds(original.model)})
-    picked = [listed[at] for at in random.permutation(len(listed))[:_MOST_THRESHOLDS]]
+    splits = sorted({*thresholds(original.model)})
+    picked = [splits[at] for at in random.permutation(len(splits))[:_MOST_THRESHOLDS]]
     if not picked:
         return bases.iloc[:0]
     rows = bases.iloc[random.integers(0, len(bases), len(picked))].reset_index(drop=True)
     of = np.array([layout.columns[at].name for at, _ in picked], object)
-    near = places(np.clip([value for _, value in picked], -_LARGEST, _LARGEST))
-    steps = [np.clip(near + step, -LAST_PLACE, LAST_PLACE) for step in (-1, 0, 1)]
-    return pd.concat([_placed(rows, of, order) for order in steps], ignore_index=True)
+    listed = np.clip([value for _, value in picked], -_LARGEST, _LARGEST)
+    widths = (OF_32_BITS, OF_64_BITS) if layout.is_double else (OF_32_BITS,)
+    steps = [
+        (numbers, numbers.beside(numbers.places(listed), step)) for numbers in widths for step in (-1, 0, 1)
+    ]
+    return pd.concat([_placed(rows, of, numbers.at(order)) for numbers, order in steps], ignore_index=True)
 
 
 def _changes(
@@ -149,13 +172,13 @@ def _changes(
     """Name, base row and the places of two values of the column between which the answer changes."""
     values = frame[column.name].to_numpy(np.float64, na_value=np.nan)
     with np.errstate(over="ignore"):
-        order = np.unique(places(values[np.isfinite(values.astype(np.float32))]))
+        order = np.unique(OF_32_BITS.places(values[np.isfinite(values.astype(np.float32))]))
     if len(order) < 2:
         return
     order = order[np.unique(np.linspace(0, len(order) - 1, _VALUES).round().astype(int))]
     rows = bases.iloc[np.repeat(np.arange(len(bases)), len(order))].reset_index(drop=True)
     of = np.full(len(rows), column.name, object)
-    answers = _answers(original, rows, of, np.tile(order, len(bases)))
+    answers = original.answers(_placed(rows, of, OF_32_BITS.at(np.tile(order, len(bases)))))
     apart = _apart(answers.rows(0, len(rows) - 1), answers.rows(1, len(rows))) > 0
     for base in range(len(bases)):
         for value in range(len(order) - 1):
@@ -163,18 +186,14 @@ def _changes(
                 yield column.name, base, int(order[value]), int(order[value + 1])
 
 
-def _placed(rows: pd.DataFrame, of: Array, order: Array) -> pd.DataFrame:
-    """The rows, each with the value at a place in its column."""
-    changed, values = rows.copy(), at_places(order)
+def _placed(rows: pd.DataFrame, of: Array, values: Array) -> pd.DataFrame:
+    """The rows, each with a value in its column."""
+    changed = rows.copy()
     for name in pd.unique(of):
         column = changed[name].to_numpy(np.float64, na_value=np.nan, copy=True)
         column[of == name] = values[of == name]
         changed[name] = column
     return changed
-
-
-def _answers(original: Original, rows: pd.DataFrame, of: Array, order: Array) -> Answers:
-    return original.answers(_placed(rows, of, order))
 
 
 def _apart(one: Answers, other: Answers) -> Array:

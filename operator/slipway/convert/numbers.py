@@ -1,7 +1,8 @@
-"""Numbers of 32 bits, in their order."""
+"""Numbers of 32 and of 64 bits, in their order."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,37 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-#: The place of the largest finite number.
-LAST_PLACE = 0x7F7FFFFF
+
+@dataclass(frozen=True)
+class Numbers:
+    """Those of one width.
+
+    Attributes:
+        floats, bits: their datatype, and the one of whole numbers as wide.
+        last: the place of the largest finite number.
+    """
+
+    floats: Any
+    bits: Any
+    last: int
+
+    def places(self, values: Array) -> Array:
+        """Where finite values are in the order of all numbers, as int64; neighbours are 1 apart."""
+        bits = np.asarray(values, self.floats).view(self.bits).astype(np.int64)
+        order: Array = np.where(bits < 0, -(bits & np.iinfo(self.bits).max), bits)
+        return order
+
+    def at(self, order: Array) -> Array:
+        """The values at those places, in 64 bits."""
+        sizes = np.abs(order).astype(self.bits).view(self.floats).astype(np.float64)
+        values: Array = np.where(order < 0, -sizes, sizes)
+        return values
+
+    def beside(self, order: Array, step: int) -> Array:
+        """Places so many steps further, within the finite ones."""
+        there: Array = np.clip(order + step, -self.last, self.last)
+        return there
 
 
-def places(values: Array) -> Array:
-    """Where finite values are in the order of all numbers of 32 bits, as int64; neighbours are 1 apart."""
-    bits = np.asarray(values, np.float32).view(np.int32).astype(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-
-
-def at_places(order: Array) -> Array:
-    """The values at those places, in 64 bits."""
-    bits = np.where(order < 0, -order | 0x80000000, order).astype(np.uint32)
-    return bits.view(np.float32).astype(np.float64)
+OF_32_BITS = Numbers(np.float32, np.int32, 0x7F7FFFFF)
+OF_64_BITS = Numbers(np.float64, np.int64, 0x7FEFFFFFFFFFFFFF)
