@@ -188,6 +188,8 @@ def an_ir_version_of_the_future(stage: Stage) -> None:
 def an_operator_that_no_runtime_knows(stage: Stage) -> None:
     uri = stage.shelf.put("/guess.onnx", models.unheard_of().SerializeToString())
     stage.create("guess", uri, secret=stage.trusting("guess-store"))
+    stage.fails("guess", "ModelResolved", "ModelHazard", "of the domain 'org.example'")
+    stage.patch("guess", {"model": {"verify": {"hazards": {"allowedOperatorDomains": ["org.example"]}}}})
     stage.fails("guess", "RevisionReady", "ModelLoadFailed", "org.example:Guess")
     stage.patch("guess", {"model": {"uri": stage.shelf.put("/known.onnx", GOOD)}})
     stage.recovers("guess")

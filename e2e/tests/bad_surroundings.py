@@ -25,6 +25,8 @@ def a_probe_that_fails(stage: Stage) -> None:
     secret = stage.trusting("endless-store")
     limited = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}}
     stage.create("endless", uri, secret=secret, runtime={"resources": limited})
+    stage.fails("endless", "ModelResolved", "ModelHazard", "node 'y' (Loop) may run 1000000000000 times")
+    stage.patch("endless", {"model": {"verify": {"hazards": {"onFinding": "Report"}}}})
     stage.fails("endless", "RevisionReady", "ProbeFailing", "does not answer its readiness probe")
     stage.patch("endless", {"model": {"uri": stage.shelf.put("/finite.onnx", GOOD)}})
     stage.recovers("endless")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from e2e.tests.schema_cases import GATEWAY, WITH_TLS, Case
-from e2e.tests.schema_shapes import bounds, choice, items, required, text, twins
+from e2e.tests.schema_shapes import bounds, choice, items, reference, required, text, twins
 
 _ACCESS = "spec.access"
 _SECRET = f"{_ACCESS}.apiKeys.secretRef"
@@ -37,15 +36,6 @@ def _issuer(index: int) -> dict[str, Any]:
 
 _REF = {"name": "sso", "key": "jwks.json"}
 _TLS = {"secretRef": {"name": "tls"}, "clientCA": {"secretKeyRef": _REF}}
-
-
-def _ref(path: str) -> Iterator[Case]:
-    yield from required(path, "name", "key")
-    yield text(f"{path}.name", 253)
-    yield Case(f"{path}.name", "rule", "a.b", "a/b", "must be a name of lower case letters")
-    yield text(f"{path}.key", 253)
-    for wrong in ("", "a/b", "a b"):
-        yield Case(f"{path}.key", "rule", "A-b_c.d", wrong, "must be a key of a ConfigMap or Secret")
 
 
 def _access(*callers: str, **ways: Any) -> dict[str, Any]:
@@ -132,7 +122,7 @@ ACCESS = [
     *(
         case
         for kind in ("configMapKeyRef", "secretKeyRef")
-        for case in _ref(f"{_ACCESS}.tls.clientCA.{kind}")
+        for case in reference(f"{_ACCESS}.tls.clientCA.{kind}")
     ),
     *items(f"{_ACCESS}.issuers", 4, _issuer),
     *(replace(each, also="each issuer is there once") for each in twins(f"{_ACCESS}.issuers", _issuer)),
@@ -162,7 +152,7 @@ ACCESS = [
         {},
         "give either configMapKeyRef or secretKeyRef",
     ),
-    *(case for kind in ("configMapKeyRef", "secretKeyRef") for case in _ref(f"{_ISSUER}.jwks.{kind}")),
+    *(case for kind in ("configMapKeyRef", "secretKeyRef") for case in reference(f"{_ISSUER}.jwks.{kind}")),
     text(f"{_ISSUER}.callerClaim", 128),
     Case(f"{_ISSUER}.callerClaim", "minLength", "a", "", "should be at least 1 chars long"),
     *items(f"{_ISSUER}.requiredClaims", 8, lambda index: {"name": f"c{index}", "values": ["a"]}),

@@ -21,6 +21,10 @@ EXAMPLE: dict[str, Any] = {
             "digest": DIGEST,
             "refreshSeconds": 30,
             "credentials": {"secretRef": {"name": "store"}},
+            "verify": {
+                "signature": {"publicKeys": {"configMapRef": {"name": "signers", "key": "keys.pem"}}},
+                "hazards": {"onFinding": "Report", "allowedOperatorDomains": ["com.example.ops"]},
+            },
         },
         "runtime": {
             "server": "Slipway",
@@ -289,6 +293,8 @@ EXAMPLE: dict[str, Any] = {
             "createdAt": "2026-01-02T03:04:05Z",
             "mark": "an ETag",
             "profile": DIGEST,
+            "signedBy": DIGEST,
+            "verifiedFor": "0123abcd",
         },
         "stable": {
             "revision": "a1",
@@ -388,6 +394,18 @@ EXAMPLE: dict[str, Any] = {
             }
         ],
         "previous": ["e5"],
+        "history": [
+            {
+                "decidedAt": "2026-01-02T03:04:05Z",
+                "decision": "Approved",
+                "rollout": "b2.1",
+                "revision": "b2",
+                "version": "4",
+                "person": True,
+                "by": "alice",
+                "message": "step 1",
+            }
+        ],
         "monitoring": {
             "version": "3",
             "observedGeneration": 1,

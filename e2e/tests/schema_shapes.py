@@ -96,3 +96,13 @@ def some(path: str, one: Any) -> Case:
 def unique(path: str) -> Case:
     """A list of different items."""
     return Case(path, "x-kubernetes-list-type", ["a", "b"], ["a", "a"], "Duplicate value")
+
+
+def reference(path: str) -> Iterator[Case]:
+    """A ConfigMap or Secret and its key."""
+    yield from required(path, "name", "key")
+    yield text(f"{path}.name", 253)
+    yield Case(f"{path}.name", "rule", "a.b", "a/b", "must be a name of lower case letters")
+    yield text(f"{path}.key", 253)
+    for wrong in ("", "a/b", "a b"):
+        yield Case(f"{path}.key", "rule", "A-b_c.d", wrong, "must be a key of a ConfigMap or Secret")

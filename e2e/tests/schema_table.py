@@ -18,6 +18,7 @@ from e2e.tests.schema_pods_table import PODS
 from e2e.tests.schema_rollout_table import ROLLOUT
 from e2e.tests.schema_shapes import INT32, bounds, choice, moment, profile, required, text
 from e2e.tests.schema_traffic_table import TRAFFIC
+from e2e.tests.schema_verify_table import DECISIONS, VERIFY
 
 URI = "spec.model.uri"
 RUNTIME = "spec.runtime"
@@ -558,6 +559,7 @@ STATUS = [
 CASES = [
     *METADATA,
     *MODEL,
+    *VERIFY,
     *POD,
     *OWN_SERVER,
     *PODS,
@@ -573,4 +575,5 @@ CASES = [
     *AUDITS_TABLE,
     *TRAFFIC,
     *STATUS,
+    *DECISIONS,
 ]

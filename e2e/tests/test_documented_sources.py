@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import trustme
 import yaml
@@ -136,8 +139,28 @@ def made_of(certificate: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def held_out(kube: Kube, namespace: str, folder: Path) -> str:
+    """Make the ConfigMaps of the example that is audited, as it says; returns the digest of the first one."""
+    people = credit.applicants(20_000, seed=77)
+    ages = np.array(["under-30", "30-to-60", "over-60"])[np.digitize(people.rows[:, 2], [30, 60])]
+    lines = [",".join([*credit.FEATURES, credit.ATTRIBUTE, "age_group", "repaid"])]
+    for row, sex, age, paid in zip(people.rows, people.groups, ages, people.paid_back, strict=True):
+        lines.append(",".join([*(f"{value:g}" for value in row), sex, age, str(paid)]))
+    table = "\n".join(lines).encode()
+    files = {
+        "credit-held-out": (folder / "rows.csv", table),
+        "credit-recent": (folder / "rows.csv.gz", gzip.compress(table)),
+    }
+    for name, (path, content) in files.items():
+        path.write_bytes(content)
+        kube.kubectl("create", "configmap", name, f"--from-file={path}", f"--namespace={namespace}")
+    return f"sha256:{hashlib.sha256(table).hexdigest()}"
+
+
 @pytest.mark.usefixtures("installed")
-def test_the_examples_serve_as_they_are(kube: Kube, mlflow: Registry, restricted_namespace: str) -> None:
+def test_the_examples_serve_as_they_are(
+    kube: Kube, mlflow: Registry, restricted_namespace: str, tmp_path: Path
+) -> None:
     """All but Alertmanager's, which the cluster's own runs, and buckets', which tests/models reads.
 
     An image of a registry that is not there is left to the installation's.
@@ -164,6 +187,8 @@ def test_the_examples_serve_as_they_are(kube: Kube, mlflow: Registry, restricted
         else:
             mlflow.register(name, models.identity(), "champion")
     kube.apply(credit.feedback_keys(namespace, "credit-feedback"))
+    groups, _ = deployments["audited.yaml"]["spec"]["rollout"]["audits"]
+    groups["data"]["digest"] = held_out(kube, namespace, tmp_path)
     # One after the other, and the one that is watched at last: together they leave other tests no room.
     for name, one in sorted(deployments.items(), key=lambda found: found[1]["metadata"]["name"] == "credit"):
         image = one["spec"].get("runtime", {}).pop("image", "registry.example.com/")
