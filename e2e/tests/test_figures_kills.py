@@ -205,6 +205,10 @@ def status_of(found: Object) -> dict[str, Any]:
     status = {**found["status"], **{name: name in found["status"] for name in times}}
     # Who was stable in between depends on how far each came.
     status.pop("previous", None)
+    # What was decided on the way does, too; what was decided last does not.
+    status["history"] = [
+        (one["decision"], one["revision"], one.get("version")) for one in status.get("history", ())[-1:]
+    ]
     generation = found["metadata"]["generation"]
     assert status.pop("observedGeneration") == generation
     status["settledGeneration"] = status.get("settledGeneration") == generation
