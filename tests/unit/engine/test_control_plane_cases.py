@@ -1150,8 +1150,9 @@ async def test_7_promote_full_lets_in_what_a_gate_aborted_while_nobody_else_answ
     world.annotate("slipway.dev/abort", None)
     await world.run(100)
     assert world.status()["stable"]["version"] == "1", "the abort stands until a person lets the canary in"
-    annotation, value, _ = asked("promote-full", read(world.kube.find(KIND, NAMESPACE, NAME)))
-    world.annotate(annotation, value)
+    annotations, _ = asked("promote-full", read(world.kube.find(KIND, NAMESPACE, NAME)))
+    for annotation, value in annotations.items():
+        world.annotate(annotation, value)
     await world.run(30)
     assert world.status()["stable"]["version"] == "2"
     assert world.said()["Ready"] == "True Serving"

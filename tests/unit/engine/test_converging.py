@@ -75,7 +75,9 @@ def essence(world: World) -> dict[Place, Any]:
     return found
 
 
-_TIMES = frozenset({"promotedAt", "lastTransitionTime", "observedGeneration", "createdAt", "modelCreatedAt"})
+_TIMES = frozenset(
+    {"promotedAt", "lastTransitionTime", "observedGeneration", "createdAt", "modelCreatedAt", "decidedAt"}
+)
 
 
 def _timeless(value: Any) -> Any:
