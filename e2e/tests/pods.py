@@ -15,7 +15,7 @@ import trustme
 from e2e.kube import Kube, Object
 from e2e.tests.web_server import INTERN, READER
 
-__all__ = ["INTERN", "READER", "Client", "Web", "script_pod"]
+__all__ = ["INTERN", "READER", "Client", "Web", "placed", "script_pod"]
 
 HERE = Path(__file__).parent
 RESTRICTED = {
@@ -129,7 +129,7 @@ class Web:
                 },
             },
         ]
-        kube.apply(*(_placed(one, namespace) for one in objects))
+        kube.apply(*(placed(one, namespace) for one in objects))
         if replicas:
             kube.wait_for_rollout(f"deployment/{name}", namespace, 120)
         return cls(kube, namespace, name, authority.cert_pem.bytes().decode())
@@ -185,7 +185,7 @@ class Client:
             "metadata": {"name": name, **template["metadata"]},
             "spec": template["spec"] | {"restartPolicy": "Never"},
         }
-        kube.apply(_placed(config, namespace), _placed(pod, namespace))
+        kube.apply(placed(config, namespace), placed(pod, namespace))
         return cls(kube, namespace, name)
 
     def tally(self) -> dict[str, Any]:
@@ -195,5 +195,6 @@ class Client:
         return told
 
 
-def _placed(one: Object, namespace: str) -> Object:
+def placed(one: Object, namespace: str) -> Object:
+    """The same object in a namespace."""
     return one | {"metadata": one["metadata"] | {"namespace": namespace}}
