@@ -6,6 +6,7 @@ something went wrong. Everyone else imports them from :mod:`slipway.contract`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 #: What pip installs; ``slipway`` on PyPI is somebody else's.
@@ -217,3 +218,28 @@ class OperatorMetric(StrEnum):
     #: ``namespace``, ``name``, ``kind``, ``phase``: 1 for each that is under way or stuck.
     UPGRADE = "slipway_modeldeployment_upgrade"
     UPGRADES_HALTED = "slipway_upgrades_halted"
+
+
+#: Operators of onnxruntime-extensions by domain: the server has these, and the resolver lets them through.
+#: Each was tried with hostile bytes and strings; others die of such, as CLIPTokenizer of a text that holds
+#: one of its own marks.
+EXTENSION_OPERATORS: Mapping[str, frozenset[str]] = {
+    "com.microsoft.extensions": frozenset({"DecodeImage"}),
+    "ai.onnx.contrib": frozenset(
+        {
+            "BertTokenizer",
+            "GPT2Tokenizer",
+            "RobertaTokenizer",
+            "SentencepieceTokenizer",
+            "StringConcat",
+            "StringEqual",
+            "StringLength",
+            "StringLower",
+            "StringRegexReplace",
+            "StringSplit",
+            "StringStrip",
+            "StringToHashBucketFast",
+            "StringUpper",
+        }
+    ),
+}

@@ -22,9 +22,9 @@ from sentencepiece import SentencePieceTrainer
 from slipway.convert.compose import CONTRIB, MICROSOFT
 from slipway.convert.pictures import picture_of, with_pictures
 from slipway.models import onnx_graph_pb2 as pb
-from slipway.models.hazard_tables import EXTENSIONS, Around
+from slipway.models.hazard_tables import Around
 from slipway.models.hazards import HazardError, look
-from slipway.names import ModelFault
+from slipway.names import EXTENSION_OPERATORS, ModelFault
 from slipway_server.batching.analysis import judge
 from slipway_server.rpc.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from slipway_server.runtime.extensions import ALLOWED, DECODER
@@ -382,7 +382,7 @@ def test_operators_on_text_survive_hostile_strings(start: Start, tmp_path: Path)
 
 
 def test_a_resolver_lets_the_same_operators_through_and_the_loops_around_them() -> None:
-    assert frozenset[str]().union(*EXTENSIONS.values()) == ALLOWED
+    assert frozenset[str]().union(*EXTENSION_OPERATORS.values()) == ALLOWED
     for model in (means(), every_operator_on_text()):
         look(pb.Model.FromString(model.SerializeToString()), Around())
     other = extension("EncodeImage", MICROSOFT, TensorProto.UINT8, TensorProto.UINT8)

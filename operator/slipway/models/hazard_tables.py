@@ -30,29 +30,6 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "com.microsoft.nchwc": frozenset(),
 }
 
-#: Operators of onnxruntime-extensions by domain: the server has these, each tried with hostile bytes and
-#: strings, and no others of the two.
-EXTENSIONS: Mapping[str, frozenset[str]] = {
-    "com.microsoft.extensions": frozenset({"DecodeImage"}),
-    "ai.onnx.contrib": frozenset(
-        {
-            "BertTokenizer",
-            "GPT2Tokenizer",
-            "RobertaTokenizer",
-            "SentencepieceTokenizer",
-            "StringConcat",
-            "StringEqual",
-            "StringLength",
-            "StringLower",
-            "StringRegexReplace",
-            "StringSplit",
-            "StringStrip",
-            "StringToHashBucketFast",
-            "StringUpper",
-        }
-    ),
-}
-
 #: Operators by the places of those inputs whose values, multiplied, are the size of what they make.
 SIZES: Mapping[str, tuple[int, ...]] = {
     "AffineGrid": (1,),

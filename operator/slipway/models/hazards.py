@@ -16,7 +16,6 @@ from slipway.models import onnx_graph_pb2 as pb
 from slipway.models.hazard_tables import (
     ALLOWED,
     ELEMENT_BYTES,
-    EXTENSIONS,
     GENERATORS,
     SIZED_BY_ATTRIBUTE,
     SIZES,
@@ -25,6 +24,7 @@ from slipway.models.hazard_tables import (
     Around,
 )
 from slipway.models.hazard_values import ASKED, UNKNOWN, Value, constant, count, made, of_tensor
+from slipway.names import EXTENSION_OPERATORS
 
 #: Loops within loops run so often at most, all together.
 MOST_TRIPS = 1_000_000
@@ -283,7 +283,7 @@ class _Look:
                 )
 
     def _allowed(self, node: pb.Node) -> None:
-        if node.domain in self.around.domains or node.op_type in EXTENSIONS.get(node.domain, ()):
+        if node.domain in self.around.domains or node.op_type in EXTENSION_OPERATORS.get(node.domain, ()):
             return
         if node.domain not in ALLOWED:
             raise HazardError(

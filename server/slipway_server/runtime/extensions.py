@@ -13,17 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from slipway.names import EXTENSION_OPERATORS
 from slipway_server.batching import onnx_outline_pb2 as pb
 from slipway_server.batching.outline import OutlineError, read
 
 _CONTRIB, _MICROSOFT = "ai.onnx.contrib", "com.microsoft.extensions"
 _MISSING = re.compile(r"(?:ai\.onnx\.contrib|com\.microsoft\.extensions)\b.*is not a registered function/op")
 DECODER = "DecodeImage"
-_TEXT = """BertTokenizer GPT2Tokenizer RobertaTokenizer SentencepieceTokenizer StringConcat StringEqual
-StringLength StringLower StringRegexReplace StringSplit StringStrip StringToHashBucketFast StringUpper"""
-#: What a model may have of the two domains, as the resolver lets through: all were tried with hostile strings
-#: and bytes. Others die of such: CLIPTokenizer of a text that holds one of its own marks.
-ALLOWED = frozenset({DECODER, *_TEXT.split()})
+#: What a model may have of the two domains.
+ALLOWED = frozenset[str]().union(*EXTENSION_OPERATORS.values())
 _DEEPEST = 16
 
 
