@@ -136,7 +136,8 @@ def _known(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> ModelSta
     known = status.model
     if known is None or known.uri != spec.model.uri or spec.model.digest not in (None, known.digest):
         return None
-    if _signature(spec) is not None and known.verifiedFor != _signature(spec):
+    signature = _signature(spec)
+    if signature is not None and known.verifiedFor != signature:
         return None
     return known
 

@@ -38,7 +38,7 @@ def audit_job(
     Args:
         owner: the ModelDeployment.
         name: of the Job.
-        audit: what is asked.
+        audit: as the spec has it.
         revision: that is audited.
         baseline: that it is compared with, or None.
         settings: of the installation.
@@ -141,7 +141,7 @@ def _resources(revision: Revision) -> dict[str, Any]:
 
 
 def audit_task(audit: Audit, revision: Revision, baseline: Revision | None) -> contract.AuditTask:
-    """What the pod of an audit is asked."""
+    """The task of the pod of an audit."""
     return contract.AuditTask(
         digest=revision.model.digest,
         baseline=None if baseline is None else baseline.model.digest,

@@ -83,8 +83,8 @@ def audits_of(
 
     Args:
         resource: with the results that status remembers.
-        spec: what is asked.
-        wanted: the revision that is asked for, or None while its model is not resolved.
+        spec: as it is now.
+        wanted: the revision that the spec wants, or None while its model is not resolved.
         stable: the revision that clients reach, as far as it is known what it is.
         observed: Jobs and their pods among others.
         settings: of the installation.
@@ -225,7 +225,7 @@ def _look(runs: Sequence[AuditRun], observed: Observed, now: datetime) -> AuditR
 
 
 def _kept(runs: Sequence[AuditRun], remembered: Sequence[AuditResult]) -> tuple[AuditResult, ...]:
-    """Those of what is asked now, then others, for a version that may come back."""
+    """Results of the audits in the spec, then others, for a version that may come back."""
     own = list(dict.fromkeys(run.result for run in runs if run.result is not None))
     places = {_place(found) for found in own}
     others = [found for found in remembered if _place(found) not in places]

@@ -1,4 +1,4 @@
-"""What audits said of versions, read from the store when asked."""
+"""What audits said of versions, read from the store when it is scraped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from slipway.api.audits import AuditResult
+from slipway.api.reasons import ConditionType
 from slipway.api.status import ModelDeploymentStatus
 from slipway.core.observed import timestamp
 from slipway.core.resource import Resource
@@ -15,7 +16,6 @@ from slipway.engine.store import Store
 from slipway.names import OperatorMetric
 
 VERDICTS = ("Pass", "Fail", "Inconclusive", "Error")
-_CONDITION = "AuditsPassed"
 
 
 class AuditCollector(Collector):
@@ -55,7 +55,7 @@ class AuditCollector(Collector):
         for resource in resources:
             where, status = (resource.owner.namespace, resource.owner.name), resource.status
             for condition in status.conditions:
-                if condition.type == _CONDITION:
+                if condition.type == ConditionType.AUDITS_PASSED:
                     for name in ("True", "False", "Unknown"):
                         passed.add_metric((*where, name), 1.0 if condition.status == name else 0.0)
             for found in _told(status):
