@@ -180,7 +180,7 @@ ROLES = {
     "tests-bypass": [
         {"apiGroups": ["slipway.dev"], "resources": ["modeldeployments/approval"], "verbs": ["bypass"]}
     ],
-    "tests-read": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}],
+    "tests-read": [{"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]}],
     "tests-pods": [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": ["create"]},

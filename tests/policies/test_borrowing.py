@@ -48,6 +48,32 @@ SECRETS: dict[str, Manifest] = {
     "a Job's": {"monitoring": breach(JOB)},
     "pull secrets": {"runtime": {"pod": {"imagePullSecrets": [{"name": "keys"}]}}},
 }
+AUDIT: Manifest = {
+    "name": "groups",
+    "type": "Subgroups",
+    "data": {"configMapRef": {"name": "applicants", "key": "table.csv"}},
+    "labelColumn": "repaid",
+    "minimumAccuracy": "80%",
+}
+_ISSUER = {"name": "sso", "issuer": "https://sso.example.com", "audiences": ["fraud"]}
+#: What borrows a ConfigMap, likewise.
+CONFIG_MAPS: dict[str, Manifest] = {
+    "the table of an audit": {"rollout": {"audits": [AUDIT]}},
+    "public keys of an issuer": {
+        "access": {"issuers": [{**_ISSUER, "jwks": {"configMapKeyRef": {"name": "sso-keys", "key": "jwks"}}}]}
+    },
+    "an authority of clients": {
+        "rollout": ROLLING,
+        "access": {"tls": {**S, "clientCA": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}}, **ACCESS},
+    },
+    "keys of signers": {
+        "model": {
+            "uri": "mlflow://fraud/1",
+            "verify": {"signature": {"publicKeys": {"configMapRef": {"name": "signers", "key": "k.pem"}}}},
+        }
+    },
+}
+BORROWED = (*SECRETS, *CONFIG_MAPS)
 #: What runs what the writer names, or takes names for it.
 PODS: dict[str, Manifest] = {
     "an image": {"runtime": {"image": "mine/server"}},
@@ -70,11 +96,11 @@ def namespace(installed: Installed) -> str:
     return installed.namespace()
 
 
-@pytest.mark.parametrize("case", [*SECRETS, *PODS])
+@pytest.mark.parametrize("case", [*BORROWED, *PODS])
 def test_what_the_writer_may_not_have_the_spec_may_not(
     installed: Installed, namespace: str, case: str
 ) -> None:
-    spec = (SECRETS | PODS)[case]
+    spec = (SECRETS | CONFIG_MAPS | PODS)[case]
     for code, user in ((403, "editor"), (403, "approver"), (201, "reader")):
         name = f"b-{next(_numbers)}"
         answer = installed.by(user).ask("POST", models(namespace), manifest(spec, {"name": name}))
@@ -89,13 +115,44 @@ def test_what_the_writer_may_not_have_the_spec_may_not(
         assert plain.merge(user, {"spec": spec}).code == (403 if code == 403 else 200)
 
 
-@pytest.mark.parametrize("case", [*SECRETS, *PODS])
+@pytest.mark.parametrize("case", [*BORROWED, *PODS])
 def test_what_is_there_already_stays_through_other_edits(
     installed: Installed, namespace: str, case: str
 ) -> None:
-    model = installed.model(namespace, (SECRETS | PODS)[case], name=f"b-{next(_numbers)}")
+    model = installed.model(namespace, (SECRETS | CONFIG_MAPS | PODS)[case], name=f"b-{next(_numbers)}")
     assert model.merge("editor", {"spec": {"scaling": {"minReplicas": 2}}}).code == 200
     assert model.merge("editor", {"metadata": {"labels": {"team": "risk"}}}).code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"minimumAccuracy": "90%"}, 200),
+        ({"timeoutSeconds": 900}, 200),
+        ({"labelColumn": "income"}, 403),
+        ({"attributes": [{"column": "sex", "groups": ["a", "b"]}]}, 403),
+        ({"data": {"configMapRef": {"name": "applicants", "key": "other.csv"}}}, 403),
+        ({"data": {"configMapRef": {"name": "salaries", "key": "table.csv"}}}, 403),
+    ],
+)
+def test_an_audit_reports_more_of_a_table_only_to_who_may_read_it(
+    installed: Installed, namespace: str, change: Manifest, code: int
+) -> None:
+    for user, expected in (("editor", code), ("reader", 200)):
+        model = installed.model(namespace, {"rollout": {"audits": [AUDIT]}}, name=f"b-{next(_numbers)}")
+        changed = {"spec": {"rollout": {"audits": [{**AUDIT, **change}]}}}
+        assert model.merge(user, changed).code == expected
+
+
+def test_each_of_several_audits_is_looked_at(installed: Installed, namespace: str) -> None:
+    model = installed.model(namespace, {"rollout": {"audits": [AUDIT]}}, name=f"b-{next(_numbers)}")
+    more = [{**AUDIT, "name": f"more-{number}", "labelColumn": f"l-{number}"} for number in range(3)]
+    for count_ in (1, 3):
+        changed = {"spec": {"rollout": {"audits": [AUDIT, *more[:count_]]}}}
+        refused = model.merge("editor", changed)
+        assert refused.code == 403
+        assert "ConfigMap applicants" in refused.message
+    assert model.merge("reader", changed).code == 200
 
 
 def test_an_authority_of_clients_is_borrowed_as_the_certificate_is(
@@ -168,10 +225,19 @@ def test_the_largest_spec_is_within_what_a_policy_may_cost(installed: Installed,
     """Each question of a right is dear, and a policy that costs too much refuses everything."""
     pulled = [{"name": f"pull-{number}"} for number in range(16)]
     job = {**JOB, "secretRefs": [{"name": f"job-{number}"} for number in range(8)]}
+    signed = CONFIG_MAPS["keys of signers"]["model"]["verify"]
+    issuer = CONFIG_MAPS["public keys of an issuer"]["access"]["issuers"][0]
     spec = {
         **PODS["host names"],
-        "model": HTTPS,
-        "access": ACCESS,
+        "model": {**HTTPS, "verify": signed},
+        "access": {
+            **ACCESS,
+            "issuers": [
+                {**issuer, "name": f"sso-{number}", "issuer": f"https://sso-{number}.example.com"}
+                for number in range(4)
+            ],
+        },
+        "rollout": {"audits": [{**AUDIT, "name": f"groups-{number}"} for number in range(4)]},
         "monitoring": {**breach(job)},
         "runtime": {"image": "a/b", "pod": {"imagePullSecrets": pulled, "serviceAccountName": "x"}},
     }
@@ -191,7 +257,7 @@ def test_every_secret_that_a_spec_can_name_is_looked_at() -> None:
     """A field that the schema gets is in a policy, or this fails."""
     text = (CHART / "templates/policy-borrowing.yaml").read_text().replace(".?", ".")
     schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    found = set(_secrets(schema, ()))
+    found = set(_references(schema, (), "secret"))
     known = {
         "model.credentials.secretRef": "object.spec.model.credentials.secretRef",
         "monitoring.performance.feedback.secretRef": "object.spec.monitoring.performance.feedback.secretRef",
@@ -207,10 +273,26 @@ def test_every_secret_that_a_spec_can_name_is_looked_at() -> None:
         assert words in text, field
 
 
-def _secrets(schema: Any, path: tuple[str, ...]) -> Iterator[str]:
+def test_every_config_map_that_a_spec_can_name_is_looked_at() -> None:
+    text = (CHART / "templates/policy-borrowing.yaml").read_text().replace(".?", ".")
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    known = {
+        "access.issuers.jwks.configMapKeyRef": "issuer.jwks.configMapKeyRef.name",
+        "access.tls.clientCA.configMapKeyRef": "object.spec.access.tls.clientCA.configMapKeyRef.name",
+        "model.verify.signature.publicKeys.configMapRef": (
+            "object.spec.model.verify.signature.publicKeys.configMapRef.name"
+        ),
+        "rollout.audits.data.configMapRef": "audit.data.configMapRef.name",
+    }
+    assert set(_references(schema, (), "configmap")) == set(known)
+    for field, words in known.items():
+        assert words in text, field
+
+
+def _references(schema: Any, path: tuple[str, ...], kind: str) -> Iterator[str]:
     for name, child in (schema.get("properties") or {}).items():
-        if "secret" in name.lower():
+        if kind in name.lower():
             yield ".".join((*path, name))
         else:
-            yield from _secrets(child, (*path, name))
-            yield from _secrets(child.get("items") or {}, (*path, name))
+            yield from _references(child, (*path, name), kind)
+            yield from _references(child.get("items") or {}, (*path, name), kind)
