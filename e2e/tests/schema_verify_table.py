@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from e2e.tests.schema_cases import Case, value_at
-from e2e.tests.schema_shapes import choice, items, moment, reference, required, text, unique
+from e2e.tests.schema_shapes import bounds, choice, items, moment, reference, required, text, unique
 
 _VERIFY = "spec.model.verify"
 _KEYS = f"{_VERIFY}.signature.publicKeys"
 _DOMAINS = f"{_VERIFY}.hazards.allowedOperatorDomains"
 _DECISION = "status.history.*"
+_CONVERSION = "status.model.conversion"
 
 
 def _decision(_index: int) -> dict[str, Any]:
@@ -32,6 +33,18 @@ VERIFY = [
     ),
     text("status.model.signedBy", 71),
     text("status.model.verifiedFor", 64),
+    text(f"{_CONVERSION}.digest", 71),
+    text(f"{_CONVERSION}.modelDigest", 71),
+    text(f"{_CONVERSION}.problem", 300),
+    text(f"{_CONVERSION}.original", 200),
+    *moment(f"{_CONVERSION}.convertedAt"),
+    text(f"{_CONVERSION}.tolerance", 32),
+    *bounds(f"{_CONVERSION}.rows", 0, 2**31 - 1),
+    *bounds(f"{_CONVERSION}.labelsDiffer", 0, 2**31 - 1),
+    text(f"{_CONVERSION}.largestDifference", 32),
+    *bounds(f"{_CONVERSION}.edgeRows", 0, 2**31 - 1),
+    *items(f"{_CONVERSION}.accepted", 6, lambda index: f"kind{index}"),
+    text(f"{_CONVERSION}.accepted.*", 32),
 ]
 DECISIONS = [
     *items("status.history", 20, _decision),

@@ -98,6 +98,7 @@ __all__ = [
     "Metric",
     "ModelFault",
     "ProfileDigest",
+    "Proved",
     "RequiredClaim",
     "Resolution",
     "ResolveTask",
@@ -266,6 +267,27 @@ class ServingConfig(Message):
     access: Access | None = Field(default=None, description="without it, everybody may do everything")
 
 
+class Proved(Message):
+    """What ``conversion.json`` next to a model says; where it proves nothing, ``problem`` says why.
+
+    Differences and tolerance are text, since a float differs between clients.
+    """
+
+    digest: Digest | None = Field(default=None, description="of the file, where it could be read")
+    modelDigest: Digest | None = Field(default=None, description="of the model that it is of")
+    problem: str | None = Field(default=None, max_length=300)
+    original: str | None = Field(default=None, max_length=200, description="class that was converted")
+    convertedAt: str | None = Field(default=None, max_length=64)
+    tolerance: str | None = Field(default=None, max_length=32)
+    rows: int | None = Field(default=None, ge=0, le=2**31 - 1, description="of data that both answered")
+    labelsDiffer: int | None = Field(default=None, ge=0, le=2**31 - 1, description="of these rows")
+    largestDifference: str | None = Field(default=None, max_length=32, description="of these rows")
+    edgeRows: int | None = Field(default=None, ge=0, le=2**31 - 1, description="at edges, that both answered")
+    accepted: tuple[Annotated[str, Field(max_length=32)], ...] | None = Field(
+        default=None, max_length=6, description="kinds of rows that differ by more than the tolerance"
+    )
+
+
 class Resolution(Message):
     """The answer of the resolver.
 
@@ -286,6 +308,7 @@ class Resolution(Message):
     mark: str | None = Field(default=None, max_length=128)
     profile: ProfileDigest | None = None
     signedBy: Digest | None = Field(default=None, description="SHA-256 of the public key that signed it")
+    conversion: Proved | None = Field(default=None, description="what the proof of its conversion says")
 
 
 class Hazards(Message):

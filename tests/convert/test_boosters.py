@@ -22,12 +22,12 @@ from sklearn.preprocessing import OneHotEncoder
 from xgboost import XGBClassifier, XGBRegressor
 
 from slipway.cli.main import main
+from slipway.conversion import Rows, read_proof
 from slipway.convert.boosters import thresholds
 from slipway.convert.errors import ConvertError, DifferentError
 from slipway.convert.loading import load
 from slipway.convert.make import convert
 from slipway.convert.originals import original_of
-from slipway.convert.proof import Rows, read_proof
 from slipway.convert.trees import rounded_down
 from slipway.digest import digest_of
 from tests.convert.test_convert import claims

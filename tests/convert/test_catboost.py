@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from slipway.convert.proof import Rows, read_proof
+from slipway.conversion import Rows, read_proof
 from slipway.digest import digest_of
 from tests.convert.environments import environment, run
 from tests.server.running import Server, tensor

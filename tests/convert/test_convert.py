@@ -34,6 +34,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from e2e.snippets import commands
 from slipway.cli.main import main
+from slipway.conversion import Rows, read_proof
 from slipway.convert.answers import Answers, differences
 from slipway.convert.edges import edges
 from slipway.convert.errors import ConvertError, DifferentError
@@ -41,7 +42,6 @@ from slipway.convert.layout import layout_of
 from slipway.convert.make import convert, summary
 from slipway.convert.numbers import OF_32_BITS, OF_64_BITS, Numbers
 from slipway.convert.originals import original_of
-from slipway.convert.proof import Rows, read_proof
 from slipway.digest import sha256_of
 from slipway.profiling import make_profile
 

@@ -24,12 +24,12 @@ from tokenizers import BertWordPieceTokenizer
 
 from e2e.snippets import commands
 from slipway.cli.main import main
+from slipway.conversion import read_proof
 from slipway.convert.compose import inputs_of
 from slipway.convert.errors import ConvertError
 from slipway.convert.onnx_models import session
 from slipway.convert.pictures import picture_of
 from slipway.convert.pipeline import with_picture_steps, with_text_steps
-from slipway.convert.proof import read_proof
 from slipway.convert.texts import Tokenizer, tokenizer_of
 from slipway.models import onnx_graph_pb2 as pb
 from slipway.models.hazard_tables import Around

@@ -24,8 +24,8 @@ import slipway
 from e2e import snippets
 from slipway.cli.main import main
 from slipway.contract import MLFLOW_TRACKING_URI_ENV
+from slipway.conversion import read_proof
 from slipway.convert.errors import ConvertError, DifferentError
-from slipway.convert.proof import read_proof
 from slipway.digest import sha256_of
 from slipway.profile import CategoryBins, read_profile
 from tests.convert.test_convert import claims, claims_model

@@ -49,8 +49,12 @@ def test_a_file_is_resolved_by_its_digest_and_fetched(
 
 
 def of_models(server: WebServer) -> list[tuple[str, str | None]]:
-    """What was asked for, and with which right, without the look for a profile next to it."""
-    return [(path, right) for path, right in server.asked if not path.endswith("/profile.json")]
+    """What was asked for, and with which right, without the looks for profile and proof next to it."""
+    return [
+        (path, right)
+        for path, right in server.asked
+        if not path.endswith(("/profile.json", "/conversion.json"))
+    ]
 
 
 def test_an_address_without_a_file_name_gets_one_and_keeps_its_query(

@@ -179,7 +179,7 @@ def google(seen: Seen) -> tuple[int, bytes]:
         assert seen.headers["authorization"] == "Bearer federated"
         ends = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
         return 200, json.dumps({"accessToken": "impersonated", "expireTime": ends}).encode()
-    return (404, b"") if "profile" in seen.path else (200, MODEL)
+    return (200, MODEL) if seen.path.endswith("onnx") else (404, b"")
 
 
 @pytest.mark.parametrize("impersonates", [False, True])

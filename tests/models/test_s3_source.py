@@ -256,7 +256,7 @@ def test_a_store_that_is_busy_for_a_moment_is_asked_again(slipway_model: Slipway
     with web_server() as server:
         server.replies[f"/models/{KEY}"] = Reply(model, unwell=2)
         slipway_model.resolved(URI, **_keys(server))
-        assert len([path for path, *_ in server.asked if not path.endswith("/profile.json")]) == 4
+        assert len([path for path, *_ in server.asked if path == f"/models/{KEY}"]) == 4
 
 
 def test_credentials_do_not_follow_a_redirect(slipway_model: SlipwayModel, model: bytes) -> None:

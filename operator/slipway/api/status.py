@@ -32,6 +32,54 @@ class Condition(Block):
     )
 
 
+class ConversionStatus(Block):
+    """The proof of a conversion, conversion.json next to the model, in short."""
+
+    digest: str | None = Field(default=None, max_length=71, description="SHA-256 of conversion.json.")
+    modelDigest: str | None = Field(
+        default=None, max_length=71, description="SHA-256 of the model that it is of."
+    )
+    problem: str | None = Field(
+        default=None,
+        max_length=300,
+        description="Why it proves nothing of this model; absent where it does.",
+    )
+    original: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Class of what was converted, such as sklearn.pipeline.Pipeline.",
+    )
+    convertedAt: str | None = Field(
+        default=None,
+        max_length=64,
+        description="When it was converted.",
+        json_schema_extra={"format": "date-time"},
+    )
+    tolerance: str | None = Field(
+        default=None, max_length=32, description="Largest difference of answers that was allowed."
+    )
+    rows: int | None = Field(
+        default=None, ge=0, le=INT32, description="Rows of data that the original and the model answered."
+    )
+    labelsDiffer: int | None = Field(
+        default=None, ge=0, le=INT32, description="Of these, rows with another label."
+    )
+    largestDifference: str | None = Field(
+        default=None, max_length=32, description="Of numbers in the answers to these rows."
+    )
+    edgeRows: int | None = Field(
+        default=None,
+        ge=0,
+        le=INT32,
+        description="Rows at edges that both answered, such as close to thresholds.",
+    )
+    accepted: tuple[Annotated[str, Field(max_length=32, description="Kind of rows.")], ...] | None = Field(
+        default=None,
+        max_length=6,
+        description="Kinds of rows where answers differ by more than the tolerance, which was accepted.",
+    )
+
+
 class ModelStatus(Block):
     """What the model URI was resolved to."""
 
@@ -62,6 +110,9 @@ class ModelStatus(Block):
     )
     verifiedFor: str | None = Field(
         default=None, max_length=64, description="Hash of the spec.model.verify.signature that it passed."
+    )
+    conversion: ConversionStatus | None = Field(
+        default=None, description="The proof of its conversion in short, where there is one."
     )
 
 

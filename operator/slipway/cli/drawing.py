@@ -10,6 +10,7 @@ from slipway.api.rollout_status import RolloutStatus
 from slipway.api.status import Condition, ModelDeploymentStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.cli.terminal import Line, Tone
+from slipway.core import proof
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource
 from slipway.core.rollout.machine import steps_of
@@ -48,6 +49,9 @@ def _lines(resource: Resource, now: datetime) -> Iterator[Line]:
         yield Line(f"  {fault.reason}: {fault.message}", Tone.BAD)
     if resource.status_fault is None or status.stable is not None or status.canary is not None:
         yield from _arms(status)
+    if status.model is not None and (told := proof.told(status.model)):
+        tone = Tone.PLAIN if proof.is_proved(status.model) else Tone.WAITING
+        yield Line(f"  version {status.model.version}: {told}", tone)
     if status.upgrade is not None:
         tone = Tone.BAD if status.upgrade.phase == "Stuck" else Tone.WAITING
         yield Line(f"  upgrade {status.upgrade.phase}: {status.upgrade.message}", tone)

@@ -12,6 +12,7 @@ from slipway.api.status import ModelStatus, UpgradeStatus
 from slipway.cli.drawing import told_step
 from slipway.cli.terminal import Line, Tone
 from slipway.core import plan as planning
+from slipway.core import proof
 from slipway.core.objects.diff import contains, differences
 from slipway.core.observed import Fault, Manifest, ObjectKind, ObservedTraffic, observe, rfc3339
 from slipway.core.resource import Resource, read
@@ -46,6 +47,7 @@ class Planned:
         complaints: why it would be refused; then nothing else is known.
         checked_by: who found no complaint, or these.
         model: which model it is, in words.
+        conversion: what the proof of its conversion says, in words; empty where none is known.
         revision: what happens to the revision that serves, in words.
         is_new: whether there would be a new revision.
         upgrade: why pods are replaced though the revision stays, in words; empty where they are not.
@@ -59,6 +61,7 @@ class Planned:
     complaints: tuple[str, ...] = ()
     checked_by: str = ""
     model: str = ""
+    conversion: str = ""
     revision: str = ""
     is_new: bool = False
     upgrade: str = ""
@@ -108,7 +111,8 @@ def planned(
         model = ModelStatus(uri=uri, resolvedURI=uri, version="?", digest=UNKNOWN, bytes=0)
         found = replace(found, model=f"{uri} is looked up first; its version and digest are not known yet")
     else:
-        found = replace(found, model=f"{model.uri} is version {model.version}, {model.digest}")
+        known = f"{model.uri} is version {model.version}, {model.digest}"
+        found = replace(found, model=known, conversion=proof.told(model))
     observed = observe(children or ())
     revision = by_its_name(revision_of(wanted.spec, model), wanted.owner, wanted.status, observed)
     changes = tuple(_changes(wanted, model, settings, now, children))
@@ -150,6 +154,8 @@ def lines(found: Planned) -> Iterator[Line]:
         yield from (Line(f"  invalid: {one}", Tone.BAD) for one in found.complaints)
         return
     yield Line(f"  model     {found.model}")
+    if found.conversion:
+        yield Line(f"  proof     {found.conversion}")
     yield Line(f"  revision  {found.revision}", Tone.WAITING if found.is_new else Tone.PLAIN)
     if found.upgrade:
         yield Line(f"  upgrade   {found.upgrade}", Tone.WAITING)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipway.convert.proof import Compared
+from slipway.conversion import Compared
 
 Array = npt.NDArray[Any]
 

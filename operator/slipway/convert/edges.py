@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from slipway.conversion import Rows
 from slipway.convert.answers import Answers
 from slipway.convert.boosters import thresholds
 from slipway.convert.layout import Column, Layout
 from slipway.convert.numbers import OF_32_BITS, OF_64_BITS, Numbers
 from slipway.convert.originals import Original
-from slipway.convert.proof import Rows
 
 Array = npt.NDArray[Any]
 

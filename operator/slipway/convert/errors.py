@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slipway.convert.proof import Compared, Rows
+from slipway.conversion import Compared, Rows
 
 
 class ConvertError(ValueError):

@@ -15,13 +15,13 @@ import onnx
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from slipway.conversion import PROOF_FILE, TOLD, Compared, Conversion, Rows
 from slipway.convert.answers import Answers, Differences, differences
 from slipway.convert.edges import edges
 from slipway.convert.errors import ConvertError, DifferentError
 from slipway.convert.layout import Layout, layout_of
 from slipway.convert.onnx_models import Converted, with_outputs
 from slipway.convert.originals import Original, versions
-from slipway.convert.proof import PROOF_FILE, TOLD, Compared, Conversion, Rows
 from slipway.convert.scikit import to_onnx
 
 #: Largest difference that is allowed unless another is given.

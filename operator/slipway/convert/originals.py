@@ -19,10 +19,10 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import SVC, NuSVC
 
+from slipway.conversion import Source
 from slipway.convert.answers import Answers
 from slipway.convert.errors import ConvertError
 from slipway.convert.libraries import library_of, names_of
-from slipway.convert.proof import Source
 
 Array = npt.NDArray[Any]
 

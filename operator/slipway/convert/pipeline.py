@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from slipway.conversion import Conversion, Rows, Source
 from slipway.convert import pictures, texts
 from slipway.convert.answers import Answers, differences
 from slipway.convert.compose import inputs_of, opened
@@ -23,7 +24,6 @@ from slipway.convert.layout import Layout
 from slipway.convert.make import Result, summary, user
 from slipway.convert.onnx_models import session
 from slipway.convert.originals import versions
-from slipway.convert.proof import Conversion, Rows, Source
 from slipway.digest import DigestError, digest_of, sha256_of
 
 Array = npt.NDArray[Any]

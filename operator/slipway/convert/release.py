@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from slipway.conversion import EDGES, PROOF_FILE, Conversion, Rows
 from slipway.convert.errors import ConvertError
 from slipway.convert.make import TOLERANCE, Result, convert, summary
 from slipway.convert.originals import original_of
-from slipway.convert.proof import EDGES, PROOF_FILE, Conversion, Rows
 from slipway.names import API_VERSION, KIND
 from slipway.profile import Profile
 from slipway.profiling.make import make_profile

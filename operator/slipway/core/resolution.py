@@ -10,9 +10,9 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.status import ModelDeploymentStatus, ModelStatus
+from slipway.api.status import ConversionStatus, ModelDeploymentStatus, ModelStatus
 from slipway.api.types import Model, ModelDeploymentSpec
-from slipway.contract import Resolution, Resolved, TerminationMessage
+from slipway.contract import Proved, Resolution, Resolved, TerminationMessage
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_pod
 from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
@@ -126,6 +126,7 @@ def last_look(
             mark=known.mark,
             profile=known.profile,
             signedBy=known.signedBy,
+            conversion=None if known.conversion is None else Proved(**known.conversion.model_dump()),
         )
     except ValidationError:
         return None
@@ -152,6 +153,7 @@ def _signature(spec: ModelDeploymentSpec) -> str | None:
 
 def model_status(uri: str, found: Resolution, verified: str | None = None) -> ModelStatus:
     """A resolver's answer for a URI of a spec, as status remembers it; ``verified`` for which signature."""
+    proof = found.conversion
     return ModelStatus(
         uri=uri,
         resolvedURI=found.uri,
@@ -163,6 +165,7 @@ def model_status(uri: str, found: Resolution, verified: str | None = None) -> Mo
         profile=found.profile,
         signedBy=found.signedBy,
         verifiedFor=verified,
+        conversion=None if proof is None else ConversionStatus(**proof.model_dump()),
     )
 
 

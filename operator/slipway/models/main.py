@@ -75,15 +75,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def last_words(outcome: TerminationMessage) -> bytes:
-    """An outcome as JSON of at most :data:`TERMINATION_LIMIT` bytes, by cutting its message if need be."""
-    encoded = outcome.model_dump_json().encode()
+    """An outcome as JSON of at most :data:`TERMINATION_LIMIT` bytes, by cutting its message if need be.
+
+    A long address leaves no room for what the proof says.
+    """
+    encoded = _json(outcome)
+    if len(encoded) > TERMINATION_LIMIT and isinstance(outcome.outcome, Resolved):
+        bare = outcome.outcome.resolution.model_copy(update={"conversion": None})
+        return _json(TerminationMessage(outcome=Resolved(resolution=bare)))
     limit = MESSAGE_LIMIT
     while len(encoded) > TERMINATION_LIMIT and isinstance(outcome.outcome, Failed):
         limit //= 2
         failure = outcome.outcome.failure
         shorter = Failure(reason=failure.reason, message=shortened(failure.message, limit))
-        encoded = TerminationMessage(outcome=Failed(failure=shorter)).model_dump_json().encode()
+        encoded = _json(TerminationMessage(outcome=Failed(failure=shorter)))
     return encoded
+
+
+def _json(outcome: TerminationMessage) -> bytes:
+    # An operator that knows fewer fields reads an answer without them.
+    return outcome.model_dump_json(exclude_none=True).encode()
 
 
 def _resolve(text: str, around: Surroundings) -> Resolved:

@@ -18,6 +18,7 @@ from slipway.contract import (
     FetchTask,
     Hazards,
     ModelFault,
+    Proved,
     Resolution,
     ResolveTask,
 )
@@ -92,8 +93,10 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
     located = source.locate(task.uri)
     if known is not None and located.mark is not None and known.mark == located.mark:
         again = _with_profile(known, located)
-        if again == known or not task.isSigned:
-            return again
+        if again == known:
+            return known
+        if not task.isSigned:
+            return again.model_copy(update={"conversion": _found_proof(located.files, known.digest)})
     if len(located.uri) > LONGEST_URI or len(located.version or "") > LONGEST_VERSION:
         raise ModelError(
             ModelFault.INVALID_MODEL_URI,
@@ -112,13 +115,17 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
         )
     if known is None or known.digest != digest:
         _look_for_hazards(task, outline, target, located.files)
-    signer = _signer(target, located.files, digest) if task.isSigned else None
+    conversion = _found_proof(located.files, digest)
+    signer = None
+    if task.isSigned:
+        signer, conversion = _signer(target, located.files, digest, conversion)
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     created = located.created_at
     mark = located.mark if located.whole or len(target.sums) == 1 else None
     if known is not None and (known.digest, known.version) == (digest, version):
         # The same bytes by another name, such as a later commit: no reason for another revision.
-        return _with_profile(known.model_copy(update={"mark": mark, "signedBy": signer}), located)
+        found = {"mark": mark, "signedBy": signer, "conversion": conversion}
+        return _with_profile(known.model_copy(update=found), located)
     return Resolution(
         uri=located.uri,
         version=version,
@@ -128,11 +135,17 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
         mark=mark,
         profile=_found_profile(located.files, digest),
         signedBy=signer,
+        conversion=conversion,
     )
 
 
-def _signer(target: Target, files: Files, digest: str) -> str:
-    """The key that signed the model's files and the profile that comes with them; raises ``ModelError``."""
+def _signer(
+    target: Target, files: Files, digest: str, conversion: Proved | None
+) -> tuple[str, Proved | None]:
+    """The key that signed the model's files and the profile that comes with them; raises ``ModelError``.
+
+    And the proof, which proves nothing where it is not signed, too.
+    """
     from slipway.models.signature import LARGEST_SIGNATURE, SIGNATURE_FILE, verify
 
     where = files.describe(SIGNATURE_FILE)
@@ -147,7 +160,18 @@ def _signer(target: Target, files: Files, digest: str) -> str:
     sums = dict(target.sums)
     if profile != NO_PROFILE:
         sums[PROFILE_FILE] = profile.removeprefix("sha256:")
-    return verify(bundle, os.environ.get(PUBLIC_KEYS_ENV, ""), sums, where)
+    keys = os.environ.get(PUBLIC_KEYS_ENV, "")
+    signer = verify(bundle, keys, sums, where)
+    if conversion is None or conversion.digest is None:
+        return signer, conversion
+    from slipway.models.proof import PROOF_FILE, unproved
+
+    try:
+        verify(bundle, keys, {PROOF_FILE: conversion.digest.removeprefix("sha256:")}, where)
+    except ModelError:
+        problem = f"{SIGNATURE_FILE} does not cover it as it is: sign the whole folder again"
+        return signer, unproved(problem, conversion.digest)
+    return signer, conversion
 
 
 def _look_for_hazards(task: ResolveTask, outline: Outline, target: Target, files: Files) -> None:
@@ -177,6 +201,24 @@ def _with_profile(known: Resolution, located: Located) -> Resolution:
         if profile == known.profile
         else known.model_copy(update={"profile": profile, "uri": located.uri})
     )
+
+
+def _found_proof(files: Files, digest: str) -> Proved | None:
+    """What the proof of its conversion says; None where there is none. No model waits for it."""
+    from slipway.models.proof import LARGEST_PROOF, PROOF_FILE, proved, unproved
+
+    where = files.describe(PROOF_FILE)
+    try:
+        text = _text(files, PROOF_FILE, LARGEST_PROOF)
+    except ModelError as error:
+        _log.warning("%s cannot be read: %s", where, error)
+        return unproved(f"it could not be read ({error.reason})")
+    if text is None:
+        return None
+    found = proved(text, digest)
+    if found is not None and found.problem is not None:
+        _log.warning("%s proves nothing of the model: %s", where, found.problem)
+    return found
 
 
 def fetch(task: FetchTask, source: Source, directory: Path) -> int:

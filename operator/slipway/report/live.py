@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from slipway.api.card import Card
 from slipway.api.reasons import Reason
 from slipway.api.status import ModelDeploymentStatus, RevisionStatus
+from slipway.core import proof
 from slipway.core.monitoring import series
 from slipway.core.monitoring.drift import CompareWith, DriftLimits, judge_drift
 from slipway.core.monitoring.fairness import GroupCounts, judge_fairness
@@ -201,6 +202,8 @@ def _facts(
     status = resource.status
     if status.model is not None and status.model.digest == arm.digest:
         yield "URI", status.model.uri
+        if told := proof.told(status.model):
+            yield "Conversion", told
     yield "Version", arm.version
     made = timestamp(arm.modelCreatedAt)
     if made is not None:
