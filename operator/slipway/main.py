@@ -59,6 +59,7 @@ from slipway.infra.pods import answer_taker, pod_reader
 from slipway.infra.prometheus import prometheus_reader
 from slipway.infra.routers import router_reader
 from slipway.infra.watch import watch
+from slipway.names import COHORTS_PATH
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ async def run(environment: Environment) -> None:
         router_reader(budget) as reader,
         pod_reader(pod_counts.WANTED, budget) as read_served,
         pod_reader(watched.WANTED, budget) as read_counters,
+        pod_reader(watched.COHORTS, budget, COHORTS_PATH) as read_cohorts,
         answer_taker(budget) as take_answers,
         prometheus_reader(budget) as ask_prometheus,
         alias_reader(tracking_uri) as ask,
@@ -126,7 +128,7 @@ async def run(environment: Environment) -> None:
             LookObserver(AnswerReader(store, take_answers).read, queue.add, _now),
             LookObserver(PrometheusReader(ask_prometheus).read, queue.add, _now),
             Aliases(store, alias_version, queue.add, _now),
-            Judge(store, read_counters, queue.add, _now),
+            Judge(store, read_counters, queue.add, _now, read_cohorts=read_cohorts),
             ClusterKeys(ClusterKeyReader(client, metrics.requested), queue.add, _now),
         )
         registry.register(ObserverCollector(observers.by_name))

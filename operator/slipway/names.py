@@ -29,6 +29,8 @@ ADMIN_PORT = 8081
 LIVE_PATH = "/v2/health/live"
 READY_PATH = "/v2/health/ready"
 METRICS_PATH = "/metrics"
+#: What is judged, by cohort of callers; a page of its own, since nobody but the operator needs it.
+COHORTS_PATH = "/metrics/cohorts"
 #: ``POST /answers/SECONDS``: what was answered to which request since a mark; it goes on being remembered for
 #: so long; see :mod:`slipway_server.monitoring.answers`.
 ANSWERS_PATH = "/answers"
@@ -157,6 +159,26 @@ class Metric(StrEnum):
     DATA_AGE_LIMIT = "slipway_data_age_limit_seconds"
     MONITORING_DROPPED = "slipway_monitoring_dropped_rows_total"
     MONITORED_FEATURES = "slipway_monitored_features"
+    #: Of these the same by ``cohort``, which is one of few that callers are divided into.
+    COHORT_FEATURE_VALUES = "slipway_cohort_feature_values_total"
+    COHORT_VIOLATIONS = "slipway_cohort_input_violations_total"
+    COHORT_DATA_AGE = "slipway_cohort_data_age_rows_total"
+    COHORT_GROUP_PREDICTIONS = "slipway_cohort_group_predictions_total"
+    COHORT_GROUP_FEEDBACK = "slipway_cohort_group_feedback_total"
+    COHORT_FEEDBACK_LABELS = "slipway_cohort_feedback_labels_total"
+
+
+#: What is judged, and what counts the same by cohort; the age of data by its buckets.
+BY_COHORT: Mapping[str, Metric] = {
+    Metric.FEATURE_VALUES: Metric.COHORT_FEATURE_VALUES,
+    Metric.VIOLATIONS: Metric.COHORT_VIOLATIONS,
+    f"{Metric.DATA_AGE}_bucket": Metric.COHORT_DATA_AGE,
+    Metric.GROUP_PREDICTIONS: Metric.COHORT_GROUP_PREDICTIONS,
+    Metric.GROUP_FEEDBACK: Metric.COHORT_GROUP_FEEDBACK,
+    Metric.FEEDBACK_LABELS: Metric.COHORT_FEEDBACK_LABELS,
+}
+#: A cohort is of those who asked, or of those who labelled: its name begins so, and a number follows.
+ASKED, LABELLED = "asked-", "labelled-"
 
 
 class OperatorMetric(StrEnum):

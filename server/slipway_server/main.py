@@ -16,6 +16,7 @@ from slipway_server.door.listen import Sockets, bind, duplicate
 from slipway_server.injected import injected
 from slipway_server.last_words import say_last_words
 from slipway_server.logs import set_up
+from slipway_server.monitoring.cohorts import count_cohorts
 from slipway_server.monitoring.reference import read_reference
 from slipway_server.runtime.cpus import usable_cpus
 from slipway_server.settings import Settings, SettingsError, read_settings
@@ -68,7 +69,8 @@ def _run(settings: Settings) -> int:
         sockets = [(duplicate(http), duplicate(grpc)) for _ in range(processes)]
         os.close(http)
         os.close(grpc)
-    board = Board(processes, len(reference.series))
+    cohorts = count_cohorts(settings.serving, reference)
+    board = Board(processes, len(reference.series) * (1 + cohorts))
 
     def work(position: int, replaces: bool) -> int:
         # Only now: these bring numpy and onnxruntime, and a port that is taken should be said at once.

@@ -26,6 +26,7 @@ from slipway_server.lifecycle import Lifecycle
 from slipway_server.metrics.counters import LOADED, Counters
 from slipway_server.metrics.tracing import make_tracing
 from slipway_server.monitoring.answers import Recorder
+from slipway_server.monitoring.cohorts import count_cohorts
 from slipway_server.monitoring.counting import BinCounter
 from slipway_server.monitoring.outcomes import OutcomeReader
 from slipway_server.monitoring.reference import Reference
@@ -176,7 +177,8 @@ class _Worker:
         if not reference.is_empty:
             counts = self._place.board.counts(self._place.position)
             try:
-                served.monitor = BinCounter(reference, model.inputs, counts)
+                cohorts = count_cohorts(config, reference)
+                served.monitor = BinCounter(reference, model.inputs, counts, cohorts)
             except RulesError as error:
                 message = f"spec.inputs does not fit the model: {error}"
                 say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)

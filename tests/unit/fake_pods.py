@@ -12,7 +12,7 @@ import numpy as np
 from slipway.core.endpoint import Endpoint
 from slipway.core.monitoring.series import Series, Values, series
 from slipway.core.observed import ObjectKind, is_ready, revision_of_object
-from slipway.names import Metric
+from slipway.names import BY_COHORT, Metric
 from tests.unit.fake import FakeKube, place_of, stamp
 
 #: A profile's features and the shares of their bins.
@@ -38,6 +38,7 @@ class ModelPods:
         self.mute: set[str] = set()
         self.reads = 0
         self._counted: dict[str, dict[str, dict[Series, float]]] = defaultdict(lambda: defaultdict(dict))
+        self._by_cohort: dict[str, dict[str, dict[Series, float]]] = defaultdict(lambda: defaultdict(dict))
 
     async def read(self, target: Endpoint) -> Mapping[str, Values] | None:
         """As :func:`slipway.infra.pods.pod_reader` does; None for one that is mute or not there."""
@@ -49,6 +50,11 @@ class ModelPods:
         counted = {version: dict(counts) for version, counts in self._counted[self._uid(name)].items()}
         return {**counted, own: {**self._gauges(), **self._zeros(), **counted.get(own, {})}}
 
+    async def read_cohorts(self, target: Endpoint) -> Mapping[str, Values] | None:
+        """As :func:`slipway.infra.pods.pod_reader` reads the page of cohorts."""
+        found = await self.read(target)
+        return None if found is None else dict(self._by_cohort[self._uid(target.host)])
+
     def names(self) -> list[str]:
         """Pods that serve, in the order in which they were made."""
         return [
@@ -57,13 +63,19 @@ class ModelPods:
             if revision_of_object(pod) is not None and is_ready(pod)
         ]
 
-    def rows(self, count: int, random: np.random.Generator, shares: Profile | None = None) -> None:
-        """So many rows, spread over the pods and bins; like the profile unless ``shares`` says otherwise."""
+    def rows(
+        self, count: int, random: np.random.Generator, shares: Profile | None = None, cohort: str = ""
+    ) -> None:
+        """So many rows, spread over the pods and bins; like the profile unless ``shares`` says otherwise.
+
+        A ``cohort`` of callers has asked for all of them.
+        """
         for feature, expected in self.profile.items():
             found = (shares or {}).get(feature, expected)
             drawn = random.multinomial(count, list(found.values()))
             for bin_, number in zip(found, drawn, strict=True):
-                self.count(Metric.FEATURE_VALUES, {"feature": feature, "bin": bin_}, int(number))
+                of = {"feature": feature, "bin": bin_}
+                self.count(Metric.FEATURE_VALUES, of, int(number), cohort=cohort)
         self.count(Metric.ROWS, {}, count)
 
     def count(
@@ -73,17 +85,24 @@ class ModelPods:
         number: int,
         pods: Iterable[str] = (),
         version: str = "",
+        cohort: str = "",
     ) -> None:
-        """So many more of a series, spread over the pods."""
+        """So many more of a series, spread over the pods; with a cohort the same once more by it."""
         names = list(pods) or self.names()
         for place, name in enumerate(names):
             counts = self._counted[self._uid(name)][version or self._own(name)]
             key = series(metric, labels)
-            counts[key] = counts.get(key, 0.0) + (number + place) // len(names)
+            more = (number + place) // len(names)
+            counts[key] = counts.get(key, 0.0) + more
+            if cohort:
+                by_cohort = self._by_cohort[self._uid(name)][version or self._own(name)]
+                key = series(BY_COHORT[metric], {**labels, "cohort": cohort})
+                by_cohort[key] = by_cohort.get(key, 0.0) + more
 
     def restart(self, name: str) -> None:
         """The container ended and began anew: its counts begin at 0."""
-        self._counted.pop(self._uid(name), None)
+        for counted in (self._counted, self._by_cohort):
+            counted.pop(self._uid(name), None)
         pod = self._pod(name)
         found = (pod["status"].get("containerStatuses") or [{"restartCount": 0}])[0]
         running = {"running": {"startedAt": stamp(self._kube.now())}}

@@ -99,6 +99,7 @@ class Operator:
         routers: RouterSettings = ROUTERS,
         lease: str = LEASE,
         most_upgrades: int = 5,
+        read_cohorts: Callable[[Endpoint], Awaitable[ByVersion | None]] | None = None,
     ) -> None:
         self.kube = kube
         self.store = Store()
@@ -115,7 +116,14 @@ class Operator:
             LookObserver(AnswerReader(self.store, self._outside(take_answers)).read, changed, clock, even),
             LookObserver(PrometheusReader(self._outside(prometheus)).read, changed, clock, even),
             Aliases(self.store, self._outside(ask), changed, clock, spread=lambda: 0.0),
-            Judge(self.store, self._outside(read_counters), changed, clock, spread=lambda: 0.0),
+            Judge(
+                self.store,
+                self._outside(read_counters),
+                changed,
+                clock,
+                spread=lambda: 0.0,
+                read_cohorts=None if read_cohorts is None else self._outside(read_cohorts),
+            ),
             ClusterKeys(self._outside(kube.read_cluster_keys), changed, clock, even),
         )
         self.aliases, self.judge = self.observers.aliases, self.observers.monitoring
@@ -311,6 +319,7 @@ class World:
             self.router_settings,
             lease,
             self.most_upgrades,
+            self.pods.read_cohorts,
         )
 
     async def install(self, lease: str, settings: Settings | None = None) -> Operator:

@@ -86,7 +86,8 @@ class OnBreach(Block):
         description=(
             "Alert: nothing else. Job: a Job is created once for each episode, which begins when a condition "
             "turns bad and ends when it has been good for a window. Rollback: the stable revision is "
-            "rejected, and the one before it takes over again, if there is one."
+            "rejected, and the one before it takes over again, if there is one. With spec.access both need a "
+            "breach that no one caller brings about alone."
         ),
     )
     conditions: tuple[ConditionName, ...] | None = Field(

@@ -128,6 +128,7 @@ class Reason(StrEnum):
     TOO_FEW_LABELS = "TooFewLabels"
     TOO_SMALL_GROUPS = "TooSmallGroups"
     INCONCLUSIVE = "Inconclusive"
+    ONE_CALLER_DECIDES = "OneCallerDecides"
     COUNTERS_UNAVAILABLE = "CountersUnavailable"
     JOB_CREATED = "JobCreated"
     GATEWAY_API_MISSING = "GatewayAPIMissing"
@@ -425,6 +426,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.TOO_SMALL_GROUPS: Explanation(
         "Too few rows or labels of the groups came within the window to say anything.", "Wait."
+    ),
+    Reason.ONE_CALLER_DECIDES: Explanation(
+        "It would be a breach, but not without the rows or labels of one of the cohorts that callers are "
+        "divided into: one caller alone may have brought it about. onBreach does nothing.",
+        "Look at what the callers send, slipway_cohort_* by cohort; roll back by hand if it is true.",
     ),
     Reason.INCONCLUSIVE: Explanation(
         "A figure is beyond its limit, but chance could have done that.", "Wait for more rows or labels."

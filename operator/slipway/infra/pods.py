@@ -46,7 +46,11 @@ class PodError(Exception):
 
 
 async def read_pod(
-    address: str, wanted: Collection[str], session: aiohttp.ClientSession, charge: Charge | None = None
+    address: str,
+    wanted: Collection[str],
+    session: aiohttp.ClientSession,
+    charge: Charge | None = None,
+    path: str = METRICS_PATH,
 ) -> ByVersion:
     """What one model-server pod shows now.
 
@@ -55,12 +59,15 @@ async def read_pod(
         wanted: names of metrics.
         session: of :func:`slipway.infra.bounded.reading_session`.
         charge: what the answer is charged to.
+        path: of the page; nothing is on one that servers of before do not have.
 
     Raises:
         PodError: if it cannot be reached, or does not answer as a model server does.
         TimeoutError: if it takes too long.
     """
-    answer = await _ask(session, "GET", address, METRICS_PATH, MOST_BYTES, charge)
+    answer = await _ask(session, "GET", address, path, MOST_BYTES, charge, absent=path != METRICS_PATH)
+    if answer.status == 404:
+        return {}
     try:
         text = answer.body.decode()
         if len(text) < MOST_INLINE:
@@ -188,14 +195,14 @@ async def answer_taker(
 
 @asynccontextmanager
 async def pod_reader(
-    wanted: Collection[str], budget: Budget
+    wanted: Collection[str], budget: Budget, path: str = METRICS_PATH
 ) -> AsyncIterator[Callable[[Endpoint], Awaitable[ByVersion | None]]]:
     """Reads pods over kept connections; None for one that cannot be read, and the log says why."""
 
     async def read(target: Endpoint) -> ByVersion | None:
         try:
             async with budget.request(target.namespace, str(target)) as charge:
-                return await read_pod(str(target), wanted, session, charge)
+                return await read_pod(str(target), wanted, session, charge, path)
         except (PodError, ReadError, TimeoutError) as error:
             _say("pod not read", target, error)
             return None
@@ -213,6 +220,7 @@ async def _ask(
     charge: Charge | None,
     cut: bool = False,
     headers: Mapping[str, str] | None = None,
+    absent: bool = False,
 ) -> Answer:
     try:
         url = f"http://{address}{path}"
@@ -221,7 +229,7 @@ async def _ask(
         )
     except ReadError as error:
         raise PodError(f"pod {address} {error}") from error
-    if answer.status != 200:
+    if answer.status != 200 and not (absent and answer.status == 404):
         raise PodError(f"pod {address} does not answer: status {answer.status}")
     return answer
 

@@ -105,6 +105,10 @@ class Call:
         """A header of the request by its name in lower case, or the metadata of gRPC; read when asked for."""
         return None
 
+    def cohort(self) -> int:
+        """Of which cohort of callers whoever asks is; 0 where callers are not told apart."""
+        return 0
+
     def peer(self) -> str:
         """The address of whoever is at the other end of the connection; empty where it is not known."""
         return ""

@@ -24,6 +24,11 @@ class Books(Protocol):
     tracing: Tracing | None
 
 
+def cohort_of(head: Head) -> int:
+    """Of which cohort of callers whoever sent a head is."""
+    return 0 if head.caller is None else int(head.caller.cohort)
+
+
 class Request(Call):
     """Counted once, and kept in mind by a drain.
 
@@ -39,6 +44,9 @@ class Request(Call):
 
     def header(self, name: bytes) -> bytes | None:
         return self.head.headers.get(name)
+
+    def cohort(self) -> int:
+        return cohort_of(self.head)
 
     def send_error(self, error: RequestError | None) -> None:
         """Answer with an error; without one the server failed, which is no business of the client."""

@@ -199,7 +199,8 @@ class Served:
                 self._run_together(outputs, [call], run)
             return
         if self.monitor is not None:
-            self.monitor.add(inputs, outputs.names, answers, [call.rows for call in calls])
+            cohorts = [call.cohort() for call in calls] if self.monitor.cohorts else ()
+            self.monitor.add(inputs, outputs.names, answers, [call.rows for call in calls], cohorts)
 
     def _unsuspected(self, calls: list[Call]) -> list[Call]:
         """The calls that are not known to end their process; the others are told so."""
@@ -217,7 +218,9 @@ class Served:
         """The calls that keep the rules of the inputs; the others are told what is wrong."""
         good = []
         for call in calls:
-            error = self.monitor.refuse(self._join([call])) if self.monitor is not None else None
+            error = (
+                self.monitor.refuse(self._join([call]), call.cohort()) if self.monitor is not None else None
+            )
             if error is None:
                 good.append(call)
             else:
@@ -263,7 +266,9 @@ class Served:
                 self.model.empties.check(request.inputs)
             if self.model.guard is not None and self.crashes:
                 self.crashes.check(call, request.inputs)
-            refused = self.monitor.refuse(request.inputs) if self.monitor is not None else None
+            refused = None
+            if self.monitor is not None:
+                refused = self.monitor.refuse(request.inputs, call.cohort())
             if refused is not None:
                 raise refused
             names = [choice.name for choice in request.outputs]
@@ -276,7 +281,8 @@ class Served:
             else:
                 call.content, call.header_length = encode(request, self.name, self.version, tensors)
             if self.monitor is not None:
-                self.monitor.add(request.inputs, names, [tensor.array for tensor in tensors], [request.rows])
+                arrays = [tensor.array for tensor in tensors]
+                self.monitor.add(request.inputs, names, arrays, [request.rows], [call.cohort()])
             if self.witness is not None:
                 self.witness.see([call], request.inputs, names, answers)
             if self.recorder is not None and self.recorder.wanted:

@@ -12,10 +12,11 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from slipway.names import Metric
+from slipway.names import ASKED, LABELLED, Metric
 from slipway_server.feedback.groups import OTHER, Groups
 from slipway_server.feedback.tokens import Said
 from slipway_server.metrics.ledger import Page, bound_name
+from slipway_server.monitoring.cohorts import MOST_CLASSES
 from slipway_server.monitoring.outcomes import text_of
 from slipway_server.settings import SensitiveAttribute
 
@@ -52,8 +53,10 @@ class Account:
         classes: Sequence[str],
         attributes: Sequence[SensitiveAttribute],
         favorable: Sequence[str],
+        cohorts: int = 0,
     ) -> None:
-        """``classes`` are the names that the profile knows, or none."""
+        """``classes`` are the names that the profile knows, or none; ``cohorts`` is how many of callers."""
+        self.cohorts = cohorts
         self._page = page
         self._model, self._version = model, version
         self._classes = frozenset(classes)
@@ -62,6 +65,7 @@ class Account:
         self._lock = threading.Lock()
         self._histograms: set[tuple[str, str]] = set()
         self._group_slots: dict[tuple[str, str, bool], int | None] = {}
+        self._asked_slots: dict[tuple[str, str, bool, int], int | None] = {}
         for attribute in attributes:
             for group in (*attribute.groups, OTHER):
                 for outcome in (True, False):
@@ -88,8 +92,8 @@ class Account:
                         of = {"attribute": attribute.name, "group": group, "outcome": outcome, "label": label}
                         self._slot(Metric.GROUP_FEEDBACK, self._version, **of)
 
-    def predicted(self, outcomes: Sequence[str], groups: Sequence[Groups]) -> None:
-        """Count what groups got: for each row its outcome and groups."""
+    def predicted(self, outcomes: Sequence[str], groups: Sequence[Groups], cohort: int = 0) -> None:
+        """Count what groups got: for each row its outcome and groups; all were asked by one cohort."""
         with self._lock:
             for outcome, pairs in zip(outcomes, groups, strict=True):
                 favorable = outcome in self._favorable
@@ -97,6 +101,10 @@ class Account:
                     slot = self._group_slot(attribute, group, favorable)
                     if slot is not None:
                         self._page.values[slot] += 1
+                    if self.cohorts:
+                        slot = self._asked_slot(attribute, group, favorable, cohort % self.cohorts)
+                        if slot is not None:
+                            self._page.values[slot] += 1
 
     def refused(self, result: Result) -> None:
         """Count a label that is not taken."""
@@ -106,8 +114,8 @@ class Account:
         """Whether labels of this version are counted."""
         return version in self._versions or len(self._versions) <= _MOST_VERSIONS
 
-    def labelled(self, said: Said, label: Label, seconds: float) -> None:
-        """Count a label for what a token says, so many seconds after it.
+    def labelled(self, said: Said, label: Label, seconds: float, cohort: int = 0) -> None:
+        """Count a label for what a token says, so many seconds after it, by the cohort of whoever sent it.
 
         A label is a class's name or number; for a model that predicts numbers, a finite number.
         """
@@ -122,7 +130,12 @@ class Account:
         known = self._classes | {said.outcome} if version != self._version else self._classes
         outcome = said.outcome if said.outcome in known else OTHER
         name = text if text in known else OTHER
-        self._add(Metric.FEEDBACK_LABELS, version, _pair(outcome, name, text == said.outcome))
+        pair = _pair(outcome, name, text == said.outcome)
+        self._add(Metric.FEEDBACK_LABELS, version, pair)
+        cohorts = self._cohorts_of(said, cohort)
+        short = pair if len(self._classes) <= MOST_CLASSES else {**pair, "outcome": OTHER, "label": OTHER}
+        for each in cohorts:
+            self._add(Metric.COHORT_FEEDBACK_LABELS, version, {**short, "cohort": each})
         for attribute, group in said.groups:
             of = {
                 "attribute": attribute,
@@ -131,6 +144,15 @@ class Account:
                 "label": _favor(text in self._favorable),
             }
             self._add(Metric.GROUP_FEEDBACK, version, of)
+            for each in cohorts:
+                self._add(Metric.COHORT_GROUP_FEEDBACK, version, {**of, "cohort": each})
+
+    def _cohorts_of(self, said: Said, labelled: int) -> list[str]:
+        """A label is of those who asked, as its token says, and of those who sent it."""
+        if not self.cohorts:
+            return []
+        asked = [] if said.asked is None else [f"{ASKED}{said.asked % self.cohorts}"]
+        return [*asked, f"{LABELLED}{labelled % self.cohorts}"]
 
     def _slot(self, metric: str, version: str, **labels: str) -> int | None:
         return self._page.slot(metric, {"model": self._model, "model_version": version, **labels})
@@ -147,6 +169,14 @@ class Account:
             labels = {"attribute": attribute, "group": group, "outcome": _favor(favorable)}
             self._group_slots[key] = self._slot(Metric.GROUP_PREDICTIONS, self._version, **labels)
         return self._group_slots[key]
+
+    def _asked_slot(self, attribute: str, group: str, favorable: bool, cohort: int) -> int | None:
+        key = (attribute, group, favorable, cohort)
+        if key not in self._asked_slots:
+            labels = {"attribute": attribute, "group": group, "outcome": _favor(favorable)}
+            labels["cohort"] = f"{ASKED}{cohort}"
+            self._asked_slots[key] = self._slot(Metric.COHORT_GROUP_PREDICTIONS, self._version, **labels)
+        return self._asked_slots[key]
 
     def _histogram(self, metric: str, version: str, bounds: Sequence[float]) -> None:
         self._histograms.add((metric, version))

@@ -31,16 +31,18 @@ class Desk:
         self._seen = seen
         self._days = max_age_days
 
-    def answer(self, body: bytes) -> Response:
+    def answer(self, body: bytes, cohort: int = 0) -> Response:
         """The response to one ``{"token": …, "label": …}`` or to ``{"feedback": [{…}, …]}``.
 
         Labels of a batch are taken or refused one by one: the response counts them and names the refused ones
-        by position. Raises :class:`RequestError` for a body of another form.
+        by position. ``cohort`` is that of whoever sends it.
+
+        Raises :class:`RequestError` for a body of another form.
         """
         document = _parse(body)
         many = document.get("feedback")
         if many is None:
-            result, message = self._take(document, "the feedback")
+            result, message = self._take(document, "the feedback", cohort)
             if message is not None:
                 return json_response({"error": message, "result": result}, _STATUS[result])
             return json_response({"accepted": 1})
@@ -51,19 +53,19 @@ class Desk:
         counts: dict[str, Any] = {result.value: 0 for result in Result}
         refused = []
         for position, each in enumerate(many):
-            result, message = self._take(each, f"feedback[{position}]")
+            result, message = self._take(each, f"feedback[{position}]", cohort)
             counts[result] += 1
             if message is not None:
                 refused.append({"position": position, "result": result, "error": message})
         return json_response({**counts, "refused": refused})
 
-    def _take(self, given: object, where: str) -> tuple[Result, str | None]:
-        result, message = self._judged(given, where)
+    def _take(self, given: object, where: str, cohort: int) -> tuple[Result, str | None]:
+        result, message = self._judged(given, where, cohort)
         if result is not Result.ACCEPTED:
             self._account.refused(result)
         return result, message
 
-    def _judged(self, given: object, where: str) -> tuple[Result, str | None]:
+    def _judged(self, given: object, where: str, cohort: int) -> tuple[Result, str | None]:
         if type(given) is not dict or type(given.get("token")) is not str or "label" not in given:
             return Result.INVALID, f"{where} must be an object with 'token', a string, and 'label'"
         try:
@@ -84,7 +86,7 @@ class Desk:
             return Result.INVALID, f"{where}: 'label' must be the true class or number, not {show(label)}"
         if not self._seen.add(said.identity):
             return Result.DUPLICATE, f"{where}: a label for this prediction is there already"
-        self._account.labelled(said, label, age)
+        self._account.labelled(said, label, age, cohort)
         return Result.ACCEPTED, None
 
 

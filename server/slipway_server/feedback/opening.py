@@ -11,6 +11,7 @@ from slipway_server.feedback.tokens import Tokens
 from slipway_server.feedback.witness import Witness
 from slipway_server.metrics.ledger import Page
 from slipway_server.monitoring.ages import AgeCounter, FreshnessError
+from slipway_server.monitoring.cohorts import count_cohorts
 from slipway_server.monitoring.outcomes import OutcomeReader, text_of
 from slipway_server.monitoring.reference import Reference
 from slipway_server.runtime.model import Model
@@ -30,6 +31,7 @@ def open_feedback(
     config = settings.serving
     attributes, days = config.sensitiveAttributes, config.feedbackMaxAgeDays
     outcomes = OutcomeReader(model.outputs)
+    cohorts = count_cohorts(config, reference)
     account = Account(
         page,
         config.modelName,
@@ -37,6 +39,7 @@ def open_feedback(
         _classes(reference),
         attributes,
         config.favorableOutcomes,
+        cohorts,
     )
     tokens, desk = None, None
     if days:
@@ -47,7 +50,8 @@ def open_feedback(
     groups = GroupReader(attributes) if attributes else None
     ages = None
     if config.freshness is not None:
-        ages = AgeCounter(config.freshness, model.inputs, page, config.modelName, config.modelVersion)
+        names = (config.modelName, config.modelVersion)
+        ages = AgeCounter(config.freshness, model.inputs, page, *names, cohorts)
     return Witness(config.modelVersion, outcomes, account, groups, tokens, ages), desk
 
 

@@ -22,6 +22,8 @@ _NONCE_BYTES = 12
 _HEAD_BYTES = 1 + TAG_BYTES + _NONCE_BYTES
 _TIME = struct.Struct(">I")
 _BETWEEN = "\x1f"
+#: A cohort is written as a group of this attribute, which no spec can name: servers of before read it, too.
+_ASKED = ""
 #: Longer texts are no tokens of ours.
 _LONGEST = 1024
 
@@ -41,6 +43,7 @@ class Said:
         outcome: the class, or the number that was predicted.
         is_class: which of the two it is.
         groups: of the row, by sensitive attribute.
+        asked: cohort of callers that asked; None where callers are not told apart.
     """
 
     identity: int
@@ -49,6 +52,7 @@ class Said:
     outcome: str
     is_class: bool
     groups: tuple[tuple[str, str], ...] = ()
+    asked: int | None = None
 
 
 class Tokens:
@@ -93,6 +97,11 @@ def stamp(now: float) -> bytes:
     return _TIME.pack(int(now))
 
 
+def asked_by(cohort: int) -> tuple[str, str]:
+    """Who asked, as one more pair of :func:`content`."""
+    return _ASKED, str(cohort)
+
+
 def content(version: str, outcome: str, is_class: bool, groups: Sequence[tuple[str, str]] = ()) -> bytes:
     """What was predicted, as tokens hold it."""
     parts = [version, "c" if is_class else "n", outcome, *(part for pair in groups for part in pair)]
@@ -102,6 +111,7 @@ def content(version: str, outcome: str, is_class: bool, groups: Sequence[tuple[s
 def _said(identity: int, plain: bytes) -> Said:
     (at,) = _TIME.unpack_from(plain)
     version, kind, outcome, *groups = plain[_TIME.size :].decode().split(_BETWEEN)
-    return Said(
-        identity, at, version, outcome, kind == "c", tuple(zip(groups[::2], groups[1::2], strict=True))
-    )
+    pairs = tuple(zip(groups[::2], groups[1::2], strict=True))
+    asked = next((int(group) for attribute, group in pairs if attribute == _ASKED), None)
+    named = tuple(pair for pair in pairs if pair[0] != _ASKED)
+    return Said(identity, at, version, outcome, kind == "c", named, asked)

@@ -11,7 +11,7 @@ from typing import Any
 from slipway_server.call.call import Call
 from slipway_server.feedback.account import Account
 from slipway_server.feedback.groups import GroupReader, Groups
-from slipway_server.feedback.tokens import Tokens, content, stamp
+from slipway_server.feedback.tokens import Tokens, asked_by, content, stamp
 from slipway_server.monitoring.ages import AgeCounter
 from slipway_server.monitoring.outcomes import OutcomeReader
 
@@ -83,11 +83,13 @@ class Witness:
         for call in calls:
             stop = start + call.rows
             texts, pairs = found.texts[start:stop], self._of(call, inputs, start)
+            cohort = call.cohort() if self._account.cohorts else 0
             if pairs and found.is_class:
-                self._account.predicted(texts, pairs)
+                self._account.predicted(texts, pairs, cohort)
             if self._tokens is not None and call.codec is None and call.rows <= MOST_ROWS:
+                who = (asked_by(cohort),) if self._account.cohorts else ()
                 parts = [
-                    self._content(text, found.is_class, pairs[row] if pairs else ())
+                    self._content(text, found.is_class, (pairs[row] if pairs else ()) + who)
                     for row, text in enumerate(texts)
                 ]
                 _mark(call, self._tokens.make(now, parts))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from slipway.names import Metric
+from slipway.names import ASKED, Metric
 from slipway_server.call.call import Call
 from slipway_server.errors import listing
 from slipway_server.metrics.ledger import Page, bound_name
@@ -56,9 +56,18 @@ class AgeCounter:
     """Counts rows by the age of their data; any thread may call."""
 
     def __init__(
-        self, config: Freshness, specs: Mapping[str, TensorSpec], page: Page, model: str, version: str
+        self,
+        config: Freshness,
+        specs: Mapping[str, TensorSpec],
+        page: Page,
+        model: str,
+        version: str,
+        cohorts: int = 0,
     ) -> None:
-        """Every series is there from now on, at 0. Raises :class:`FreshnessError`."""
+        """Every series is there from now on, at 0. Raises :class:`FreshnessError`.
+
+        With ``cohorts`` rows are counted once more, by the cohort of whoever asked.
+        """
         if config.source == "Tensor":
             _check(config, specs)
         #: The parameter that holds the time, or nothing.
@@ -68,7 +77,7 @@ class AgeCounter:
         self._column = config.column
         self._bounds = sorted({*map(float, BOUNDS), float(config.maxAgeSeconds)})
         of = {"model": model, "model_version": version}
-        self._page = page
+        self._page, self._of, self._cohorts = page, of, cohorts
         self._buckets = [
             page.slot(f"{Metric.DATA_AGE}_bucket", {**of, "le": bound_name(bound)})
             for bound in (*self._bounds, math.inf)
@@ -77,7 +86,7 @@ class AgeCounter:
         self._unknown = {
             reason: page.slot(Metric.DATA_AGE_UNKNOWN, {**of, "reason": reason}) for reason in UNKNOWN
         }
-        self._pending: deque[tuple[float, Any, int]] = deque()
+        self._pending: deque[tuple[float, Any, int, int]] = deque()
         self._rows = 0
         self._lock = threading.Lock()
 
@@ -86,17 +95,24 @@ class AgeCounter:
         now = time.time()
         if self._tensor:
             array = inputs[self._tensor]
-            if array.size:
-                self._pending.append((now, array, len(array)))
+            if array.size and self._cohorts and len(array) == sum(call.rows for call in calls):
+                start = 0
+                for call in calls:
+                    stop = start + call.rows
+                    self._pending.append((now, array[start:stop], call.rows, call.cohort()))
+                    start = stop
+                self._rows += start
+            elif array.size:
+                self._pending.append((now, array, len(array), calls[0].cohort() if self._cohorts else 0))
                 self._rows += len(array)
         elif self._header:
             for call in calls:
-                self._pending.append((now, call.header(self._header), call.rows))
+                self._pending.append((now, call.header(self._header), call.rows, self._cohort(call)))
                 self._rows += call.rows
         else:
             for call in calls:
                 given = None if call.request is None else call.request.parameters.get(self.parameter)
-                self._pending.append((now, given, call.rows))
+                self._pending.append((now, given, call.rows, self._cohort(call)))
                 self._rows += call.rows
         if self._rows >= _ROWS_AT_ONCE:
             self.flush()
@@ -105,9 +121,12 @@ class AgeCounter:
         """Count what is remembered."""
         with self._lock:
             self._rows = 0
-            found = _Found(self._bounds)
+            by_cohort: dict[int, _Found] = {}
             while self._pending:
-                now, given, rows = self._pending.popleft()
+                now, given, rows, cohort = self._pending.popleft()
+                found = by_cohort.get(cohort)
+                if found is None:
+                    found = by_cohort[cohort] = _Found(self._bounds)
                 kind = type(given)
                 if kind is np.ndarray:
                     table = given.reshape(rows, -1)
@@ -122,12 +141,24 @@ class AgeCounter:
                     found.add_each(now, given if len(given) == rows else ["not one a row"] * rows)
                 else:
                     found.add(now, given, rows)
-            for slot, count in zip(self._buckets, found.buckets, strict=True):
-                # Not cumulative here: whoever reads adds them up.
-                self._add(slot, count)
-            self._add(self._sum, found.seconds)
-            for reason, count in found.unknown.items():
-                self._add(self._unknown[reason], count)
+            for cohort, found in by_cohort.items():
+                for slot, count in zip(self._buckets, found.buckets, strict=True):
+                    # Not cumulative here: whoever reads adds them up.
+                    self._add(slot, count)
+                self._add(self._sum, found.seconds)
+                for reason, count in found.unknown.items():
+                    self._add(self._unknown[reason], count)
+                if self._cohorts:
+                    self._add_cohort(f"{ASKED}{cohort % self._cohorts}", found.buckets)
+
+    def _cohort(self, call: Call) -> int:
+        return call.cohort() if self._cohorts else 0
+
+    def _add_cohort(self, cohort: str, buckets: Sequence[int]) -> None:
+        for bound, count in zip((*self._bounds, math.inf), buckets, strict=True):
+            if count:
+                labels = {**self._of, "le": bound_name(bound), "cohort": cohort}
+                self._page.add(Metric.COHORT_DATA_AGE, labels, count)
 
     def _add(self, slot: int | None, amount: float) -> None:
         if slot is not None and amount:

@@ -31,31 +31,48 @@ _PIECE_ROWS = 4096
 
 _NOTHING = np.empty((0, 0))
 
-_Batch = tuple[Mapping[str, Any], Sequence[str], Sequence[Any], Sequence[int]]
+_Batch = tuple[Mapping[str, Any], Sequence[str], Sequence[Any], Sequence[int], Sequence[int]]
 
 
 class Monitor(Protocol):
     """Told of every batch that the model answered."""
 
+    #: How many cohorts of callers it counts by; 0 where it does not.
+    cohorts: int
+
     def add(
-        self, inputs: Mapping[str, Array], names: Sequence[str], answers: Sequence[Any], rows: Sequence[int]
+        self,
+        inputs: Mapping[str, Array],
+        names: Sequence[str],
+        answers: Sequence[Any],
+        rows: Sequence[int],
+        cohorts: Sequence[int] = (),
     ) -> None: ...
 
     def flush(self) -> None: ...
 
     def refusals(self, inputs: Mapping[str, Array]) -> bool: ...
 
-    def refuse(self, inputs: Mapping[str, Array]) -> RequestError | None: ...
+    def refuse(self, inputs: Mapping[str, Array], cohort: int = 0) -> RequestError | None: ...
 
 
 class BinCounter:
-    """A :class:`Monitor` that counts into ``counts``, one whole number for each slot of the reference."""
+    """A :class:`Monitor` that counts into ``counts``, one whole number for each slot of the reference.
+
+    With cohorts so many numbers follow once for each of them, where what is judged is counted again.
+    """
 
     def __init__(
-        self, reference: Reference, specs: Mapping[str, TensorSpec], counts: memoryview[int]
+        self,
+        reference: Reference,
+        specs: Mapping[str, TensorSpec],
+        counts: memoryview[int],
+        cohorts: int = 0,
     ) -> None:
         """Features that the model does not take as the profile says are not counted, which is logged."""
         self._counts = np.frombuffer(counts, np.int64)
+        self.cohorts = cohorts
+        self._slots = len(self._counts) // (1 + cohorts)
         self._reference = reference
         self._tables = _tables(reference.features, specs)
         self._outputs = [(each.tensor, _column(each.bins)) for each in reference.predictions]
@@ -69,13 +86,18 @@ class BinCounter:
         self._lock = threading.Lock()
 
     def add(
-        self, inputs: Mapping[str, Array], names: Sequence[str], answers: Sequence[Any], rows: Sequence[int]
+        self,
+        inputs: Mapping[str, Array],
+        names: Sequence[str],
+        answers: Sequence[Any],
+        rows: Sequence[int],
+        cohorts: Sequence[int] = (),
     ) -> None:
         """Remember a batch: arrays by input, the model's raw answers for the outputs in ``names``, and the
-        rows of each request."""
+        rows of each request, and of which cohort its caller is, if any is counted by."""
         if not any(rows):
             return
-        self._pending.append((inputs, names, answers, rows))
+        self._pending.append((inputs, names, answers, rows, cohorts))
         self._rows += sum(rows)
         if self._rows >= _ROWS_AT_ONCE:
             self.flush()
@@ -100,14 +122,17 @@ class BinCounter:
         """Whether values break a rule, and requests that do are to be refused."""
         return self._reference.reject and self._checker is not None and bool(self._checker.broken(inputs))
 
-    def refuse(self, inputs: Mapping[str, Array]) -> RequestError | None:
+    def refuse(self, inputs: Mapping[str, Array], cohort: int = 0) -> RequestError | None:
         """What the client is told whose inputs break a rule, which is counted; None where they do not."""
         found = [] if self._checker is None else self._checker.broken(inputs)
         if not found or not self._reference.reject:
             return None
         with self._lock:
             for each in found:
-                self._counts[each.of.slots[each.rule]] += int(each.rows.sum())
+                slot, rows = each.of.slots[each.rule], int(each.rows.sum())
+                self._counts[slot] += rows
+                if self.cohorts:
+                    self._counts[slot + self._slots * (1 + cohort % self.cohorts)] += rows
         return refusal(found, inputs)
 
     def _drop(self, reason: str, rows: int) -> None:
@@ -121,16 +146,26 @@ class BinCounter:
             if parts:
                 whole = _joined(parts)
                 wholes[name] = whole.reshape(len(whole), -1)
+        # Where each row is counted, as an offset of slots; nowhere but at the start without cohorts.
+        offsets = self._offsets(batches)
         for name, table in self._tables:
             whole = wholes.get(name, _NOTHING)
+            where = offsets if offsets is not None and len(offsets) == len(whole) else None
             for start in range(0, len(whole), _PIECE_ROWS):
-                table.count(whole[start : start + _PIECE_ROWS], found)
+                stop = start + _PIECE_ROWS
+                table.count(whole[start:stop], found, None if where is None else where[start:stop])
         if self._checker is not None and not self._reference.reject:
             broken = self._checker.broken(wholes)
             for each in broken:
-                found[each.of.slots[each.rule]] += int(each.rows.sum())
+                slot = each.of.slots[each.rule]
+                if offsets is not None and len(offsets) == len(each.rows):
+                    np.add.at(found, slot + offsets[each.rows], 1)
+                else:
+                    found[slot] += int(each.rows.sum())
             if broken:
                 found[self._reference.reported] += _requests(broken, batches)
+        if self.cohorts:
+            found[: self._slots] += found[self._slots :].reshape(self.cohorts, -1).sum(axis=0)
         unasked = 0
         for name, column in self._outputs:
             answers, lost = _answers(name, batches)
@@ -151,10 +186,18 @@ class BinCounter:
         found[self._reference.dropped + DROPPED.index("output_not_requested")] += unasked
         return found
 
+    def _offsets(self, batches: Sequence[_Batch]) -> Array | None:
+        if not self.cohorts:
+            return None
+        cohorts = [cohort for batch in batches for cohort in batch[4]]
+        sizes = [size for batch in batches for size in batch[3]]
+        return np.repeat(self._slots * (1 + np.array(cohorts, np.int64) % self.cohorts), sizes)
+
 
 class _Table(Protocol):
-    def count(self, table: Array, found: Array) -> None:
-        """Add the counts of a table [rows, columns] to the slots in ``found``."""
+    def count(self, table: Array, found: Array, offsets: Array | None = None) -> None:
+        """Add the counts of a table [rows, columns] to the slots in ``found``; with ``offsets`` those of each
+        row so far behind."""
 
 
 class _Intervals:
@@ -172,7 +215,7 @@ class _Intervals:
         missing = [each.bins.slot(MISSING) for each in features]
         self._missing = np.array([[-1 if slot is None else slot] for slot in missing], np.int64)
 
-    def count(self, table: Array, found: Array) -> None:
+    def count(self, table: Array, found: Array, offsets: Array | None = None) -> None:
         # One row a column: numpy is quick along the last dimension.
         values = np.ascontiguousarray(table.T[self._columns])
         places = np.zeros(values.shape, np.uint8)
@@ -183,6 +226,8 @@ class _Intervals:
             nothing = np.isnan(values)
             if nothing.any():
                 slots = np.where(nothing, self._missing, slots)
+        if offsets is not None:
+            slots = slots + offsets
         found += np.bincount(slots.reshape(-1), minlength=len(found))
 
 
@@ -194,11 +239,13 @@ class _Names:
         self._slots = {value: bins.first + position for position, value in enumerate(bins.categories)}
         self._other, self._missing = bins.slot(OTHER), bins.slot(MISSING)
 
-    def count(self, table: Array, found: Array) -> None:
-        for value, count in Counter(table[:, self._column].tolist()).items():
+    def count(self, table: Array, found: Array, offsets: Array | None = None) -> None:
+        values = table[:, self._column].tolist()
+        where = [0] * len(values) if offsets is None else offsets.tolist()
+        for (value, offset), count in Counter(zip(values, where, strict=True)).items():
             slot = self._slots.get(value, self._missing if value == "" else self._other)
             if slot is not None:
-                found[slot] += count
+                found[slot + offset] += count
 
 
 def _tables(features: Sequence[Watched], specs: Mapping[str, TensorSpec]) -> list[tuple[str, _Table]]:
@@ -230,7 +277,7 @@ def _joined(parts: Sequence[Array]) -> Array:
 def _answers(name: str, batches: Sequence[_Batch]) -> tuple[list[Any], int]:
     """What was answered for an output, and how many rows did not ask for it."""
     answers, lost = [], 0
-    for _, names, given, rows in batches:
+    for _, names, given, rows, _ in batches:
         if name not in names:
             lost += sum(rows)
             continue

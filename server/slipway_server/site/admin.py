@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slipway.names import ANSWERS_PATH, ANSWERS_SINCE, METRICS_PATH
+from slipway.names import ANSWERS_PATH, ANSWERS_SINCE, COHORTS_PATH, METRICS_PATH
 from slipway_server.board import Board
 from slipway_server.errors import show
 from slipway_server.lifecycle import Lifecycle
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slipway_server.site.exposition import Exposition
 
 _READ = ("GET", "HEAD")
+_TEXT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 #: For which answers may be remembered, unless somebody asks again.
 _MOST_SECONDS = 7200
 #: Characters of a mark.
@@ -44,6 +45,10 @@ class Admin(Site):
             if head.method not in _READ:
                 raise RouteError(not_allowed(head, "GET, HEAD"))
             return self._metrics
+        if head.path == COHORTS_PATH:
+            if head.method not in _READ:
+                raise RouteError(not_allowed(head, "GET, HEAD"))
+            return self._cohorts
         if head.path.startswith(f"{ANSWERS_PATH}/"):
             if head.method != "POST":
                 raise RouteError(not_allowed(head, "POST"))
@@ -51,7 +56,10 @@ class Admin(Site):
         raise RouteError(json_response({"error": f"there is nothing at {show(head.path)}"}, 404))
 
     def _metrics(self, _: Head) -> Response:
-        return Response(200, self.text(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+        return Response(200, self.text(), _TEXT)
+
+    def _cohorts(self, _: Head) -> Response:
+        return Response(200, self._read().cohorts(), _TEXT)
 
     def _answers(self, head: Head) -> Response:
         seconds = head.path.removeprefix(f"{ANSWERS_PATH}/")
@@ -69,10 +77,13 @@ class Admin(Site):
         return Response(200, body, headers)
 
     def text(self) -> bytes:
-        """All series, in the Prometheus text format."""
+        """All series but those by cohort, in the Prometheus text format."""
+        return self._read().text()
+
+    def _read(self) -> Exposition:
         if self._exposition is None:
             from slipway_server.site.exposition import Exposition
 
             self._exposition = Exposition(self._board, self._serving, self._reference)
         self.before_reading()
-        return self._exposition.text()
+        return self._exposition

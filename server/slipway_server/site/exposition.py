@@ -32,6 +32,7 @@ from slipway_server.metrics.counters import (
     WIDTH,
 )
 from slipway_server.metrics.ledger import read_name, totals
+from slipway_server.monitoring.cohorts import count_cohorts
 from slipway_server.monitoring.reference import Reference
 from slipway_server.settings import Serving
 
@@ -46,6 +47,8 @@ _HELP = {
     names.Metric.MONITORING_DROPPED: "Rows that are missing from the counts, by why.",
     names.Metric.MONITORED_FEATURES: "Features of the profile that are counted, and those beyond the budget.",
     names.Metric.VIOLATIONS: "Values that broke a rule of the inputs.",
+    names.Metric.COHORT_FEATURE_VALUES: "Values of a feature, by bin of the profile and cohort of callers.",
+    names.Metric.COHORT_VIOLATIONS: "Values that broke a rule of the inputs, by cohort of callers.",
     names.Metric.REPORTED: "Inference requests that were answered although they broke a rule of the inputs.",
 }
 #: Metrics of :mod:`slipway_server.metrics.ledger`.
@@ -59,6 +62,12 @@ _LATER = {
     names.Metric.DATA_AGE: "Age of the data of rows when they were answered.",
     names.Metric.DATA_AGE_UNKNOWN: "Rows whose data has no age, by why.",
 }
+_LATER_BY_COHORT = {
+    names.Metric.COHORT_DATA_AGE: "Rows by age of their data, each in one bucket, and cohort of callers.",
+    names.Metric.COHORT_GROUP_PREDICTIONS: "Rows by group, kind of outcome and cohort of callers.",
+    names.Metric.COHORT_GROUP_FEEDBACK: "Labels by group, kinds of outcome and label, and cohort of callers.",
+    names.Metric.COHORT_FEEDBACK_LABELS: "Labels by predicted class, true one, and cohort of callers.",
+}
 
 
 class Exposition:
@@ -69,12 +78,20 @@ class Exposition:
         self._registry.register(_Inference(board, serving))
         if not reference.is_empty:
             self._registry.register(_Monitoring(board, serving, reference))
-        self._registry.register(_Later(board))
+        self._registry.register(_Later(board, _LATER))
         self._registry.register(_Processes(board))
         PlatformCollector(registry=self._registry)
+        self._cohorts = CollectorRegistry()
+        if not reference.is_empty:
+            self._cohorts.register(_Cohorts(board, serving, reference))
+        self._cohorts.register(_Later(board, _LATER_BY_COHORT))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
+
+    def cohorts(self) -> bytes:
+        """What is judged, by cohort of callers; nothing where callers are not told apart."""
+        return generate_latest(self._cohorts)
 
 
 class _Inference(Collector):
@@ -183,11 +200,38 @@ class _Monitoring(Collector):
         yield features
 
 
+class _Cohorts(Collector):
+    """What is judged by the profile, as far as anything of it was counted of a cohort."""
+
+    def __init__(self, board: Board, serving: Serving, reference: Reference) -> None:
+        self._board = board
+        self._names = (serving.modelName, serving.modelVersion)
+        self._reference = reference
+        self._cohorts = count_cohorts(serving, reference)
+
+    def collect(self) -> Iterator[Metric]:
+        slots = len(self._reference.series)
+        families: dict[names.Metric, CounterMetricFamily] = {}
+        for cohort in range(self._cohorts):
+            for slot, (metric, labels) in enumerate(self._reference.series):
+                by = names.BY_COHORT.get(metric)
+                count = self._board.count(slots * (1 + cohort) + slot) if by is not None else 0
+                if by is None or not count:
+                    continue
+                if by not in families:
+                    of = (*_LABELS, *(name for name, _ in labels), "cohort")
+                    families[by] = CounterMetricFamily(by, _HELP[by], labels=of)
+                values = (value for _, value in labels)
+                families[by].add_metric((*self._names, *values, f"{names.ASKED}{cohort}"), count)
+        yield from families.values()
+
+
 class _Later(Collector):
     """The series that a model, its profile and its feedback bring, by name."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, help_texts: Mapping[names.Metric, str]) -> None:
         self._board = board
+        self._help = help_texts
 
     def collect(self) -> Iterator[Metric]:
         metrics: dict[str, list[tuple[dict[str, str], float]]] = {}
@@ -195,7 +239,7 @@ class _Later(Collector):
         for name, value in totals(pages).items():
             metric, labels = read_name(name)
             metrics.setdefault(metric, []).append((labels, value))
-        for metric, help_text in _LATER.items():
+        for metric, help_text in self._help.items():
             if f"{metric}_bucket" in metrics:
                 yield _histogram(metric, help_text, metrics)
             elif metric in metrics:

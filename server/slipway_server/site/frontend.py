@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from slipway.names import DISTRIBUTION, LIVE_PATH, READY_PATH
 from slipway_server.access.callers import FEEDBACK, INFER, METADATA, Action
+from slipway_server.call.request import cohort_of
 from slipway_server.engine.engine import Engine
 from slipway_server.engine.served import Served
 from slipway_server.errors import Reason, RequestError, not_now, show
@@ -156,7 +157,8 @@ class Frontend(Site):
         if desk is None:
             raise not_now(Reason.NOT_READY, "the model is still being loaded")
         head.check_infer(MOST_FEEDBACK_BYTES)
-        return Upload(desk.answer, head.limit)
+        # Who sends it is known once it is allowed to.
+        return Upload(lambda body: desk.answer(body, cohort_of(head)), head.limit)
 
     def _live(self, _: Head) -> Response:
         return json_response({"live": True})

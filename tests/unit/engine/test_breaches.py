@@ -162,6 +162,49 @@ async def test_retry_lets_a_revision_that_was_rolled_back_in_again() -> None:
     assert world.status()["stable"]["version"] == "2"
 
 
+TEAMS = ("asked-0", "asked-1", "asked-2", "asked-3")
+CALLERS = {"access": {"apiKeys": {"secretRef": {"name": "keys"}}}}
+
+
+@pytest.mark.parametrize("action", ["Job", "Rollback"])
+async def test_one_caller_alone_brings_about_neither_a_job_nor_a_rollback(action: str) -> None:
+    """A flood of strange rows, ten times what all others send; then all others send such rows, too."""
+    world, traffic = await serving({**acting(action), **CALLERS}), Traffic()
+    world.create({**acting(action), **CALLERS, "model": {"uri": "mlflow://fraud/2"}})
+    await world.run(300)
+    assert world.status()["stable"]["version"] == "2"
+    for _ in range(60):
+        for team in TEAMS:
+            world.pods.rows(25, traffic.random, cohort=team)
+        world.pods.rows(1000, traffic.random, SHIFTED, cohort="asked-7")
+        await world.run(10)
+    assert world.said()["Drift"] == "Unknown OneCallerDecides"
+    assert "episode" not in found(world, "Drift")
+    assert "one of 5 cohorts of callers decides" in found(world, "Drift")["message"]
+    assert world.status()["stable"]["version"] == "2"
+    assert world.kube.all(ObjectKind.JOB) == []
+    for _ in range(60):
+        for team in (*TEAMS, "asked-7"):
+            world.pods.rows(200, traffic.random, SHIFTED, cohort=team)
+        await world.run(10)
+    await world.run(120)
+    if action == "Job":
+        assert len(world.kube.all(ObjectKind.JOB)) == 1
+    else:
+        assert world.status()["stable"]["version"] == "1"
+
+
+async def test_cohorts_are_asked_for_only_where_a_breach_acts_and_callers_are_known() -> None:
+    for asked in (acting("Rollback"), {**acting("Alert"), **CALLERS}):
+        world, traffic = await serving(asked), Traffic()
+        for _ in range(30):
+            world.pods.rows(1000, traffic.random, SHIFTED, cohort="asked-7")
+            world.pods.rows(50, traffic.random, cohort="asked-1")
+            world.pods.rows(50, traffic.random, cohort="asked-2")
+            await world.run(10)
+        assert world.said()["Drift"] == "True FeaturesDrifted"
+
+
 async def test_there_is_no_way_back_from_the_first_revision() -> None:
     world = await serving(acting("Rollback"))
     await Traffic().run(world, 600, SHIFTED)

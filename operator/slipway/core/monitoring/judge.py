@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from slipway.api.reasons import Reason
 from slipway.api.verdicts import MAX_PERCENT
 from slipway.core.monitoring import series
+from slipway.core.monitoring.cohorts import hold, without
 from slipway.core.monitoring.drift import CompareWith, FeatureDrift, ReferenceBins, judge_drift, reference_of
 from slipway.core.monitoring.fairness import Gap, judge_fairness
 from slipway.core.monitoring.performance import Measurement, judge_performance
-from slipway.core.monitoring.policy import CONFIDENCE, DAY_SECONDS, MonitoringPolicy, attributes_of
+from slipway.core.monitoring.policy import DAY_SECONDS, MonitoringPolicy, attributes_of
 from slipway.core.monitoring.quality import Ages, QualityLimits, Ratio, comparisons, judge_quality, median_age
-from slipway.core.monitoring.series import Values
+from slipway.core.monitoring.series import Values, by_cohort, of_all
 from slipway.core.monitoring.verdict import MOST_CHARACTERS, MonitoredCondition, Status, Verdict, say
 from slipway.core.observed import rfc3339
 
@@ -97,17 +98,86 @@ Findings = Mapping[MonitoredCondition, Finding]
 
 
 def judge_windows(asked: MonitoringPolicy, evidence: WindowCounts) -> Findings:
-    """A verdict for each condition that there is something to say of."""
-    found: dict[MonitoredCondition, Finding] = {}
-    if MonitoredCondition.DRIFT in asked.named or evidence.references:
-        found[MonitoredCondition.DRIFT] = _drift(asked, evidence)
-    if MonitoredCondition.DATA_QUALITY in asked.named or evidence.references:
-        found[MonitoredCondition.DATA_QUALITY] = _quality(asked, evidence)
-    if asked.objectives:
-        found[MonitoredCondition.PERFORMANCE] = _performance(asked, evidence.labels)
-    if asked.fairness.limits:
-        found[MonitoredCondition.FAIRNESS] = _unfairness(asked, evidence.groups)
-    return found
+    """A verdict for each condition that there is something to say of, which no caller brings about alone."""
+    return {
+        condition: _held(condition, asked, evidence, _JUDGES[condition](asked, evidence))
+        for condition in MonitoredCondition
+        if _is_judged(condition, asked, evidence)
+    }
+
+
+def _is_judged(condition: MonitoredCondition, asked: MonitoringPolicy, evidence: WindowCounts) -> bool:
+    match condition:
+        case MonitoredCondition.PERFORMANCE:
+            return bool(asked.objectives)
+        case MonitoredCondition.FAIRNESS:
+            return bool(asked.fairness.limits)
+    return condition in asked.named or bool(evidence.references)
+
+
+def _held(
+    condition: MonitoredCondition, asked: MonitoringPolicy, evidence: WindowCounts, finding: Finding
+) -> Finding:
+    """The finding, or what is left of it without a cohort of callers; see :mod:`.cohorts`."""
+    windows = {
+        name: counts for name in _WINDOWS[condition] if (counts := _counts(evidence, name)) is not None
+    }
+    cohorts = {name: by_cohort(counts) for name, counts in windows.items()}
+    # Whoever sent something in any of them, such as yesterday alone, may have decided.
+    mine = {
+        name: [values for found in cohorts.values() if (values := found.get(name))]
+        for name in {name for found in cohorts.values() for name in found}
+    }
+    if not mine:
+        return finding
+    plain = {name: of_all(counts) for name, counts in windows.items()}
+    known: dict[tuple[frozenset[str], int], Finding] = {}
+
+    def judged(left_out: Collection[str], tests: int) -> Finding:
+        key = (frozenset(left_out), tests)
+        if key not in known:
+            left = {name: without(counts, cohorts[name], left_out) for name, counts in plain.items()}
+            known[key] = _JUDGES[condition](_shared(asked, tests), _with_counts(evidence, left))
+        return known[key]
+
+    held = hold(
+        condition,
+        finding.verdict.is_breach,
+        mine,
+        lambda left_out, tests: judged(left_out, tests).verdict.is_breach,
+    )
+    if held.needs is not None:
+        words = f"one of {len(mine)} cohorts of callers decides, so nothing is done about it"
+        parts = [words, f"with it {finding.verdict.message}"]
+        verdict = say(condition, Status.UNKNOWN, Reason.ONE_CALLER_DECIDES, parts)
+        return replace(finding, verdict=verdict, features=())
+    if held.hides is not None:
+        left = judged((held.hides,), len(mine))
+        words = f"without one of {len(mine)} cohorts of callers, which alone says otherwise"
+        verdict = say(condition, left.verdict.status, left.verdict.reason, [words, left.verdict.message])
+        return replace(left, verdict=verdict)
+    return finding
+
+
+def _shared(asked: MonitoringPolicy, tests: int) -> MonitoringPolicy:
+    """With intervals that so many tests share (Bonferroni)."""
+    if tests == 1:
+        return asked
+    fairness = replace(asked.fairness, confidence=1.0 - (1.0 - asked.fairness.confidence) / tests)
+    return replace(asked, fairness=fairness, confidence=1.0 - (1.0 - asked.confidence) / tests)
+
+
+def _counts(evidence: WindowCounts, window: str) -> Values | None:
+    found: Window | Values | None = getattr(evidence, window)
+    return found.counts if isinstance(found, Window) else found
+
+
+def _with_counts(evidence: WindowCounts, counts: Mapping[str, Values]) -> WindowCounts:
+    found: dict[str, Window | Values] = {}
+    for name, values in counts.items():
+        window = getattr(evidence, name)
+        found[name] = replace(window, counts=values) if isinstance(window, Window) else values
+    return replace(evidence, **found)  # type: ignore[arg-type]
 
 
 def unreachable(conditions: Mapping[MonitoredCondition, datetime], version: str, since: datetime) -> Findings:
@@ -199,8 +269,9 @@ def _of_ratio(one: Ratio) -> float:
     return float(MAX_PERCENT) if one.share.hits else 0.0
 
 
-def _performance(asked: MonitoringPolicy, window: Window) -> Finding:
-    verdict, measured = judge_performance(series.feedback(window.counts), asked.objectives, CONFIDENCE)
+def _performance(asked: MonitoringPolicy, evidence: WindowCounts) -> Finding:
+    window = evidence.labels
+    verdict, measured = judge_performance(series.feedback(window.counts), asked.objectives, asked.confidence)
     if verdict.reason is Reason.TOO_FEW_LABELS:
         percent = min(_counted(one.share.rows, one.objective.minimum_labels) for one in measured)
     else:
@@ -213,7 +284,8 @@ def _of_objective(one: Measurement) -> float:
     return 100.0 * (1.0 - one.share.value) / (1.0 - one.objective.minimum)
 
 
-def _unfairness(asked: MonitoringPolicy, window: Window) -> Finding:
+def _unfairness(asked: MonitoringPolicy, evidence: WindowCounts) -> Finding:
+    window = evidence.groups
     attributes = attributes_of(asked, window.counts)
     verdict, gaps = judge_fairness(attributes, asked.fairness)
     if verdict.reason is Reason.TOO_SMALL_GROUPS:
@@ -236,3 +308,18 @@ def _of_gap(gap: Gap) -> float:
 def _counted(rows: float, needed: float) -> float:
     """In percent of what is needed."""
     return min(100.0, 100.0 * rows / needed)
+
+
+_JUDGES: Mapping[MonitoredCondition, Callable[[MonitoringPolicy, WindowCounts], Finding]] = {
+    MonitoredCondition.DRIFT: _drift,
+    MonitoredCondition.DATA_QUALITY: _quality,
+    MonitoredCondition.PERFORMANCE: _performance,
+    MonitoredCondition.FAIRNESS: _unfairness,
+}
+#: Whose counts each condition stands on; its own window is the first.
+_WINDOWS: Mapping[MonitoredCondition, tuple[str, ...]] = {
+    MonitoredCondition.DRIFT: ("inputs", "yesterday"),
+    MonitoredCondition.DATA_QUALITY: ("inputs",),
+    MonitoredCondition.PERFORMANCE: ("labels",),
+    MonitoredCondition.FAIRNESS: ("groups",),
+}

@@ -37,6 +37,7 @@ class MonitoringPolicy:
         attributes: name, reference group and groups of each sensitive attribute.
         groups_seconds: window of fairness.
         named: conditions that the spec names, and that are there whatever is counted.
+        confidence: of the intervals of performance, over all objectives.
     """
 
     drift: DriftLimits
@@ -48,6 +49,7 @@ class MonitoringPolicy:
     attributes: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     groups_seconds: float = DAY_SECONDS
     named: frozenset[MonitoredCondition] = frozenset()
+    confidence: float = CONFIDENCE
 
 
 def monitoring_policy(spec: ModelDeploymentSpec) -> MonitoringPolicy:
@@ -87,6 +89,12 @@ def monitoring_policy(spec: ModelDeploymentSpec) -> MonitoringPolicy:
         **_fairness(spec.fairness),
         named=frozenset(condition for condition, is_named in named.items() if is_named),
     )
+
+
+def acts_on_breach(spec: ModelDeploymentSpec) -> bool:
+    """Whether a breach of a model that knows its callers does more than to be told."""
+    on_breach = spec.monitoring.onBreach if spec.monitoring is not None else None
+    return spec.access is not None and on_breach is not None and on_breach.action != "Alert"
 
 
 def _least_reference_rows(drift: Drift) -> int:

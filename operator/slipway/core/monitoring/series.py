@@ -14,7 +14,7 @@ from slipway.core.monitoring.drift import ReferenceBins
 from slipway.core.monitoring.fairness import Attribute, GroupCounts
 from slipway.core.monitoring.performance import Feedback
 from slipway.core.monitoring.quality import FeatureQuality
-from slipway.names import Metric
+from slipway.names import BY_COHORT, Metric
 
 Labels = tuple[tuple[str, str], ...]
 Series = tuple[str, Labels]
@@ -26,6 +26,8 @@ FAVORABLE = "favorable"
 #: Why a model server refuses what the tensors or the rules of its inputs do not allow.
 _REFUSED = "schema"
 #: Labels that tell where a series comes from, not what it counts.
+_AGES = f"{Metric.DATA_AGE}_bucket"
+_OF_ALL = {str(by): str(metric) for metric, by in BY_COHORT.items()}
 _ORIGINS = frozenset({"model", "model_version", "namespace", "pod"})
 
 
@@ -142,6 +144,34 @@ def violations(counts: Values) -> float:
     """Inference requests that broke the input contract: refused for it, or answered and reported."""
     refused = (count for labels, count in _of(counts, Metric.REJECTED) if labels["reason"] == _REFUSED)
     return sum(refused) + sum(count for _, count in _of(counts, Metric.REPORTED))
+
+
+def of_all(counts: Values) -> Values:
+    """Without what is counted once more by cohort."""
+    return {one: count for one, count in counts.items() if one[0] not in _OF_ALL}
+
+
+def by_cohort(counts: Values) -> dict[str, Values]:
+    """What is judged once more for each cohort of callers, under the names of what all of them counted."""
+    found: dict[str, dict[Series, float]] = defaultdict(dict)
+    for (metric, labels), count in counts.items():
+        plain = _OF_ALL.get(metric)
+        if plain is not None:
+            cohort = next((value for name, value in labels if name == "cohort"), "")
+            found[cohort][plain, tuple(label for label in labels if label[0] != "cohort")] = count
+    buckets = {float(dict(labels)["le"]): (metric, labels) for metric, labels in counts if metric == _AGES}
+    for values in found.values():
+        _add_up_ages(values, buckets)
+    return dict(found)
+
+
+def _add_up_ages(values: dict[Series, float], buckets: Mapping[float, Series]) -> None:
+    """From rows in each bucket to rows up to it, as histograms have them."""
+    single = {float(dict(one[1])["le"]): values.pop(one) for one in list(values) if one[0] == _AGES}
+    total = 0.0
+    for bound in sorted(buckets) if single else ():
+        total += single.get(bound, 0.0)
+        values[buckets[bound]] = total
 
 
 def predictions(counts: Values) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from slipway.api.verdicts import MonitoringStatus
 from slipway.core.endpoint import Endpoint, endpoint_of
 from slipway.core.monitoring.hysteresis import update
 from slipway.core.monitoring.judge import BLIND, Findings, judge_windows, repeated, unreachable
-from slipway.core.monitoring.policy import MonitoringPolicy, monitoring_policy
+from slipway.core.monitoring.policy import MonitoringPolicy, acts_on_breach, monitoring_policy
 from slipway.core.monitoring.series import ByVersion, Values
 from slipway.core.monitoring.windows import MOST_SERIES, Row
 from slipway.core.observed import Fault, Manifest, ObjectKind, revision_of_object, timestamp
@@ -63,6 +63,7 @@ class Judge:
         changed: Callable[[Key], None],
         clock: Callable[[], datetime],
         spread: Callable[[], float] = random.random,
+        read_cohorts: Callable[[Endpoint], Awaitable[ByVersion | None]] | None = None,
     ) -> None:
         """
         Args:
@@ -72,8 +73,10 @@ class Judge:
             changed: has a key worked on.
             clock: tells the time, with a time zone.
             spread: between 0 and 1, so that not all are looked at at once.
+            read_cohorts: as ``read_pod``, what pods counted by cohort of callers.
         """
         self._store = store
+        self._read_cohorts = read_cohorts
         self._read = read_pod
         self._changed = changed
         self._clock = clock
@@ -217,7 +220,7 @@ class Judge:
             return True
         pods = [child for child in self._store.children(key) if child["kind"] == ObjectKind.POD]
         pods = [pod for pod in pods if revision_of_object(pod) is not None and self._store.is_believed(pod)]
-        scrapes, profile = await self._scrape(found, pods)
+        scrapes, profile = await self._scrape(found, pods, acts_on_breach(resource.spec))
         is_read = bool(scrapes) or not any(map(answers, pods))
         if not found.is_of(resource):
             return is_read
@@ -244,7 +247,7 @@ class Judge:
         return is_read
 
     async def _scrape(
-        self, found: Watched, pods: Iterable[Manifest]
+        self, found: Watched, pods: Iterable[Manifest], by_cohort: bool
     ) -> tuple[dict[str, Values], dict[str, Values]]:
         """What each life of a pod's counters shows of the version; those that do not answer are missing.
 
@@ -256,14 +259,20 @@ class Judge:
 
         async def scrape(pod: Manifest) -> tuple[str, Values] | None:
             async with room:
-                read_out = await self._read(endpoint_of(pod, ADMIN_PORT))
-                if read_out is None:
+                target = endpoint_of(pod, ADMIN_PORT)
+                read_out = await self._read(target)
+                cohorts: ByVersion | None = {}
+                if by_cohort and read_out is not None and self._read_cohorts is not None:
+                    # Afterwards: what has come since the one is left out of more than it was counted in.
+                    cohorts = await self._read_cohorts(target)
+                if read_out is None or cohorts is None:
                     return None
                 run, values = life(pod), read_out.get(found.version, {})
                 if not profile or (gauges(values) and not any(map(gauges, profile.values()))):
                     profile.clear()
                     profile[run] = values
                 counts = {one: value for one, value in values.items() if one[0] not in GAUGES}
+                counts |= cohorts.get(found.version, {})
                 row = Row(counts, found.names, self._most_series(found)) if values else {}
                 self._note_size(found)
                 return run, row

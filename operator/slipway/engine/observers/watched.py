@@ -23,11 +23,11 @@ from slipway.core.observed import Manifest, is_ready, timestamp
 from slipway.core.pod_counters import began, has_begun_since, life_of
 from slipway.core.resource import Resource
 from slipway.core.traffic.routed import is_routed
-from slipway.names import Metric
+from slipway.names import BY_COHORT, Metric
 
 #: Counts of inputs, and those of what was answered and what came back.
-INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS, f"{Metric.DATA_AGE}_bucket"})
-OUTCOMES: frozenset[str] = frozenset(
+_INPUTS: frozenset[str] = frozenset({Metric.FEATURE_VALUES, Metric.VIOLATIONS, f"{Metric.DATA_AGE}_bucket"})
+_OUTCOMES: frozenset[str] = frozenset(
     {
         Metric.ROWS,
         Metric.GROUP_PREDICTIONS,
@@ -37,7 +37,11 @@ OUTCOMES: frozenset[str] = frozenset(
     }
 )
 GAUGES: frozenset[str] = frozenset({Metric.FEATURE_REFERENCE_RATIO, Metric.FEATURE_REFERENCE_ROWS})
-WANTED = INPUTS | OUTCOMES | GAUGES | {Metric.MONITORED_FEATURES}
+WANTED = _INPUTS | _OUTCOMES | GAUGES | {Metric.MONITORED_FEATURES}
+#: The same counts by cohort of callers.
+COHORTS: frozenset[str] = frozenset(BY_COHORT.values())
+INPUTS = _INPUTS | {BY_COHORT[metric] for metric in _INPUTS if metric in BY_COHORT}
+OUTCOMES = _OUTCOMES | {BY_COHORT[metric] for metric in _OUTCOMES if metric in BY_COHORT}
 LEFT_OUT = series.series(Metric.MONITORED_FEATURES, {"state": "over_budget"})
 
 #: Marks that a window is divided into, and those of a day and more.
