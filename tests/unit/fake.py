@@ -38,7 +38,7 @@ Objects = list[dict[str, Any]]
 Manifests = list[Manifest]
 Places = list[Place]
 
-WRITES = frozenset({"create", "apply", "patch", "apply_status", "delete", "emit", "repeat"})
+WRITES = frozenset({"create", "apply", "patch", "apply_status", "replace_status", "delete", "emit", "repeat"})
 
 _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -185,14 +185,30 @@ class FakeKube:
         self.refuse_if_old(place, manifest)
         if unknown := sorted(self.undeclared & manifest["status"].keys()):
             raise ApiError(500, "", f".status.{unknown[0]}: field not declared in schema")
-        try:
-            if self.status_schema is not None:
-                self.status_schema.model_validate(manifest["status"])
-        except ValidationError as error:
-            raise ApiError(422, "Invalid", str(error)) from error
+        self.refuse_status(manifest["status"])
         self._merge(place, {"status": manifest["status"]}, manager)
         self._end(request)
         return self.find(*place)
+
+    async def replace_status(self, manifest: Manifest, manager: str) -> Manifest:
+        place = place_of(manifest)
+        request = self._begin("replace_status", place[0], place[2])
+        live = self._objects.get(place)
+        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
+            raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
+        self.refuse_if_old(place, manifest)
+        self.refuse_status(manifest["status"])
+        self.update({**live, "status": copied(dict(manifest["status"]))}, manager)
+        self._end(request)
+        return self.find(*place)
+
+    def refuse_status(self, status: Mapping[str, Any]) -> None:
+        """What the schema says of a status as it would be."""
+        try:
+            if self.status_schema is not None:
+                self.status_schema.model_validate(status)
+        except ValidationError as error:
+            raise ApiError(422, "Invalid", str(error)) from error
 
     async def patch(self, manifest: Manifest, operations: Patch, manager: str) -> Manifest:
         place = place_of(manifest)
@@ -381,15 +397,19 @@ class FakeKube:
         owned = self._owned[place]
         others = {path for name, paths in owned.items() if name != manager for path in paths}
         left = owned.get(manager, set()) - set(applied) - others
-        for name, paths in owned.items():
-            if name != manager:
-                paths -= {path for path, value in applied.items() if path in before and before[path] != value}
         identity = {path: value for path, value in flatten(wanted).items() if _is_identity(path)}
         merged = {**identity, **applied}
         merged.update(
             {path: value for path, value in before.items() if path not in merged and path not in left}
         )
-        self._store(place, unflatten(merged), live)
+        made = unflatten(merged)
+        if "status" in wanted:
+            # What another manager has of a block that goes stays, and may be no whole block.
+            self.refuse_status(made["status"])
+        for name, paths in owned.items():
+            if name != manager:
+                paths -= {path for path, value in applied.items() if path in before and before[path] != value}
+        self._store(place, made, live)
         owned[manager] = set(applied)
 
     def _store(self, place: Place, manifest: dict[str, Any], live: dict[str, Any] | None) -> None:

@@ -157,6 +157,9 @@ class ServedKube:
             kind, namespace, name = place
             meta = {"namespace": namespace, "name": name, "uid": values["/metadata/uid"]}
             meta["resourceVersion"] = values["/metadata/resourceVersion"]
+            if subresource == "status":
+                whole = {"kind": kind, "metadata": meta, "status": values["/status"]}
+                return await self.kube.replace_status(whole, manager)
             return await self.kube.patch({"kind": kind, "metadata": meta}, body[2:], manager)
         body = {**body, "kind": place[0]}
         if request.query.get("force") != "true":

@@ -60,6 +60,8 @@ class Reason(StrEnum):
     WAITING_FOR_MODEL = "WaitingForModel"
     WAITING_FOR_REVISION = "WaitingForRevision"
     NO_READY_ENDPOINTS = "NoReadyEndpoints"
+    RESTORED = "Restored"
+    STABLE_FORGOTTEN = "StableRevisionForgotten"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     # The model
     INVALID_MODEL_URI = "InvalidModelURI"
@@ -198,6 +200,18 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.WAITING_FOR_REVISION: Explanation("No revision is ready to be routed to.", "Read RevisionReady."),
     Reason.NO_READY_ENDPOINTS: Explanation(
         "No pod of the stable revision is ready.", "Look at the pods: kubectl describe pods."
+    ),
+    Reason.RESTORED: Explanation(
+        "The resource was brought here with its status, and pods of its stable revision are not ready yet. "
+        "Until they are, no other revision takes over that was still being judged or waited for approval.",
+        "Wait; where its pods do not become ready, look at them: kubectl describe pods.",
+    ),
+    Reason.STABLE_FORGOTTEN: Explanation(
+        "Neither the ControllerRevision nor the Deployment of the stable revision is there, as after a "
+        "restore without ControllerRevisions, and the spec differs from it in more than the model.",
+        "Apply the ControllerRevision that the message names from the backup, without ownerReferences, or "
+        "set the spec back to what it was. Or let the wanted revision take over: kubectl slipway "
+        "promote-full, after kubectl slipway retry where it was rejected.",
     ),
     Reason.NAMESPACE_TERMINATING: Explanation(
         "The namespace is being deleted.", "None; nothing new is created."

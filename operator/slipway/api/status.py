@@ -141,6 +141,10 @@ class RevisionStatus(Block):
     profile: ProfileDigest | None = Field(
         default=None, max_length=71, description="SHA-256 of its profile, or none; as far as is known."
     )
+    resolvedURI: str | None = Field(
+        default=None, max_length=1024, description="The URI that names the model's bytes for good, if known."
+    )
+    bytes: int | None = Field(default=None, ge=0, description="Size of the model's files, if known.")
     server: ServerStatus | None = Field(
         default=None, description="Where its pods are reached, if runtime.server is External."
     )

@@ -30,6 +30,7 @@ from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.rollout.audits import NO_AUDITS, Audits, audits_of
 from slipway.core.rollout.breach import breach_jobs
 from slipway.core.rollout.history import as_pinned, by_its_name, revision_from_history
+from slipway.core.rollout.restored import with_stable_record
 from slipway.core.rollout.roles import Roles, assign_roles, min_ready_before_switch
 from slipway.core.scaling_deadline import scaling_deadline
 from slipway.core.traffic import replica_ratio
@@ -79,6 +80,7 @@ def plan(
         now: the time, with a time zone.
     """
     owner = resource.owner
+    observed = with_stable_record(resource, spec, observed)
     resolver = None
     if is_asked(spec, resource.status, observed.refresh_token):
         known = last_look(spec, resource.status, observed.refresh_token)
@@ -105,7 +107,7 @@ def plan(
     if audits.job is not None:
         apply.append(audits.job)
     apply.extend(breach_jobs(owner, spec, _stable(roles, observed), resource.status.monitoring, observed))
-    router_port = (resource.status.routerPort or observed.free_port) if has_routers(spec) else None
+    router_port = (observed.free_port or resource.status.routerPort) if has_routers(spec) else None
     if by_replicas(spec) and roles.routed is not None:
         # First: pods of a third revision must never come behind a Service that selects those of two.
         apply.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from slipway.api.reasons import Reason
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.objects.metadata import Owner
-from slipway.core.observed import Fault, Manifest
+from slipway.core.observed import Fault, Manifest, timestamp
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Resource:
         status: what was reported last, as far as it can be read.
         status_fault: why some of it cannot be read, or None: nothing is to be decided then.
         raw_status: the same as the API server holds it.
+        created_at: when the API server got it; None where it does not say.
         deleting: whether it is on its way out.
         annotations: of the resource; commands to a rollout are among them.
     """
@@ -38,6 +40,7 @@ class Resource:
     annotations: Mapping[str, str] = field(default_factory=dict)
     status_fault: Fault | None = None
     raw_status: Mapping[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
 
 
 def read(manifest: Manifest) -> Resource:
@@ -53,6 +56,7 @@ def read(manifest: Manifest) -> Resource:
         annotations=meta.get("annotations") or {},
         status_fault=status_fault,
         raw_status=manifest.get("status") or {},
+        created_at=timestamp(meta.get("creationTimestamp")),
     )
 
 

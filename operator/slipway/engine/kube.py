@@ -99,6 +99,12 @@ class Kube(Protocol):
     async def apply_status(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply to the ``status`` subresource; the object as it is now."""
 
+    async def replace_status(self, manifest: Manifest, manager: str) -> Manifest:
+        """All of ``status``, whoever wrote what is in it, 409 if the object has changed; the object as it is.
+
+        For what an apply cannot do: take away what another manager put there.
+        """
+
     async def delete(self, manifest: Manifest) -> None:
         """Delete this very object, by uid, in the background; nothing if it is gone already."""
 

@@ -118,19 +118,16 @@ class KubeClient:
 
     async def patch(self, manifest: Manifest, operations: Patch, manager: str) -> Manifest:
         """JSON Patch of this very object as it was read, 409 if it has changed since."""
-        meta, kind = manifest["metadata"], manifest["kind"]
-        is_same = [
-            {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
-            # The API server compares it, and answers 409 rather than 422.
-            {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
-        ]
-        path = RESOURCES[kind].path(meta["namespace"], meta["name"])
-        body = [*is_same, *operations]
-        return typed(await self._write("PATCH", path, {"fieldManager": manager}, body, _PATCH), kind)
+        return await self._patch(manifest, operations, manager, "")
 
     async def apply_status(self, manifest: Manifest, manager: str) -> Manifest:
         """Forced server-side apply to the ``status`` subresource; the object as it is now."""
         return await self._apply(manifest, manager, "/status")
+
+    async def replace_status(self, manifest: Manifest, manager: str) -> Manifest:
+        """All of ``status``, whoever wrote what is in it, 409 if the object has changed since."""
+        whole = [{"op": "add", "path": "/status", "value": manifest["status"]}]
+        return await self._patch(manifest, whole, manager, "/status")
 
     async def delete(self, manifest: Manifest) -> None:
         """Delete this very object, by uid, in the background; nothing if it is gone already."""
@@ -152,6 +149,17 @@ class KubeClient:
         """Say of an Event that it happened again."""
         path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}"
         await self._write("PATCH", path, {}, {"series": series}, _MERGE)
+
+    async def _patch(self, manifest: Manifest, operations: Patch, manager: str, subresource: str) -> Manifest:
+        meta, kind = manifest["metadata"], manifest["kind"]
+        is_same = [
+            {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
+            # The API server compares it, and answers 409 rather than 422.
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
+        ]
+        path = f"{RESOURCES[kind].path(meta['namespace'], meta['name'])}{subresource}"
+        body = [*is_same, *operations]
+        return typed(await self._write("PATCH", path, {"fieldManager": manager}, body, _PATCH), kind)
 
     async def _apply(self, manifest: Manifest, manager: str, subresource: str) -> Manifest:
         meta, kind = manifest["metadata"], manifest["kind"]

@@ -51,6 +51,8 @@ def _decide(rollout: Rollout, state: RolloutStatus, seen: Situation, now: dateti
         return _abort(state, state.message.removeprefix(HOLDS), seen)
     if seen.audit_failed:
         return _abort(state, seen.audit_failed, seen)
+    if seen.restored and not _was_approved(state, seen):
+        return _hold_restored(state, rollout, seen, now)
     state = _look(state, rollout.analysis, seen, now) if not seen.upgrading else _unseen(state, rollout, now)
     failed = next(
         (gate for gate in state.gates if _acts(gate, rollout.analysis) and gate.verdict == "Fail"), None
@@ -94,7 +96,7 @@ def _timed(rollout: Rollout, decision: Decision, seen: Situation, now: datetime)
     if decision.outcome is not StepOutcome.CONTINUE or state.phase == "Aborting":
         return decision
     only_hope = seen.alive and not seen.stable_ready
-    if seen.upgrading or only_hope or not (decision.blocked or _lacks_pods(state, seen)):
+    if seen.upgrading or seen.restored or only_hope or not (decision.blocked or _lacks_pods(state, seen)):
         return replace(decision, state=_changed(state, waitingSince=None))
     since = state.waitingSince or rfc3339(now)
     left = rollout.progressDeadlineSeconds - (now - _time(since)).total_seconds()
@@ -318,6 +320,19 @@ def _unseen(state: RolloutStatus, rollout: Rollout, now: datetime) -> RolloutSta
     analysing = state.step < len(steps) and steps[state.step].analysis is not None
     started_at = rfc3339(now) if analysing else state.stepStartedAt
     return _changed(state, lookedAt=rfc3339(now), stepStartedAt=started_at)
+
+
+def _was_approved(state: RolloutStatus, seen: Situation) -> bool:
+    """Whether a canary needs nothing more than pods to take over."""
+    return seen.in_window or state.phase == "Promoting" or Command.PROMOTE_FULL in seen.commands
+
+
+def _hold_restored(state: RolloutStatus, rollout: Rollout, seen: Situation, now: datetime) -> Decision:
+    """Nothing is decided before the stable revision answers here too, and no step's time runs until then."""
+    if _until_look(state, rollout.analysis, now) <= 0:
+        state = _changed(state, lookedAt=rfc3339(now), stepStartedAt=rfc3339(now))
+    state = _changed(state, stableLostAt=None, message=seen.restored[:1024])
+    return Decision(state, suspended=seen.forgotten)
 
 
 def _until_look(state: RolloutStatus, analysis: Analysis, now: datetime) -> float:

@@ -29,6 +29,7 @@ from slipway.core.rollout.history import (
 )
 from slipway.core.rollout.machine import decide
 from slipway.core.rollout.new_look import new_look
+from slipway.core.rollout.restored import is_forgotten, is_restored, what_is_awaited
 from slipway.core.rollout.sample_ratio_mismatch import split_mismatch
 from slipway.core.rollout.situation import Situation, StepOutcome
 from slipway.core.rollout.takeover import STABLE_PATIENCE
@@ -174,12 +175,13 @@ _PAUSED = "spec.rollout.paused is true; set it to false to go on"
 
 
 def _until_nobody_answers(resource: Resource, stable: str, observed: Observed, now: datetime) -> float | None:
-    """Seconds until a revision without ready pods has had its time to come back; None while it has some."""
-    if ready_pods_of(stable, observed):
+    """Seconds until a revision without ready pods has had its time to come back; None while it has some, or
+    is still to start here."""
+    if ready_pods_of(stable, observed) or is_restored(resource, observed):
         return None
     conditions = (found for found in resource.status.conditions if found.type == ConditionType.ROUTE_READY)
     said = next(conditions, None)
-    if said is None or said.reason != Reason.NO_READY_ENDPOINTS:
+    if said is None or said.reason not in (Reason.NO_READY_ENDPOINTS, Reason.STABLE_FORGOTTEN):
         return STABLE_PATIENCE.total_seconds()
     lost = datetime.fromisoformat(said.lastTransitionTime)
     return max(0.0, (STABLE_PATIENCE - (now - lost)).total_seconds())
@@ -307,6 +309,8 @@ def _situation(
 ) -> Situation:
     traffic = observed.traffic
     pods = observed.pods(wanted.name)
+    lost = is_restored(resource, observed) and not (roles.stable and ready_pods_of(roles.stable, observed))
+    forgotten = lost and is_forgotten(resource.owner, roles.stable, wanted, observed)
     leaving = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
     return Situation(
         canary=wanted.name,
@@ -328,6 +332,8 @@ def _situation(
         surge_percent=spec.rollout.surgePercent or 100,
         upgrading=is_under_way(resource.status.upgrade),
         in_window=wanted.name in roles.previous[: spec.rollout.rollbackWindowRevisions],
+        restored=what_is_awaited(resource.owner, forgotten) if lost else "",
+        forgotten=forgotten,
     )
 
 

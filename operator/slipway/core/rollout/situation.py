@@ -56,6 +56,9 @@ class Situation:
             happens meanwhile is said of the canary.
         audit_failed: why an audit of the canary failed, or empty.
         auditing: what of its audits keeps the canary from getting any traffic, or empty.
+        restored: what it waits for since the resource was restored from a backup and the stable revision does
+            not answer yet, or empty.
+        forgotten: whether it cannot: nothing tells what the stable revision is.
     """
 
     canary: str
@@ -79,6 +82,8 @@ class Situation:
     upgrading: bool = False
     audit_failed: str = ""
     auditing: str = ""
+    restored: str = ""
+    forgotten: bool = False
 
     @property
     def alive(self) -> int:

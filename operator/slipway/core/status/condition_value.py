@@ -19,6 +19,7 @@ _UNDER_WAY = frozenset(
         Reason.WAITING_FOR_MODEL,
         Reason.WAITING_FOR_REVISION,
         Reason.NO_READY_ENDPOINTS,
+        Reason.RESTORED,
         Reason.REGISTRY_UNREACHABLE,
         Reason.STORE_THROTTLED,
         Reason.MODEL_CHANGED,

@@ -108,7 +108,10 @@ def _ready(
     if not open_parts:
         return ConditionValue("False", Reason.STARTING, "the first revision is about to serve")
     # What a person has to fix counts more than what is under way, whichever comes first.
-    told = next((part for part in open_parts if is_bad(part)), open_parts[0])
+    bad = [part for part in open_parts if is_bad(part)]
+    # Nothing serves before that is fixed, whatever became of the wanted revision.
+    first = [part for part in bad if part.reason is Reason.STABLE_FORGOTTEN]
+    told = next(iter((*first, *bad)), open_parts[0])
     return ConditionValue("False", told.reason, f"{told.message}; {way_out}" if way_out else told.message)
 
 

@@ -178,7 +178,20 @@ def _revision_status(
         modelCreatedAt=created,
         profile=profile,
         server=_server(resource, revision, plan, observed),
+        **_bytes(resource, revision, plan, observed),
     )
+
+
+def _bytes(resource: Resource, revision: str, plan: Plan, observed: Observed) -> dict[str, Any]:
+    """What status needs, with version, digest and profile, to tell later what a revision was."""
+    wanted = plan.roles.wanted
+    is_wanted = wanted is not None and wanted.name == revision
+    known = wanted if is_wanted else revision_from_history(revision, observed)
+    if known is not None:
+        return {"resolvedURI": known.model.resolvedURI, "bytes": known.model.bytes}
+    roles = (resource.status.stable, resource.status.canary)
+    before = next((role for role in roles if role is not None and role.revision == revision), None)
+    return {"resolvedURI": before.resolvedURI, "bytes": before.bytes} if before is not None else {}
 
 
 def _identity(

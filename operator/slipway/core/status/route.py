@@ -20,6 +20,7 @@ from slipway.core.observed import (
 )
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
+from slipway.core.rollout.restored import how_to_go_on, is_forgotten, is_restored
 from slipway.core.status.condition_value import ConditionValue, failed, first_fault
 from slipway.core.traffic.routed import routed_group
 
@@ -47,6 +48,12 @@ def route_ready(
         return ConditionValue(
             "True", Reason.ROUTED, f"Service {resource.owner.name} leads to revision {routed}"
         )
+    stable = resource.status.stable
+    if is_forgotten(resource.owner, plan.roles.stable, plan.roles.wanted, observed):
+        return ConditionValue("False", Reason.STABLE_FORGOTTEN, how_to_go_on(resource.owner, stable, routed))
+    if plan.roles.stable is not None and is_restored(resource, observed):
+        words = f"the resource was restored from a backup; pods of its stable revision {routed} start"
+        return ConditionValue("False", Reason.RESTORED, words)
     return ConditionValue(
         "False",
         Reason.NO_READY_ENDPOINTS,

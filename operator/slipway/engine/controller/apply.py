@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -155,11 +155,30 @@ class Writer:
             ApiError: 409 where it was made from an older state than the one that is known after that.
         """
         status = self._fit(status)
-        said = {
-            name: value for name, value in (manifest.get("status") or {}).items() if name not in OF_OTHERS
-        }
-        if said != status:
-            await self._apply_status(manifest, status, STATUS_MANAGER)
+        if _own_status(manifest) != status:
+            await self._apply_whole_status(manifest, status)
+
+    async def _apply_whole_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
+        """Status as it is to be, also where others wrote some of it, as whoever restores a backup does.
+
+        An apply takes back only what its manager wrote: the rest would stay, or be refused as half a block.
+        """
+        try:
+            written = await self._apply_status(manifest, status, STATUS_MANAGER)
+        except ApiError as error:
+            if error.code != 422:
+                raise
+            written = manifest
+        if written is not manifest and not _has_more(_own_status(written), status):
+            return
+        theirs = {name: value for name, value in _status(written).items() if name in OF_OTHERS}
+        meta = written["metadata"]
+        mark = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion")}
+        whole = {"apiVersion": API_VERSION, "kind": KIND, "metadata": mark, "status": {**status, **theirs}}
+        log.info(
+            "replacing a status that others wrote", extra={"object": f"{meta['namespace']}/{meta['name']}"}
+        )
+        await self._write_status(manifest, self._kube.replace_status(whole, STATUS_MANAGER))
 
     async def claim(self, manifest: Manifest, operator: str) -> None:
         """Note in status which installation looks after a resource, before anything else is written for it.
@@ -169,18 +188,23 @@ class Writer:
         """
         await self._apply_status(manifest, {"operator": operator}, CLAIM_MANAGER)
 
-    async def _apply_status(self, manifest: Manifest, status: dict[str, Any], manager: str) -> None:
+    async def _apply_status(self, manifest: Manifest, status: dict[str, Any], manager: str) -> Manifest:
         meta = manifest["metadata"]
         # The version keeps a status that was made from the past from undoing what a later leader wrote, and
         # from reaching another resource of that name: the API server does not look at the uid of a status.
         mark = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion")}
         made = {"apiVersion": API_VERSION, "kind": KIND, "metadata": mark, "status": status}
+        return await self._write_status(manifest, self._kube.apply_status(made, manager))
+
+    async def _write_status(self, manifest: Manifest, request: Awaitable[Manifest]) -> Manifest:
         try:
-            self._store.put(await self._kube.apply_status(made, manager))
+            written = await request
         except ApiError as error:
             if error.code == 409:
                 await self._read_again(manifest)
             raise
+        self._store.put(written)
+        return written
 
     async def _read_again(self, manifest: Manifest) -> None:
         """Know the newest state now, whether a watch has told of it or not."""
@@ -325,6 +349,24 @@ class Writer:
         path = f"/metadata/managedFields/{live['metadata'][CREATED_ENTRY]}/operation"
         operations = [{"op": "replace", "path": path, "value": "Apply"}]
         self._store.put(await self._kube.patch(live, operations, WORKLOAD_MANAGER))
+
+
+def _status(manifest: Manifest) -> Mapping[str, Any]:
+    return manifest.get("status") or {}
+
+
+def _own_status(manifest: Manifest) -> dict[str, Any]:
+    """Status without what is written under other managers."""
+    return {name: value for name, value in _status(manifest).items() if name not in OF_OTHERS}
+
+
+def _has_more(found: Any, wanted: Any) -> bool:
+    """Whether anything is in an object that is not wanted there; what differs otherwise does not count."""
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        return any(name not in wanted or _has_more(value, wanted[name]) for name, value in found.items())
+    if isinstance(found, list) and isinstance(wanted, list):
+        return len(found) > len(wanted) or any(map(_has_more, found, wanted))
+    return False
 
 
 def _annotated(manifest: dict[str, Any], mark: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from slipway.core.observed import Fault
 from slipway.core.resource import Resource
@@ -29,7 +30,7 @@ class Ports:
             told: the routes that routers of its namespace have, its own included.
         """
         key = Key(resource.owner.namespace, resource.owner.name)
-        if isinstance(resource.spec, Fault) or not has_routers(resource.spec) or resource.status.routerPort:
+        if isinstance(resource.spec, Fault) or not has_routers(resource.spec) or self._keeps(resource):
             self._given.pop(key, None)
             return None
         routes = list(told)
@@ -47,9 +48,29 @@ class Ports:
         """A ModelDeployment is gone."""
         self._given.pop(key, None)
 
+    def _keeps(self, resource: Resource) -> bool:
+        """Whether a ModelDeployment has a port, and no other one had it first.
+
+        Two may have the same that were restored from different backups, or one next to another.
+        """
+        port, own = resource.status.routerPort, resource.owner
+        if port is None:
+            return False
+        same = [
+            found
+            for found in self._store.resources_in(own.namespace)
+            if found.status.routerPort == port and not found.deleting
+        ]
+        return min(map(_rank, same), default=_rank(resource)) == _rank(resource)
+
     def _taken(self, key: Key) -> set[int]:
         """Ports of the namespace's other ModelDeployments."""
         others = [found for found in self._store.resources_in(key.namespace) if found.owner.name != key.name]
         ports = [found.status.routerPort for found in others]
         ports += [self._given.get(Key(key.namespace, found.owner.name)) for found in others]
         return {port for port in ports if port is not None}
+
+
+def _rank(resource: Resource) -> tuple[datetime, str]:
+    """Which of several has a port first."""
+    return resource.created_at or datetime.max.replace(tzinfo=UTC), resource.owner.name
