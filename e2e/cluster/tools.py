@@ -91,6 +91,8 @@ ALERTMANAGER, AMTOOL = (
 )
 #: Holds docs to the words of the field. The newest whose every module is published.
 VALE = GoProgram("vale", "github.com/vale-cli/vale/v3/cmd/vale", "v3.22.0", uses_c=True)
+#: Runs the docs' commands of jq, whose language it speaks, on machines without it. The newest whose every module is published.
+GOJQ = GoProgram("gojq", "github.com/itchyny/gojq/cmd/gojq", "v0.12.17")
 #: Holds a server to HTTP/2 case by case.
 H2SPEC = GoProgram("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible")
 #: An OCI registry for tests, and what images are pushed with.

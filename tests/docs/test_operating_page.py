@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from e2e import snippets
+from e2e.cluster.settings import read_settings
+from e2e.cluster.tools import GOJQ, Tools
 from slipway.api.reasons import Reason
 from slipway.api.types import KIND
 from slipway.core.observed import ObjectKind
@@ -33,8 +36,12 @@ def items(path: Path) -> list[dict[str, Any]]:
 
 
 def run_commands(block: snippets.Block, folder: Path) -> None:
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "jq").symlink_to(Tools(read_settings().cache).install(GOJQ))
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     for command in snippets.commands_of(block):
-        subprocess.run(["sh", "-c", command.text], cwd=folder, check=True)
+        subprocess.run(["sh", "-c", command.text], cwd=folder, env=environment, check=True)
 
 
 async def test_a_backup_is_restored_by_the_commands_that_are_printed(tmp_path: Path) -> None:
