@@ -463,6 +463,68 @@ async def test_a_status_that_the_schema_refuses_is_invalid(cluster: Cluster) -> 
     assert "replicas" in error.message
 
 
+async def test_what_a_person_wrote_into_status_outlives_applies_and_may_leave_half_a_block(
+    cluster: Cluster,
+) -> None:
+    live = await _restored(cluster, "outlives")
+    told = await cluster.kube.apply_status(cluster.status(live, {"replicas": 4}), STATUS_MANAGER)
+    assert (told["status"]["replicas"], told["status"]["routerPort"]) == (4, PORT)
+    # One field of a block becomes the operator's, the rest stays the person's.
+    newer = {"stable": {**STABLE, "version": "2"}}
+    told = await cluster.kube.apply_status(cluster.status(live, newer), STATUS_MANAGER)
+    assert told["status"]["stable"]["version"] == "2"
+    error = await refused(cluster.kube.apply_status(cluster.status(live, {}), STATUS_MANAGER), 422, "Invalid")
+    assert "version" in error.message
+
+
+async def test_a_status_that_is_replaced_has_nothing_of_what_others_wrote(cluster: Cluster) -> None:
+    live = await _restored(cluster, "replaced")
+    newer = {"stable": {**STABLE, "version": "2"}}
+    told = await cluster.kube.apply_status(cluster.status(live, newer), STATUS_MANAGER)
+    whole = {"operator": NOBODY, "replicas": 5}
+    replaced = await cluster.kube.replace_status(
+        cluster.status(told, whole, version_of(told)), STATUS_MANAGER
+    )
+    assert replaced["status"] == whole
+    assert replaced["spec"] == live["spec"]
+    assert replaced["metadata"]["generation"] == live["metadata"]["generation"]
+    # From then on an apply of the same manager has its way with what it applies.
+    told = await cluster.kube.apply_status(cluster.status(live, {"replicas": 6}), STATUS_MANAGER)
+    told = await cluster.kube.apply_status(cluster.status(told, {}), STATUS_MANAGER)
+    assert told["status"] == {"operator": NOBODY}
+    error = await refused(
+        cluster.kube.replace_status(cluster.status(told, {"replicas": -1}, version_of(told)), STATUS_MANAGER),
+        422,
+        "Invalid",
+    )
+    assert "replicas" in error.message
+
+
+async def test_a_status_is_replaced_at_the_version_that_was_read_of_this_very_object(
+    cluster: Cluster,
+) -> None:
+    live = await _restored(cluster, "again")
+    old = cluster.status(live, {"operator": NOBODY}, version_of(live))
+    told = await cluster.kube.apply_status(cluster.status(live, {"replicas": 4}), STATUS_MANAGER)
+    await refused(cluster.kube.replace_status(old, STATUS_MANAGER), 409, "Conflict")
+    await cluster.kube.delete(told)
+    await refused(cluster.kube.replace_status(old, STATUS_MANAGER), 404, "NotFound")
+    await cluster.claimed("again")
+    await refused(cluster.kube.replace_status(old, STATUS_MANAGER), 422, "Invalid")
+
+
+PORT = 12345
+STABLE = {"revision": "5d8f", "version": "1", "digest": f"sha256:{'0' * 64}", "replicas": 2}
+
+
+async def _restored(cluster: Cluster, name: str) -> Manifest:
+    """A ModelDeployment whose status is of a backup, as `kubectl replace --subresource=status` brings it."""
+    live = await cluster.claimed(name)
+    status = {"operator": NOBODY, "routerPort": PORT, "stable": STABLE}
+    path = f"{cluster.path(KIND, name)}/status"
+    return await cluster.raw("PUT", path, {**live, "status": status}, fieldManager="kubectl-replace")
+
+
 async def test_the_content_of_a_revision_never_changes(cluster: Cluster) -> None:
     manifest = {
         "apiVersion": "apps/v1",

@@ -194,8 +194,10 @@ class FakeKube:
         place = place_of(manifest)
         request = self._begin("replace_status", place[0], place[2])
         live = self._objects.get(place)
-        if live is None or live["metadata"]["uid"] != manifest["metadata"]["uid"]:
+        if live is None:
             raise ApiError(404, "NotFound", f'{place[0]} "{place[2]}" not found')
+        if live["metadata"]["uid"] != manifest["metadata"]["uid"]:
+            raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request")
         self.refuse_if_old(place, manifest)
         self.refuse_status(manifest["status"])
         self.update({**live, "status": copied(dict(manifest["status"]))}, manager)

@@ -12,6 +12,8 @@ import pytest
 from slipway.api.types import KIND
 from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
+from slipway.engine.errors import ApiError
+from tests.unit.fake import Request
 from tests.unit.world import NAME, NAMESPACE, World
 
 STEPS = [{"setWeight": 10}, {"pause": {"untilApproved": True}}]
@@ -88,6 +90,19 @@ def unready(world: World, role: str = "stable") -> None:
     world.pod_status = status
 
 
+def answers_alone(world: World, revision: str) -> bool:
+    """Whether the Service leads to pods, and all are of a revision."""
+    selector = world.kube.find(ObjectKind.SERVICE, NAMESPACE, NAME)["spec"]["selector"]
+    pods = [
+        pod
+        for pod in world.kube.all(ObjectKind.POD)
+        if selector.items() <= pod["metadata"]["labels"].items()
+        and pod["metadata"]["labels"].get(naming.REVISION_LABEL)
+        and any(found["type"] == "Ready" for found in pod.get("status", {}).get("conditions", ()))
+    ]
+    return bool(pods) and {pod["metadata"]["labels"][naming.REVISION_LABEL] for pod in pods} == {revision}
+
+
 async def test_what_was_rejected_stays_out_and_what_served_serves() -> None:
     world = await rejected(spec(1), spec(2))
     before = world.status()
@@ -114,15 +129,18 @@ async def test_what_was_rejected_stays_out_and_what_served_serves() -> None:
 async def test_a_rollout_that_waited_for_a_person_waits_again_however_long_the_stable_pods_take(
     rollout: dict[str, Any], others: dict[str, Any]
 ) -> None:
+    # Longer than any deadline, and than a revision that has no pods is given otherwise.
+    rollout = {**rollout, "progressDeadlineSeconds": 90}
     world = await rolled_out(spec(1, rollout, **others), spec(2, rollout, **others))
     before = world.status()
     assert before["rollout"]["phase"] == "Paused"
     after = bring(world, days=3)
     unready(after)
     await after.operator.start()
-    await after.run(660)
+    await after.run(160)
     assert after.status()["stable"]["version"] == "1"
     assert after.said()["Ready"] == "False Restored"
+    assert not answers_alone(after, before["canary"]["revision"])
     assert "rejected" not in after.status() or not after.status()["rejected"]
     after.pod_status = lambda _: None
     await after.run(60)
@@ -150,6 +168,27 @@ async def test_what_the_spec_pauses_does_not_take_over_while_the_stable_pods_sta
     await after.run(60)
     assert after.said()["Ready"] == "True Serving"
     assert after.status()["stable"]["version"] == "1"
+
+
+@pytest.mark.parametrize("rollout", [ROLLOUT, {"strategy": "RollingUpdate", "paused": True}], ids=str)
+async def test_nothing_takes_over_after_something_else_kept_the_stable_revision_from_answering(
+    rollout: dict[str, Any],
+) -> None:
+    after = bring(await rolled_out(spec(1, rollout), spec(2, rollout)))
+    unready(after)
+
+    def refuse(request: Request) -> None:
+        if request.is_write and (request.kind, request.name) == (ObjectKind.SERVICE, NAME):
+            raise ApiError(403, "Forbidden", "admission webhook denied the request")
+
+    after.kube.before = refuse
+    await after.operator.start()
+    await after.run(60)
+    assert after.said()["RouteReady"].partition(" ")[2] not in ("Restored", "NoReadyEndpoints")
+    after.kube.before = None
+    await after.run(130)
+    assert after.status()["stable"]["version"] == "1"
+    assert after.said()["RouteReady"] == "False Restored"
 
 
 async def test_once_the_stable_revision_has_served_here_an_outage_is_an_outage_again() -> None:

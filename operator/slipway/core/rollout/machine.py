@@ -331,6 +331,9 @@ def _hold_restored(state: RolloutStatus, rollout: Rollout, seen: Situation, now:
     """Nothing is decided before the stable revision answers here too, and no step's time runs until then."""
     if _until_look(state, rollout.analysis, now) <= 0:
         state = _changed(state, lookedAt=rfc3339(now), stepStartedAt=rfc3339(now))
+    if seen.by_replicas and 0 < state.weight < 100:
+        # Whatever its share: behind the Service it would answer alone.
+        state = _changed(state, weight=0, heldWeight=state.weight)
     state = _changed(state, stableLostAt=None, message=seen.restored[:1024])
     return Decision(state, suspended=seen.forgotten)
 

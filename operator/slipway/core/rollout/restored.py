@@ -39,7 +39,8 @@ def is_restored(resource: Resource, observed: Observed) -> bool:
     turned = timestamp(said.lastTransitionTime) if said is not None else None
     if said is None or turned is None or turned < created:
         return True
-    return said.reason in (Reason.RESTORED, Reason.STABLE_FORGOTTEN)
+    # Any other reason may be said before the stable revision answers, as of a Service that was refused.
+    return said.status != "True" and said.reason != Reason.NO_READY_ENDPOINTS
 
 
 def with_stable_record(resource: Resource, spec: ModelDeploymentSpec, observed: Observed) -> Observed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -18,7 +19,11 @@ class Ports:
     def __init__(self, store: Store) -> None:
         """``store`` holds what the cluster holds."""
         self._store = store
+        self._changed = store.subscribe()
         self._given: dict[Key, int] = {}
+        #: What status remembers, and the other way round: by namespace and port.
+        self._ports: dict[Key, int] = {}
+        self._holders: dict[tuple[str, int], set[Key]] = defaultdict(set)
 
     def free(self, resource: Resource, told: Iterable[Route]) -> int | None:
         """A port for a ModelDeployment that needs one; None where it needs none, or none is left.
@@ -56,12 +61,24 @@ class Ports:
         port, own = resource.status.routerPort, resource.owner
         if port is None:
             return False
-        same = [
-            found
-            for found in self._store.resources_in(own.namespace)
-            if found.status.routerPort == port and not found.deleting
-        ]
-        return min(map(_rank, same), default=_rank(resource)) == _rank(resource)
+        self._catch_up()
+        holders = (self._store.read(key) for key in self._holders.get((own.namespace, port), ()))
+        return all(_rank(found) >= _rank(resource) for found in holders if found is not None)
+
+    def _catch_up(self) -> None:
+        """Take in whose status has changed."""
+        while self._changed:
+            key = self._changed.pop()
+            before = self._ports.pop(key, None)
+            if before is not None:
+                holders = self._holders[key.namespace, before]
+                holders.discard(key)
+                if not holders:
+                    del self._holders[key.namespace, before]
+            found = self._store.read(key)
+            if found is not None and found.status.routerPort is not None and not found.deleting:
+                self._ports[key] = found.status.routerPort
+                self._holders[key.namespace, found.status.routerPort].add(key)
 
     def _taken(self, key: Key) -> set[int]:
         """Ports of the namespace's other ModelDeployments."""
