@@ -91,7 +91,7 @@ ALERTMANAGER, AMTOOL = (
 )
 #: Holds docs to the words of the field. The newest whose every module is published.
 VALE = GoProgram("vale", "github.com/vale-cli/vale/v3/cmd/vale", "v3.22.0", uses_c=True)
-#: Runs the docs' commands of jq, whose language it speaks, on machines without it. The newest whose every module is published.
+#: Runs the docs' commands of jq, whose language it speaks. The newest whose modules are all published.
 GOJQ = GoProgram("gojq", "github.com/itchyny/gojq/cmd/gojq", "v0.12.17")
 #: Holds a server to HTTP/2 case by case.
 H2SPEC = GoProgram("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible")

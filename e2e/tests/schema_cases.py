@@ -317,6 +317,8 @@ EXAMPLE: dict[str, Any] = {
             "readyReplicas": 1,
             "modelCreatedAt": "2026-01-02T03:04:05Z",
             "profile": DIGEST,
+            "resolvedURI": "mlflow://fraud/3",
+            "bytes": 1234,
             "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
         },
         "canary": {
@@ -327,6 +329,8 @@ EXAMPLE: dict[str, Any] = {
             "readyReplicas": 0,
             "modelCreatedAt": "2026-01-03T03:04:05Z",
             "profile": "none",
+            "resolvedURI": "mlflow://fraud/4",
+            "bytes": 1234,
             "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
         },
         "canaryWeight": 10,

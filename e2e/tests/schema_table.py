@@ -49,6 +49,8 @@ def _revision(path: str) -> Iterator[Case]:
     yield from bounds(f"{path}.readyReplicas", 0, INT32)
     yield from moment(f"{path}.modelCreatedAt")
     yield from profile(f"{path}.profile")
+    yield text(f"{path}.resolvedURI", 1024)
+    yield from bounds(f"{path}.bytes", 0, None)
     yield from required(f"{path}.server", "httpPort", "readyPath")
     yield from bounds(f"{path}.server.httpPort", 1, 65535)
     yield from bounds(f"{path}.server.grpcPort", 1, 65535)
