@@ -43,14 +43,22 @@ class Resource:
     created_at: datetime | None = None
 
 
-def read(manifest: Manifest) -> Resource:
-    """Read a manifest: what the schema does not know is left aside, what it refuses is a fault."""
+def read(manifest: Manifest, before: Resource | None = None) -> Resource:
+    """Read a manifest: what the schema does not know is left aside, what it refuses is a fault.
+
+    Args:
+        manifest: as the API server holds it.
+        before: the same resource in an earlier state, whose spec is not decoded again where it is the same.
+    """
     meta = manifest["metadata"]
+    generation = int(meta.get("generation", 0))
+    # The API server counts a generation for each change of a spec.
+    is_same = before is not None and (before.owner.uid, before.generation) == (meta["uid"], generation)
     status, status_fault = _status(manifest.get("status"))
     return Resource(
         owner=Owner(name=meta["name"], namespace=meta["namespace"], uid=meta["uid"]),
-        generation=int(meta.get("generation", 0)),
-        spec=_spec(manifest),
+        generation=generation,
+        spec=before.spec if before is not None and is_same else _spec(manifest),
         status=status,
         deleting="deletionTimestamp" in meta,
         annotations=meta.get("annotations") or {},

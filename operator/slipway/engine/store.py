@@ -98,7 +98,10 @@ class Store:
             # Its owners are all that is known of it; numbers of pods change often, and concern nobody.
             return key if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"] else None
         if kind == KIND:
-            self._resources[key] = read({**slim, "spec": manifest.get("spec")})
+            # After a backup of etcd the same generation may be of another spec.
+            is_later = known is not None and _version(known) < _version(manifest)
+            before = self._resources.get(key) if is_later else None
+            self._resources[key] = read({**slim, "spec": manifest.get("spec")}, before)
             self._announce(key)
             return key
         self._children[key][kind, name] = slim

@@ -21,6 +21,7 @@ from slipway.core import naming
 from slipway.core.observed import Manifest
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES, Page, Patch, typed
+from slipway.engine.ownership import REPLICA_SET
 
 #: Seconds until a read without an answer counts as failed; how long a write may take, the fence says.
 TIMEOUT = 30.0
@@ -31,6 +32,9 @@ WATCH_TIMEOUT, WATCH_PATIENCE = 240, 300.0
 _JSON, _APPLY = "application/json", "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _PATCH = "application/json-patch+json"
+
+#: Of ReplicaSets it is only asked whose they are; each would come with a template of pods.
+_METADATA = "as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
 Observer = Callable[[str, int], None]
 
@@ -71,11 +75,14 @@ class KubeClient:
         """All objects of a kind that concern Slipway, page by page."""
         query = {"limit": str(PAGE), **_selector(kind)}
         while True:
-            page = await self._read(f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}")
+            page = await self._read(
+                f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}", _accept(kind, "List")
+            )
             if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
                 raise ApiError(0, "NotAList", f"the answer to a list of {kind} is no list")
             meta = page["metadata"]
-            yield Page(tuple(typed(item, kind) for item in page["items"]), int(meta["resourceVersion"]))
+            # An empty list of metadata alone has null for its items.
+            yield Page(tuple(typed(item, kind) for item in page["items"] or ()), int(meta["resourceVersion"]))
             if not meta.get("continue"):
                 return
             query["continue"] = meta["continue"]
@@ -92,7 +99,7 @@ class KubeClient:
             **_selector(kind),
         }
         path = f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}"
-        async with aclosing(_lines(self._client, self._observe, path)) as lines:
+        async with aclosing(_lines(self._client, self._observe, path, _accept(kind))) as lines:
             async for line in lines:
                 event = _decode(line)
                 found = event.get("object") if event is not None else None
@@ -167,8 +174,8 @@ class KubeClient:
         path = f"{RESOURCES[kind].path(meta['namespace'], meta['name'])}{subresource}"
         return typed(await self._write("PATCH", path, query, manifest, _APPLY), kind)
 
-    async def _read(self, path: str) -> dict[str, Any]:
-        return await call(self._client, self._observe, "GET", path, TIMEOUT)
+    async def _read(self, path: str, accept: str = _JSON) -> dict[str, Any]:
+        return await call(self._client, self._observe, "GET", path, TIMEOUT, accept=accept)
 
     async def _write(
         self, method: str, path: str, query: dict[str, str], body: Any, content_type: str = _JSON
@@ -190,13 +197,17 @@ def _selector(kind: str) -> dict[str, str]:
     return {} if kind == KIND else {"labelSelector": naming.MODEL_LABEL}
 
 
-async def _lines(client: ApiClient, observe: Observer, path: str) -> AsyncGenerator[bytes, None]:
+def _accept(kind: str, suffix: str = "") -> str:
+    return f"{_JSON};{_METADATA.format(suffix)}" if kind == REPLICA_SET else _JSON
+
+
+async def _lines(client: ApiClient, observe: Observer, path: str, accept: str) -> AsyncGenerator[bytes, None]:
     """Lines of an answer that lasts, as they come.
 
     Raises:
         ApiError: where it does not begin or breaks off.
     """
-    headers, held, began = {"Accept": "application/json"}, b"", False
+    headers, held, began = {"Accept": accept}, b"", False
     try:
         request = await client.param_serialize(
             "GET", path, header_params=headers, auth_settings=["BearerToken"]
@@ -232,6 +243,7 @@ async def call(
     seconds: float,
     body: Any = None,
     content_type: str = _JSON,
+    accept: str = _JSON,
 ) -> dict[str, Any]:
     """One request, whose answer is an object.
 
@@ -243,11 +255,12 @@ async def call(
         seconds: until no answer counts as a failure.
         body: plain JSON.
         content_type: of the body.
+        accept: of the answer.
 
     Raises:
         ApiError: for any other answer, and for none.
     """
-    headers = {"Accept": "application/json", "Content-Type": content_type}
+    headers = {"Accept": accept, "Content-Type": content_type}
     try:
         # Around all that waits: after a stall this is due before anything goes on.
         async with asyncio.timeout(seconds):
