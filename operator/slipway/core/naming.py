@@ -30,10 +30,12 @@ FETCH_CONTAINER = "fetch"
 RESOLVE_CONTAINER = "resolve"
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def content_hash(content: Any) -> str:
     """Ten hexadecimal digits of the SHA-256 of the content's canonical JSON."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+    return hashlib.sha256(_canonical.encode(content).encode()).hexdigest()[:10]
 
 
 def revision_object(model_deployment: str, revision: str) -> str:

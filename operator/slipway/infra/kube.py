@@ -25,7 +25,8 @@ from slipway.engine.ownership import REPLICA_SET
 
 #: Seconds until a read without an answer counts as failed; how long a write may take, the fence says.
 TIMEOUT = 30.0
-PAGE = 500
+#: Objects of a page of a list: a page is decoded at once, and what that takes stays with the process.
+PAGE = 100
 #: Seconds after which the API server, then the client, ends a watch: a connection that something in between
 #: has dropped in silence is noticed.
 WATCH_TIMEOUT, WATCH_PATIENCE = 240, 300.0

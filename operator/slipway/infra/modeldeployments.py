@@ -21,6 +21,7 @@ from slipway.api.types import KIND
 from slipway.engine.backoff import backoff
 from slipway.engine.kube import RESOURCES, typed
 from slipway.engine.store import Key, Store
+from slipway.infra.kube import PAGE
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.server_timeout = SERVER_TIMEOUT
     settings.watching.client_timeout = CLIENT_TIMEOUT
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
     settings.queueing.worker_limit = None
     settings.queueing.idle_timeout = IDLE_SECONDS
     settings.networking.error_backoffs = REQUEST_DELAYS
