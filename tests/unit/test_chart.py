@@ -141,8 +141,8 @@ def test_operator_pods_are_restricted_and_small() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert container["resources"] == {
-        "requests": {"cpu": "50m", "memory": "128Mi"},
-        "limits": {"memory": "256Mi"},
+        "requests": {"cpu": "50m", "memory": "192Mi"},
+        "limits": {"memory": "512Mi"},
     }
     assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
     assert spec["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
@@ -712,7 +712,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "serviceAccount.create": (False, {}),
     "serviceAccount.name": ("other", {}),
     "serviceAccount.annotations": ({"a": "b"}, {}),
-    "resources": ({"limits": {"memory": "512Mi"}}, {}),
+    "resources": ({"limits": {"memory": "768Mi"}}, {}),
     "env": ([{"name": "A", "value": "b"}], {}),
     "podAnnotations": ({"a": "b"}, {}),
     "podLabels": ({"a": "b"}, {}),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from slipway.api.types import KIND
+from slipway.api.types import KIND, ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.projection import project
@@ -188,6 +188,40 @@ def test_after_etcd_went_back_to_a_backup_a_list_is_right_whatever_its_versions_
     listing.take([resource(57)])
     assert listing.end(57) == set(), "also before a list that was on its way"
     assert store.resource(KEY) == resource(58)
+
+
+def test_a_spec_is_decoded_once_for_each_generation() -> None:
+    first = stated(1, generation=1, uri="mlflow://fraud/1")
+    store = filled(first)
+    before = store.read(KEY)
+    store.put(stated(2, generation=1, uri="mlflow://fraud/1"))
+    after = store.read(KEY)
+    assert before is not None
+    assert after is not None
+    assert after.spec is before.spec
+    store.put(stated(3, generation=2, uri="mlflow://fraud/2"))
+    assert model_of(store) == "mlflow://fraud/2"
+    store.put(stated(4, generation=2, uid="successor", uri="mlflow://fraud/3"))
+    assert model_of(store) == "mlflow://fraud/3", "of another resource of that name"
+
+
+def test_after_etcd_went_back_to_a_backup_the_same_generation_may_be_of_another_spec() -> None:
+    store = filled(stated(900, generation=5, uri="mlflow://fraud/1"))
+    listed(store, KIND, [stated(40, generation=5, uri="mlflow://fraud/2")], 55)
+    assert model_of(store) == "mlflow://fraud/2"
+
+
+def stated(version: int, generation: int, uri: str, uid: str = "owner") -> Any:
+    found = resource(version, uid)
+    found["metadata"]["generation"] = generation
+    return {**found, "spec": {"model": {"uri": uri}}}
+
+
+def model_of(store: Store) -> str:
+    found = store.read(KEY)
+    assert found is not None
+    assert isinstance(found.spec, ModelDeploymentSpec)
+    return found.spec.model.uri
 
 
 def test_a_list_that_begins_again_says_nothing_of_what_it_told_before() -> None:

@@ -15,6 +15,7 @@ from slipway.api.types import KIND
 from slipway.core.observed import ObjectKind
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import RESOURCES, Kube
+from slipway.engine.ownership import REPLICA_SET
 from slipway.infra import kube
 from slipway.infra.kube import KubeClient
 from tests.unit.infra.api_server import Answer, ApiServer, api_server
@@ -120,6 +121,34 @@ async def test_model_deployments_are_listed_without_a_label_in_all_namespaces() 
         client, _ = _client(server)
         assert await client.list(KIND, None) == ([], 5)
         assert server.asked == [("GET", f"/apis/slipway.dev/v1alpha1/modeldeployments?limit={kube.PAGE}")]
+
+
+async def test_replica_sets_are_asked_for_by_their_metadata_alone() -> None:
+    accepted: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        accepted.append(request.headers["Accept"])
+        if "watch" in request.query:
+            event = {
+                "type": "ADDED",
+                "object": {"kind": "PartialObjectMetadata", "metadata": {"name": "one"}},
+            }
+            return web.Response(text=json.dumps(event) + "\n")
+        # What a real API server says where there are none.
+        body = {"kind": "PartialObjectMetadataList", "metadata": {"resourceVersion": "5"}, "items": None}
+        return web.json_response(body)
+
+    async with api_server(answer) as server:
+        client, _ = _client(server)
+        assert await client.list(REPLICA_SET, None) == ([], 5)
+        seen = [event async for event in client.watch(REPLICA_SET, None, 5)]
+        assert [(type_, found["kind"], found["apiVersion"]) for type_, found in seen] == [
+            ("ADDED", "ReplicaSet", "apps/v1")
+        ]
+        assert accepted == [
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+        ]
 
 
 async def test_a_list_that_expires_between_pages_is_an_error_to_try_again() -> None:
