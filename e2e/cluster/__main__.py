@@ -16,6 +16,7 @@ EPILOG = """\
 environment:
   SLIPWAY_CLUSTER=kind|node   force a provider; else kind where Docker and its node image are within reach
   SLIPWAY_NODES=N             number of nodes (default: what runs, or one)
+  SLIPWAY_KIND_IMAGE=NAME     image of kind's nodes (default: the one that kind is released with)
   SLIPWAY_CLUSTER_NAME=NAME   which cluster (default: slipway); several can run side by side
   SLIPWAY_CLUSTER_DIR=FOLDER  where running clusters keep their state (default: /var/lib/slipway)
   SLIPWAY_CACHE=FOLDER        where built programs and images are kept (default: ~/.cache/slipway)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from e2e.cluster.command import run, wait_until
 from e2e.cluster.errors import ClusterError
@@ -33,22 +34,33 @@ class Kubectl:
     def wait_for_api(self, seconds: float) -> None:
         wait_until(self.answers, seconds, lambda: f"the API server does not answer after {seconds:.0f} s")
 
-    def apply(self, manifest: str, values: Mapping[str, str]) -> None:
-        """Apply one of the bundled manifests with its `$NAMES` filled in."""
+    def apply(self, manifest: str, values: Mapping[str, str]) -> str:
+        """Apply one of the bundled manifests with its `$NAMES` filled in; returns what was applied."""
         text = Template((MANIFESTS / f"{manifest}.yaml").read_text()).substitute(values)
         owner = "--field-manager=slipway-test-cluster"
         self("apply", "--server-side", "--force-conflicts", owner, "-f", "-", stdin=text)
+        return text
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The nodes that have registered."""
+        found: list[dict[str, Any]] = json.loads(self("get", "nodes", "-o", "json"))["items"]
+        return found
+
+    def ready_nodes(self) -> frozenset[str]:
+        """The names of those that are ready now."""
+        return frozenset(
+            node["metadata"]["name"] for node in self.nodes() if _ready(node).get("status") == "True"
+        )
 
     def wait_for_nodes(self, names: Sequence[str], seconds: float) -> None:
         """Wait until exactly these nodes have registered and are ready."""
         waiting = dict.fromkeys(names, "not registered")
 
         def ready() -> bool:
-            nodes = json.loads(self("get", "nodes", "-o", "json"))["items"]
-            for node in nodes:
-                state = next((c for c in node["status"].get("conditions", []) if c["type"] == "Ready"), None)
-                waiting[node["metadata"]["name"]] = "no status" if state is None else state["message"]
-                if state and state["status"] == "True":
+            for node in self.nodes():
+                state = _ready(node)
+                waiting[node["metadata"]["name"]] = state.get("message", "no status")
+                if state.get("status") == "True":
                     del waiting[node["metadata"]["name"]]
             return not waiting
 
@@ -71,3 +83,9 @@ class Kubectl:
         wait_until(
             measured, seconds, lambda: f"no figures of metrics-server after {seconds:.0f} s", pause=0.5
         )
+
+
+def _ready(node: dict[str, Any]) -> dict[str, str]:
+    """The node's condition Ready; empty before it has one."""
+    found: list[dict[str, str]] = node["status"].get("conditions", [])
+    return next((condition for condition in found if condition["type"] == "Ready"), {})

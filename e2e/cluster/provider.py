@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.kind.provider import KindProvider, kind_is_usable
+from e2e.cluster.kind.docker import kind_is_usable
+from e2e.cluster.kind.provider import KindProvider
 from e2e.cluster.node.provider import NodeProvider
 from e2e.cluster.settings import Settings
 
@@ -33,7 +34,7 @@ class Provider(Protocol):
 
 def choose_provider(settings: Settings) -> Provider:
     """The provider of the cluster that is there, else the one asked for, else what this machine can offer."""
-    kind = _present(settings) or settings.provider or ("kind" if kind_is_usable() else "node")
+    kind = _present(settings) or settings.provider or ("kind" if kind_is_usable(settings) else "node")
     if settings.provider not in (None, kind):
         raise ClusterError(
             f"cluster {settings.name} was made by {kind}: run `python -m e2e.cluster down` before "

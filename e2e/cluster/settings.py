@@ -20,6 +20,8 @@ class Settings:
     """`kind`, `node`, or None to choose by what this machine offers."""
     nodes: int | None
     """How many nodes; None keeps what runs, or makes one."""
+    kind_image: str | None
+    """The image of kind's nodes; None for the one that kind is released with."""
     cache: Path
     """Built programs and images; safe to delete, costs a rebuild."""
     state: Path
@@ -46,6 +48,7 @@ def read_settings() -> Settings:
         name=name,
         provider=provider,
         nodes=_read_nodes(os.environ.get("SLIPWAY_NODES")),
+        kind_image=_read_image(os.environ.get("SLIPWAY_KIND_IMAGE")),
         cache=_cache_folder(),
         state=Path(os.environ.get("SLIPWAY_CLUSTER_DIR") or "/var/lib/slipway").absolute() / name,
         kubeconfig=config / ("kubeconfig" if name == DEFAULT_NAME else f"{name}.kubeconfig"),
@@ -58,6 +61,12 @@ def _read_nodes(text: str | None) -> int | None:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_NODES:
         raise ClusterError(f"SLIPWAY_NODES={text!r}: use a whole number from 1 to {MAX_NODES}")
     return int(text)
+
+
+def _read_image(text: str | None) -> str | None:
+    if text and not re.fullmatch(r"[a-zA-Z0-9][\w.:/@-]{0,254}", text):
+        raise ClusterError(f"SLIPWAY_KIND_IMAGE={text!r}: use an image's name, such as kindest/node:v1.34.0")
+    return text or None
 
 
 def _cache_folder() -> Path:

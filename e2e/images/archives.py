@@ -32,8 +32,8 @@ def build(images: Iterable[Image], cache: Path, *, force: bool = False) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     builder = choose_builder(cache)
     if not force and (key := builder.made_key()):
-        # Nothing is built or waited for where all is there.
-        archives = [_archive(image, folder, f"{builder.name} {key}") for image in wanted]
+        # Nothing is built or waited for where all is there, whichever builder made it.
+        archives = [_archive(image, folder, key) for image in wanted]
         if all(archive.path.exists() for archive in archives):
             for archive in archives:
                 archive.path.touch()
@@ -42,7 +42,7 @@ def build(images: Iterable[Image], cache: Path, *, force: bool = False) -> list[
         bases = builder.bases()
         archives = []
         for image in wanted:
-            archive = _archive(image, folder, f"{builder.name} {bases.key}")
+            archive = _archive(image, folder, bases.key)
             if force or not archive.path.exists():
                 with step(f"building {image.name} with {builder.name}"):
                     unfinished = archive.path.with_suffix(".part")

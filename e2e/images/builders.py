@@ -20,6 +20,8 @@ CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUND
 PREPARE_SECONDS = 600.0
 BUILD_SECONDS = 1800.0
 STEPS_KEPT = 300
+#: From this version on Docker's client has BuildKit in a component of its own.
+BUILDX_SINCE = 23
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,25 @@ class Builder(Protocol):
 
 
 def choose_builder(cache: Path) -> Builder:
-    """Docker where its engine answers, buildah otherwise; ClusterError says what to install."""
-    if shutil.which("docker") and _succeeds(["docker", "info"]):
+    """What SLIPWAY_BUILDER names; else Docker where its engine answers and it has BuildKit; else buildah.
+
+    ClusterError says what to install.
+    """
+    asked = os.environ.get("SLIPWAY_BUILDER") or None
+    if asked not in (None, "docker", "buildah"):
+        raise ClusterError(
+            f"SLIPWAY_BUILDER={asked!r}: use docker or buildah, or unset it to have one chosen"
+        )
+    missing = None if asked == "buildah" else _what_docker_lacks()
+    if asked != "buildah" and missing is None:
         return DockerBuilder(cache)
+    if asked == "docker":
+        raise ClusterError(f"SLIPWAY_BUILDER=docker, but {missing}")
     if os.geteuid() != 0:
         raise ClusterError(
-            "images need Docker (start its engine), or root to build with buildah (run as root)"
+            f"images need Docker ({missing}), or root to build with buildah (run as root)"
+            if missing
+            else "buildah needs root: run as root, or unset SLIPWAY_BUILDER"
         )
     _install_missing("buildah", "debootstrap")
     return BuildahBuilder(cache)
@@ -157,6 +172,19 @@ class BuildahBuilder:
         # What is mounted now, forgotten when the machine starts; each store needs its own.
         running = Path("/run/slipway") / hashlib.sha256(str(store).encode()).hexdigest()[:12]
         return ["buildah", f"--root={store}", f"--runroot={running}", *words]
+
+
+def _what_docker_lacks() -> str | None:
+    """What is missing to build with Docker, with the way to it; None where nothing is."""
+    if not shutil.which("docker") or not _succeeds(["docker", "info"]):
+        return "Docker does not answer: install it and start its engine"
+    if _succeeds(["docker", "buildx", "version"]):
+        return None
+    version = run(["docker", "version", "--format", "{{.Client.Version}}"])
+    major = version.strip().partition(".")[0]
+    if major.isdecimal() and int(major) < BUILDX_SINCE:
+        return None
+    return "Docker's client has no buildx: install the package docker-buildx or docker-buildx-plugin"
 
 
 def _arguments(image: Image, bases: Bases) -> list[str]:

@@ -1,5 +1,6 @@
-"""The `kind` provider: a pinned node image in Docker, the same add-ons, the same verbs."""
+"""The `kind` provider: Docker's containers as nodes, the same add-ons, the same verbs."""
 
+import hashlib
 import json
 import os
 import re
@@ -7,38 +8,25 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from string import Template
 
 from e2e.cluster import images
 from e2e.cluster.addons import Kubectl
-from e2e.cluster.command import exclusive, run, step, tell
+from e2e.cluster.command import exclusive, run, step, tell, wait_until
 from e2e.cluster.errors import ClusterError
+from e2e.cluster.kind.docker import NODE_IMAGE, docker, engine_answers, find_node_image
 from e2e.cluster.settings import Settings
 from e2e.cluster.tools import KIND, Tools
 
-# The image that this version of kind is released with for Kubernetes 1.34.
-NODE_IMAGE = "kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a30ba309614e8ec94d976dc5a"
 CONFIG = Path(__file__).resolve().parent / "cluster.yaml"
+PROC = Path("/proc")
+CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane"
 READY_SECONDS = 180
-
-
-def kind_is_usable() -> bool:
-    """Whether Docker answers and has the node image, or gets it now."""
-    try:
-        run(["docker", "info"], timeout=20)
-    except ClusterError:
-        return False
-    with suppress(ClusterError):
-        run(["docker", "image", "inspect", NODE_IMAGE], timeout=20)
-        return True
-    try:
-        with step("pulling kind's node image"):
-            run(["docker", "pull", "--quiet", NODE_IMAGE], timeout=900)
-    except ClusterError as unreachable:
-        tell(f"  Docker runs, but has no {NODE_IMAGE.split('@')[0]}: {str(unreachable)[-200:]}")
-        return False
-    return True
+#: After this long without an answer the cluster is made again: a busy machine needs a good part of it.
+API_SECONDS = 120.0
+RUNTIME_SECONDS = 120.0
 
 
 class KindProvider:
@@ -58,20 +46,25 @@ class KindProvider:
     def up(self) -> None:
         if not shutil.which("docker"):
             raise ClusterError("kind needs Docker: install and start it, or use SLIPWAY_CLUSTER=node")
-        if not kind_is_usable():
-            raise ClusterError(
-                f"Docker is down or cannot pull {NODE_IMAGE}: fix it, or use SLIPWAY_CLUSTER=node"
-            )
+        if not engine_answers():
+            raise ClusterError("Docker does not answer: start its engine, or use SLIPWAY_CLUSTER=node")
         with self._alone():
-            self.tools.expose()
             nodes = self._nodes()
             wanted = self.settings.nodes or max(len(nodes), 1)
-            if nodes and not (len(nodes) == wanted and self._revive(nodes)):
-                tell("  the cluster cannot be repaired as it is; it is made anew")
+            if nodes and len(nodes) < wanted:
+                raise ClusterError(
+                    f"cluster {self.settings.name} has {len(nodes)} nodes, and kind adds none to a cluster "
+                    f"that is there, as SLIPWAY_NODES={wanted} asks for: unset SLIPWAY_NODES, or run "
+                    "`python -m e2e.cluster down` first, which removes all that runs on it"
+                )
+            self.tools.expose()
+            if nodes and not self._revive(nodes):
+                tell("  the cluster cannot be repaired; it is made again")
                 self._remove()
                 nodes = []
             if not nodes:
                 self._create(wanted)
+            self._remove_surplus(wanted)
             self._load_own_images()
             self._start_addons(self._nodes())
 
@@ -81,12 +74,13 @@ class KindProvider:
 
     def status(self) -> bool:
         nodes = self._nodes()
-        running = [node for node in nodes if self._is_running(node)]
-        for node in nodes:
-            print(f"{node:<24} {'up' if node in running else 'down'}")
         answers = bool(nodes) and self._kubectl().answers()
+        ready = self._kubectl().ready_nodes() if answers else frozenset()
+        states = {node: self._state(node) for node in nodes}
+        for node, state in states.items():
+            print(f"{node:<24} {('up' if node in ready else 'not ready') if state == 'running' else state}")
         print(f"API server at {self.settings.kubeconfig}: {'answers' if answers else 'no answer'}")
-        return answers and running == nodes
+        return answers and all(state == "running" for state in states.values()) and ready.issuperset(nodes)
 
     def load(self, archives: Sequence[Path]) -> list[str]:
         nodes = self._running_nodes()
@@ -99,9 +93,9 @@ class KindProvider:
         return list(dict.fromkeys(loaded))
 
     def run(self, argv: Sequence[str]) -> int:
-        nodes = self._running_nodes()
-        pid = self._docker("inspect", "--format", "{{.State.Pid}}", nodes[0]).strip()
-        if os.geteuid() != 0 or not Path(f"/proc/{pid}/ns/net").exists():
+        first = self._running_nodes()[0]
+        pid, identity = docker("inspect", "--format", "{{.State.Pid}} {{.Id}}", first).split()
+        if os.geteuid() != 0 or not _is_of_container(pid, identity):
             raise ClusterError(
                 "running inside the cluster's network needs root and Docker on this machine; "
                 "reach a Service with `kubectl port-forward` instead"
@@ -113,26 +107,47 @@ class KindProvider:
         return exclusive(lock, f"changing cluster {self.settings.name}")
 
     def _create(self, nodes: int) -> None:
-        self.settings.volumes.mkdir(parents=True, exist_ok=True)
-        text = Template(CONFIG.read_text()).substitute(VOLUMES=self.settings.volumes)
-        mount = f'{{hostPath: "{self.settings.volumes}", containerPath: /mnt}}'
-        text += f"  - {{role: worker, extraMounts: [{mount}]}}\n" * (nodes - 1)
-        self.config.write_text(text)
-        self.settings.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-        with step("creating the kind cluster"):
-            words = ("--config", str(self.config), "--image", NODE_IMAGE, "--wait", f"{READY_SECONDS}s")
-            self._kind("create", "cluster", *words, "--kubeconfig", str(self.settings.kubeconfig))
+        image = find_node_image(self.settings)
+        if image is None:
+            raise ClusterError(
+                f"Docker has no {NODE_IMAGE.split('@')[0]} and cannot pull it: fix that, `docker load` it "
+                "from a file, name another image by SLIPWAY_KIND_IMAGE, or use SLIPWAY_CLUSTER=node"
+            )
+        try:
+            self.settings.volumes.mkdir(parents=True, exist_ok=True)
+            text = Template(CONFIG.read_text()).substitute(VOLUMES=self.settings.volumes)
+            mount = f'{{hostPath: "{self.settings.volumes}", containerPath: /mnt}}'
+            text += f"  - {{role: worker, extraMounts: [{mount}]}}\n" * (nodes - 1)
+            self.config.write_text(text)
+            self.settings.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+            with step("creating the kind cluster"):
+                words = ("--config", str(self.config), "--image", image, "--wait", f"{READY_SECONDS}s")
+                self._kind("create", "cluster", *words, "--kubeconfig", str(self.settings.kubeconfig))
+        except BaseException:
+            # What says that a cluster of kind's is here stays only where nodes do.
+            with suppress(ClusterError):
+                self._remove()
+            raise
 
     def _revive(self, nodes: Sequence[str]) -> bool:
-        """Start nodes that have stopped; false where the API server does not come back."""
-        self._docker("start", *nodes)
+        """Resume paused nodes and start stopped ones; false where the API server does not come back."""
+        if paused := [node for node in nodes if self._state(node) == "paused"]:
+            docker("unpause", *paused)
+        docker("start", *nodes)
         self._kind("export", "kubeconfig", "--kubeconfig", str(self.settings.kubeconfig))
         try:
             with step("waiting for the API server"):
-                self._kubectl().wait_for_api(60)
+                self._kubectl().wait_for_api(API_SECONDS)
         except ClusterError:
             return False
         return True
+
+    def _remove_surplus(self, wanted: int) -> None:
+        """Take away workers beyond those asked for."""
+        for node in self._nodes()[wanted:]:
+            with step(f"removing {node}"):
+                docker("rm", "--force", "--volumes", node)
+                self._kubectl()("delete", "node", node, "--ignore-not-found")
 
     def _remove(self) -> None:
         with suppress(ClusterError):
@@ -143,9 +158,15 @@ class KindProvider:
         self.settings.kubeconfig.unlink(missing_ok=True)
 
     def _load_own_images(self) -> None:
-        present = self._docker("exec", self._nodes()[-1], "crictl", "images", "--output", "json")
-        tags = {tag for image in json.loads(present)["images"] for tag in image.get("repoTags", [])}
-        absent = [a for a in images.shared_images(self.tools) if not tags.issuperset(images.image_names(a))]
+        nodes = self._nodes()
+        with step("waiting for the container runtime of each node"):
+            for node in nodes:
+                silent = partial("the container runtime of {0} is silent: see `docker logs {0}`".format, node)
+                wait_until(partial(_runtime_answers, node), RUNTIME_SECONDS, silent)
+        everywhere = frozenset.intersection(*map(_image_tags, nodes))
+        absent = [
+            a for a in images.shared_images(self.tools) if not everywhere.issuperset(images.image_names(a))
+        ]
         self.load(absent)
 
     def _start_addons(self, nodes: Sequence[str]) -> None:
@@ -157,35 +178,53 @@ class KindProvider:
         }
         with step("nodes, DNS and metrics"):
             kubectl.apply("metrics-server", values)
+            self._answer_names(kubectl)
+            self._use_control_plane(kubectl)
             kubectl.wait_for_nodes(nodes, READY_SECONDS)
             for name in ("coredns", "metrics-server"):
                 kubectl.wait_for_deployment("kube-system", name, READY_SECONDS)
             kubectl.wait_for_metrics(len(nodes), READY_SECONDS)
 
+    def _answer_names(self, kubectl: Kubectl) -> None:
+        """Let kubeadm's CoreDNS answer as the other provider's does; it restarts where that is a change."""
+        text = kubectl.apply("corefile", {})
+        note = {"slipway.test/corefile": hashlib.sha256(text.encode()).hexdigest()[:16]}
+        patch = json.dumps({"spec": {"template": {"metadata": {"annotations": note}}}})
+        kubectl(
+            "patch", "deployment", "coredns", "--namespace=kube-system", "--type=merge", f"--patch={patch}"
+        )
+
+    def _use_control_plane(self, kubectl: Kubectl) -> None:
+        """Let pods run on every node: kubeadm keeps them off a control plane that has workers."""
+        for node in kubectl.nodes():
+            if any(taint["key"] == CONTROL_PLANE_TAINT for taint in node["spec"].get("taints") or []):
+                kubectl("taint", "nodes", node["metadata"]["name"], f"{CONTROL_PLANE_TAINT}-")
+
     def _pin(self, node: str, name: str) -> str:
         """Name an image by its digest too, so that a pinned reference needs no pull."""
         ctr = ("exec", node, "ctr", "--namespace=k8s.io", "images")
-        listing = self._docker(*ctr, "ls", f"name=={name}")
+        listing = docker(*ctr, "ls", f"name=={name}")
         digest = re.search(r"sha256:[0-9a-f]{64}", listing)
         if digest is None:
             raise ClusterError(f"{name} was loaded, but {node} does not list it")
         reference = f"{name.rsplit(':', 1)[0]}@{digest[0]}"
-        self._docker(*ctr, "tag", "--force", name, reference)
+        docker(*ctr, "tag", "--force", name, reference)
         return reference
 
     def _nodes(self) -> list[str]:
         mine = f"label=io.x-k8s.kind.cluster={self.settings.name}"
         # The control plane's name sorts before every worker's.
-        return sorted(self._docker("ps", "--all", "--filter", mine, "--format", "{{.Names}}").split())
+        return sorted(docker("ps", "--all", "--filter", mine, "--format", "{{.Names}}").split())
 
     def _running_nodes(self) -> list[str]:
-        nodes = [node for node in self._nodes() if self._is_running(node)]
+        nodes = [node for node in self._nodes() if self._state(node) == "running"]
         if not nodes:
             raise ClusterError(f"cluster {self.settings.name} is not up: run `python -m e2e.cluster up`")
         return nodes
 
-    def _is_running(self, node: str) -> bool:
-        return self._docker("inspect", "--format", "{{.State.Running}}", node).strip() == "true"
+    def _state(self, node: str) -> str:
+        """`running`, `paused`, `exited` and so on; Docker counts a paused container as running too."""
+        return docker("inspect", "--format", "{{.State.Status}}", node).strip()
 
     def _kubectl(self) -> Kubectl:
         return Kubectl(self.tools.kubernetes() / "kubectl", self.settings.kubeconfig)
@@ -193,8 +232,26 @@ class KindProvider:
     def _kind(self, *words: str) -> str:
         return run([self.tools.install(KIND), *words, "--name", self.settings.name], timeout=900)
 
-    def _docker(self, *words: str) -> str:
-        return run(["docker", *words], timeout=120)
+
+def _runtime_answers(node: str) -> bool:
+    try:
+        _image_tags(node)
+    except ClusterError:
+        return False
+    return True
+
+
+def _image_tags(node: str) -> frozenset[str]:
+    present = json.loads(docker("exec", node, "crictl", "images", "--output", "json"))
+    return frozenset(tag for image in present["images"] for tag in image.get("repoTags", []))
+
+
+def _is_of_container(pid: str, identity: str) -> bool:
+    """Whether this machine's process of that pid is in the container: the engine may count pids elsewhere."""
+    try:
+        return identity in (PROC / pid / "cgroup").read_text()
+    except OSError:
+        return False
 
 
 def _full_name(name: str) -> str:

@@ -159,6 +159,7 @@ class NodeProvider:
             "KUBELET_TRUST": "--kubelet-certificate-authority=/etc/authority/ca.crt",
         }
         kubectl = self._kubectl()
+        kubectl.apply("corefile", values)
         kubectl.apply("coredns", values)
         kubectl.apply("metrics-server", values)
         kubectl.wait_for_nodes([member.name for member in members], READY_SECONDS)
