@@ -220,3 +220,19 @@ def test_lives_that_are_gone_leave_their_counts_and_nothing_else() -> None:
     counter = count(counter, 0, 0, {"a": {"arm": {"ok": 7.0}}})
     assert counter.of("arm") == {"ok": 3.0}
     assert counter.last.keys() == {"a"}
+
+
+def test_strangers_who_are_not_let_in_are_no_evidence_and_no_restart() -> None:
+    def seen(requests: int, refused: int, errors: int) -> dict[str, Any]:
+        arm = ArmState(counters=ArmCounters(requests, errors, meant=requests, refused=refused))
+        return {"router/0": {("fraud", "b"): arm, ("fraud", "a"): arm}}
+
+    counter, _ = count_arms(None, interest(), "fraud", seen(1_000, 0, 0))
+    # Ninety thousand without a key, next to thirty of a thousand that failed.
+    counter, (canary, _) = count_arms(counter, interest(), "fraud", seen(92_000, 90_000, 30))
+    assert (canary.requests, canary.errors, canary.meant) == (1_000, 30, 91_000)
+    # Statistics are read one after the other: more may be refused by then than were answered before.
+    counter, (canary, _) = count_arms(counter, interest(), "fraud", seen(92_000, 90_010, 30))
+    assert canary.requests == 990
+    _, (canary, _) = count_arms(counter, interest(), "fraud", seen(92_110, 90_010, 31))
+    assert (canary.requests, canary.errors) == (1_100, 31)

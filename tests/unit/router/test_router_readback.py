@@ -30,6 +30,18 @@ async def test_counters_are_what_clients_saw(
             assert counters.errors == sum(load.answers[error, revision] for error in errors)
 
 
+async def test_who_is_not_let_in_is_told_from_who_is_answered(
+    route: Route, canary: Pods, tmp_path: Path
+) -> None:
+    canary.plan = lambda number: (0.0, {0: 401, 1: 403, 2: 429, 3: 500, 4: 404}.get(number % 8, 200))
+    async with running_router(tmp_path, [replace(route, weight=100)]) as router:
+        load = await send(route.listener, 400)
+        counters = (await read_router(router.address)).arms["fraud", "bbbbbbbbbb"].counters
+        strangers = sum(load.answers[code, "bbbbbbbbbb"] for code in (401, 403, 429))
+        assert strangers == 150
+        assert (counters.requests, counters.refused, counters.errors) == (400, strangers, 50)
+
+
 async def test_slow_requests_are_counted_by_bound(route: Route, canary: Pods, tmp_path: Path) -> None:
     canary.plan = lambda number: (0.4 if number % 10 == 0 else 0.0, 200)
     async with running_router(tmp_path, [replace(route, weight=50)]) as router:

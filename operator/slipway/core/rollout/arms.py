@@ -10,9 +10,10 @@ from slipway.core.rollout.interest import Interest
 from slipway.core.traffic.envoy.bootstrap import LATENCY_BOUNDS_MILLISECONDS
 from slipway.core.traffic.envoy.readback import ArmState
 
-#: Requests, errors and requests that were meant for an arm by these names; slow ones by their bound in ms.
+#: Requests that are evidence, all that were answered, errors and requests that were meant for an arm by these
+#: names; slow ones by their bound in ms.
 Kind = str | int
-REQUESTS, ERRORS, MEANT = "requests", "errors", "meant"
+REQUESTS, ANSWERED, ERRORS, MEANT = "requests", "answered", "errors", "meant"
 ArmCounter = Counter[Kind]
 #: Arms as a router shows them, by ModelDeployment and revision.
 Shown = Mapping[tuple[str, str], ArmState]
@@ -40,15 +41,23 @@ def count_arms(
         }
         for life, shown in routers.items()
     }
-    counter = count(before, interest.subject, interest.look, lives, falls=(REQUESTS, ERRORS))
+    counter = count(before, interest.subject, interest.look, lives, falls=(ANSWERED, ERRORS))
     canary, stable = (_arm_count(counter.of(revision)) for revision in interest.revisions)
     return counter, (canary, stable)
 
 
 def _counts(arm: ArmState) -> dict[Kind, float]:
-    """Copies count for the canary like requests, but no split gave them to it."""
+    """Copies count for the canary like requests, but no split gave them to it.
+
+    Who was not let in is no evidence: strangers could have any version look good by asking much.
+    """
     both = arm.counters + arm.shadow
-    counts: dict[Kind, float] = {REQUESTS: both.requests, ERRORS: both.errors, MEANT: arm.counters.meant}
+    counts: dict[Kind, float] = {
+        REQUESTS: both.requests - both.refused,
+        ANSWERED: both.requests,
+        ERRORS: both.errors,
+        MEANT: arm.counters.meant,
+    }
     counts.update({bound: float(slow) for bound, slow in both.slow.items()})
     return counts
 

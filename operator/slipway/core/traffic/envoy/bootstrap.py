@@ -21,8 +21,8 @@ DRAIN_PATH = "/drain"
 LATENCY_BOUNDS_MILLISECONDS = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 #: What is counted of each cluster: Envoy left alone makes a hundred thousand series of a hundred models.
 _COUNTED = (
-    r"cluster\.[^.]+\.upstream_rq_(total|completed|[1-5]xx|422|time|timeout|active|retry|retry_success"
-    r"|pending_failure_eject|pending_overflow|pending_active|rx_reset|tx_reset)",
+    r"cluster\.[^.]+\.upstream_rq_(total|completed|[1-5]xx|401|403|422|429|time|timeout|active|retry"
+    r"|retry_success|pending_failure_eject|pending_overflow|pending_active|rx_reset|tx_reset)",
     r"cluster\.[^.]+\.(grpc\.\d+|upstream_cx_(total|active|connect_fail|overflow)|membership_(total|healthy))",
     r"http\.[^.]+\.downstream_(rq|cx)_(total|active|[1-5]xx|overload_close|time)",
     r"(server|cluster_manager|listener_manager|overload|http\.[^.]+\.rds)\..*",

@@ -20,7 +20,7 @@ WINDOW_SECONDS = 180
 _METRICS = (
     "upstream_rq_(completed|xx|retry_success|timeout|total|pending_failure_eject|time_bucket)",
     "upstream_rq",
-    "grpc_(2|4|12|13|14|15)",
+    "grpc_(2|4|7|8|12|13|14|15|16)",
 )
 _PREFIX = "envoy_cluster_"
 

@@ -23,11 +23,15 @@ COUNTERS_QUERY = (
     "/stats?format=json&histogram_buckets=cumulative&filter=%5Ecluster%5C.%5B%5E.%5D%2B%5C.%28"
     # Unknown, deadline exceeded, unimplemented, internal, unavailable, data loss: the server's faults.
     "grpc%5C.2%7Cgrpc%5C.4%7Cgrpc%5C.12%7Cgrpc%5C.13%7Cgrpc%5C.14%7Cgrpc%5C.15%7C"
+    # Permission denied, resource exhausted, unauthenticated: who was not let in.
+    "grpc%5C.7%7Cgrpc%5C.8%7Cgrpc%5C.16%7Cupstream_rq_401%7Cupstream_rq_403%7Cupstream_rq_429%7C"
     "upstream_rq_completed%7Cupstream_rq_5xx%7Cupstream_rq_422%7Cupstream_rq_retry_success%7Cupstream_rq_timeout%7C"
     "upstream_rq_total%7Cupstream_rq_pending_failure_eject%7C"
     "upstream_rq_active%7Cmembership_healthy%7Cmembership_total%7Cupstream_rq_time%29%24"
 )
 
+#: The same, by their codes.
+_NOT_LET_IN, _REFUSED = ("7", "8", "16"), ("upstream_rq_401", "upstream_rq_403", "upstream_rq_429")
 #: Beyond this a count is not one that status could hold.
 _MOST_COUNT = 2**53
 _STAT = re.compile(
@@ -46,12 +50,14 @@ class ArmCounters:
             since this one could not.
         slow: milliseconds → requests that took longer, or were given up.
         meant: requests that the split gave this arm, whoever answered them, those under way included.
+        refused: of the requests, those that were not let in, which say nothing of the arm's model.
     """
 
     requests: int = 0
     errors: int = 0
     slow: Mapping[int, int] = field(default_factory=lambda: dict.fromkeys(LATENCY_BOUNDS_MILLISECONDS, 0))
     meant: int = 0
+    refused: int = 0
 
     def since(self, before: ArmCounters | None) -> ArmCounters:
         """What was counted since then; all of it where counting began anew in between."""
@@ -62,6 +68,7 @@ class ArmCounters:
             max(0, self.errors - before.errors),
             {bound: max(0, count - before.slow.get(bound, 0)) for bound, count in self.slow.items()},
             max(0, self.meant - before.meant),
+            max(0, self.refused - before.refused),
         )
 
     def __add__(self, other: ArmCounters) -> ArmCounters:
@@ -73,6 +80,7 @@ class ArmCounters:
                 for bound in {**self.slow, **other.slow}
             },
             self.meant + other.meant,
+            self.refused + other.refused,
         )
 
 
@@ -164,8 +172,10 @@ def read_arms(stats: Mapping[str, Any]) -> dict[tuple[str, str], ArmState]:
     sums: dict[tuple[str, str, bool], _Sums] = {}
     for match, value in _stats(stats):
         arm = (match["name"], match["revision"], match["shadow"] is not None)
-        what = "grpc_error" if match["status"] else match["what"]
-        if what in ("upstream_rq_5xx", "upstream_rq_422") and match["grpc"]:
+        what = match["what"]
+        if match["status"]:
+            what = "grpc_refused" if match["status"] in _NOT_LET_IN else "grpc_error"
+        if what in ("upstream_rq_5xx", "upstream_rq_422", *_REFUSED) and match["grpc"]:
             continue  # which has a status of gRPC as well
         sums.setdefault(arm, _Sums()).take(what, match["other"] is not None, value)
     return {
@@ -185,7 +195,8 @@ class _Sums:
 
     def __init__(self) -> None:
         self.pods = self.healthy = 0
-        self._completed = self._failed = self._rescued = self._given_up = self._tried = self._active = 0
+        self._completed = self._failed = self._rescued = self._refused = 0
+        self._given_up = self._tried = self._active = 0
         self._slow = dict.fromkeys(LATENCY_BOUNDS_MILLISECONDS, 0)
 
     def take(self, what: str, fallback: bool, value: Any) -> None:
@@ -196,6 +207,8 @@ class _Sums:
             # 422: the model failed at what its own signature allows.
             case "upstream_rq_5xx" | "upstream_rq_422" | "grpc_error":
                 self._failed += value
+            case "grpc_refused" | "upstream_rq_401" | "upstream_rq_403" | "upstream_rq_429":
+                self._refused += value
             case "upstream_rq_timeout":
                 self._given_up += value
             case "upstream_rq_retry_success" if fallback:
@@ -222,7 +235,8 @@ class _Sums:
         requests = min(self._completed, self._tried)
         errors = min(requests, self._failed + self._rescued)
         slow = {bound: min(requests, count + self._given_up) for bound, count in self._slow.items()}
-        return ArmCounters(requests, errors, slow, self._completed + self._active)
+        refused = min(requests - errors, self._refused)
+        return ArmCounters(requests, errors, slow, self._completed + self._active, refused)
 
 
 def _stats(stats: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], Any]]:
