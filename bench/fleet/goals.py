@@ -178,7 +178,7 @@ def _rollouts(found: Rollouts | None) -> Iterator[Row]:
         return
     middle, late = quantile(found.gaps, 0.5), quantile(found.gaps, IN_TIME)
     yield Row(
-        f"{title}: seconds between two looks at one, median and p99",
+        f"{title}: seconds between two evaluations of one, median and p99",
         f"p99 ≤ {LATE * INTERVAL_SECONDS:.0f} s",
         f"{middle:.1f} s, {late:.1f} s",
         late <= LATE * INTERVAL_SECONDS,

@@ -118,10 +118,13 @@ def _rollouts(one: Measured) -> Iterator[Grid]:
             ("the operator's CPU for one until then", f"{found.started_cpu / one.size * 1000:.0f} ms"),
             ("looks a second", f"{found.looks / found.seconds:.1f}"),
             ("rollouts that ended meanwhile", f"{found.lost[0]} {found.lost[1]}".strip()),
-            ("longest time between two looks at one", f"{found.gaps[-1]:.0f} s"),
+            ("longest time between two evaluations of one", f"{found.gaps[-1]:.0f} s"),
             ("the operator's share of a core", f"{found.share * 100:.0f} %"),
-            ("its CPU for one look", f"{found.share * found.seconds / max(1, found.looks) * 1000:.0f} ms"),
-            ("its writes for one look", f"{found.writes.total() / max(1, found.looks):.2f}"),
+            (
+                "its CPU for one evaluation",
+                f"{found.share * found.seconds / max(1, found.looks) * 1000:.0f} ms",
+            ),
+            ("its writes for one evaluation", f"{found.writes.total() / max(1, found.looks):.2f}"),
             (
                 "its memory",
                 f"{found.after.rss / 2**20:.0f} MiB, {found.after.top / 2**20:.0f} MiB at its top",
