@@ -308,6 +308,7 @@ EXAMPLE: dict[str, Any] = {
                 "edgeRows": 812,
                 "accepted": ["extremes"],
             },
+            "folder": True,
         },
         "stable": {
             "revision": "a1",

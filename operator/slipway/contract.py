@@ -297,7 +297,9 @@ class Resolution(Message):
     profile beside the model does not count. ``createdAt`` (RFC 3339) is when the source registered the
     version, where it knows that. ``mark`` is the store's own mark of all these bytes, such as an ETag: by
     it a later look finds them unchanged without reading them. ``profile`` is of the profile that was found
-    and is of this model; None where a resolver of before did not say.
+    and is of this model; None where a resolver of before did not say. ``folder``: whether the files are all
+    those of a folder, with the digest of :func:`slipway.digest.digest_of_listing`; None where that was not
+    asked.
     """
 
     uri: str = Field(max_length=LONGEST_URI)
@@ -309,6 +311,7 @@ class Resolution(Message):
     profile: ProfileDigest | None = None
     signedBy: Digest | None = Field(default=None, description="SHA-256 of the public key that signed it")
     conversion: Proved | None = Field(default=None, description="what the proof of its conversion says")
+    folder: bool | None = None
 
 
 class Hazards(Message):
@@ -330,6 +333,10 @@ class ResolveTask(Message):
         default=None, description="whether a key of PUBLIC_KEYS_ENV has to have signed it"
     )
     hazards: Hazards | None = Field(default=None, description="without it, as by default")
+    folder: bool | None = Field(
+        default=None,
+        description="whether all files are wanted, of whatever format, rather than an ONNX model's",
+    )
 
 
 class FetchTask(Message):
@@ -339,6 +346,7 @@ class FetchTask(Message):
     digest: Digest
     maxBytes: int | None = Field(default=None, ge=1, description="size limit of the volume, if it has one")
     profile: ProfileDigest | None = Field(default=None, description="without it, any that is of the model")
+    folder: bool | None = Field(default=None, description="whether it is a whole folder's digest")
 
 
 class Failure(Message):

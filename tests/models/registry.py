@@ -100,6 +100,41 @@ def move_alias(server: Mlflow, name: str, alias: str, version: str) -> None:
         MlflowClient().set_registered_model_alias(name, alias, version)
 
 
+def log_folder(server: Mlflow, name: str, folder: Path) -> Path:
+    """Log files and register them as the first version of a model; gives where MLflow keeps them."""
+    with _tracking(server.url, *ADMIN):
+        client = MlflowClient()
+        run = client.create_run("0")
+        client.log_artifacts(run.info.run_id, str(folder), "whole")
+        client.create_registered_model(name)
+        source = f"{run.info.artifact_uri}/whole"
+        client.create_model_version(name, source=source, run_id=run.info.run_id)
+    return server.artifacts / source.partition(":/")[2].strip("/")
+
+
+def register(server: Mlflow, name: str, source: str) -> None:
+    """Register the first version of a model, whose files are at a place that MLflow did not choose."""
+    with _tracking(server.url, *ADMIN):
+        client = MlflowClient()
+        client.create_registered_model(name)
+        client.create_model_version(name, source=source)
+
+
+def log_scikit_learn(server: Mlflow, model: object, name: str, alias: str = "") -> None:
+    """Log a model with MLflow's own flavor, as a pickle, and register it."""
+    with _tracking(server.url, *ADMIN):
+        logged = mlflow.sklearn.log_model(
+            model,
+            name="model",
+            registered_model_name=name,
+            pip_requirements=["scikit-learn"],
+            serialization_format="pickle",
+        )
+        if alias:
+            version = str(logged.registered_model_version)
+            MlflowClient().set_registered_model_alias(name, alias, version)
+
+
 def saved(folder: Path) -> dict[str, bytes]:
     """The files of a model as MLflow keeps them, by their path."""
     mlflow.onnx.save_model(onnx_classifier(1.0), str(folder), pip_requirements=["onnx", "onnxruntime"])

@@ -168,6 +168,9 @@ class Gs:
         answer = self.client.post(path, content=content).raise_for_status()
         return str(answer.json()["generation"])
 
+    def delete(self, key: str) -> None:
+        self.client.delete(f"/storage/v1/b/models/o/{quote(key, safe='')}").raise_for_status()
+
 
 @contextmanager
 def gcs(folder: Path, authority: trustme.CA) -> Iterator[Gs]:
@@ -219,14 +222,19 @@ class Azure:
         return {f"SLIPWAY_CREDENTIAL_{name}": value for name, value in given.items()}
 
     def put(self, key: str, content: bytes) -> None:
-        store = AzureStore(
+        obstore.put(self._store(), key, content)
+
+    def delete(self, key: str) -> None:
+        obstore.delete(self._store(), key)
+
+    def _store(self) -> AzureStore:
+        return AzureStore(
             "models",
             account_name=AZURE_ACCOUNT,
             account_key=AZURE_KEY,
             endpoint=self.url,
             client_options={"root_certificate": self.authority},
         )
-        obstore.put(store, key, content)
 
     def sas(self, ends: str, may: str = "rl") -> str:
         """A SAS token for the container: ``ends`` as in ``2030-01-01T00:00:00Z``."""

@@ -515,6 +515,8 @@ class World:
             answer = Failure(reason=ModelFault.DIGEST_MISMATCH, message=f"the model is {answer.digest}")
         if isinstance(answer, Resolution) and task.get("isSigned"):
             answer = answer.model_copy(update={"signedBy": f"sha256:{'5' * 64}"})
+        if isinstance(answer, Resolution) and task.get("folder"):
+            answer = answer.model_copy(update={"folder": True})
         good = isinstance(answer, Resolution)
         words = TerminationMessage(
             outcome=Resolved(resolution=answer) if isinstance(answer, Resolution) else Failed(failure=answer)

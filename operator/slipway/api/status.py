@@ -114,6 +114,11 @@ class ModelStatus(Block):
     conversion: ConversionStatus | None = Field(
         default=None, description="The proof of its conversion in short, where there is one."
     )
+    folder: bool | None = Field(
+        default=None,
+        description="Whether its files are all those of a folder, rather than an ONNX model and what it "
+        "refers to; absent where runtime.server was not External.",
+    )
 
 
 class ServerStatus(Block):

@@ -16,6 +16,7 @@ from slipway.contract import Proved, Resolution, Resolved, TerminationMessage
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_pod
 from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
+from slipway.core.revision import revision_of
 
 #: A failed resolution is tried again after as long as it has failed for, within these bounds.
 LEAST_RETRY = timedelta(seconds=10)
@@ -86,6 +87,8 @@ def question(
     # Periodic looks differ by the time at which each is due.
     what = "time" if refresh_token is not None and refresh_token.startswith("time ") else refresh_token
     asked = model.model_dump(mode="json", include={"uri", "digest", "credentials"})
+    if _wants_folder(spec):
+        asked["folder"] = True
     if model.verify is not None:
         asked["verify"] = model.verify.model_dump(mode="json")
     known = last_look(spec, status, refresh_token)
@@ -127,6 +130,7 @@ def last_look(
             profile=known.profile,
             signedBy=known.signedBy,
             conversion=None if known.conversion is None else Proved(**known.conversion.model_dump()),
+            folder=known.folder if _wants_folder(spec) else None,
         )
     except ValidationError:
         return None
@@ -140,7 +144,31 @@ def _known(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> ModelSta
     signature = _signature(spec)
     if signature is not None and known.verifiedFor != signature:
         return None
+    if not _is_of_server(spec, status, known):
+        return None
     return known
+
+
+def _wants_folder(spec: ModelDeploymentSpec) -> bool:
+    """Whether the model is whatever files there are, and not ONNX."""
+    return spec.runtime.server == "External"
+
+
+def _is_of_server(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, known: ModelStatus) -> bool:
+    """Whether what is known is what the spec's server wants: a folder's files, or those of an ONNX model.
+
+    What an operator of before resolved for a server of one's own stays what that serves, or what a rollout
+    rejected: to bring more files would be another revision, which nobody asked for.
+    """
+    if not _wants_folder(spec):
+        return not known.folder
+    if known.folder is not None:
+        return True
+    served = (found for found in (status.stable, status.canary) if found is not None and found.server)
+    if any(found.digest == known.digest for found in served):
+        return True
+    judged = revision_of(spec, known).judged
+    return any(found.identity == judged for found in status.rejected)
 
 
 def _signature(spec: ModelDeploymentSpec) -> str | None:
@@ -166,6 +194,7 @@ def model_status(uri: str, found: Resolution, verified: str | None = None) -> Mo
         signedBy=found.signedBy,
         verifiedFor=verified,
         conversion=None if proof is None else ConversionStatus(**proof.model_dump()),
+        folder=found.folder,
     )
 
 
@@ -189,6 +218,11 @@ def _from_pod(
         return ResolutionState(fault=forged, retry_at=ended + _patience(status, ended), asking=True)
     if answer is not None and _signature(spec) is not None and answer.resolution.signedBy is None:
         # One that was asked before the spec wanted a signature.
+        return ResolutionState(asking=True)
+    if answer is not None and not _is_of_server(
+        spec, status, model_status(spec.model.uri, answer.resolution)
+    ):
+        # One that was asked for another server, or by an operator of before.
         return ResolutionState(asking=True)
     if answer is not None:
         found, known = answer.resolution, status.model

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slipway.contract import ModelFault
 from slipway.models.faults import ModelError, listed
+from slipway.models.folder import Whole
 from slipway.models.source import Located
 from slipway.names import PROFILE_FILE
 
@@ -25,6 +26,11 @@ class FileSource:
     def locate(self, uri: str) -> Located:
         """The model's file and what lies next to it; raises :class:`ModelError`."""
         return Located(uri=uri, version=None, files=_Files(model_file(self._path)))
+
+    def whole(self, uri: str) -> Whole | None:
+        """What is served here is ONNX."""
+        del uri
+        return None
 
     def is_still(self, uri: str, pinned: str) -> bool:
         """Files are followed by their marks."""

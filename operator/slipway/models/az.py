@@ -16,6 +16,7 @@ from slipway.models.bucket_faults import Words, expired
 from slipway.models.buckets import Bucket, Pinning, Place, client_options, https_endpoint, opened, retries
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError
+from slipway.models.folder import Whole
 from slipway.models.source import Located
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ class AzSource:
         self._credentials = credentials
 
     def locate(self, uri: str) -> Located:
+        container, place = self._read(uri)
+        return container.locate(place)
+
+    def whole(self, uri: str) -> Whole | None:
+        container, place = self._read(uri)
+        return container.whole(place)
+
+    def _read(self, uri: str) -> tuple[Bucket, Place]:
         match = _URI.fullmatch(uri)
         place = Place.read(match["path"]) if match else None
         if match is None or place is None:
@@ -43,7 +52,7 @@ class AzSource:
                 "az://lake/models/fraud/7/model.onnx, or az://lake/models/fraud/7/ for a folder with one "
                 ".onnx file",
             )
-        return self.container(match["account"], match["container"]).locate(place)
+        return self.container(match["account"], match["container"]), place
 
     def is_still(self, uri: str, pinned: str) -> bool:
         """Finding it is as cheap, and gives its mark."""

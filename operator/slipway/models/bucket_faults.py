@@ -16,6 +16,8 @@ _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
 _REGION = re.compile(r"<Region>\s*([a-z0-9-]{1,32})\s*</Region>")
 _SAID = re.compile(r"<Message>([^<]{1,400})</Message>")
 _CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
+#: What the client says of a listing with a key that it cannot make a path of.
+_ODD_KEY = re.compile("whilst parsing path segment|contained empty path segment")
 _CAUSE = re.compile(r'(failed to lookup address information: [^"]+|(?<=message: ")[^"]+|operation timed out)')
 _TIMED_OUT = re.compile(r"TimedOut|timed out")
 
@@ -159,6 +161,12 @@ def bucket_fault(error: Exception, words: Words, called: str, missing: str = "")
             ModelFault.REGISTRY_UNREACHABLE,
             f"the certificate of {words.host} is not trusted ({certificate}): put the certificate of its "
             "authority under the key CA_CERT into the Secret that spec.model.credentials names",
+        )
+    if not status and _ODD_KEY.search(said):
+        return ModelError(
+            ModelFault.INVALID_MODEL_URI,
+            f"{called} has an object whose key is no path of a file ({_cause(error)}): let spec.model.uri "
+            "name a folder with the files of one model and nothing else, or the object itself",
         )
     if status:
         what = f"answered {reply}: {shortened(_first(_SAID, said) or 'nothing more', 200)}"

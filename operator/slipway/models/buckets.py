@@ -19,6 +19,7 @@ from slipway.contract import ModelFault
 from slipway.models.bucket_faults import Words, bucket_fault
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError, listed
+from slipway.models.folder import Listing, Whole, one_by_one
 from slipway.models.source import Located
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ class Place:
             )
         return self
 
+    def checked_folder(self, uri: str) -> Place:
+        """Itself; raises :class:`ModelError` for what can only be a folder, with a version."""
+        if self.version and self.key.endswith("/"):
+            raise ModelError(
+                ModelFault.INVALID_MODEL_URI,
+                f"{uri!r} names a version of a folder, and only objects have versions: leave the version "
+                "out, and give each version of the model a folder of its own",
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class Pinning:
@@ -110,6 +121,14 @@ class BucketSource:
             raise ModelError(ModelFault.INVALID_MODEL_URI, f"{uri!r} must be {self.form}")
         return self.bucket(match["bucket"]).locate(place.checked(uri))
 
+    def whole(self, uri: str) -> Whole | None:
+        """All files at a URI."""
+        match = self.uri.fullmatch(uri)
+        place = Place.read(match["path"], match["version"]) if match else None
+        if match is None or place is None:
+            raise ModelError(ModelFault.INVALID_MODEL_URI, f"{uri!r} must be {self.form}")
+        return self.bucket(match["bucket"]).whole(place.checked_folder(uri))
+
     def is_still(self, uri: str, pinned: str) -> bool:
         """Finding it is as cheap, and gives its mark."""
         del uri, pinned
@@ -137,6 +156,98 @@ class Bucket:
             created_at=_moment(seen),
             mark=_mark(key, version, seen["e_tag"]),
         )
+
+    def whole(self, place: Place) -> Whole | None:
+        """An object, or all objects below a key; None for an ``.onnx`` file."""
+        if place.is_file:
+            return None
+        found = self._object(place)
+        if found is None:
+            return self.folder(place.key.rstrip("/"))
+        folder, _, name = place.key.rpartition("/")
+        listing = Listing(self.called(folder or place.key))
+        listing.add(name, found["size"])
+        version = found.get("version")
+        version = None if version == _NO_VERSION else version
+        files = BucketFiles(self, place.key, version, found["e_tag"])
+        return Whole(
+            uri=self._pinning.uri(place.key, version or place.version),
+            version=version,
+            sizes=listing.sizes(),
+            describe=files.describe,
+            read=one_by_one(files.open),
+            is_file=True,
+            created_at=_moment(found),
+            mark=_mark(place.key, version, found["e_tag"]),
+        )
+
+    def folder(self, key: str) -> Whole:
+        """All objects below a key. Their changes while they are read are seen by the mark."""
+        start = f"{key}/"
+        listing, marks, newest = Listing(self.called(key)), [], None
+        for count, entry in enumerate(self._entries(key, start)):
+            if count > _MOST_ENTRIES:
+                raise listing.refused(f"has more than {_MOST_ENTRIES} objects")
+            name = entry["path"].removeprefix(start)
+            is_below = entry["path"] != name
+            if not is_below or (entry["size"] == 0 and not self._exists(entry["path"])):
+                # What consoles make to show an empty folder.
+                continue
+            listing.add(name, entry["size"])
+            marks.append((name, _mark(name, entry.get("version"), entry["e_tag"])))
+            moment = _moment(entry)
+            newest = moment if newest is None or (moment is not None and moment > newest) else newest
+        if not marks:
+            raise ModelError(
+                ModelFault.MODEL_NOT_FOUND,
+                f"{self.called(key)} does not exist. Upload the model there, or fix spec.model.uri",
+            )
+        lines = "\n".join(f"{name}\0{mark}" for name, mark in sorted(marks))
+        is_marked = all(mark for _, mark in marks)
+
+        @contextmanager
+        def open_(path: str) -> Iterator[Iterator[bytes]]:
+            missing = f"{self.called(start + path)} was listed and is gone: restore it; it is tried again"
+            with self.open(start + path, {}, missing) as pieces:
+                yield pieces
+
+        return Whole(
+            uri=f"{self._pinning.uri(key, None)}/",
+            version=None,
+            sizes=listing.sizes(),
+            describe=lambda path: self.called(start + path),
+            read=one_by_one(open_),
+            created_at=newest,
+            mark=hashlib.sha256(lines.encode()).hexdigest() if is_marked else None,
+        )
+
+    def _entries(self, key: str, start: str) -> Iterator[ObjectMeta]:
+        with self._faults(key):
+            for page in obstore.list(self._store, prefix=start, chunk_size=1000):
+                yield from page
+
+    def _object(self, place: Place) -> ObjectMeta | None:
+        """What a key itself names; None where that is a folder at most."""
+        if place.key.endswith("/"):
+            return None
+        try:
+            found = self.look(place.key, place.version)
+        except ModelError as error:
+            # Stores that may not be listed deny what does not exist; then its listing says so.
+            is_absent = error.reason in (ModelFault.MODEL_NOT_FOUND, ModelFault.MODEL_ACCESS_DENIED)
+            if place.version or not is_absent:
+                raise
+            return None
+        return found if found["size"] else None
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.look(key)
+        except ModelError as error:
+            if error.reason != ModelFault.MODEL_NOT_FOUND:
+                raise
+            return False
+        return True
 
     def called(self, key: str) -> str:
         """What messages call an object."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from slipway.models.credentials import Credentials
 from slipway.models.dvc_project import Project, Remote, Tracked, entries
 from slipway.models.dvc_remote import Objects, objects_of
 from slipway.models.faults import ModelError, listed
+from slipway.models.folder import Listing, Whole
 from slipway.models.git import Repository, Snapshot
 from slipway.models.source import Located
 
@@ -27,6 +28,8 @@ _URI = re.compile(rf"dvc://{_HOST}/{_REPOSITORY}(?:/(?P<path>[^@?#]+)@(?P<rev>[^
 _LARGEST_LIST = 16 * 1024 * 1024
 #: Of bytes that are no model: so many are read to tell whether they are those that were pushed.
 _MOST_CHECKED = 256 * 1024 * 1024
+#: How a file begins that only says where Git LFS has it.
+_POINTER = b"version https://git-lfs"
 #: What may be said of bytes that are not what was pushed.
 _BROKEN = (ModelFault.NOT_AN_ONNX_MODEL, ModelFault.MODEL_TRUNCATED)
 _EXAMPLES = (
@@ -84,6 +87,42 @@ class DvcSource:
         self._credentials = credentials
 
     def locate(self, uri: str) -> Located:
+        found = self._find(uri)
+        main = found.tree.model(found.path)
+        return Located(
+            uri=found.pinned(main),
+            version=found.version,
+            files=DvcFiles(found.tree, main),
+            created_at=found.created_at,
+            mark=found.tree.mark(main, found.version),
+            whole=True,
+        )
+
+    def whole(self, uri: str) -> Whole | None:
+        """All files of a folder, whether Git or DVC has them, or one file."""
+        found = self._find(uri)
+        path, tree = found.path, found.tree
+        if path.endswith(".onnx") and tree.find(path) is not None:
+            return None
+        folder, files = tree.files(path)
+
+        def read(names: Sequence[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
+            at = {posixpath.join(folder, name): name for name in names}
+            for where, pieces in tree.read(list(at)):
+                yield at[where], pieces
+
+        return Whole(
+            uri=found.pinned(path),
+            version=found.version,
+            sizes=files,
+            describe=lambda name: f"{posixpath.join(folder, name)} of {tree.called}",
+            read=read,
+            is_file=folder != path,
+            created_at=found.created_at,
+            mark=tree.mark(path if folder != path else f"{path}/", found.version),
+        )
+
+    def _find(self, uri: str) -> _Found:
         asked = _Name.read(uri)
         repository = Repository(asked.host, asked.repository, self._credentials)
         version: str | None = None
@@ -99,21 +138,29 @@ class DvcSource:
             path = Project(snapshot, near, repository.called).artifact(folder, name)
         project = Project(snapshot, path, repository.called)
         tree = _Tree(snapshot, project, repository.called, self._credentials, asked.host)
-        main = tree.model(path)
-        return Located(
-            uri=f"dvc://{asked.host}/{asked.repository}/{quote(main)}@{snapshot.commit}",
-            version=version,
-            files=DvcFiles(tree, main),
-            created_at=datetime.fromtimestamp(snapshot.seconds, UTC) if version else None,
-            mark=tree.mark(main, version),
-            whole=True,
-        )
+        created_at = datetime.fromtimestamp(snapshot.seconds, UTC) if version else None
+        return _Found(asked, snapshot.commit, path, tree, version, created_at)
 
     def is_still(self, uri: str, pinned: str) -> bool:
         asked = _Name.read(uri)
         repository = Repository(asked.host, asked.repository, self._credentials)
         commit = _released(repository, asked)[0] if asked.artifact else repository.commit_of(asked.rev)
         return pinned.endswith(f"@{commit}")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where a URI leads: a path in the files of a commit."""
+
+    asked: _Name
+    commit: str
+    path: str
+    tree: _Tree
+    version: str | None
+    created_at: datetime | None
+
+    def pinned(self, path: str) -> str:
+        return f"dvc://{self.asked.host}/{self.asked.repository}/{quote(path)}@{self.commit}"
 
 
 def _released(repository: Repository, asked: _Name) -> tuple[str, str | None]:
@@ -192,6 +239,34 @@ class _Tree:
             "push and commit, or fix spec.model.uri",
         )
 
+    def files(self, path: str) -> tuple[str, dict[str, int | None]]:
+        """All files below a path, by their path below the folder that is given first.
+
+        That is the path itself, or the folder above where the path is a file.
+        """
+        self._snapshot.refuse_links(path)
+        listing = Listing(f"{path} of {self.called}")
+        if self.find(path) is not None:
+            folder, name = posixpath.split(path)
+            listing.add(name)
+            return folder, listing.sizes()
+        start = f"{path}/"
+        paths = {each for each in self._project.tracked if each.startswith(start)}
+        folders = [self._project.tracked[each] for each in paths if self._project.tracked[each].is_folder]
+        paths -= {each.path for each in folders}
+        for folder_ in (*self._folders(path), *folders):
+            paths.update(each for each in self._list(folder_) if each.startswith(start))
+        for each in self._snapshot:
+            if each.startswith(start) and not _is_of_dvc(each):
+                self._snapshot.refuse_links(each)
+                paths.add(each)
+        if not paths:
+            # It says why.
+            self.model(path)
+        for each in sorted(paths):
+            listing.add(each.removeprefix(start))
+        return path, listing.sizes()
+
     def find(self, path: str) -> Tracked | str | None:
         """What DVC keeps under a path, or the path where Git has the file itself."""
         found = self._project.tracked.get(path)
@@ -214,10 +289,28 @@ class _Tree:
         sums += [
             (each, self._snapshot.id_of(each))
             for each in self._snapshot
-            if each.startswith(start) and not each.endswith((".dvc", "dvc.lock", "dvc.yaml", ".gitignore"))
+            if each.startswith(start) and not _is_of_dvc(each)
         ]
         lines = "\n".join(f"{where}\0{what}" for where, what in sorted(sums))
         return hashlib.sha256(f"{path}\0{version}\0{lines}".encode(errors="surrogateescape")).hexdigest()
+
+    def read(self, paths: Sequence[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """The bytes of files; all that Git has come in one request, within its bound."""
+        in_git = [path for path in paths if isinstance(self.find(path), str)]
+        texts = self._snapshot.read(in_git)
+        for path in paths:
+            if path in texts:
+                if texts[path].startswith(_POINTER):
+                    raise ModelError(
+                        ModelFault.UNSUPPORTED_ARTIFACT_STORE,
+                        f"{path} of {self.called} is kept by Git LFS, which is not read: keep it in DVC, "
+                        "with 'dvc add', or in Git itself",
+                    )
+                yield path, iter([texts[path]])
+                continue
+            missing = f"{self.called} has no {path} in that commit, neither in Git nor in DVC: push it"
+            with self.open(path, missing) as pieces:
+                yield path, pieces
 
     @contextmanager
     def open(self, path: str, missing: str) -> Iterator[Iterator[bytes]]:
@@ -298,6 +391,11 @@ class _Tree:
         start = f"{folder}/" if folder else ""
         below = {path.removeprefix(start) for path in paths if path.startswith(start)}
         return sorted({name.partition("/")[0] + ("/" if "/" in name else "") for name in below})
+
+
+def _is_of_dvc(path: str) -> bool:
+    """Whether a file says where others are, and is none of a model's."""
+    return path.endswith(".dvc") or posixpath.basename(path) in ("dvc.lock", "dvc.yaml", ".gitignore")
 
 
 class DvcFiles:

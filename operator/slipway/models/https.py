@@ -11,6 +11,7 @@ import httpx
 from slipway.contract import ModelFault
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError
+from slipway.models.folder import Listing, Whole, one_by_one
 from slipway.models.source import Located
 from slipway.models.web import Web, shown
 
@@ -31,6 +32,18 @@ class HttpsSource:
         web = Web(uri, self._credentials.http.authorization(), self._credentials.trust(), _HINT)
         return Located(uri=uri, version=None, files=_WebFiles(url, web))
 
+    def whole(self, uri: str) -> Whole | None:
+        """One file: web servers list nothing."""
+        url = _read(uri)
+        name = url.path.rpartition("/")[2] or "model"
+        if name.endswith(".onnx"):
+            return None
+        listing = Listing(shown(url))
+        listing.add(name)
+        web = Web(uri, self._credentials.http.authorization(), self._credentials.trust(), _HINT)
+        files = _WebFiles(url, web, name)
+        return Whole(uri, None, listing.sizes(), files.describe, one_by_one(files.open), is_file=True)
+
     def is_still(self, uri: str, pinned: str) -> bool:
         """An address is not followed."""
         del uri, pinned
@@ -38,12 +51,16 @@ class HttpsSource:
 
 
 class _WebFiles:
-    def __init__(self, url: httpx.URL, web: Web) -> None:
+    def __init__(self, url: httpx.URL, web: Web, main: str = "") -> None:
+        """``main``: what the file is called, if not as an ONNX model is."""
         self._url = url
         self._web = web
+        self._main = main
 
     @property
     def main(self) -> str:
+        if self._main:
+            return self._main
         name = unquote(self._url.path.rpartition("/")[2])
         return name if name.endswith(".onnx") and name.isprintable() and "/" not in name else "model.onnx"
 

@@ -36,6 +36,7 @@ from slipway.models.credentials import Credentials
 from slipway.models.faults import MESSAGE_LIMIT, ModelError, shortened
 from slipway.models.source import fetch, resolve
 from slipway.models.sources import Surroundings, source_of
+from slipway.models.whole import fetch_whole, resolve_whole
 
 #: Kubernetes cuts a termination message here, in bytes.
 TERMINATION_LIMIT = 4096
@@ -99,7 +100,8 @@ def _json(outcome: TerminationMessage) -> bytes:
 
 def _resolve(text: str, around: Surroundings) -> Resolved:
     task = ResolveTask.model_validate_json(text)
-    resolution = resolve(task, source_of(task.uri, around))
+    source = source_of(task.uri, around)
+    resolution = resolve_whole(task, source) if task.folder else resolve(task, source)
     _log.info(
         "%s is version %s with %d bytes and digest %s",
         task.uri.partition("?")[0],
@@ -113,7 +115,8 @@ def _resolve(text: str, around: Surroundings) -> Resolved:
 def _fetch(text: str, around: Surroundings) -> Fetched:
     task = FetchTask.model_validate_json(text)
     directory = Path(os.environ.get(MODEL_DIR_ENV, MODEL_DIR))
-    size = fetch(task, source_of(task.uri, around), directory)
+    source = source_of(task.uri, around)
+    size = (fetch_whole if task.folder else fetch)(task, source, directory)
     _log.info("%s holds the %d bytes with digest %s", directory, size, task.digest)
     return Fetched(digest=task.digest, bytes=size)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
@@ -20,6 +20,7 @@ from slipway.contract import ModelFault
 from slipway.models.buckets import Bucket, BucketFiles
 from slipway.models.credentials import Credentials, Login
 from slipway.models.faults import ModelError, listed, shortened
+from slipway.models.folder import MOST_FILES, Listing, Whole, one_by_one
 from slipway.models.locations import bucket_of
 from slipway.models.source import Files, Located
 from slipway.models.web import Answer, Web, shown, unexpected
@@ -31,7 +32,9 @@ _HINT = (
     "MLflow may deny a model that does not exist in the same way"
 )
 _API = "/api/2.0/mlflow"
-_ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+#: Where MLflow lists what it hands out; a file's own address goes on from there.
+_LISTED = "/mlflow-artifacts/artifacts"
+_ARTIFACTS = f"/api/2.0{_LISTED}"
 #: A proxying tracking server reads a whole file from its store before it sends the first byte of it.
 _MODEL_SECONDS = 300.0
 _MLMODEL_SECONDS = 30.0
@@ -79,6 +82,26 @@ class MlflowSource:
             version=version,
             files=registry.onnx_files(asked.name, version, folder),
             created_at=created_at,
+        )
+
+    def whole(self, uri: str) -> Whole | None:
+        """All files of a version, of whatever flavors."""
+        asked = _Name.read(uri)
+        registry = _Registry(*self._server(), self._credentials)
+        version, created_at = registry.version(asked)
+        folder = registry.artifacts(asked.name, version)
+        try:
+            found = folder.whole()
+        except ModelError as error:
+            if error.reason != ModelFault.MODEL_NOT_FOUND:
+                raise
+            raise ModelError(
+                ModelFault.MODEL_NOT_FOUND,
+                f"version {version} of {asked.name!r} is registered in MLflow, but the artifact store has "
+                f"none of its files ({error}): log and register the model again",
+            ) from None
+        return replace(
+            found, uri=_pinned(asked.name, version), version=version, created_at=created_at, mark=None
         )
 
     def is_still(self, uri: str, pinned: str) -> bool:
@@ -151,10 +174,10 @@ class _Registry:
         called = f"version {version} of {name!r}"
         parts = urlsplit(location)
         if parts.scheme in ("http", "https"):
-            return _proxied(self._web, location.rstrip("/"), called)
+            return _Proxied(self._web, location.rstrip("/"), called)
         bucket = bucket_of(location, self._credentials)
         if bucket is not None:
-            return _in_bucket(*bucket, called)
+            return _InBucket(*bucket, called)
         if parts.scheme != "mlflow-artifacts":
             kind = parts.scheme or "a folder of the server"
             raise ModelError(
@@ -168,13 +191,13 @@ class _Registry:
         base = self._base
         if parts.netloc:
             base = f"{server.scheme}://{parts.netloc}{server.path.rstrip('/')}"
-        return _proxied(self._web, f"{base}{_ARTIFACTS}/{quote(unquote(parts.path).strip('/'))}", called)
+        return _Proxied(self._web, f"{base}{_ARTIFACTS}/{quote(unquote(parts.path).strip('/'))}", called)
 
     def onnx_files(self, name: str, version: str, folder: _Folder) -> Files:
         """The files of the ONNX flavor, as the MLmodel file in the folder says."""
         called = f"version {version} of {name!r}"
         document = bytearray()
-        with folder("MLmodel").open("MLmodel") as pieces:
+        with folder.files("MLmodel").open("MLmodel") as pieces:
             for piece in pieces:
                 document += piece
                 if len(document) > _LARGEST_MLMODEL:
@@ -197,7 +220,7 @@ class _Registry:
                 f"the MLmodel file of {called} places the model in {data!r}, outside of its folder: "
                 "log it again",
             )
-        return folder(data)
+        return folder.files(data)
 
     def _ask(self, path: str, query: dict[str, str]) -> Answer:
         return self._web.document(f"{self._base}{_API}{path}", query)
@@ -265,32 +288,91 @@ def _pinned(name: str, version: str) -> str:
     return f"mlflow://{quote(name, safe='')}/{version}"
 
 
-#: Gives a file of a version's folder by its path, with what is next to it.
-_Folder = Callable[[str], Files]
+class _Folder(Protocol):
+    """The folder of a version."""
+
+    def files(self, path: str) -> Files:
+        """A file by its path, with what is next to it."""
+
+    def whole(self) -> Whole:
+        """All files; whose URI and version are the registry's matter."""
 
 
-def _proxied(web: Web, folder: str, called: str) -> _Folder:
-    """A folder that MLflow hands out itself."""
+@dataclass(frozen=True)
+class _Proxied:
+    """A folder that MLflow hands out itself, by its address."""
 
-    def files(path: str) -> Files:
+    web: Web
+    address: str
+    called: str
+
+    def files(self, path: str) -> _ArtifactFiles:
         below, main = posixpath.split(path)
-        return _ArtifactFiles(web, posixpath.join(folder, quote(below)).rstrip("/"), main, called)
+        return _ArtifactFiles(
+            self.web, posixpath.join(self.address, quote(below)).rstrip("/"), main, self.called
+        )
 
-    return files
+    def whole(self) -> Whole:
+        listing = Listing(self.called)
+        folders, count = [""], 0
+        while folders:
+            below = folders.pop()
+            for name, is_folder, size in self._entries(below):
+                path = posixpath.join(below, name)
+                if not is_folder:
+                    listing.add(path, size)
+                    continue
+                listing.check(path)
+                folders.append(path)
+                count += 1
+                if count > MOST_FILES:
+                    raise listing.refused(f"has more than {MOST_FILES} folders")
+        files = _ArtifactFiles(self.web, self.address, "", self.called)
+        return Whole(self.address, None, listing.sizes(), files.describe, one_by_one(files.open))
+
+    def _entries(self, below: str) -> Iterator[tuple[str, bool, int | None]]:
+        """Names in a folder, whether each is one, and bytes of files."""
+        root, found, folder = self.address.partition(_LISTED)
+        if not found:
+            raise ModelError(
+                ModelFault.UNSUPPORTED_ARTIFACT_STORE,
+                f"the files of {self.called} are at {shown(self.address)}, which cannot be listed: run "
+                "MLflow with 'mlflow server --serve-artifacts' and log the model again in a new experiment",
+            )
+        path = posixpath.join(unquote(folder).strip("/"), below)
+        with _without_proxy_advice(self.called):
+            answer = self.web.document(f"{root}{_LISTED}", {"path": path})
+        entries = answer.json().get("files", [])
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return
+        if answer.status != HTTPStatus.OK or not isinstance(entries, list):
+            raise unexpected(f"{root}{_LISTED}", answer)
+        for entry in entries:
+            if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+                raise unexpected(f"{root}{_LISTED}", answer)
+            size = str(entry.get("file_size"))
+            is_folder = entry.get("is_dir") is True
+            yield posixpath.basename(entry["path"]), is_folder, int(size) if size.isdecimal() else None
 
 
-def _in_bucket(bucket: Bucket, folder: str, called: str) -> _Folder:
+@dataclass(frozen=True)
+class _InBucket:
     """A folder in a bucket, which is entered with the Secret's own keys for it."""
 
-    def files(path: str) -> Files:
-        key = posixpath.join(folder, path)
-        missing = (
-            f"{called} is registered in MLflow, but its file {path} is not in the artifact store "
-            f"({bucket.called(key)}): log and register the model again"
-        )
-        return BucketFiles(bucket, key, missing=missing)
+    bucket: Bucket
+    key: str
+    called: str
 
-    return files
+    def files(self, path: str) -> Files:
+        key = posixpath.join(self.key, path)
+        missing = (
+            f"{self.called} is registered in MLflow, but its file {path} is not in the artifact store "
+            f"({self.bucket.called(key)}): log and register the model again"
+        )
+        return BucketFiles(self.bucket, key, missing=missing)
+
+    def whole(self) -> Whole:
+        return self.bucket.folder(self.key)
 
 
 class _ArtifactFiles:
@@ -317,18 +399,23 @@ class _ArtifactFiles:
             f"({shown(address)}): log and register the model again"
         )
         patience = _MLMODEL_SECONDS if path == "MLmodel" else _MODEL_SECONDS
-        try:
-            with self._web.open(address, missing, patience) as pieces:
-                yield pieces
-        except ModelError as error:
-            # MLflow's own advice, which it gives with HTTP 503 to each request for an artifact.
-            if "-serve-artifacts" not in str(error):
-                raise
-            raise ModelError(
-                ModelFault.UNSUPPORTED_ARTIFACT_STORE,
-                f"MLflow does not hand out the files of {self._called}, because it was started "
-                "without --serve-artifacts: start it with 'mlflow server --serve-artifacts'",
-            ) from None
+        with _without_proxy_advice(self._called), self._web.open(address, missing, patience) as pieces:
+            yield pieces
+
+
+@contextmanager
+def _without_proxy_advice(called: str) -> Iterator[None]:
+    try:
+        yield
+    except ModelError as error:
+        # MLflow's own advice, which it gives with HTTP 503 to each request for an artifact.
+        if "-serve-artifacts" not in str(error):
+            raise
+        raise ModelError(
+            ModelFault.UNSUPPORTED_ARTIFACT_STORE,
+            f"MLflow does not hand out the files of {called}, because it was started "
+            "without --serve-artifacts: start it with 'mlflow server --serve-artifacts'",
+        ) from None
 
 
 def _moment(given: object) -> datetime | None:

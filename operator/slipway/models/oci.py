@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
 import re
-import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import Any
 
 from slipway.contract import ModelFault
 from slipway.models.credentials import Credentials
-from slipway.models.faults import ModelError, listed, shortened
+from slipway.models.faults import ModelError, listed
+from slipway.models.folder import Whole
+from slipway.models.oci_layers import CAR, Layers, maps
 from slipway.models.oci_login import authorize, login_of
 from slipway.models.source import Located
 from slipway.models.web import Answer, Web, unexpected
@@ -41,14 +41,7 @@ _INDEXES = (
 )
 #: Registries answer no larger ones, in bytes.
 _LARGEST_MANIFEST = 4 * 1024 * 1024
-_MOST_LAYERS = 500
-#: Files of one model, over all its layers.
-_MOST_FILES = 10_000
 _PATIENCE = 60.0
-#: Where a layer's file is called: oras, ModelPack.
-_NAMES = ("org.opencontainers.image.title", "org.cncf.model.filepath", "org.cnai.model.filepath")
-#: The folder of a modelcar.
-_CAR = "models"
 
 
 @dataclass(frozen=True)
@@ -78,16 +71,6 @@ class _Name:
         return f"oci://{self.repository}@{digest}"
 
 
-@dataclass(frozen=True)
-class _Blob:
-    """A layer, or one file in it."""
-
-    digest: str
-    media_type: str
-    #: In the archive that the layer is; empty where the layer is the file.
-    member: str = ""
-
-
 class OciSource:
     """Registries, entered with a name and password or a pull secret, or as everybody."""
 
@@ -95,14 +78,22 @@ class OciSource:
         self._credentials = credentials
 
     def locate(self, uri: str) -> Located:
+        pinned, digest, files = self._layers(uri)
+        return Located(uri=pinned, version=None, files=files, mark=digest, whole=True)
+
+    def whole(self, uri: str) -> Whole | None:
+        """All files of an artifact, or those in the folder for models of an image."""
+        pinned, digest, files = self._layers(uri)
+        return Whole(pinned, None, files.sizes(), files.describe_whole, files.read, mark=digest)
+
+    def _layers(self, uri: str) -> tuple[str, str, Layers]:
         asked = _Name.read(uri)
         registry = _Registry(asked, self._credentials)
         digest, manifest = registry.manifest(asked.digest or asked.tag)
         if manifest.get("mediaType") in _INDEXES or "manifests" in manifest:
             chosen = _of_index(asked, manifest)
             manifest = registry.manifest(chosen)[1]
-        files = _Layers(registry, manifest)
-        return Located(uri=asked.pinned(digest), version=None, files=files, mark=digest, whole=True)
+        return asked.pinned(digest), digest, Layers(registry, manifest)
 
     def is_still(self, uri: str, pinned: str) -> bool:
         asked = _Name.read(uri)
@@ -185,7 +176,7 @@ class _Registry:
         return ModelError(
             ModelFault.UNSUPPORTED_ARTIFACT_STORE,
             f"{self.called}: {what}. Push the model with 'oras push', as a ModelPack or as an image with "
-            f"/{_CAR}",
+            f"/{CAR}",
         )
 
     def _tags(self) -> str:
@@ -200,102 +191,11 @@ class _Registry:
         return f"; its tags: {listed([str(tag) for tag in tags])}" if isinstance(tags, list) and tags else ""
 
 
-class _Layers:
-    """The files of a manifest's layers."""
-
-    def __init__(self, registry: _Registry, manifest: dict[str, Any]) -> None:
-        self._registry = registry
-        self._files: dict[str, _Blob] = {}
-        layers = _maps(manifest.get("layers"))
-        if len(layers) > _MOST_LAYERS:
-            raise ModelError(
-                ModelFault.INVALID_MODEL_URI,
-                f"{registry.called} has {len(layers)} layers, and {_MOST_LAYERS} at most are read: push the "
-                "model alone",
-            )
-        named = [(layer, _named(layer)) for layer in layers]
-        is_image = not any(name for _, name in named)
-        for layer, name in named:
-            blob = _Blob(str(layer.get("digest")), str(layer.get("mediaType")))
-            if name and not _is_archive(blob.media_type, layer):
-                self._files[_inside(name, registry.called)] = blob
-            elif _is_archive(blob.media_type, layer) and (name or is_image):
-                self._files.update(self._members(blob, f"{_CAR}/" if is_image else ""))
-            if len(self._files) > _MOST_FILES:
-                raise ModelError(
-                    ModelFault.INVALID_MODEL_URI,
-                    f"{registry.called} has more than {_MOST_FILES} files: push the model alone",
-                )
-        self._main = self._model()
-
-    @property
-    def main(self) -> str:
-        return posixpath.basename(self._main)
-
-    def describe(self, path: str) -> str:
-        return f"{self._at(path)} of {self._registry.called}"
-
-    @contextmanager
-    def open(self, path: str) -> Iterator[Iterator[bytes]]:
-        blob = self._files.get(self._at(path))
-        if blob is None:
-            raise ModelError(
-                ModelFault.MODEL_NOT_FOUND,
-                f"{self._main} of {self._registry.called} keeps weights in {path!r}, but there is no "
-                f"{self._at(path)} next to it: push that file too, or save the model as one file",
-            )
-        with self._registry.blob(blob.digest) as pieces:
-            if not blob.member:
-                yield pieces
-                return
-            with _archive(pieces, self._registry.called) as archive:
-                for member in archive:
-                    if _clean(member.name) == blob.member and member.isreg():
-                        yield _content(archive, member, pieces)
-                        return
-        raise ModelError(
-            ModelFault.MODEL_CHANGED, f"{self.describe(path)} is not in its layer any more: try again"
-        )
-
-    def _at(self, path: str) -> str:
-        return posixpath.join(posixpath.dirname(self._main), path)
-
-    def _members(self, blob: _Blob, below: str) -> dict[str, _Blob]:
-        """The files of a layer that is an archive, of an image those of its folder for models."""
-        found = {}
-        with self._registry.blob(blob.digest) as pieces, _archive(pieces, self._registry.called) as archive:
-            for member in archive:
-                name = _clean(member.name)
-                if member.isreg() and name.startswith(below) and name:
-                    found[name] = _Blob(blob.digest, blob.media_type, name)
-                if len(found) > _MOST_FILES:
-                    break
-        return found
-
-    def _model(self) -> str:
-        models = sorted(name for name in self._files if name.endswith(".onnx"))
-        cars = [name for name in models if name.startswith(f"{_CAR}/")]
-        models = cars or models
-        if len(models) == 1:
-            return models[0]
-        if models:
-            raise ModelError(
-                ModelFault.INVALID_MODEL_URI,
-                f"{self._registry.called} has several .onnx files ({listed(models)}): push each under a name "
-                "of its own",
-            )
-        raise ModelError(
-            ModelFault.MODEL_NOT_FOUND,
-            f"{self._registry.called} has no .onnx file; it holds: {listed(sorted(self._files))}. Push it "
-            f"with 'oras push {self._registry.called}:TAG model.onnx'",
-        )
-
-
 def _of_index(asked: _Name, index: dict[str, Any]) -> str:
     """The digest of the one manifest that is meant: a model is the same on each platform."""
     usable = [
         each
-        for each in _maps(index.get("manifests"))
+        for each in maps(index.get("manifests"))
         if (platform := each.get("platform")) is None
         or (isinstance(platform, dict) and platform.get("os") != "unknown")
     ]
@@ -308,74 +208,6 @@ def _of_index(asked: _Name, index: dict[str, Any]) -> str:
         f"{asked.repository} has an index of {len(usable)} manifests, none of them for linux/amd64: name one "
         "by its digest",
     )
-
-
-def _maps(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _named(layer: dict[str, Any]) -> str:
-    notes = layer.get("annotations")
-    names = [notes.get(key) for key in _NAMES] if isinstance(notes, dict) else []
-    return next((name for name in names if isinstance(name, str) and name), "")
-
-
-def _is_archive(media_type: str, layer: dict[str, Any]) -> bool:
-    notes = layer.get("annotations")
-    unpack = isinstance(notes, dict) and notes.get("io.deis.oras.content.unpack") == "true"
-    return unpack or re.search(r"[.+]tar\b", media_type) is not None
-
-
-def _inside(name: str, called: str) -> str:
-    path = _clean(name)
-    if not path:
-        raise ModelError(
-            ModelFault.INVALID_MODEL_URI,
-            f"a layer of {called} is called {shortened(name, 80)!r}, which is no file in a folder: push it "
-            "from the folder of the model",
-        )
-    return path
-
-
-def _clean(name: str) -> str:
-    path = posixpath.normpath(name)
-    return "" if path.startswith(("/", "..")) or path == "." or not path.isprintable() else path
-
-
-class _Stream:
-    """Pieces as a file."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = b""
-
-    def read(self, count: int) -> bytes:
-        while len(self._held) < count and (piece := next(self._pieces, b"")):
-            self._held += piece
-        found, self._held = self._held[:count], self._held[count:]
-        return found
-
-
-@contextmanager
-def _archive(pieces: Iterator[bytes], called: str) -> Iterator[tarfile.TarFile]:
-    with ExitStack() as stack:
-        try:
-            yield stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], _Stream(pieces)), mode="r|*"))
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            raise ModelError(
-                ModelFault.MODEL_TRUNCATED,
-                f"a layer of {called} cannot be unpacked ({shortened(str(error), 100)}): push it again, as "
-                "tar or gzip",
-            ) from None
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """A file's bytes; then the rest of its layer is read, whose digest is known of all of it alone."""
-    file = archive.extractfile(member)
-    while file is not None and (piece := file.read(1024 * 1024)):
-        yield piece
-    for _ in pieces:
-        pass
 
 
 def _address_of(host: str) -> str:

@@ -13,10 +13,13 @@ from urllib.parse import quote, unquote
 
 from slipway.contract import ModelFault
 from slipway.models.faults import ModelError, listed
+from slipway.models.folder import MOST_FILES, Listing, Whole, one_by_one
 from slipway.models.source import Located
 
 _URI = re.compile(r"pvc://(?P<claim>[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)(?:/(?P<path>.*))?")
 _PIECE = 1024 * 1024
+#: What file systems of volumes have at their top, for root alone.
+_RECOVERED = "lost+found"
 
 
 class PvcSource:
@@ -26,19 +29,9 @@ class PvcSource:
         self._mount = mount
 
     def locate(self, uri: str) -> Located:
-        match = _URI.fullmatch(uri)
-        path = unquote(match["path"] or "") if match else ""
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        if match is None or ".." in parts or "\0" in path:
-            raise ModelError(
-                ModelFault.INVALID_MODEL_URI,
-                f"{uri!r} must be pvc://CLAIM/PATH, with a path below the top of the claim and without '..'; "
-                "for example pvc://models/fraud/7/model.onnx, or pvc://models/fraud/7 for a folder with one "
-                ".onnx file",
-            )
-        claim = match["claim"]
+        claim, path = _read(uri)
         folder = _Folder(self._mount, claim)
-        file = folder.find("/".join(parts))
+        file = folder.find(path)
         where = file.relative_to(self._mount)
         return Located(
             uri=f"pvc://{claim}/{quote(where.as_posix())}",
@@ -46,10 +39,43 @@ class PvcSource:
             files=_ClaimFiles(folder, where.parent, where.name),
         )
 
+    def whole(self, uri: str) -> Whole | None:
+        """All files of a folder, or one file. Symbolic links may lead to it, but none is followed in it."""
+        claim, path = _read(uri)
+        folder = _Folder(self._mount, claim)
+        where = Path(path)
+        listing = Listing(folder.called(path))
+        is_file = not folder.entry(path).is_dir()
+        if not is_file:
+            folder.walk(path, listing)
+            files = _ClaimFiles(folder, where, "")
+        elif path.endswith(".onnx"):
+            return None
+        else:
+            listing.add(where.name, folder.entry(path).stat().st_size)
+            files = _ClaimFiles(folder, where.parent, where.name)
+        pinned = f"pvc://{claim}/{quote(path)}"
+        return Whole(pinned, None, listing.sizes(), files.describe, one_by_one(files.open), is_file=is_file)
+
     def is_still(self, uri: str, pinned: str) -> bool:
         """A file is not followed."""
         del uri, pinned
         return False
+
+
+def _read(uri: str) -> tuple[str, str]:
+    """The claim, and a path on it."""
+    match = _URI.fullmatch(uri)
+    path = unquote(match["path"] or "") if match else ""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if match is None or ".." in parts or "\0" in path:
+        raise ModelError(
+            ModelFault.INVALID_MODEL_URI,
+            f"{uri!r} must be pvc://CLAIM/PATH, with a path below the top of the claim and without '..'; "
+            "for example pvc://models/fraud/7/model.onnx, or pvc://models/fraud/7 for a folder with one "
+            ".onnx file",
+        )
+    return match["claim"], "/".join(parts)
 
 
 class _ClaimFiles:
@@ -104,6 +130,30 @@ class _Folder:
                 f"such as {self.called(f'{path}/{models[0]}'.lstrip('/'))}",
             )
         return where / models[0]
+
+    def walk(self, path: str, listing: Listing) -> None:
+        """List all files below a path, whatever is on the way to it."""
+        top = self.entry(path)
+        folders, count = [""], 0
+        while folders:
+            below = folders.pop()
+            with self.faults(f"{path}/{below}".strip("/")), os.scandir(top / below) as entries:
+                for entry in entries:
+                    name = f"{below}{entry.name}"
+                    if not path and name == _RECOVERED:
+                        continue
+                    if entry.is_symlink():
+                        raise listing.refused(f"has {name!r}, a symbolic link, and no link is followed")
+                    if entry.is_dir(follow_symlinks=False):
+                        listing.check(name)
+                        folders.append(f"{name}/")
+                        count += 1
+                    elif entry.is_file(follow_symlinks=False):
+                        listing.add(name, entry.stat(follow_symlinks=False).st_size)
+                    else:
+                        raise listing.refused(f"has {name!r}, which is neither a file nor a folder")
+                    if count > MOST_FILES:
+                        raise listing.refused(f"has more than {MOST_FILES} folders")
 
     def entry(self, path: str) -> Path:
         """A regular file or a directory, with symbolic links followed as long as they stay on the claim."""

@@ -45,7 +45,7 @@ class _InvalidError(Exception):
     """The bundle is not one that counts; the message names what is wrong."""
 
 
-def verify(bundle: bytes, keys: str, sums: Mapping[str, str], where: str) -> str:
+def verify(bundle: bytes, keys: str, sums: Mapping[str, str], where: str, is_whole: bool = False) -> str:
     """The key that signed exactly these files, as ``sha256:`` and 64 hexadecimal digits of its DER form.
 
     Args:
@@ -53,6 +53,7 @@ def verify(bundle: bytes, keys: str, sums: Mapping[str, str], where: str) -> str
         keys: public keys in PEM, one after the other.
         sums: SHA-256 (64 hexadecimal digits) of each file that is to be served, by path.
         where: what messages call the signature.
+        is_whole: whether those are all files of the folder, so that none that was signed may be missing.
 
     Raises:
         ModelError: ``SIGNATURE_INVALID``, also where no key is usable.
@@ -65,7 +66,10 @@ def verify(bundle: bytes, keys: str, sums: Mapping[str, str], where: str) -> str
         if kind != _PAYLOAD:
             raise _InvalidError(f"it is of {str(kind)[:100]!r} and not {_PAYLOAD!r}")
         signer = _signer(envelope, payload, trusted)
-        _same(_signed(json.loads(payload)), sums)
+        signed = _signed(json.loads(payload))
+        _same(signed, sums)
+        if is_whole and (gone := sorted(set(signed) - set(sums))):
+            raise _InvalidError(f"it covers {listed(gone)}, which are gone: restore what was signed")
     except (ValueError, RecursionError):
         raise _invalid(where, "it is not a bundle of Sigstore, as model_signing writes it") from None
     except _InvalidError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +24,7 @@ from slipway.contract import (
 )
 from slipway.digest import DigestError, digest_of, digest_of_sums, sha256_of
 from slipway.models.faults import ModelError
+from slipway.models.folder import Whole
 from slipway.models.onnx_file import Outline, Tape, external_data
 from slipway.models.target import Folder, Target
 from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE, PUBLIC_KEYS_ENV
@@ -78,6 +79,12 @@ class Source(Protocol):
         False where it does not, or is not known. Raises as :meth:`locate` does.
         """
 
+    def whole(self, uri: str) -> Whole | None:
+        """List all files at a URI; None where it names an ``.onnx`` file, which is to be located.
+
+        Raises as :meth:`locate` does, and for what is beyond the bounds of :mod:`slipway.models.folder`.
+        """
+
 
 def resolve(task: ResolveTask, source: Source) -> Resolution:
     """Find which version and which bytes a URI means now; the bytes are read once and kept nowhere.
@@ -97,24 +104,15 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
             return known
         if not task.isSigned:
             return again.model_copy(update={"conversion": _found_proof(located.files, known.digest)})
-    if len(located.uri) > LONGEST_URI or len(located.version or "") > LONGEST_VERSION:
-        raise ModelError(
-            ModelFault.INVALID_MODEL_URI,
-            f"{task.uri[:200]} leads to an address of {len(located.uri)} characters and a version of "
-            f"{len(located.version or '')}, and {LONGEST_URI} and {LONGEST_VERSION} at most are kept: give "
-            "the model a shorter name",
-        )
+    check_lengths(task.uri, located.uri, located.version)
     target, outline = Target(task.maxBytes), Outline()
     _bring(located.files, target, outline)
     digest = _digest(target)
-    if task.digest is not None and digest != task.digest:
-        raise ModelError(
-            ModelFault.DIGEST_MISMATCH,
-            f"{task.uri} has the digest {digest}, but spec.model.digest asks for {task.digest}: "
-            "if the new model is wanted, set spec.model.digest to its digest, otherwise restore the model",
-        )
+    check_digest(task, digest)
     if known is None or known.digest != digest:
-        _look_for_hazards(task, outline, target, located.files)
+        main = located.files.main
+        near = {path: size for path, size in target.sizes.items() if path != main}
+        look_for_hazards(task, outline, near, located.files.describe(main))
     conversion = _found_proof(located.files, digest)
     signer = None
     if task.isSigned:
@@ -139,6 +137,36 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
     )
 
 
+def check_lengths(uri: str, pinned: str, version: str | None) -> None:
+    """Raise :class:`ModelError` for an address or a version that no status holds."""
+    if len(pinned) > LONGEST_URI or len(version or "") > LONGEST_VERSION:
+        raise ModelError(
+            ModelFault.INVALID_MODEL_URI,
+            f"{uri[:200]} leads to an address of {len(pinned)} characters and a version of "
+            f"{len(version or '')}, and {LONGEST_URI} and {LONGEST_VERSION} at most are kept: give "
+            "the model a shorter name",
+        )
+
+
+def check_digest(task: ResolveTask, digest: str) -> None:
+    """Raise :class:`ModelError` where the spec pins another digest."""
+    if task.digest is not None and digest != task.digest:
+        raise ModelError(
+            ModelFault.DIGEST_MISMATCH,
+            f"{task.uri} has the digest {digest}, but spec.model.digest asks for {task.digest}: "
+            "if the new model is wanted, set spec.model.digest to its digest, otherwise restore the model",
+        )
+
+
+def signature_missing(where: str) -> ModelError:
+    """The fault of a model without a signature."""
+    return ModelError(
+        ModelFault.SIGNATURE_MISSING,
+        f"there is no {where}, and spec.model.verify.signature asks for it: sign the model's folder with "
+        "model_signing, and put model.sig next to the model",
+    )
+
+
 def _signer(
     target: Target, files: Files, digest: str, conversion: Proved | None
 ) -> tuple[str, Proved | None]:
@@ -151,11 +179,7 @@ def _signer(
     where = files.describe(SIGNATURE_FILE)
     bundle = _text(files, SIGNATURE_FILE, LARGEST_SIGNATURE)
     if bundle is None:
-        raise ModelError(
-            ModelFault.SIGNATURE_MISSING,
-            f"there is no {where}, and spec.model.verify.signature asks for it: sign the model's folder with "
-            "model_signing, and put model.sig next to the model",
-        )
+        raise signature_missing(where)
     profile = _found_profile(files, digest)
     sums = dict(target.sums)
     if profile != NO_PROFILE:
@@ -174,19 +198,19 @@ def _signer(
     return signer, conversion
 
 
-def _look_for_hazards(task: ResolveTask, outline: Outline, target: Target, files: Files) -> None:
+def look_for_hazards(task: ResolveTask, outline: Outline, near: Mapping[str, int], called: str) -> None:
+    """Look at a model's graph, as the task says; ``near``: bytes of files next to it, by path.
+
+    Raises :class:`ModelError`.
+    """
     # Neither of both is needed before a model was read.
     from slipway.models.hazard_scan import scan
     from slipway.models.hazard_tables import Around
 
     wanted = task.hazards or Hazards()
-    around = Around(
-        files={path: size for path, size in target.sizes.items() if path != files.main},
-        domains=wanted.allowedOperatorDomains,
-        memory=wanted.memoryBytes or 0,
-    )
+    around = Around(files=near, domains=wanted.allowedOperatorDomains, memory=wanted.memoryBytes or 0)
     try:
-        scan(outline, around, files.describe(files.main))
+        scan(outline, around, called)
     except ModelError as error:
         if error.reason != ModelFault.MODEL_HAZARD or wanted.onFinding == "Block":
             raise

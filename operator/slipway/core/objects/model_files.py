@@ -32,6 +32,7 @@ def fetch_container(
         digest=revision.model.digest,
         maxBytes=_most_bytes(revision),
         profile=revision.profile,
+        folder=True if revision.model.folder else None,
     )
     is_own = volume == "model"
     directory = contract.MODEL_DIR if is_own else contract.BASELINE_DIR

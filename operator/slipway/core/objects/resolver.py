@@ -39,6 +39,7 @@ def resolver_pod(
         known=known,
         hazards=_hazards(spec),
         isSigned=True if signature is not None else None,
+        folder=True if is_external(spec.runtime) else None,
     )
     credentials = spec.model.credentials
     secret = credentials.secretRef.name if credentials and credentials.secretRef else None

@@ -98,7 +98,10 @@ def audits_of(
     if wanted is not None and stable is not None and rejection_of(wanted, rejected) is not None:
         is_new = False
     fresh = [_begin(resource, audit, wanted, stable, remembered, now) for audit in asked if wanted and is_new]
-    again = [_begin(resource, audit, stable, None, remembered, now, serves=True) for audit in asked if stable]
+    can_run = stable is not None and not stable.model.folder
+    again = [
+        _begin(resource, audit, stable, None, remembered, now, serves=True) for audit in asked if can_run
+    ]
     runs = [*fresh, *again]
     current = _look(runs, observed, now)
     job = None
@@ -173,7 +176,9 @@ def _begin(
 ) -> AuditRun:
     """What is remembered of an audit, and whether it is due."""
     assert revision is not None
-    baseline = stable if audit.maxAccuracyLoss is not None else None
+    # What a server of one's own serves is no ONNX model that an audit could run.
+    is_model = stable is not None and not stable.model.folder
+    baseline = stable if audit.maxAccuracyLoss is not None and is_model else None
     run = AuditRun(audit, revision, baseline, audit_key(audit, revision), serves)
     run.result = next(
         (
@@ -271,9 +276,17 @@ def _hold_of(run: AuditRun) -> AuditHold | None:
 
 
 def _lost_stable(resource: Resource, stable: Revision | None, asked: Sequence[Audit]) -> AuditHold | None:
-    """That there is a stable version of which nothing is known that could be compared."""
+    """That there is a stable version that cannot be compared with."""
     comparing = next((found for found in asked if found.maxAccuracyLoss and found.onFail != "Report"), None)
-    if stable is not None or resource.status.stable is None or comparing is None:
+    if comparing is None:
+        return None
+    if stable is not None and stable.model.folder:
+        message = (
+            f"audit {comparing.name} compares with the stable version, which is not an ONNX model: a server "
+            "of one's own serves it; leave maxAccuracyLoss out until Slipway's own server serves a stable one"
+        )
+        return AuditHold(Reason.AUDIT_ERROR, message)
+    if stable is not None or resource.status.stable is None:
         return None
     message = (
         f"audit {comparing.name} compares with the stable version, whose ControllerRevision is gone; leave "

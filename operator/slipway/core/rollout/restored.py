@@ -79,9 +79,10 @@ def _guesses(
         createdAt=role.modelCreatedAt,
         profile=role.profile,
     )
-    found = revision_of(spec, known)
-    yield found
-    yield found.with_any_profile()
+    for folder in (None, True):
+        found = revision_of(spec, known.model_copy(update={"folder": folder}))
+        yield found
+        yield found.with_any_profile()
 
 
 def is_forgotten(owner: Owner, stable: str | None, wanted: Revision | None, observed: Observed) -> bool:

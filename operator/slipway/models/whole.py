@@ -1,0 +1,239 @@
+"""Resolving and fetching whole folders, for servers of one's own (``spec.runtime.server: External``).
+
+A URI that names an ``.onnx`` file itself means that file and what it refers to, as for Slipway's own server.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from slipway.contract import FetchTask, Hazards, ModelFault, Resolution, ResolveTask
+from slipway.digest import DigestError, digest_of_folder, digest_of_listing
+from slipway.models.faults import ModelError
+from slipway.models.folder import MOST_BYTES, Whole
+from slipway.models.onnx_file import MOST_OUTLINE, Outline, Tape, external_data
+from slipway.models.source import (
+    SHORT_DIGEST,
+    Source,
+    check_digest,
+    check_lengths,
+    look_for_hazards,
+    resolve,
+    signature_missing,
+)
+from slipway.models.target import Folder, Target
+from slipway.names import NO_PROFILE, PUBLIC_KEYS_ENV
+
+_log = logging.getLogger("slipway.models")
+
+#: The signature next to a model is no part of it: it says which bytes those are.
+SIGNATURE_FILE = "model.sig"
+#: Files of a folder whose graphs are looked at, each by a process of its own.
+_MOST_GRAPHS = 20
+#: What may be said of an ``.onnx`` file's content.
+_FINDINGS = (
+    ModelFault.MODEL_HAZARD,
+    ModelFault.NOT_AN_ONNX_MODEL,
+    ModelFault.MODEL_LOAD_FAILED,
+)
+
+
+def resolve_whole(task: ResolveTask, source: Source) -> Resolution:
+    """Find which version and which files a URI means now; they are read once and kept nowhere.
+
+    Raises :class:`ModelError` as :func:`slipway.models.source.resolve` does.
+    """
+    known = task.known
+    if task.isSigned and known is not None and known.signedBy is None:
+        known = None
+    if known is not None and _is_still(known, task.uri, source):
+        return known
+    whole = source.whole(task.uri)
+    if whole is None:
+        before = None if known is None or known.folder else known
+        asked = task.model_copy(update={"folder": None, "known": before})
+        return resolve(asked, source).model_copy(update={"folder": False})
+    if known is not None and known.folder and whole.mark is not None and known.mark == whole.mark:
+        return known
+    check_lengths(task.uri, whole.uri, whole.version)
+    target = Target(min(task.maxBytes or MOST_BYTES, MOST_BYTES))
+    graphs = _Graphs(task)
+    _bring(whole, target, graphs)
+    if whole.mark is not None:
+        _check_unchanged(whole, source.whole(task.uri), task.uri)
+    digest = _digest(target)
+    check_digest(task, digest)
+    if known is None or known.digest != digest:
+        graphs.scan(target.sizes)
+    signer = _signer(whole, target) if task.isSigned else None
+    version = whole.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
+    if known is not None and (known.digest, known.version) == (digest, version):
+        return known.model_copy(update={"mark": whole.mark, "signedBy": signer})
+    created = whole.created_at
+    return Resolution(
+        uri=whole.uri,
+        version=version,
+        digest=digest,
+        bytes=target.size,
+        createdAt=created.strftime("%Y-%m-%dT%H:%M:%SZ") if created else None,
+        mark=whole.mark,
+        profile=NO_PROFILE,
+        signedBy=signer,
+        folder=True,
+    )
+
+
+def fetch_whole(task: FetchTask, source: Source, directory: Path) -> int:
+    """Put the folder with the task's digest into ``directory``, all that it then holds; gives its size.
+
+    May be run again at any time, as :func:`slipway.models.source.fetch` may. Raises :class:`ModelError`.
+    """
+    folder = Folder(directory, task.maxBytes)
+    if _holds(directory, task.digest):
+        return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    folder.clear()
+    whole = source.whole(task.uri)
+    try:
+        if whole is not None:
+            _bring(whole, folder, None)
+        digest = _digest(folder)
+    except ModelError:
+        folder.clear()
+        raise
+    if digest != task.digest:
+        folder.clear()
+        raise ModelError(
+            ModelFault.DIGEST_MISMATCH,
+            f"{task.uri} now has the digest {digest}, but {task.digest} was resolved: somebody added, "
+            "replaced or removed files of a version that was in use; restore them, or publish the new model "
+            "as a new version",
+        )
+    folder.publish()
+    return folder.size
+
+
+def _is_still(known: Resolution, uri: str, source: Source) -> bool:
+    if source.is_still(uri, known.uri):
+        return True
+    if known.folder is not None:
+        return False
+    # An operator of before resolved its ONNX files alone. Until they change, they stay what is served.
+    try:
+        mark = source.locate(uri).mark
+    except ModelError:
+        return False
+    return mark is not None and mark == known.mark
+
+
+def _bring(whole: Whole, target: Target, graphs: _Graphs | None) -> None:
+    """Bring all files; ``graphs`` is given those that say that they are ONNX models."""
+    files = [path for path in whole.sizes if path != SIGNATURE_FILE]
+    for path, pieces in whole.read(files):
+        with target.file(path) as write:
+            if graphs is not None and path.endswith(".onnx"):
+                graphs.read(path, whole.describe(path), Tape(pieces, write))
+            for piece in pieces:
+                write(piece)
+        listed = whole.sizes[path]
+        if listed is not None and target.sizes[path] != listed:
+            raise ModelError(
+                ModelFault.MODEL_CHANGED,
+                f"{whole.describe(path)} has {target.sizes[path]} bytes, but {listed} were listed: somebody "
+                "changes the folder; it is tried again, publish a model once all its files are there",
+            )
+
+
+class _Graphs:
+    """ONNX models in a folder, which are looked at as Slipway's own server would have them looked at.
+
+    A server of one's own may take what is no ONNX model under such a name, so nothing is blocked unless
+    ``spec.model.verify`` says so.
+    """
+
+    def __init__(self, task: ResolveTask) -> None:
+        self._task = task
+        self._outlines: dict[str, tuple[str, Outline]] = {}
+        self._kept = 0
+
+    def read(self, path: str, called: str, tape: Tape) -> None:
+        """Keep an outline of one, within bounds for all together."""
+        outline = Outline()
+        with self._findings():
+            external_data(tape, called, outline)
+            self._kept += len(outline.content)
+            if self._kept > MOST_OUTLINE or len(self._outlines) >= _MOST_GRAPHS:
+                raise ModelError(
+                    ModelFault.MODEL_HAZARD,
+                    f"{called} is not looked at: {_MOST_GRAPHS} .onnx files of a folder are at most, and "
+                    f"{MOST_OUTLINE // 1024**2} MiB of their graphs; give each model a folder of its own",
+                )
+            self._outlines[path] = (called, outline)
+
+    def scan(self, sizes: Mapping[str, int]) -> None:
+        """Look at them; ``sizes`` are those of all files."""
+        for path, (called, outline) in self._outlines.items():
+            folder = path.rpartition("/")[0]
+            start = f"{folder}/" if folder else ""
+            near = {
+                name.removeprefix(start): size
+                for name, size in sizes.items()
+                if name.startswith(start) and name != path
+            }
+            with self._findings():
+                look_for_hazards(self._task, outline, near, called)
+
+    @contextmanager
+    def _findings(self) -> Iterator[None]:
+        try:
+            yield
+        except ModelError as error:
+            if (self._task.hazards or Hazards()).onFinding == "Block" or error.reason not in _FINDINGS:
+                raise
+            _log.warning("taken on, as a server of one's own runs it: %s", error)
+
+
+def _check_unchanged(before: Whole, after: Whole | None, uri: str) -> None:
+    if after is None or after.mark != before.mark:
+        raise ModelError(
+            ModelFault.MODEL_CHANGED,
+            f"files of {uri} were added, replaced or removed while they were read: it is tried again; give "
+            "each version a folder of its own",
+        )
+
+
+def _signer(whole: Whole, target: Target) -> str:
+    from slipway.models.signature import LARGEST_SIGNATURE, verify
+
+    where = whole.describe(SIGNATURE_FILE)
+    bundle = bytearray()
+    try:
+        for _, pieces in whole.read([SIGNATURE_FILE]):
+            for piece in pieces:
+                bundle += piece
+                if len(bundle) > LARGEST_SIGNATURE:
+                    break
+    except ModelError as error:
+        # Stores that may not be listed deny what does not exist.
+        if error.reason not in (ModelFault.MODEL_NOT_FOUND, ModelFault.MODEL_ACCESS_DENIED):
+            raise
+        raise signature_missing(where) from None
+    keys = os.environ.get(PUBLIC_KEYS_ENV, "")
+    return verify(bytes(bundle), keys, target.sums, where, is_whole=not whole.is_file)
+
+
+def _digest(target: Target) -> str:
+    try:
+        return digest_of_listing(target.sums, target.sizes)
+    except DigestError as error:
+        raise ModelError(ModelFault.MODEL_LOAD_FAILED, str(error)) from error
+
+
+def _holds(directory: Path, digest: str) -> bool:
+    try:
+        return digest_of_folder(directory) == digest
+    except (DigestError, OSError):
+        return False
