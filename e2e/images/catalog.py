@@ -40,6 +40,13 @@ IMAGES = (
         "mlflow", "slipway.dev/mlflow:test", Path("e2e/images/mlflow/Dockerfile"), "mlflow", _PACKAGE_LISTS
     ),
     Image(
+        "own-servers",
+        "slipway.dev/own-servers:test",
+        Path("e2e/images/own-servers/Dockerfile"),
+        "own-servers",
+        ("e2e/images/own-servers/requirements.txt", "examples/fastapi_server.py"),
+    ),
+    Image(
         "prometheus",
         "slipway.dev/prometheus:test",
         Path("e2e/images/prometheus/Dockerfile"),

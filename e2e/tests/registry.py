@@ -11,6 +11,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import mlflow.onnx
+import mlflow.sklearn
 import onnx
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -37,6 +38,22 @@ class Registry:
         version = str(logged.registered_model_version)
         if alias:
             self.set_alias(name, alias, version)
+        return version
+
+    def register_scikit_learn(self, name: str, model: object, alias: str) -> str:
+        """Log a model with MLflow's own flavor, as a pickle, under an alias; returns its version."""
+        with _one_at_a_time:
+            mlflow.set_tracking_uri(self.url)
+            with mlflow.start_run():
+                logged = mlflow.sklearn.log_model(
+                    model,
+                    name="model",
+                    registered_model_name=name,
+                    pip_requirements=["scikit-learn"],
+                    serialization_format="pickle",
+                )
+        version = str(logged.registered_model_version)
+        self.set_alias(name, alias, version)
         return version
 
     def has(self, name: str, alias: str) -> bool:

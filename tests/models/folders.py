@@ -31,7 +31,7 @@ FILES = {
     "MLmodel": b"flavors: {sklearn: {}}\n",
     "model.pkl": b"\x80\x04K\x01.",
     "data/a/b.bin": b"12345",
-    "with space é+100%25.txt": b"odd",
+    "with space é+100%.txt": b"odd",
     "empty": b"",
 }
 #: What MLflow calls the buckets.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import trustme
 
-from e2e.cluster.settings import read_settings
+from tests.environments import python_with
 from tests.models.servers import listening
 from tests.ports import free_port
 
@@ -166,16 +164,4 @@ class Dvc:
 
 def dvc() -> Dvc:
     """It, installed by the first call."""
-    requirements = HERE / "requirements.txt"
-    cache = read_settings().cache
-    seen = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = cache / f"dvc-{seen}"
-    if not (folder / "complete").exists():
-        uv = shutil.which("uv") or next((str(path) for path in cache.glob("uv-*/bin/uv")), None)
-        assert uv is not None, "uv is neither on PATH nor in the cache: run `make .venv/synced`"
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", folder, "--require-hashes", "--no-deps"]
-        subprocess.run([*install, "-r", requirements], check=True)
-        (folder / "complete").touch()
-    return Dvc(folder / "bin/python")
+    return Dvc(python_with(HERE / "requirements.txt", "dvc"))
