@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,7 @@ COLUMN = f"{AUDIT}.attributes.*"
 METRIC = f"{AUDIT}.metrics.*"
 SOURCE = f"{AUDIT}.data.configMapRef"
 RESULT = "status.audits.*"
+ROBUSTNESS = f"{AUDIT}.robustness"
 FIGURE = f"{RESULT}.figures.*"
 
 
@@ -45,6 +47,20 @@ def _without(**fields: Any) -> dict[str, Any]:
     """The example's audit with other fields."""
     found = {**value_at(AUDIT), **fields}
     return {key: value for key, value in found.items() if value is not REMOVED}
+
+
+def _moving(**fields: Any) -> dict[str, Any]:
+    """An audit that moves rows, with other fields."""
+    options = {"radius": "0.25", "noise": "0.5"}
+    found = {**an_audit(0), "type": "CertifiedSmoothing", "robustness": options, **fields}
+    return {key: value for key, value in found.items() if value is not REMOVED}
+
+
+def _deviations(path: str) -> Iterator[Case]:
+    says = "must be a number above 0 and below 100 with up to 3 decimals, such as 0.25"
+    for right, wrong in (("0.001", "0"), ("99.999", "100"), ("1", "-1"), ("0.1", ".1"), ("0.250", "0.00")):
+        yield Case(path, "rule", right, wrong, says)
+    yield Case(path, "maxLength", "10.125", "10.1255", "Too long: may not be more than 6", also="must be a")
 
 
 def _column(index: int) -> dict[str, Any]:
@@ -98,7 +114,59 @@ AUDITS_TABLE = [
         Case(f"{AUDIT}.name", "pattern", "a-1", wrong, "should match '^[a-z0-9](")
         for wrong in ("A", "-a", "a-", "a.b")
     ),
-    Case(f"{AUDIT}.type", "enum", "Subgroups", "Groups", 'supported values: "Subgroups"'),
+    Case(
+        AUDIT,
+        "rule",
+        _moving(),
+        _moving(robustness=REMOVED),
+        "robustness goes with type CertifiedSmoothing, which needs it",
+    ),
+    Case(
+        AUDIT,
+        "rule",
+        an_audit(0),
+        _moving(type="Subgroups"),
+        "robustness goes with type CertifiedSmoothing, which needs it",
+    ),
+    *(
+        Case(AUDIT, "rule", _moving(), _moving(**more), "groups are of type Subgroups: leave out metrics")
+        for more in (
+            {"attributes": [_column(0)]},
+            {"favorableOutcomes": ["1"]},
+            {"minimumGroupRows": 10},
+            {"attributes": [_column(0)], "favorableOutcomes": ["1"], "metrics": [_metric(0)]},
+        )
+    ),
+    *required(ROBUSTNESS, "radius", "noise"),
+    *_deviations(f"{ROBUSTNESS}.radius"),
+    *_deviations(f"{ROBUSTNESS}.noise"),
+    *bounds(f"{ROBUSTNESS}.samples", 100, 10_000),
+    Case(
+        f"{ROBUSTNESS}.rows",
+        "minimum",
+        100,
+        9,
+        "should be greater than or equal to 10",
+        also="must not be below",
+    ),
+    *bounds(f"{ROBUSTNESS}.rows", None, 300),
+    *(
+        Case(AUDIT, "rule", _moving(**right), _moving(**wrong), "must not be below minimumRows")
+        for right, wrong in (
+            ({"minimumRows": 200}, {"minimumRows": 201}),
+            (
+                {"robustness": {"radius": "0.25", "noise": "0.5", "rows": 100}},
+                {"robustness": {"radius": "0.25", "noise": "0.5", "rows": 99}},
+            ),
+        )
+    ),
+    *items(f"{ROBUSTNESS}.fixedColumns", 50, lambda index: f"c{index}"),
+    some(f"{ROBUSTNESS}.fixedColumns", "c"),
+    unique(f"{ROBUSTNESS}.fixedColumns"),
+    *name(f"{ROBUSTNESS}.fixedColumns.*", 200),
+    Case(
+        f"{AUDIT}.type", "enum", "Subgroups", "Groups", 'supported values: "Subgroups", "CertifiedSmoothing"'
+    ),
     *required(f"{AUDIT}.data", "configMapRef"),
     *required(SOURCE, "name", "key"),
     text(f"{SOURCE}.name", 253),

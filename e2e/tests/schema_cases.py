@@ -226,7 +226,21 @@ EXAMPLE: dict[str, Any] = {
                     "onInconclusive": "Continue",
                     "repeatSeconds": 86_400,
                     "timeoutSeconds": 300,
-                }
+                },
+                {
+                    "name": "noise",
+                    "type": "CertifiedSmoothing",
+                    "data": {"configMapRef": {"name": "held-out", "key": "rows.csv"}},
+                    "labelColumn": "repaid",
+                    "robustness": {
+                        "radius": "0.25",
+                        "noise": "0.5",
+                        "samples": 1000,
+                        "rows": 200,
+                        "fixedColumns": ["age"],
+                    },
+                    "maxAccuracyLoss": "5%",
+                },
             ],
             "steps": [
                 {"setWeight": 10},

@@ -68,6 +68,7 @@ __all__ = [
     "MODEL_DIR",
     "MODEL_DIR_ENV",
     "MODEL_TASK_ENV",
+    "MOST_MOVED_ROWS",
     "PUBLIC_KEYS_ENV",
     "PVC_MOUNT_DIR",
     "READY_PATH",
@@ -105,13 +106,17 @@ __all__ = [
     "Resolved",
     "SensitiveAttribute",
     "ServingConfig",
+    "Smoothing",
     "Tally",
     "TerminationMessage",
     "Unaudited",
+    "Withstood",
 ]
 
 #: Characters that a status holds.
 LONGEST_URI, LONGEST_VERSION = 1024, 256
+#: Rows that an audit moves: counts of two models have to go into a termination message.
+MOST_MOVED_ROWS = 300
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 #: SHA-256 of a profile's bytes, or :data:`slipway.names.NO_PROFILE`.
@@ -378,8 +383,23 @@ class AuditedAttribute(Message):
     )
 
 
+class Smoothing(Message):
+    """Have rows answered as copies with normal noise, and count how many are given the row's true class.
+
+    Noise goes to columns of numbers that differ between rows, in deviations of the column over the table;
+    what ``inputs`` says of a column holds for copies too: its bounds, and that its values are whole.
+    """
+
+    noise: float = Field(gt=0.0, le=100.0)
+    samples: int = Field(ge=100, le=10_000, description="copies of each row")
+    rows: int = Field(ge=10, le=MOST_MOVED_ROWS, description="of the table, drawn by chance, always the same")
+    fixedColumns: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=50
+    )
+
+
 class AuditTask(Message):
-    """Have a model answer the rows of a table, and count how it treats groups.
+    """Have a model answer the rows of a table, and count how it treats groups, or what it makes of noise.
 
     The model is in :data:`MODEL_DIR`, the table in :data:`AUDIT_DATA_DIR`. With ``baseline``, the digest of
     the model in :data:`BASELINE_DIR`, both answer the same rows.
@@ -394,6 +414,7 @@ class AuditTask(Message):
     favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
     inputs: Inputs | None = Field(default=None, description="which column goes where, without a profile")
     threads: int = Field(default=1, ge=1, le=256)
+    smoothing: Smoothing | None = Field(default=None, description="without it, groups are counted")
 
 
 #: Of a group's rows, or of all: those by what the model said and what is true (favorable and favorable,
@@ -414,6 +435,24 @@ class Audited(Message):
     groups: tuple[tuple[Tally, ...], ...] = ()
 
 
+_Hits = tuple[Annotated[int, Field(ge=0, le=10_000)], ...]
+
+
+class Withstood(Message):
+    """Of each row that was moved, how many of its copies were given its true class.
+
+    Rows of both models are the same in the same order. A termination message has room for
+    :data:`MOST_MOVED_ROWS`.
+    """
+
+    kind: Literal["Withstood"] = "Withstood"
+    digest: Digest
+    baseline: Digest | None = None
+    dataDigest: Digest
+    hits: _Hits = Field(min_length=1, max_length=MOST_MOVED_ROWS)
+    baselineHits: _Hits | None = Field(default=None, max_length=MOST_MOVED_ROWS)
+
+
 class Unaudited(Message):
     """Why nothing could be counted, and what to do about it."""
 
@@ -429,4 +468,6 @@ class Failed(Message):
 class TerminationMessage(Message):
     """A container's last words, written to :data:`TERMINATION_PATH` (4,096 bytes at most)."""
 
-    outcome: Annotated[Resolved | Fetched | Audited | Unaudited | Failed, Field(discriminator="kind")]
+    outcome: Annotated[
+        Resolved | Fetched | Audited | Withstood | Unaudited | Failed, Field(discriminator="kind")
+    ]

@@ -12,6 +12,7 @@ from slipway.engine.kube import RESOURCES, typed
 from tests.policies.conftest import OPERATOR, Installed
 from tests.policies.control_plane import MERGE, PATCH, Answer
 from tests.unit.engine.test_audits import AUDIT, fair
+from tests.unit.engine.test_robustness_audits import NOISE, standing
 from tests.unit.world import NAME, World
 
 STEPS = [{"setWeight": 20}, {"pause": {"untilApproved": True}}]
@@ -49,6 +50,10 @@ SCENARIOS: dict[str, list[dict[str, Any]]] = {
             "model": {"uri": "mlflow://fraud/2"},
             "rollout": {"audits": [{**AUDIT, "maxAccuracyLoss": "5%"}]},
         },
+    ],
+    "audits of versions by noise": [
+        {"model": {"uri": "mlflow://fraud/1"}, "rollout": {"audits": [NOISE]}},
+        {"model": {"uri": "mlflow://fraud/2"}, "rollout": {"audits": [{**NOISE, "maxAccuracyLoss": "5%"}]}},
     ],
     "by numbers of pods": [
         {"model": {"uri": "mlflow://fraud/1"}, "traffic": {"provider": "ReplicaRatio"}},
@@ -144,7 +149,7 @@ class Mirror:
 @pytest.mark.parametrize("case", SCENARIOS)
 async def test_everything_that_the_operator_does_is_accepted(installed: Installed, case: str) -> None:
     world = World()
-    world.audits = fair
+    world.audits = standing if "noise" in case else fair
     mirror = Mirror(installed, world)
     installed.model(mirror.namespace, name=NAME)
     await world.operator.start()

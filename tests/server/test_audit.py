@@ -33,6 +33,7 @@ from slipway.contract import (
     Inputs,
     TerminationMessage,
     Unaudited,
+    Withstood,
 )
 from slipway.digest import digest_of
 from slipway.names import AUDIT_TASK_ENV, LARGEST_TABLE, MODEL_DIR_ENV
@@ -104,11 +105,11 @@ class Pod:
             TERMINATION_PATH_ENV: str(self.words),
         }
 
-    def run(self, task: AuditTask) -> Audited | Unaudited:
+    def run(self, task: AuditTask) -> Audited | Withstood | Unaudited:
         assert run(self.environment(task)) == 0
         assert self.words.stat().st_size <= 4096
         outcome = TerminationMessage.model_validate_json(self.words.read_bytes()).outcome
-        assert isinstance(outcome, Audited | Unaudited)
+        assert isinstance(outcome, Audited | Withstood | Unaudited)
         return outcome
 
     def refused(self, task: AuditTask) -> str:

@@ -21,6 +21,7 @@ from slipway.contract import (
     Resolved,
     TerminationMessage,
     Unaudited,
+    Withstood,
 )
 from slipway.core import naming
 from slipway.core.allowed import Allowed, GatewayRule
@@ -230,7 +231,7 @@ class World:
         self.now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         self.kube = FakeKube(lambda: self.now)
         self.models: dict[str, Resolution | Failure] = {}
-        self.audits: Callable[[AuditTask], Audited | Unaudited | str | None] = lambda _: None
+        self.audits: Callable[[AuditTask], Audited | Withstood | Unaudited | str | None] = lambda _: None
         self.audited: list[AuditTask] = []
         self.tasks: list[dict[str, Any]] = []
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None

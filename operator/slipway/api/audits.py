@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import Block, DnsSubdomain, Minimum, Share, rule
-from slipway.contract import Digest
+from slipway.api.base import Block, DnsSubdomain, Minimum, Share, rule, string
+from slipway.contract import MOST_MOVED_ROWS, Digest
 
 #: Audits that a resource may have, results that status holds, and figures of each.
 MAX_AUDITS = 4
@@ -95,6 +95,47 @@ class AuditedColumn(Block):
     referenceGroup: Value | None = Field(default=None, description="The group that ratios are to.")
 
 
+_FixedColumn = Annotated[str, Field(min_length=1, max_length=200, description="Name of a column.")]
+_Deviations = Annotated[
+    str,
+    string(
+        r"^([1-9][0-9]?([.][0-9]{1,3})?|0[.]([1-9][0-9]{0,2}|0[1-9][0-9]?|00[1-9]))$",
+        "must be a number above 0 and below 100 with up to 3 decimals, such as 0.25",
+        max_length=6,
+    ),
+]
+
+
+class RobustnessOptions(Block):
+    """How rows are moved. Distances are in standard deviations of each column over the table, all columns
+    together (L2): 0.25 is a quarter of one column's, or an eighth of each of four.
+    """
+
+    radius: _Deviations = Field(description="Up to which a row has to stand to count.")
+    noise: _Deviations = Field(
+        description="Standard deviation of the noise: less proves less far, more blurs the answers."
+    )
+    samples: int | None = Field(
+        default=None,
+        ge=100,
+        le=10_000,
+        description="Copies of each row; 1000 unless given, which prove radii up to 2.4 times the noise.",
+    )
+    rows: int | None = Field(
+        default=None,
+        ge=10,
+        le=MOST_MOVED_ROWS,
+        description="Rows of the table, drawn by chance, the same each time; 200 unless given.",
+    )
+    fixedColumns: tuple[_FixedColumn, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=50,
+        description="Columns that nobody can move. Text, and what spec.inputs lists values for, never is.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
 class Audit(Block):
     """A run of the model over a table, in a Job of its own."""
 
@@ -115,6 +156,21 @@ class Audit(Block):
                     "self.attributes.all(one, has(one.referenceGroup))",
                     "DisparateImpactRatio is to a reference group: give each attribute one",
                 ),
+                rule(
+                    "(self.type == 'CertifiedSmoothing') == has(self.robustness)",
+                    "robustness goes with type CertifiedSmoothing, which needs it",
+                ),
+                rule(
+                    "!has(self.robustness) || !(has(self.metrics) || has(self.attributes) || "
+                    "has(self.favorableOutcomes) || has(self.minimumGroupRows))",
+                    "groups are of type Subgroups: leave out metrics, attributes, favorableOutcomes and "
+                    "minimumGroupRows, or make them another audit",
+                ),
+                rule(
+                    "!has(self.robustness) || (has(self.robustness.rows) ? self.robustness.rows : 200) >= "
+                    "(has(self.minimumRows) ? self.minimumRows : 100)",
+                    "robustness.rows (200 unless given) must not be below minimumRows (100 unless given)",
+                ),
             ]
         }
     )
@@ -125,8 +181,10 @@ class Audit(Block):
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         description="Names the audit.",
     )
-    type: Literal["Subgroups"] = Field(
-        description="Subgroups: how often the model is right, and how it treats groups, on a table."
+    type: Literal["Subgroups", "CertifiedSmoothing"] = Field(
+        description="Subgroups: how often the model is right, and how it treats groups, on a table. "
+        "CertifiedSmoothing: how often it is right however a row is moved within a radius, proven of what it "
+        "answers for most noisy copies of the row (randomized smoothing)."
     )
     data: AuditData = Field(description="The table.")
     labelColumn: _Column = Field(description="Column with the true class.")
@@ -151,8 +209,13 @@ class Audit(Block):
         description="How far groups may be apart: the audit fails once a whole interval lies beyond.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    robustness: RobustnessOptions | None = Field(
+        default=None, description="How rows are moved, for type CertifiedSmoothing."
+    )
     minimumAccuracy: Minimum | None = Field(
-        default=None, description="Share of the rows that the model has to be right about."
+        default=None,
+        description="Share of the rows that the model has to be right about; with robustness, however they "
+        "are moved within its radius.",
     )
     maxAccuracyLoss: Share | None = Field(
         default=None,
@@ -173,7 +236,7 @@ class Audit(Block):
         default=None,
         ge=10,
         le=1_000_000,
-        description="With fewer rows accuracy is not judged; 300 unless given.",
+        description="With fewer rows accuracy is not judged; 300 unless given, and 100 with robustness.",
     )
     onFail: Literal["Block", "Report"] | None = Field(
         default=None,

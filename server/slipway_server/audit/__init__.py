@@ -1,1 +1,1 @@
-"""How a model treats groups of people, counted on a table before any traffic: ``slipway-audit``."""
+"""What a model makes of a table before any traffic: ``slipway-audit``."""

@@ -8,37 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from slipway.contract import Audited, AuditTask
-from slipway_server.audit.inputs import InputReader, places_of
+from slipway_server.audit.answering import Answering
 from slipway_server.audit.table import AuditError, Table, plain_name
-from slipway_server.monitoring.outcomes import OutcomeReader
 from slipway_server.protocol.tensors import Array
-from slipway_server.runtime.load import load
-from slipway_server.runtime.model import ModelInputError, plain
-from slipway_server.runtime.run import Run
-from slipway_server.settings import Serving
-
-
-class _Answering:
-    """A model that answers rows of a table with classes."""
-
-    def __init__(self, directory: Path, digest: str, task: AuditTask, table: Table) -> None:
-        """Raises :class:`~slipway_server.runtime.load.LoadError` or :class:`AuditError`."""
-        self._model = load(directory, Serving("audit", "", digest, threads=task.threads))
-        self._reader = InputReader(
-            table, self._model.inputs, places_of(directory, digest, task.inputs, self._model.inputs)
-        )
-        self._outcomes = OutcomeReader(self._model.outputs)
-
-    def classes(self, rows: Sequence[Sequence[str]]) -> list[str]:
-        names = self._model.output_names
-        try:
-            answers = self._model.run_raw(self._reader.read(rows), names, Run())
-        except ModelInputError as error:
-            raise AuditError(f"the model refuses rows of the table: {plain(str(error))}") from None
-        found = self._outcomes.read(names, answers, len(rows))
-        if found is None or not found.is_class:
-            raise AuditError("the model answers with numbers; an audit of groups compares classes")
-        return found.texts
 
 
 def audit(task: AuditTask, model: Path, baseline: Path, data: Path) -> Audited:
@@ -57,8 +29,8 @@ def audit(task: AuditTask, model: Path, baseline: Path, data: Path) -> Audited:
     table = Table(data / task.file, task.dataDigest)
     label = table.place(task.label)
     columns = [table.place(each.column) for each in task.attributes]
-    mine = _Answering(model, task.digest, task, table)
-    other = None if task.baseline is None else _Answering(baseline, task.baseline, task, table)
+    mine = Answering(model, task.digest, task, table)
+    other = None if task.baseline is None else Answering(baseline, task.baseline, task, table)
     favorable = frozenset(task.favorableOutcomes)
     everybody = np.zeros(11, np.int64)
     groups = [np.zeros((len(each.groups), 11), np.int64) for each in task.attributes]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -38,6 +39,28 @@ class InputReader:
         """The inputs of some rows. Raises :class:`AuditError` for a cell that the model cannot take."""
         return {each.spec.name: _filled(each, rows) for each in self._inputs}
 
+    @property
+    def numbers(self) -> dict[int, str]:
+        """Columns of the table that go where the model takes numbers: names by their place in a row."""
+        return {
+            number: name
+            for each in self._inputs
+            if _takes_numbers(each.spec)
+            for name, number in each.columns
+        }
+
+    def copies(self, row: Sequence[str], moved: Mapping[int, Array], count: int) -> dict[str, Array]:
+        """The inputs of so many copies of a row, with values of their own in some columns of numbers."""
+        found = {name: np.repeat(array, count, axis=0) for name, array in self.read([row]).items()}
+        for each in self._inputs:
+            if not _takes_numbers(each.spec):
+                continue
+            flat = found[each.spec.name].reshape(count, -1)
+            for place, (_, number) in enumerate(each.columns):
+                if number in moved:
+                    flat[:, place] = _as(moved[number], flat.dtype)
+        return found
+
 
 def places_of(
     directory: Path, digest: str, inputs: Inputs | None, specs: Mapping[str, TensorSpec]
@@ -66,6 +89,18 @@ def _input(table: Table, spec: TensorSpec, places: Sequence[Place]) -> _Input:
             f"{spec.name!r}: name all its columns in spec.inputs, or make a profile with 'slipway profile'"
         )
     return _Input(spec, tuple((named[place], table.place(named[place])) for place in range(width)))
+
+
+def _takes_numbers(spec: TensorSpec) -> bool:
+    return spec.datatype not in (Datatype.BYTES, Datatype.BOOL)
+
+
+def _as(values: Array, dtype: np.dtype[Any]) -> Array:
+    """The nearest that the type has."""
+    if dtype.kind == "f":
+        return values
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max)
 
 
 def _filled(each: _Input, rows: Sequence[Sequence[str]]) -> Array:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from slipway.contract import Audited, AuditTask, TerminationMessage, Unaudited
+from slipway.contract import Audited, AuditTask, TerminationMessage, Unaudited, Withstood
 from slipway.names import (
     AUDIT_DATA_DIR,
     AUDIT_TASK_ENV,
@@ -26,6 +26,7 @@ from slipway.names import (
     WITHOUT_CREDENTIALS_ENV,
 )
 from slipway_server.audit.counting import audit
+from slipway_server.audit.smoothing import smoothed
 from slipway_server.audit.table import AuditError
 from slipway_server.injected import injected
 from slipway_server.runtime.load import LoadError
@@ -58,17 +59,22 @@ def run(environment: Mapping[str, str]) -> int:
     return 0
 
 
-def _outcome(task: AuditTask, environment: Mapping[str, str]) -> Audited | Unaudited:
+def _outcome(task: AuditTask, environment: Mapping[str, str]) -> Audited | Withstood | Unaudited:
     found = injected(environment) if WITHOUT_CREDENTIALS_ENV in environment else ""
     if found:
         return Unaudited(message=f"the container was given credentials ({found}), and must have none"[:1024])
-    try:
-        return audit(
-            task,
-            Path(environment.get(MODEL_DIR_ENV, MODEL_DIR)),
-            Path(environment.get(BASELINE_DIR_ENV, BASELINE_DIR)),
-            Path(environment.get(AUDIT_DATA_DIR_ENV, AUDIT_DATA_DIR)),
+    model, baseline, data = (
+        Path(environment.get(name, place))
+        for name, place in (
+            (MODEL_DIR_ENV, MODEL_DIR),
+            (BASELINE_DIR_ENV, BASELINE_DIR),
+            (AUDIT_DATA_DIR_ENV, AUDIT_DATA_DIR),
         )
+    )
+    try:
+        if task.smoothing is not None:
+            return smoothed(task, task.smoothing, model, baseline, data)
+        return audit(task, model, baseline, data)
     except AuditError as error:
         return Unaudited(message=str(error)[:1024])
     except LoadError as error:

@@ -326,6 +326,10 @@ def _cohere_resources(resources: dict[str, Any]) -> None:
     resources |= {"requests": asked, "limits": limits}
 
 
+def _enough_rows(robustness: dict[str, Any]) -> dict[str, int]:
+    return {"rows": max(robustness["rows"], 100)} if "rows" in robustness else {}
+
+
 def _cohere_audit(audit: dict[str, Any]) -> None:
     for attribute in audit.get("attributes", ()):
         attribute["groups"] = sorted({*attribute["groups"], "a", "b"})[:10]
@@ -333,6 +337,12 @@ def _cohere_audit(audit: dict[str, Any]) -> None:
             attribute["referenceGroup"] = attribute["groups"][0]
     for metric in audit.get("metrics", ()):
         _cohere_limit(metric)
+    if audit["type"] != "CertifiedSmoothing":
+        _without(audit, "robustness")
+    else:
+        _without(audit, "attributes", "favorableOutcomes", "metrics", "minimumGroupRows", "minimumRows")
+        audit["robustness"] = {"radius": "0.1", "noise": "0.5", **audit.get("robustness", {})}
+        audit["robustness"] |= _enough_rows(audit["robustness"])
     if "attributes" not in audit or "favorableOutcomes" not in audit:
         _without(audit, "metrics")
     if not {"metrics", "minimumAccuracy", "maxAccuracyLoss"} & audit.keys():

@@ -109,7 +109,15 @@ LARGEST = ModelDeploymentSpec.model_validate(
                     "metrics": [{"name": "DisparateImpactRatio", "minimum": "80%"}],
                     "maxAccuracyLoss": "2%",
                     "timeoutSeconds": 900,
-                }
+                },
+                {
+                    "name": "noise",
+                    "type": "CertifiedSmoothing",
+                    "data": {"configMapRef": {"name": "held-out", "key": "rows.csv"}},
+                    "labelColumn": "repaid",
+                    "robustness": {"radius": "0.25", "noise": "0.5", "fixedColumns": ["age"]},
+                    "maxAccuracyLoss": "5%",
+                },
             ]
         },
         "scaling": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "CPU", "targetPercent": 50}]},
@@ -164,7 +172,8 @@ def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
     for audit in spec.rollout.audits:
         name = naming.audit_job(owner.name, [owner.uid, audit.name])
         before = revision_of(SMALLEST, MODELS["smallest"])
-        manifests["audit-job"] = audit_job(owner, name, audit, revision, before, SETTINGS, spec.runtime.pod)
+        kind_of_job = "audit-job" if audit.robustness is None else "smoothing-job"
+        manifests[kind_of_job] = audit_job(owner, name, audit, revision, before, SETTINGS, spec.runtime.pod)
     return {f"{kind}-{name}": manifest for name, manifest in manifests.items()}
 
 

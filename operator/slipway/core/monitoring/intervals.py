@@ -56,6 +56,38 @@ def share_interval(share: Share, z: float) -> Interval:
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
+def share_floor(hits: int, rows: int, risk: float) -> float:
+    """The true share is at least this, but for ``risk``: the exact bound of Clopper and Pearson (1934)."""
+    low, high = 0.0, hits / rows
+    for _ in range(48):
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if upper_tail(hits, rows, middle) > risk else (middle, high)
+    return low
+
+
+def upper_tail(hits: int, rows: int, share: float) -> float:
+    """How likely at least so many hits are where the true share is ``share``, at most ``hits / rows``."""
+    if hits <= 0 or share >= 1.0:
+        return 1.0
+    if share <= 0.0:
+        return 0.0
+    term = math.exp(
+        math.lgamma(rows + 1)
+        - math.lgamma(hits + 1)
+        - math.lgamma(rows - hits + 1)
+        + hits * math.log(share)
+        + (rows - hits) * math.log1p(-share)
+    )
+    total, odds = term, share / (1.0 - share)
+    for count in range(hits + 1, rows + 1):
+        # Each more is less likely than the one before, as the share is no larger than that of the hits.
+        term *= odds * (rows - count + 1) / count
+        total += term
+        if term < total * 1e-17:
+            break
+    return min(1.0, total)
+
+
 def difference_interval(one: Share, other: Share, z: float) -> Interval:
     """Interval of ``one - other``, by Agresti and Caffo (2000): a hit and a miss are added to each."""
     first, second = _padded(one), _padded(other)

@@ -190,7 +190,7 @@ def _no_worse(counted: Audited, limits: SubgroupLimits, z: float) -> Iterator[_P
     if figure.interval.low > most:
         yield _Part(Status.FALSE, f"{told}, more than {percent(most)}", (figure,))
     elif figure.interval.high > most:
-        needed = _rows_needed(counted.rows, most, z)
+        needed = rows_needed(counted.rows[5], counted.rows[6], rows, most, z)
         more = f"; about {number(needed)} rows like these would tell" if needed else ""
         yield _Part(Status.UNKNOWN, f"{told}: {percent(most)} is not ruled out{more}", (figure,))
     else:
@@ -213,9 +213,8 @@ def _loss(tally: Tally, of: str, most: float, z: float) -> Figure:
     return Figure("AccuracyLoss", of, (lost - gained) / rows, interval, most)
 
 
-def _rows_needed(tally: Tally, most: float, z: float) -> int:
+def rows_needed(gained: int, lost: int, rows: int, most: float, z: float) -> int:
     """Of rows like these, how many tell the loss that was seen from ``most``; 0 where none do."""
-    rows, gained, lost = sum(tally[:4]), tally[5], tally[6]
     room = most - (lost - gained) / rows
     if room <= 0:
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slipway import contract
-from slipway.api.audits import Audit
+from slipway.api.audits import Audit, RobustnessOptions
 from slipway.api.pods import PodOptions, over
 from slipway.core import naming
 from slipway.core.objects import pod
@@ -22,6 +22,7 @@ _TRIES_AFTER_THE_FIRST = 1
 #: A Job is deleted once status has its result; this is for one that nobody looks after any more.
 _KEPT_SECONDS = 86_400
 _TIMEOUT_SECONDS = 600
+_SAMPLES, _MOVED_ROWS = 1000, 200
 
 
 def audit_job(
@@ -155,4 +156,15 @@ def audit_task(audit: Audit, revision: Revision, baseline: Revision | None) -> c
         favorableOutcomes=audit.favorableOutcomes or (),
         inputs=None if revision.inputs is None else server_inputs(revision.inputs),
         threads=revision.runtime.threads,
+        smoothing=None if audit.robustness is None else smoothing(audit.robustness),
+    )
+
+
+def smoothing(asked: RobustnessOptions) -> contract.Smoothing:
+    """How rows are moved, with what goes without saying."""
+    return contract.Smoothing(
+        noise=float(asked.noise),
+        samples=asked.samples or _SAMPLES,
+        rows=asked.rows or _MOVED_ROWS,
+        fixedColumns=asked.fixedColumns or (),
     )

@@ -7,13 +7,21 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from slipway.api.audits import Audit, AuditFigure, AuditResult
+from slipway.api.audits import Audit, AuditFigure, AuditResult, RobustnessOptions
 from slipway.api.base import share
-from slipway.contract import Audited, TerminationMessage, Unaudited
+from slipway.contract import Audited, TerminationMessage, Unaudited, Withstood
 from slipway.core.diagnosis import diagnose_pod
 from slipway.core.monitoring.fairness import FairnessLimit, FairnessLimits, FairnessMetric
-from slipway.core.monitoring.subgroups import Figure, Groups, SubgroupLimits, is_shown, judge_subgroups
-from slipway.core.objects.audit import CONTAINER
+from slipway.core.monitoring.robustness import RobustnessLimits, Smoothing, judge_robustness
+from slipway.core.monitoring.subgroups import (
+    Figure,
+    Groups,
+    Judged,
+    SubgroupLimits,
+    is_shown,
+    judge_subgroups,
+)
+from slipway.core.objects.audit import CONTAINER, smoothing
 from slipway.core.observed import Manifest, ObjectKind, Observed, condition_of, rfc3339, timestamp
 from slipway.core.revision import Revision
 
@@ -71,7 +79,7 @@ def outcome(run: AuditRun, job: Manifest, observed: Observed, now: datetime) -> 
     return _result(run, "Error", f"{why or said}", now)
 
 
-def _answer(pod: Manifest) -> Audited | Unaudited | None:
+def _answer(pod: Manifest) -> Audited | Withstood | Unaudited | None:
     for container in (pod.get("status") or {}).get("containerStatuses") or ():
         ended = (container.get("state") or {}).get("terminated") or {}
         if container["name"] != CONTAINER:
@@ -80,11 +88,11 @@ def _answer(pod: Manifest) -> Audited | Unaudited | None:
             outcome = TerminationMessage.model_validate_json(ended.get("message") or "").outcome
         except ValidationError:
             return None
-        return outcome if isinstance(outcome, Audited | Unaudited) else None
+        return outcome if isinstance(outcome, Audited | Withstood | Unaudited) else None
     return None
 
 
-def _judged(run: AuditRun, answer: Audited | Unaudited, now: datetime) -> AuditResult:
+def _judged(run: AuditRun, answer: Audited | Withstood | Unaudited, now: datetime) -> AuditResult:
     if isinstance(answer, Unaudited):
         return _result(run, "Error", answer.message, now)
     baseline = run.baseline.model.digest if run.baseline is not None else None
@@ -95,17 +103,26 @@ def _judged(run: AuditRun, answer: Audited | Unaudited, now: datetime) -> AuditR
     ):
         return _result(run, "Error", "its pod answered for something else; the answer is not believed", now)
     try:
-        found = judge_subgroups(answer, limits_of(run.audit))
+        found = _judge(run.audit, answer)
     except ValueError as error:
         return _result(run, "Error", f"its pod's counts cannot be: {error}", now)
     told = _result(run, found.verdict, found.message, now)
     return told.model_copy(
         update={
             "dataDigest": answer.dataDigest,
-            "rows": sum(answer.rows[:4]),
+            "rows": sum(answer.rows[:4]) if isinstance(answer, Audited) else len(answer.hits),
             "figures": tuple(_figure(each) for each in found.figures if is_shown(each)),
         }
     )
+
+
+def _judge(audit: Audit, answer: Audited | Withstood) -> Judged:
+    """Raises ValueError where the answer is to another question."""
+    if audit.robustness is not None and isinstance(answer, Withstood):
+        return judge_robustness(answer, robustness_limits_of(audit, audit.robustness))
+    if audit.robustness is None and isinstance(answer, Audited):
+        return judge_subgroups(answer, limits_of(audit))
+    raise ValueError(f"they are of another type of audit than {audit.type}")
 
 
 def _result(run: AuditRun, verdict: str, message: str, now: datetime) -> AuditResult:
@@ -141,6 +158,19 @@ def limits_of(audit: Audit) -> SubgroupLimits:
         minimum_accuracy=share(audit.minimumAccuracy) if audit.minimumAccuracy is not None else None,
         max_loss=share(audit.maxAccuracyLoss) if audit.maxAccuracyLoss is not None else None,
         minimum_rows=audit.minimumRows or 300,
+    )
+
+
+def robustness_limits_of(audit: Audit, asked: RobustnessOptions) -> RobustnessLimits:
+    """Likewise of an audit that moves rows."""
+    moved = smoothing(asked)
+    return RobustnessLimits(
+        Smoothing(moved.noise, moved.samples),
+        float(asked.radius),
+        share(audit.confidence or "95%"),
+        minimum_accuracy=share(audit.minimumAccuracy) if audit.minimumAccuracy is not None else None,
+        max_loss=share(audit.maxAccuracyLoss) if audit.maxAccuracyLoss is not None else None,
+        minimum_rows=audit.minimumRows or 100,
     )
 
 

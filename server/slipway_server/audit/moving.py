@@ -1,0 +1,128 @@
+"""Rows of a table that are moved, and how far their columns may be."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slipway.contract import Inputs
+from slipway_server.audit.table import AuditError, Table, numbers
+from slipway_server.protocol.tensors import Array
+
+#: The same rows and the same noise for whichever model, and whenever.
+SEED = 20_190_208
+
+
+@dataclass(frozen=True)
+class Movable:
+    """A column of numbers that differ between rows.
+
+    Attributes:
+        name: of the column.
+        number: its place in a row of the table.
+        deviation: standard deviation over the table.
+        minimum: what it may not fall below.
+        maximum: what it may not exceed.
+        is_whole: whether its values have no fraction.
+    """
+
+    name: str
+    number: int
+    deviation: float
+    minimum: float = -np.inf
+    maximum: float = np.inf
+    is_whole: bool = False
+
+    def moved(self, row: Sequence[str], by: Array) -> Array:
+        """Values of copies of a row, each moved by so many deviations; NaN where its cell is empty."""
+        values = numbers([row[self.number]], self.name)[0] + by * self.deviation
+        return np.clip(np.rint(values) if self.is_whole else values, self.minimum, self.maximum)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows of a table by their number, and the standard deviation of columns of numbers."""
+
+    rows: tuple[tuple[int, list[str]], ...]
+    deviations: Mapping[int, float]
+
+
+def draw(table: Table, rows: int, columns: Mapping[int, str]) -> Drawn:
+    """So many rows by chance, always the same, and deviations of columns over the whole table.
+
+    Args:
+        table: is read once.
+        rows: all of them where the table has fewer.
+        columns: names of columns of numbers by their place.
+
+    Raises:
+        AuditError: where a cell is no number, or there is no row.
+    """
+    chance = np.random.default_rng(SEED)
+    kept: list[tuple[float, int, list[str]]] = []
+    spreads = {number: _Spread() for number in columns}
+    count = 0
+    for piece in table.pieces():
+        keys = chance.random(len(piece)).tolist()
+        found = [(key, count + place, row) for place, (key, row) in enumerate(zip(keys, piece, strict=True))]
+        kept = heapq.nsmallest(rows, kept + found)
+        count += len(piece)
+        for number, name in columns.items():
+            spreads[number].add(np.array(numbers([row[number] for row in piece], name)))
+    if not kept:
+        raise AuditError("the table has no rows")
+    in_order = sorted((number, row) for _, number, row in kept)
+    return Drawn(tuple(in_order), {number: found.deviation for number, found in spreads.items()})
+
+
+class _Spread:
+    """Mean and variance in one pass, piece by piece (Chan et al., 1979); what is missing does not count."""
+
+    def __init__(self) -> None:
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, values: Array) -> None:
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return
+        count, mean = self._count + len(values), float(values.mean())
+        apart = mean - self._mean
+        self._squares += float(((values - mean) ** 2).sum()) + apart**2 * self._count * len(values) / count
+        self._mean += apart * len(values) / count
+        self._count = count
+
+    @property
+    def deviation(self) -> float:
+        return float(np.sqrt(self._squares / self._count)) if self._count else 0.0
+
+
+def movable(
+    table: Table, drawn: Drawn, columns: Mapping[int, str], inputs: Inputs | None, fixed: Sequence[str]
+) -> list[Movable]:
+    """Columns that may be moved, within what ``spec.inputs`` says of those names.
+
+    Raises:
+        AuditError: where there is none, or the table has none of the name of a fixed one.
+    """
+    kept = {table.place(name) for name in fixed}
+    bounds = {each.name: each for each in inputs.columns} if inputs is not None else {}
+    found = []
+    for number, name in columns.items():
+        said, deviation = bounds.get(name), drawn.deviations[number]
+        if number in kept or not deviation > 0.0:
+            continue
+        if said is None:
+            found.append(Movable(name, number, deviation))
+        elif said.type != "String" and not said.enum:
+            least = -np.inf if said.minimum is None else said.minimum
+            most = np.inf if said.maximum is None else said.maximum
+            found.append(Movable(name, number, deviation, least, most, said.type == "Integer"))
+    if not found:
+        raise AuditError(
+            "no column can be moved: it needs one of numbers that differ, that is not among fixedColumns, "
+            "and for which spec.inputs lists no values"
+        )
+    return found
