@@ -1,5 +1,5 @@
 # The images of Slipway: `docker build --target operator .`, `--target server`, `--target router`; buildah builds
-# them too. `--target server-cuda` is the server for NVIDIA GPUs, some gigabytes in size.
+# them too. `--target audit` has the attacks of audits. `--target server-cuda` is the server for NVIDIA GPUs, some gigabytes in size.
 #
 # BASE is any Debian-like image with Python 3.11 or newer. BUILD_BASE also needs python3's venv and ensurepip;
 # the default has them. A machine with a certificate authority of its own passes it as the build secret `ca`
@@ -26,6 +26,9 @@ RUN for target in operator server router; do \
         uv export --quiet --frozen --no-dev --extra $target $without --no-emit-project --no-header \
             --output-file /lists/$target.txt || exit 1; \
     done; \
+    uv export --quiet --frozen --no-dev --extra audit --no-emit-package urllib3 \
+        $(sed -n 's/^\([^ =]*\)==.*/--no-emit-package \1/p' /lists/server.txt) \
+        --no-emit-project --no-header --output-file /lists/audit.txt; \
     uv export --quiet --frozen --no-dev --extra server --group cuda --no-emit-package onnxruntime \
         --no-emit-package urllib3 \
         --no-emit-project --no-header --output-file /lists/server-cuda.txt
@@ -42,6 +45,14 @@ COPY --from=lists /lists/server.txt /lists/
 RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
     [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
     uv pip install --quiet --python /opt/slipway --no-deps --require-hashes -r /lists/server.txt && \
+    find /opt/slipway -type d -name tests -prune -exec rm -r {} +
+
+# What ART brings on top of the server.
+FROM uv AS audit-packages
+COPY --from=lists /lists/audit.txt /lists/
+RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
+    [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
+    uv pip install --quiet --python /opt/slipway --no-deps --require-hashes -r /lists/audit.txt && \
     find /opt/slipway -type d -name tests -prune -exec rm -r {} +
 
 FROM uv AS server-cuda-packages
@@ -90,6 +101,11 @@ ENV PATH=/opt/slipway/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHON
 USER 65532:65532
 EXPOSE 8080 8081 9000
 ENTRYPOINT ["slipway-server"]
+
+# What an audit of type Evasion runs in: the server, and ART.
+FROM server AS audit
+COPY --from=audit-packages /opt/slipway /opt/slipway
+ENTRYPOINT ["slipway-audit"]
 
 # The same on an NVIDIA GPU, where the node has one and its driver; else on the CPU.
 FROM ${BASE} AS server-cuda

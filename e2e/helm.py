@@ -12,19 +12,19 @@ from e2e.cluster.settings import Settings
 from e2e.cluster.tools import HELM, KUBERNETES_VERSION, Tools
 
 CHART = Path(__file__).resolve().parents[1] / "charts" / "slipway"
-IMAGES = ("operator", "server", "router")
+IMAGES = ("operator", "server", "audit", "router")
 RELEASE = "slipway"
 NAMESPACE = "slipway-system"
 CALL_SECONDS = 60.0
 
 
 def image_values(references: Mapping[str, str], **values: Any) -> dict[str, Any]:
-    """The chart's values for images given as `NAME@DIGEST` by the names in `IMAGES`, beside others."""
+    """The chart's values for images given as `NAME@DIGEST` by their names, such as those of `IMAGES`."""
     images = {
-        short: dict(zip(("repository", "digest"), references[short].split("@"), strict=True))
-        for short in IMAGES
+        short: dict(zip(("repository", "digest"), reference.split("@"), strict=True))
+        for short, reference in references.items()
     }
-    parts = {short: {"image": images[short]} for short in IMAGES if short != "operator"}
+    parts = {short: {"image": image} for short, image in images.items() if short != "operator"}
     return {**values, "image": images["operator"], **parts}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from release.errors import ReleaseError
 
-IMAGES = ("operator", "server", "router")
+IMAGES = ("operator", "server", "audit", "router")
 
 
 def published(chart: Path, registry: str, target: Path) -> Path:

@@ -35,6 +35,7 @@ _CODE = ("README.md", "LICENSE", "operator", "server")
 IMAGES = (
     Image("operator", "slipway.dev/operator:dev", Path("Dockerfile"), "operator", _PACKAGE_LISTS + _CODE),
     Image("server", "slipway.dev/server:dev", Path("Dockerfile"), "server", _PACKAGE_LISTS + _CODE),
+    Image("audit", "slipway.dev/audit:dev", Path("Dockerfile"), "audit", _PACKAGE_LISTS + _CODE),
     Image("router", "slipway.dev/router:dev", Path("Dockerfile"), "router", _PACKAGE_LISTS),
     Image(
         "mlflow", "slipway.dev/mlflow:test", Path("e2e/images/mlflow/Dockerfile"), "mlflow", _PACKAGE_LISTS

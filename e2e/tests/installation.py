@@ -42,6 +42,7 @@ class Installation:
     helm: Helm
     operator_image: str
     server_image: str
+    audit_image: str
     router_image: str
 
     def pods(self) -> list[str]:
@@ -77,7 +78,7 @@ def install(settings: Settings, kube: Kube) -> Installation:
             "stringData": {"token": WEBHOOK_TOKEN},
         }
     )
-    made = Installation(kube, helm, images["operator"], images["server"], images["router"])
+    made = Installation(kube, helm, **{f"{short}_image": images[short] for short in IMAGES})
     helm.upgrade(RELEASE, SYSTEM_NAMESPACE, installation_values(made))
     return made
 

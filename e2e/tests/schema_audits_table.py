@@ -119,15 +119,52 @@ AUDITS_TABLE = [
         "rule",
         _moving(),
         _moving(robustness=REMOVED),
-        "robustness goes with type CertifiedSmoothing, which needs it",
+        "robustness goes with types CertifiedSmoothing and Evasion, which need it",
     ),
     Case(
         AUDIT,
         "rule",
         an_audit(0),
         _moving(type="Subgroups"),
-        "robustness goes with type CertifiedSmoothing, which needs it",
+        "robustness goes with types CertifiedSmoothing and Evasion, which need it",
     ),
+    Case(
+        AUDIT,
+        "rule",
+        _moving(),
+        _moving(robustness={"radius": "0.25"}),
+        "robustness.noise goes with type CertifiedSmoothing, which needs it",
+    ),
+    Case(
+        AUDIT,
+        "rule",
+        _moving(type="Evasion", robustness={"radius": "0.25"}),
+        _moving(type="Evasion"),
+        "robustness.noise goes with type CertifiedSmoothing, which needs it",
+    ),
+    *(
+        Case(
+            ROBUSTNESS,
+            "rule",
+            right,
+            {"radius": "0.25", "noise": "0.5", **wrong},
+            "attack and queries of type",
+        )
+        for right, wrong in (
+            ({"radius": "0.25", "noise": "0.5"}, {"attack": "Boundary"}),
+            ({"radius": "0.25", "noise": "0.5"}, {"queries": 100}),
+        )
+    ),
+    Case(
+        ROBUSTNESS,
+        "rule",
+        {"radius": "0.25", "noise": "0.5"},
+        {"radius": "0.25", "samples": 100},
+        "attack and queries of type",
+        also="robustness.noise goes with",
+    ),
+    *choice(f"{ROBUSTNESS}.attack", "HopSkipJump", "Boundary"),
+    *bounds(f"{ROBUSTNESS}.queries", 100, 10_000),
     *(
         Case(AUDIT, "rule", _moving(), _moving(**more), "groups are of type Subgroups: leave out metrics")
         for more in (
@@ -137,7 +174,7 @@ AUDITS_TABLE = [
             {"attributes": [_column(0)], "favorableOutcomes": ["1"], "metrics": [_metric(0)]},
         )
     ),
-    *required(ROBUSTNESS, "radius", "noise"),
+    *required(ROBUSTNESS, "radius"),
     *_deviations(f"{ROBUSTNESS}.radius"),
     *_deviations(f"{ROBUSTNESS}.noise"),
     *bounds(f"{ROBUSTNESS}.samples", 100, 10_000),
@@ -165,7 +202,11 @@ AUDITS_TABLE = [
     unique(f"{ROBUSTNESS}.fixedColumns"),
     *name(f"{ROBUSTNESS}.fixedColumns.*", 200),
     Case(
-        f"{AUDIT}.type", "enum", "Subgroups", "Groups", 'supported values: "Subgroups", "CertifiedSmoothing"'
+        f"{AUDIT}.type",
+        "enum",
+        "Subgroups",
+        "Groups",
+        'supported values: "Subgroups", "CertifiedSmoothing", "Evasion"',
     ),
     *required(f"{AUDIT}.data", "configMapRef"),
     *required(SOURCE, "name", "key"),

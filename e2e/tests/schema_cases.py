@@ -241,6 +241,14 @@ EXAMPLE: dict[str, Any] = {
                     },
                     "maxAccuracyLoss": "5%",
                 },
+                {
+                    "name": "evasion",
+                    "type": "Evasion",
+                    "data": {"configMapRef": {"name": "held-out", "key": "rows.csv"}},
+                    "labelColumn": "repaid",
+                    "robustness": {"radius": "0.25", "attack": "Boundary", "queries": 500},
+                    "maxAccuracyLoss": "5%",
+                },
             ],
             "steps": [
                 {"setWeight": 10},

@@ -205,6 +205,13 @@ def test_the_examples_serve_as_they_are(
             there = f"{scheme}{url.removeprefix('http')}/v2/health/ready"
             answer = httpx.get(there, timeout=60, trust_env=False, verify=False)
             assert answer.status_code == 200
+        if served == "robust-credit":
+            found = Rollout(kube, namespace, served).status()["audits"]
+            values = {each["metric"]: float(each["value"]) for one in found for each in one["figures"]}
+            assert {one["name"]: one["verdict"] for one in found} == {"noise": "Pass", "attack": "Pass"}
+            # An attack finds points; noise proves less than no attack can undo.
+            assert 0.2 < values["CertifiedAccuracy"] < values["RobustAccuracy"] + 0.2 < 1.2
+            assert 0.0 < values["MedianDistance"] < 5.0
         if served != "credit":
             kube.kubectl("delete", "modeldeployment", served, f"--namespace={namespace}")
     watched = Rollout(kube, namespace, "credit")

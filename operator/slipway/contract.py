@@ -69,6 +69,7 @@ __all__ = [
     "MODEL_DIR_ENV",
     "MODEL_TASK_ENV",
     "MOST_MOVED_ROWS",
+    "NOT_EVADED",
     "PUBLIC_KEYS_ENV",
     "PVC_MOUNT_DIR",
     "READY_PATH",
@@ -81,11 +82,13 @@ __all__ = [
     "Access",
     "AccessLimits",
     "AccessRule",
+    "Attack",
     "AuditTask",
     "Audited",
     "AuditedAttribute",
     "CallerLimits",
     "Digest",
+    "Evaded",
     "Failed",
     "Failure",
     "FetchTask",
@@ -117,6 +120,8 @@ __all__ = [
 LONGEST_URI, LONGEST_VERSION = 1024, 256
 #: Rows that an audit moves: counts of two models have to go into a termination message.
 MOST_MOVED_ROWS = 300
+#: A distance, in thousandths of a deviation: no point was found where the model is wrong.
+NOT_EVADED = 65_535
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 #: SHA-256 of a profile's bytes, or :data:`slipway.names.NO_PROFILE`.
@@ -398,8 +403,23 @@ class Smoothing(Message):
     )
 
 
+class Attack(Message):
+    """Have an attack look for the point nearest to each row where the model is wrong about it.
+
+    Points keep to ``inputs`` as copies of :class:`Smoothing` do; a column without bounds stays within what
+    the table has.
+    """
+
+    attack: Literal["HopSkipJump", "Boundary"] = "HopSkipJump"
+    queries: int = Field(ge=100, le=10_000, description="answers for each row that it may ask for")
+    rows: int = Field(ge=10, le=MOST_MOVED_ROWS, description="of the table, as with Smoothing")
+    fixedColumns: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=50
+    )
+
+
 class AuditTask(Message):
-    """Have a model answer the rows of a table, and count how it treats groups, or what it makes of noise.
+    """Have a model answer the rows of a table, and count how it treats groups, or move the rows.
 
     The model is in :data:`MODEL_DIR`, the table in :data:`AUDIT_DATA_DIR`. With ``baseline``, the digest of
     the model in :data:`BASELINE_DIR`, both answer the same rows.
@@ -414,7 +434,8 @@ class AuditTask(Message):
     favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
     inputs: Inputs | None = Field(default=None, description="which column goes where, without a profile")
     threads: int = Field(default=1, ge=1, le=256)
-    smoothing: Smoothing | None = Field(default=None, description="without it, groups are counted")
+    smoothing: Smoothing | None = Field(default=None, description="without it and attack, groups are counted")
+    attack: Attack | None = None
 
 
 #: Of a group's rows, or of all: those by what the model said and what is true (favorable and favorable,
@@ -453,6 +474,24 @@ class Withstood(Message):
     baselineHits: _Hits | None = Field(default=None, max_length=MOST_MOVED_ROWS)
 
 
+_Distances = tuple[Annotated[int, Field(ge=0, le=NOT_EVADED)], ...]
+
+
+class Evaded(Message):
+    """Of each row that was attacked, how near the attack got while the model was wrong.
+
+    In thousandths of a deviation, of all columns together (L2): 0 where it is wrong about the row as it is,
+    :data:`NOT_EVADED` where no such point was found. Rows of both models are the same in the same order.
+    """
+
+    kind: Literal["Evaded"] = "Evaded"
+    digest: Digest
+    baseline: Digest | None = None
+    dataDigest: Digest
+    distances: _Distances = Field(min_length=1, max_length=MOST_MOVED_ROWS)
+    baselineDistances: _Distances | None = Field(default=None, max_length=MOST_MOVED_ROWS)
+
+
 class Unaudited(Message):
     """Why nothing could be counted, and what to do about it."""
 
@@ -469,5 +508,5 @@ class TerminationMessage(Message):
     """A container's last words, written to :data:`TERMINATION_PATH` (4,096 bytes at most)."""
 
     outcome: Annotated[
-        Resolved | Fetched | Audited | Withstood | Unaudited | Failed, Field(discriminator="kind")
+        Resolved | Fetched | Audited | Withstood | Evaded | Unaudited | Failed, Field(discriminator="kind")
     ]

@@ -67,6 +67,8 @@ class Environment:
                 downloads=_amounts("SLIPWAY_DOWNLOAD_RESOURCES"),
                 pods=pods,
                 access_required=os.environ.get("SLIPWAY_ACCESS_REQUIRED") == "true",
+                audit_image=os.environ.get("SLIPWAY_AUDIT_IMAGE", ""),
+                audit_pull_policy=os.environ.get("SLIPWAY_AUDIT_IMAGE_PULL_POLICY") or "IfNotPresent",
             ),
             routers=RouterSettings(
                 image=router_image,

@@ -84,6 +84,7 @@ class Followed:
         return {
             "operator": container["image"],
             "server": told["SLIPWAY_SERVER_IMAGE"],
+            "audit": told["SLIPWAY_AUDIT_IMAGE"],
             "router": told["SLIPWAY_ROUTER_IMAGE"],
         }
 

@@ -29,6 +29,7 @@ from slipway.contract import (
     Audited,
     AuditedAttribute,
     AuditTask,
+    Evaded,
     InputColumn,
     Inputs,
     TerminationMessage,
@@ -105,11 +106,11 @@ class Pod:
             TERMINATION_PATH_ENV: str(self.words),
         }
 
-    def run(self, task: AuditTask) -> Audited | Withstood | Unaudited:
+    def run(self, task: AuditTask) -> Audited | Withstood | Evaded | Unaudited:
         assert run(self.environment(task)) == 0
         assert self.words.stat().st_size <= 4096
         outcome = TerminationMessage.model_validate_json(self.words.read_bytes()).outcome
-        assert isinstance(outcome, Audited | Withstood | Unaudited)
+        assert isinstance(outcome, Audited | Withstood | Evaded | Unaudited)
         return outcome
 
     def refused(self, task: AuditTask) -> str:

@@ -14,6 +14,7 @@ from slipway.api.types import API_VERSION, KIND
 from slipway.contract import (
     Audited,
     AuditTask,
+    Evaded,
     Failed,
     Failure,
     ModelFault,
@@ -61,6 +62,7 @@ from tests.unit.fake_routers import RouterPods
 P = ParamSpec("P")
 T = TypeVar("T")
 
+AuditAnswer = Audited | Withstood | Evaded | Unaudited
 NAMESPACE = "payments"
 NAME = "fraud"
 KEY = Key(NAMESPACE, NAME)
@@ -231,7 +233,7 @@ class World:
         self.now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         self.kube = FakeKube(lambda: self.now)
         self.models: dict[str, Resolution | Failure] = {}
-        self.audits: Callable[[AuditTask], Audited | Withstood | Unaudited | str | None] = lambda _: None
+        self.audits: Callable[[AuditTask], AuditAnswer | str | None] = lambda _: None
         self.audited: list[AuditTask] = []
         self.tasks: list[dict[str, Any]] = []
         self.pod_status: Callable[[Manifest], dict[str, Any] | None] = lambda _: None

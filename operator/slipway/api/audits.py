@@ -111,15 +111,37 @@ class RobustnessOptions(Block):
     together (L2): 0.25 is a quarter of one column's, or an eighth of each of four.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.noise) ? !has(self.attack) && !has(self.queries) : !has(self.samples)",
+                    "noise and samples are of type CertifiedSmoothing, attack and queries of type Evasion",
+                )
+            ]
+        }
+    )
+
     radius: _Deviations = Field(description="Up to which a row has to stand to count.")
-    noise: _Deviations = Field(
-        description="Standard deviation of the noise: less proves less far, more blurs the answers."
+    noise: _Deviations | None = Field(
+        default=None,
+        description="Standard deviation of the noise: less proves less far, more blurs the answers.",
     )
     samples: int | None = Field(
         default=None,
         ge=100,
         le=10_000,
         description="Copies of each row; 1000 unless given, which prove radii up to 2.4 times the noise.",
+    )
+    attack: Literal["HopSkipJump", "Boundary"] | None = Field(
+        default=None,
+        description="Moves rows, by classes alone: HopSkipJump unless given.",
+    )
+    queries: int | None = Field(
+        default=None,
+        ge=100,
+        le=10_000,
+        description="Answers that the attack may ask for at each row; 1000 unless given.",
     )
     rows: int | None = Field(
         default=None,
@@ -157,8 +179,13 @@ class Audit(Block):
                     "DisparateImpactRatio is to a reference group: give each attribute one",
                 ),
                 rule(
-                    "(self.type == 'CertifiedSmoothing') == has(self.robustness)",
-                    "robustness goes with type CertifiedSmoothing, which needs it",
+                    "(self.type == 'Subgroups') != has(self.robustness)",
+                    "robustness goes with types CertifiedSmoothing and Evasion, which need it",
+                ),
+                rule(
+                    "!has(self.robustness) || "
+                    "(self.type == 'CertifiedSmoothing') == has(self.robustness.noise)",
+                    "robustness.noise goes with type CertifiedSmoothing, which needs it",
                 ),
                 rule(
                     "!has(self.robustness) || !(has(self.metrics) || has(self.attributes) || "
@@ -181,10 +208,11 @@ class Audit(Block):
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         description="Names the audit.",
     )
-    type: Literal["Subgroups", "CertifiedSmoothing"] = Field(
+    type: Literal["Subgroups", "CertifiedSmoothing", "Evasion"] = Field(
         description="Subgroups: how often the model is right, and how it treats groups, on a table. "
         "CertifiedSmoothing: how often it is right however a row is moved within a radius, proven of what it "
-        "answers for most noisy copies of the row (randomized smoothing)."
+        "answers for most noisy copies of the row (randomized smoothing). Evasion: likewise, as far as an "
+        "attack finds nothing nearer."
     )
     data: AuditData = Field(description="The table.")
     labelColumn: _Column = Field(description="Column with the true class.")
@@ -210,7 +238,7 @@ class Audit(Block):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     robustness: RobustnessOptions | None = Field(
-        default=None, description="How rows are moved, for type CertifiedSmoothing."
+        default=None, description="How rows are moved, for types CertifiedSmoothing and Evasion."
     )
     minimumAccuracy: Minimum | None = Field(
         default=None,

@@ -275,6 +275,7 @@ first ([how](../../README.md#install-it-on-your-cluster)), and say where they ar
 helm upgrade --install slipway charts/slipway --namespace slipway-system --create-namespace \\
   --set image.repository=$REGISTRY/slipway-operator \\
   --set server.image.repository=$REGISTRY/slipway-server \\
+  --set audit.image.repository=$REGISTRY/slipway-audit \\
   --set router.image.repository=$REGISTRY/slipway-router \\
   --set mlflow.trackingURI=http://mlflow.mlflow:5000
 ```

@@ -22,7 +22,11 @@ _POLICIES = (
     ("policies.borrowing", ("secrets", "pods"), "a spec has any Secret and image of its namespace"),
     ("policies.operator.enabled", ("operator",), "a stolen token of the operator creates any pod"),
 )
-_IMAGES = {"SLIPWAY_SERVER_IMAGE": "server.image.digest", "SLIPWAY_ROUTER_IMAGE": "router.image.digest"}
+_IMAGES = {
+    "SLIPWAY_SERVER_IMAGE": "server.image.digest",
+    "SLIPWAY_AUDIT_IMAGE": "audit.image.digest",
+    "SLIPWAY_ROUTER_IMAGE": "router.image.digest",
+}
 
 
 class Level(StrEnum):

@@ -31,6 +31,9 @@ class Settings:
     pods: PodOptions = NOTHING
     #: Whether a ModelDeployment has to say who may ask.
     access_required: bool = False
+    #: Image of audits that attack a model; empty where nobody said so.
+    audit_image: str = ""
+    audit_pull_policy: str = "IfNotPresent"
 
 
 @dataclass(frozen=True)

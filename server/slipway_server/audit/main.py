@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from slipway.contract import Audited, AuditTask, TerminationMessage, Unaudited, Withstood
+from slipway.contract import Audited, AuditTask, Evaded, TerminationMessage, Unaudited, Withstood
 from slipway.names import (
     AUDIT_DATA_DIR,
     AUDIT_TASK_ENV,
@@ -26,6 +26,7 @@ from slipway.names import (
     WITHOUT_CREDENTIALS_ENV,
 )
 from slipway_server.audit.counting import audit
+from slipway_server.audit.evasion import evaded
 from slipway_server.audit.smoothing import smoothed
 from slipway_server.audit.table import AuditError
 from slipway_server.injected import injected
@@ -59,7 +60,7 @@ def run(environment: Mapping[str, str]) -> int:
     return 0
 
 
-def _outcome(task: AuditTask, environment: Mapping[str, str]) -> Audited | Withstood | Unaudited:
+def _outcome(task: AuditTask, environment: Mapping[str, str]) -> Audited | Withstood | Evaded | Unaudited:
     found = injected(environment) if WITHOUT_CREDENTIALS_ENV in environment else ""
     if found:
         return Unaudited(message=f"the container was given credentials ({found}), and must have none"[:1024])
@@ -74,6 +75,8 @@ def _outcome(task: AuditTask, environment: Mapping[str, str]) -> Audited | Withs
     try:
         if task.smoothing is not None:
             return smoothed(task, task.smoothing, model, baseline, data)
+        if task.attack is not None:
+            return evaded(task, task.attack, model, baseline, data)
         return audit(task, model, baseline, data)
     except AuditError as error:
         return Unaudited(message=str(error)[:1024])

@@ -36,18 +36,23 @@ class Movable:
     maximum: float = np.inf
     is_whole: bool = False
 
+    def value(self, row: Sequence[str]) -> float:
+        """In a row of the table; NaN where its cell is empty."""
+        return numbers([row[self.number]], self.name)[0]
+
     def moved(self, row: Sequence[str], by: Array) -> Array:
         """Values of copies of a row, each moved by so many deviations; NaN where its cell is empty."""
-        values = numbers([row[self.number]], self.name)[0] + by * self.deviation
+        values = self.value(row) + by * self.deviation
         return np.clip(np.rint(values) if self.is_whole else values, self.minimum, self.maximum)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows of a table by their number, and the standard deviation of columns of numbers."""
+    """Rows of a table by their number; of columns of numbers the standard deviation and the ends."""
 
     rows: tuple[tuple[int, list[str]], ...]
     deviations: Mapping[int, float]
+    ranges: Mapping[int, tuple[float, float]]
 
 
 def draw(table: Table, rows: int, columns: Mapping[int, str]) -> Drawn:
@@ -75,7 +80,11 @@ def draw(table: Table, rows: int, columns: Mapping[int, str]) -> Drawn:
     if not kept:
         raise AuditError("the table has no rows")
     in_order = sorted((number, row) for _, number, row in kept)
-    return Drawn(tuple(in_order), {number: found.deviation for number, found in spreads.items()})
+    return Drawn(
+        tuple(in_order),
+        {number: found.deviation for number, found in spreads.items()},
+        {number: (found.least, found.most) for number, found in spreads.items()},
+    )
 
 
 class _Spread:
@@ -83,6 +92,7 @@ class _Spread:
 
     def __init__(self) -> None:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
+        self.least, self.most = np.inf, -np.inf
 
     def add(self, values: Array) -> None:
         values = values[np.isfinite(values)]
@@ -93,6 +103,8 @@ class _Spread:
         self._squares += float(((values - mean) ** 2).sum()) + apart**2 * self._count * len(values) / count
         self._mean += apart * len(values) / count
         self._count = count
+        self.least = min(self.least, float(values.min()))
+        self.most = max(self.most, float(values.max()))
 
     @property
     def deviation(self) -> float:

@@ -25,6 +25,7 @@ POLICIES = ("approvals", "protected", "secrets", "pods", "operator")
 def operator(**env: Any) -> dict[str, Any]:
     values = {
         "SLIPWAY_SERVER_IMAGE": f"example.com/server{DIGEST}",
+        "SLIPWAY_AUDIT_IMAGE": f"example.com/audit{DIGEST}",
         "SLIPWAY_ROUTER_IMAGE": f"example.com/router{DIGEST}",
         "SLIPWAY_ACCESS_REQUIRED": "true",
         "SLIPWAY_WATCH_NAMESPACES": "payments",
@@ -104,6 +105,7 @@ def test_an_installation_that_holds_everything_has_nothing_to_fix() -> None:
         ("Operator", "install the chart", {"operators": []}),
         ("Operator", "no ready pod", {"operators": [{**operator(), "status": {}}]}),
         ("Images", "server.image.digest", {"operators": [operator(SLIPWAY_SERVER_IMAGE="a/server:1")]}),
+        ("Images", "audit.image.digest", {"operators": [operator(SLIPWAY_AUDIT_IMAGE="a/audit:1")]}),
         ("Images", "router.image.digest", {"operators": [operator(SLIPWAY_ROUTER_IMAGE="a/router")]}),
         ("AccessRequired", "access.required", {"operators": [operator(SLIPWAY_ACCESS_REQUIRED="false")]}),
         ("WatchNamespaces", "watchNamespaces", {"operators": [operator(SLIPWAY_WATCH_NAMESPACES="")]}),

@@ -337,11 +337,13 @@ def _cohere_audit(audit: dict[str, Any]) -> None:
             attribute["referenceGroup"] = attribute["groups"][0]
     for metric in audit.get("metrics", ()):
         _cohere_limit(metric)
-    if audit["type"] != "CertifiedSmoothing":
+    if audit["type"] == "Subgroups":
         _without(audit, "robustness")
     else:
         _without(audit, "attributes", "favorableOutcomes", "metrics", "minimumGroupRows", "minimumRows")
         audit["robustness"] = {"radius": "0.1", "noise": "0.5", **audit.get("robustness", {})}
+        others = ("attack", "queries") if audit["type"] == "CertifiedSmoothing" else ("noise", "samples")
+        _without(audit["robustness"], *others)
         audit["robustness"] |= _enough_rows(audit["robustness"])
     if "attributes" not in audit or "favorableOutcomes" not in audit:
         _without(audit, "metrics")

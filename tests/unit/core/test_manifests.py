@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,14 @@ LARGEST = ModelDeploymentSpec.model_validate(
                     "robustness": {"radius": "0.25", "noise": "0.5", "fixedColumns": ["age"]},
                     "maxAccuracyLoss": "5%",
                 },
+                {
+                    "name": "evasion",
+                    "type": "Evasion",
+                    "data": {"configMapRef": {"name": "held-out", "key": "rows.csv"}},
+                    "labelColumn": "repaid",
+                    "robustness": {"radius": "0.25", "attack": "Boundary"},
+                    "minimumAccuracy": "60%",
+                },
             ]
         },
         "scaling": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "CPU", "targetPercent": 50}]},
@@ -172,8 +181,11 @@ def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
     for audit in spec.rollout.audits:
         name = naming.audit_job(owner.name, [owner.uid, audit.name])
         before = revision_of(SMALLEST, MODELS["smallest"])
-        kind_of_job = "audit-job" if audit.robustness is None else "smoothing-job"
-        manifests[kind_of_job] = audit_job(owner, name, audit, revision, before, SETTINGS, spec.runtime.pod)
+        kind_of_job = {"Subgroups": "audit", "CertifiedSmoothing": "smoothing", "Evasion": "evasion"}[
+            audit.type
+        ]
+        job = audit_job(owner, name, audit, revision, before, SETTINGS, spec.runtime.pod)
+        manifests[f"{kind_of_job}-job"] = job
     return {f"{kind}-{name}": manifest for name, manifest in manifests.items()}
 
 
@@ -443,3 +455,21 @@ def _env(container: dict[str, Any]) -> dict[str, str]:
 
 def _serving_config(server: dict[str, Any]) -> contract.ServingConfig:
     return contract.ServingConfig.model_validate_json(_env(server)[contract.SERVING_CONFIG_ENV])
+
+
+def test_attacks_alone_run_in_the_image_that_has_them() -> None:
+    settings = replace(SETTINGS, audit_image="slipway.dev/audit:1")
+    revision = revision_of(LARGEST, MODELS["largest"])
+    images = {
+        audit.type: {
+            container["name"]: container["image"]
+            for field in ("initContainers", "containers")
+            for container in audit_job(OWNER, "job", audit, revision, None, settings, LARGEST.runtime.pod)[
+                "spec"
+            ]["template"]["spec"][field]
+        }
+        for audit in LARGEST.rollout.audits
+    }
+    assert images.pop("Evasion")["audit"] == "slipway.dev/audit:1"
+    own = {image for found in images.values() for image in found.values()}
+    assert own == {SETTINGS.server_image}

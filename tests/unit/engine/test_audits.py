@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from slipway.contract import Audited, AuditTask, Tally, TerminationMessage, Unaudited, Withstood
+from slipway.contract import Audited, AuditTask, Evaded, Tally, TerminationMessage, Unaudited, Withstood
 from slipway.core import naming
 from slipway.core.observed import ObjectKind
 from slipway.core.rollout.machine import Command
@@ -41,7 +41,7 @@ ROLLOUTS: dict[str, dict[str, Any]] = {
 }
 every_strategy = pytest.mark.parametrize("strategy", ROLLOUTS)
 
-Answer = Callable[[AuditTask], Audited | Withstood | Unaudited | str | None]
+Answer = Callable[[AuditTask], Audited | Withstood | Evaded | Unaudited | str | None]
 
 
 def spec(version: int, strategy: str = "RollingUpdate", **audit: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slipway.contract import Audited, AuditTask, Smoothing, Withstood
+from slipway.contract import Attack, Audited, AuditTask, Evaded, Smoothing, Withstood
 from tests.unit.engine.test_audits import DATA, Answer, every_strategy, fair, has_pods, of_version, result
 from tests.unit.engine.test_audits import spec as spec_of
 from tests.unit.world import World
@@ -136,6 +136,50 @@ async def test_an_answer_to_something_else_is_not_believed(answer: Answer) -> No
     await world.run(120)
     assert world.said()["RevisionReady"] == "False AuditError"
     assert not has_pods(world, 2)
+
+
+EVASION: dict[str, Any] = {
+    "type": "Evasion",
+    "robustness": {"radius": "0.25", "fixedColumns": ["age"]},
+    "maxAccuracyLoss": "10%",
+}
+
+
+def attacked(task: AuditTask, nearest: int = 300) -> Evaded:
+    return Evaded(
+        digest=task.digest,
+        baseline=task.baseline,
+        dataDigest=task.dataDigest or DATA,
+        distances=(nearest,) * 200,
+        baselineDistances=(300,) * 200 if task.baseline else None,
+    )
+
+
+async def test_a_version_that_an_attack_gets_nearer_to_is_rejected() -> None:
+    world = World()
+    world.audits = of_version(2, lambda task: attacked(task, 200), attacked)
+    await world.operator.start()
+    world.create(spec(1, **EVASION))
+    world.routers.requests_per_second = 100
+    await world.run(120)
+    assert world.said()["AuditsPassed"] == "True AuditsPassed"
+    [task] = world.audited
+    assert task.attack == Attack(queries=1000, rows=200, fixedColumns=("age",))
+    assert task.smoothing is None
+    world.create(spec(2, **EVASION))
+    await world.run(300)
+    assert "stand no more, more than 10%" in world.status()["rejected"][0]["message"]
+    assert world.said()["Ready"] == "True Serving"
+    assert not has_pods(world, 2)
+
+
+async def test_counts_of_noise_say_nothing_of_an_attack() -> None:
+    world = World()
+    world.audits = standing
+    await world.operator.start()
+    world.create(spec(1, **EVASION))
+    await world.run(120)
+    assert world.said()["AuditsPassed"] == "Unknown AuditError"
 
 
 async def test_counts_of_noise_say_nothing_of_groups() -> None:

@@ -88,6 +88,7 @@ def test_a_published_chart_names_the_images_of_its_registry_and_nothing_else_cha
     values = yaml.safe_load(after)
     assert values["image"]["repository"] == "ghcr.io/shop/slipway/operator"
     assert values["server"]["image"]["repository"] == "ghcr.io/shop/slipway/server"
+    assert values["audit"]["image"]["repository"] == "ghcr.io/shop/slipway/audit"
     assert values["router"]["image"]["repository"] == "ghcr.io/shop/slipway/router"
     assert after.replace("ghcr.io/shop/slipway/", "slipway.dev/") == before
     with pytest.raises(ReleaseError, match=r"the image slipway\.dev/server 0 times"):

@@ -22,7 +22,7 @@ _TRIES_AFTER_THE_FIRST = 1
 #: A Job is deleted once status has its result; this is for one that nobody looks after any more.
 _KEPT_SECONDS = 86_400
 _TIMEOUT_SECONDS = 600
-_SAMPLES, _MOVED_ROWS = 1000, 200
+_SAMPLES, _QUERIES, _MOVED_ROWS = 1000, 1000, 200
 
 
 def audit_job(
@@ -102,10 +102,12 @@ def _container(audit: Audit, models: dict[str, Revision], settings: Settings) ->
     revision = models["model"]
     directories = {"model": contract.MODEL_DIR, "baseline": contract.BASELINE_DIR}
     mounts = [*((volume, directories[volume]) for volume in models), ("table", contract.AUDIT_DATA_DIR)]
+    # Without an image of its own it runs in the server's, which says what is missing.
+    attacks = audit.type == "Evasion" and bool(settings.audit_image)
     return {
         "name": CONTAINER,
-        "image": settings.server_image,
-        "imagePullPolicy": settings.image_pull_policy,
+        "image": settings.audit_image if attacks else settings.server_image,
+        "imagePullPolicy": settings.audit_pull_policy if attacks else settings.image_pull_policy,
         "command": ["slipway-audit"],
         "env": [
             {
@@ -157,11 +159,25 @@ def audit_task(audit: Audit, revision: Revision, baseline: Revision | None) -> c
         inputs=None if revision.inputs is None else server_inputs(revision.inputs),
         threads=revision.runtime.threads,
         smoothing=None if audit.robustness is None else smoothing(audit.robustness),
+        attack=None if audit.robustness is None else _attack(audit.robustness),
     )
 
 
-def smoothing(asked: RobustnessOptions) -> contract.Smoothing:
-    """How rows are moved, with what goes without saying."""
+def _attack(asked: RobustnessOptions) -> contract.Attack | None:
+    if asked.noise is not None:
+        return None
+    return contract.Attack(
+        attack=asked.attack or "HopSkipJump",
+        queries=asked.queries or _QUERIES,
+        rows=asked.rows or _MOVED_ROWS,
+        fixedColumns=asked.fixedColumns or (),
+    )
+
+
+def smoothing(asked: RobustnessOptions) -> contract.Smoothing | None:
+    """With which noise rows are moved, and what goes without saying; None where an attack moves them."""
+    if asked.noise is None:
+        return None
     return contract.Smoothing(
         noise=float(asked.noise),
         samples=asked.samples or _SAMPLES,

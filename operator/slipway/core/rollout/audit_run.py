@@ -7,12 +7,17 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from slipway.api.audits import Audit, AuditFigure, AuditResult, RobustnessOptions
+from slipway.api.audits import Audit, AuditFigure, AuditResult
 from slipway.api.base import share
-from slipway.contract import Audited, TerminationMessage, Unaudited, Withstood
+from slipway.contract import Audited, Evaded, TerminationMessage, Unaudited, Withstood
 from slipway.core.diagnosis import diagnose_pod
 from slipway.core.monitoring.fairness import FairnessLimit, FairnessLimits, FairnessMetric
-from slipway.core.monitoring.robustness import RobustnessLimits, Smoothing, judge_robustness
+from slipway.core.monitoring.robustness import (
+    RobustnessLimits,
+    Smoothing,
+    judge_evasion,
+    judge_smoothing,
+)
 from slipway.core.monitoring.subgroups import (
     Figure,
     Groups,
@@ -79,7 +84,7 @@ def outcome(run: AuditRun, job: Manifest, observed: Observed, now: datetime) -> 
     return _result(run, "Error", f"{why or said}", now)
 
 
-def _answer(pod: Manifest) -> Audited | Withstood | Unaudited | None:
+def _answer(pod: Manifest) -> Audited | Withstood | Evaded | Unaudited | None:
     for container in (pod.get("status") or {}).get("containerStatuses") or ():
         ended = (container.get("state") or {}).get("terminated") or {}
         if container["name"] != CONTAINER:
@@ -88,11 +93,11 @@ def _answer(pod: Manifest) -> Audited | Withstood | Unaudited | None:
             outcome = TerminationMessage.model_validate_json(ended.get("message") or "").outcome
         except ValidationError:
             return None
-        return outcome if isinstance(outcome, Audited | Withstood | Unaudited) else None
+        return outcome if isinstance(outcome, Audited | Withstood | Evaded | Unaudited) else None
     return None
 
 
-def _judged(run: AuditRun, answer: Audited | Withstood | Unaudited, now: datetime) -> AuditResult:
+def _judged(run: AuditRun, answer: Audited | Withstood | Evaded | Unaudited, now: datetime) -> AuditResult:
     if isinstance(answer, Unaudited):
         return _result(run, "Error", answer.message, now)
     baseline = run.baseline.model.digest if run.baseline is not None else None
@@ -110,18 +115,27 @@ def _judged(run: AuditRun, answer: Audited | Withstood | Unaudited, now: datetim
     return told.model_copy(
         update={
             "dataDigest": answer.dataDigest,
-            "rows": sum(answer.rows[:4]) if isinstance(answer, Audited) else len(answer.hits),
+            "rows": _rows(answer),
             "figures": tuple(_figure(each) for each in found.figures if is_shown(each)),
         }
     )
 
 
-def _judge(audit: Audit, answer: Audited | Withstood) -> Judged:
+def _rows(answer: Audited | Withstood | Evaded) -> int:
+    if isinstance(answer, Audited):
+        return sum(answer.rows[:4])
+    return len(answer.hits if isinstance(answer, Withstood) else answer.distances)
+
+
+def _judge(audit: Audit, answer: Audited | Withstood | Evaded) -> Judged:
     """Raises ValueError where the answer is to another question."""
-    if audit.robustness is not None and isinstance(answer, Withstood):
-        return judge_robustness(answer, robustness_limits_of(audit, audit.robustness))
-    if audit.robustness is None and isinstance(answer, Audited):
+    moved = None if audit.robustness is None else smoothing(audit.robustness)
+    if audit.type == "Subgroups" and isinstance(answer, Audited):
         return judge_subgroups(answer, limits_of(audit))
+    if moved is not None and isinstance(answer, Withstood):
+        return judge_smoothing(answer, Smoothing(moved.noise, moved.samples), _robustness_limits(audit))
+    if audit.type == "Evasion" and isinstance(answer, Evaded):
+        return judge_evasion(answer, _robustness_limits(audit))
     raise ValueError(f"they are of another type of audit than {audit.type}")
 
 
@@ -161,12 +175,10 @@ def limits_of(audit: Audit) -> SubgroupLimits:
     )
 
 
-def robustness_limits_of(audit: Audit, asked: RobustnessOptions) -> RobustnessLimits:
-    """Likewise of an audit that moves rows."""
-    moved = smoothing(asked)
+def _robustness_limits(audit: Audit) -> RobustnessLimits:
+    assert audit.robustness is not None
     return RobustnessLimits(
-        Smoothing(moved.noise, moved.samples),
-        float(asked.radius),
+        float(audit.robustness.radius),
         share(audit.confidence or "95%"),
         minimum_accuracy=share(audit.minimumAccuracy) if audit.minimumAccuracy is not None else None,
         max_loss=share(audit.maxAccuracyLoss) if audit.maxAccuracyLoss is not None else None,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from slipway.contract import MOST_MOVED_ROWS, TerminationMessage, Withstood
+from slipway.contract import MOST_MOVED_ROWS, NOT_EVADED, Evaded, TerminationMessage, Withstood
 from slipway.core.monitoring.intervals import share_floor, upper_tail
 from slipway.core.monitoring.robustness import (
     RISK,
@@ -19,13 +19,14 @@ from slipway.core.monitoring.robustness import (
     Smoothing,
     certified_radius,
     hits_needed,
-    judge_robustness,
+    judge_evasion,
+    judge_smoothing,
 )
 from slipway.core.monitoring.subgroups import Judged
 
 DIGEST, OTHER, DATA = (f"sha256:{letter * 64}" for letter in "abc")
 NOISE = Smoothing(0.5, 1000)
-LIMITS = RobustnessLimits(NOISE, 0.25)
+LIMITS = RobustnessLimits(0.25)
 
 
 def judged(hits: Any, before: Any = None, **limits: Any) -> Judged:
@@ -36,7 +37,18 @@ def judged(hits: Any, before: Any = None, **limits: Any) -> Judged:
         hits=tuple(map(int, hits)),
         baselineHits=None if before is None else tuple(map(int, before)),
     )
-    return judge_robustness(found, replace(LIMITS, **limits))
+    return judge_smoothing(found, NOISE, replace(LIMITS, **limits))
+
+
+def attacked(distances: Any, before: Any = None, **limits: Any) -> Judged:
+    found = Evaded(
+        digest=DIGEST,
+        baseline=None if before is None else OTHER,
+        dataDigest=DATA,
+        distances=tuple(map(int, distances)),
+        baselineDistances=None if before is None else tuple(map(int, before)),
+    )
+    return judge_evasion(found, replace(LIMITS, **limits))
 
 
 def rows(stand: int, fall: int) -> list[int]:
@@ -178,6 +190,31 @@ def test_a_version_that_gains_nowhere_passes_no_oftener_than_its_normal_interval
 def test_two_models_of_the_most_rows_and_copies_have_room_in_a_termination_message() -> None:
     most = (10_000,) * MOST_MOVED_ROWS
     found = Withstood(digest=DIGEST, baseline=OTHER, dataDigest=DATA, hits=most, baselineHits=most)
+    assert len(TerminationMessage(outcome=found).model_dump_json()) <= 4096
+
+
+def test_a_row_stands_where_an_attack_got_no_nearer_than_the_radius() -> None:
+    found = attacked([0, 249, 250, NOT_EVADED] * 50, minimum_accuracy=0.4)
+    assert found.verdict == "Pass"
+    assert "50% (" in found.message
+    [accuracy, median] = found.figures
+    assert (accuracy.metric, median.metric) == ("RobustAccuracy", "MedianDistance")
+    assert median.value == pytest.approx(0.25, abs=0.001)
+
+
+def test_a_version_that_an_attack_gets_nearer_to_fails_and_one_that_it_does_not_passes() -> None:
+    near, far = [200] * 200, [300] * 200
+    assert attacked(near, far, max_loss=0.1).verdict == "Fail"
+    assert attacked(far, near, max_loss=0.1).verdict == "Pass"
+    assert attacked(far, far, max_loss=0.1).verdict == "Pass"
+    assert attacked(far[:99], far[:99], max_loss=0.1).verdict == "Inconclusive"
+    with pytest.raises(ValueError, match="rows of one model"):
+        attacked(far, far[1:], max_loss=0.1)
+
+
+def test_distances_of_two_models_have_room_in_a_termination_message() -> None:
+    most = (NOT_EVADED,) * MOST_MOVED_ROWS
+    found = Evaded(digest=DIGEST, baseline=OTHER, dataDigest=DATA, distances=most, baselineDistances=most)
     assert len(TerminationMessage(outcome=found).model_dump_json()) <= 4096
 
 
