@@ -125,8 +125,28 @@ class Operator:
             "judgedAt": now,
             "countedSince": now,
         }
+        figures = [
+            {"metric": metric, "of": of, "value": value, "low": value, "high": value}
+            for metric, of, value in (
+                ("RobustAccuracy", "within 0.25", "0.71"),
+                ("RobustAccuracyLoss", "within 0.25", "-0.02"),
+                ("MedianDistance", "", "0.62"),
+                ("MedianDistance", "stable version", "0.58"),
+            )
+        ]
+        audit = {
+            "name": "attack",
+            "revision": "r2",
+            "version": CANARY,
+            "key": "k",
+            "verdict": "Pass",
+            "message": "71% of 200 rows stand within 0.25 deviations",
+            "finishedAt": now,
+            "figures": figures,
+        }
         manifest["status"] = {
             "conditions": [condition],
+            "audits": [audit],
             **revisions,
             "rollout": rollout,
             "monitoring": {"version": STABLE, "verdicts": [verdict]},

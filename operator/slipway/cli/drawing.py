@@ -20,10 +20,10 @@ _BAR = 16
 
 #: What a condition is when something is wrong; of others False is what is under way, or wrong by its reason.
 _BAD = {"Ready": "False", "Stalled": "True", "Drift": "True"} | dict.fromkeys(
-    ("DataQuality", "Performance", "Fairness", "TrafficSynced", "ScalingActive"), "False"
+    ("DataQuality", "Performance", "Fairness", "AuditsPassed", "TrafficSynced", "ScalingActive"), "False"
 )
 _OPEN = {"Reconciling": "True", "Suspended": "True", "RolloutComplete": "False"}
-_VERDICTS = {"Pass": Tone.GOOD, "Fail": Tone.BAD, "Inconclusive": Tone.WAITING}
+_VERDICTS = {"Pass": Tone.GOOD, "Fail": Tone.BAD, "Inconclusive": Tone.WAITING, "Error": Tone.WAITING}
 _PHASES = {"Aborting": Tone.BAD, "Paused": Tone.WAITING}
 
 
@@ -63,10 +63,20 @@ def _lines(resource: Resource, now: datetime) -> Iterator[Line]:
         yield Line("rejected; kubectl slipway retry allows the most recent to be tried again", Tone.TITLE)
         for rejection in status.rejected:
             yield Line(f"  {rejection.revision}  {rejection.rejectedAt}  {rejection.message}")
+    yield from _audits(status)
     yield Line("")
     for condition in status.conditions:
         told = f"  {condition.type:16} {condition.status:7} {condition.reason}: {condition.message}"
         yield Line(told, tone_of(condition))
+
+
+def _audits(status: ModelDeploymentStatus) -> Iterator[Line]:
+    if status.audits:
+        yield Line("")
+        yield Line("audits", Tone.TITLE)
+    for found in sorted(status.audits or (), key=lambda one: one.finishedAt, reverse=True):
+        told = f"  {found.name}, version {found.version}: {found.verdict}; {found.message}"
+        yield Line(told, _VERDICTS[found.verdict])
 
 
 def _arms(status: ModelDeploymentStatus) -> Iterator[Line]:

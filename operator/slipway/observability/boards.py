@@ -26,6 +26,12 @@ _PLACE = 'namespace="$namespace", name="$name"'
 _READY_PODS = OperatorMetric.REVISION_READY_REPLICAS
 _ARMS = 'namespace="$namespace", model="$name"'
 
+
+def _audited(metrics: str) -> str:
+    labels = f'{_PLACE}, bound="value", {metrics}'
+    return once(OperatorMetric.AUDIT_VALUE, labels, ", audit, revision, metric, of")
+
+
 FLEET = Board(
     "slipway-fleet",
     "Slipway / Fleet",
@@ -312,6 +318,26 @@ ROLLOUT = Board(
                 ),
                 width=24,
                 about="Of the gates that act, one that fails aborts the rollout, and all must pass.",
+            ),
+        ),
+        "Audits": (
+            lines(
+                "What audits found",
+                (
+                    f"{once(OperatorMetric.AUDIT_VERDICT, _PLACE, ', audit, revision, verdict')} == 1",
+                    "{{audit}} {{revision}} {{verdict}}",
+                ),
+                about="Of the stable revision and of the one that was audited last.",
+            ),
+            lines(
+                "What they measured",
+                (_audited('metric!~"Median.*"'), "{{audit}} {{revision}} {{metric}} {{of}}"),
+                about="Shares, ratios and differences; the report and status have the intervals.",
+            ),
+            lines(
+                "How far rows stand",
+                (_audited('metric=~"Median.*"'), "{{audit}} {{revision}} {{metric}} {{of}}"),
+                about="Medians, in standard deviations of the columns.",
             ),
         ),
         "Both revisions": (

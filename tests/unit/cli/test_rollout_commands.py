@@ -15,6 +15,7 @@ from slipway.cli.command import asked
 from slipway.cli.errors import CommandError
 from slipway.cli.main import main
 from slipway.cli.parser import parse
+from slipway.cli.terminal import Line, Tone
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings
 from tests.unit.cli.planning import told
@@ -98,6 +99,43 @@ def test_what_was_rejected_is_told_with_its_reason() -> None:
     lines = draw(resource(stable=STABLE, rejected=[REJECTED]), NOW).splitlines()
     assert "rejected; kubectl slipway retry allows the most recent to be tried again" in lines
     assert "  cccccccccc  2026-11-24T11:00:00Z  gate error-rate: canary 14 errors in 1,210" in lines
+
+
+def test_what_audits_found_is_told_the_newest_first_in_the_colour_of_its_verdict() -> None:
+    common = {"revision": "aaaaaaaaaa", "version": "1", "key": "k"}
+    found = [
+        {**common, "name": name, "verdict": verdict, "message": f"figures of {name}", "finishedAt": at}
+        for name, verdict, at in (
+            ("groups", "Pass", "2026-11-24T11:00:00Z"),
+            ("noise", "Fail", "2026-11-24T11:02:00Z"),
+            ("attack", "Error", "2026-11-24T11:01:00Z"),
+        )
+    ]
+    drawn = drawing.draw(resource(stable=STABLE, audits=found), NOW)
+    begin = drawn.index(Line("audits", Tone.TITLE))
+    assert drawn[begin + 1 : begin + 4] == [
+        Line("  noise, version 1: Fail; figures of noise", Tone.BAD),
+        Line("  attack, version 1: Error; figures of attack", Tone.WAITING),
+        Line("  groups, version 1: Pass; figures of groups", Tone.GOOD),
+    ]
+    assert "audits" not in draw(resource(stable=STABLE), NOW).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("status", "tone"), [("False", Tone.BAD), ("Unknown", Tone.WAITING), ("True", Tone.PLAIN)]
+)
+def test_the_condition_of_audits_has_a_colour(status: str, tone: Tone) -> None:
+    told = {
+        "type": "AuditsPassed",
+        "status": status,
+        "reason": "AuditFailed",
+        "message": "m",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-11-24T11:00:00Z",
+    }
+    drawn = drawing.draw(resource(stable=STABLE, conditions=[told]), NOW)
+    [line] = [line for line in drawn if "AuditFailed" in line.text]
+    assert line.tone == tone
 
 
 def test_before_anything_serves_that_is_said() -> None:

@@ -33,6 +33,14 @@ OPERATED: tuple[tuple[str, dict[str, str]], ...] = (
     (OperatorMetric.ROLLOUT_PHASE, {"phase": "Progressing"}),
     (OperatorMetric.ROLLOUT_GATE_VERDICT, {"gate": "error-rate", "verdict": "Pass"}),
     (OperatorMetric.ROLLOUT_REJECTED, {}),
+    (OperatorMetric.AUDIT_VERDICT, {"audit": "attack", "revision": "fraud-1", "verdict": "Pass"}),
+    *(
+        (
+            OperatorMetric.AUDIT_VALUE,
+            {"audit": "attack", "revision": "fraud-1", "metric": metric, "of": "", "bound": "value"},
+        )
+        for metric in ("RobustAccuracy", "MedianDistance")
+    ),
     (f"{OperatorMetric.ROLLOUT_TRAFFIC}_bucket", {"le": "1.0"}),
     (f"{OperatorMetric.ROLLOUT_TRAFFIC}_bucket", {"le": "+Inf"}),
     (OperatorMetric.LEADER, {}),
