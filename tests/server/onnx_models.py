@@ -269,17 +269,25 @@ def slow_to_load() -> Any:
     )
 
 
-def division(shape: list[int | str] | None = None) -> Any:
-    """``a`` and ``b`` (INT32) → ``y``, their quotient. The least number by -1 ends the process that asks."""
+def division(shape: list[int | str] | None = None, kind: int = TensorProto.INT32) -> Any:
+    """``a`` and ``b`` (INT32) → ``y``, their quotient. The least number by -1 ends the process that asks.
+
+    Not always: among other numbers it may be divided by an instruction that survives it.
+    """
     value = helper.make_tensor_value_info
     dims = ["n"] if shape is None else shape
     graph = helper.make_graph(
         [helper.make_node("Div", ["a", "b"], ["y"], name="quotient")],
         "g",
-        [value("a", TensorProto.INT32, dims), value("b", TensorProto.INT32, dims)],
-        [value("y", TensorProto.INT32, dims)],
+        [value("a", kind, dims), value("b", kind, dims)],
+        [value("y", kind, dims)],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def division_of_64_bits() -> Any:
+    """As :func:`division` of INT64, where it ends the process always."""
+    return division(kind=TensorProto.INT64)
 
 
 def division_of_pairs() -> Any:

@@ -101,10 +101,43 @@ MIXING = {
     "one token for all": "g (float[N,4] x) => (float[N,4] y) { r = RandomUniformLike(x) y = Add(x, r) }",
     "words of many lengths": """g (string[N] x) => (string[N,M] y) {
         y = com.microsoft.Tokenizer<mark = 0, mincharnum = 1, pad_value = "#", separators = [" "]>(x) }""",
+    "left over at the end": "g (float[N,3] x) => (float[N,3] y) { y = Log(x) }",
+    "left over of one number": """g (float[N,4] x) => (float[N,1] y) {
+        s = ReduceMax<axes = [1]>(x) y = Sin(s) }""",
+    "left over of doubles": """g (double[N,3] x) => (double[N,3] y) { y = Exp(x) }""",
+    "either of two zeros": """g (float[N,3] x) => (float[N,3] y) {
+        zero = Constant<value: tensor = float {0.0}>() y = Max(x, zero) }""",
+    "out of the range of a type": "g (float[N,3] x) => (uint32[N,3] y) { y = Cast<to = 12>(x) }",
+    "the least integer by what is sent": "g (int32[N,3] a, int32[N,3] b) => (int32[N,3] y) { y = Div(a, b) }",
+    "the least integer by -1": """g (int32[N] a) => (int32[N] y) {
+        minus = Constant<value: tensor = int32 {-1}>() y = Div(a, minus) }""",
+    "the least integer, computed": """g (float[N,1] x) => (float[N,1] y) {
+        i = Cast<to = 6>(x) j = Neg(i) q = Div(i, j) y = Cast<to = 1>(q) }""",
+    "the least integer in a loop": """g (int32[N] a, int32[N] b) => (int32[N] y) {
+        n = Constant<value: tensor = int64 {3}>() yes = Constant<value: tensor = bool {1}>()
+        y = Loop(n, yes, a) <body = l (int64 i, bool go, int32[N] v) => (bool more, int32[N] out) {
+            more = Identity(go) out = Div(v, b) }> }""",
+    "the least integer in a branch": """g (int32[N] a, int32[N] b) => (int32[N] y) {
+        yes = Constant<value: tensor = bool {1}>()
+        y = If(yes) <then_branch = t () => (int32[N] p) { p = Div(a, b) },
+                     else_branch = e () => (int32[N] q) { q = Identity(a) }> }""",
     "a list as one row": """g (float[N] x) => (float[1,N] y) {
         y = ai.onnx.ml.Normalizer<norm = "L2">(x) }""",
 }
 APART = {
+    "nothing left over": "g (float[N,2,6] x) => (float[N,2,6] y) { y = Log(x) }",
+    "exponents of 32 bits": "g (float[N,3] x) => (float[N,3] y) { y = Exp(x) }",
+    "no zero to choose": """g (float[N,3] x) => (float[N,3] y) {
+        least = Constant<value: tensor = float {0.001}>() y = Max(x, least) }""",
+    "whole numbers to choose": "g (int64[N,3] a, int64[N,3] b) => (int64[N,3] y) { y = Max(a, b) }",
+    "halves of whole numbers": """g (int32[N,3] a) => (int32[N,3] y) {
+        two = Constant<value: tensor = int32 {2}>() y = Div(a, two) }""",
+    "parts of a number": """g (int32[N,3] b) => (int32[N,3] y) {
+        many = Constant<value: tensor = int32 {1000}>() y = Div(many, b) }""",
+    "quotients of four": "g (int32[N,4] a, int32[N,4] b) => (int32[N,4] y) { y = Div(a, b) }",
+    "quotients of 64 bits": "g (int64[N,3] a, int64[N,3] b) => (int64[N,3] y) { y = Div(a, b) }",
+    "quotients of floats": """g (float[N,3] x) => (float[N,3] y) {
+        f = Exp(x) g = Add(f, x) y = Div(g, f) }""",
     "sizes computed on the way": """g (float[N,2,3] x) => (float[N,6] y) {
         s = Shape(x) zero = Constant<value: tensor = int64 {0}>() n = Gather(s, zero)
         ax = Constant<value: tensor = int64[1] {0}>() u = Unsqueeze(n, ax)
@@ -246,11 +279,20 @@ def test_a_file_that_cannot_be_read_proves_nothing(tmp_path: Path, content: byte
 
 def test_a_kernel_that_dies_in_the_trial_does_so_in_a_child(tmp_path: Path) -> None:
     """The least integer over -1: the processor's own error, which nothing in the process can catch."""
-    text = """g (int32[N,3] a) => (int32[N,3] y) {
-        minus = Constant<value: tensor = int32[1] {-1}>() y = Div(a, minus) }"""
+    text = """g (int64[N,3] a) => (int64[N,3] y) {
+        minus = Constant<value: tensor = int64[1] {-1}>() y = Div(a, minus) }"""
     profile = profiled(parsed(text), tmp_path)
     assert profile.why == "off: a trial of batches ended its process (SIGFPE)"
     assert profile.curve is not None
+
+
+def test_what_is_left_over_is_anywhere_where_threads_share_a_kernel(tmp_path: Path) -> None:
+    text = "g (float[N,4] x) => (float[N,4] y) { y = Log(x) }"
+    path = saved(parsed(text), tmp_path)
+    assert judge(path, {"x": [-1, 4]}).apart
+    verdict = judge(path, {"x": [-1, 4]}, threads=2)
+    assert not verdict.apart
+    assert "node 'y' (Log)" in verdict.why
 
 
 def test_metadata_and_log_say_what_was_decided_about_batches_and_why(servers: Servers) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
 # Each of these registers its rules.
 from slipway_server.batching import dense, entrywise, layout, reductions, tables  # noqa: F401
 from slipway_server.batching import onnx_outline_pb2 as pb
+from slipway_server.batching.kinds import BOOL, INT64, kinds
 from slipway_server.batching.operators import RULES, Use, tensor
 from slipway_server.batching.outline import OutlineError, read
 from slipway_server.batching.sizes import computed
@@ -40,11 +41,11 @@ class Verdict:
     why: str = ""
 
 
-def judge(path: Path, inputs: Mapping[str, Sequence[int]]) -> Verdict:
+def judge(path: Path, inputs: Mapping[str, Sequence[int]], threads: int = 1) -> Verdict:
     """Whether each row of each output of a model depends on the same row of its inputs alone.
 
-    ``inputs`` has the shape of each; the first dimension counts rows, the others are sizes. Never raises
-    for what is in the file: what is not understood is not apart.
+    ``inputs`` has the shape of each; the first dimension counts rows, the others are sizes. ``threads``
+    share the work of a kernel. Never raises for what is in the file: what is not understood is not apart.
     """
     try:
         model = read(path)
@@ -53,8 +54,11 @@ def judge(path: Path, inputs: Mapping[str, Sequence[int]]) -> Verdict:
     for name, shape in inputs.items():
         if not shape or any(size < 0 for size in shape[1:]):
             return Verdict(False, f"input {name!r} leaves open what a row is")
-    walk = _Walk(model)
-    given: dict[str, Known] = {name: Value((Count(1), *shape[1:])) for name, shape in inputs.items()}
+    walk = _Walk(model, threads > 1)
+    types = {each.name: each.type.tensor_type.elem_type for each in model.graph.input}
+    given: dict[str, Known] = {
+        name: Value((Count(1), *shape[1:]), kind=types.get(name, 0)) for name, shape in inputs.items()
+    }
     try:
         found = walk.graph(model.graph, given, walk.versions, {}, 0)
     except Mixes as problem:
@@ -72,10 +76,11 @@ def judge(path: Path, inputs: Mapping[str, Sequence[int]]) -> Verdict:
 class _Walk:
     """Goes over nodes in their order, which is one in which each comes after what it needs."""
 
-    def __init__(self, model: pb.Model) -> None:
+    def __init__(self, model: pb.Model, is_parallel: bool) -> None:
         self._functions = {(each.domain, each.name, each.overload): each for each in model.functions}
         self.versions = _versions(model.opset_import)
         self._left = _MOST_NODES
+        self._is_parallel = is_parallel
 
     def graph(
         self,
@@ -136,10 +141,11 @@ class _Walk:
                     raise Mixes("has the name of a known operator, but is one of the model's functions")
                 return self._function(function, inputs, attributes, depth)
             domain = "" if node.domain == "ai.onnx" else node.domain
-            use = Use(node.op_type, inputs, attributes, versions.get(domain, 1), node.output)
+            version = versions.get(domain, 1)
+            use = Use(node.op_type, inputs, attributes, version, node.output, self._is_parallel)
             if not domain and node.op_type in ("If", "Loop"):
                 return self._branches(use, names, versions, outer, depth)
-            return _judged(domain, use)
+            return _typed(domain, use, _judged(domain, use))
         except Mixes as problem:
             found = problem if str(problem).startswith("node ") else Mixes(f"{_called(node)} {problem}")
         except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -178,13 +184,7 @@ class _Walk:
         carried: list[Known] = [use.given(index) for index in range(2, len(use.inputs))]
         for _ in range(len(carried) + 2):
             inner = dict(names)
-            fresh: list[Known] = [
-                Value(()),
-                Value(
-                    (),
-                ),
-                *carried,
-            ]
+            fresh: list[Known] = [Value((), kind=INT64), Value((), kind=BOOL), *carried]
             inner |= {each.name: value for each, value in zip(body.input, fresh, strict=True)}
             again, *results = self.graph(body, inner, versions, outer, depth + 1)
             if isinstance(again, Mixes) or not again.is_constant:
@@ -228,6 +228,15 @@ def _judged(domain: str, use: Use) -> list[Known]:
     return [found] if isinstance(found, Value) else list(found)
 
 
+def _typed(domain: str, use: Use, found: list[Known]) -> list[Known]:
+    if (domain, use.kind) not in RULES and use.kind != "Constant":
+        return found
+    given = [0 if value is None else value.kind for value in use.inputs]
+    types = kinds(use.kind, domain, use.attributes, given, len(found))
+    pairs = zip(found, types, strict=True)
+    return [value if isinstance(value, Mixes) else replace(value, kind=kind) for value, kind in pairs]
+
+
 def _constant(use: Use) -> Value:
     if "value" in use.attributes:
         return tensor(use.attributes["value"].t)
@@ -251,8 +260,9 @@ def _agreed(pair: Sequence[Known]) -> Known:
         return one
     if one.has_counts or other.has_counts or one.padding != other.padding:
         return Mixes("is one of two sizes")
+    kind = one.kind if one.kind == other.kind else 0
     if one.shape == other.shape:
-        return Value(one.shape)
+        return Value(one.shape, kind=kind)
     if (
         one.shape is None
         or other.shape is None
@@ -263,7 +273,7 @@ def _agreed(pair: Sequence[Known]) -> Known:
     dims = tuple(a if a == b else None for a, b in zip(one.shape, other.shape, strict=True))
     if one.axis is not None and dims[one.axis] is None:
         return Mixes("is one of two shapes")
-    return Value(dims)
+    return Value(dims, kind=kind)
 
 
 def _look_up(names: Mapping[str, Known], name: str) -> Known:

@@ -1,9 +1,15 @@
-"""Operators that compute each entry from those at its own place."""
+"""Operators that compute each entry from those at its own place.
+
+Some of their kernels compute the entries of a tensor four at a time, and those that are left over at its end
+by other instructions, with other bits for some values: for the least integer over -1 one way answers and the
+other ends the process. There a lone row gets what it gets in a batch only if its entries leave nothing over.
+"""
 
 from __future__ import annotations
 
+from slipway_server.batching.kinds import DOUBLE, FLOAT, FLOATS, HALF, INT32, UINT32
 from slipway_server.batching.operators import Answer, Use, at, rule
-from slipway_server.batching.values import Mixes, Value, broadcast, known, of_shape
+from slipway_server.batching.values import Mixes, Value, broadcast, entries_of_a_row, known, of_shape
 
 _ONE = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu
 HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink
@@ -11,6 +17,14 @@ Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Affi
 ScaledTanh RegexFullMatch"""
 _MORE = """Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual
 Max Mean Min Mod Mul Or Pow PRelu StringConcat Sub Sum Xor"""
+#: Which kernels do so, by operator and type; a test tries all of them.
+_FLOATS = "Acos Asin Atan Cos Log Max Min Mish ParametricSoftplus Sin Softplus"
+_UNEVEN = {
+    **dict.fromkeys(_FLOATS.split(), FLOATS),
+    **dict.fromkeys(("Exp", "FastGelu", "Tanh"), frozenset({DOUBLE})),
+    "Div": frozenset({INT32}),
+}
+_LEAST = -(2**31)
 
 
 @rule(_ONE)
@@ -19,14 +33,21 @@ Max Mean Min Mod Mul Or Pow PRelu StringConcat Sub Sum Xor"""
 def _one(use: Use) -> Answer:
     if len(use.all_given()) != 1:
         raise Mixes("has more inputs than are understood")
-    return of_shape(known(use.given()))
+    result = of_shape(known(use.given()))
+    if _is_uneven(use):
+        _leaves_nothing_over(use, result)
+    return result
 
 
 @rule("Cast CastLike")
 def _cast(use: Use) -> Answer:
     """The second input of CastLike counts by its type alone."""
     use.flag("saturate", 1)
-    return of_shape(known(use.given()))
+    result = of_shape(known(use.given()))
+    target = use.given(1).kind if use.kind == "CastLike" else use.integer("to", 0)
+    if target in (UINT32, 0) and use.given().kind in (FLOAT, DOUBLE, 0):
+        _leaves_nothing_over(use, result)
+    return result
 
 
 @rule(_MORE)
@@ -34,7 +55,43 @@ def _cast(use: Use) -> Answer:
 def _more(use: Use) -> Answer:
     if use.flag("broadcast") or "axis" in use.attributes:
         raise Mixes("pairs axes as versions before 7 did")
-    return broadcast(use.all_given())
+    result = broadcast(use.all_given())
+    if len(use.inputs) > 1 and _is_uneven(use) and not _never_differs(use):
+        _leaves_nothing_over(use, result)
+    return result
+
+
+def _is_uneven(use: Use) -> bool:
+    uneven = _UNEVEN.get(use.kind, frozenset())
+    known_kinds = {value.kind for value in use.all_given()} - {0}
+    return bool(uneven) and (not known_kinds or not uneven.isdisjoint(known_kinds))
+
+
+def _never_differs(use: Use) -> bool:
+    """Whether constants keep away the values for which bits differ."""
+    given = use.all_given()
+    if use.kind in ("Max", "Min"):
+        # 0 and -0 are equal, and either may be the answer.
+        return any(value.is_constant and _is_without(value, 0) for value in given)
+    if use.kind == "Div":
+        return (given[0].is_constant and _is_without(given[0], _LEAST)) or (
+            given[1].is_constant and _is_without(given[1], -1)
+        )
+    return False
+
+
+def _is_without(value: Value, entry: int) -> bool:
+    return value.entries is not None and entry not in value.entries
+
+
+def _leaves_nothing_over(use: Use, result: Value) -> None:
+    if result.axis is None:
+        return
+    kinds = {value.kind for value in use.all_given()}
+    at_once = 8 if HALF in kinds or kinds == {0} else 4
+    entries = entries_of_a_row(result)
+    if use.is_parallel or entries is None or entries % at_once:
+        raise Mixes("computes what is left over at the end of a tensor by other instructions than the rest")
 
 
 @rule("Clip")

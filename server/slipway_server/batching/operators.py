@@ -26,6 +26,8 @@ class Use:
     attributes: Mapping[str, pb.Attribute]
     version: int
     outputs: Sequence[str]
+    #: Several threads share a kernel's work, and part it where they like.
+    is_parallel: bool = False
 
     def has(self, index: int) -> bool:
         return index < len(self.inputs) and self.inputs[index] is not None
@@ -170,12 +172,12 @@ def tensor(proto: pb.Tensor) -> Value:
         size *= dim
     dtype = _DTYPES.get(proto.data_type)
     if proto.cut or size > MOST_ENTRIES or dtype is None or proto.data_location:
-        return Value(shape)
+        return Value(shape, kind=proto.data_type)
     if proto.raw_data:
         flat = np.frombuffer(proto.raw_data, dtype)
     else:
         numbers = proto.int64_data or proto.int32_data or proto.float_data or proto.double_data
         flat = np.array(numbers, dtype)
     if flat.size != size:
-        return Value(shape)
-    return Value(shape, tuple(flat.tolist()))
+        return Value(shape, kind=proto.data_type)
+    return Value(shape, tuple(flat.tolist()), kind=proto.data_type)

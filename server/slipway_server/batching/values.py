@@ -57,12 +57,14 @@ class Value:
 
     ``entries`` are its numbers where they are known and few, flat; among them may be counts, and then the
     tensor is no constant though its shape has none. ``padding`` is a string that fills up the last
-    axis, as far as the longest row of the call needs.
+    axis, as far as the longest row of the call needs. ``kind`` is the type of its entries, see
+    :mod:`.kinds`.
     """
 
     shape: Shape | None
     entries: tuple[Any, ...] | None = None
     padding: bytes | None = None
+    kind: int = 0
 
     @property
     def axis(self) -> int | None:
@@ -179,6 +181,12 @@ def product(dims: Iterable[Dim]) -> Any:
     for dim in dims:
         total = total * dim
     return total
+
+
+def entries_of_a_row(value: Value) -> int | None:
+    """How many entries belong to each row; None where that is not known."""
+    dims = [dim.each if isinstance(dim, Count) else dim for dim in known(value)]
+    return None if None in dims else int(product(dims))
 
 
 def _split(shape: Shape, axis: int) -> tuple[int, int]:

@@ -70,6 +70,7 @@ class Model:
 
     def __init__(self, path: Path, threads: int) -> None:
         """Load a file. Raises :class:`UnsupportedTensorError`, or whatever onnxruntime raises."""
+        self.threads = threads
         ort.set_default_logger_severity(4)
         options = ort.SessionOptions()
         options.log_severity_level = 4

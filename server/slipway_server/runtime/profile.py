@@ -4,7 +4,8 @@ Rows of different requests run in one call only where every answer has the same 
 to the request alone. Two things say so. The graph has to prove that no row depends on another
 (:mod:`slipway_server.batching`): that holds for all values, of which no trial could try more than a few. What
 it cannot say is whether a kernel adds up in another order when it is given more rows; that depends on their
-number alone, so it is tried, in batches of many sizes and with values of the whole range of each type. A
+number alone, so it is tried, in batches of many sizes and with values of the whole range of each type. (That
+a kernel computes the last entries of a tensor otherwise than the rest is known to the proof.) A
 model that fails either, or whose shapes leave open what a row is, runs each request on its own.
 """
 
@@ -107,7 +108,8 @@ def _judge(model: Model, path: Path, max_rows: int) -> Verdict:
         return Verdict(False, "off: switched off, or one row at most")
     if not _takes_rows(model.inputs.values()):
         return Verdict(False, "off: the inputs' shapes leave open what a row is")
-    verdict = judge(path, {name: spec.shape or () for name, spec in model.inputs.items()})
+    shapes = {name: spec.shape or () for name, spec in model.inputs.items()}
+    verdict = judge(path, shapes, model.threads)
     return (
         verdict if verdict.apart else Verdict(False, f"off: rows are not proved independent: {verdict.why}")
     )

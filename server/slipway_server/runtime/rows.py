@@ -66,6 +66,8 @@ def _wild(spec: TensorSpec, random: np.random.Generator, shape: tuple[int, ...])
     else:
         whole = np.iinfo(dtype)
         ends = [whole.min, whole.max, 0, 1, whole.max // 2, whole.min // 2]
+        # What the least integer must not be divided by.
+        ends += [-1] * (whole.min < 0)
     # From rows with one such value to rows with nothing else.
     share = random.choice([0.02, 0.2, 0.6, 1.0], (shape[0], *(1 for _ in shape[1:])))
     chosen = random.random(shape) < share
