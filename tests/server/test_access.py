@@ -23,7 +23,8 @@ from slipway_server.access.keys import MOST_CALLERS, read_keys
 from slipway_server.rpc import health_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
 from tests.server.running import ROOT, Server, tensor
-from tests.server.test_grpc import GOOD, ask, channel, request
+from tests.server.test_crashes import LEAST, pairs
+from tests.server.test_grpc import GOOD, ask, channel, given, request
 
 Dirs = Callable[[str], Path]
 ALL = ("Infer", "Feedback", "Metadata")
@@ -508,6 +509,26 @@ def test_grpc_follows_the_keys_on_a_channel_that_is_open(guarded: Guarded) -> No
         with pytest.raises(grpc.RpcError) as caught:
             call(request(GOOD), timeout=10, metadata=metadata)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_caller_whose_requests_end_processes_is_shut_out_whatever_address_it_claims_and_nobody_else(
+    guarded: Guarded,
+) -> None:
+    server = guarded.start("division").wait_until_ready()
+
+    def send(key: str, number: int, divisor: int = -1) -> int:
+        headers = {**bearer(key), "x-forwarded-for": f"10.0.0.{number}"}
+        inputs = {"inputs": pairs([number, LEAST], [1, divisor])}
+        return server.client.post(server.infer_path, json=inputs, headers=headers).status_code
+
+    assert [send(guarded.batch, number) for number in range(5)] == [422] * 3 + [429] * 2
+    assert send(guarded.batch, 9, divisor=1) == 429
+    assert send(guarded.app, 9, divisor=1) == 200
+    good = request(given("a", "INT32", [1], [7]), given("b", "INT32", [1], [2]))
+    metadata = [("authorization", f"Bearer {guarded.batch}")]
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(server, "ModelInfer", good, oip.ModelInferResponse, metadata=metadata)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_files_of_keys_are_bounded_and_a_fault_in_one_is_none_of_the_others(tmp_path: Path) -> None:

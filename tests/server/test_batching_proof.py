@@ -106,7 +106,12 @@ MIXING = {
         s = ReduceMax<axes = [1]>(x) y = Sin(s) }""",
     "left over of doubles": """g (double[N,3] x) => (double[N,3] y) { y = Exp(x) }""",
     "either of two zeros": """g (float[N,3] x) => (float[N,3] y) {
-        zero = Constant<value: tensor = float {0.0}>() y = Max(x, zero) }""",
+        z = Neg(x) y = Max(x, z) }""",
+    "a zero for each column": """g (float[N,1] x) => (float[N,1] y) {
+        zero = Constant<value: tensor = float[1,1] {0.0}>() y = Min(zero, x) }""",
+    "all but the last rows": """g (float[N,4] x) => (float[N,4] y) {
+        zero = Constant<value: tensor = int64[1] {0}>() many = Constant<value: tensor = int64[1] {100}>()
+        y = Slice(x, zero, many, zero) }""",
     "out of the range of a type": "g (float[N,3] x) => (uint32[N,3] y) { y = Cast<to = 12>(x) }",
     "the least integer by what is sent": "g (int32[N,3] a, int32[N,3] b) => (int32[N,3] y) { y = Div(a, b) }",
     "the least integer by -1": """g (int32[N] a) => (int32[N] y) {
@@ -127,6 +132,15 @@ MIXING = {
 APART = {
     "nothing left over": "g (float[N,2,6] x) => (float[N,2,6] y) { y = Log(x) }",
     "exponents of 32 bits": "g (float[N,3] x) => (float[N,3] y) { y = Exp(x) }",
+    "a zero for all": """g (float[N,3] x) => (float[N,3] y) {
+        zero = Constant<value: tensor = float {0.0}>() y = Max(x, zero) }""",
+    "all rows, said by a large number": """g (float[N,4] x) => (float[N,2] y) {
+        zero = Constant<value: tensor = int64[2] {0, 0}>()
+        two = Constant<value: tensor = int64[2] {1000000000, 2}>()
+        axes = Constant<value: tensor = int64[2] {0, 1}>() y = Slice(x, zero, two, axes) }""",
+    "all rows, counted": """g (float[N,4] x) => (float[N,4] y) {
+        s = Shape(x) zero = Constant<value: tensor = int64[1] {0}>() n = Gather(s, zero)
+        y = Slice(x, zero, n, zero) }""",
     "no zero to choose": """g (float[N,3] x) => (float[N,3] y) {
         least = Constant<value: tensor = float {0.001}>() y = Max(x, least) }""",
     "whole numbers to choose": "g (int64[N,3] a, int64[N,3] b) => (int64[N,3] y) { y = Max(a, b) }",

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from slipway_server.batching.analysis import judge
 from slipway_server.protocol.tensors import Array
@@ -134,3 +134,17 @@ def test_where_a_lone_entry_has_other_bits_than_one_among_others_the_proof_says_
             wrong.append((name, attributes, found, apart))
     assert not wrong
     assert compared > 15
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("name", ["Max", "Min"])
+def test_of_zero_and_a_lone_constant_zero_the_same_one_is_chosen_wherever_it_stands(
+    name: str, kind: str, shape: tuple[int, ...]
+) -> None:
+    for order, least in product((["a", "b"], ["b", "a"]), (0.0, -0.0)):
+        model = one_node(name, kind, 2, 1, 21)
+        model.graph.node[0].input[:] = order
+        model.graph.input.pop()
+        model.graph.initializer.append(numpy_helper.from_array(np.full(shape, least, kind), "b"))
+        assert uneven(model, kind) == ""

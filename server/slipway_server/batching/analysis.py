@@ -28,7 +28,7 @@ _RANDOM = frozenset(
     }
 )
 #: Rules that look at the numbers of their inputs, or need no more of them than their shape.
-_TAKE_COUNTS = frozenset({"Reshape", "Expand", "ConstantOfShape", "Tile", "Resize", "Shape", "Size"})
+_TAKE_COUNTS = frozenset({"Reshape", "Expand", "ConstantOfShape", "Tile", "Resize", "Shape", "Size", "Slice"})
 #: Rules that overlook padding.
 _TAKE_PADDING = frozenset({"TfIdfVectorizer", "Flatten"})
 

@@ -71,8 +71,9 @@ def _never_differs(use: Use) -> bool:
     """Whether constants keep away the values for which bits differ."""
     given = use.all_given()
     if use.kind in ("Max", "Min"):
-        # 0 and -0 are equal, and either may be the answer.
-        return any(value.is_constant and _is_without(value, 0) for value in given)
+        # 0 and -0 are equal, and either may be the answer, but for a lone constant always the same.
+        constants = [value for value in given if value.is_constant]
+        return any(value.shape in ((), (1,)) or _is_without(value, 0) for value in constants)
     if use.kind == "Div":
         return (given[0].is_constant and _is_without(given[0], _LEAST)) or (
             given[1].is_constant and _is_without(given[1], -1)

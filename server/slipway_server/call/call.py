@@ -113,6 +113,10 @@ class Call:
         """The address of whoever is at the other end of the connection; empty where it is not known."""
         return ""
 
+    def caller(self) -> str:
+        """Under which name whoever asks was let in; empty for a stranger."""
+        return ""
+
     def answered(self) -> None:
         """The answer or the error is there. Called on the event loop, once for each call."""
         raise NotImplementedError

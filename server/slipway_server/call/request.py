@@ -48,6 +48,9 @@ class Request(Call):
     def cohort(self) -> int:
         return cohort_of(self.head)
 
+    def caller(self) -> str:
+        return "" if self.head.caller is None else str(self.head.caller.owner or "")
+
     def send_error(self, error: RequestError | None) -> None:
         """Answer with an error; without one the server failed, which is no business of the client."""
         raise NotImplementedError

@@ -58,7 +58,7 @@ class Crashes:
             raise RequestError(
                 429,
                 Reason.PEER_CRASHES,
-                f"{MOST_ENDS} or more requests from your address ended the model's process within a minute: "
+                f"{MOST_ENDS} or more of your requests ended the model's process within a minute: "
                 f"send none for {ceil(seconds)} s, and then other values",
                 {"retry-after": str(ceil(seconds))},
             )
@@ -92,7 +92,12 @@ class Crashes:
 
 
 def _sender(call: Call) -> str:
-    """Who is to be shut out; empty for a proxy that does not say for whom it asks: it asks for others too."""
+    """Who is to be shut out; empty for a proxy that does not say for whom it asks: it asks for others too.
+
+    A caller by its name: addresses of headers are what anybody may claim.
+    """
+    if name := call.caller():
+        return f"caller {name}"
     forwarded = call.header(b"x-forwarded-for")
     if forwarded is not None:
         return f"{call.peer()} {forwarded.decode('latin-1').rpartition(',')[2].strip()}"

@@ -136,7 +136,7 @@ def _measure(
     gains = last > 1 and curve[last] / last < _GAIN * curve[1]
     why = verdict.why
     if verdict.apart:
-        why = _tried(model, rows, max_rows, wild=not given) if gains else "off: a batch takes no less time"
+        why = _tried(model, rows, max_rows, given) if gains else "off: a batch takes no less time"
     if why:
         inline = curve[1] < INLINE_SECONDS and not open_ended
         return Profile(inline=inline, curve=curve, why=why)
@@ -173,14 +173,15 @@ def _seconds(model: Model, inputs: Mapping[str, Array]) -> float:
     return least
 
 
-def _tried(model: Model, rows: Mapping[str, Array], max_rows: int, wild: bool) -> str:
+def _tried(model: Model, rows: Mapping[str, Array], max_rows: int, given: Mapping[str, Array]) -> str:
     """Why batches are off, found by trying them; empty where each row got the same bits as alone.
 
-    With ``wild``, values of the whole range of each type are tried too. Some kernels die of such, so that is
-    done in a child: on the CPU, and before requests are taken.
+    Values of the whole range of each type are tried too. Some kernels die of such, so a child does that:
+    on the CPU, and before requests are taken. Where rows are ``given`` they stand in for made-up ones, and
+    requests are taken already: then a model that may die runs elsewhere anyway.
     """
-    if wild and model.is_on_cpu:
-        odd = made_up(model.inputs.values(), wild=True)
+    odd = {**made_up(model.inputs.values(), wild=True), **{name: rows[name] for name in given}}
+    if not given and model.is_on_cpu:
 
         def compare() -> str:
             model.guard = None
@@ -190,6 +191,8 @@ def _tried(model: Model, rows: Mapping[str, Array], max_rows: int, wild: bool) -
         if said is not None:
             return "" if said == "same" else f"off: a trial of batches {said}"
     found = _difference(model, rows, max_rows)
+    if not found and given and len(given) < len(model.inputs) and (model.guard or not model.doubts):
+        found = _difference(model, odd, max_rows)
     return f"off: a trial of batches {found}" if found else ""
 
 
