@@ -96,8 +96,8 @@ def uneven(model: onnx.ModelProto, kind: str) -> str | None:
 
     def differs(values: Any) -> bool:
         if kind.startswith("int") and model.graph.node[0].op_type in ("Div", "Mod"):
-            # It may end the process.
-            alone, among = (said_by_child(lambda n=n: f"{run(values, n)[0]!r}", 10) for n in (1, BLOCK))
+            # It may end the process, by what is left over of a block too.
+            alone, among = (said_by_child(lambda n=n: f"{run(values, n)[0]!r}", 10) for n in (1, 64))
             return alone != among
         return set(run(values, 1)) != set(run(values, BLOCK))
 
