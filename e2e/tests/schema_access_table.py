@@ -35,6 +35,7 @@ def _issuer(index: int) -> dict[str, Any]:
 
 
 _REF = {"name": "sso", "key": "jwks.json"}
+_URI = {"uri": "https://sso.example.com/jwks"}
 _TLS = {"secretRef": {"name": "tls"}, "clientCA": {"secretKeyRef": _REF}}
 
 
@@ -143,14 +144,24 @@ ACCESS = [
         "rule",
         {"secretKeyRef": _REF},
         {"secretKeyRef": _REF, "configMapKeyRef": _REF},
-        "give either configMapKeyRef or secretKeyRef",
+        "give one of configMapKeyRef, secretKeyRef and uri",
     ),
-    Case(
-        f"{_ISSUER}.jwks",
-        "rule",
-        {"configMapKeyRef": _REF},
-        {},
-        "give either configMapKeyRef or secretKeyRef",
+    *(
+        Case(f"{_ISSUER}.jwks", "rule", right, wrong, "give one of configMapKeyRef, secretKeyRef and uri")
+        for right, wrong in (({"configMapKeyRef": _REF}, {}), (_URI, {**_URI, "secretKeyRef": _REF}))
+    ),
+    text(f"{_ISSUER}.jwks.uri", 500, head="https://a/"),
+    *(
+        Case(
+            f"{_ISSUER}.jwks.uri", "rule", "https://sso.example.com/jwks?v=1", wrong, "must be a URL such as"
+        )
+        for wrong in (
+            "http://sso.example.com/jwks",
+            "https://",
+            "https://a b",
+            "https://me@sso",
+            "https://a/#b",
+        )
     ),
     *(case for kind in ("configMapKeyRef", "secretKeyRef") for case in reference(f"{_ISSUER}.jwks.{kind}")),
     text(f"{_ISSUER}.callerClaim", 128),

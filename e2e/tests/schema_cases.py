@@ -175,6 +175,12 @@ EXAMPLE: dict[str, Any] = {
                     "audiences": ["fraud"],
                     "jwks": {"secretKeyRef": {"name": "other", "key": "jwks.json"}},
                 },
+                {
+                    "name": "third",
+                    "issuer": "https://third.example.com",
+                    "audiences": ["fraud"],
+                    "jwks": {"uri": "https://third.example.com/jwks.json"},
+                },
             ],
             "serviceAccounts": {},
             "allow": [{"callers": ["key:batch"], "actions": ["Infer"]}],

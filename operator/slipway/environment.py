@@ -69,6 +69,7 @@ class Environment:
                 access_required=os.environ.get("SLIPWAY_ACCESS_REQUIRED") == "true",
                 audit_image=os.environ.get("SLIPWAY_AUDIT_IMAGE", ""),
                 audit_pull_policy=os.environ.get("SLIPWAY_AUDIT_IMAGE_PULL_POLICY") or "IfNotPresent",
+                issuers=_addresses("SLIPWAY_ISSUERS"),
             ),
             routers=RouterSettings(
                 image=router_image,
@@ -97,6 +98,21 @@ class Environment:
 def _names(variable: str) -> tuple[str, ...]:
     """Names with commas between them."""
     return tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
+
+
+def _addresses(variable: str) -> frozenset[str]:
+    """A list of addresses in JSON, as in the chart's values.
+
+    Raises:
+        SystemExit: if it is something else.
+    """
+    try:
+        found = json.loads(os.environ.get(variable) or "[]")
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        sys.exit(f"{variable} is no list of addresses in JSON, as the chart has it")
+    return frozenset(found)
 
 
 def _pod_options(variable: str) -> PodOptions:

@@ -39,6 +39,7 @@ from slipway.engine.metrics.observers import ObserverCollector
 from slipway.engine.observers import pod_counts, watched
 from slipway.engine.observers.aliases import Aliases
 from slipway.engine.observers.cluster_keys import ClusterKeys
+from slipway.engine.observers.issuer_keys import IssuerKeys
 from slipway.engine.observers.looks import LookObserver
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.observers.observers import Observers
@@ -54,6 +55,7 @@ from slipway.infra.bounded import Budget
 from slipway.infra.cluster_keys import ClusterKeyReader
 from slipway.infra.connection import connect, without_limit
 from slipway.infra.fence import Fence, boot_time
+from slipway.infra.issuer_keys import issuer_key_reader
 from slipway.infra.kube import KubeClient
 from slipway.infra.mlflow import alias_reader
 from slipway.infra.modeldeployments import watch_model_deployments
@@ -118,6 +120,7 @@ async def run(environment: Environment) -> None:
         answer_taker(budget) as take_answers,
         prometheus_reader(budget) as ask_prometheus,
         alias_reader(tracking_uri) as ask,
+        issuer_key_reader(budget) as read_issuer,
     ):
         alias_version = ask if tracking_uri else None
         kube = KubeClient(client, metrics.requested, fence.left)
@@ -144,6 +147,7 @@ async def run(environment: Environment) -> None:
             Aliases(store, alias_version, queue.add, _now),
             Judge(store, read_counters, queue.add, _now, read_cohorts=read_cohorts),
             ClusterKeys(ClusterKeyReader(client, metrics.requested), queue.add, _now),
+            IssuerKeys(read_issuer, queue.add, _now),
         )
         registry.register(ObserverCollector(observers.by_name))
         kept = KeptText(

@@ -97,6 +97,7 @@ class FakeKube:
         page: objects on a page of a list.
         undeclared: fields of status that the CRD does not declare.
         status_schema: what the status of a ModelDeployment has to fit; None for a CRD of another version.
+        issuers: by address, text of the keys of an issuer, or why they cannot be read.
         cluster_keys: text of the keys of ServiceAccounts' tokens, or why they cannot be read.
         listeners: told ``ADDED``, ``MODIFIED`` or ``DELETED`` with the object.
     """
@@ -117,9 +118,16 @@ class FakeKube:
         self.status_schema: type[BaseModel] | None = ModelDeploymentStatus
         self.undeclared: set[str] = set()
         self.listeners: Listeners = []
+        self.issuers: dict[str, str | UnreadError] = {}
         self.cluster_keys: str | UnreadError = '{"issuer": "https://cluster", "keys": [{"kid": "1"}]}'
 
     # What the operator calls.
+
+    async def read_issuer(self, address: str) -> str:
+        found = self.issuers.get(address) or UnreadError(f"{address} does not answer in time")
+        if isinstance(found, UnreadError):
+            raise found
+        return found
 
     async def read_cluster_keys(self) -> str:
         if isinstance(self.cluster_keys, UnreadError):

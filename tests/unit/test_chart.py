@@ -224,6 +224,7 @@ def test_the_operator_is_told_what_the_values_say() -> None:
         "SLIPWAY_PROMETHEUS_ADDRESSES": "[]",
         "SLIPWAY_GATEWAYS": "[]",
         "SLIPWAY_ACCESS_REQUIRED": "false",
+        "SLIPWAY_ISSUERS": "[]",
         "SLIPWAY_WATCH_NAMESPACES": "payments,search",
         "SLIPWAY_WORKERS": "8",
         "SLIPWAY_LOG_LEVEL": "DEBUG",
@@ -461,6 +462,14 @@ def test_the_network_policy_lets_the_operator_ask_a_prometheus_that_rollouts_nam
     assert {"ports": ports} in policy["egress"]
 
 
+def test_the_operator_reaches_issuers_that_are_allowed_and_is_told_which() -> None:
+    issuers = ["https://sso.example.com/jwks.json", "https://sso.example.com:8443/a?b=c"]
+    found = render(access={"issuers": issuers}, networkPolicy={"enabled": True})
+    ports = [{"port": port, "protocol": "TCP"} for port in (443, 8443)]
+    assert {"ports": ports} in find(found, "NetworkPolicy")["spec"]["egress"]
+    assert json.loads(str(environment(found)["SLIPWAY_ISSUERS"])) == issuers
+
+
 def test_the_operator_is_told_what_the_installation_allows() -> None:
     rules = [{"namespaces": ["payments"], "gateways": ["gateways/public"], "hostnames": ["*.example.com"]}]
     address = "http://prometheus.monitoring:9090"
@@ -629,6 +638,8 @@ def test_the_webhook_has_a_port_of_its_own_only_where_it_has_a_token() -> None:
         ({"logLevel": "debug"}, "at '/logLevel': value must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
         ({"crds": {"keep": "yes"}}, "at '/crds/keep': got string, want boolean"),
         ({"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1"]}}}, "at '/networkPolicy/apiServer/cidrs/0':"),
+        ({"access": {"issuers": ["http://sso.example.com/a"]}}, "at '/access/issuers/0':"),
+        ({"access": {"issuers": ["https://me@sso.example.com/"]}}, "at '/access/issuers/0':"),
         (
             {"router": {"networkPolicy": {"namespaces": ["A"]}}},
             "at '/router/networkPolicy/namespaces/0': 'A' does not match pattern",
@@ -700,6 +711,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "modelPods.topologySpread": ([{"topologyKey": "topology.kubernetes.io/zone"}], {}),
     "mlflow.trackingURI": ("http://mlflow:5000", {}),
     "access.required": (True, {}),
+    "access.issuers": (["https://sso.example.com/jwks.json"], {}),
     "policies.approvals": (True, {}),
     "policies.borrowing": (True, {}),
     "policies.operator.enabled": (True, {}),

@@ -44,6 +44,7 @@ from slipway.engine.controller.upgrades import Upgrades
 from slipway.engine.errors import ApiError
 from slipway.engine.observers.aliases import Alias, Aliases
 from slipway.engine.observers.cluster_keys import ClusterKeys
+from slipway.engine.observers.issuer_keys import IssuerKeys
 from slipway.engine.observers.looks import LookObserver
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.observers.observers import Observers
@@ -128,6 +129,7 @@ class Operator:
                 read_cohorts=None if read_cohorts is None else self._outside(read_cohorts),
             ),
             ClusterKeys(self._outside(kube.read_cluster_keys), changed, clock, even),
+            IssuerKeys(self._outside(kube.read_issuer), changed, clock, even),
         )
         self.aliases, self.judge = self.observers.aliases, self.observers.monitoring
         self.routes = Routes(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api.base import Block, DnsSubdomain, SecretRef, rule, string
+from slipway.api.base import MESSAGE_KEY, Block, DnsSubdomain, SecretRef, rule, string
 
 #: What a request does.
 ACTIONS = ("Infer", "Feedback", "Metadata")
@@ -79,6 +79,31 @@ class Source(Block):
     secretKeyRef: KeyRef | None = Field(default=None, description="Of a Secret.")
 
 
+class KeySet(Source):
+    """Where public keys are: in a ConfigMap, in a Secret, or at an address."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "[has(self.configMapKeyRef), has(self.secretKeyRef), has(self.uri)]"
+                    ".filter(found, found).size() == 1",
+                    "give one of configMapKeyRef, secretKeyRef and uri",
+                )
+            ]
+        }
+    )
+
+    uri: str | None = Field(
+        default=None,
+        max_length=500,
+        pattern=r"^https://[^\s/?#@]+(/[^\s#]*)?$",
+        description="Address that the operator reads them at, every five minutes; one of those that the "
+        "chart's value access.issuers lists, letter by letter. Pods ask no issuer.",
+        json_schema_extra={MESSAGE_KEY: "must be a URL such as https://sso.example.com/jwks.json"},
+    )
+
+
 Claim = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -114,7 +139,7 @@ class Issuer(Block):
         max_length=8,
         description="A token has to be for one of them. Take one that no other service takes.",
     )
-    jwks: Source = Field(
+    jwks: KeySet = Field(
         description="The issuer's public keys, a JSON Web Key Set; a change is followed without a restart."
     )
     callerClaim: Claim | None = Field(
@@ -279,3 +304,9 @@ class Access(Block):
     limits: AccessLimits | None = Field(
         default=None, description="How many requests are allowed; more are answered 429."
     )
+
+
+def key_addresses(access: Access | None) -> frozenset[str]:
+    """Where public keys of issuers are to be read."""
+    issuers = () if access is None else access.issuers
+    return frozenset(each.jwks.uri for each in issuers if each.jwks.uri is not None)

@@ -238,7 +238,8 @@ set `policies.borrowing`, which asks the writer's own rights to Secrets, ConfigM
 - Any PriorityClass and RuntimeClass (`runtime.pod`), as for pods: a ResourceQuota with a scope of
   PriorityClass shows which of them a namespace has.
 - Host names on Gateways of other namespaces, and requests from the operator's own network to a
-  Prometheus, only as the chart's values `gatewayAPI.allow` and `rollouts.prometheus.addresses` allow. On
+  Prometheus or for an issuer's keys, only as the chart's values `gatewayAPI.allow`,
+  `rollouts.prometheus.addresses` and `access.issuers` allow. On
   Gateways of its own namespace it can have any host name, without the right to write HTTPRoutes.
 - `model.uri` is looked up and fetched by pods of its namespace, under its NetworkPolicies, not by the
   operator; the operator looks MLflow aliases up at `mlflow.trackingURI` alone.

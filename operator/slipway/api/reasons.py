@@ -144,6 +144,8 @@ class Reason(StrEnum):
     CALLERS_CHECKED = "CallersChecked"
     ACCESS_REQUIRED = "AccessRequired"
     CLUSTER_KEYS_UNREAD = "ClusterKeysUnread"
+    ISSUER_KEYS_UNREAD = "IssuerKeysUnread"
+    ISSUER_NOT_ALLOWED = "IssuerNotAllowed"
     # The installation
     UPGRADING = "Upgrading"
     UPGRADE_STUCK = "UpgradeStuck"
@@ -315,6 +317,16 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "spec.access.serviceAccounts needs. Nothing is changed; what serves already goes on as it is.",
         "Read the message; the ClusterRole system:service-account-issuer-discovery lets the operator read "
         "them.",
+    ),
+    Reason.ISSUER_KEYS_UNREAD: Explanation(
+        "An address that spec.access.issuers names does not show the issuer's public keys, and never did. "
+        "Nothing is changed; what serves already goes on as it is.",
+        "Read the message; the operator has to reach the address, and asks again by itself.",
+    ),
+    Reason.ISSUER_NOT_ALLOWED: Explanation(
+        "spec.access.issuers names an address that this installation does not let the operator read. Nothing "
+        "is changed; what serves already goes on as it is.",
+        "Have it added to the chart's value access.issuers, or give the keys by reference.",
     ),
     Reason.REPOSITORY_UNREADABLE: Explanation(
         "The Git repository answers, but what it holds is too large, or not as Git and DVC write it.",

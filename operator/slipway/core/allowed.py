@@ -7,9 +7,10 @@ writes routes that its user may not write. So both need leave, which the chart's
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
+from slipway.api.access import key_addresses
 from slipway.api.reasons import Reason
 from slipway.api.rollout import PrometheusSource
 from slipway.api.traffic import GatewayAPI, ParentRef
@@ -104,6 +105,24 @@ def access_fault(spec: ModelDeploymentSpec, required: bool) -> Fault | None:
         Reason.ACCESS_REQUIRED,
         "this installation (access.required of the chart's values) takes no ModelDeployment without "
         "spec.access: say who may ask; nothing is changed meanwhile, and what serves goes on as it is",
+    )
+
+
+def issuer_fault(spec: ModelDeploymentSpec, issuers: Set[str]) -> Fault | None:
+    """Why nothing is done for a ModelDeployment that has the operator read keys where it may not, or None.
+
+    Args:
+        spec: of the ModelDeployment.
+        issuers: addresses that the installation allows.
+    """
+    refused = sorted(key_addresses(spec.access) - issuers)
+    if not refused:
+        return None
+    return Fault(
+        Reason.ISSUER_NOT_ALLOWED,
+        f"{refused[0]} is no address at which this installation lets keys of issuers be read: have it added "
+        "to the chart's value access.issuers, or give spec.access.issuers.jwks by reference; nothing is "
+        "changed meanwhile, and what serves goes on as it is",
     )
 
 

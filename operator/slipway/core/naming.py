@@ -69,6 +69,11 @@ def cluster_keys(model_deployment: str) -> str:
     return f"{model_deployment}-cluster-keys"
 
 
+def issuer_keys(model_deployment: str) -> str:
+    """Name of the ConfigMap with the keys of issuers that are read at addresses."""
+    return f"{model_deployment}-issuer-keys"
+
+
 def token_audience(namespace: str) -> str:
     """What tokens of ServiceAccounts have to be for, to be taken by models of a namespace."""
     return f"{GROUP}/{namespace}"

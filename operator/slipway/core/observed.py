@@ -158,6 +158,8 @@ class Observed:
     neighbour_resolver: Manifest | None = None
     #: The keys by which the cluster signs tokens of ServiceAccounts; None where none is known.
     cluster_keys: str | None = None
+    #: Public keys of issuers by the address at which they were read.
+    issuer_keys: Mapping[str, str] = field(default_factory=dict)
     #: Whether its pods may be replaced now for a change of the installation, should that be needed.
     may_upgrade: bool = False
     #: Whether every such upgrade that is under way is stuck.

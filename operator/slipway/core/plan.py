@@ -18,6 +18,7 @@ from slipway.core.objects.autoscaler import autoscaler
 from slipway.core.objects.cluster_keys import cluster_keys, kept_cluster_keys, needs_cluster_keys
 from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.disruption_budget import disruption_budget
+from slipway.core.objects.issuer_keys import issuer_keys, kept_issuer_keys, key_sets
 from slipway.core.objects.metadata import Owner
 from slipway.core.objects.pod import pulled
 from slipway.core.objects.resolver import resolver_pod
@@ -102,6 +103,9 @@ def plan(
     apply: list[dict[str, Any]] = [service_account(owner, pulled(own, settings.image_pull_secrets))]
     if needs_cluster_keys(spec) and observed.cluster_keys is not None:
         apply.append(cluster_keys(owner, observed.cluster_keys))
+    issuers = key_sets(spec, owner, observed)
+    if issuers:
+        apply.append(issuer_keys(owner, {name: text for name, text in issuers.items() if text is not None}))
     if resolution.asking and answering is None and resolver is not None:
         apply.append(resolver)
     if audits.job is not None:
@@ -142,6 +146,7 @@ def plan(
             *audits.spent,
             *(observed.of(ObjectKind.HTTP_ROUTE) if not has_route(spec, observed) else ()),
             *(kept_cluster_keys(owner, observed) if not needs_cluster_keys(spec) else ()),
+            *(kept_issuer_keys(owner, observed) if not issuers else ()),
         ),
         roles=roles,
         resolution=resolution,

@@ -34,6 +34,8 @@ class Settings:
     #: Image of audits that attack a model; empty where nobody said so.
     audit_image: str = ""
     audit_pull_policy: str = "IfNotPresent"
+    #: Addresses at which public keys of issuers may be read.
+    issuers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -75,5 +75,6 @@ def test_the_page_of_permissions_denies_no_right_that_the_table_gives() -> None:
     assert "may read every ConfigMap" in page
     assert "secrets" not in granted
     assert "no verb on Secrets" in page
-    for words in ("watchNamespaces", "gatewayAPI.allow", "rollouts.prometheus.addresses", "ServiceAccount"):
+    values = ("watchNamespaces", "gatewayAPI.allow", "rollouts.prometheus.addresses", "access.issuers")
+    for words in (*values, "ServiceAccount"):
         assert words in page.partition("## What this amounts to")[2]

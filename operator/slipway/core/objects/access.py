@@ -9,6 +9,7 @@ from slipway import contract
 from slipway.api.access import ACTIONS, Access, KeyRef, Limits, Source
 from slipway.core import naming
 from slipway.core.objects.cluster_keys import DATA_KEY
+from slipway.core.objects.issuer_keys import source_of
 from slipway.core.observed import Manifest
 
 #: The volumes with the hashes of API keys, the public keys of issuers, and the server's own certificate.
@@ -65,7 +66,9 @@ def volumes_of(access: Access | None, model_deployment: str) -> list[dict[str, A
         secret = {"secretName": access.apiKeys.secretRef.name, "optional": True}
         volumes.append({"name": _CALLERS, "secret": secret})
     sources = (
-        [] if access is None else [_projected(each.jwks, f"{each.name}.json") for each in access.issuers]
+        []
+        if access is None
+        else [_projected(source_of(each, model_deployment), f"{each.name}.json") for each in access.issuers]
     )
     if access is not None and access.serviceAccounts is not None:
         ref = KeyRef(name=naming.cluster_keys(model_deployment), key=DATA_KEY)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 
+from slipway.api.access import key_addresses
 from slipway.api.reasons import Reason
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core import plan as planning
-from slipway.core.allowed import access_fault
+from slipway.core.allowed import access_fault, issuer_fault
 from slipway.core.objects.cluster_keys import kept_cluster_keys, needs_cluster_keys
+from slipway.core.objects.issuer_keys import key_sets
 from slipway.core.observed import Fault, Manifest, ObjectKind, ObjectReference, Observed, observe
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
@@ -112,7 +114,9 @@ class Reconciler:
             self._leave(key)
             await self._say(manifest, _why_not(resource, now), now)
             return Result()
-        refused = access_fault(resource.spec, self._settings.access_required)
+        refused = access_fault(resource.spec, self._settings.access_required) or issuer_fault(
+            resource.spec, self._settings.issuers
+        )
         if refused is not None:
             self._leave(key)
             await self._say(manifest, report_unreadable(resource, refused, now), now)
@@ -121,9 +125,8 @@ class Reconciler:
             return Result(requeue_after=1.0)
         if self._lacks_keys(key, resource, resource.spec):
             self._leave(key)
-            unread = self._observers.cluster_keys.error
-            if unread is not None:
-                fault = Fault(Reason.CLUSTER_KEYS_UNREAD, unread)
+            fault = self._why_no_keys(resource.spec)
+            if fault is not None:
                 await self._say(manifest, report_unreadable(resource, fault, now), now)
             return Result()
 
@@ -143,9 +146,22 @@ class Reconciler:
         """Whether its pods would start without the cluster's keys; whoever has them goes on with those."""
         needs = needs_cluster_keys(spec)
         self._observers.cluster_keys.subscribe(key, needs)
+        self._observers.issuer_keys.subscribe(key, key_addresses(spec.access))
+        observed = replace(observe(self._store.children(key)), issuer_keys=self._observers.issuer_keys.texts)
+        if None in key_sets(spec, resource.owner, observed).values():
+            return True
         if not needs or self._observers.cluster_keys.text is not None:
             return False
-        return not kept_cluster_keys(resource.owner, observe(self._store.children(key)))
+        return not kept_cluster_keys(resource.owner, observed)
+
+    def _why_no_keys(self, spec: ModelDeploymentSpec) -> Fault | None:
+        """None before they could be read."""
+        for address in sorted(key_addresses(spec.access)):
+            unread = self._observers.issuer_keys.error(address)
+            if unread is not None:
+                return Fault(Reason.ISSUER_KEYS_UNREAD, unread)
+        unread = self._observers.cluster_keys.error if needs_cluster_keys(spec) else None
+        return None if unread is None else Fault(Reason.CLUSTER_KEYS_UNREAD, unread)
 
     def _leave(self, key: Key) -> None:
         """Nothing is done for it: it has no turn, and its endpoints are left alone."""
@@ -171,6 +187,7 @@ class Reconciler:
             traffic=self._traffic.of(resource, observed),
             neighbour_resolver=self._resolvers.find(key, resource, token),
             cluster_keys=self._observers.cluster_keys.text,
+            issuer_keys=self._observers.issuer_keys.texts,
             may_upgrade=self._upgrades.may_begin(key),
             upgrades_halted=self._upgrades.is_halted,
             may_audit=self._audits.may_begin(key),

@@ -11,6 +11,7 @@ from slipway.core.rollout.interest import AnswerInterest, Interest, Interests, P
 from slipway.core.rollout.reading import PodCounts, Readings
 from slipway.engine.observers.aliases import Aliases
 from slipway.engine.observers.cluster_keys import ClusterKeys
+from slipway.engine.observers.issuer_keys import IssuerKeys
 from slipway.engine.observers.looks import LookObserver
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.observers.pod_counts import Counted
@@ -31,6 +32,7 @@ class Observers:
         aliases: what names that move mean now.
         monitoring: what is judged of the stable version.
         cluster_keys: the keys by which the cluster signs tokens of ServiceAccounts.
+        issuer_keys: public keys of issuers at addresses.
     """
 
     routers: RouterObserver
@@ -40,6 +42,7 @@ class Observers:
     aliases: Aliases
     monitoring: Judge
     cluster_keys: ClusterKeys
+    issuer_keys: IssuerKeys
 
     def subscribe(self, key: Key, interests: Interests) -> None:
         """Have a ModelDeployment's rollout observed as it needs it now."""
@@ -57,12 +60,14 @@ class Observers:
         for observer in (self.pods, self.answers, self.prometheus, self.aliases, self.monitoring):
             observer.forget(key)
         self.cluster_keys.forget(key)
+        self.issuer_keys.forget(key)
 
     @property
     def pools(self) -> tuple[Pool, ...]:
         """Those that look when something is due."""
-        observers = (self.routers, self.pods, self.answers, self.prometheus, self.cluster_keys)
-        return tuple(observer.pool for observer in observers)
+        observers = (self.routers, self.pods, self.answers, self.prometheus)
+        keys = (self.cluster_keys, self.issuer_keys)
+        return tuple(observer.pool for observer in (*observers, *keys))
 
     @property
     def by_name(self) -> dict[str, Pool]:
@@ -75,6 +80,7 @@ class Observers:
             "aliases": self.aliases.pool,
             "monitoring": self.monitoring.pool,
             "cluster_keys": self.cluster_keys.pool,
+            "issuer_keys": self.issuer_keys.pool,
         }
 
     async def watch(self) -> None:
