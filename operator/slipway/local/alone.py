@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 from slipway.local.asking import ask
 from slipway.local.console import address, say, say_now
+from slipway.local.monitor import Monitor
 from slipway.local.request import curl, example
 from slipway.local.server import listen
 from slipway.local.serving import Reader, Serving
-from slipway.names import PROFILE_FILE
+from slipway.names import METRICS_PATH, PROFILE_FILE
 
 STEP_SECONDS = 0.2
+#: Between two looks at what was counted.
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,30 @@ def serve_one(reader: Reader, where: Listening, folder: Path) -> NoReturn:
             for remark in remarks(serving):
                 say(f"  {remark}")
             print_request(serving, (where.host, ports.numbers[0]), rest, folder)
-            while True:
-                if serving.step():
-                    say_now(f"{serving.called} serves from now on")
-                time.sleep(STEP_SECONDS)
+            _watch(serving, (where.host, ports.numbers[2]))
+
+
+def _watch(serving: Serving, metrics: tuple[str, int]) -> NoReturn:
+    """Follow what becomes of the model, and say what an operator would find in what is counted."""
+    monitor: Monitor | None = None
+    look_at = 0.0
+    while True:
+        if serving.step():
+            say_now(f"{serving.called} serves from now on")
+            monitor = None
+        monitor = monitor or _monitor(serving)
+        if serving.is_settled and time.monotonic() >= look_at:
+            look_at = time.monotonic() + _LOOK_SECONDS
+            # One that has ended is told of by the next step; what cannot be read now may be later.
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                _, page = ask(metrics, "GET", METRICS_PATH)
+                for found in monitor.judge(page, datetime.now(UTC)):
+                    say_now(f"{found.condition} is {found.status}: {found.reason}: {found.message}")
+        time.sleep(STEP_SECONDS)
+
+
+def _monitor(serving: Serving) -> Monitor:
+    return Monitor(serving.wanted.spec, serving.serves.revision.model.version, datetime.now(UTC))
 
 
 def remarks(serving: Serving) -> Iterator[str]:
