@@ -285,9 +285,10 @@ def _cohere_access(access: dict[str, Any], rollout: dict[str, Any], traffic: dic
     has_certificates = "clientCA" in access.get("tls", {})
     sources = [issuer["jwks"] for issuer in issuers]
     for source in [*sources, access["tls"]["clientCA"]] if has_certificates else sources:
-        if "uri" in source and not source.keys() - {"uri"}:
+        if "uri" in source:
+            source.clear()
+            source["uri"] = "https://sso.example.com/jwks.json"
             continue
-        source.pop("uri", None)
         kind = "configMapKeyRef" if "secretKeyRef" not in source else "secretKeyRef"
         ref = source.get(kind, {"name": "a", "key": "b"})
         source.clear()
