@@ -174,15 +174,15 @@ def convert(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "model",
         metavar="MODEL",
-        help="a file (.joblib, .pkl, .ubj, .json, .cbm), or mlflow://NAME/VERSION or mlflow://NAME@ALIAS; "
-        "with --pipeline, a .onnx file",
+        help="a file (.joblib, .pkl, .ubj, .json, .cbm, .pt2), or mlflow://NAME/VERSION or "
+        "mlflow://NAME@ALIAS; with --pipeline, a .onnx file",
     )
     made.add_argument(
         "--data",
         required=True,
         type=Path,
-        help="rows to compare the answers on: a parquet or CSV file; with --pipeline image, a folder of "
-        "pictures",
+        help="rows to compare the answers on: a parquet or CSV file, for networks also .npy or .npz; with "
+        "--pipeline image, a folder of pictures",
     )
     made.add_argument(
         "--ignore", nargs="+", default=[], metavar="COLUMN", help="columns that the model does not take"

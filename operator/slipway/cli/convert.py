@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from slipway.cli.errors import CommandError
 from slipway.names import DISTRIBUTION
@@ -121,19 +122,39 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _frame(path: Path, ignore: list[str]) -> Any:
-    """The rows of a parquet or CSV file."""
+    """The rows of a parquet or CSV file, or of NumPy's arrays, which networks take."""
     import pandas as pd
 
+    kind = {".csv": "CSV", ".npy": "an array of NumPy", ".npz": "arrays of NumPy"}.get(path.suffix, "parquet")
     try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        if path.suffix in (".npy", ".npz"):
+            frame = _arrays(path)
+        else:
+            frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError, BadZipFile) as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        raise CommandError(
-            f"{path} cannot be read as {'CSV' if path.suffix == '.csv' else 'parquet'}: {lines[0]}"
-        ) from error
+        raise CommandError(f"{path} cannot be read as {kind}: {lines[0]}") from error
     unknown = [name for name in ignore if name not in frame.columns]
     if unknown:
         raise CommandError(
             f"{path} has no column {unknown[0]!r}; it has {', '.join(map(str, frame.columns[:30]))}"
         )
     return frame.drop(columns=ignore)
+
+
+def _arrays(path: Path) -> Any:
+    """Rows of one array, or of several by name, as the columns of a frame: ``NAME.0``, ``NAME.1``, …"""
+    import numpy as np
+    import pandas as pd
+
+    loaded = np.load(path, allow_pickle=False)
+    arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    counts = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(counts) != 1:
+        raise ValueError(f"its arrays have {', '.join(map(str, sorted(counts)))} rows")
+    frames = []
+    for name, array in arrays.items():
+        table = array.reshape(len(array), -1) if array.ndim else array.reshape(0, 1)
+        columns = [f"{name}.{at}".lstrip(".") for at in range(table.shape[1])]
+        frames.append(pd.DataFrame(table, columns=columns if array.ndim > 1 or not name else [name]))
+    return pd.concat(frames, axis=1)

@@ -240,6 +240,10 @@ COMMANDS: dict[str, CommandLine] = {
                 "slipway convert mlflow://fraud/4 --allow-pickle --data train.parquet --ignore fraud",
                 "a model of scikit-learn, XGBoost, LightGBM or CatBoost that MLflow keeps",
             ),
+            (
+                "slipway convert digits.pt2 --allow-pickle --data digits.npy",
+                "a program of PyTorch's torch.export, and arrays of rows",
+            ),
         ),
     ),
     "doctor": CommandLine(

@@ -25,6 +25,8 @@ Array = npt.NDArray[Any]
 #: Columns that are looked at, rows that each is changed in, and values of a column that answers are sought
 #: between.
 _MOST_COLUMNS, _BASES, _VALUES = 100, 8, 48
+#: A network with more columns takes pictures or tokens: few of them are looked at, and no thresholds sought.
+_WIDE, _MOST_OF_WIDE = 200, 8
 #: Thresholds that are sought; each takes 32 rows to find.
 _MOST_THRESHOLDS = 300
 _UNKNOWN_TEXT = "slipway: unknown"
@@ -40,10 +42,12 @@ def edges(original: Original, frame: pd.DataFrame, layout: Layout) -> Iterator[t
     """Frames of rows, each of one kind and of one change: an original can refuse some and take others."""
     random = np.random.default_rng(0)
     bases = frame.iloc[random.permutation(len(frame))[:_BASES]].reset_index(drop=True)
-    chosen = sorted(random.permutation(len(layout.columns))[:_MOST_COLUMNS])
+    is_wide = bool(layout.inputs) and len(layout.columns) > _WIDE
+    most = _MOST_OF_WIDE if is_wide else _MOST_COLUMNS
+    chosen = sorted(random.permutation(len(layout.columns))[:most])
     columns = [layout.columns[each] for each in chosen]
     reals = [column for column in columns if column.is_real]
-    if reals:
+    if reals and not is_wide:
         for rows in _thresholds(original, frame, bases, layout, reals, random):
             yield Rows.THRESHOLDS, rows
         yield Rows.THRESHOLDS, _listed(original, bases, layout, random)
@@ -80,7 +84,7 @@ def _unknown(column: Column, values: pd.Series) -> Iterator[Any]:
         there = values.dropna()
         if len(there):
             yield str(there.iloc[0]).swapcase()
-    elif column.datatype == "INT64":
+    elif column.datatype in ("INT64", "INT32"):
         yield int(values.max()) + 1
         yield int(values.min()) - 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,14 @@ Array = npt.NDArray[Any]
 
 #: The tensor that takes all columns.
 ALL = "X"
-_DTYPES = {"FP32": np.float32, "FP64": np.float64, "INT64": np.int64, "BOOL": np.bool_, "BYTES": np.object_}
+_DTYPES = {
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "INT64": np.int64,
+    "INT32": np.int32,
+    "BOOL": np.bool_,
+    "BYTES": np.object_,
+}
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,24 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """An input of a network, and the shape of a row in it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Layout:
-    """The columns in the model's order: all in the tensor ``X``, or each in one of its name."""
+    """The columns in the model's order: all in the tensor ``X``, or each in one of its name.
+
+    A network has ``inputs``, each of which takes the next columns, as many as a row of it has numbers.
+    """
 
     columns: tuple[Column, ...]
     together: bool
+    inputs: tuple[Tensor, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -53,10 +74,20 @@ class Layout:
 
     def tensors(self, frame: pd.DataFrame) -> dict[str, Array]:
         """Rows as a client of the server sends them: rounded to the datatype, and missing text empty."""
+        if self.inputs:
+            return self._shaped(frame)
         given = {column.name: _tensor(frame[column.name], column.datatype) for column in self.columns}
         if not self.together:
             return given
         return {ALL: np.concatenate(list(given.values()), axis=1)}
+
+    def _shaped(self, frame: pd.DataFrame) -> dict[str, Array]:
+        found, at = {}, 0
+        for each in self.inputs:
+            part = frame[self.names[at : at + prod(each.shape)]]
+            found[each.name] = _block(part, each.datatype).reshape(len(frame), *each.shape)
+            at += prod(each.shape)
+        return found
 
 
 def layout_of(frame: pd.DataFrame, names: Sequence[str], *, by_name: bool, double: bool) -> Layout:
@@ -103,3 +134,19 @@ def _tensor(values: pd.Series, datatype: str) -> Array:
     else:
         column = values.to_numpy(_DTYPES[datatype])
     return column.reshape(-1, 1)
+
+
+def _block(part: pd.DataFrame, datatype: str) -> Array:
+    """All columns of an input at once: a picture has very many. Raises :class:`ConvertError`."""
+    is_real = datatype in ("FP32", "FP64")
+    fits = pd.api.types.is_numeric_dtype if is_real else pd.api.types.is_integer_dtype
+    wrong = next(
+        (name for name, dtype in part.dtypes.items() if not (fits(dtype) or dtype == np.bool_)), None
+    )
+    if wrong is not None:
+        kind = "numbers" if is_real else "whole numbers, none of them missing"
+        raise ConvertError(f"column {wrong!r} holds {part[wrong].dtype}, and the model takes {kind} there")
+    with np.errstate(over="ignore"):
+        wide = part.to_numpy(np.float64, na_value=np.nan) if is_real else part.to_numpy(np.int64)
+        values: Array = wide.astype(_DTYPES[datatype])
+        return values

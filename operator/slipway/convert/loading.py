@@ -1,6 +1,6 @@
 """Models from files and from MLflow. Whoever loads a pickle runs the code that is in it.
 
-XGBoost and CatBoost have formats of their own, which run nothing.
+XGBoost and CatBoost have formats of their own, which run nothing. Those of PyTorch are pickles inside.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any
 from slipway.convert.errors import ConvertError
 from slipway.convert.originals import Original, original_of
 from slipway.digest import digest_of, sha256_of
+from slipway.names import DISTRIBUTION
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 #: Formats that run nothing, by the library that has them.
 _FORMATS = {".ubj": "xgboost", ".json": "xgboost", ".cbm": "catboost"}
-_FLAVORS = ("xgboost", "catboost", "lightgbm", "sklearn")
+_PROGRAM = ".pt2"
+_FLAVORS = ("xgboost", "catboost", "lightgbm", "sklearn", "pytorch")
 _MLFLOW = re.compile(r"mlflow://(?P<name>[^/@?#]+)(?P<which>@[^/@?#]+|/[1-9][0-9]*)")
 
 
@@ -36,12 +38,16 @@ def load(named: str, *, allow_pickle: bool) -> Original:
         digest = f"sha256:{sha256_of(path)}"
     except OSError as error:
         raise ConvertError(f"{path} cannot be read: {error.strerror}") from None
+    if path.suffix == _PROGRAM:
+        _only_if_allowed(named, allow_pickle)
+        return _program(path, path.name, digest)
     if path.suffix in _FORMATS:
         return original_of(_formatted(_FORMATS[path.suffix], path), path.name, digest)
     if path.suffix not in _PICKLES:
         raise ConvertError(
             f"{path} is no file that convert reads: models of scikit-learn and LightGBM are in "
-            f"{', '.join(_PICKLES)}, those of XGBoost and CatBoost also in {', '.join(_FORMATS)}"
+            f"{', '.join(_PICKLES)}, those of XGBoost and CatBoost also in {', '.join(_FORMATS)}, and "
+            f"programs of torch.export in {_PROGRAM}"
         )
     _only_if_allowed(named, allow_pickle)
     return original_of(_unpickled(path), path.name, digest)
@@ -121,6 +127,8 @@ def _logged(uri: str, allow_pickle: bool) -> Original:
         if flavor in _READERS:
             return original_of(_formatted(flavor, Path(folder) / flavors[flavor]["data"]), uri, digest)
         _only_if_allowed(uri, allow_pickle)
+        if flavor == "pytorch":
+            return _of_pytorch(Path(folder), uri, digest)
         try:
             model = getattr(mlflow, flavor).load_model(folder)
         except Exception as error:
@@ -129,6 +137,71 @@ def _logged(uri: str, allow_pickle: bool) -> Original:
                 "that it was logged with; they are in its requirements.txt"
             ) from None
     return original_of(model, uri, digest)
+
+
+def _program(path: Path, called: str, digest: str) -> Original:
+    """A program that torch.export.save wrote."""
+    try:
+        import onnxscript  # noqa: F401 - what the exporter is written with
+        import torch
+
+        from slipway.convert.pytorch import network_of
+    except ModuleNotFoundError as error:
+        raise _lacking(called, error.name, "pytorch") from None
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise ConvertError(
+            f"{called} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the version of "
+            "PyTorch that wrote it, with torch.export.save"
+        ) from None
+    return network_of(program, called, digest)
+
+
+def _of_pytorch(folder: Path, uri: str, digest: str) -> Original:
+    """What mlflow.pytorch logged: a program, or a pickled module whose row the version's signature gives."""
+    programs = sorted(folder.rglob(f"*{_PROGRAM}"))
+    if programs:
+        return _program(programs[0], uri, digest)
+    import mlflow
+
+    try:
+        import onnxscript  # noqa: F401 - what the exporter is written with
+
+        from slipway.convert.pytorch import network_of, program_of
+
+        module = mlflow.pytorch.load_model(str(folder), device="cpu")
+    except ModuleNotFoundError as error:
+        raise _lacking(uri, error.name, "pytorch") from None
+    except Exception as error:
+        raise ConvertError(
+            f"{uri} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the versions "
+            "that it was logged with; they are in its requirements.txt"
+        ) from None
+    program = program_of(module, _row(mlflow.models.Model.load(str(folder)).signature, uri))
+    return network_of(program, uri, digest, f"{type(module).__module__}.{type(module).__qualname__}")
+
+
+def _row(signature: Any, uri: str) -> list[int]:
+    """The shape of a row of the one input that a version's signature names."""
+    inputs = getattr(signature, "inputs", None)
+    if inputs is not None and inputs.is_tensor_spec() and len(inputs.inputs) == 1:
+        shape = [int(size) for size in inputs.inputs[0].shape[1:]]
+        if all(size > 0 for size in shape):
+            return shape
+    elif inputs is not None and not inputs.is_tensor_spec():
+        return [len(inputs.inputs)]
+    raise ConvertError(
+        f"{uri} is a pickled module without a signature of one tensor, so that nobody knows what it takes: "
+        "log it with mlflow.pytorch.log_model(..., serialization_format='pt2', input_example=TWO_ROWS)"
+    )
+
+
+def _lacking(called: str, package: str | None, extra: str) -> ConvertError:
+    return ConvertError(
+        f"{called} needs the package {package}, which is not installed: convert where the model was trained; "
+        f"pip install '{DISTRIBUTION}[{extra}]' brings the exporter"
+    )
 
 
 def _only_if_allowed(named: str, allow_pickle: bool) -> None:

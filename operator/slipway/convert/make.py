@@ -20,12 +20,15 @@ from slipway.convert.answers import Answers, Differences, differences
 from slipway.convert.edges import edges
 from slipway.convert.errors import ConvertError, DifferentError
 from slipway.convert.layout import Layout, layout_of
+from slipway.convert.networks import Network
 from slipway.convert.onnx_models import Converted, with_outputs
 from slipway.convert.originals import Original, versions
 from slipway.convert.scikit import to_onnx
 
 #: Largest difference that is allowed unless another is given.
 TOLERANCE = 1e-4
+#: Rows of a network that are answered one by one.
+_ALONE = 5
 _KINDS = {
     Rows.DATA: "of the data",
     Rows.THRESHOLDS: "at thresholds",
@@ -82,6 +85,11 @@ def convert(
     frame = frame.rename(columns=str)[names].reset_index(drop=True)
     allowed = {*accept} if strict else {*accept, *TOLD}
 
+    if isinstance(original, Network):
+        layout = _layout_of_network(original, names, double)
+        with threadpool_limits(1):
+            return _convert(original, frame, layout, data_digest, tolerance, allowed)
+
     # Many small batches gain nothing from threads.
     with threadpool_limits(1):
 
@@ -109,6 +117,17 @@ def _with_enough_bits(attempt: Callable[[bool], Result]) -> Result:
     return replace(made, proof=made.proof.model_copy(update={"compared32": different.compared}))
 
 
+def _layout_of_network(original: Network, names: Sequence[str], double: bool | None) -> Layout:
+    layout = original.layout(names)
+    if double is not None and double != layout.is_double:
+        has, wanted = ("64", "float") if layout.is_double else ("32", "double")
+        raise ConvertError(
+            f"the network takes numbers of {has} bits, as it was exported: call .{wanted}() before that, or "
+            "leave out --float64 and --no-float64"
+        )
+    return layout
+
+
 def _convert(
     original: Original,
     frame: pd.DataFrame,
@@ -118,9 +137,14 @@ def _convert(
     allowed: Collection[Rows],
 ) -> Result:
     like = _answers(original, frame)
-    model = to_onnx(original, layout, frame)
-    model = with_outputs(model, (like.labels is not None) + (like.numbers is not None))
+    if isinstance(original, Network):
+        model = original.exported()
+    else:
+        model = to_onnx(original, layout, frame)
+        model = with_outputs(model, (like.labels is not None) + (like.numbers is not None))
     converted = Converted(model, layout, has_labels=like.labels is not None)
+    if isinstance(original, Network):
+        _check_alone(original, converted, frame, like, tolerance)
     compared = _compare(original, converted, frame, layout, tolerance)
     refused = {kind for kind, found in compared.items() if found.beyond} - {*allowed}
     if refused:
@@ -138,6 +162,26 @@ def _convert(
         float64=layout.is_double,
     )
     return Result(model, proof, layout)
+
+
+def _check_alone(
+    original: Network, converted: Converted, frame: pd.DataFrame, like: Answers, tolerance: float
+) -> None:
+    """That a row is answered as among others: clients send one alone, and exporters take 1 for a constant."""
+    few = frame.iloc[:_ALONE]
+    among = converted.answers(few, like.rows(0, len(few)))
+    for at in range(len(few)):
+        row, expected = frame.iloc[at : at + 1], like.rows(at, at + 1)
+        if differences(expected, original.answers(row), tolerance).beyond.any():
+            raise ConvertError(
+                "the original answers a row otherwise when it comes again, without the others: call eval() "
+                "before it is exported or saved, so that neither dropout nor the other rows of a batch count"
+            )
+        if differences(among.rows(at, at + 1), converted.answers(row, expected), tolerance).beyond.any():
+            raise ConvertError(
+                "the converted model answers one row alone otherwise than among others: the exporter took a "
+                "number of rows for a constant; export the original for any number of them"
+            )
 
 
 def summary(proof: Conversion) -> list[str]:

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 import pandas as pd
 
-from slipway.convert.answers import Answers
+from slipway.convert.answers import Answers, answers_of
 from slipway.convert.errors import ConvertError
 from slipway.convert.layout import Layout
 
@@ -36,6 +36,8 @@ class Converted:
         """Of rows to which the original answers ``like`` that."""
         found = [self._batch(frame.iloc[at : at + _BATCH_ROWS]) for at in range(0, len(frame), _BATCH_ROWS)]
         outputs = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        if self._layout.inputs:
+            return _as(like, answers_of(outputs, len(frame)))
         labels = outputs[0].reshape(-1) if self._has_labels else None
         numbers = outputs[-1].reshape(len(frame), -1) if like.numbers is not None else None
         if numbers is not None and like.numbers is not None:
@@ -49,6 +51,16 @@ class Converted:
             raise ConvertError(
                 f"the converted model refuses rows that the original takes: {_first_line(error)}"
             ) from None
+
+
+def _as(like: Answers, found: Answers) -> Answers:
+    widths = [None if each.numbers is None else each.numbers.shape[1] for each in (like, found)]
+    if widths[0] != widths[1] or (like.labels is None) != (found.labels is None):
+        raise ConvertError(
+            f"the converted model gives {widths[1] or 'no'} numbers a row, and the original "
+            f"{widths[0] or 'none'}: they cannot be compared"
+        )
+    return found
 
 
 def _in_shape(numbers: Any, columns: int) -> Any:

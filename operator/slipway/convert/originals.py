@@ -43,6 +43,8 @@ _PACKAGES = (
     "xgboost-cpu",
     "lightgbm",
     "catboost",
+    "torch",
+    "onnxscript",
     "slipway-serving",
 )
 

@@ -1,0 +1,167 @@
+"""Programs of PyTorch's ``torch.export``, and modules that are exported first."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch.utils import _pytree as pytree
+
+from slipway.conversion import Source
+from slipway.convert.errors import ConvertError
+from slipway.convert.networks import OPSET, Network, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Array = npt.NDArray[Any]
+
+_DATATYPES = {
+    torch.float32: "FP32",
+    torch.float64: "FP64",
+    torch.int64: "INT64",
+    torch.int32: "INT32",
+    torch.bool: "BOOL",
+}
+_COLORS = re.compile("\x1b\\[[0-9;]*m")
+#: Rows that a module is exported with: exporters take one row for a constant.
+_ROWS = 3
+
+
+def program_of(module: Any, row: Sequence[int]) -> Any:
+    """A module that takes one tensor of 32-bit numbers, exported for any number of rows of that shape.
+
+    Raises:
+        ConvertError: where ``torch.export`` cannot.
+    """
+    weights = next((each for each in module.parameters() if each.is_floating_point()), None)
+    dtype = torch.float32 if weights is None else weights.dtype
+    example = torch.randn((_ROWS, *row), dtype=dtype)
+    try:
+        with _quiet():
+            return torch.export.export(
+                module.eval(), (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},)
+            )
+    except Exception as error:
+        raise ConvertError(
+            f"torch.export cannot export the {type(module).__name__}: {_first_line(error)}. Export it "
+            "yourself with torch.export.save, and convert that file"
+        ) from None
+
+
+def network_of(program: Any, called: str, digest: str, kind: str | None = None) -> Network:
+    """A program as a network; ``kind`` is the class that it was exported of.
+
+    Raises:
+        ConvertError: for inputs that are no tensors with the rows first.
+    """
+    named = program.graph_signature.user_inputs
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    inputs = tuple(_taken(str(name), values.get(name)) for name in named)
+    positional, by_name = _call(program)
+    if not inputs or positional + len(by_name) != len(inputs):
+        raise ConvertError(
+            f"{called} takes lists or maps of tensors: export a model whose forward takes each tensor as an "
+            "argument of its own"
+        )
+    module = program.module()
+
+    def run(given: list[Array]) -> list[Array]:
+        tensors = [torch.from_numpy(np.ascontiguousarray(each)) for each in given]
+        with torch.no_grad(), _quiet():
+            answer = module(*tensors[:positional], **dict(zip(by_name, tensors[positional:], strict=True)))
+        found = [each for each in pytree.tree_leaves(answer) if isinstance(each, torch.Tensor)]
+        return [each.detach().cpu().numpy() for each in found]
+
+    def export(taken: Sequence[Taken]) -> onnx.ModelProto:
+        try:
+            with _quiet():
+                made = torch.onnx.export(
+                    program,
+                    (),
+                    dynamo=True,
+                    opset_version=OPSET,
+                    input_names=[each.name for each in taken],
+                    external_data=False,
+                    verbose=False,
+                )
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:
+            # Its own words are of steps and of reports; the cause names the operator.
+            why = _first_line(error.__cause__ or error)
+            raise ConvertError(f"{called} cannot be converted to ONNX: {why}") from None
+        return bare(made.model_proto)
+
+    source = Source(called=called[:500], kind=kind or "torch.export.ExportedProgram", digest=digest)
+    return Network(module, source, inputs, run, export)
+
+
+def bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without its exporter's notes, which name paths and lines of whoever trained it."""
+    del model.metadata_props[:]
+    parts: list[Any] = [model.graph, *model.functions]
+    for part in parts:
+        del part.metadata_props[:]
+        part.doc_string = ""
+        values = (*part.value_info, *getattr(part, "initializer", ()))
+        for each in (*part.node, *values):
+            del each.metadata_props[:]
+            each.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    return model
+
+
+def _taken(name: str, value: Any) -> Taken:
+    if not isinstance(value, torch.Tensor):
+        raise ConvertError(f"the input {name!r} is no tensor: export a model that takes tensors alone")
+    if value.dtype not in _DATATYPES:
+        raise ConvertError(
+            f"the input {name!r} is of {str(value.dtype).removeprefix('torch.')}: export a model that takes "
+            f"{', '.join(str(each).removeprefix('torch.') for each in _DATATYPES)}"
+        )
+    if not value.ndim or isinstance(value.shape[0], int):
+        exactly = f"exactly {value.shape[0]} rows" if value.ndim else "no rows"
+        raise ConvertError(
+            f"the input {name!r} takes {exactly} at once, and clients send any number: export it from an "
+            f"example of two rows or more with dynamic_shapes={{{name!r}: {{0: torch.export.Dim.AUTO}}}}; "
+            "mlflow.pytorch.log_model needs an input_example of two rows or more for that"
+        )
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape[1:])
+    return Taken(name, _DATATYPES[value.dtype], shape)
+
+
+def _call(program: Any) -> tuple[int, list[str]]:
+    """How many tensors a program takes by position, and which by name."""
+    arguments, named = program.call_spec.in_spec.children()
+    if not all(each.is_leaf() for each in (*arguments.children(), *named.children())):
+        return -1, []
+    return arguments.num_children, list(named.context)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what an exporter prints and warns of, which nobody here can change."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in _COLORS.sub("", str(error)).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300].rstrip(" .:")
