@@ -324,7 +324,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Read the message; the operator has to reach the address, and asks again by itself.",
     ),
     Reason.ISSUER_NOT_ALLOWED: Explanation(
-        "spec.access.issuers names an address that this installation does not let the operator read. Nothing "
+        "This installation does not let the operator read an address that spec.access.issuers names. Nothing "
         "is changed; what serves already goes on as it is.",
         "Have it added to the chart's value access.issuers, or give the keys by reference.",
     ),

@@ -1088,14 +1088,29 @@ async def test_small_a_deleted_controller_revision_comes_back_from_what_is_known
         assert world.kube.find(*place)["data"] == data
 
 
-async def test_small_a_controller_revision_that_nobody_knows_any_more_is_said_to_be_gone() -> None:
-    world = await paused({})
+async def without_record(world: World) -> None:
+    """Somebody deletes the stable revision's ControllerRevision while no operator runs."""
     world.operator.end()
     world.kube.drop(world.child(ObjectKind.CONTROLLER_REVISION, role(world, "stable")))
     world.operator = world._operator()
     await world.operator.start()
     await world.run(10)
     assert world.said()["Ready"] == "True Serving"
+
+
+async def test_small_a_controller_revision_that_status_and_spec_still_tell_is_written_again() -> None:
+    world = await paused({})
+    await without_record(world)
+    assert world.child(ObjectKind.CONTROLLER_REVISION, role(world, "stable"))
+    assert "was deleted" not in world.message("Ready")
+
+
+async def test_small_a_controller_revision_that_nobody_knows_any_more_is_said_to_be_gone() -> None:
+    world = await serving(spec(1))
+    other = {"runtime": {"resources": {"limits": {"memory": "2Gi"}}}}
+    world.create({**spec(2, steps=PAUSE), **other})
+    await world.run(90)
+    await without_record(world)
     assert "its ControllerRevision was deleted" in world.message("Ready")
 
 

@@ -407,6 +407,7 @@ WRITES: dict[str, Callable[[KubeClient], Awaitable[object]]] = {
     "apply": lambda client: client.apply(SERVICE, "m"),
     "patch": lambda client: client.patch(LIVE, [{"op": "remove", "path": "/spec/ports/1"}], "m"),
     "status": lambda client: client.apply_status({**SERVICE, "kind": KIND}, "m"),
+    "whole status": lambda client: client.replace_status({**LIVE, "kind": KIND, "status": {}}, "m"),
     "delete": lambda client: client.delete(SERVICE),
     "event": lambda client: client.emit("payments", {"reason": "Serving"}),
     "series": lambda client: client.repeat("payments", "fraud.1", {"count": 2}),
@@ -426,7 +427,7 @@ async def test_who_does_not_hold_the_lease_writes_nothing_and_reads_on(write: st
 
 def test_every_call_that_may_write_is_known_to_the_test_above() -> None:
     calls = {name for name in vars(Kube) if not name.startswith("_")}
-    writing = {"create", "apply", "patch", "apply_status", "delete", "emit", "repeat"}
+    writing = {"create", "apply", "patch", "apply_status", "replace_status", "delete", "emit", "repeat"}
     assert calls - {"get", "list", "pages", "watch"} == writing
 
 

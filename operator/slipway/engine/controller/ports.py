@@ -52,6 +52,7 @@ class Ports:
     def forget(self, key: Key) -> None:
         """A ModelDeployment is gone."""
         self._given.pop(key, None)
+        self._catch_up()
 
     def _keeps(self, resource: Resource) -> bool:
         """Whether a ModelDeployment has a port, and no other one had it first.
