@@ -125,7 +125,7 @@ AUDITS_TABLE = [
         AUDIT,
         "rule",
         an_audit(0),
-        _moving(type="Subgroups"),
+        _moving(type="Subgroups", robustness={"radius": "0.25"}),
         "robustness goes with types CertifiedSmoothing and Evasion, which need it",
     ),
     Case(
