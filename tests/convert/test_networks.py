@@ -14,6 +14,7 @@ import pytest
 from slipway.conversion import Rows, read_proof
 from slipway.digest import digest_of
 from tests.convert.environments import environment, run
+from tests.convert.shares import assert_the_page_has
 from tests.server.running import Server, tensor
 
 #: Runs commands, and prints the exit code and the words of each.
@@ -255,6 +256,9 @@ def test_programs_of_pytorch_answer_as_before_and_are_served(
     agree(given(tmp_path, "disease", X=disease), said["disease"])
     agree(given(tmp_path, "tokens", X=np.load(tmp_path / "tokens.npy")), said["tokens"])
     agree(given(tmp_path, "claims", **np.load(tmp_path / "claims.npz")), said["claims"])
+
+    networks = {name: tmp_path / name / "model.onnx" for name in data}
+    assert_the_page_has("dense and convolutional networks of PyTorch", networks, monkeypatch)
 
     pictures = np.load(tmp_path / "digits.npy")
     (tmp_path / "digits/conversion.json").rename(tmp_path / "conversion.json")

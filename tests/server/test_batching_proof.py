@@ -98,6 +98,37 @@ MIXING = {
         n = Constant<value: tensor = int64 {3}>() yes = Constant<value: tensor = bool {1}>()
         y = Loop(n, yes, x) <body = b (int64 i, bool go, float[N,4] v) => (bool more, float[N,4] out) {
             more = Identity(go) m = ReduceMax<keepdims = 1>(v) out = Sub(v, m) }> }""",
+    "a scan over the rows": """g (float[N,4] x) => (float[N,4] y) {
+        zero = Constant<value: tensor = float[4] {0.0, 0.0, 0.0, 0.0}>()
+        s, y = Scan<num_scan_inputs = 1, body = b (float[4] sum, float[4] v) =>
+                (float[4] more, float[4] out) { more = Add(sum, v) out = Identity(more) }>(zero, x) }""",
+    "a scan over the rows from behind": """g (float[N,4] x) => (float[4,N] y) {
+        zero = Constant<value: tensor = float[4] {0.0, 0.0, 0.0, 0.0}>() t = Transpose(x)
+        s, y = Scan<num_scan_inputs = 1, scan_input_axes = [-1], scan_output_axes = [-1],
+            body = b (float[4] sum, float[4] v) => (float[4] more, float[4] out) {
+                more = Add(sum, v) out = Identity(more) }>(zero, t) }""",
+    "rows that meet in a scan": """g (float[N,4] x) => (float[N,4] y) {
+        points = Constant<value: tensor = float[2,4] {0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0}>()
+        y = Scan<num_scan_inputs = 1, body = b (float[N,4] v, float[4] p) => (float[N,4] out) {
+            m = ReduceMax<axes = [0]>(v) d = Sub(v, p) out = Add(d, m) }>(x, points) }""",
+    "a scan that collects what mixes": """g (float[N,4] x) => (float[N,2] y) {
+        points = Constant<value: tensor = float[2,4] {0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0}>()
+        v, c = Scan<num_scan_inputs = 1, body = b (float[N,4] v, float[4] p) =>
+                (float[N,4] out, float[N] far) {
+            out = Identity(v) d = Sub(v, p) s = ReduceSum<keepdims = 0>(d)
+            t = ReduceMax<axes = [1], keepdims = 0>(v) far = Add(s, t) }>(x, points)
+        y = Transpose<perm = [1, 0]>(c) }""",
+    "a scan whose slices stay first": """g (float[N,4] x) => (float[2,N] y) {
+        points = Constant<value: tensor = float[2,4] {0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0}>()
+        v, y = Scan<num_scan_inputs = 1, body = b (float[N,4] v, float[4] p) =>
+                (float[N,4] out, float[N] far) {
+            out = Identity(v) d = Sub(v, p) far = ReduceSumSquare<axes = [1], keepdims = 0>(d)
+        }>(x, points) }""",
+    "a scan of how many rows there are": """g (float[N,4] x) => (float[N,4] y) {
+        s = Shape(x) zero = Constant<value: tensor = int64 {0}>()
+        n = Scan<num_scan_inputs = 1, body = b (int64 sum, int64 v) => (int64 more) {
+            more = Add(sum, v) }>(zero, s)
+        f = Cast<to = 1>(n) y = Add(x, f) }""",
     "one token for all": "g (float[N,4] x) => (float[N,4] y) { r = RandomUniformLike(x) y = Add(x, r) }",
     "words of many lengths": """g (string[N] x) => (string[N,M] y) {
         y = com.microsoft.Tokenizer<mark = 0, mincharnum = 1, pad_value = "#", separators = [" "]>(x) }""",
@@ -173,6 +204,17 @@ APART = {
         n = Constant<value: tensor = int64 {3}>() yes = Constant<value: tensor = bool {1}>()
         y = Loop(n, yes, x) <body = b (int64 i, bool go, float[N,4] v) => (bool more, float[N,4] out) {
             more = Identity(go) out = Sqrt(v) }> }""",
+    "distances to points": """g (float[N,4] x) => (float[N,2] y) {
+        points = Constant<value: tensor = float[2,4] {0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0}>()
+        v, c = Scan<num_scan_inputs = 1, body = b (float[N,4] v, float[4] p) =>
+                (float[N,4] out, float[N] far) {
+            out = Identity(v) d = Sub(v, p) far = ReduceSumSquare<axes = [1], keepdims = 0>(d)
+        }>(x, points)
+        y = Transpose<perm = [1, 0]>(c) }""",
+    "a state over steps of time": """g (float[N,3,4] x, float[N,4] h) => (float[N,4] last, float[N,4,3] y) {
+        last, y = Scan<num_scan_inputs = 1, scan_input_axes = [-2], scan_input_directions = [1],
+            scan_output_axes = [-1], body = b (float[N,4] sum, float[N,4] v) =>
+            (float[N,4] more, float[N,4] out) { s = Add(sum, v) more = Tanh(s) out = Neg(more) }>(h, x) }""",
     "counted words": """g (string[N] x) => (float[N,2] y) {
         t = com.microsoft.Tokenizer<mark = 0, mincharnum = 1, pad_value = "#", separators = [" "]>(x)
         y = TfIdfVectorizer<max_gram_length = 1, max_skip_count = 0, min_gram_length = 1, mode = "TF",

@@ -13,6 +13,7 @@ from slipway_server.batching import onnx_outline_pb2 as pb
 from slipway_server.batching.kinds import BOOL, INT64, kinds
 from slipway_server.batching.operators import RULES, Use, tensor
 from slipway_server.batching.outline import OutlineError, read
+from slipway_server.batching.scans import scan_slices, scan_stacks
 from slipway_server.batching.sizes import computed
 from slipway_server.batching.values import UNKNOWN_CONSTANT, Count, Mixes, Value
 
@@ -143,7 +144,7 @@ class _Walk:
             domain = "" if node.domain == "ai.onnx" else node.domain
             version = versions.get(domain, 1)
             use = Use(node.op_type, inputs, attributes, version, node.output, self._is_parallel)
-            if not domain and node.op_type in ("If", "Loop"):
+            if not domain and node.op_type in ("If", "Loop", "Scan"):
                 return self._branches(use, names, versions, outer, depth)
             return _typed(domain, use, _judged(domain, use))
         except Mixes as problem:
@@ -179,6 +180,8 @@ class _Walk:
             graphs = [use.attributes[name].g for name in ("then_branch", "else_branch")]
             found = [self.graph(graph, names, versions, outer, depth + 1) for graph in graphs]
             return [_agreed(pair) for pair in zip(*found, strict=True)]
+        if use.kind == "Scan":
+            return self._scan(use, names, versions, outer, depth)
         use.constants(0, 1)
         body = use.attributes["body"].g
         carried: list[Known] = [use.given(index) for index in range(2, len(use.inputs))]
@@ -193,6 +196,28 @@ class _Walk:
             if after == carried:
                 scanned: list[Known] = [Mixes("is collected by a loop")] * (len(results) - len(carried))
                 return [*carried, *scanned]
+            carried = after
+        raise Mixes("is a loop that is not understood")
+
+    def _scan(
+        self,
+        use: Use,
+        names: Mapping[str, Known],
+        versions: Mapping[str, int],
+        outer: Mapping[str, pb.Attribute],
+        depth: int,
+    ) -> list[Known]:
+        """A loop over slices along axes that are not the rows', such as the points that rows are near to."""
+        body, slices, times = use.attributes["body"].g, *scan_slices(use)
+        states = len(use.inputs) - len(slices)
+        carried: list[Known] = [use.given(index) for index in range(states)]
+        for _ in range(states + 2):
+            fresh = [*carried, *slices]
+            inner = dict(names) | {each.name: value for each, value in zip(body.input, fresh, strict=True)}
+            results = self.graph(body, inner, versions, outer, depth + 1)
+            after = [_agreed(pair) for pair in zip(carried, results[:states], strict=True)]
+            if after == carried:
+                return [*carried, *scan_stacks(use, results[states:], times)]
             carried = after
         raise Mixes("is a loop that is not understood")
 
