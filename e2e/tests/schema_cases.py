@@ -349,6 +349,7 @@ EXAMPLE: dict[str, Any] = {
             "resolvedURI": "mlflow://fraud/3",
             "bytes": 1234,
             "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
+            "crashes": {"since": "2026-01-03T03:04:05Z", "runs": 2, "servers": 0},
         },
         "canary": {
             "revision": "b2",
@@ -361,6 +362,7 @@ EXAMPLE: dict[str, Any] = {
             "resolvedURI": "mlflow://fraud/4",
             "bytes": 1234,
             "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
+            "crashes": {"since": "2026-01-03T03:04:05Z", "runs": 2, "servers": 0},
         },
         "canaryWeight": 10,
         "promotedAt": "2026-01-02T03:04:05Z",

@@ -55,6 +55,10 @@ def _revision(path: str) -> Iterator[Case]:
     yield from bounds(f"{path}.server.httpPort", 1, 65535)
     yield from bounds(f"{path}.server.grpcPort", 1, 65535)
     yield text(f"{path}.server.readyPath", 256)
+    yield from required(f"{path}.crashes", "since", "runs", "servers")
+    yield from moment(f"{path}.crashes.since")
+    yield from bounds(f"{path}.crashes.runs", 0, INT32)
+    yield from bounds(f"{path}.crashes.servers", 0, INT32)
 
 
 def _conditions(count: int) -> list[dict[str, Any]]:

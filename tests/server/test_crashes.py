@@ -22,6 +22,12 @@ import pytest
 from onnx import parser
 
 from e2e.ledger import hold
+from slipway.api.reasons import ConditionType, Reason
+from slipway.core.endpoint import Endpoint
+from slipway.core.status.crashes import crashing
+from slipway.engine.observers.watched import WANTED
+from slipway.infra.bounded import Budget
+from slipway.infra.pods import pod_reader
 from slipway.names import ModelFault
 from slipway_server.runtime.blocklist import ENTRIES, PART_BYTES, Blocklist, digest_of
 from slipway_server.runtime.doubts import doubts
@@ -29,6 +35,7 @@ from tests.server import onnx_models
 from tests.server.conftest import Start
 from tests.server.running import Server, tensor
 from tests.server.test_grpc import SERVICE, channel, given, request
+from tests.unit.judged import Judged
 
 LEAST = -(2**31)
 LABELS = (("model", "fraud"), ("model_version", "3"))
@@ -185,6 +192,31 @@ def next_to_others(
     assert statuses == [200] * 300
     hold(f"another client's wait next to one that kills, {what}", max(took), 0.2)
     return refused
+
+
+async def test_what_a_real_pod_counts_is_what_status_says(start: Start) -> None:
+    server = start("division").wait_until_ready()
+    async with pod_reader(WANTED, Budget()) as read:
+        judged = Judged({}, {"a": {}})
+        judged.judge._read = lambda _: read(Endpoint("payments", "127.0.0.1", server.admin_port))
+
+        def said() -> str:
+            verdicts = crashing(judged.resource.owner, [judged.resource.status.stable])
+            verdict = verdicts.get(ConditionType.CRASHING)
+            return f"{verdict.reason}: {verdict.message}" if verdict is not None else ""
+
+        await judged.look(0)
+        assert said() == ""
+        for _ in range(3):
+            assert server.infer(*KILLING).status_code == 422
+        await judged.look(600)
+        assert said().startswith(f"{Reason.PROCESSES_ENDED}: version 7, since 2026-11-24T00:10:00Z: ")
+        assert "at least 1 run of the model ended" in said()
+        await judged.look(60)
+        assert judged.changes == 1
+        await judged.look(900)
+        assert said() == ""
+        assert judged.changes == 2
 
 
 def test_whoever_ends_processes_again_and_again_is_shut_out_for_a_while(model_dirs: Any) -> None:

@@ -13,12 +13,13 @@ from slipway.core.monitoring.judge import Findings
 from slipway.core.monitoring.series import Values
 from slipway.core.naming import labels
 from slipway.core.observed import ObjectKind
-from slipway.core.resource import read
+from slipway.core.resource import Resource, read
 from slipway.engine.observers.monitoring import Judge
 from slipway.engine.store import Key, Store
 
 KEY = Key("risk", "fraud")
 VERSION = "7"
+STABLE = {"revision": "a", "version": VERSION, "digest": "sha256:0"}
 _BEGAN = datetime(2026, 11, 24, tzinfo=UTC)
 
 
@@ -60,6 +61,12 @@ class Judged:
         found = self.verdict(type_)
         return found.status if found is not None else ""
 
+    @property
+    def resource(self) -> Resource:
+        manifest = self.store.resource(KEY)
+        assert manifest is not None
+        return read(manifest)
+
     def verdict(self, type_: str) -> VerdictStatus | None:
         """What status holds of a condition."""
         manifest = self.store.resource(KEY)
@@ -77,18 +84,19 @@ class Judged:
         assert manifest is not None
         monitoring = self.judge.monitoring(read(manifest))
         told = monitoring.model_dump(mode="json", exclude_none=True) if monitoring else None
-        self.store.put(_resource(self._spec, {"monitoring": told}, 2 + self.changes))
+        crashes = self.judge.crashes(read(manifest)).get(STABLE["revision"])
+        stable = STABLE | ({"crashes": crashes.model_dump(mode="json")} if crashes else {})
+        self.store.put(_resource(self._spec, {"monitoring": told, "stable": stable}, 2 + self.changes))
 
 
 def _resource(spec: Mapping[str, Any], status: Mapping[str, Any], version: int = 1) -> dict[str, Any]:
-    stable = {"revision": "a", "version": VERSION, "digest": "sha256:0"}
     meta = {"name": KEY.name, "namespace": KEY.namespace, "uid": "u", "generation": 1}
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {**meta, "resourceVersion": str(version)},
         "spec": {"model": {"uri": "mlflow://fraud/7"}, **spec},
-        "status": {"stable": stable, **status},
+        "status": {"stable": STABLE, **status},
     }
 
 

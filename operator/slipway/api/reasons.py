@@ -34,6 +34,8 @@ class ConditionType(StrEnum):
     ACCESS_CONTROLLED = "AccessControlled"
     #: Present and False while a server of one's own serves, whose requests and answers nobody counts.
     WATCHED = "Watched"
+    #: Present and True while processes of model servers died lately, and their pods serve on.
+    CRASHING = "Crashing"
     #: kstatus: present and True while work is under way.
     RECONCILING = "Reconciling"
     #: kstatus: present and True when only a person can go on.
@@ -77,6 +79,7 @@ class Reason(StrEnum):
     UNSUPPORTED_OPSET = "UnsupportedOpset"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     MODEL_CRASHED = "ModelCrashed"
+    PROCESSES_ENDED = "ProcessesEnded"
     BUCKET_NOT_FOUND = "BucketNotFound"
     CREDENTIALS_EXPIRED = "CredentialsExpired"
     WRONG_REGION = "WrongRegion"
@@ -272,6 +275,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.MODEL_CRASHED: Explanation(
         "The model ends the process that runs it, again and again.",
         "Read the message, which names the operator where it can be known; export the model without it.",
+    ),
+    Reason.PROCESSES_ENDED: Explanation(
+        "Processes that run the model died within the last 15 minutes; the pods started others and serve on. "
+        "A request that ended a run is refused (422) from then on.",
+        "Read the log by the command in the message: it tells who sent such requests and which operators are "
+        "in doubt. Export the model without these, or keep the sender away; docs/model-server.md.",
     ),
     Reason.BUCKET_NOT_FOUND: Explanation(
         "The store has no such bucket or container.", "Create it, or fix spec.model.uri or the endpoint."

@@ -129,6 +129,22 @@ class ServerStatus(Block):
     readyPath: str = Field(max_length=256, description="Path that answers whether it is ready.")
 
 
+class CrashStatus(Block):
+    """Processes of a revision's model servers that died while their pods served on."""
+
+    since: str = Field(
+        max_length=64,
+        description="When the first one was seen; with none for 15 minutes it is over.",
+        json_schema_extra={"format": "date-time"},
+    )
+    runs: int = Field(
+        ge=0,
+        le=INT32,
+        description="At least so many runs of the model ended their process: 1, 2, 5, 10, 20 and so on.",
+    )
+    servers: int = Field(ge=0, le=INT32, description="Likewise, server processes that were started again.")
+
+
 class RevisionStatus(Block):
     """One revision and its pods."""
 
@@ -152,6 +168,9 @@ class RevisionStatus(Block):
     bytes: int | None = Field(default=None, ge=0, description="Size of the model's files, if known.")
     server: ServerStatus | None = Field(
         default=None, description="Where its pods are reached, if runtime.server is External."
+    )
+    crashes: CrashStatus | None = Field(
+        default=None, description="Processes that died lately, as the condition Crashing explains."
     )
 
 

@@ -19,7 +19,7 @@ _BAR = 16
 
 
 #: What a condition is when something is wrong; of others False is what is under way, or wrong by its reason.
-_BAD = {"Ready": "False", "Stalled": "True", "Drift": "True"} | dict.fromkeys(
+_BAD = {"Ready": "False", "Stalled": "True", "Drift": "True", "Crashing": "True"} | dict.fromkeys(
     ("DataQuality", "Performance", "Fairness", "AuditsPassed", "TrafficSynced", "ScalingActive"), "False"
 )
 _OPEN = {"Reconciling": "True", "Suspended": "True", "RolloutComplete": "False"}

@@ -115,7 +115,10 @@ def _condition(one: Mapping[str, Any], type_: str, part: str = "status") -> str:
 def _tone(one: Mapping[str, Any]) -> Tone:
     if _condition(one, "Ready") != "True" or _condition(one, "Stalled") == "True":
         return Tone.BAD
-    bad = {"Drift": "True", "DataQuality": "False", "Performance": "False", "Fairness": "False"}
+    bad = {
+        **{"Drift": "True", "DataQuality": "False", "Performance": "False", "Fairness": "False"},
+        "Crashing": "True",
+    }
     if any(_condition(one, type_) == value for type_, value in bad.items()):
         return Tone.BAD
     under_way = _at(one, "rollout", "phase") != _NONE or _condition(one, "Suspended") == "True"

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from slipway.api.reasons import Reason
+from slipway.api.status import CrashStatus
 from slipway.api.verdicts import MonitoringStatus
 from slipway.core import naming
 
@@ -152,6 +153,8 @@ class Observed:
     refresh_token: str | None = None
     #: What monitoring says of the stable version; None where nothing is judged.
     monitoring: MonitoringStatus | None = None
+    #: Processes of model servers that died lately, by revision.
+    crashes: Mapping[str, CrashStatus] = field(default_factory=dict)
     #: Why the name that the spec follows cannot be looked up again, or None.
     refresh_fault: Fault | None = None
     #: Pod of a neighbour that finds out what this one asks too; None where it is to make its own.

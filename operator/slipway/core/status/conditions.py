@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.status import Condition
+from slipway.api.status import Condition, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import MonitoringStatus
 from slipway.core.observed import Fault, Observed, rfc3339
@@ -16,6 +16,7 @@ from slipway.core.rollout.history import revision_from_history
 from slipway.core.status.access import access_controlled
 from slipway.core.status.audits import audits_passed
 from slipway.core.status.condition_value import ConditionValue, failed, is_bad, said_before
+from slipway.core.status.crashes import crashing
 from slipway.core.status.progress import progress, rollout_complete, stalled
 from slipway.core.status.revision import model_resolved, revision_ready
 from slipway.core.status.route import route_ready, traffic_synced
@@ -32,6 +33,7 @@ def sum_up(
     plan: Plan,
     observed: Observed,
     monitoring: MonitoringStatus | None,
+    serving: tuple[RevisionStatus | None, ...],
     now: datetime,
 ) -> ConditionValues:
     """A verdict for each condition that a ModelDeployment has."""
@@ -52,6 +54,7 @@ def sum_up(
         **audits_passed(plan),
         **access_controlled(spec, observed),
         **watched(spec),
+        **crashing(resource.owner, serving),
     }
 
 

@@ -15,13 +15,14 @@ from slipway.core.status.conditions import ConditionValues
 from slipway.core.status.way_out import way_out
 from slipway.core.upgrade import is_under_way
 
-#: Of the conditions of monitoring and audits, the status that is bad.
+#: Of the conditions of monitoring, audits and crashes, the status that is bad.
 _BAD = {
     ConditionType.DRIFT: "True",
     ConditionType.DATA_QUALITY: "False",
     ConditionType.PERFORMANCE: "False",
     ConditionType.FAIRNESS: "False",
     ConditionType.AUDITS_PASSED: "False",
+    ConditionType.CRASHING: "True",
 }
 
 

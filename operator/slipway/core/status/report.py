@@ -58,7 +58,8 @@ def report(
         monitoring = None
     if monitoring is not None:
         monitoring = with_jobs(resource.owner, spec, monitoring, observed)
-    verdicts = sum_up(resource, spec, plan, observed, monitoring, now)
+    canary = _revision_status(resource, roles.candidate, plan, observed)
+    verdicts = sum_up(resource, spec, plan, observed, monitoring, (stable, canary), now)
     status = ModelDeploymentStatus(
         observedGeneration=resource.generation,
         conditions=conditions(resource, verdicts, now),
@@ -67,7 +68,7 @@ def report(
         if verdicts[ConditionType.MODEL_RESOLVED].reason is Reason.REFRESH_FAILED
         else None,
         stable=stable,
-        canary=_revision_status(resource, roles.candidate, plan, observed),
+        canary=canary,
         canaryWeight=_canary_weight(plan, observed),
         promotedAt=rfc3339(roles.promoted_at) if roles.promoted_at else None,
         rollout=roles.rollout,
@@ -178,6 +179,7 @@ def _revision_status(
         modelCreatedAt=created,
         profile=profile,
         server=_server(resource, revision, plan, observed),
+        crashes=observed.crashes.get(revision),
         **_bytes(resource, revision, plan, observed),
     )
 

@@ -137,6 +137,7 @@ class Reconciler:
             faults = await self._write(key, resource, planned)
         self._resolvers.note(key, planned.resolver)
         after = observe(self._store.children(key), faults, snapshot.traffic, monitoring=snapshot.monitoring)
+        after = replace(after, crashes=snapshot.crashes)
         await self._say(manifest, report(resource, resource.spec, planned, after, now), now)
         _log_decisions(resource, planned)
         self._observe(key, resource, planned, snapshot)
@@ -185,6 +186,7 @@ class Reconciler:
         return replace(
             observed,
             traffic=self._traffic.of(resource, observed),
+            crashes=self._observers.monitoring.crashes(resource),
             neighbour_resolver=self._resolvers.find(key, resource, token),
             cluster_keys=self._observers.cluster_keys.text,
             issuer_keys=self._observers.issuer_keys.texts,

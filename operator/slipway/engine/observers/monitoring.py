@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
+from slipway.api.status import CrashStatus
 from slipway.api.verdicts import MonitoringStatus
 from slipway.core.endpoint import Endpoint, endpoint_of
 from slipway.core.monitoring.hysteresis import update
@@ -18,10 +19,11 @@ from slipway.core.monitoring.series import ByVersion, Values
 from slipway.core.monitoring.windows import MOST_SERIES, Row
 from slipway.core.observed import Fault, Manifest, ObjectKind, revision_of_object, timestamp
 from slipway.core.resource import Resource
+from slipway.engine.observers.crashes import CrashWatch, said_of
 from slipway.engine.observers.pods import AT_ONCE
 from slipway.engine.observers.pool import Pool
 from slipway.engine.observers.watched import (
-    GAUGES,
+    APART,
     Watched,
     already_counting,
     answering_since,
@@ -40,8 +42,9 @@ log = logging.getLogger(__name__)
 #: looked at more often, so many times at least.
 ROUND, INTERVAL = 1.0, 15.0
 LOOKS = 8
-#: Seconds until a model that has nothing to be judged is looked at again.
-BARREN = 600.0
+#: Seconds until a model that has nothing to be judged is looked at again, and if it has a canary or processes
+#: of it died lately.
+BARREN, CLOSE = 600.0, 60.0
 #: Series of all models of a namespace that are remembered.
 MOST_SERIES_OF_NAMESPACE = 65_536
 #: Reading a series takes so many seconds, and all reading together so much of the operator's time at most.
@@ -82,6 +85,7 @@ class Judge:
         self._clock = clock
         self._spread = spread
         self._watched: dict[Key, Watched] = {}
+        self._crashes: dict[Key, CrashWatch] = {}
         #: ModelDeployments that changed since the last round.
         self._news = store.subscribe()
         self.pool = Pool(self._look_safely, self._due, clock, spread)
@@ -99,9 +103,17 @@ class Judge:
             return before if before is not None and before.version == stable.version else None
         return update(before, found.version, found.generation, found.findings, found.looked)
 
+    def crashes(self, resource: Resource) -> Mapping[str, CrashStatus]:
+        """What status should say of processes that died, by revision; as :meth:`monitoring`."""
+        found = self._crashes.get(Key(resource.owner.namespace, resource.owner.name))
+        if found is None or found.uid != resource.owner.uid:
+            return said_of(resource)
+        return found.told()
+
     def forget(self, key: Key) -> None:
         """A ModelDeployment is gone."""
         self._drop(key)
+        self._crashes.pop(key, None)
         # One of the same name may be there already.
         self._news.add(key)
 
@@ -158,16 +170,23 @@ class Judge:
         resource, found = self._store.read(key), self._watched.get(key)
         if resource is None:
             self._drop(key)
+            self._crashes.pop(key, None)
             return
         stable = resource.status.stable
         if stable is None or stable.server is not None:
             # A server of one's own counts nothing that could be judged.
             self._drop(key)
+            self._crashes[key] = CrashWatch(resource.owner.uid, self._clock())
             self.pool.refresh(key)
             return
         if found is None or not found.is_of(resource):
             self._drop(key)
             self._watched[key] = found = self._begin(key, resource, stable.version, found)
+        crashes = self._crashes.get(key)
+        if crashes is None or crashes.uid != resource.owner.uid:
+            self._crashes[key] = CrashWatch.begin(resource, self._clock())
+        if resource.status.canary is not None:
+            found.due = min(found.due, self._clock() + timedelta(seconds=CLOSE))
         changed = found.looked is not None and found.generation != resource.generation
         if changed:
             found.due = self._clock()
@@ -220,7 +239,8 @@ class Judge:
             return True
         pods = [child for child in self._store.children(key) if child["kind"] == ObjectKind.POD]
         pods = [pod for pod in pods if revision_of_object(pod) is not None and self._store.is_believed(pod)]
-        scrapes, profile = await self._scrape(found, pods, acts_on_breach(resource.spec))
+        scrapes, profile = await self._scrape(key, found, pods, acts_on_breach(resource.spec))
+        dies = self._note_crashes(key, pods)
         is_read = bool(scrapes) or not any(map(answers, pods))
         if not found.is_of(resource):
             return is_read
@@ -234,7 +254,8 @@ class Judge:
             self._note_size(found)
             findings = judge_windows(asked, evidence(found, asked, resource, now))
             if not findings:
-                found.due = now + timedelta(seconds=BARREN * (0.8 + 0.4 * self._spread()))
+                rest = max(CLOSE, self.pace()) if dies else BARREN
+                found.due = now + timedelta(seconds=rest * (0.8 + 0.4 * self._spread()))
         elif now - found.answered >= BLIND:
             counted = conditions(asked, resource.status.monitoring, found)
             findings = unreachable(counted, found.version, found.answered)
@@ -246,8 +267,20 @@ class Judge:
             self._changed(key)
         return is_read
 
+    def _note_crashes(self, key: Key, pods: Iterable[Manifest]) -> bool:
+        """Have status say what died, where that is news; whether processes are likely to die soon."""
+        resource, crashes = self._store.read(key), self._crashes.get(key)
+        if resource is None or crashes is None:
+            return False
+        crashes.settle({life(pod) for pod in pods}, self._clock())
+        roles = [role for role in (resource.status.stable, resource.status.canary) if role is not None]
+        told = crashes.told()
+        if any(told.get(role.revision) != role.crashes for role in roles):
+            self._changed(key)
+        return bool(told) or resource.status.canary is not None
+
     async def _scrape(
-        self, found: Watched, pods: Iterable[Manifest], by_cohort: bool
+        self, key: Key, found: Watched, pods: Iterable[Manifest], by_cohort: bool
     ) -> tuple[dict[str, Values], dict[str, Values]]:
         """What each life of a pod's counters shows of the version; those that do not answer are missing.
 
@@ -267,11 +300,13 @@ class Judge:
                     cohorts = await self._read_cohorts(target)
                 if read_out is None or cohorts is None:
                     return None
+                if (crashes := self._crashes.get(key)) is not None:
+                    crashes.count(pod, read_out, self._clock())
                 run, values = life(pod), read_out.get(found.version, {})
                 if not profile or (gauges(values) and not any(map(gauges, profile.values()))):
                     profile.clear()
                     profile[run] = values
-                counts = {one: value for one, value in values.items() if one[0] not in GAUGES}
+                counts = {one: value for one, value in values.items() if one[0] not in APART}
                 counts |= cohorts.get(found.version, {})
                 row = Row(counts, found.names, self._most_series(found)) if values else {}
                 self._note_size(found)

@@ -37,7 +37,9 @@ _OUTCOMES: frozenset[str] = frozenset(
     }
 )
 GAUGES: frozenset[str] = frozenset({Metric.FEATURE_REFERENCE_RATIO, Metric.FEATURE_REFERENCE_ROWS})
-WANTED = _INPUTS | _OUTCOMES | GAUGES | {Metric.MONITORED_FEATURES}
+#: Of no version in particular, or no counts.
+APART = GAUGES | {Metric.CRASHES}
+WANTED = _INPUTS | _OUTCOMES | APART | {Metric.MONITORED_FEATURES}
 #: The same counts by cohort of callers.
 COHORTS: frozenset[str] = frozenset(BY_COHORT.values())
 INPUTS = _INPUTS | {BY_COHORT[metric] for metric in _INPUTS if metric in BY_COHORT}
