@@ -24,6 +24,9 @@ from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
 from e2e.tests.rollout import LOOKS, QUICK, Rollout
 
+#: Two large servers, two rollouts each: minutes on a quiet machine, and no request may fail meanwhile.
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Three flowers, one of each species.
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 4.5, 1.5], [6.5, 3.0, 5.8, 2.2]]
