@@ -18,6 +18,7 @@ from tests.docs import test_evidence_page as evidence
 from tests.docs import test_installation as installation
 from tests.docs import test_operating_page as operating
 from tests.docs import test_requests as requests
+from tests.models import test_whole_folders as folders
 from tests.observability import test_real_parts as alerts
 from tests.policies import test_security_page as security
 from tests.unit.cli import test_convert_manifest as migrating
@@ -40,6 +41,9 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     ("docs/security.md", "kubectl"): security.test_the_guide_does_what_it_says,
     (SOURCES, "sha256sum"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     (SOURCES, "find"): requests.test_the_digest_is_what_the_page_tells_to_compute,
+    ("docs/servers-of-your-own.md", "find"): (
+        folders.test_all_files_are_brought_wherever_they_are_by_the_same_digest_and_found_again
+    ),
     ("docs/operating.md", "jq"): operating.test_a_backup_is_restored_by_the_commands_that_are_printed,
     ("docs/migrating.md", "cat"): migrating.test_the_pages_manifest_converts_as_printed,
     ("docs/evidence.md", "python"): evidence.test_the_pages_program_prints_what_it_shows,
