@@ -101,7 +101,8 @@ class _Bench:
     def applied(self, rounds: int) -> Iterator[Round]:
         """`kubectl apply` of a new model, kubectl's start included, to Ready; the first brings the image."""
         for number in range(rounds + 1):
-            name, uri = f"applied-{number}", self._version(f"applied-{self._token}-{number}")
+            name, model = f"applied-{number}", f"applied-{self._token}-{number}"
+            uri = f"mlflow://{model}/{self._version(model)}"
             resource = _resource(name, self._namespace, uri)
             began = self._timeline.begin(name)
             self._kube.apply(resource)
