@@ -9,7 +9,7 @@ import numpy as np
 
 from slipway.contract import Audited, AuditTask
 from slipway_server.audit.answering import Answering
-from slipway_server.audit.table import AuditError, Table, plain_name
+from slipway_server.audit.table import AuditError, Table, spellings
 from slipway_server.protocol.tensors import Array
 
 
@@ -35,7 +35,7 @@ def audit(task: AuditTask, model: Path, baseline: Path, data: Path) -> Audited:
     everybody = np.zeros(11, np.int64)
     groups = [np.zeros((len(each.groups), 11), np.int64) for each in task.attributes]
     for rows in table.pieces():
-        truths = [(row[label].strip(), plain_name(row[label])) for row in rows]
+        truths = [spellings(row[label]) for row in rows]
         tally = _tally(mine.classes(rows), None if other is None else other.classes(rows), truths, favorable)
         everybody += tally.sum(axis=0)
         for each, column, counts in zip(task.attributes, columns, groups, strict=True):
@@ -78,7 +78,7 @@ def _crossed(said: Array, true: Array) -> Array:
 
 def _group(cell: str, groups: Sequence[str]) -> int:
     """Place among the groups; -1 for none of them."""
-    for name in (cell.strip(), plain_name(cell)):
+    for name in spellings(cell):
         if name in groups:
             return groups.index(name)
     return -1

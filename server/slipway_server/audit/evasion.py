@@ -1,7 +1,7 @@
 """How far a table's rows have to be moved before a model is wrong about them, as attacks of ART find.
 
 ART (the Adversarial Robustness Toolbox) is in an image of its own, as this module's extra says: it is loaded
-where an attack is asked for. Both attacks ask for classes alone, as anybody can who may send requests.
+where a task has an attack. Both attacks query classes alone, as anybody can who may send requests.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 from slipway.contract import NOT_EVADED, Attack, AuditTask, Evaded
 from slipway_server.audit.answering import Answering
-from slipway_server.audit.moving import SEED, Drawn, Movable, draw, movable
-from slipway_server.audit.table import AuditError, Table, plain_name
+from slipway_server.audit.moving import SEED, Drawn, Movable, subjects
+from slipway_server.audit.table import AuditError, spellings
 from slipway_server.protocol.tensors import Array
 
 #: Other rows that are tried for a start, and points by chance where none of them does.
@@ -45,42 +45,37 @@ def evaded(task: AuditTask, asked: Attack, model: Path, baseline: Path, data: Pa
         LoadError: where the model cannot be loaded.
     """
     attack = _attack(asked.attack)
-    table = Table(data / task.file, task.dataDigest)
-    label = table.place(task.label)
-    models = [Answering(model, task.digest, task, table)]
-    if task.baseline is not None:
-        models.append(Answering(baseline, task.baseline, task, table))
-    columns = {number: name for each in models for number, name in each.reader.numbers.items()}
-    drawn = draw(table, asked.rows, columns)
-    moves = movable(table, drawn, columns, task.inputs, asked.fixedColumns)
-    found = [
+    found = subjects(task, asked, model, baseline, data)
+    distances = [
         [
-            _distance(_Row(each, row, row[label], moves, asked.queries), number, drawn, attack)
-            for number, row in drawn.rows
+            _distance(
+                _Row(each, row, row[found.label], found.moves, asked.queries), number, found.drawn, attack
+            )
+            for number, row in found.drawn.rows
         ]
-        for each in models
+        for each in found.models
     ]
     return Evaded(
         digest=task.digest,
         baseline=task.baseline,
-        dataDigest=table.digest,
-        distances=tuple(found[0]),
-        baselineDistances=tuple(found[1]) if task.baseline is not None else None,
+        dataDigest=found.table.digest,
+        distances=tuple(distances[0]),
+        baselineDistances=tuple(distances[1]) if task.baseline is not None else None,
     )
 
 
 class _Row:
     """One row and a model, of which the attack learns whether it is wrong, and no more.
 
-    Points are in deviations from the row. What is asked of the model keeps to bounds and whole numbers, and
-    the distance is to what was asked.
+    Points are in deviations from the row. What the model is queried with keeps to bounds and whole numbers,
+    and the distance is to that.
     """
 
     def __init__(
         self, model: Answering, row: list[str], truth: str, moves: Sequence[Movable], queries: int
     ) -> None:
         self._model, self.row, self._left = model, row, queries
-        self._names = {truth.strip(), plain_name(truth)}
+        self._names = set(spellings(truth))
         # What is empty stays empty.
         self.moves = [each for each in moves if np.isfinite(each.moved(row, np.zeros(1))[0])]
         self._base = np.array([each.value(row) for each in self.moves])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from slipway.contract import Inputs
+from slipway.contract import Attack, AuditTask, Inputs, Smoothing
+from slipway_server.audit.answering import Answering
 from slipway_server.audit.table import AuditError, Table, numbers
 from slipway_server.protocol.tensors import Array
 
@@ -138,3 +140,47 @@ def movable(
             "and for which spec.inputs lists no values"
         )
     return found
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What rows are moved of, and who answers them.
+
+    Attributes:
+        table: that the rows are of.
+        label: place of the column with the truth.
+        models: the one that is audited and, where there is one, the one to compare with.
+        drawn: the rows.
+        moves: the columns that may be moved.
+    """
+
+    table: Table
+    label: int
+    models: tuple[Answering, ...]
+    drawn: Drawn
+    moves: tuple[Movable, ...]
+
+
+def subjects(task: AuditTask, asked: Smoothing | Attack, model: Path, baseline: Path, data: Path) -> Subjects:
+    """Load the models, draw the rows, and find what may be moved.
+
+    Args:
+        task: which models and which table.
+        asked: how many rows, and which columns stay.
+        model: directory of the model.
+        baseline: likewise of the one to compare with, where the task names one.
+        data: directory of the table.
+
+    Raises:
+        AuditError: where the table or the model does not fit the task.
+        LoadError: where a model cannot be loaded.
+    """
+    table = Table(data / task.file, task.dataDigest)
+    label = table.place(task.label)
+    models = [Answering(model, task.digest, task, table)]
+    if task.baseline is not None:
+        models.append(Answering(baseline, task.baseline, task, table))
+    columns = {number: name for each in models for number, name in each.reader.numbers.items()}
+    drawn = draw(table, asked.rows, columns)
+    moves = movable(table, drawn, columns, task.inputs, asked.fixedColumns)
+    return Subjects(table, label, tuple(models), drawn, tuple(moves))

@@ -9,8 +9,8 @@ import numpy as np
 
 from slipway.contract import AuditTask, Smoothing, Withstood
 from slipway_server.audit.answering import Answering
-from slipway_server.audit.moving import SEED, Movable, draw, movable
-from slipway_server.audit.table import Table, plain_name
+from slipway_server.audit.moving import SEED, Movable, subjects
+from slipway_server.audit.table import spellings
 
 #: Copies that a model answers at once.
 _AT_ONCE = 1000
@@ -30,21 +30,15 @@ def smoothed(task: AuditTask, asked: Smoothing, model: Path, baseline: Path, dat
         AuditError: where the table or the model does not fit the task.
         LoadError: where the model cannot be loaded.
     """
-    table = Table(data / task.file, task.dataDigest)
-    label = table.place(task.label)
-    models = [Answering(model, task.digest, task, table)]
-    if task.baseline is not None:
-        models.append(Answering(baseline, task.baseline, task, table))
-    columns = {number: name for each in models for number, name in each.reader.numbers.items()}
-    drawn = draw(table, asked.rows, columns)
-    moves = movable(table, drawn, columns, task.inputs, asked.fixedColumns)
+    found = subjects(task, asked, model, baseline, data)
     hits = [
-        [_hits(each, number, row, row[label], moves, asked) for number, row in drawn.rows] for each in models
+        [_hits(each, number, row, row[found.label], found.moves, asked) for number, row in found.drawn.rows]
+        for each in found.models
     ]
     return Withstood(
         digest=task.digest,
         baseline=task.baseline,
-        dataDigest=table.digest,
+        dataDigest=found.table.digest,
         hits=tuple(hits[0]),
         baselineHits=tuple(hits[1]) if task.baseline is not None else None,
     )
@@ -54,7 +48,7 @@ def _hits(
     model: Answering, number: int, row: list[str], truth: str, moves: Sequence[Movable], asked: Smoothing
 ) -> int:
     chance = np.random.default_rng([SEED, number])
-    names, hits = {truth.strip(), plain_name(truth)}, 0
+    names, hits = set(spellings(truth)), 0
     for begin in range(0, asked.samples, _AT_ONCE):
         count = min(_AT_ONCE, asked.samples - begin)
         noise = chance.standard_normal((len(moves), count)) * asked.noise

@@ -139,8 +139,13 @@ def numbers(cells: Sequence[str], column: str) -> list[float]:
     return found
 
 
-def plain_name(cell: str) -> str:
-    """A class or a group as the model and the resource name it: ``1`` for 1, 1.0 and true."""
+def spellings(cell: str) -> tuple[str, str]:
+    """A class or a group as the table has it, and as the model and the resource name it."""
+    return cell.strip(), _plain_name(cell)
+
+
+def _plain_name(cell: str) -> str:
+    """``1`` for 1, 1.0 and true."""
     cell = cell.strip()
     known = _WORDS.get(cell.lower(), cell)
     try:
