@@ -10,7 +10,6 @@ import signal
 from datetime import UTC, datetime
 
 import uvloop
-from kubernetes.aio.client.api_client import ApiClient
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
@@ -53,7 +52,7 @@ from slipway.environment import Environment
 from slipway.infra import http, leader, logs, webhook
 from slipway.infra.bounded import Budget
 from slipway.infra.cluster_keys import ClusterKeyReader
-from slipway.infra.connection import connect, without_limit
+from slipway.infra.connection import client_of, connect, without_limit
 from slipway.infra.fence import Fence, boot_time
 from slipway.infra.issuer_keys import issuer_key_reader
 from slipway.infra.kube import KubeClient
@@ -109,10 +108,10 @@ async def run(environment: Environment) -> None:
     metrics.lead(fence.left)
     tracking_uri, budget = environment.settings.mlflow_tracking_uri, Budget()
     async with (
-        ApiClient() as client,
+        client_of() as client,
         # What holds up other requests is not to hold up the lease.
-        ApiClient() as lease_client,
-        ApiClient(without_limit()) as watch_client,
+        client_of() as lease_client,
+        client_of(without_limit()) as watch_client,
         router_reader(budget) as reader,
         pod_reader(pod_counts.WANTED, budget) as read_served,
         pod_reader(watched.WANTED, budget) as read_counters,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 
@@ -30,6 +31,11 @@ def with_one_look_at_the_environment(configuration: Configuration) -> Configurat
         configuration.proxy = getproxies().get(server.scheme)
     configuration.client_session_kwargs = {**(configuration.client_session_kwargs or {}), "trust_env": False}
     return configuration
+
+
+def client_of(configuration: Configuration | None = None) -> ApiClient:
+    """A client, by the default of all where none is given."""
+    return ApiClient(configuration)
 
 
 def without_limit() -> Configuration:
