@@ -13,7 +13,7 @@ CACHE := $(or $(SLIPWAY_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slipway)
 UV := $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
 RUN := .venv/bin/python -m
 GENERATORS := slipway.api.crd slipway.api.rbac slipway.api.protos slipway.observability.rules \
-	slipway.observability.dashboards slipway.api.docs slipway.cli.reference bench.rollouts.page
+	slipway.observability.dashboards slipway.api.docs slipway.cli.reference bench.rollouts.page release.argocd
 
 # Makes the targets $(1), one after the other, and says what each took, also when a later one fails.
 stages = took=""; trap 'printf "\n%s" "$$took"' EXIT; for stage in $(1); do \

@@ -22,13 +22,13 @@ from e2e.snippets import ROOT, Block
 from e2e.tests.conditions import wait_for
 from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
+from release import argocd
 from slipway.contract import CREDENTIAL_ENV_PREFIX
 from slipway.models.credentials import Credentials
 from tests.ports import free_port
 
 #: The namespace that the README makes.
 PAYMENTS = "payments"
-HEALTH = "resource.customizations.health.slipway.dev_ModelDeployment"
 #: Waits until what was sent to the background listens.
 LISTENS = "for _ in $(seq 100); do (: < /dev/tcp/localhost/{port}) 2>/dev/null && break; sleep 0.1; done"
 
@@ -159,7 +159,7 @@ def _own(reader: Reader, kube: Kube) -> str:
     return str(path)
 
 
-def test_argo_cd_gets_the_health_check_that_is_shipped(kube: Kube, reader: Reader) -> None:
+def test_argo_cd_gets_the_scripts_that_are_shipped(kube: Kube, reader: Reader) -> None:
     kube.kubectl("delete", "namespace", "argocd", "--ignore-not-found", seconds=120)
     kube.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "argocd"}},
@@ -175,8 +175,7 @@ def test_argo_cd_gets_the_health_check_that_is_shipped(kube: Kube, reader: Reade
         reader.types("\n".join(commands), cwd=ROOT)
         found = kube.get("configmap", "argocd-cm", "argocd")
         assert found is not None
-        lua = (ROOT / "charts/slipway/argocd/slipway.dev/ModelDeployment/health.lua").read_text()
-        assert found["data"] == {"url": "https://argocd.example.com", HEALTH: lua}
+        assert found["data"] == {"url": "https://argocd.example.com", **argocd.customizations()}
     finally:
         kube.kubectl("delete", "namespace", "argocd", "--wait=false")
 

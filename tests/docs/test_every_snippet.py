@@ -55,11 +55,8 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     ("charts/slipway/README.md", "helm"): (
         installation.test_the_charts_own_recipe_installs_what_the_readmes_pushed
     ),
-    ("charts/slipway/argocd/README.md", "name=resource.customizations.health.slipway.dev_ModelDeployment"): (
-        on_cluster.test_argo_cd_gets_the_health_check_that_is_shipped
-    ),
     ("charts/slipway/argocd/README.md", "kubectl"): (
-        on_cluster.test_argo_cd_gets_the_health_check_that_is_shipped
+        on_cluster.test_argo_cd_gets_the_scripts_that_are_shipped
     ),
 }
 PYTHON: dict[str, Callable[..., None]] = {
