@@ -37,7 +37,12 @@ test: prerequisites-cluster prerequisites-browser .venv/synced ## check, then en
 
 .PHONY: test-long
 test-long: prerequisites-cluster prerequisites-browser ## what is slow or repeated, and every bound of seconds; on a quiet machine
-	@$(call stages,cluster-up images long)
+	@$(call stages,cluster-up images long test-kind)
+
+# An engine of its own, and nodes made from packages, where Docker or a registry is not within reach.
+.PHONY: test-kind
+test-kind: prerequisites-cluster .venv/synced ## the demo and tests of resources and commands, on a kind cluster that comes and goes
+	@$(RUN) e2e.cluster.kind
 
 .PHONY: check
 check: prerequisites-tests .venv/synced ## what needs no cluster: lint, types, generated files, chart, unit tests

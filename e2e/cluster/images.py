@@ -34,24 +34,31 @@ class Layer:
     programs: Mapping[str, Path]
     links: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    search: str = "/bin"
+    """Where programs are looked for."""
 
 
 def node_images(tools: Tools) -> list[Path]:
     """Archives of the images that a node needs to run pods at all, CoreDNS among them."""
-    return [
-        _archive(tools, PAUSE_IMAGE, Layer({"pause": tools.pause()}), ["/pause"]),
-        _archive(tools, COREDNS_IMAGE, Layer({"coredns": tools.install(COREDNS)}), ["/coredns"]),
-        *shared_images(tools),
-    ]
+    return [*(archive for _, archive in node_image_archives(tools).values()), *shared_images(tools)]
+
+
+def node_image_archives(tools: Tools) -> dict[str, tuple[str, Path]]:
+    """Name and archive of the images of a pod's sandbox and of CoreDNS."""
+    coredns = Layer({"coredns": tools.install(COREDNS)})
+    return {
+        "PAUSE": (PAUSE_IMAGE, _archive(tools, PAUSE_IMAGE, Layer({"pause": tools.pause()}), ["/pause"])),
+        "COREDNS": (COREDNS_IMAGE, _archive(tools, COREDNS_IMAGE, coredns, ["/coredns"])),
+    }
 
 
 def shared_images(tools: Tools) -> list[Path]:
     """Archives of the images that every provider gets: metrics-server, and busybox for the tests."""
     metrics_server = Layer({"metrics-server": tools.install(METRICS_SERVER)})
-    busybox = _busybox(tools.cache)
-    applets = run([busybox, "--list"]).split()
+    program = busybox(tools.cache)
+    applets = run([program, "--list"]).split()
     shell = Layer(
-        {"bin/busybox": busybox},
+        {"bin/busybox": program},
         {f"bin/{applet}": "busybox" for applet in applets if applet != "busybox"},
         ACCOUNTS,
     )
@@ -102,7 +109,7 @@ def _archive(tools: Tools, name: str, layer: Layer, entrypoint: Sequence[str]) -
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         made = target.with_name(f".{target.name}.{os.getpid()}")
-        _write_archive(made, name, _write_layer(layer), entrypoint)
+        write_archive(made, name, layer, entrypoint)
         made.replace(target)
     return target
 
@@ -124,13 +131,15 @@ def _write_layer(layer: Layer) -> bytes:
     return buffer.getvalue()
 
 
-def _write_archive(target: Path, name: str, layer: bytes, entrypoint: Sequence[str]) -> None:
-    layer_digest = hashlib.sha256(layer).hexdigest()
+def write_archive(target: Path, name: str, layer: Layer, entrypoint: Sequence[str]) -> None:
+    """Write an image of one layer as an archive that Docker and containerd take."""
+    content = _write_layer(layer)
+    layer_digest = hashlib.sha256(content).hexdigest()
     config = json.dumps(
         {
             "architecture": ARCHITECTURE,
             "os": "linux",
-            "config": {"Entrypoint": list(entrypoint), "Env": ["PATH=/bin"]},
+            "config": {"Entrypoint": list(entrypoint), "Env": [f"PATH={layer.search}"]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
             "history": [{}],
         }
@@ -140,7 +149,7 @@ def _write_archive(target: Path, name: str, layer: bytes, entrypoint: Sequence[s
     manifest = json.dumps([entry]).encode()
     with tarfile.open(target, "w") as out:
         _add(out, config_name, config, 0o644)
-        _add(out, f"{layer_digest}.tar", layer, 0o644)
+        _add(out, f"{layer_digest}.tar", content, 0o644)
         _add(out, "manifest.json", manifest, 0o644)
 
 
@@ -150,23 +159,30 @@ def _add(out: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
     out.addfile(entry, io.BytesIO(content))
 
 
-def _busybox(cache: Path) -> Path:
+def busybox(cache: Path) -> Path:
     """Debian's static busybox, unpacked into the cache, not installed among this machine's programs."""
     target = cache / "tools" / "busybox-static"
     with exclusive(cache / "tools.lock", "building"):
         if not target.exists():
             with step("fetching busybox-static"), tempfile.TemporaryDirectory() as scratch:
-                folder = Path(scratch)
-                folder.chmod(0o755)
-                try:
-                    run(["apt-get", "download", "-q", "busybox-static"], cwd=folder)
-                except ClusterError:
-                    run(["apt-get", "update", "-q"])
-                    run(["apt-get", "download", "-q", "busybox-static"], cwd=folder)
-                run(["dpkg-deb", "-x", next(folder.glob("*.deb")), folder / "unpacked"])
-                found = next(path for path in folder.glob("unpacked/**/bin/busybox") if path.is_file())
+                unpack_packages(["busybox-static"], Path(scratch))
+                found = next(path for path in Path(scratch).glob("**/bin/busybox") if path.is_file())
                 made = target.with_name(".busybox-static")
                 made.write_bytes(found.read_bytes())
                 made.chmod(0o755)
                 made.replace(target)
     return target
+
+
+def unpack_packages(names: Sequence[str], folder: Path) -> None:
+    """Fetch Debian's packages and unpack them into a folder, among none of this machine's programs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fetched = Path(scratch)
+        fetched.chmod(0o755)
+        try:
+            run(["apt-get", "download", "-q", *names], cwd=fetched)
+        except ClusterError:
+            run(["apt-get", "update", "-q"])
+            run(["apt-get", "download", "-q", *names], cwd=fetched)
+        for package in sorted(fetched.glob("*.deb")):
+            run(["dpkg-deb", "-x", package, folder])

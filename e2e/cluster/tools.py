@@ -24,6 +24,7 @@ COMPONENTS = (
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
+    "kubeadm",
     "kubectl",
 )
 HERE = Path(__file__).resolve().parent
@@ -197,6 +198,11 @@ class Tools:
         module = f"{ENVOY_GATEWAY_MODULE}@{ENVOY_GATEWAY_VERSION}"
         found = json.loads(_go("mod", "download", "-json", module))
         return Path(found["Dir"]) / "charts/gateway-helm/charts/crds/crds"
+
+    def kind_files(self) -> Path:
+        """Folder with the files that kind puts into the image of its nodes, as its module carries them."""
+        found = json.loads(_go("mod", "download", "-json", f"{KIND.package}@{KIND.version}"))
+        return Path(found["Dir"]) / "images/base/files"
 
     def expose(self) -> None:
         """Link kubectl and helm into `bin`."""

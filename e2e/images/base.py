@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,13 +69,20 @@ def make_base(base: Base) -> None:
         tempfile.TemporaryDirectory(dir=folder, prefix="base-") as scratch,
     ):
         root = Path(scratch) / "root"
-        included = ",".join(PACKAGES)
-        run(["debootstrap", "--variant=minbase", f"--include={included}", SUITE, root, mirror()])
-        _slim(root)
-        _write_tar(root, base.build)
+        make_root(root, PACKAGES)
+        write_tar(root, base.build)
         for path in BUILD_ONLY:
             shutil.rmtree(root / path)
-        _write_tar(root, base.run)
+        write_tar(root, base.run)
+
+
+def make_root(root: Path, packages: Sequence[str]) -> None:
+    """Make a root file system of Debian with these packages, without what no container reads."""
+    included = ",".join(packages)
+    # Its mounts end with it, also where it is interrupted.
+    apart = ("unshare", "--mount", "--propagation", "private")
+    run([*apart, "debootstrap", "--variant=minbase", f"--include={included}", SUITE, root, mirror()])
+    _slim(root)
 
 
 def _slim(root: Path) -> None:
@@ -93,7 +101,8 @@ def _slim(root: Path) -> None:
         (root / path).unlink(missing_ok=True)
 
 
-def _write_tar(root: Path, target: Path) -> None:
+def write_tar(root: Path, target: Path) -> None:
+    """Write a root file system as a tar file."""
     unfinished = target.with_suffix(".part")
     with tarfile.open(unfinished, "w") as archive:
         archive.add(root, arcname=".")

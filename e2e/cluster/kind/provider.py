@@ -242,8 +242,7 @@ def _runtime_answers(node: str) -> bool:
 
 
 def _image_tags(node: str) -> frozenset[str]:
-    present = json.loads(docker("exec", node, "crictl", "images", "--output", "json"))
-    return frozenset(tag for image in present["images"] for tag in image.get("repoTags", []))
+    return frozenset(docker("exec", node, "ctr", "--namespace=k8s.io", "images", "ls", "--quiet").split())
 
 
 def _is_of_container(pid: str, identity: str) -> bool:

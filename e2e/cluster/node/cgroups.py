@@ -1,6 +1,7 @@
 """Cgroups of the cluster's own, in every hierarchy of version 1 or in the one of version 2."""
 
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def memory_bytes(layout: Layout) -> int:
         if path.exists():
             return int(path.read_text())
     return 0
+
+
+def processes(top: Path) -> list[int]:
+    """The processes in a group and in those below it, in one hierarchy."""
+    found = []
+    for procs in top.rglob("cgroup.procs"):
+        # A group may go meanwhile.
+        with suppress(OSError):
+            found += [int(pid) for pid in procs.read_text().split()]
+    return found
 
 
 def remove(cluster: str) -> None:
@@ -96,5 +107,5 @@ def _remove(top: Path) -> bool:
 
 
 def _busy(top: Path) -> str:
-    pids = [pid for procs in top.rglob("cgroup.procs") for pid in procs.read_text().split()]
+    pids = [str(pid) for pid in processes(top)]
     return f"{top} still holds processes: {', '.join(pids[:10]) or 'none seen'}"

@@ -15,6 +15,8 @@ import (
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app"
+	kubeadmerrors "k8s.io/kubernetes/cmd/kubeadm/app/util/errors"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
 	_ "k8s.io/component-base/logs/json/register"
@@ -28,6 +30,9 @@ func main() {
 	switch name {
 	case "etcd":
 		etcdmain.Main(os.Args)
+		return
+	case "kubeadm":
+		kubeadmerrors.HandleError(kubeadm.Run())
 		return
 	case "kube-apiserver":
 		c = apiserver.NewAPIServerCommand()
