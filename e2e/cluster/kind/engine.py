@@ -17,7 +17,7 @@ from e2e.cluster.images import unpack_packages
 from e2e.cluster.kind.docker import ANSWER_SECONDS, engine_answers
 from e2e.cluster.node import cgroups
 from e2e.cluster.node.layout import Layout, cluster_cgroup
-from e2e.cluster.node.packages import install_packages, require_root
+from e2e.cluster.node.packages import install_packages
 from e2e.cluster.settings import Settings
 
 RUNC = Path(__file__).resolve().parent / "files/usr/local/sbin/runc"
@@ -55,7 +55,10 @@ class Engine:
 
 def prepare(cache: Path) -> None:
     """Fetch what `engine_for` starts where this machine has no engine; in there is no network to do so."""
-    require_root()
+    if os.geteuid() != 0:
+        raise ClusterError(
+            "Docker does not answer, and an engine for one run needs root: start Docker, or be root"
+        )
     install_packages()
     with exclusive(cache / "tools.lock", "installing"):
         if not (programs := _programs(cache)).exists():

@@ -11,7 +11,7 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.kind import __main__ as trial
 from e2e.cluster.kind.__main__ import Plan, choose_image
 from e2e.cluster.kind.docker import NODE_IMAGE
-from e2e.cluster.kind.engine import engine_for
+from e2e.cluster.kind.engine import engine_for, prepare
 from e2e.cluster.kind.image import NodeImage
 from e2e.cluster.settings import Settings, read_settings
 from e2e.cluster.tools import Tools
@@ -76,6 +76,12 @@ def test_an_image_that_is_named_needs_an_engine_that_is_there(
         choose(named, monkeypatch, machine)
     assert choose(named, monkeypatch, Machine(registry=["mirror.example/node:1"])).named == named.kind_image
     assert fetched == []
+
+
+def test_who_is_not_root_needs_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(ClusterError, match="start Docker, or be root"):
+        prepare(tmp_path)
 
 
 def test_an_engine_that_answers_is_used_as_it_is(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
