@@ -193,6 +193,9 @@ def _node(
     unknown = node.keys() - set(_KEYS)
     if unknown:
         raise _error(path, f"a CRD has no {', '.join(sorted(unknown))}")
+    if not node.get("properties", True):
+        # The API server drops it, which Argo CD would take for a difference for ever.
+        del node["properties"]
     return {key: node[key] for key in _KEYS if key in node}
 
 
