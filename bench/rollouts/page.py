@@ -113,6 +113,13 @@ def page() -> str:
     return text
 
 
+#: Commands that ask no cluster for what they do, or are no matter of rollouts.
+_NO_CLUSTER = {
+    *("profile", "convert", "convert-manifest", "serve"),
+    *("sign", "verify", "version", "completion"),
+}
+
+
 def _commands() -> Iterator[str]:
     targets = {
         "get": "",
@@ -123,7 +130,7 @@ def _commands() -> Iterator[str]:
         "set-model": " NAME URI",
     }
     for name, command in COMMANDS.items():
-        if name not in ("profile", "convert", "convert-manifest", "serve", "version", "completion"):
+        if name not in _NO_CLUSTER:
             yield f"| `kubectl slipway {name}{targets.get(name, ' NAME')}` | {command.summary} |"
 
 

@@ -18,6 +18,7 @@ from tests.docs import test_evidence_page as evidence
 from tests.docs import test_installation as installation
 from tests.docs import test_operating_page as operating
 from tests.docs import test_requests as requests
+from tests.models import test_signing as signing
 from tests.models import test_whole_folders as folders
 from tests.observability import test_real_parts as alerts
 from tests.policies import test_security_page as security
@@ -39,6 +40,8 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     (MODEL_SERVER, "curl"): requests.test_labels_come_back_by_the_commands_that_are_printed,
     (MODEL_SERVER, "grpcurl"): requests.test_grpcurl_would_be_answered,
     ("docs/security.md", "kubectl"): security.test_the_guide_does_what_it_says,
+    ("docs/security.md", "openssl"): signing.test_the_pages_commands_sign_and_verify_as_printed,
+    ("docs/security.md", "model_signing"): signing.test_the_pages_commands_sign_and_verify_as_printed,
     (SOURCES, "sha256sum"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     (SOURCES, "find"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     ("docs/servers-of-your-own.md", "find"): (

@@ -170,6 +170,46 @@ def profile(made: argparse.ArgumentParser) -> None:
     made.add_argument("-o", "--output", type=Path, default=Path("profile.json"), help="default: profile.json")
 
 
+def sign(made: argparse.ArgumentParser) -> None:
+    """Of ``slipway sign``."""
+    made.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a folder, all of whose files are signed; or an ONNX file, with its weights, profile.json and "
+        "conversion.json next to it",
+    )
+    made.add_argument(
+        "--key",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="private key in PEM, of the curves P-256, P-384 or P-521, or Ed25519; one with a password "
+        "prompts for it, or reads it from SLIPWAY_KEY_PASSWORD",
+    )
+
+
+def verify(made: argparse.ArgumentParser) -> None:
+    """Of ``slipway verify``."""
+    made.add_argument(
+        "model",
+        metavar="MODEL",
+        help="an ONNX file, a folder, or a URI as spec.model.uri has it, such as mlflow://fraud@champion",
+    )
+    made.add_argument(
+        "--key",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="public keys in PEM, one after the other, as the ConfigMap has them",
+    )
+    made.add_argument(
+        "--all",
+        action="store_true",
+        help="every file of the folder, as a server of one's own gets them (spec.runtime.server: External); "
+        "so it is for a folder without an ONNX file",
+    )
+
+
 def convert(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "model",

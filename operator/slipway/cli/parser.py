@@ -246,6 +246,24 @@ COMMANDS: dict[str, CommandLine] = {
             ),
         ),
     ),
+    "sign": CommandLine(
+        "slipway.cli.sign",
+        "sign a model and its profile, for spec.model.verify.signature: write model.sig next to it",
+        arguments.sign,
+        (
+            ("slipway sign fraud --key release.key", "all files of a folder"),
+            ("slipway sign fraud/model.onnx --key release.key", "a file, with what is served next to it"),
+        ),
+    ),
+    "verify": CommandLine(
+        "slipway.cli.verify",
+        "say who signed a model, by the code of the resolver; 1 if none of the keys did",
+        arguments.verify,
+        (
+            ("slipway verify fraud --key release.pub", "what Slipway's own server would serve of a folder"),
+            ("slipway verify mlflow://fraud@champion --key release.pub", "before the alias is followed"),
+        ),
+    ),
     "doctor": CommandLine(
         "slipway.cli.doctor",
         "say what an installation and its models do not hold, as far as you may see it; it changes nothing",

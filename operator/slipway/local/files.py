@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slipway.contract import ModelFault
 from slipway.models.faults import ModelError, listed
-from slipway.models.folder import Whole
+from slipway.models.folder import Listing, Whole, one_by_one
 from slipway.models.source import Located
 from slipway.names import PROFILE_FILE
 
@@ -28,9 +28,20 @@ class FileSource:
         return Located(uri=uri, version=None, files=_Files(model_file(self._path)))
 
     def whole(self, uri: str) -> Whole | None:
-        """What is served here is ONNX."""
-        del uri
-        return None
+        """All files of a folder, as a server of one's own would have them; links are refused, as there."""
+        if not self._path.is_dir():
+            return None
+        listing = Listing(str(self._path))
+        for file in self._path.rglob("*"):
+            name = file.relative_to(self._path).as_posix()
+            if file.is_symlink():
+                raise listing.refused(f"has {name!r}, a symbolic link, and no link is followed")
+            if file.is_file():
+                listing.add(name, file.stat().st_size)
+            elif not file.is_dir():
+                raise listing.refused(f"has {name!r}, which is neither a file nor a folder")
+        files = _Files(self._path / "*")
+        return Whole(uri, None, listing.sizes(), files.describe, one_by_one(files.open))
 
     def is_still(self, uri: str, pinned: str) -> bool:
         """Files are followed by their marks."""

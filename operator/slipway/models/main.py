@@ -36,6 +36,7 @@ from slipway.models.credentials import Credentials
 from slipway.models.faults import MESSAGE_LIMIT, ModelError, shortened
 from slipway.models.source import fetch, resolve
 from slipway.models.sources import Surroundings, source_of
+from slipway.models.trust import Trust
 from slipway.models.whole import fetch_whole, resolve_whole
 
 #: Kubernetes cuts a termination message here, in bytes.
@@ -101,7 +102,7 @@ def _json(outcome: TerminationMessage) -> bytes:
 def _resolve(text: str, around: Surroundings) -> Resolved:
     task = ResolveTask.model_validate_json(text)
     source = source_of(task.uri, around)
-    resolution = resolve_whole(task, source) if task.folder else resolve(task, source)
+    resolution = (resolve_whole if task.folder else resolve)(task, source, Trust.of())
     _log.info(
         "%s is version %s with %d bytes and digest %s",
         task.uri.partition("?")[0],

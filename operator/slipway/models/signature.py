@@ -19,20 +19,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from slipway.models.faults import ModelError, listed
+from slipway.models.trust import Trust
 from slipway.names import ModelFault
 
-#: What OMS calls the file by default.
-SIGNATURE_FILE = "model.sig"
 #: Bytes of a bundle; one of a thousand files has about 150,000.
 LARGEST_SIGNATURE = 4 * 1024 * 1024
 #: So many keys are tried at most.
 MOST_KEYS = 20
 
-_PAYLOAD = "application/vnd.in-toto+json"
-_STATEMENT = "https://in-toto.io/Statement/v1"
-_PREDICATE = "https://model_signing/signature/v1.0"
+PAYLOAD = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://model_signing/signature/v1.0"
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
-_HASHES: Mapping[int, hashes.HashAlgorithm] = {
+#: Of ECDSA, by the bits of the curve.
+HASHES: Mapping[int, hashes.HashAlgorithm] = {
     256: hashes.SHA256(),
     384: hashes.SHA384(),
     521: hashes.SHA512(),
@@ -45,12 +45,12 @@ class _InvalidError(Exception):
     """The bundle is not one that counts; the message names what is wrong."""
 
 
-def verify(bundle: bytes, keys: str, sums: Mapping[str, str], where: str, is_whole: bool = False) -> str:
+def verify(bundle: bytes, trust: Trust, sums: Mapping[str, str], where: str, is_whole: bool = False) -> str:
     """The key that signed exactly these files, as ``sha256:`` and 64 hexadecimal digits of its DER form.
 
     Args:
         bundle: the signature.
-        keys: public keys in PEM, one after the other.
+        trust: who may have made it.
         sums: SHA-256 (64 hexadecimal digits) of each file that is to be served, by path.
         where: what messages call the signature.
         is_whole: whether those are all files of the folder, so that none that was signed may be missing.
@@ -58,14 +58,14 @@ def verify(bundle: bytes, keys: str, sums: Mapping[str, str], where: str, is_who
     Raises:
         ModelError: ``SIGNATURE_INVALID``, also where no key is usable.
     """
-    trusted = _keys(keys)
+    trusted = _keys(trust)
     try:
         envelope = _object(json.loads(bundle), "dsseEnvelope")
         payload = _decoded(envelope.get("payload"))
         kind = envelope.get("payloadType")
-        if kind != _PAYLOAD:
-            raise _InvalidError(f"it is of {str(kind)[:100]!r} and not {_PAYLOAD!r}")
-        signer = _signer(envelope, payload, trusted)
+        if kind != PAYLOAD:
+            raise _InvalidError(f"it is of {str(kind)[:100]!r} and not {PAYLOAD!r}")
+        signer = _signer(envelope, payload, trusted, trust.named)
         signed = _signed(json.loads(payload))
         _same(signed, sums)
         if is_whole and (gone := sorted(set(signed) - set(sums))):
@@ -77,56 +77,65 @@ def verify(bundle: bytes, keys: str, sums: Mapping[str, str], where: str, is_who
     return signer
 
 
-def _keys(text: str) -> list[PublicKey]:
+def _keys(trust: Trust) -> list[PublicKey]:
     found: list[PublicKey] = []
-    for block in _PEM.findall(text)[:MOST_KEYS]:
+    for block in _PEM.findall(trust.keys)[:MOST_KEYS]:
         try:
             key = serialization.load_pem_public_key(block.encode())
         except ValueError:
             continue
         if isinstance(key, ed25519.Ed25519PublicKey) or (
-            isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size in _HASHES
+            isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size in HASHES
         ):
             found.append(key)
     if not found:
         raise ModelError(
             ModelFault.SIGNATURE_INVALID,
-            "the ConfigMap of spec.model.verify.signature.publicKeys has no usable key: put public keys in "
+            f"{trust.named} has no usable key: put public keys in "
             "PEM there, of the curves P-256, P-384 or P-521, or Ed25519",
         )
     return found
 
 
-def _signer(envelope: Mapping[str, Any], payload: bytes, trusted: list[PublicKey]) -> str:
+def _signer(envelope: Mapping[str, Any], payload: bytes, trusted: list[PublicKey], named: str) -> str:
     signatures = envelope.get("signatures")
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
         raise _InvalidError("it has not exactly one signature")
     signature = _decoded(signatures[0].get("sig"))
-    name = _PAYLOAD.encode()
-    # Pre-authentication encoding of DSSE.
-    message = b"DSSEv1 %d %s %d %s" % (len(name), name, len(payload), payload)
+    message = authenticated(payload)
     for key in trusted:
         try:
             if isinstance(key, ed25519.Ed25519PublicKey):
                 key.verify(signature, message)
             else:
-                key.verify(signature, message, ec.ECDSA(_HASHES[key.curve.key_size]))
+                key.verify(signature, message, ec.ECDSA(HASHES[key.curve.key_size]))
         except InvalidSignature:
             continue
-        der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        return f"sha256:{hashlib.sha256(der).hexdigest()}"
+        return fingerprint(key)
     raise _InvalidError(
-        "none of the keys of spec.model.verify.signature.publicKeys made it: sign the model with one of "
+        f"none of the keys of {named} made it: sign the model with one of "
         "them, or add the key that did, if its holder is to be trusted"
     )
 
 
+def authenticated(payload: bytes) -> bytes:
+    """What a signature is over: DSSE's encoding of a payload and its type."""
+    name = PAYLOAD.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(name), name, len(payload), payload)
+
+
+def fingerprint(key: PublicKey) -> str:
+    """``sha256:`` and 64 hexadecimal digits of a key's DER form."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
+
+
 def _signed(statement: Any) -> dict[str, str]:
     """SHA-256 of each file that a statement lists, by path."""
-    if not isinstance(statement, dict) or statement.get("_type") != _STATEMENT:
+    if not isinstance(statement, dict) or statement.get("_type") != STATEMENT:
         raise _InvalidError("it holds no statement of in-toto, version 1")
-    if statement.get("predicateType") != _PREDICATE:
-        raise _InvalidError(f"its statement is not of {_PREDICATE}")
+    if statement.get("predicateType") != PREDICATE:
+        raise _InvalidError(f"its statement is not of {PREDICATE}")
     resources = _object(statement, "predicate").get("resources")
     if not isinstance(resources, list):
         raise _InvalidError("it lists no files")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,13 +26,15 @@ from slipway.models.faults import ModelError
 from slipway.models.folder import Whole
 from slipway.models.onnx_file import Outline, Tape, external_data
 from slipway.models.target import Folder, Target
-from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE, PUBLIC_KEYS_ENV
+from slipway.models.trust import SIGNATURE_FILE, Trust
+from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE
 from slipway.profile import ProfileError, read_profile
 
 _log = logging.getLogger("slipway.models")
 
 #: Hexadecimal digits of the digest that make the version where the source has no versions of its own.
 SHORT_DIGEST = 12
+NOBODY = Trust()
 
 
 class Files(Protocol):
@@ -86,7 +87,7 @@ class Source(Protocol):
         """
 
 
-def resolve(task: ResolveTask, source: Source) -> Resolution:
+def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolution:
     """Find which version and which bytes a URI means now; the bytes are read once and kept nowhere.
 
     They are not read where the task says what the last look found and the store says that nothing changed.
@@ -116,7 +117,7 @@ def resolve(task: ResolveTask, source: Source) -> Resolution:
     conversion = _found_proof(located.files, digest)
     signer = None
     if task.isSigned:
-        signer, conversion = _signer(target, located.files, digest, conversion)
+        signer, conversion = _signer(target, located.files, digest, conversion, trust)
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     created = located.created_at
     mark = located.mark if located.whole or len(target.sums) == 1 else None
@@ -162,19 +163,19 @@ def signature_missing(where: str) -> ModelError:
     """The fault of a model without a signature."""
     return ModelError(
         ModelFault.SIGNATURE_MISSING,
-        f"there is no {where}, and spec.model.verify.signature asks for it: sign the model's folder with "
-        "model_signing, and put model.sig next to the model",
+        f"there is no {where}, and spec.model.verify.signature asks for it: sign the model with "
+        "slipway sign, or put the model.sig of another tool next to it",
     )
 
 
 def _signer(
-    target: Target, files: Files, digest: str, conversion: Proved | None
+    target: Target, files: Files, digest: str, conversion: Proved | None, trust: Trust
 ) -> tuple[str, Proved | None]:
     """The key that signed the model's files and the profile that comes with them; raises ``ModelError``.
 
     And the proof, which proves nothing where it is not signed, too.
     """
-    from slipway.models.signature import LARGEST_SIGNATURE, SIGNATURE_FILE, verify
+    from slipway.models.signature import LARGEST_SIGNATURE, verify
 
     where = files.describe(SIGNATURE_FILE)
     bundle = _text(files, SIGNATURE_FILE, LARGEST_SIGNATURE)
@@ -184,14 +185,13 @@ def _signer(
     sums = dict(target.sums)
     if profile != NO_PROFILE:
         sums[PROFILE_FILE] = profile.removeprefix("sha256:")
-    keys = os.environ.get(PUBLIC_KEYS_ENV, "")
-    signer = verify(bundle, keys, sums, where)
+    signer = verify(bundle, trust, sums, where)
     if conversion is None or conversion.digest is None:
         return signer, conversion
     from slipway.models.proof import PROOF_FILE, unproved
 
     try:
-        verify(bundle, keys, {PROOF_FILE: conversion.digest.removeprefix("sha256:")}, where)
+        verify(bundle, trust, {PROOF_FILE: conversion.digest.removeprefix("sha256:")}, where)
     except ModelError:
         problem = f"{SIGNATURE_FILE} does not cover it as it is: sign the whole folder again"
         return signer, unproved(problem, conversion.digest)
@@ -279,6 +279,23 @@ def digest_of_files(files: Files) -> str:
     target = Target()
     _bring(files, target)
     return _digest(target)
+
+
+def sums_of_files(files: Files) -> dict[str, str]:
+    """SHA-256 of what a signature has to cover, by path: a model's files, and its profile and its proof.
+
+    Raises :class:`ModelError`.
+    """
+    from slipway.models.proof import LARGEST_PROOF, PROOF_FILE
+
+    target = Target()
+    _bring(files, target)
+    found = dict(target.sums)
+    for path, most in ((PROFILE_FILE, LARGEST_PROFILE), (PROOF_FILE, LARGEST_PROOF)):
+        text = _text(files, path, most)
+        if text is not None and len(text) <= most:
+            found[path] = hashlib.sha256(text).hexdigest()
+    return found
 
 
 def _bring(files: Files, target: Target, outline: Outline | None = None) -> None:

@@ -6,7 +6,6 @@ A URI that names an ``.onnx`` file itself means that file and what it refers to,
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from slipway.models.faults import ModelError
 from slipway.models.folder import MOST_BYTES, Whole
 from slipway.models.onnx_file import MOST_OUTLINE, Outline, Tape, external_data
 from slipway.models.source import (
+    NOBODY,
     SHORT_DIGEST,
     Source,
     check_digest,
@@ -26,12 +26,11 @@ from slipway.models.source import (
     signature_missing,
 )
 from slipway.models.target import Folder, Target
-from slipway.names import NO_PROFILE, PUBLIC_KEYS_ENV
+from slipway.models.trust import SIGNATURE_FILE, Trust
+from slipway.names import NO_PROFILE
 
 _log = logging.getLogger("slipway.models")
 
-#: The signature next to a model is no part of it: it says which bytes those are.
-SIGNATURE_FILE = "model.sig"
 #: Files of a folder whose graphs are looked at, each by a process of its own.
 _MOST_GRAPHS = 20
 #: What may be said of an ``.onnx`` file's content.
@@ -42,7 +41,7 @@ _FINDINGS = (
 )
 
 
-def resolve_whole(task: ResolveTask, source: Source) -> Resolution:
+def resolve_whole(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolution:
     """Find which version and which files a URI means now; they are read once and kept nowhere.
 
     Raises :class:`ModelError` as :func:`slipway.models.source.resolve` does.
@@ -56,7 +55,7 @@ def resolve_whole(task: ResolveTask, source: Source) -> Resolution:
     if whole is None:
         before = None if known is None or known.folder else known
         asked = task.model_copy(update={"folder": None, "known": before})
-        return resolve(asked, source).model_copy(update={"folder": False})
+        return resolve(asked, source, trust).model_copy(update={"folder": False})
     if known is not None and known.folder and whole.mark is not None and known.mark == whole.mark:
         return known
     check_lengths(task.uri, whole.uri, whole.version)
@@ -69,7 +68,7 @@ def resolve_whole(task: ResolveTask, source: Source) -> Resolution:
     check_digest(task, digest)
     if known is None or known.digest != digest:
         graphs.scan(target.sizes)
-    signer = _signer(whole, target) if task.isSigned else None
+    signer = _signer(whole, target, trust) if task.isSigned else None
     version = whole.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     if known is not None and (known.digest, known.version) == (digest, version):
         return known.model_copy(update={"mark": whole.mark, "signedBy": signer})
@@ -114,6 +113,13 @@ def fetch_whole(task: FetchTask, source: Source, directory: Path) -> int:
         )
     folder.publish()
     return folder.size
+
+
+def sums_of_folder(whole: Whole) -> dict[str, str]:
+    """SHA-256 of each file but the signature, by path. Raises :class:`ModelError`."""
+    target = Target(MOST_BYTES)
+    _bring(whole, target, None)
+    return target.sums
 
 
 def _is_still(known: Resolution, uri: str, source: Source) -> bool:
@@ -205,7 +211,7 @@ def _check_unchanged(before: Whole, after: Whole | None, uri: str) -> None:
         )
 
 
-def _signer(whole: Whole, target: Target) -> str:
+def _signer(whole: Whole, target: Target, trust: Trust) -> str:
     from slipway.models.signature import LARGEST_SIGNATURE, verify
 
     where = whole.describe(SIGNATURE_FILE)
@@ -221,8 +227,7 @@ def _signer(whole: Whole, target: Target) -> str:
         if error.reason not in (ModelFault.MODEL_NOT_FOUND, ModelFault.MODEL_ACCESS_DENIED):
             raise
         raise signature_missing(where) from None
-    keys = os.environ.get(PUBLIC_KEYS_ENV, "")
-    return verify(bytes(bundle), keys, target.sums, where, is_whole=not whole.is_file)
+    return verify(bytes(bundle), trust, target.sums, where, is_whole=not whole.is_file)
 
 
 def _digest(target: Target) -> str:

@@ -29,6 +29,8 @@ ELSEWHERE = {
     "profile": "tests/profiling/test_profile.py",
     "report": "tests/unit/report/test_live.py",
     "serve": "tests/docs/test_serve_page.py",
+    "sign": "tests/models/test_signing.py",
+    "verify": "tests/models/test_signing.py",
 }
 
 

@@ -1,0 +1,94 @@
+"""``slipway sign``: sign a model and its profile as the resolver verifies them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.cli.errors import CommandError
+from slipway.models.faults import ModelError
+from slipway.models.trust import SIGNATURE_FILE
+from slipway.names import DISTRIBUTION
+
+if TYPE_CHECKING:
+    from slipway.models.signing import PrivateKey
+
+PASSWORD_ENV = "SLIPWAY_KEY_PASSWORD"
+
+
+def run(arguments: Namespace) -> int:
+    """Sign, and write the signature next to the model.
+
+    Raises:
+        CommandError: where the model or the key cannot be used, or the signature cannot be written.
+    """
+    if "://" in arguments.model:
+        raise CommandError(
+            f"{arguments.model} cannot be written to from here: sign the folder or the file before it is "
+            f"uploaded, and upload {SIGNATURE_FILE} with it"
+        )
+    try:
+        from slipway.models.signature import fingerprint
+
+        key = _key(arguments.key)
+        where, count = _on_disk(arguments.model, key)
+    except ImportError as error:
+        raise not_installed(error) from error
+    except ModelError as error:
+        raise CommandError(str(error)) from error
+    files = "1 file" if count == 1 else f"{count} files"
+    print(f"{where}: {files} signed by {fingerprint(key.public_key())}")
+    return 0
+
+
+def not_installed(error: ImportError) -> CommandError:
+    """What to install for it."""
+    return CommandError(f"{error.name} is not installed: pip install '{DISTRIBUTION}[serve]'")
+
+
+def _key(path: Path) -> PrivateKey:
+    from slipway.models.signing import EncryptedError, UnusableKeyError, private_key
+
+    try:
+        pem = path.read_bytes()
+        try:
+            return private_key(pem)
+        except EncryptedError:
+            return private_key(pem, _password(path))
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
+    except UnusableKeyError as error:
+        raise CommandError(f"{path} cannot sign: {error}") from error
+
+
+def _password(path: Path) -> str:
+    found = os.environ.get(PASSWORD_ENV)
+    if found is not None:
+        return found
+    if not sys.stdin.isatty():
+        raise CommandError(f"{path} is encrypted: give its password in {PASSWORD_ENV}")
+    return getpass.getpass(f"password of {path}: ")
+
+
+def _on_disk(model: str, key: PrivateKey) -> tuple[str, int]:
+    """Where the signature was written, and how many files it covers."""
+    from slipway.local.files import FileSource
+    from slipway.models.signing import signature
+    from slipway.models.source import sums_of_files
+    from slipway.models.whole import sums_of_folder
+
+    path = Path(model)
+    source = FileSource(path)
+    whole = source.whole(model)
+    sums = sums_of_files(source.locate(model).files) if whole is None else sums_of_folder(whole)
+    folder = path.parent if whole is None else path
+    written = folder / SIGNATURE_FILE
+    try:
+        written.write_bytes(signature(sums, key, folder.resolve().name))
+    except OSError as error:
+        raise CommandError(f"{written} cannot be written: {error.strerror}") from error
+    return str(written), len(sums)

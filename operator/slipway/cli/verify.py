@@ -1,0 +1,67 @@
+"""``slipway verify``: who signed a model, by the code of the resolver."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.cli.errors import CommandError
+from slipway.cli.sign import not_installed
+from slipway.contract import Hazards, Resolution, ResolveTask
+from slipway.models.faults import ModelError
+from slipway.models.trust import SIGNATURE_FILE, Trust
+from slipway.names import NO_PROFILE, PROFILE_FILE, ModelFault
+
+if TYPE_CHECKING:
+    from slipway.models.source import Source
+
+
+def run(arguments: Namespace) -> int:
+    """Verify, and say who signed what.
+
+    Raises:
+        CommandError: where none of the keys signed the model as it is, or it cannot be read.
+    """
+    try:
+        keys = arguments.key.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{arguments.key} cannot be read: {error}") from error
+    trust = Trust(keys=keys, named=str(arguments.key))
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    try:
+        found = _resolved(arguments.model, trust, arguments.all)
+    except ImportError as error:
+        raise not_installed(error) from error
+    except ModelError as error:
+        if error.reason == ModelFault.SIGNATURE_MISSING:
+            raise CommandError(
+                f"{arguments.model} is not signed: there is no {SIGNATURE_FILE} next to it; slipway sign "
+                "makes one"
+            ) from error
+        raise CommandError(str(error)) from error
+    print(f"{arguments.model}: signed by {found.signedBy}")
+    print(f"  {'all its files' if found.folder else 'the model'}: {found.digest}")
+    if not found.folder:
+        print(f"  {PROFILE_FILE}: {'none that is used' if found.profile == NO_PROFILE else found.profile}")
+    return 0
+
+
+def _resolved(model: str, trust: Trust, every_file: bool) -> Resolution:
+    from slipway.local.bringing import surroundings
+    from slipway.local.files import FileSource
+    from slipway.models.source import resolve
+    from slipway.models.sources import source_of
+    from slipway.models.whole import resolve_whole
+
+    path = Path(model)
+    source: Source = source_of(model, surroundings({})) if "://" in model else FileSource(path)
+    is_folder = "://" not in model and path.is_dir()
+    if every_file and not is_folder and "://" not in model:
+        raise CommandError(f"--all is for folders, and {model} is none")
+    whole = every_file or (is_folder and not any(path.glob("*.onnx")))
+    # What a graph may do is another question than whose it is.
+    task = ResolveTask(uri=model, isSigned=True, hazards=Hazards(onFinding="Report"), folder=whole or None)
+    return (resolve_whole if whole else resolve)(task, source, trust)
