@@ -18,6 +18,7 @@ from tests.docs import test_evidence_page as evidence
 from tests.docs import test_installation as installation
 from tests.docs import test_operating_page as operating
 from tests.docs import test_requests as requests
+from tests.docs import test_tutorial_page as tutorial
 from tests.models import test_signing as signing
 from tests.models import test_whole_folders as folders
 from tests.observability import test_real_parts as alerts
@@ -29,6 +30,7 @@ from tests.unit.notebook import test_handle as notebook
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 README, MODEL_SERVER, SOURCES = "README.md", "docs/model-server.md", "docs/model-sources.md"
+TUTORIAL = "docs/tutorial.md"
 
 #: Page and program → the test that runs what is printed.
 RUN: dict[tuple[str, str], Callable[..., object]] = {
@@ -55,6 +57,10 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     ("docs/rollouts.md", "kubectl"): on_cluster.test_a_pipeline_waits_as_the_page_on_rollouts_shows,
     (SOURCES, "kubectl"): on_cluster.test_the_secret_for_a_model_store_has_the_keys_that_are_read,
     ("docs/alerts.md", "amtool"): alerts.test_the_example_of_routes_is_valid_and_the_page_shows_what_it_does,
+    (TUTORIAL, "mlflow"): tutorial.test_the_page_is_followed_from_top_to_bottom,
+    (TUTORIAL, "export"): tutorial.test_the_page_is_followed_from_top_to_bottom,
+    (TUTORIAL, "curl"): tutorial.test_the_page_is_followed_from_top_to_bottom,
+    (TUTORIAL, "kubectl"): tutorial.test_the_commands_of_the_cluster_are_the_quickstarts,
     ("charts/slipway/README.md", "helm"): (
         installation.test_the_charts_own_recipe_installs_what_the_readmes_pushed
     ),
@@ -70,6 +76,7 @@ PYTHON: dict[str, Callable[..., None]] = {
     ),
     "docs/evidence.md": evidence.test_the_pages_program_prints_what_it_shows,
     "docs/notebooks.md": notebook.test_the_pages_python_runs_as_printed,
+    TUTORIAL: tutorial.test_the_page_is_followed_from_top_to_bottom,
     "docs/monitoring.md": requests.test_a_profile_that_is_logged_as_the_page_shows_comes_along_with_the_model,
 }
 TYPED = [
@@ -136,9 +143,11 @@ def test_the_table_names_nothing_that_is_gone() -> None:
 
 
 def test_every_block_is_closed_and_of_a_language_that_tests_know() -> None:
-    known = {*snippets.SHELLS, "yaml", "python", "mermaid"}
+    known = {*snippets.SHELLS, "yaml", "python", "mermaid", "text"}
     blocks: list[Block] = [block for page in snippets.PAGES for block in snippets.blocks(page)]
     assert {block.language for block in blocks} <= known
+    # What a notebook's cell prints.
+    assert {block.page for block in blocks if block.language == "text"} == {TUTORIAL}
     fences = sum(Path(ROOT / page).read_text().count("```") for page in snippets.PAGES)
     assert fences == 2 * len(blocks), "a block without a language, or one that is not closed"
     assert {block.page for block in blocks} >= {README, MODEL_SERVER, SOURCES, "docs/monitoring.md"}

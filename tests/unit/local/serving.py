@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.ports import free_ports
@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[3]
 
 
 class Serve:
-    """The command in a folder, on ports of its own."""
+    """The command in a folder, on ports of its own unless REST, gRPC and metrics are given theirs."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
-        self.port, self.grpc_port, self.metrics_port = free_ports(3)
+    def __init__(self, folder: Path, *words: str, given: Sequence[int] = ()) -> None:
+        self.port, self.grpc_port, self.metrics_port = given or free_ports(3)
         self.scratch = folder / "scratch"
         self.scratch.mkdir(exist_ok=True)
         ports = (
