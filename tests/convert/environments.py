@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,19 @@ import sys
 from pathlib import Path
 
 from tests.server.running import ROOT
+
+#: Runs commands, and prints the exit code and the words of each.
+CONVERTING = """
+import contextlib, io, json, sys
+from slipway.cli.main import main
+
+said = {}
+for name, command in json.load(open("commands.json")).items():
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        code = main(["convert", *command])
+    said[name] = [code, out.getvalue()]
+json.dump(said, open("converted.json", "w"))
+"""
 
 
 def environment(folder: Path, extra: str, *packages: str) -> Path:
@@ -47,3 +61,13 @@ def run(python: Path, folder: Path, *arguments: str) -> str:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
+
+
+def converted(python: Path, folder: Path, commands: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
+    """The exit code and the words of ``slipway convert`` with each of these arguments."""
+    (folder / "commands.json").write_text(json.dumps(commands))
+    run(python, folder, "-c", CONVERTING)
+    return {
+        name: (code, words)
+        for name, (code, words) in json.loads((folder / "converted.json").read_text()).items()
+    }

@@ -13,22 +13,9 @@ import pytest
 
 from slipway.conversion import Rows, read_proof
 from slipway.digest import digest_of
-from tests.convert.environments import environment, run
+from tests.convert.environments import converted, environment, run
 from tests.convert.shares import assert_the_page_has
 from tests.server.running import Server, tensor
-
-#: Runs commands, and prints the exit code and the words of each.
-CONVERTING = """
-import contextlib, io, json, sys
-from slipway.cli.main import main
-
-said = {}
-for name, command in json.load(open("commands.json")).items():
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-        code = main(["convert", *command])
-    said[name] = [code, out.getvalue()]
-json.dump(said, open("converted.json", "w"))
-"""
 
 PYTORCH = """
 import copy, json, mlflow, numpy as np, pandas as pd, torch
@@ -152,15 +139,6 @@ del example["input_example"]
 mlflow.pytorch.log_model(species, registered_model_name="unsigned", **example, **pickle)
 json.dump(said, open("said.json", "w"))
 """
-
-
-def converted(python: Path, folder: Path, commands: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
-    (folder / "commands.json").write_text(json.dumps(commands))
-    run(python, folder, "-c", CONVERTING)
-    return {
-        name: (code, words)
-        for name, (code, words) in json.loads((folder / "converted.json").read_text()).items()
-    }
 
 
 def given(folder: Path, name: str, **arrays: Any) -> list[Any]:

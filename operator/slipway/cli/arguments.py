@@ -214,7 +214,7 @@ def convert(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "model",
         metavar="MODEL",
-        help="a file (.joblib, .pkl, .ubj, .json, .cbm, .pt2), or mlflow://NAME/VERSION or "
+        help="a file (.joblib, .pkl, .ubj, .json, .cbm, .pt2, .keras), or mlflow://NAME/VERSION or "
         "mlflow://NAME@ALIAS; with --pipeline, a .onnx file",
     )
     made.add_argument(

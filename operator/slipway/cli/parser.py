@@ -244,6 +244,7 @@ COMMANDS: dict[str, CommandLine] = {
                 "slipway convert digits.pt2 --allow-pickle --data digits.npy",
                 "a program of PyTorch's torch.export, and arrays of rows",
             ),
+            ("slipway convert flowers.keras --data flowers.parquet", "a model of Keras"),
         ),
     ),
     "sign": CommandLine(

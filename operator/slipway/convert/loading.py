@@ -1,11 +1,12 @@
 """Models from files and from MLflow. Whoever loads a pickle runs the code that is in it.
 
-XGBoost and CatBoost have formats of their own, which run nothing. Those of PyTorch are pickles inside.
+XGBoost, CatBoost and Keras have formats of their own, which run nothing. Those of PyTorch are pickles inside.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,7 +22,9 @@ _PICKLES = (".pkl", ".pickle", ".joblib")
 #: Formats that run nothing, by the library that has them.
 _FORMATS = {".ubj": "xgboost", ".json": "xgboost", ".cbm": "catboost"}
 _PROGRAM = ".pt2"
-_FLAVORS = ("xgboost", "catboost", "lightgbm", "sklearn", "pytorch")
+_KERAS = ".keras"
+_OLD_KERAS = (".h5", ".hdf5")
+_FLAVORS = ("xgboost", "catboost", "lightgbm", "sklearn", "pytorch", "keras", "tensorflow")
 _MLFLOW = re.compile(r"mlflow://(?P<name>[^/@?#]+)(?P<which>@[^/@?#]+|/[1-9][0-9]*)")
 
 
@@ -41,13 +44,17 @@ def load(named: str, *, allow_pickle: bool) -> Original:
     if path.suffix == _PROGRAM:
         _only_if_allowed(named, allow_pickle)
         return _program(path, path.name, digest)
+    if path.suffix == _KERAS:
+        return _of_keras(path, path.name, digest)
+    if path.suffix in _OLD_KERAS:
+        raise _old_keras(named)
     if path.suffix in _FORMATS:
         return original_of(_formatted(_FORMATS[path.suffix], path), path.name, digest)
     if path.suffix not in _PICKLES:
         raise ConvertError(
             f"{path} is no file that convert reads: models of scikit-learn and LightGBM are in "
-            f"{', '.join(_PICKLES)}, those of XGBoost and CatBoost also in {', '.join(_FORMATS)}, and "
-            f"programs of torch.export in {_PROGRAM}"
+            f"{', '.join(_PICKLES)}, those of XGBoost and CatBoost also in {', '.join(_FORMATS)}, "
+            f"programs of torch.export in {_PROGRAM}, and models of Keras in {_KERAS}"
         )
     _only_if_allowed(named, allow_pickle)
     return original_of(_unpickled(path), path.name, digest)
@@ -126,6 +133,8 @@ def _logged(uri: str, allow_pickle: bool) -> Original:
         digest = digest_of(Path(folder))
         if flavor in _READERS:
             return original_of(_formatted(flavor, Path(folder) / flavors[flavor]["data"]), uri, digest)
+        if flavor in ("keras", "tensorflow"):
+            return _of_keras_logged(Path(folder), uri, digest)
         _only_if_allowed(uri, allow_pickle)
         if flavor == "pytorch":
             return _of_pytorch(Path(folder), uri, digest)
@@ -147,7 +156,7 @@ def _program(path: Path, called: str, digest: str) -> Original:
 
         from slipway.convert.pytorch import network_of
     except ModuleNotFoundError as error:
-        raise _lacking(called, error.name, "pytorch") from None
+        raise lacking(called, error.name, "pytorch") from None
     try:
         program = torch.export.load(path)
     except Exception as error:
@@ -172,7 +181,7 @@ def _of_pytorch(folder: Path, uri: str, digest: str) -> Original:
 
         module = mlflow.pytorch.load_model(str(folder), device="cpu")
     except ModuleNotFoundError as error:
-        raise _lacking(uri, error.name, "pytorch") from None
+        raise lacking(uri, error.name, "pytorch") from None
     except Exception as error:
         raise ConvertError(
             f"{uri} cannot be loaded ({type(error).__name__}: {str(error)[:300]}): use the versions "
@@ -180,6 +189,44 @@ def _of_pytorch(folder: Path, uri: str, digest: str) -> Original:
         ) from None
     program = program_of(module, _row(mlflow.models.Model.load(str(folder)).signature, uri))
     return network_of(program, uri, digest, f"{type(module).__module__}.{type(module).__qualname__}")
+
+
+def _of_keras(path: Path, called: str, digest: str) -> Original:
+    """A model in a file of Keras 3, which needs no trust: its safe mode runs no code from it."""
+    # TensorFlow tells what it was built with.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import tf2onnx  # noqa: F401 - what Keras exports with
+
+        from slipway.convert.keras_models import loaded, network_of
+    except ModuleNotFoundError as error:
+        raise lacking(called, error.name, "keras") from None
+    return network_of(loaded(path, called), called, digest)
+
+
+def _of_keras_logged(folder: Path, uri: str, digest: str) -> Original:
+    """What mlflow.keras or mlflow.tensorflow logged of a model of Keras."""
+    found = sorted(folder.rglob(f"*{_KERAS}"))
+    if found and not list(folder.rglob("*.cloudpickle")):
+        return _of_keras(found[0], uri, digest)
+    if found:
+        raise ConvertError(
+            f"{uri} has custom objects, as a pickle of code: where that code is, hand the model itself to "
+            "slipway.release"
+        )
+    if any(list(folder.rglob(f"*{suffix}")) for suffix in _OLD_KERAS):
+        raise _old_keras(uri)
+    raise ConvertError(
+        f"{uri} is a SavedModel of TensorFlow, which is code: log the model of Keras itself, by "
+        "mlflow.keras.log_model(model), without save_exported_model"
+    )
+
+
+def _old_keras(called: str) -> ConvertError:
+    return ConvertError(
+        f"{called} is in Keras's old format, in which code can hide: where you trust it, run keras.models."
+        "load_model(FILE).save('NAME.keras'), and convert that"
+    )
 
 
 def _row(signature: Any, uri: str) -> list[int]:
@@ -197,7 +244,8 @@ def _row(signature: Any, uri: str) -> list[int]:
     )
 
 
-def _lacking(called: str, package: str | None, extra: str) -> ConvertError:
+def lacking(called: str, package: str | None, extra: str) -> ConvertError:
+    """That a package is missing, which the extra brings unless it is the framework itself."""
     return ConvertError(
         f"{called} needs the package {package}, which is not installed: convert where the model was trained; "
         f"pip install '{DISTRIBUTION}[{extra}]' brings the exporter"

@@ -45,6 +45,10 @@ _PACKAGES = (
     "catboost",
     "torch",
     "onnxscript",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "tf2onnx",
     "slipway-serving",
 )
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import re
-import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +13,8 @@ from torch.utils import _pytree as pytree
 
 from slipway.conversion import Source
 from slipway.convert.errors import ConvertError
+from slipway.convert.exporters import bare, first_line, quiet
 from slipway.convert.networks import OPSET, Network, Taken
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Array = npt.NDArray[Any]
 
@@ -32,7 +25,6 @@ _DATATYPES = {
     torch.int32: "INT32",
     torch.bool: "BOOL",
 }
-_COLORS = re.compile("\x1b\\[[0-9;]*m")
 #: Rows that a module is exported with: exporters take one row for a constant.
 _ROWS = 3
 
@@ -47,13 +39,13 @@ def program_of(module: Any, row: Sequence[int]) -> Any:
     dtype = torch.float32 if weights is None else weights.dtype
     example = torch.randn((_ROWS, *row), dtype=dtype)
     try:
-        with _quiet():
+        with quiet():
             return torch.export.export(
                 module.eval(), (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},)
             )
     except Exception as error:
         raise ConvertError(
-            f"torch.export cannot export the {type(module).__name__}: {_first_line(error)}. Export it "
+            f"torch.export cannot export the {type(module).__name__}: {first_line(error)}. Export it "
             "yourself with torch.export.save, and convert that file"
         ) from None
 
@@ -77,14 +69,14 @@ def network_of(program: Any, called: str, digest: str, kind: str | None = None) 
 
     def run(given: list[Array]) -> list[Array]:
         tensors = [torch.from_numpy(np.ascontiguousarray(each)) for each in given]
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             answer = module(*tensors[:positional], **dict(zip(by_name, tensors[positional:], strict=True)))
         found = [each for each in pytree.tree_leaves(answer) if isinstance(each, torch.Tensor)]
         return [each.detach().cpu().numpy() for each in found]
 
     def export(taken: Sequence[Taken]) -> onnx.ModelProto:
         try:
-            with _quiet():
+            with quiet():
                 made = torch.onnx.export(
                     program,
                     (),
@@ -98,28 +90,12 @@ def network_of(program: Any, called: str, digest: str, kind: str | None = None) 
             raise
         except Exception as error:
             # Its own words are of steps and of reports; the cause names the operator.
-            why = _first_line(error.__cause__ or error)
+            why = first_line(error.__cause__ or error)
             raise ConvertError(f"{called} cannot be converted to ONNX: {why}") from None
         return bare(made.model_proto)
 
     source = Source(called=called[:500], kind=kind or "torch.export.ExportedProgram", digest=digest)
     return Network(module, source, inputs, run, export)
-
-
-def bare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without its exporter's notes, which name paths and lines of whoever trained it."""
-    del model.metadata_props[:]
-    parts: list[Any] = [model.graph, *model.functions]
-    for part in parts:
-        del part.metadata_props[:]
-        part.doc_string = ""
-        values = (*part.value_info, *getattr(part, "initializer", ()))
-        for each in (*part.node, *values):
-            del each.metadata_props[:]
-            each.doc_string = ""
-    for value in (*model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
-    return model
 
 
 def _taken(name: str, value: Any) -> Taken:
@@ -147,21 +123,3 @@ def _call(program: Any) -> tuple[int, list[str]]:
     if not all(each.is_leaf() for each in (*arguments.children(), *named.children())):
         return -1, []
     return arguments.num_children, list(named.context)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what an exporter prints and warns of, which nobody here can change."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in _COLORS.sub("", str(error)).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(" .:")

@@ -17,8 +17,9 @@ import yaml
 
 from slipway.conversion import EDGES, PROOF_FILE, Conversion, Rows
 from slipway.convert.errors import ConvertError
+from slipway.convert.loading import lacking
 from slipway.convert.make import TOLERANCE, Result, convert, summary
-from slipway.convert.originals import original_of
+from slipway.convert.originals import Original, original_of
 from slipway.names import API_VERSION, KIND
 from slipway.profile import Profile
 from slipway.profiling.make import make_profile
@@ -59,7 +60,7 @@ def release(
     manifest are printed.
 
     Args:
-        model: fitted, with scikit-learn's interface.
+        model: fitted, with scikit-learn's interface, or one of Keras.
         X: the rows that it was trained on, as a frame of pandas, polars or pyarrow. A model that was fitted
             with a frame takes its columns by name, and others are left aside.
         y: the true answers.
@@ -84,7 +85,7 @@ def release(
     _check(name, accept)
     rows = _frame(X)
     _there(rows, [*sensitive, *ignore])
-    original = original_of(model, type(model).__qualname__)
+    original = _original(model)
     aside = [*ignore] if original.knows_names else [*ignore, *sensitive]
     made = convert(
         original,
@@ -111,6 +112,19 @@ def release(
     print("\n".join(f"# {line}" for line in summary(proof)))
     print(manifest, end="")
     return Released(uri, proof, profile, manifest)
+
+
+def _original(model: Any) -> Original:
+    called = type(model).__qualname__
+    if not any(each.__module__.partition(".")[0] == "keras" for each in type(model).__mro__):
+        return original_of(model, called)
+    try:
+        import tf2onnx  # noqa: F401 - what Keras exports with
+
+        from slipway.convert.keras_models import network_of
+    except ModuleNotFoundError as error:
+        raise lacking(called, error.name, "keras") from None
+    return network_of(model, called)
 
 
 def _check(name: str, accept: Collection[str]) -> None:
