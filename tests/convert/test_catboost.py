@@ -12,13 +12,13 @@ import pytest
 
 from slipway.conversion import Rows, read_proof
 from slipway.digest import digest_of
-from tests.convert.environments import environment, run
+from tests.convert.environments import converted, environment, run
 from tests.server.running import Server, tensor
 
 #: Fits models, and says what they answer and where they split.
 FITTING = """
 import json
-import joblib, numpy as np, pandas as pd
+import joblib, mlflow, numpy as np, pandas as pd
 from catboost import CatBoostClassifier, CatBoostRegressor
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
@@ -32,6 +32,10 @@ rows.to_parquet("species.parquet")
 species = np.array(["setosa", "versicolor", "virginica"])[flowers.target]
 model = CatBoostClassifier(**few).fit(rows, species)
 model.save_model("species.cbm")
+model.save_model("species.json", format="json")
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+for kind in ("cbm", "json", "onnx"):
+    mlflow.catboost.log_model(model, name="model", registered_model_name=kind, format=kind)
 borders = sum(len(each) for each in model.get_borders().values())
 said = {"borders": borders, "species": model.predict_proba(rows).tolist()}
 disease.data.to_parquet("disease.parquet")
@@ -62,8 +66,11 @@ REFUSED = "import sys; from slipway.cli.main import main; assert main(sys.argv[1
 
 
 @pytest.mark.long
-def test_catboosts_models_answer_as_before_and_are_served(tmp_path: Path) -> None:
-    python = environment(tmp_path, "convert", "catboost==1.2.10")
+def test_catboosts_models_answer_as_before_and_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    python = environment(tmp_path, "convert", "catboost==1.2.10", "mlflow")
     run(python, tmp_path, "-c", FITTING)
     said: dict[str, Any] = json.loads((tmp_path / "said.json").read_text())
     for name, file in {"species": "species.cbm", "disease": "disease.cbm", "claims": "claims.joblib"}.items():
@@ -80,6 +87,19 @@ def test_catboosts_models_answer_as_before_and_are_served(tmp_path: Path) -> Non
         (*_, found) = session.run(None, {"X": rows})
         wanted = np.array(said[name])
         assert found.reshape(wanted.shape) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    again = {"file": "species.json", "cbm": "mlflow://cbm/1", "json": "mlflow://json/1"}
+    commands = {name: [model, "--data", "species.parquet"] for name, model in again.items()}
+    commands["onnx"] = ["mlflow://onnx/1", "--data", "species.parquet"]
+    outcomes = converted(
+        python, tmp_path, {name: [*each, "-o", f"{name}.onnx"] for name, each in commands.items()}
+    )
+    assert outcomes["onnx"][0] == 1
+    assert "model.cb has no model of CatBoost in its formats cbm and json" in outcomes["onnx"][1]
+    rows = np.array(json.loads(run(python, tmp_path, "-c", READING, "species.parquet")), np.float32)
+    for name in again:
+        assert outcomes[name][0] == 0, outcomes[name]
+        (*_, found) = ort.InferenceSession(tmp_path / f"{name}.onnx").run(None, {"X": rows})
+        assert found == pytest.approx(np.array(said["species"]), rel=1e-5, abs=1e-6)
     (tmp_path / "claims/conversion.json").rename(tmp_path / "conversion.json")
     asked = said["asked"]
     inputs = [

@@ -21,6 +21,8 @@ from slipway.names import DISTRIBUTION
 _PICKLES = (".pkl", ".pickle", ".joblib")
 #: Formats that run nothing, by the library that has them.
 _FORMATS = {".ubj": "xgboost", ".json": "xgboost", ".cbm": "catboost"}
+#: How CatBoost's own format begins, and what the first bytes of its JSON have.
+_CBM, _CATBOOST_IN_JSON, _HEAD = b"CBM1", b'"features_info"', 200
 _PROGRAM = ".pt2"
 _KERAS = ".keras"
 _OLD_KERAS = (".h5", ".hdf5")
@@ -49,7 +51,7 @@ def load(named: str, *, allow_pickle: bool) -> Original:
     if path.suffix in _OLD_KERAS:
         raise _old_keras(named)
     if path.suffix in _FORMATS:
-        return original_of(_formatted(_FORMATS[path.suffix], path), path.name, digest)
+        return original_of(_formatted(_library(path), path), path.name, digest)
     if path.suffix not in _PICKLES:
         raise ConvertError(
             f"{path} is no file that convert reads: models of scikit-learn and LightGBM are in "
@@ -60,10 +62,19 @@ def load(named: str, *, allow_pickle: bool) -> Original:
     return original_of(_unpickled(path), path.name, digest)
 
 
+def _library(path: Path) -> str:
+    """Which library wrote a file; XGBoost and CatBoost both have JSON."""
+    if path.suffix == ".json" and _CATBOOST_IN_JSON in path.read_bytes()[:_HEAD]:
+        return "catboost"
+    return _FORMATS[path.suffix]
+
+
 def _formatted(library: str, path: Path) -> Any:
     """A model in its library's own format."""
     try:
         return _READERS[library](path)
+    except ConvertError:
+        raise
     except ModuleNotFoundError as error:
         raise ConvertError(f"{path.name} needs the package {error.name}, which is not installed") from None
     except Exception as error:
@@ -83,10 +94,18 @@ def _of_xgboost(path: Path) -> Any:
 def _of_catboost(path: Path) -> Any:
     import catboost
 
-    loss = catboost.CatBoost().load_model(path).get_all_params()["loss_function"]
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head.startswith(_CBM) and _CATBOOST_IN_JSON not in head:
+        raise ConvertError(
+            f"{path.name} has no model of CatBoost in its formats cbm and json, the only ones that are read: "
+            "save it by save_model(FILE), or log it by mlflow.catboost.log_model without format"
+        )
+    format = "cbm" if head.startswith(_CBM) else "json"
+    loss = catboost.CatBoost().load_model(path, format).get_all_params()["loss_function"]
     has_classes = loss.startswith(("Logloss", "CrossEntropy", "MultiClass"))
     model = catboost.CatBoostClassifier() if has_classes else catboost.CatBoostRegressor()
-    return model.load_model(path)
+    return model.load_model(path, format)
 
 
 _READERS: Mapping[str, Callable[[Path], Any]] = {"xgboost": _of_xgboost, "catboost": _of_catboost}
