@@ -56,7 +56,7 @@ fit("digits", keras.Model(seen, {"scores": scores, "best": ops.max(scores, axis=
 amounts, kind = keras.Input((3,), name="amounts"), keras.Input((1,), name="kind", dtype="int32")
 both = layers.Concatenate()([amounts, layers.Flatten()(layers.Embedding(5, 2)(kind))])
 risk = layers.Dense(1, "sigmoid", name="risk")(both)
-claims = {"amounts": np.random.rand(50, 3).astype("float32"), "kind": np.arange(50)[:, None] % 5}
+claims = {"amounts": np.random.rand(50, 3).astype("float32"), "kind": (np.arange(50)[:, None] % 5).astype("int32")}
 np.savez("claims.npz", **claims)
 fit("claims", keras.Model({"kind": kind, "amounts": amounts}, risk), claims)
 
@@ -150,6 +150,10 @@ def test_models_of_keras_answer_as_before_and_are_served(
     for name, model in models.items():
         (tmp_path / name).mkdir()
         commands[name] = [model, "--data", data.get(name, "flowers.parquet"), "-o", f"{name}/model.onnx"]
+    # onnxruntime's MaxPool passes over a NaN, TensorFlow's answers by the kernel that the machine has.
+    commands["digits"] += ["--accept", "missing"]
+    # onnxruntime's MaxPool answers a NaN otherwise than TensorFlow's.
+    commands["digits"] += ["--accept", "missing"]
     for model, (rows, _) in REFUSED.items():
         commands[f"no {model}"] = [model, "--data", rows, "-o", "no.onnx"]
     outcomes = converted(python, tmp_path, commands)
