@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.cluster.command import exclusive, run, step
@@ -41,6 +41,8 @@ class GoProgram:
     """Build tags, separated by commas; a change of them needs a change of version to be seen."""
     uses_c: bool = False
     """Whether parts of it are in C, which `cc` compiles."""
+    main_module: str = field(default="", repr=False)
+    """Folder of the repository with a go.mod to build it by, where its own go.mod replaces modules."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ GOJQ = GoProgram("gojq", "github.com/itchyny/gojq/cmd/gojq", "v0.12.17")
 H2SPEC = GoProgram("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible")
 #: An OCI registry for tests, and what images are pushed with.
 CRANE = GoProgram("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1")
+#: The newest of its line that builds as it is published.
+ARGOCD = GoProgram("argocd", "github.com/argoproj/argo-cd/v3/cmd", "v3.2.11", main_module="e2e/images/argocd")
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
 
 
@@ -152,11 +156,14 @@ class Tools:
             if not built.exists():
                 title = f"building {program.name} {program.version}"
                 with step(title), tempfile.TemporaryDirectory() as out, _beside(built) as made:
-                    source = f"{program.package}@{program.version}"
                     static = {"GOBIN": out, "CGO_ENABLED": "1" if program.uses_c else "0"}
-                    tags = f"-tags={program.tags}"
-                    _go("install", "-trimpath", tags, "-ldflags", "-s -w", source, env=static)
-                    shutil.copy(Path(out) / program.name, made)
+                    flags = ("-trimpath", f"-tags={program.tags}", "-ldflags", "-s -w")
+                    if program.main_module:
+                        folder = HERE.parents[1] / program.main_module
+                        _go("build", *flags, "-o", str(made), program.package, env=static, cwd=folder)
+                    else:
+                        _go("install", *flags, f"{program.package}@{program.version}", env=static)
+                        shutil.copy(Path(out) / program.name, made)
         return built
 
     def install_node(self, program: NodeProgram) -> Path:
@@ -195,9 +202,11 @@ class Tools:
 
     def gateway_crds(self) -> Path:
         """Folder with the CRDs of the Gateway API and of Envoy Gateway, as its module carries them."""
-        module = f"{ENVOY_GATEWAY_MODULE}@{ENVOY_GATEWAY_VERSION}"
-        found = json.loads(_go("mod", "download", "-json", module))
-        return Path(found["Dir"]) / "charts/gateway-helm/charts/crds/crds"
+        return module(ENVOY_GATEWAY_MODULE, ENVOY_GATEWAY_VERSION) / "charts/gateway-helm/charts/crds/crds"
+
+    def argocd_manifests(self) -> Path:
+        """Folder with the manifests that install Argo CD, as its module carries them."""
+        return module(ARGOCD.package.removesuffix("/cmd"), ARGOCD.version) / "manifests"
 
     def kind_files(self) -> Path:
         """Folder with the files that kind puts into the image of its nodes, as its module carries them."""
@@ -220,6 +229,11 @@ class Tools:
                 with step(f"building {name}"), _beside(folder / "program") as made:
                     _go("build", "-trimpath", "-ldflags", ldflags, "-o", str(made), ".", cwd=source)
         return folder
+
+
+def module(name: str, version: str) -> Path:
+    """The folder of a Go module's files."""
+    return Path(json.loads(_go("mod", "download", "-json", f"{name}@{version}"))["Dir"])
 
 
 @contextmanager

@@ -84,9 +84,10 @@ def _context(image: Image, cache: Path) -> Iterator[Path]:
     if image.program is None:
         yield image.root
         return
-    built = Tools(cache).install(image.program)
+    built = {program.name: Tools(cache).install(program) for program in (image.program, *image.beside)}
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        shutil.copy(built, Path(folder) / image.program.name)
+        for name, program in built.items():
+            shutil.copy(program, Path(folder) / name)
         yield Path(folder)
 
 

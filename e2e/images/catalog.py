@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster.tools import ALERTMANAGER, ENVOY_GATEWAY, PROMETHEUS, GoProgram
+from e2e.cluster.tools import ALERTMANAGER, ARGOCD, ENVOY_GATEWAY, HELM, PROMETHEUS, GoProgram
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +25,10 @@ class Image:
     """Files and folders of the repository that the build copies; the Dockerfile is always one more."""
     program: GoProgram | None = None
     """Where set, a folder with this program alone is the build's context, not the repository."""
+    beside: tuple[GoProgram, ...] = ()
+    """More programs in that folder."""
+    on_demand: bool = False
+    """Whether it is built only where a test asks for it, or a person by its name."""
     root: Path = ROOT
     """Where the repository is."""
 
@@ -68,8 +72,19 @@ IMAGES = (
         "alertmanager",
         program=ALERTMANAGER,
     ),
+    Image(
+        "argocd",
+        "slipway.dev/argocd:test",
+        Path("e2e/images/argocd/Dockerfile"),
+        "argocd",
+        program=ARGOCD,
+        beside=(HELM,),
+        on_demand=True,
+    ),
 )
 NAMES = tuple(image.short for image in IMAGES)
+#: What is built where nothing is named.
+USUAL = tuple(image.short for image in IMAGES if not image.on_demand)
 
 
 def find_image(short: str) -> Image:
@@ -80,7 +95,8 @@ def find_image(short: str) -> Image:
 def content_key(image: Image, base: str) -> str:
     """32 hex digits that differ whenever the image could: by name, base, and each input's bytes and mode."""
     digest = hashlib.sha256()
-    for word in (image.name, image.target, base, repr(image.program)):
+    beside = (repr(program) for program in image.beside)
+    for word in (image.name, image.target, base, repr(image.program), *beside):
         digest.update(word.encode() + b"\0")
     for path in _files(image):
         mode = path.stat().st_mode & 0o777
