@@ -72,6 +72,10 @@ HELM = GoProgram("helm", "helm.sh/helm/v3/cmd/helm", "v3.22.0")
 KUBECONFORM = GoProgram("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0")
 #: Reads workflows of GitHub.
 ACTIONLINT = GoProgram("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
+#: Runs workflows of GitHub, on this machine itself.
+ACT = GoProgram("act", "github.com/nektos/act", "v0.2.89")
+#: What GitHub's API takes and answers, in its own words.
+GITHUB_OPENAPI = NodeFile("@octokit/openapi", "23.0.2", "generated/api.github.com.json")
 COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.13.2")
 METRICS_SERVER = GoProgram("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", "v0.9.0")
 PROMETHEUS_VERSION = "v0.316.0"
@@ -185,7 +189,8 @@ class Tools:
 
     def fetch_npm(self, file: NodeFile) -> Path:
         """The file at its pinned version, fetched by the first call without what its package depends on."""
-        kept = self.cache / "tools" / f"{file.name}-{file.version}-{Path(file.path).name}"
+        plain = file.name.removeprefix("@").replace("/", "-")
+        kept = self.cache / "tools" / f"{plain}-{file.version}-{Path(file.path).name}"
         with exclusive(self.cache / "tools.lock", "installing"):
             if not kept.exists():
                 if not shutil.which("npm"):

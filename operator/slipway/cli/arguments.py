@@ -291,9 +291,19 @@ def plan(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("-R", "--recursive", action="store_true", help="read folders with their subfolders")
     made.add_argument(
+        "--base",
+        metavar="COMMIT",
+        help="plan only what differs from where the branch left this one, such as origin/main, by git",
+    )
+    made.add_argument(
         "--offline",
         action="store_true",
-        help="use no cluster: check by the CRD's schema and rules of this version, and compare with nothing",
+        help="use no cluster: check by the CRD's schema and rules of this version, and compare with the base",
+    )
+    made.add_argument(
+        "--resolve",
+        action="store_true",
+        help="ask the stores of models what URIs mean now, by the credentials in this environment",
     )
     made.add_argument(
         "--detailed-exitcode", action="store_true", help="exit with 3 where applying would change something"
@@ -301,7 +311,12 @@ def plan(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--server-image", help="image of the installed chart; unless given, that of the stable revision"
     )
-    made.add_argument("-o", "--output", choices=("json", "yaml", "name"), help="output format")
+    made.add_argument(
+        "-o",
+        "--output",
+        choices=("json", "yaml", "name", "markdown", "github"),
+        help="output format; github: also a summary of the workflow, and one comment on its pull request",
+    )
     _color(made)
     _connection(made)
 

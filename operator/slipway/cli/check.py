@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from slipway.cli.errors import CommandError
 from slipway.cli.manifests import called, files_of, text_of
+from slipway.cli.markdown import MOST, plain
 from slipway.cli.schema import located
 from slipway.cli.version import client_version
 from slipway.names import API_VERSION, GROUP, KIND
 
-#: Of a summary, which GitHub also takes as a comment.
-MOST_SUMMARY = 65_535
 _RULE = "invalid-modeldeployment"
 
 
@@ -65,8 +61,10 @@ def run(arguments: Namespace) -> int:
         findings += _twins(parts)
     findings.sort(key=lambda one: (one.file, one.line, one.column))
     print(_WRITERS[arguments.format](findings), end="")
-    if arguments.format == "github" and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
-        _append(Path(summary), _summary(findings, checked))
+    if arguments.format == "github":
+        from slipway.cli.github import append_summary
+
+        append_summary(_summary(findings, checked))
     print(f"{checked} {KIND}s in {len(files)} files, {len(findings)} faults", file=sys.stderr)
     return 1 if findings else 0
 
@@ -207,27 +205,12 @@ def _summary(findings: Sequence[Finding], checked: int) -> str:
         f"**slipway check**: {checked} {KIND}s, {len(findings)} faults.\n\n| Where | What |\n| --- | --- |\n"
     )
     for number, one in enumerate(findings):
-        row = f"| `{_cell(one.file)}:{one.line}` | {_cell(one.message)} |\n"
+        row = f"| `{plain(one.file)}:{one.line}` | {plain(one.message)} |\n"
         rest = f"\n… and {len(findings) - number} more.\n"
-        if len(text) + len(row) + len(rest) > MOST_SUMMARY:
+        if len(text) + len(row) + len(rest) > MOST:
             return text + rest
         text += row
     return text
-
-
-def _cell(text: str) -> str:
-    """Text as itself in a table of Markdown: nothing in it is markup."""
-    for mark in "\\`*_[]<>|":
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
-
-
-def _append(path: Path, text: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
 
 
 _WRITERS = {"text": _text, "github": _github, "json": _json, "sarif": _sarif}

@@ -14,7 +14,7 @@ from slipway.cli.errors import CommandError
 from slipway.names import API_VERSION, KIND
 
 #: Names of files that are read in a folder.
-_SUFFIXES = (".json", ".yaml", ".yml")
+SUFFIXES = (".json", ".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def files_of(path: str, *, recursive: bool) -> list[str]:
     if path == "-" or not place.is_dir():
         return [path]
     found = place.glob("**/*" if recursive else "*")
-    return [str(file) for file in sorted(found) if file.suffix in _SUFFIXES and file.is_file()]
+    return [str(file) for file in sorted(found) if file.suffix in SUFFIXES and file.is_file()]
 
 
 def _read(path: str, *, recursive: bool) -> Iterator[Given]:
     for file in files_of(path, recursive=recursive):
-        yield from _documents(called(file), text_of(file))
+        yield from documents(called(file), text_of(file))
 
 
 def text_of(path: str) -> str:
@@ -68,13 +68,18 @@ def text_of(path: str) -> str:
         raise CommandError(f"{called(path)} cannot be read: {error}") from error
 
 
-def _documents(source: str, text: str) -> Iterator[Given]:
+def documents(source: str, text: str) -> Iterator[Given]:
+    """The ModelDeployments of a text.
+
+    Raises:
+        CommandError: where it is no YAML, or one of them has no name.
+    """
     try:
-        documents = list(yaml.safe_load_all(text))
+        found = list(yaml.safe_load_all(text))
     # A date that is none is a plain ValueError, and lists that hold one another have no end.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CommandError(f"{source} cannot be read: {error}") from error
-    for document in documents:
+    for document in found:
         yield from _ours(source, document)
 
 

@@ -107,6 +107,7 @@ COMMANDS: dict[str, CommandLine] = {
             ("slipway plan -f fraud.yaml", "checked by the API server, compared with what is there"),
             ("cat models/*.yaml | slipway plan -f -", "what another program prints, such as kustomize build"),
             ("slipway plan --offline -R -f models", "a folder, without a cluster"),
+            ("slipway plan --base origin/main -R -f models", "what a branch changes, for a pull request"),
         ),
     ),
     "check": CommandLine(

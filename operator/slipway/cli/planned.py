@@ -8,21 +8,23 @@ from datetime import datetime
 from typing import Any, Literal
 
 from slipway.api.pods import NOTHING
-from slipway.api.status import ModelStatus, UpgradeStatus
+from slipway.api.status import ModelStatus, RevisionStatus, UpgradeStatus
+from slipway.api.types import ModelDeploymentSpec
 from slipway.cli.drawing import told_step
 from slipway.cli.terminal import Line, Tone
 from slipway.core import plan as planning
 from slipway.core import proof
 from slipway.core.objects.diff import contains, differences
 from slipway.core.observed import Fault, Manifest, ObjectKind, ObservedTraffic, observe, rfc3339
+from slipway.core.resolution import UNKNOWN_VERSION, is_asked, unresolved
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings, revision_of
 from slipway.core.rollout.history import by_its_name, carried_over_rejections, rejection_of
 from slipway.core.rollout.machine import steps_of
 from slipway.core.traffic.routed import has_routers
 
-#: Stands for what only a resolver pod can find out.
-UNKNOWN = "sha256:" + "0" * 64
+#: In names of objects: what is named by what nobody has looked up, and by what is taken to serve.
+_WANTED, _SERVING = "REVISION", "STABLE"
 
 Verb = Literal["apply", "create", "change", "unchanged", "delete"]
 
@@ -54,6 +56,7 @@ class Planned:
         strategy: of the rollout; empty without one.
         steps: of the rollout, in words.
         changes: what would happen to each object.
+        removed: what becomes of it, where no file has it any more.
     """
 
     namespace: str
@@ -68,11 +71,17 @@ class Planned:
     strategy: str = ""
     steps: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    removed: str = ""
 
     @property
     def is_change(self) -> bool:
         """Whether applying it would change something in the cluster."""
-        return self.is_new or bool(self.upgrade) or any(one.verb != "unchanged" for one in self.changes)
+        return (
+            bool(self.removed)
+            or self.is_new
+            or bool(self.upgrade)
+            or any(one.verb != "unchanged" for one in self.changes)
+        )
 
     def as_object(self) -> dict[str, Any]:
         """For ``-o json``."""
@@ -91,6 +100,7 @@ def planned(
     settings: Settings,
     now: datetime,
     children: Sequence[Manifest] | None = None,
+    model: ModelStatus | None = None,
 ) -> Planned:
     """What would follow if a manifest were applied now.
 
@@ -100,16 +110,19 @@ def planned(
         settings: of the installation.
         now: the time, with a time zone.
         children: of the live one, to compare with; None where they are not known.
+        model: what its URI means now; unless given, what the live one's status says, if that still holds.
     """
-    wanted = read(_merged(manifest, live))
+    wanted = read(merged(manifest, live))
     found = Planned(wanted.owner.namespace, wanted.owner.name)
     if isinstance(wanted.spec, Fault):
         return replace(found, complaints=(wanted.spec.message,))
-    model = wanted.status.model
-    if model is None or model.uri != wanted.spec.model.uri:
-        uri = wanted.spec.model.uri
-        model = ModelStatus(uri=uri, resolvedURI=uri, version="?", digest=UNKNOWN, bytes=0)
-        found = replace(found, model=f"{uri} is looked up first; its version and digest are not known yet")
+    if model is None and not is_asked(wanted.spec, wanted.status):
+        model = wanted.status.model
+    if model is None:
+        model = unresolved(wanted.spec)
+        found = replace(found, model=f"{model.uri} is looked up first; {_not_known(wanted.spec)}")
+    elif model.version == UNKNOWN_VERSION:
+        found = replace(found, model=f"{model.uri} as before; {_not_known(wanted.spec)}")
     else:
         known = f"{model.uri} is version {model.version}, {model.digest}"
         found = replace(found, model=known, conversion=proof.told(model))
@@ -123,7 +136,7 @@ def planned(
     before = read(live) if live is not None else wanted
     same = not isinstance(before.spec, Fault) and before.status.model == model
     if revision.name == stable.revision or (children is None and same and _same_pods(before, wanted)):
-        told = f"{stable.revision} stays"
+        told = f"{_called(stable)} stays"
         alike = isinstance(before.spec, Fault) or before.spec.runtime.pod == wanted.spec.runtime.pod
         differs = "the installation" if alike else "spec.runtime.pod"
         upgrade = f"its pods are replaced in a rolling update: {differs} differs"
@@ -131,7 +144,7 @@ def planned(
             return replace(found, revision=told, upgrade=upgrade)
         if children is None:
             return replace(found, revision=f"{told}: no pod is restarted")
-        if _plan(wanted, model, settings, now, children).upgrade is None:
+        if plan_of(wanted, model, settings, now, children).upgrade is None:
             return replace(found, revision=f"{told}: no pod is restarted", changes=changes)
         return replace(found, revision=told, upgrade=upgrade, changes=changes)
     rejection = rejection_of(revision, carried_over_rejections(wanted.status.rejected, revision, observed))
@@ -139,7 +152,8 @@ def planned(
         return replace(found, revision=f"rejected before, and not tried again: {rejection.message}")
     return replace(
         found,
-        revision=f"a new one, next to {stable.revision} with version {stable.version}",
+        revision=f"a new one, next to {_called(stable)}"
+        + (f" with version {stable.version}" if stable.version != UNKNOWN_VERSION else ""),
         is_new=True,
         strategy=wanted.spec.rollout.strategy,
         steps=tuple(told_step(step) for step in steps_of(wanted.spec.rollout)),
@@ -147,11 +161,24 @@ def planned(
     )
 
 
+def _not_known(spec: ModelDeploymentSpec) -> str:
+    if spec.model.digest is not None:
+        return f"it must have the digest {spec.model.digest}, and its version is not known yet"
+    return "its version and digest are not known yet"
+
+
+def _called(stable: RevisionStatus) -> str:
+    return "the one at the base" if stable.version == UNKNOWN_VERSION else stable.revision
+
+
 def lines(found: Planned) -> Iterator[Line]:
     """A plan for people."""
     yield Line(f"{found.namespace}/{found.name}", Tone.TITLE)
     if found.complaints:
         yield from (Line(f"  invalid: {one}", Tone.BAD) for one in found.complaints)
+        return
+    if found.removed:
+        yield Line(f"  removed   {found.removed}", Tone.BAD)
         return
     yield Line(f"  model     {found.model}")
     if found.conversion:
@@ -170,7 +197,7 @@ def lines(found: Planned) -> Iterator[Line]:
 _TONES = {"create": Tone.GOOD, "change": Tone.WAITING, "delete": Tone.BAD}
 
 
-def _plan(
+def plan_of(
     resource: Resource,
     model: ModelStatus,
     settings: Settings,
@@ -202,12 +229,17 @@ def _changes(
     children: Sequence[Manifest] | None,
 ) -> Iterator[Change]:
     """What happens to the objects that the plan itself would apply, where the live ones are known."""
-    found, observed = _plan(resource, model, settings, now, children), observe(children or ())
+    found, observed = plan_of(resource, model, settings, now, children), observe(children or ())
+    stable, names = resource.status.stable, dict[str, str]()
+    if model.version == UNKNOWN_VERSION and found.roles.wanted is not None:
+        names[found.roles.wanted.name] = _WANTED
+    if stable is not None and stable.version == UNKNOWN_VERSION:
+        names[stable.revision] = _SERVING
     for wanted in found.apply:
         kind, name = str(wanted["kind"]), str(wanted["metadata"]["name"])
         live = observed.find(ObjectKind(kind), name)
-        if model.digest == UNKNOWN and found.roles.wanted is not None:
-            name = name.replace(found.roles.wanted.name, "REVISION")
+        for unknown, called in names.items():
+            name = name.replace(unknown, called)
         if children is None:
             yield Change("apply", kind, name)
         elif live is None:
@@ -217,7 +249,10 @@ def _changes(
         else:
             yield Change("change", kind, name, tuple(differences(live, wanted)))
     for child in found.delete:
-        yield Change("delete", str(child["kind"]), str(child["metadata"]["name"]))
+        name = str(child["metadata"]["name"])
+        for unknown, called in names.items():
+            name = name.replace(unknown, called)
+        yield Change("delete", str(child["kind"]), name)
 
 
 def _same_pods(before: Resource, wanted: Resource) -> bool:
@@ -228,7 +263,8 @@ def _same_pods(before: Resource, wanted: Resource) -> bool:
     return parts[0] == parts[1]
 
 
-def _merged(manifest: dict[str, Any], live: Manifest | None) -> Manifest:
+def merged(manifest: dict[str, Any], live: Manifest | None) -> Manifest:
+    """A manifest as the API server would have it: with the metadata and status of what is there."""
     meta = {"namespace": "default", "uid": "", **(live or {}).get("metadata", {}), **manifest["metadata"]}
     if live is None:
         # A status in a file is not applied either.

@@ -24,6 +24,9 @@ MOST_RETRY = timedelta(seconds=60)
 #: Schemes whose URIs name an object, or a folder with one, in a bucket.
 _BUCKETS = ("s3", "gs", "az")
 _COMMIT = re.compile("[0-9a-f]{40}")
+#: Version and digest of a model that nobody has looked up.
+UNKNOWN_VERSION = "?"
+UNKNOWN_DIGEST = "sha256:" + "0" * 64
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,25 @@ def model_status(uri: str, found: Resolution, verified: str | None = None) -> Mo
         conversion=None if proof is None else ConversionStatus(**proof.model_dump()),
         folder=found.folder,
     )
+
+
+def unresolved(spec: ModelDeploymentSpec) -> ModelStatus:
+    """What stands for a spec's model in a plan before anybody has looked it up."""
+    uri = spec.model.uri
+    return ModelStatus(
+        uri=uri,
+        resolvedURI=uri,
+        version=UNKNOWN_VERSION,
+        digest=spec.model.digest or UNKNOWN_DIGEST,
+        bytes=0,
+        verifiedFor=_signature(spec),
+        folder=True if _wants_folder(spec) else None,
+    )
+
+
+def looked_up(spec: ModelDeploymentSpec, found: Resolution) -> ModelStatus:
+    """What status would remember of a spec's model, were a signature that the spec asks for verified, too."""
+    return model_status(spec.model.uri, found, _signature(spec))
 
 
 def _from_pod(

@@ -89,7 +89,7 @@ def bring(
     """
     around = surroundings(volumes)
     try:
-        source = _source(wanted, volumes, around)
+        source = source_for(wanted, volumes, around)
         uri = wanted.spec.model.uri
         found = resolve(ResolveTask(uri=uri, digest=wanted.spec.model.digest, known=known), source)
         if known is not None and _of(found) == _of(known):
@@ -109,7 +109,8 @@ def _of(found: Resolution) -> tuple[str, str, str | None]:
     return found.version, found.digest, found.profile
 
 
-def _source(wanted: Wanted, volumes: Mapping[str, Path], around: Surroundings) -> Source:
+def source_for(wanted: Wanted, volumes: Mapping[str, Path], around: Surroundings) -> Source:
+    """What brings a model, by the scheme of its URI; raises :class:`LocalError` where that cannot be said."""
     if wanted.path is not None:
         return FileSource(wanted.path)
     scheme, _, rest = wanted.spec.model.uri.partition("://")

@@ -353,6 +353,11 @@ def _found_profile(files: Files, digest: str) -> str:
     return _sha256(text)
 
 
+def profile_at(source: Source, uri: str) -> bytes | None:
+    """The profile beside the model at a pinned URI; None where there is none. Raises :class:`ModelError`."""
+    return _profile_text(source.locate(uri).files)
+
+
 def _is_usable(text: bytes, digest: str, where: str) -> bool:
     try:
         read_profile(text, digest)

@@ -13,8 +13,8 @@ import yaml
 
 from e2e import snippets
 from e2e.tests.schema_cases import with_value
-from slipway.cli.check import MOST_SUMMARY
 from slipway.cli.main import main
+from slipway.cli.markdown import MOST
 from tests.unit.cli.test_schema_without_a_cluster import OF_SPEC, example
 
 ROOT = Path(__file__).parents[3]
@@ -182,7 +182,7 @@ def test_a_long_summary_is_cut_below_what_a_comment_may_be(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     assert check(capsys, str(path), "--format", "github")[0] == 1
     text = summary.read_text()
-    assert 60_000 < len(text) <= MOST_SUMMARY
+    assert 60_000 < len(text) <= MOST
     assert text.rstrip().endswith("more.")
 
 
@@ -227,14 +227,15 @@ def test_the_action_checks_what_it_is_given_and_takes_no_input_into_its_script(
     assert done.stdout.startswith(f"::error file={bad},line=14,col=5,title=fraud::")
 
 
-def test_the_pages_workflow_and_hook_name_what_is_there() -> None:
-    workflow, hooks = (
+def test_the_pages_workflows_and_hook_name_what_is_there() -> None:
+    *workflows, hooks = (
         yaml.safe_load(block.text) for block in snippets.blocks("docs/github.md") if block.language == "yaml"
     )
-    [*_, step] = workflow["jobs"]["models"]["steps"]
-    place = step["uses"].partition("@")[0].removeprefix("OWNER/slipway/")
-    assert ROOT / place / "action.yml" == ACTION
-    assert step["with"].keys() <= yaml.safe_load(ACTION.read_text())["inputs"].keys()
+    assert len(workflows) == 2
+    for workflow in workflows:
+        [*_, step] = workflow["jobs"]["models"]["steps"]
+        place = ROOT / step["uses"].partition("@")[0].removeprefix("OWNER/slipway/") / "action.yml"
+        assert step["with"].keys() <= yaml.safe_load(place.read_text())["inputs"].keys()
     [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     assert hooks["repos"][0]["hooks"] == [{"id": hook["id"]}]
 

@@ -66,6 +66,21 @@ def here(world: World, cluster: Served, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "models").mkdir()
     for name in ("fraud.yaml", "models/fraud.yaml"):
         (tmp_path / name).write_text(text)
+    for words in (
+        ("init", "--quiet"),
+        (
+            "-c",
+            "user.name=me",
+            "-c",
+            "user.email=me@example.com",
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "-mx",
+        ),
+        ("update-ref", "refs/remotes/origin/main", "HEAD"),
+    ):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
     program = tmp_path / "bin/slipway"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m slipway.cli.main "$@"\n')
