@@ -56,7 +56,8 @@ fit("digits", keras.Model(seen, {"scores": scores, "best": ops.max(scores, axis=
 amounts, kind = keras.Input((3,), name="amounts"), keras.Input((1,), name="kind", dtype="int32")
 both = layers.Concatenate()([amounts, layers.Flatten()(layers.Embedding(5, 2)(kind))])
 risk = layers.Dense(1, "sigmoid", name="risk")(both)
-claims = {"amounts": np.random.rand(50, 3).astype("float32"), "kind": (np.arange(50)[:, None] % 5).astype("int32")}
+kinds = (np.arange(50)[:, None] % 5).astype("int32")
+claims = {"amounts": np.random.rand(50, 3).astype("float32"), "kind": kinds}
 np.savez("claims.npz", **claims)
 fit("claims", keras.Model({"kind": kind, "amounts": amounts}, risk), claims)
 
