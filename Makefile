@@ -164,6 +164,11 @@ bench-fleet: prerequisites-cluster .venv/synced ## the operator with 100 and 1,0
 bench-fleet-real: .venv/synced ## apply to Ready, and a moved alias to its canary, on the cluster that is up
 	@$(RUN) bench.fleet.real $(BENCH)
 
+# BENCH="--megabytes 50 --rounds 3" takes a minute, and tells no share.
+.PHONY: bench-fetch
+bench-fetch: .venv/synced ## a model of 1 GB from S3, beside curl | tee | sha256sum; on a quiet machine
+	@$(RUN) bench.fetch $(BENCH)
+
 .PHONY: prerequisites
 prerequisites:
 	@command -v $(PYTHON) >/dev/null || { echo 'missing: Python 3.11 or newer (apt-get install python3)' >&2; exit 1; }
