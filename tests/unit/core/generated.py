@@ -160,6 +160,8 @@ class Maker:
         if "properties" not in node:
             if node.get("x-kubernetes-preserve-unknown-fields"):
                 return {self.random.choice(_TEXTS): self.random.choice(_TEXTS)}
+            if "additionalProperties" not in node:
+                return {}
             if node["additionalProperties"].get("type") == "integer":
                 return {"example.com/gpu": 1} if self.random.random() < 0.5 else {}
             names = ("zone", "example.com/disk")
