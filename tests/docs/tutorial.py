@@ -46,9 +46,9 @@ class Reader:
     """Somebody with a notebook and terminals in one folder; only their ports are others than the page's.
 
     What comes of each step is compared with what the page shows. As printed has to be what cells and
-    commands print, but for numbers with an exponent, which are rounding errors. What serves prints while it
-    is asked depends on when it looks: its lines have to be there one after the other, whatever the time of
-    day and the numbers are, but for versions.
+    commands print, but for numbers with an exponent, which are rounding errors. What the server prints
+    while requests come depends on when it reads: its lines have to be there one after the other, whatever the
+    time of day and the numbers are, but for versions.
     """
 
     def __init__(self, folder: Path) -> None:

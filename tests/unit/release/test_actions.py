@@ -79,7 +79,7 @@ def test_actionlint_finds_nothing_in_the_pages_workflows(repository: Repository)
         [program, "-no-color", *folder.iterdir()], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
-    # What it is asked for, it finds.
+    # It finds an injection that is planted.
     step = {"run": "echo ${{ github.head_ref }}"}
     unsafe = yaml.safe_dump(
         {"on": "pull_request", "jobs": {"x": {"runs-on": "ubuntu-latest", "steps": [step]}}}
