@@ -117,7 +117,7 @@ def test_mlserver_and_fastapi_take_a_better_version_on_and_a_broken_one_back(
     installed: Installation, mlflow: Registry, restricted_namespace: str, image: str, token: str
 ) -> None:
     kube, namespace, model = installed.kube, restricted_namespace, f"iris-{token}"
-    one = mlflow.register_scikit_learn(model, fitted(), "champion")
+    mlflow.register_scikit_learn(model, fitted(), "champion")
     rollouts: dict[str, Rollout] = {}
     for example in APIS:
         manifest = yaml.safe_load((EXAMPLES / example).read_text())
@@ -171,4 +171,3 @@ def test_mlserver_and_fastapi_take_a_better_version_on_and_a_broken_one_back(
         for example, client in clients.items():
             assert all(answer == [1, 2, 0] for answer in client.answers[before[example] + 50 :]), example
             assert None in client.answers, f"{example}: {three} failed no request"
-    assert {one, two, three} == {"1", "2", "3"}
