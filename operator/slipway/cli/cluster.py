@@ -54,7 +54,7 @@ class Cluster:
         self.timeout: float | None = arguments.request_timeout or None
         #: Whether this process is a pod of the cluster, so that it reaches Services by their names.
         self.is_inside = connection.is_inside
-        self._server, self._api = connection.server, connection.api
+        self._connection = connection
 
     def within(self, namespace: str) -> Cluster:
         """The same cluster, in another namespace."""
@@ -397,21 +397,15 @@ class Cluster:
         most: int | None,
     ) -> tuple[int, str, bytes]:
         """Status, reason and body of whatever answers."""
-        request = self._api.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": accept, "Content-Type": kind},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        headers = {"Accept": accept, "Content-Type": kind}
         try:
-            response = self._api.call_api(*request, _request_timeout=self.timeout)
+            response = self._connection.ask(method, path, query or {}, headers, body, self.timeout)
             return response.status, str(response.reason), _read(response, self.timeout, most)
         except (HTTPError, OSError) as error:
             raise CommandError(self._silence(error)) from error
         except ApiException as error:  # a certificate that is not trusted
-            raise CommandError(f"the API server at {self._server} does not answer: {error.reason}") from error
+            server = self._connection.server
+            raise CommandError(f"the API server at {server} does not answer: {error.reason}") from error
 
     def _silence(self, error: Exception) -> str:
         """In one line what urllib3 says in many."""
@@ -423,8 +417,9 @@ class Cluster:
             inner = reason
         # Of "HTTPConnection(host='…', port=…): Failed to …: [Errno 111] Connection refused" the last part.
         said = str(inner).rpartition(": ")[2]
+        server = self._connection.server
         return (
-            f"the API server at {urlsplit(self._server).netloc or self._server} does not answer: {said}; "
+            f"the API server at {urlsplit(server).netloc or server} does not answer: {said}; "
             "is the context the right one (kubectl config current-context)?"
         )
 

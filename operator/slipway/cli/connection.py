@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from kubernetes import client, config
+from kubernetes import config
+from kubernetes.client.configuration import Configuration
+from kubernetes.client.rest import RESTClientObject, RESTResponse
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME
 from urllib3 import HTTPHeaderDict
@@ -28,15 +31,44 @@ class Connection:
     """A client and what it was configured by.
 
     Attributes:
-        server: the API server's address.
         namespace: the usual one of the context or of the pod.
         is_inside: whether this process is a pod of the cluster, and known by its ServiceAccount.
     """
 
-    api: client.ApiClient
-    server: str
+    settings: Configuration
+    transport: RESTClientObject
     namespace: str
     is_inside: bool
+
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return str(self.settings.host)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: object,
+        timeout: float | None,
+    ) -> RESTResponse:
+        """Send a request as who the configuration says; the body of the answer is still to be read.
+
+        Raises:
+            HTTPError: where nothing answers, and OSError.
+            ApiException: where the server's certificate is not trusted.
+        """
+        sent = {"User-Agent": "kubectl-slipway", **headers}
+        # The client of the whole API would do this too, and imports pydantic and a parser of dates for it.
+        if token := self.settings.get_api_key_with_prefix("BearerToken", alias="authorization"):
+            sent["Authorization"] = token
+        url = self.server + path + (f"?{urlencode(query)}" if query else "")
+        answer: RESTResponse = self.transport.request(  # type: ignore[no-untyped-call]
+            method, url, headers=sent, body=body, _request_timeout=timeout
+        )
+        return answer
 
 
 def connect(arguments: Namespace) -> Connection:
@@ -45,7 +77,7 @@ def connect(arguments: Namespace) -> Connection:
     Raises:
         CommandError: where there is neither a kubeconfig that can be used nor a ServiceAccount.
     """
-    settings, is_inside = client.Configuration(), _is_inside(arguments)
+    settings, is_inside = Configuration(), _is_inside(arguments)
     with _reading():
         if is_inside:
             namespace = _pods_own(settings)
@@ -56,12 +88,12 @@ def connect(arguments: Namespace) -> Connection:
     _override(settings, arguments)
     # A person is waiting: once more for a connection that broke, and then the reason.
     settings.retries = 1
-    api = client.ApiClient(settings)
+    transport = RESTClientObject(settings)
     if arguments.as_group and not arguments.as_user:
         raise CommandError("--as-group needs --as: a group is impersonated together with a user")
     if arguments.as_user:
-        _impersonate(api.rest_client, arguments.as_user, arguments.as_group)
-    return Connection(api, str(settings.host), namespace, is_inside)
+        _impersonate(transport, arguments.as_user, arguments.as_group)
+    return Connection(settings, transport, namespace, is_inside)
 
 
 def _is_inside(arguments: Namespace) -> bool:
@@ -76,7 +108,7 @@ def _has_kubeconfig() -> bool:
     return any(Path(path).expanduser().exists() for path in paths if path)
 
 
-def _override(settings: client.Configuration, arguments: Namespace) -> None:
+def _override(settings: Configuration, arguments: Namespace) -> None:
     """What the arguments say goes before what was found."""
     if arguments.server:
         if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", arguments.server):
@@ -97,12 +129,12 @@ def _override(settings: client.Configuration, arguments: Namespace) -> None:
         settings.cert_file = settings.key_file = None
 
 
-def _pods_own(settings: client.Configuration) -> str:
+def _pods_own(settings: Configuration) -> str:
     config.load_incluster_config(settings)  # type: ignore[no-untyped-call]
     return _OWN_NAMESPACE.read_text().strip()
 
 
-def _kubeconfigs(settings: client.Configuration, arguments: Namespace) -> str:
+def _kubeconfigs(settings: Configuration, arguments: Namespace) -> str:
     config.load_kube_config(  # type: ignore[no-untyped-call]
         arguments.kubeconfig, arguments.context, settings
     )

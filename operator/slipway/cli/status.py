@@ -10,12 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slipway.cli.cluster import Cluster
-from slipway.cli.drawing import draw, faults
 from slipway.cli.errors import CommandError, ForbiddenError, MissingError, NotInstalledError
 from slipway.cli.output import formatted
 from slipway.cli.terminal import is_colored, lay_out, width
 from slipway.cli.waiting import Outcome, progress
-from slipway.core.resource import read
 
 #: Seconds between two looks of ``--watch`` and ``--wait``.
 INTERVAL = 1.0
@@ -34,8 +32,7 @@ def run(arguments: Namespace) -> int:
     if not arguments.wait and not arguments.watch:
         found = there.get(arguments.name)
         print(_shown(found, arguments))
-        unread = arguments.output is None and faults(read(found))
-        return 1 if unread else 0
+        return 1 if arguments.output is None and _is_unread(found) else 0
     return _follow(there, arguments)
 
 
@@ -104,4 +101,15 @@ class _Screen:
 def _shown(found: dict[str, Any], arguments: Namespace) -> str:
     if arguments.output is not None:
         return formatted(arguments.output, found)
+    # The half of what starting this costs; it is not needed to ask, nor to print what was answered as it is.
+    from slipway.cli.drawing import draw
+    from slipway.core.resource import read
+
     return lay_out(draw(read(found), datetime.now(UTC)), width(), color=is_colored(arguments.color))
+
+
+def _is_unread(found: dict[str, Any]) -> bool:
+    from slipway.cli.drawing import faults
+    from slipway.core.resource import read
+
+    return bool(faults(read(found)))

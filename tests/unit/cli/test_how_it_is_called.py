@@ -18,7 +18,7 @@ from slipway.cli.main import main
 from slipway.cli.parser import COMMANDS, parse
 from slipway.cli.terminal import Line, Tone, lay_out
 from tests.unit.cli.conftest import Run
-from tests.unit.cli.serving import Served
+from tests.unit.cli.serving import CONFIG, RESOURCE, Served
 from tests.unit.world import NAME, NAMESPACE
 
 
@@ -300,6 +300,28 @@ def test_a_plan_without_a_cluster_imports_no_client(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(json.dumps({"metadata": {"name": "a"}, **MINIMAL}))
     assert imported("plan", "--offline", "-f", str(path)) & (HEAVY - {"rich"}) == set()
+
+
+#: What else a command may import that asks a cluster: a client of HTTP, and what reads a kubeconfig.
+FOR_A_CLUSTER = {"kubernetes", "urllib3", "yaml"}
+
+
+@pytest.mark.parametrize("words", [("get",), ("get", "-A", "-o", "json"), ("status", NAME)])
+def test_what_asks_a_cluster_imports_a_client_and_no_more(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """So that it starts within 0.3 s of CPU; nobody answers at the address."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(CONFIG.format(port=1, namespace=NAMESPACE))
+    found = imported(*words, "--kubeconfig", str(kubeconfig))
+    assert found >= FOR_A_CLUSTER
+    others = {"oauthlib", "requests_oauthlib", "google.auth", "websocket", "dateutil", "pydantic"}
+    assert found & (HEAVY | others) == FOR_A_CLUSTER & HEAVY
+    assert len(found) < 350
+
+
+def test_a_status_as_it_was_answered_imports_nothing_that_reads_it(cluster: Served) -> None:
+    found = imported("status", NAME, "-o", "json", "--kubeconfig", str(cluster.kubeconfig))
+    assert ("GET", RESOURCE) in cluster.asked
+    assert not {"pydantic", "slipway.api.status"} & found
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:

@@ -206,3 +206,11 @@ def test_the_operator_imports_none_of_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_it_imports_no_library_that_only_other_clients_of_clusters_need() -> None:
+    listed = "import sys, slipway; slipway.model; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True)
+    found = set(done.stdout.split())
+    assert "kubernetes.config.kube_config" in found
+    assert found.isdisjoint({"requests", "requests_oauthlib", "oauthlib", "google.auth", "websocket"})
