@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import threading
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,35 +32,34 @@ class Answers:
 
 
 class Prober:
-    """Asks ten times a second while it is open; a loop that does nothing answers within a millisecond."""
+    """Asks ten times a second while it is open; a loop that does nothing answers within a millisecond.
+
+    It asks from a process of its own, for the bench's own work is to delay no question.
+    """
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
         self._seconds: list[float] = []
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._found = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.fleet.lag"], stdin=subprocess.DEVNULL, stdout=self._found
+        )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join(_PATIENCE + 1)
+        self._process.terminate()
+        self._process.wait(_PATIENCE + 1)
+        with self._found as found:
+            found.seek(0)
+            self._seconds = [float(line) for line in found]
 
     @property
     def answers(self) -> Answers:
-        """What was measured so far."""
+        """What was measured until it was closed."""
         return Answers(sorted(self._seconds))
-
-    def _ask(self) -> None:
-        while not self._stop.wait(_PAUSE):
-            try:
-                self._seconds.append(seconds_of("/healthz"))
-            except OSError:
-                # It has not begun to listen.
-                continue
 
 
 def metrics_page() -> float:
@@ -76,3 +77,17 @@ def seconds_of(path: str) -> float:
         return time.perf_counter() - began
     finally:
         connection.close()
+
+
+def _ask() -> None:
+    while True:
+        time.sleep(_PAUSE)
+        try:
+            print(seconds_of("/healthz"), flush=True)
+        except OSError:
+            # It has not begun to listen.
+            continue
+
+
+if __name__ == "__main__":
+    _ask()

@@ -21,7 +21,7 @@ from slipway.engine.controller.routes import Routes
 from slipway.engine.controller.sweep import Sweep, await_kinds, begin
 from slipway.engine.controller.traffic import TrafficView
 from slipway.engine.controller.upgrades import UpgradeCollector, Upgrades
-from slipway.engine.controller.workers import work
+from slipway.engine.controller.workers import Rounds, work
 from slipway.engine.installed_crd import InstalledCrd
 from slipway.engine.kube import RESOURCES
 from slipway.engine.metrics.audits import AuditCollector
@@ -195,8 +195,9 @@ async def run(environment: Environment) -> None:
             await sweep.first()
             await installed.look()
             begin(store, queue)
+            rounds = Rounds()
             workers.extend(
-                asyncio.create_task(work(queue, reconciler.reconcile, metrics))
+                asyncio.create_task(work(queue, reconciler.reconcile, metrics, rounds))
                 for _ in range(environment.workers)
             )
             await asyncio.gather(sweep.watch(), observers.watch(), claims.watch(), installed.watch())

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from slipway.api.types import KIND
 from slipway.core.observed import ObjectKind
-from slipway.engine.controller.workers import work
+from slipway.engine.controller.workers import Rounds, work
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics.controller import Metrics, ModelDeploymentCollector
 from slipway.engine.queue import WorkQueue
@@ -184,6 +184,39 @@ def test_the_age_of_the_model_that_serves_is_told_beside_what_its_card_allows() 
     asyncio.run(world.settle())
     assert world.status()["stable"]["revision"] != revision
     assert world.status()["stable"]["modelCreatedAt"] == made
+
+
+async def test_of_many_workers_one_begins_in_each_round_of_the_loop() -> None:
+    bench, rounds, now, began = Bench(), Rounds(), 0, []
+
+    async def count_rounds() -> None:
+        nonlocal now
+        while True:
+            now += 1
+            await asyncio.sleep(0)
+
+    async def reconcile(_: Key) -> Result:
+        began.append(now)
+        if len(began) == 40:
+            bench.queue.close()
+        return Result()
+
+    for number in range(40):
+        bench.queue.add(Key("payments", f"model-{number}"))
+    counting = asyncio.create_task(count_rounds())
+    await asyncio.gather(*(work(bench.queue, reconcile, bench.metrics, rounds) for _ in range(8)))
+    counting.cancel()
+    assert len(set(began)) == len(began) == 40
+
+
+async def test_a_worker_that_is_cancelled_keeps_no_other_from_its_round() -> None:
+    rounds = Rounds()
+    begun, cancelled, last = (asyncio.create_task(rounds.next()) for _ in range(3))
+    await asyncio.sleep(0)
+    assert begun.done()
+    cancelled.cancel()
+    await asyncio.wait_for(last, 5)
+    assert cancelled.cancelled()
 
 
 def test_requests_and_leadership_are_counted() -> None:

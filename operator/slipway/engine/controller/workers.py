@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from slipway.engine.errors import ApiError
@@ -16,11 +17,52 @@ from slipway.engine.store import Key
 log = logging.getLogger(__name__)
 
 
+class Rounds:
+    """Lets one run begin in each round of the event loop.
+
+    Workers share a thread: were all of them to begin in one round, whatever else is due, such as a probe of
+    the kubelet or the lease, would wait for all of them together.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._taken = False
+
+    async def next(self) -> None:
+        """Wait for a round in which no other run has begun; first come, first served."""
+        loop = asyncio.get_running_loop()
+        if not self._taken:
+            self._taken = True
+            loop.call_soon(self._give)
+            return
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _give(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            # One that was cancelled has no use for it.
+            if not turn.done():
+                turn.set_result(None)
+                asyncio.get_running_loop().call_soon(self._give)
+                return
+        self._taken = False
+
+
 async def work(
-    queue: WorkQueue[Key], reconcile: Callable[[Key], Awaitable[Result]], metrics: Metrics
+    queue: WorkQueue[Key],
+    reconcile: Callable[[Key], Awaitable[Result]],
+    metrics: Metrics,
+    rounds: Rounds | None = None,
 ) -> None:
-    """Take keys until the queue is closed. A failure of one key never ends the worker."""
+    """Take keys until the queue is closed. A failure of one key never ends the worker.
+
+    ``rounds``: of all workers of the queue; a worker that is alone needs none.
+    """
+    rounds = rounds or Rounds()
     while (key := await queue.take()) is not None:
+        await rounds.next()
         begun = time.perf_counter()
         result = "error"
         metrics.active_workers.inc()
@@ -38,8 +80,6 @@ async def work(
             metrics.active_workers.dec()
             metrics.reconciled(result, time.perf_counter() - begun)
             queue.done(key)
-        # A run that had nothing to wait for let nobody else have a turn.
-        await asyncio.sleep(0)
 
 
 def _settle(queue: WorkQueue[Key], key: Key, outcome: Result) -> str:
