@@ -88,7 +88,7 @@ def control_plane(layout: Layout, programs: Path) -> list[Component]:
                 f"--root-ca-file={pki / 'ca.crt'}",
                 f"--cluster-signing-cert-file={pki / 'ca.crt'}",
                 f"--cluster-signing-key-file={pki / 'ca.key'}",
-                "--leader-elect=false",
+                "--leader-elect=true",
                 "--profiling=false",
                 "--bind-address=127.0.0.1",
                 *AUTOSCALING,
@@ -102,7 +102,7 @@ def control_plane(layout: Layout, programs: Path) -> list[Component]:
             (
                 str(programs / "kube-scheduler"),
                 f"--kubeconfig={scheduler}",
-                "--leader-elect=false",
+                "--leader-elect=true",
                 "--profiling=false",
                 "--bind-address=127.0.0.1",
             ),
