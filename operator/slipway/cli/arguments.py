@@ -358,6 +358,14 @@ def serve(made: argparse.ArgumentParser) -> None:
         metavar="CLAIM=FOLDER",
         help="folder that stands for a PersistentVolumeClaim of pvc:// URIs; can be given several times",
     )
+    made.add_argument(
+        "--config-map",
+        action="append",
+        default=[],
+        metavar="NAME/KEY=FILE",
+        help="file that stands for a ConfigMap's key, such as that with the public keys of "
+        "spec.model.verify.signature; can be given several times",
+    )
 
 
 def port(text: str) -> int:

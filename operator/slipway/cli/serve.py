@@ -34,10 +34,12 @@ def run(arguments: Namespace) -> int:
         from slipway.local.alone import Listening, serve_one
         from slipway.local.errors import LocalError
         from slipway.local.server import check_installed
+        from slipway.local.stand_ins import StandIns
     except ImportError as error:
         raise _not_installed(error) from error
     ports = arguments.port, arguments.grpc_port, arguments.metrics_port
-    where = Listening(arguments.host, *ports, _volumes(arguments.volume))
+    stand_ins = StandIns(_volumes(arguments.volume), _config_maps(arguments.config_map))
+    where = Listening(arguments.host, *ports, stand_ins)
     _log_warnings()
     folder = Path(tempfile.mkdtemp(prefix="slipway-serve-"))
     # By name: what a script starts in the background ignores Ctrl-C otherwise.
@@ -126,6 +128,16 @@ def _volumes(given: list[str]) -> dict[str, Path]:
         if not is_pair or not Path(folder).is_dir():
             raise CommandError(f"--volume {one}: write CLAIM=FOLDER, with a folder that is there")
         found[claim] = Path(folder).resolve()
+    return found
+
+
+def _config_maps(given: list[str]) -> dict[str, Path]:
+    found = {}
+    for one in given:
+        name, is_pair, file = one.partition("=")
+        if not is_pair or name.count("/") != 1 or not Path(file).is_file():
+            raise CommandError(f"--config-map {one}: write NAME/KEY=FILE, with a file that is there")
+        found[name] = Path(file).resolve()
     return found
 
 

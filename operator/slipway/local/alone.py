@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from slipway.local.monitor import Monitor
 from slipway.local.request import curl, example
 from slipway.local.server import listen
 from slipway.local.serving import Reader, Serving
+from slipway.local.stand_ins import StandIns
 from slipway.names import METRICS_PATH, PROFILE_FILE
 
 STEP_SECONDS = 0.2
@@ -33,8 +34,7 @@ class Listening:
     http: int
     grpc: int
     metrics: int
-    #: Folders that stand for PersistentVolumeClaims.
-    volumes: Mapping[str, Path] = field(default_factory=dict)
+    stand_ins: StandIns = field(default_factory=StandIns)
 
 
 class Running(Protocol):
@@ -74,7 +74,7 @@ def serve_one(reader: Reader, where: Listening, folder: Path) -> NoReturn:
         where.host, {"--port": where.http, "--grpc-port": where.grpc, "--metrics-port": where.metrics}
     )
     with contextlib.closing(ports):
-        serving = Serving(reader, ports, folder, where.volumes, say_now)
+        serving = Serving(reader, ports, folder, where.stand_ins, say_now)
         with ending(serving):
             serving.start()
             rest, grpc, metrics = (address(where.host, port) for port in ports.numbers)

@@ -10,14 +10,16 @@ from pathlib import Path
 from slipway.contract import FetchTask, Resolution, ResolveTask
 from slipway.core.objects.deployment import serving_config
 from slipway.core.objects.metadata import Owner
+from slipway.core.objects.resolver import hazards
 from slipway.core.resolution import model_status
 from slipway.core.revision import Revision, revision_of
 from slipway.local.errors import LocalError
 from slipway.local.files import FileSource
+from slipway.local.stand_ins import StandIns, trust_of
 from slipway.local.wanted import Wanted
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError
-from slipway.models.source import Source, fetch, resolve
+from slipway.models.source import NOBODY, Source, fetch, resolve
 from slipway.models.sources import Surroundings, source_of
 from slipway.names import CREDENTIAL_ENV_PREFIX, PROFILE_FILE
 
@@ -73,7 +75,7 @@ def surroundings(volumes: Mapping[str, Path], environment: Mapping[str, str] = o
 def bring(
     wanted: Wanted,
     folder: Path,
-    volumes: Mapping[str, Path],
+    stand_ins: StandIns,
     known: Resolution | None = None,
 ) -> Brought | None:
     """Resolve the model and copy its files into the folder.
@@ -81,17 +83,27 @@ def bring(
     Args:
         wanted: what is to be served.
         folder: an empty one.
-        volumes: folders that stand for PersistentVolumeClaims.
+        stand_ins: for volumes and ConfigMaps of a cluster.
         known: what the URI meant at the last look; where it still does, nothing is copied, and None is given.
 
     Raises:
-        LocalError: where the model cannot be had.
+        LocalError: where the model cannot be had, or is not signed as the spec wants it.
     """
+    spec, volumes = wanted.spec, stand_ins.volumes
     around = surroundings(volumes)
+    trust = trust_of(spec, wanted.called, stand_ins)
     try:
         source = source_for(wanted, volumes, around)
-        uri = wanted.spec.model.uri
-        found = resolve(ResolveTask(uri=uri, digest=wanted.spec.model.digest, known=known), source)
+        uri = spec.model.uri
+        asked = ResolveTask(
+            uri=uri,
+            digest=spec.model.digest,
+            known=known,
+            isSigned=trust is not None,
+            # It is Slipway's own server that runs it here, whatever does in a cluster.
+            hazards=hazards(spec, is_own=True),
+        )
+        found = resolve(asked, source, trust or NOBODY)
         if known is not None and _of(found) == _of(known):
             return None
         fetch(FetchTask(uri=found.uri, digest=found.digest, profile=found.profile), source, folder)
@@ -99,7 +111,7 @@ def bring(
         raise LocalError(around.credentials.redacted(str(error))) from error
     except OSError as error:
         raise LocalError(f"{wanted.called} cannot be read: {error}") from error
-    revision = revision_of(wanted.spec, model_status(uri, found))
+    revision = revision_of(spec, model_status(uri, found))
     owner = Owner(name=wanted.name, namespace="default", uid="")
     config = serving_config(owner, revision, None).model_copy(update={"drainSeconds": DRAIN_SECONDS})
     return Brought(revision, folder, config.model_dump_json(exclude_defaults=True), found)

@@ -48,7 +48,7 @@ def serve_canary(stable: Reader, canary: Reader, weight: int, where: Listening, 
             stack.callback(ports.close)
             own = folder / name
             own.mkdir()
-            serving = Serving(reader, ports, own, where.volumes, say_now)
+            serving = Serving(reader, ports, own, where.stand_ins, say_now)
             stack.enter_context(ending(serving))
             arms[name] = (serving, ports)
         name = arms[STABLE][0].wanted.name

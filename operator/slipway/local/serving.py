@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from slipway.local.bringing import Brought, bring
 from slipway.local.errors import LocalError
 from slipway.local.files import Mark, mark, watched
 from slipway.local.server import Ports, Say, Server, environment_of
+from slipway.local.stand_ins import StandIns
 from slipway.local.wanted import Wanted
 
 #: Seconds between two looks at files.
@@ -38,7 +39,7 @@ class Serving:
         reader: Reader,
         ports: Ports,
         folder: Path,
-        volumes: Mapping[str, Path],
+        stand_ins: StandIns,
         say: Say,
     ) -> None:
         """
@@ -46,10 +47,10 @@ class Serving:
             reader: of what is wanted.
             ports: to answer on.
             folder: an empty one, for models and keys.
-            volumes: folders that stand for PersistentVolumeClaims.
+            stand_ins: for volumes and ConfigMaps of a cluster.
             say: to the user.
         """
-        self._reader, self._volumes, self._say = reader, volumes, say
+        self._reader, self._stand_ins, self._say = reader, stand_ins, say
         self._ports, self._folder, self._number = ports, folder, 0
         self._keys = folder / "feedback-keys"
         self._keys.mkdir()
@@ -165,7 +166,7 @@ class Serving:
         self._number += 1
         folder = self._folder / str(self._number)
         brought = bring(
-            self.wanted, folder / "model", self._volumes, before.resolution if before is not None else None
+            self.wanted, folder / "model", self._stand_ins, before.resolution if before is not None else None
         )
         expected = self.brought if self._coming is None else self._coming[1]
         if brought is None or (expected is not None and brought.serves_as(expected)):

@@ -18,6 +18,8 @@ import httpx
 import onnx
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from slipway.cli.main import main
 from slipway.digest import digest_of
@@ -216,6 +218,98 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(
         )
     assert capsys.readouterr().err == (
         f"error: cannot listen on 127.0.0.1:{number}: Address already in use; choose another by --grpc-port\n"
+    )
+
+
+def signed_by(folder: Path, name: str = "release") -> None:
+    """Sign the folder's ``fraud.onnx`` with a key of that name, made where it is not there."""
+    key = folder / f"{name}.key"
+    if not key.exists():
+        made = ec.generate_private_key(ec.SECP256R1())
+        kinds = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        key.write_bytes(made.private_bytes(*kinds))
+        public = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        (folder / f"{name}.pub").write_bytes(made.public_key().public_bytes(*public))
+    assert main(["sign", str(folder / "fraud.onnx"), "--key", str(key)]) == 0
+
+
+SIGNERS = {"publicKeys": {"configMapRef": {"name": "signers", "key": "keys.pem"}}}
+VERIFIED = {"uri": "mlflow://credit/3", "verify": {"signature": SIGNERS}}
+
+
+def test_what_the_resource_wants_signed_is_served_signed_alone(start: Start, folder: Path) -> None:
+    manifest(folder, model=VERIFIED)
+    signed_by(folder)
+    words = ("-f", "credit.yaml", "fraud.onnx", "--config-map", "signers/keys.pem=release.pub")
+    serve = start(*words)
+    serve.curl()
+    before = version_of(folder / "fraud.onnx", folder)
+    with Asking(f"{serve.url}/v2/models/credit/infer") as asking:
+        replace(folder / "fraud.onnx", "another, which nobody signed")
+        serve.line(
+            " not served: .*model.sig does not count: it is for another fraud.onnx.*; the model before"
+        )
+        assert {version for _, version in asking.seen} == {before}
+        signed_by(folder)
+        after = version_of(folder / "fraud.onnx", folder)
+        until(lambda: (200, after) in asking.seen, words=lambda: serve.output)
+    assert set(asking.seen) == {(200, before), (200, after)}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            [],
+            "say which file stands for its key keys.pem, by --config-map signers/keys.pem=FILE",
+        ),
+        (
+            ["--config-map", "signers=release.pub"],
+            "--config-map signers=release.pub: write NAME/KEY=FILE, with a file that is there",
+        ),
+        (
+            ["--config-map", "signers/keys.pem=missing.pub"],
+            "--config-map signers/keys.pem=missing.pub: write NAME/KEY=FILE, with a file that is there",
+        ),
+        (
+            ["--config-map", "signers/keys.pem=other.pub"],
+            "other.pub made it: sign the model with one of them",
+        ),
+        (["--config-map", "signers/keys.pem=fraud.onnx"], "fraud.onnx cannot be read as text"),
+        (["--config-map", "signers/keys.pem=unsigned.yaml"], "unsigned.yaml has no usable key"),
+    ],
+)
+def test_what_is_not_signed_as_the_resource_wants_it_is_not_served(
+    words: list[str],
+    said: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    signed_by(folder, "other")
+    signed_by(folder)
+    manifest(folder, model=VERIFIED)
+    (folder / "unsigned.yaml").write_text("not a key")
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    ports = [f"--{name}={number}" for name, number in zip(PORTS, free_ports(3), strict=True)]
+    assert main(["serve", "-f", "credit.yaml", "fraud.onnx", *words, *ports]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_an_unsigned_model_is_not_served_where_the_resource_wants_it_signed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed_by(folder)
+    (folder / "model.sig").unlink()
+    manifest(folder, model=VERIFIED)
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    ports = [f"--{name}={number}" for name, number in zip(PORTS, free_ports(3), strict=True)]
+    words = ["-f", "credit.yaml", "fraud.onnx", "--config-map", "signers/keys.pem=release.pub"]
+    assert main(["serve", *words, *ports]) == 1
+    assert "model.sig, and spec.model.verify.signature asks for it: sign the model with slipway sign" in (
+        capsys.readouterr().err
     )
 
 

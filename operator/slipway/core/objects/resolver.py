@@ -37,7 +37,7 @@ def resolver_pod(
         uri=spec.model.uri,
         digest=spec.model.digest,
         known=known,
-        hazards=_hazards(spec),
+        hazards=hazards(spec, is_own=not is_external(spec.runtime)),
         isSigned=True if signature is not None else None,
         folder=True if is_external(spec.runtime) else None,
     )
@@ -93,14 +93,19 @@ def resolver_pod(
     }
 
 
-def _hazards(spec: ModelDeploymentSpec) -> contract.Hazards | None:
-    """How the model's graph is looked at; None where that is as by default."""
+def hazards(spec: ModelDeploymentSpec, *, is_own: bool) -> contract.Hazards | None:
+    """How the model's graph is looked at; None where that is as by default.
+
+    Args:
+        spec: of the ModelDeployment.
+        is_own: whether Slipway's own server runs it.
+    """
     verify = spec.model.verify
     wanted = verify.hazards if verify is not None else Hazards()
     memory = spec.runtime.resources.limits.memory
     found = contract.Hazards(
         # What a server of one's own has for operators is not known here.
-        onFinding="Report" if verify is None and is_external(spec.runtime) else wanted.onFinding,
+        onFinding="Report" if verify is None and not is_own else wanted.onFinding,
         allowedOperatorDomains=wanted.allowedOperatorDomains,
         memoryBytes=max(1, int(quantity(memory))) if memory else None,
     )
