@@ -194,7 +194,7 @@ def test_models_of_keras_answer_as_before_and_are_served(
             assert answer.status_code == 200, answer.text
             outputs = {output["name"]: np.array(output["data"]) for output in answer.json()["outputs"]}
             best, scores = said["digits"]
-            agree([outputs["max"], outputs["scores"]], [best[:count], scores[: 10 * count]])
+            agree([outputs["best"], outputs["scores"]], [best[:count], scores[: 10 * count]])
 
 
 def agree(found: list[Any], wanted: list[list[float]]) -> None:

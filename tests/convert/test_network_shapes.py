@@ -16,7 +16,8 @@ from slipway.cli.convert import _arrays
 from slipway.conversion import Rows, Source
 from slipway.convert.errors import ConvertError
 from slipway.convert.make import convert
-from slipway.convert.networks import Network, Taken, renamed
+from slipway.convert.networks import Network, Taken
+from slipway.convert.outputs import renamed
 
 WEIGHTS = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 PICTURES = np.random.default_rng(1).random((20, 3, 4)).astype(np.float32)

@@ -248,7 +248,9 @@ def test_programs_of_pytorch_answer_as_before_and_are_served(
                 tensor("X", "FP32", list(asked.shape), asked.ravel().tolist())
             )
             assert answer.status_code == 200, answer.text
-            scores, labels = (np.array(output["data"]) for output in answer.json()["outputs"])
+            outputs = answer.json()["outputs"]
+            assert [output["name"] for output in outputs] == ["variable", "label"]
+            scores, labels = (np.array(output["data"]) for output in outputs)
             agree([scores, labels], [said["digits"][0][: 10 * count], said["digits"][1][:count]])
 
 

@@ -19,6 +19,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 import slipway
 from e2e import snippets
@@ -122,6 +123,20 @@ def test_a_fitted_model_becomes_a_version_with_profile_and_proof(
     assert second.uri.endswith("/2")
     assert "mlflow://Iris%20flowers@champion" in second.manifest
     assert client.get_model_version_by_alias("Iris flowers", "champion").version == "2"
+
+
+def test_a_version_of_another_kind_answers_by_the_same_names(registry: Mlflow, tmp_path: Path) -> None:  # noqa: ARG001
+    """A canary's answers are held against those of the same name."""
+    models = {"linear": flowers_model(), "vectors": SVC().fit(IRIS.data, IRIS.target)}
+    made = [slipway.release(model, IRIS.data, name="Kinds") for model in models.values()]
+    assert [made[0].profile.predictions[0].output, made[1].profile.predictions[0].output] == [
+        "label",
+        "label",
+    ]
+    folder = mlflow.artifacts.download_artifacts("models:/Kinds/2", dst_path=str(tmp_path))
+    assert [each.name for each in ort.InferenceSession(f"{folder}/model.onnx").get_outputs()] == ["label"]
+    kept = slipway.release(models["vectors"], IRIS.data, name="Kinds", keep_output_names=True)
+    assert [each.output for each in kept.profile.predictions] == ["output_label"]
 
 
 def test_what_cannot_be_released_is_said_before_anything_is_logged() -> None:

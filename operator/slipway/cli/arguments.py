@@ -258,6 +258,12 @@ def convert(made: argparse.ArgumentParser) -> None:
         "original then, else of 64)",
     )
     made.add_argument(
+        "--keep-output-names",
+        action="store_true",
+        help="leave the outputs the names that the converter or exporter gives (default: label, "
+        "probabilities, scores or variable, after what they mean)",
+    )
+    made.add_argument(
         "-o",
         "--output",
         type=Path,

@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             accept=arguments.accept,
             double=arguments.float64,
             strict=arguments.strict,
+            keep_output_names=arguments.keep_output_names,
         )
     except ConvertError as error:
         raise CommandError(str(error)) from error

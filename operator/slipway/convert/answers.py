@@ -26,6 +26,7 @@ class Answers:
         margins: (rows, …): what decided about the label, where that is no answer.
         scales: (rows, …), as numbers: what differences are relative to where it exceeds 1; the numbers
             themselves where it is None.
+        labels_at: the place of the network's output that has the labels.
     """
 
     labels: Array | None
@@ -33,6 +34,7 @@ class Answers:
     are_probabilities: bool = False
     margins: Array | None = None
     scales: Array | None = None
+    labels_at: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels if self.labels is not None else self.numbers)  # type: ignore[arg-type]
@@ -45,6 +47,7 @@ class Answers:
             self.are_probabilities,
             None if self.margins is None else self.margins[part],
             None if self.scales is None else self.scales[part],
+            self.labels_at,
         )
 
 
@@ -82,7 +85,7 @@ def answers_of(outputs: Sequence[Array], rows: int) -> Answers:
     Raises:
         ConvertError: for an output that does not have the rows first.
     """
-    labels, numbers, scales = None, [], []
+    labels, labels_at, numbers, scales = None, None, [], []
     for at, output in enumerate(outputs):
         if not output.ndim or len(output) != rows:
             raise ConvertError(
@@ -90,7 +93,7 @@ def answers_of(outputs: Sequence[Array], rows: int) -> Answers:
                 "model whose outputs have the rows as their first dimension"
             )
         if labels is None and output.size == rows and output.dtype.kind in "iub":
-            labels = output.reshape(rows)
+            labels, labels_at = output.reshape(rows), at
         else:
             table = output.reshape(rows, -1)
             sizes = np.abs(np.where(np.isfinite(table), table, 0).astype(np.float64))
@@ -98,12 +101,13 @@ def answers_of(outputs: Sequence[Array], rows: int) -> Answers:
             numbers.append(table)
             scales.append(np.broadcast_to(largest, table.shape))
     if not numbers:
-        return Answers(labels, None)
+        return Answers(labels, None, labels_at=labels_at)
     return Answers(
         labels,
         np.concatenate(numbers, axis=1),
         margins=numbers[0] / scales[0],
         scales=np.concatenate(scales, axis=1),
+        labels_at=labels_at,
     )
 
 

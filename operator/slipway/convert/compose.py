@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from slipway.convert.errors import ConvertError
+from slipway.convert.outputs import LABEL, PROBABILITIES, with_names
 
 #: The first that has Resize as Pillow does it.
 OPSET = 18
@@ -106,7 +107,7 @@ def joined(
         onnx.checker.check_model(result)
     except Exception as error:
         raise ConvertError(f"the model does not fit the steps: {str(error)[:300]}") from None
-    return result
+    return with_names(result, [LABEL, PROBABILITIES]) if labels else result
 
 
 def _labelled(model: onnx.ModelProto, after: Steps, labels: Sequence[str]) -> list[onnx.ValueInfoProto]:
@@ -127,11 +128,11 @@ def _labelled(model: onnx.ModelProto, after: Steps, labels: Sequence[str]) -> li
         )
     scores = first.name
     if not any(node.op_type == "Softmax" and scores in node.output for node in model.graph.node):
-        scores = after.add("Softmax", [scores], "probabilities", axis=1)
+        scores = after.add("Softmax", [scores], PREFIX + PROBABILITIES, axis=1)
     best = after.add("ArgMax", [scores], PREFIX + "best", axis=1, keepdims=0)
     names = after.constant("labels", np.array(labels, object))
-    after.add("Gather", [names, best], "label", axis=0)
+    label = after.add("Gather", [names, best], PREFIX + LABEL, axis=0)
     return [
-        helper.make_tensor_value_info("label", TensorProto.STRING, ["rows"]),
+        helper.make_tensor_value_info(label, TensorProto.STRING, ["rows"]),
         helper.make_tensor_value_info(scores, TensorProto.FLOAT, ["rows", len(labels)]),
     ]

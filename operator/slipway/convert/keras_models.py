@@ -18,7 +18,8 @@ import onnx
 from slipway.conversion import Source
 from slipway.convert.errors import ConvertError
 from slipway.convert.exporters import bare, first_line, quiet
-from slipway.convert.networks import OPSET, Network, Taken, renamed
+from slipway.convert.networks import OPSET, Network, Taken
+from slipway.convert.outputs import renamed
 
 Array = npt.NDArray[Any]
 
@@ -76,7 +77,23 @@ def network_of(model: Any, called: str, digest: str | None = None) -> Network:
     kind = type(model).__name__ if type(model).__module__.startswith("keras.") else type(model).__qualname__
     module = type(model).__module__.partition(".src.")[0]
     source = Source(called=called[:500], kind=f"{module}.{kind}", digest=digest or _digest(model))
-    return Network(model, source, inputs, run, export)
+    return Network(model, source, inputs, run, export, _chosen(model, flat))
+
+
+def _chosen(model: Any, flat: Any) -> tuple[str, ...]:
+    """Names of the outputs, empty where Keras counted: it has dense_7 of what was dense a training before."""
+    try:
+        structure = model.output
+    except (AttributeError, ValueError):
+        structure = None
+    if isinstance(structure, dict):
+        keys = {id(output): str(key) for key, output in structure.items()}
+        return tuple(keys.get(id(output), "") for output in model.outputs)
+    classes = {each.name: type(each).__name__.lower() for each in flat.operations}
+    return tuple(
+        "" if re.fullmatch(rf"{classes.get(name, '.*')}[0-9]*", name.replace("_", "")) else name
+        for name in flat.output_names
+    )
 
 
 def _check_keras() -> None:

@@ -23,6 +23,7 @@ from slipway.convert.layout import Layout, layout_of
 from slipway.convert.networks import Network
 from slipway.convert.onnx_models import Converted, with_outputs
 from slipway.convert.originals import Original, versions
+from slipway.convert.outputs import meanings, meanings_in_network, with_names
 from slipway.convert.scikit import to_onnx
 
 #: Largest difference that is allowed unless another is given.
@@ -62,6 +63,7 @@ def convert(
     accept: Collection[Rows] = (),
     double: bool | None = None,
     strict: bool = False,
+    keep_output_names: bool = False,
 ) -> Result:
     """Convert a model and compare it with the original.
 
@@ -74,6 +76,7 @@ def convert(
         double: whether the model takes real numbers of 64 bits, or of 32; None: of 32 where it answers as
             the original then, and of 64 where it does not.
         strict: refuse differences at extremes, too.
+        keep_output_names: leave the outputs the names that the converter or exporter gives.
 
     Raises:
         DifferentError: where the answers differ by more than the tolerance.
@@ -84,18 +87,19 @@ def convert(
     names = original.columns([str(name) for name in frame.columns])
     frame = frame.rename(columns=str)[names].reset_index(drop=True)
     allowed = {*accept} if strict else {*accept, *TOLD}
+    renames = not keep_output_names
 
     if isinstance(original, Network):
         layout = _layout_of_network(original, names, double)
         with threadpool_limits(1):
-            return _convert(original, frame, layout, data_digest, tolerance, allowed)
+            return _convert(original, frame, layout, data_digest, tolerance, allowed, renames)
 
     # Many small batches gain nothing from threads.
     with threadpool_limits(1):
 
         def attempt(double: bool) -> Result:
             layout = layout_of(frame, names, by_name=original.by_name, double=double)
-            return _convert(original, frame, layout, data_digest, tolerance, allowed)
+            return _convert(original, frame, layout, data_digest, tolerance, allowed, renames)
 
         return attempt(double) if double is not None else _with_enough_bits(attempt)
 
@@ -135,13 +139,18 @@ def _convert(
     data_digest: str | None,
     tolerance: float,
     allowed: Collection[Rows],
+    renames: bool,
 ) -> Result:
     like = _answers(original, frame)
     if isinstance(original, Network):
-        model = original.exported()
+        model, given = original.exported(), original.outputs
+        meant = meanings_in_network(model, like)
     else:
-        model = to_onnx(original, layout, frame)
-        model = with_outputs(model, (like.labels is not None) + (like.numbers is not None))
+        model, given = to_onnx(original, layout, frame), ()
+        meant = meanings(like)
+        model = with_outputs(model, len(meant))
+    if renames:
+        model = with_names(model, meant, given)
     converted = Converted(model, layout, has_labels=like.labels is not None)
     if isinstance(original, Network):
         _check_alone(original, converted, frame, like, tolerance)

@@ -47,11 +47,14 @@ class Network(Original):
         inputs: in the order in which ``run`` takes them.
         run: gives all outputs, in the order of the ONNX model.
         export: the ONNX model, whose inputs have these names.
+        outputs: names that the author of the model chose, empty where its library made one up; none at all
+            where nobody chose any.
     """
 
     inputs: tuple[Taken, ...] = ()
     run: Callable[[list[Array]], list[Array]] | None = None
     export: Callable[[Sequence[Taken]], onnx.ModelProto] | None = None
+    outputs: tuple[str, ...] = ()
 
     @property
     def labels(self) -> bool:
@@ -155,21 +158,3 @@ def _sized(taken: Taken, count: int) -> tuple[int, ...]:
 
 def _told(shape: tuple[int | None, ...]) -> str:
     return f"[{', '.join('free' if size is None else str(size) for size in shape)}]"
-
-
-def renamed(model: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:
-    """The model with other names of tensors, wherever they are used."""
-    for value in (*model.graph.input, *model.graph.output):
-        value.name = names.get(value.name, value.name)
-    _rename_nodes(model.graph, names)
-    return model
-
-
-def _rename_nodes(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    for node in graph.node:
-        for part in (node.input, node.output):
-            for at, name in enumerate(part):
-                part[at] = names.get(name, name)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                _rename_nodes(inner, names)

@@ -95,7 +95,17 @@ def network_of(program: Any, called: str, digest: str, kind: str | None = None) 
         return bare(made.model_proto)
 
     source = Source(called=called[:500], kind=kind or "torch.export.ExportedProgram", digest=digest)
-    return Network(module, source, inputs, run, export)
+    return Network(module, source, inputs, run, export, _chosen(program))
+
+
+def _chosen(program: Any) -> tuple[str, ...]:
+    """Names of the outputs where forward returns a map or a named tuple of tensors; none otherwise."""
+    spec = program.call_spec.out_spec
+    answer = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    named = answer._asdict() if hasattr(answer, "_asdict") else answer
+    if not isinstance(named, dict) or [*named.values()] != list(range(spec.num_leaves)):
+        return ()
+    return tuple(map(str, named))
 
 
 def _taken(name: str, value: Any) -> Taken:

@@ -53,6 +53,7 @@ def release(
     accept: Collection[str] = (),
     float64: bool | None = None,
     strict: bool = False,
+    keep_output_names: bool = False,
 ) -> Released:
     """Convert a model, compare the answers, profile its data, and log all of it as a version of ``name``.
 
@@ -76,6 +77,8 @@ def release(
         float64: whether the model takes real numbers of 64 bits, or of 32; None: of 32 where it answers as
             the original then, and of 64 where it does not.
         strict: refuse differences at the largest numbers of 32 bits and infinities, too.
+        keep_output_names: leave the outputs the names that the converter gives, and not ``label``,
+            ``probabilities``, ``scores`` or ``variable`` after what they mean.
 
     Raises:
         ConvertError: where the model has no ONNX or answers otherwise, or the data does not fit it; nothing
@@ -94,6 +97,7 @@ def release(
         accept=[Rows(edge) for edge in accept],
         double=float64,
         strict=strict,
+        keep_output_names=keep_output_names,
     )
     profile = _profile(made, rows, y, sensitive, holdout)
     logged = mlflow.onnx.log_model(

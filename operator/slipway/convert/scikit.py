@@ -40,6 +40,7 @@ from slipway.convert.errors import ConvertError
 from slipway.convert.layout import ALL, Layout
 from slipway.convert.libraries import library_of
 from slipway.convert.originals import Original, parts
+from slipway.convert.outputs import renamed
 from slipway.convert.trees import (
     thresholds_by_rounded,
     with_missing_values,
@@ -102,7 +103,9 @@ def to_onnx(original: Original, layout: Layout, frame: pd.DataFrame) -> onnx.Mod
             f"{where} cannot be converted to ONNX: {why}. Replace it with one that skl2onnx knows, or "
             "take it out of the model and compute it before"
         ) from None
-    return _as_the_original(converted, original.model, layout.is_double)
+    # A column that is called as an output is another's name to skl2onnx.
+    named = {value.name: name for value, (name, _) in zip(converted.graph.input, types, strict=True)}
+    return _as_the_original(renamed(converted, named), original.model, layout.is_double)
 
 
 def _where(model: Any, part: Any) -> str:
