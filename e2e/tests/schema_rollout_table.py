@@ -265,6 +265,7 @@ ROLLOUT = [
     *bounds(f"{LOOK}.pairs", 0, None),
     *bounds(f"{LOOK}.stableServed", 0, None),
     *bounds(f"{LOOK}.looks", 1, None),
+    text(f"{LOOK}.apart", 512),
     *items(f"{LOOK}.gates", 8, lambda _: EXAMPLE["status"]["rollout"]["looks"][0]["gates"][0]),
     *required(COUNT, "gate", "looks", "canaryRequests", "canaryEvents", "stableRequests", "stableEvents"),
     text(f"{COUNT}.gate", 80),

@@ -74,6 +74,11 @@ class LookStatus(Block):
     predictions: tuple[PredictionStatus, ...] | None = Field(
         default=None, max_length=MAX_OUTPUTS, description="Answers, where a gate asks for them."
     )
+    apart: str | None = Field(
+        default=None,
+        max_length=512,
+        description="What each revision counts, where no output is counted in the same bins by both.",
+    )
     looks: int | None = Field(default=None, ge=1, description="Looks that are summed here; one unless given.")
     gates: tuple[GateCountStatus, ...] | None = Field(
         default=None,

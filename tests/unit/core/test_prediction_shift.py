@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from slipway.api.rollout import Analysis, Gate
 from slipway.api.rollout_status import MAX_BINS, PredictionStatus
+from slipway.core.observed import ArmCount, ObservedTraffic, ServedCount
+from slipway.core.rollout.gates import judge_gates
+from slipway.core.rollout.looks import with_look
+from slipway.core.rollout.new_look import new_look
 from slipway.core.rollout.prediction_shift import common_bins, shifts
 
 
@@ -91,3 +96,41 @@ def test_counts_of_other_bins_are_no_counts_of_these_though_they_are_as_many() -
     (one,) = shifts([(other,)] * 3 + [(now,)], 0.2)
     assert one.drift.rows == 2000
     assert not one.is_beyond
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "why"),
+    [
+        (
+            {"output_label": {"a": 900, "b": 100}},
+            {"label": {"a": 9000, "b": 1000}, "probabilities": {"(0,1]": 10_000}},
+            ": the canary counts 'output_label', and stable 'label' and 'probabilities'",
+        ),
+        ({}, {"label": {"a": 9}}, ": the canary counts none, and stable 'label'"),
+        (
+            {"variable": {"(0,1]": 9}},
+            {"variable": {"(0,2]": 9}},
+            ": both count 'variable', but in other bins",
+        ),
+        ({}, {}, ""),
+    ],
+)
+def test_answers_that_cannot_be_compared_are_told_with_what_each_counts(
+    canary: dict[str, dict[str, int]], stable: dict[str, dict[str, int]], why: str
+) -> None:
+    gates = (Gate(name="answers", type="PredictionShift"),)
+    counts = ObservedTraffic(
+        canary=ArmCount(1000),
+        stable=ArmCount(9000),
+        canary_served=ServedCount(1000, predictions=canary),
+        stable_served=ServedCount(9000, predictions=stable),
+    )
+    look = new_look(gates, counts)
+    assert look is not None
+    # Looks are summed once there are many.
+    for looks in ((look,), with_look([look] * 60, look, gates)):
+        (said,) = judge_gates(Analysis(intervalSeconds=5, maxDurationSeconds=60, gates=gates), looks)
+        assert (said.verdict, said.message) == (
+            "Inconclusive",
+            f"no output is counted in the same bins by both revisions{why}",
+        )

@@ -128,7 +128,8 @@ def _judge_shift(gate: Gate, looks: Sequence[LookStatus]) -> _Said:
     known = [(look.predictions, look.looks or 1) for look in looks if look.predictions is not None]
     found = shifts([one for one, _ in known], float(limit), [length for _, length in known])
     if not found:
-        return "Inconclusive", "no output is counted in the same bins by both revisions"
+        why = f": {looks[-1].apart}" if looks and looks[-1].apart else ""
+        return "Inconclusive", f"no output is counted in the same bins by both revisions{why}"
     if found[0].is_beyond:
         moved = "; ".join(_shift(one) for one in found if one.is_beyond)
         return "Fail", f"{moved}; more than {limit}"

@@ -122,6 +122,7 @@ def _sum(earlier: LookStatus, later: LookStatus) -> LookStatus:
         stableServed=_plus(earlier.stableServed, later.stableServed),
         pairs=_plus(earlier.pairs, later.pairs),
         predictions=_predictions(earlier.predictions, later.predictions),
+        apart=later.apart,
         looks=(earlier.looks or 1) + (later.looks or 1),
         gates=_gates(earlier.gates or (), later.gates or ()),
     )

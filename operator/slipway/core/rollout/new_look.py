@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from slipway.api.rollout import Gate
 from slipway.api.rollout_status import MAX_OUTPUTS, LookStatus, PredictionStatus
 from slipway.core import naming
 from slipway.core.observed import AnswerAgreement, ArmCount, ObservedTraffic, ServedCount
 from slipway.core.rollout.prediction_shift import bin_names, common_bins
+
+#: Letters of an output's name in a message.
+_SHOWN = 40
 
 
 def new_look(gates: Iterable[Gate], traffic: ObservedTraffic) -> LookStatus | None:
@@ -19,6 +22,7 @@ def new_look(gates: Iterable[Gate], traffic: ObservedTraffic) -> LookStatus | No
     canary, stable = traffic.canary_served, traffic.stable_served
     served = canary is not None and stable is not None
     shifts = served and any(gate.type == "PredictionShift" for gate in listed)
+    predictions = _predictions(canary, stable) if canary and stable and shifts else None
     return LookStatus(
         canaryRequests=traffic.canary.requests,
         canaryEvents=tuple(_events(gate, traffic.canary, canary, traffic.agreement) for gate in listed),
@@ -27,7 +31,8 @@ def new_look(gates: Iterable[Gate], traffic: ObservedTraffic) -> LookStatus | No
         canaryServed=canary.requests if canary is not None and served else None,
         stableServed=stable.requests if stable is not None and served else None,
         pairs=traffic.agreement.pairs if traffic.agreement is not None else None,
-        predictions=_predictions(canary, stable) if canary and stable and shifts else None,
+        predictions=predictions,
+        apart=_apart(canary, stable) if canary and stable and predictions == () else None,
     )
 
 
@@ -57,3 +62,17 @@ def _predictions(canary: ServedCount, stable: ServedCount) -> tuple[PredictionSt
             counted = naming.content_hash(bin_names(*arms))
             found.append(PredictionStatus(output=output[:253], bins=counted, canary=bins[0], stable=bins[1]))
     return tuple(found)
+
+
+def _apart(canary: ServedCount, stable: ServedCount) -> str | None:
+    """What each counts, of which none can be compared; None where neither counts any."""
+    ours, others = sorted(canary.predictions), sorted(stable.predictions)
+    if not ours and not others:
+        return None
+    if ours == others:
+        return f"both count {_listed(ours)}, but in other bins"[:512]
+    return f"the canary counts {_listed(ours)}, and stable {_listed(others)}"[:512]
+
+
+def _listed(outputs: Sequence[str]) -> str:
+    return " and ".join(f"{output[:_SHOWN]!r}" for output in outputs[:MAX_OUTPUTS]) or "none"
