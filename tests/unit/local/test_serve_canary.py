@@ -26,6 +26,12 @@ def test_a_canary_gets_its_share_and_is_judged_until_it_would_be_promoted(tmp_pa
         assert len(set(versions)) == 2
         seen: list[str] = []
         with httpx.Client(base_url=serve.url, timeout=30) as client:
+            # From the first one on, all of them are evidence.
+            for _ in range(200):
+                answer = client.post("/v2/models/fraud/infer", json={"inputs": [ROW]})
+                seen.append(answer.json()["model_version"])
+            counts = [seen.count(version) for version in versions]
+            serve.line(f" {counts[0]} requests answered by stable, {counts[1]} by the canary")
             while "the operator would promote it" not in serve.output and len(seen) < 20_000:
                 answer = client.post("/v2/models/fraud/infer", json={"inputs": [ROW]})
                 assert answer.status_code == 200, answer.text
