@@ -18,7 +18,7 @@ from tests.convert.shares import assert_the_page_has
 from tests.server.running import Server, tensor
 
 PYTORCH = """
-import copy, json, mlflow, numpy as np, pandas as pd, torch
+import copy, json, mlflow, numpy as np, pandas as pd, slipway, torch
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from torch import nn
 
@@ -137,6 +137,20 @@ pickle = {"serialization_format": "pickle"}
 mlflow.pytorch.log_model(species, registered_model_name="pickled", **example, **pickle)
 del example["input_example"]
 mlflow.pytorch.log_model(species, registered_model_name="unsigned", **example, **pickle)
+
+released = [slipway.release(species.train(), flowers.data, flowers.target, name="species")]
+assert species.training
+mlflow.artifacts.download_artifacts("models:/species/1", dst_path="released")
+read = pd.DataFrame(tokens.numpy(), columns=[f"word {at}" for at in range(6)])
+released += [slipway.release(torch.export.load("tokens.pt2"), read, name="tokens")]
+said["release"] = [[each.uri, each.proof.original.kind] for each in released]
+said["no release"] = []
+pixels = pd.DataFrame(pictures.reshape(200, 64).numpy())
+for model, given in ((words, read), (torch.export.load("digits.pt2"), pixels)):
+    try:
+        slipway.release(model, given, name="none", accept=["missing"])
+    except slipway.convert.errors.ConvertError as error:
+        said["no release"].append(str(error))
 json.dump(said, open("said.json", "w"))
 """
 
@@ -228,7 +242,16 @@ def test_programs_of_pytorch_answer_as_before_and_are_served(
     assert not onnx.load(tmp_path / "flowers/model.onnx").graph.node[0].metadata_props
 
     rows = np.array(json.loads(run(python, tmp_path, "-c", READING, "flowers.parquet")), np.float32)
-    for name in ("flowers", "program", "pickled"):
+    kinds = ["torch.nn.modules.container.Sequential", "torch.export.ExportedProgram"]
+    assert said["release"] == [
+        ["mlflow://species/1", kinds[0]],
+        ["mlflow://tokens/1", kinds[1]],
+    ]
+    session = ort.InferenceSession(tmp_path / "released/model.onnx")
+    assert [each.name for each in session.get_outputs()] == ["probabilities"]
+    assert "It was given 6 columns of numbers; of a model that takes whole" in said["no release"][0]
+    assert "a row of the input 'X' has the shape [1, 8, 8], and a profile" in said["no release"][1]
+    for name in ("flowers", "program", "pickled", "released"):
         agree(given(tmp_path, name, X=rows), said["flowers"])
     disease = np.array(json.loads(run(python, tmp_path, "-c", READING, "disease.parquet")))
     agree(given(tmp_path, "disease", X=disease), said["disease"])

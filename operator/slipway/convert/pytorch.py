@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -29,8 +31,31 @@ _DATATYPES = {
 _ROWS = 3
 
 
+def network_in_memory(model: Any, called: str, columns: int) -> Network:
+    """A program, or a module that takes one tensor with so many columns, as it answers without training.
+
+    The module itself stays as it is, in training and on whatever device.
+
+    Raises:
+        ConvertError: where ``torch.export`` cannot export it.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        return network_of(model, called, _digest(model))
+    try:
+        program = program_of(deepcopy(model).cpu(), [columns])
+    except ConvertError as error:
+        raise ConvertError(
+            f"{str(error).partition('. Export it yourself')[0]}. It was given {columns} columns of "
+            "numbers; of a model that takes whole numbers, or several tensors, give the program that "
+            "torch.export.export makes, with dynamic_shapes for any number of rows"
+        ) from None
+    return network_of(
+        program, called, _digest(program), f"{type(model).__module__}.{type(model).__qualname__}"
+    )
+
+
 def program_of(module: Any, row: Sequence[int]) -> Any:
-    """A module that takes one tensor of 32-bit numbers, exported for any number of rows of that shape.
+    """A module that takes one tensor of numbers, exported for any number of rows of that shape.
 
     Raises:
         ConvertError: where ``torch.export`` cannot.
@@ -133,3 +158,12 @@ def _call(program: Any) -> tuple[int, list[str]]:
     if not all(each.is_leaf() for each in (*arguments.children(), *named.children())):
         return -1, []
     return arguments.num_children, list(named.context)
+
+
+def _digest(program: Any) -> str:
+    """Of what a program computes and of its weights."""
+    hashed = hashlib.sha256(program.graph_module.code.encode())
+    for name, weights in sorted(program.state_dict.items()):
+        raw = weights.detach().cpu().contiguous().flatten().view(torch.uint8)
+        hashed.update(name.encode() + raw.numpy().tobytes())
+    return f"sha256:{hashed.hexdigest()}"

@@ -61,7 +61,8 @@ def release(
     manifest are printed.
 
     Args:
-        model: fitted, with scikit-learn's interface, or one of Keras.
+        model: fitted, with scikit-learn's interface, one of Keras, a module of PyTorch that takes the columns
+            of ``X`` as one tensor, or a program of ``torch.export``.
         X: the rows that it was trained on, as a frame of pandas, polars or pyarrow. A model that was fitted
             with a frame takes its columns by name, and others are left aside.
         y: the true answers.
@@ -88,7 +89,7 @@ def release(
     _check(name, accept)
     rows = _frame(X)
     _there(rows, [*sensitive, *ignore])
-    original = _original(model)
+    original = _original(model, len(rows.columns.difference([*ignore, *sensitive])))
     aside = [*ignore] if original.knows_names else [*ignore, *sensitive]
     made = convert(
         original,
@@ -99,6 +100,12 @@ def release(
         strict=strict,
         keep_output_names=keep_output_names,
     )
+    shaped = next((each for each in made.layout.inputs if len(each.shape) > 1), None)
+    if shaped is not None:
+        raise ConvertError(
+            f"a row of the input {shaped.name!r} has the shape {list(shaped.shape)}, and a profile is one of "
+            "columns: make the ONNX model by slipway convert, and log it by mlflow.onnx.log_model"
+        )
     profile = _profile(made, rows, y, sensitive, holdout)
     logged = mlflow.onnx.log_model(
         made.model, name="model", registered_model_name=name, pip_requirements=["onnx", "onnxruntime"]
@@ -118,17 +125,25 @@ def release(
     return Released(uri, proof, profile, manifest)
 
 
-def _original(model: Any) -> Original:
+def _original(model: Any, columns: int) -> Original:
     called = type(model).__qualname__
-    if not any(each.__module__.partition(".")[0] == "keras" for each in type(model).__mro__):
-        return original_of(model, called)
+    libraries = {each.__module__.partition(".")[0] for each in type(model).__mro__}
     try:
-        import tf2onnx  # noqa: F401 - what Keras exports with
+        if "keras" in libraries:
+            import tf2onnx  # noqa: F401 - what Keras exports with
 
-        from slipway.convert.keras_models import network_of
+            from slipway.convert.keras_models import network_of
+
+            return network_of(model, called)
+        if "torch" in libraries:
+            import onnxscript  # noqa: F401 - what PyTorch exports with
+
+            from slipway.convert.pytorch import network_in_memory
+
+            return network_in_memory(model, called, columns)
     except ModuleNotFoundError as error:
-        raise lacking(called, error.name, "keras") from None
-    return network_of(model, called)
+        raise lacking(called, error.name, "keras" if "keras" in libraries else "pytorch") from None
+    return original_of(model, called)
 
 
 def _check(name: str, accept: Collection[str]) -> None:
