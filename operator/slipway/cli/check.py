@@ -18,6 +18,8 @@ from slipway.cli.version import client_version
 from slipway.names import API_VERSION, GROUP, KIND
 
 _RULE = "invalid-modeldeployment"
+#: Errors of one step that GitHub shows; of a whole run it shows 50.
+ANNOTATIONS = 10
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,10 @@ def run(arguments: Namespace) -> int:
         findings += [finding for part in parts for finding in _faults(part)]
         findings += _twins(parts)
     findings.sort(key=lambda one: (one.file, one.line, one.column))
-    print(_WRITERS[arguments.format](findings), end="")
     if arguments.format == "github":
-        from slipway.cli.github import append_summary
-
-        append_summary(_summary(findings, checked))
+        _tell_github(findings, checked)
+    else:
+        print(_WRITERS[arguments.format](findings), end="")
     print(f"{checked} {KIND}s in {len(files)} files, {len(findings)} faults", file=sys.stderr)
     return 1 if findings else 0
 
@@ -149,8 +150,23 @@ def _text(findings: Sequence[Finding]) -> str:
     return "".join(f"{one.file}:{one.line}:{one.column}: {one.message}\n" for one in findings)
 
 
-def _github(findings: Sequence[Finding]) -> str:
-    """Workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
+def _tell_github(findings: Sequence[Finding], checked: int) -> None:
+    """Annotations as far as GitHub shows them; the log and the run's summary have every fault."""
+    from slipway.cli.github import append_summary, stop_commands
+
+    shown = findings if len(findings) <= ANNOTATIONS else findings[: ANNOTATIONS - 1]
+    print("".join(map(_annotation, shown)), end="")
+    if more := findings[len(shown) :]:
+        told = f"and {len(more)} more faults, in {len({one.file for one in more})} files"
+        print(f"::error title=slipway check::{told}: the log of this step has them, and the run's summary")
+        end = stop_commands()
+        print(_text(more), end="")
+        print(end)
+    append_summary(_summary(findings, checked))
+
+
+def _annotation(one: Finding) -> str:
+    """A workflow command: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
 
     def data(text: str) -> str:
         return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -158,11 +174,8 @@ def _github(findings: Sequence[Finding]) -> str:
     def value(text: str) -> str:
         return data(text).replace(":", "%3A").replace(",", "%2C")
 
-    return "".join(
-        f"::error file={value(one.file)},line={one.line},col={one.column},title={value(one.name or KIND)}"
-        f"::{data(one.message)}\n"
-        for one in findings
-    )
+    where = f"file={value(one.file)},line={one.line},col={one.column}"
+    return f"::error {where},title={value(one.name or KIND)}::{data(one.message)}\n"
 
 
 def _json(findings: Sequence[Finding]) -> str:
@@ -213,4 +226,4 @@ def _summary(findings: Sequence[Finding], checked: int) -> str:
     return text
 
 
-_WRITERS = {"text": _text, "github": _github, "json": _json, "sarif": _sarif}
+_WRITERS = {"text": _text, "json": _json, "sarif": _sarif}

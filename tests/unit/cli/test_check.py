@@ -173,12 +173,53 @@ def test_annotations_escape_what_would_end_them(
     assert "1 ModelDeployments, 1 faults" in summary.read_text()
 
 
+def many(count: int) -> str:
+    return "---\n".join(BAD.replace("name: fraud", f"name: m{number}") for number in range(count))
+
+
+def test_github_is_given_as_many_annotations_as_it_shows_of_a_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten; and of a run 50, so that five such steps are seen whole."""
+    path, summary = tmp_path / "many.yaml", tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    path.write_text(many(10))
+    _, out = check(capsys, str(path), "--format", "github")
+    assert [line.partition(",")[0] for line in out.splitlines()] == [f"::error file={path}"] * 10
+    path.write_text(many(12))
+    status, out = check(capsys, str(path), "--format", "github")
+    lines = out.splitlines()
+    assert status == 1
+    assert [",title=m8::" in lines[8], len([line for line in lines if line.startswith("::error ")])] == [
+        True,
+        10,
+    ]
+    told = "and 3 more faults, in 1 files: the log of this step has them, and the run's summary"
+    assert lines[9] == f"::error title=slipway check::{told}"
+    stopped = lines[10].removeprefix("::stop-commands::")
+    assert stopped != lines[10]
+    assert [line.partition(":")[0] for line in lines[11:-1]] == [str(path)] * 3
+    assert lines[-1] == f"::{stopped}::", "what comes after may give commands again"
+    assert summary.read_text().count("Invalid value: 9999") == 10 + 12
+
+
+def test_a_fault_beyond_the_annotations_is_no_command_to_the_runner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "made.yaml"
+    evil = BAD.replace("maxReplicas: 9999", '"x\\n::set-env name=A::b": 1').replace("name: fraud", "name: z")
+    path.write_text(f"{many(10)}---\n{evil}")
+    lines = check(capsys, str(path), "--format", "github")[1].splitlines()
+    [given] = [number for number, line in enumerate(lines) if line.startswith("::set-env")]
+    [stopped] = [number for number, line in enumerate(lines) if line.startswith("::stop-commands::")]
+    assert stopped < given < len(lines) - 1
+
+
 def test_a_long_summary_is_cut_below_what_a_comment_may_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, summary = tmp_path / "many.yaml", tmp_path / "summary.md"
-    fault = BAD.replace("name: fraud", "name: m{}")
-    path.write_text("---\n".join(fault.replace("m{}", f"m{number}") for number in range(900)))
+    path.write_text(many(900))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     assert check(capsys, str(path), "--format", "github")[0] == 1
     text = summary.read_text()
