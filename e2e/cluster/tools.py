@@ -133,7 +133,11 @@ class Tools:
 
     def forward(self) -> Path:
         """The program that carries connections from the machine's loopback to the node's network."""
-        return self._build_module("forward", HERE / "node" / "forward", "-s -w") / "program"
+        return self.build("forward", HERE / "node" / "forward")
+
+    def build(self, name: str, source: Path) -> Path:
+        """A program of this repository that is a Go module of its own, built again when its files change."""
+        return self._build_module(name, source, "-s -w") / "program"
 
     def pause(self) -> Path:
         """The static program that holds a pod's, and a node's, namespaces."""

@@ -171,7 +171,7 @@ def test_argo_cd_gets_the_scripts_that_are_shipped(kube: Kube, reader: Reader) -
         },
     )
     try:
-        commands = [one.text for one in snippets.commands("charts/slipway/argocd/README.md")]
+        commands = [one.text for one in snippets.commands("docs/gitops.md")]
         reader.types("\n".join(commands), cwd=ROOT)
         found = kube.get("configmap", "argocd-cm", "argocd")
         assert found is not None

@@ -64,9 +64,7 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     ("charts/slipway/README.md", "helm"): (
         installation.test_the_charts_own_recipe_installs_what_the_readmes_pushed
     ),
-    ("charts/slipway/argocd/README.md", "kubectl"): (
-        on_cluster.test_argo_cd_gets_the_scripts_that_are_shipped
-    ),
+    ("docs/gitops.md", "kubectl"): (on_cluster.test_argo_cd_gets_the_scripts_that_are_shipped),
 }
 PYTHON: dict[str, Callable[..., None]] = {
     README: requests.test_the_readmes_python_is_answered,

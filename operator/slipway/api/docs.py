@@ -289,8 +289,8 @@ helm upgrade --install slipway charts/slipway --namespace slipway-system --creat
   a release name of their own, since ClusterRoles bear it, and all but one `crds.enabled: false`. Where their
   `watchNamespaces` overlap, a namespace belongs to the one that came first: `status.operator` names it, the
   other leaves it alone and takes over five minutes after the first is gone.
-- **Argo CD**: `argocd/` holds a health check and actions in Argo CD's own layout; [its
-  README](argocd/README.md) explains how to install them.
+- **Argo CD and Flux**: `argocd/` holds a health check and actions in Argo CD's own layout;
+  [docs/gitops.md](../../docs/gitops.md) explains how to install them, and the same for Flux.
 - What the operator may do, and why: [docs/permissions.md](../../docs/permissions.md).
 
 ## Values

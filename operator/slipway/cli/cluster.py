@@ -31,8 +31,8 @@ Manifest = dict[str, Any]
 MOST_BYTES = 3 * 1024 * 1024
 #: ModelDeployments on one page of a list.
 PAGE = 500
-#: Whose changes these are, in managedFields.
-MANAGER = "kubectl-slipway"
+#: Whose changes these are, in managedFields. Flux takes back what those did whose names begin with kubectl.
+MANAGER = f"{GROUP}/command"
 _ROOT = f"/apis/{GROUP}/{VERSION}"
 _MERGE = "application/merge-patch+json"
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from slipway.api.crd import crd
+from slipway.cli.cluster import MANAGER
 from slipway.cli.schema import complaints
 from slipway.engine.kube import RESOURCES
 from slipway.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
@@ -175,7 +176,7 @@ def served(world: World, folder: Path) -> Iterator[Served]:
                 _merge(tried, body)
                 self._reply(tried)
                 return
-            world.kube.edit(PLACE, lambda one: _merge(one, body), "kubectl-slipway")
+            world.kube.edit(PLACE, lambda one: _merge(one, body), MANAGER)
             self._reply(world.kube.find(*PLACE))
 
         def _missing(self) -> None:

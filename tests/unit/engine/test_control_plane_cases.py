@@ -20,6 +20,7 @@ from slipway.engine.store import is_orphan
 from slipway.names import OperatorMetric
 from tests.unit.engine.test_rollouts import spec
 from tests.unit.fake import place_of, stamp
+from tests.unit.gitops.seen import FLUX, by_expressions, kstatus
 from tests.unit.test_argocd import health
 from tests.unit.world import NAME, NAMESPACE, World, resolution
 
@@ -498,26 +499,13 @@ async def test_29_a_paused_rolling_update_ends_where_nobody_answers_any_more() -
 # Argo CD and kstatus: a rollout that waits for a person is suspended; one that no commit began fails nothing.
 
 
-def kstatus(resource: Manifest) -> str:
-    """What kstatus makes of a custom resource.
-
-    Source: https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/status/generic.go
-    """
-    status = resource.get("status") or {}
-    if status.get("observedGeneration") != resource["metadata"]["generation"]:
-        return "InProgress"
-    said = {found["type"]: found["status"] for found in status["conditions"]}
-    if said.get("Reconciling") == "True":
-        return "InProgress"
-    if said.get("Stalled") == "True":
-        return "Failed"
-    return "Current" if said.get("Ready", "True") == "True" else "InProgress"
-
-
 def seen_by_gitops(world: World) -> tuple[str, str]:
-    """The state by kstatus, and the health by Argo CD."""
+    """The state by kstatus, and the health by Argo CD; Flux sees the same with the example's expressions."""
     resource = world.kube.find(KIND, NAMESPACE, NAME)
-    return kstatus(resource), health(resource)["status"]
+    shown = health(resource)["status"]
+    assert by_expressions(resource) == FLUX[shown]
+    [state] = kstatus(resource)
+    return state, shown
 
 
 @PROVIDERS
