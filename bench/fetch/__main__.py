@@ -1,9 +1,10 @@
-"""What the resolver and the fetch of a model from S3 take, beside ``curl | tee | sha256sum``.
+"""What the start of the resolver takes; it and the fetch of a model from S3, beside a pipe.
 
-``python -m bench.fetch`` puts a model into SeaweedFS on loopback, over TLS, and reads it in turn by the
-resolver, by ``curl | sha256sum``, by the fetch and by ``curl | tee | sha256sum``, round after round. A ratio
-is the median of those of the rounds: what the pipe takes, by what ours takes with all it does, the start of
-Python included.
+``python -m bench.fetch`` starts the resolver, as it is in the image, for each scheme, and takes its processor
+time up to the first request. Then it puts a model into SeaweedFS on loopback, over TLS, and reads it in turn
+by the resolver, by ``curl | sha256sum``, by the fetch and by ``curl | tee | sha256sum``, round after round.
+A ratio is the median of those of the rounds: what the pipe takes, by what ours takes with all it does, the
+start of Python included.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from rich.console import Console
 
 from bench import tables
 from bench.fetch.runs import Run, stage
+from bench.fetch.starts import SCHEMES, starts
 from bench.machine import machine
 from bench.tables import MET, Grid
 from tests.models.stores import seaweedfs
 
 RESULTS = Path(__file__).parents[1] / "results" / "fetch.md"
-GOAL, MOST_MEGABYTES = 0.70, 80
+GOAL, MOST_MEGABYTES, MOST_SECONDS = 0.70, 80, 0.5
 #: Below it the start of Python counts more than the bytes.
 _LARGE = 1000
+#: A claim gets no request.
+_FIRST = {"pvc": "its end"}
 #: The pipe beside each; a bar would end a cell of Markdown.
 _OURS = {"resolver": "curl to sha256sum", "fetch": "curl to tee to sha256sum"}
 
@@ -39,6 +43,12 @@ def main() -> int:
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        (folder / "image").mkdir()
+        image = starts(folder / "image")
+        took = {
+            scheme: _median([image.seconds(scheme) for _ in range(arguments.rounds + 1)][1:])
+            for scheme in SCHEMES
+        }
         with seaweedfs(folder, trustme.CA()) as store:
             staged = stage(store, folder, arguments.megabytes)
             rounds = [
@@ -50,7 +60,7 @@ def main() -> int:
                 for _ in range(arguments.rounds + 1)
             ][1:]
     found = {name: [each[name] for each in rounds] for name in _OURS}
-    grids, is_met = _grids(found, arguments.megabytes)
+    grids, is_met = _grids(found, arguments.megabytes, took)
     tables.show(grids, Console())
     there = machine()
     how = (
@@ -63,8 +73,15 @@ def main() -> int:
     return 0 if is_met else 1
 
 
-def _grids(found: dict[str, list[tuple[Run, Run]]], megabytes: int) -> tuple[list[Grid], bool]:
+def _grids(
+    found: dict[str, list[tuple[Run, Run]]], megabytes: int, took: dict[str, float]
+) -> tuple[list[Grid], bool]:
     targets, figures, is_met = [], [], True
+    for scheme, seconds in took.items():
+        quick = seconds <= MOST_SECONDS
+        what = f"resolver, CPU from its start to {_FIRST.get(scheme, 'its first request')}, {scheme}"
+        targets.append((what, f"≤ {MOST_SECONDS} s", f"{seconds:.2f} s", MET[quick]))
+        is_met = is_met and quick
     for name, pairs in found.items():
         ratio = statistics.median(pipe.seconds / ours.seconds for ours, pipe in pairs)
         memory = max(ours.memory for ours, _ in pairs) / 1_000_000
@@ -91,7 +108,8 @@ def _median(values: Sequence[float]) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.fetch",
-        description="The resolver and the fetch of a model from S3, beside curl | tee | sha256sum.",
+        description="The start of the resolver; and it and the fetch of a model from S3, beside curl | tee | "
+        "sha256sum.",
     )
     parser.add_argument(
         "--megabytes", type=int, default=_LARGE, help=f"of the model ({_LARGE}); smaller ones tell no share"

@@ -111,8 +111,21 @@ def stage(store: S3, folder: Path, megabytes: int) -> Stage:
     return Stage(store, folder, digest)
 
 
+def cpu_seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
+    """The processor time of a process that ends by itself."""
+    before = _children()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return _children() - before
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _timed(command: Sequence[str], given: Mapping[str, str]) -> Run:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = _children()
     started = time.perf_counter()
     process = subprocess.Popen(
         command, env={**os.environ, **given}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -126,10 +139,8 @@ def _timed(command: Sequence[str], given: Mapping[str, str]) -> Run:
         except subprocess.TimeoutExpired:
             continue
     seconds = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert process.returncode == 0, said
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run(seconds, cpu, peak)
+    return Run(seconds, _children() - before, peak)
 
 
 def _peak(process: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -145,16 +145,20 @@ class Bucket:
 
     def locate(self, place: Place) -> Located:
         """The model at a key, or the only one in the folder there, pinned by its version or its ETag."""
-        key = place.key if place.is_file else self._model_in(place.key.rstrip("/"))
+        key, listed_mark = (place.key, None) if place.is_file else self._model_in(place.key.rstrip("/"))
         seen = self.look(key, place.version)
         version = seen.get("version")
         version = None if version == _NO_VERSION else version
+        own_mark = _mark(key, version, seen["e_tag"])
+        is_marked = own_mark is not None and listed_mark is not None
         return Located(
             uri=self._pinning.uri(key, version or place.version),
             version=version,
             files=BucketFiles(self, key, version, seen["e_tag"]),
             created_at=_moment(seen),
-            mark=_mark(key, version, seen["e_tag"]),
+            # What is listed has no versions everywhere.
+            mark=_mark_of_all([(key, own_mark), ("", listed_mark)]) if is_marked else own_mark,
+            whole=is_marked,
         )
 
     def whole(self, place: Place) -> Whole | None:
@@ -202,8 +206,6 @@ class Bucket:
                 ModelFault.MODEL_NOT_FOUND,
                 f"{self.called(key)} does not exist. Upload the model there, or fix spec.model.uri",
             )
-        lines = "\n".join(f"{name}\0{mark}" for name, mark in sorted(marks))
-        is_marked = all(mark for _, mark in marks)
 
         @contextmanager
         def open_(path: str) -> Iterator[Iterator[bytes]]:
@@ -218,7 +220,7 @@ class Bucket:
             describe=lambda path: self.called(start + path),
             read=one_by_one(open_),
             created_at=newest,
-            mark=hashlib.sha256(lines.encode()).hexdigest() if is_marked else None,
+            mark=_mark_of_all(marks),
         )
 
     def _entries(self, key: str, start: str) -> Iterator[ObjectMeta]:
@@ -293,14 +295,16 @@ class Bucket:
                 "check the stored file and any proxy in between",
             )
 
-    def _model_in(self, folder: str) -> str:
-        """The key of the one ``.onnx`` file in a folder."""
+    def _model_in(self, folder: str) -> tuple[str, str | None]:
+        """The key of the one ``.onnx`` file in a folder, and a mark of all that is in it."""
         names: list[str] = []
+        marks: list[tuple[str, str | None]] = []
         start = f"{folder}/"
         with self._faults(folder):
             entries = obstore.list(self._store, prefix=start, chunk_size=1000)
             for entry in (entry for page in entries for entry in page):
                 names.append(entry["path"].removeprefix(start))
+                marks.append((names[-1], _mark(names[-1], entry.get("version"), entry["e_tag"])))
                 if len(names) > _MOST_ENTRIES:
                     raise ModelError(
                         ModelFault.INVALID_MODEL_URI,
@@ -315,7 +319,7 @@ class Bucket:
                 f"such as {self.called(start + models[0])}",
             )
         if models:
-            return start + models[0]
+            return start + models[0], _mark_of_all(marks)
         what = f"has no .onnx file; it holds: {listed(here)}" if here else "does not exist"
         raise ModelError(
             ModelFault.MODEL_NOT_FOUND,
@@ -446,6 +450,14 @@ def _mark(key: str, version: str | None, etag: str | None) -> str | None:
     if not version and not etag:
         return None
     return hashlib.sha256("\0".join((key, version or "", etag or "")).encode()).hexdigest()
+
+
+def _mark_of_all(marks: Sequence[tuple[str, str | None]]) -> str | None:
+    """One of objects by their names, where each of them has one."""
+    if not all(mark for _, mark in marks):
+        return None
+    lines = sorted(f"{name}\0{mark}" for name, mark in marks)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _moment(meta: ObjectMeta) -> datetime | None:

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
-import httpx
-
 from slipway.contract import CREDENTIAL_ENV_PREFIX, ModelFault
 from slipway.models.faults import ModelError
 from slipway.models.identity import Identity
@@ -127,6 +125,9 @@ class Credentials:
 
         Raises :class:`ModelError` where the Secret's are not PEM.
         """
+        # A claim is read without a client of the web.
+        import httpx
+
         context = httpx.create_ssl_context()
         if self.ca_certificates:
             try:

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import stamina.instrumentation
 from pydantic import ValidationError
 
 from slipway.contract import (
@@ -132,13 +131,8 @@ def _set_up(credentials: Credentials) -> None:
     logging.basicConfig(handlers=[output], level=logging.INFO, format="%(levelname)s %(message)s")
     # Its lines have whole addresses, whose queries may be secrets.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    stamina.instrumentation.set_on_retry_hooks([_log_retry])
     # The first process of a container ignores SIGTERM unless it says otherwise.
     signal.signal(signal.SIGTERM, _stop)
-
-
-def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    _log.warning("trying again in %.1f s: %s", details.wait_for, details.caused_by)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from http import HTTPStatus
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
-import yaml
 
 from slipway.contract import ModelFault
-from slipway.models.buckets import Bucket, BucketFiles
 from slipway.models.credentials import Credentials, Login
 from slipway.models.faults import ModelError, listed, shortened
 from slipway.models.folder import MOST_FILES, Listing, Whole, one_by_one
-from slipway.models.locations import bucket_of
 from slipway.models.source import Files, Located
 from slipway.models.web import Answer, Web, shown, unexpected
+
+if TYPE_CHECKING:
+    from slipway.models.buckets import Bucket
 
 _URI = re.compile(r"mlflow://(?P<name>[^/@?#]+)(?:@(?P<alias>[^/@?#]+)|/(?P<version>[1-9][0-9]*))")
 _HINT = (
@@ -175,6 +175,9 @@ class _Registry:
         parts = urlsplit(location)
         if parts.scheme in ("http", "https"):
             return _Proxied(self._web, location.rstrip("/"), called)
+        # An alias that stands needs no client of a store.
+        from slipway.models.locations import bucket_of
+
         bucket = bucket_of(location, self._credentials)
         if bucket is not None:
             return _InBucket(*bucket, called)
@@ -364,6 +367,8 @@ class _InBucket:
     called: str
 
     def files(self, path: str) -> Files:
+        from slipway.models.buckets import BucketFiles
+
         key = posixpath.join(self.key, path)
         missing = (
             f"{self.called} is registered in MLflow, but its file {path} is not in the artifact store "
@@ -427,6 +432,8 @@ def _moment(given: object) -> datetime | None:
 
 
 def _flavors(document: bytes) -> dict[str, Any]:
+    import yaml
+
     try:
         model = yaml.safe_load(document)
     except yaml.YAMLError:

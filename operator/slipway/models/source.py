@@ -28,7 +28,6 @@ from slipway.models.onnx_file import Outline, Tape, external_data
 from slipway.models.target import Folder, Target
 from slipway.models.trust import SIGNATURE_FILE, Trust
 from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE
-from slipway.profile import ProfileError, read_profile
 
 _log = logging.getLogger("slipway.models")
 
@@ -62,8 +61,8 @@ class Located:
     version: str | None
     files: Files
     created_at: datetime | None = None
-    #: The store's own mark of the bytes, such as an ETag. ``whole``: of all the model's files, else of the
-    #: main one, which says nothing of weights next to it.
+    #: The store's own mark of the bytes, such as an ETag. ``whole``: of all that is next to the model, too,
+    #: else of the main file alone, which says nothing of weights and profile.
     mark: str | None = None
     whole: bool = False
 
@@ -100,7 +99,8 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
         return known
     located = source.locate(task.uri)
     if known is not None and located.mark is not None and known.mark == located.mark:
-        again = _with_profile(known, located)
+        is_covered = located.whole and known.profile is not None
+        again = known if is_covered else _with_profile(known, located)
         if again == known:
             return known
         if not task.isSigned:
@@ -359,6 +359,8 @@ def profile_at(source: Source, uri: str) -> bytes | None:
 
 
 def _is_usable(text: bytes, digest: str, where: str) -> bool:
+    from slipway.profile import ProfileError, read_profile
+
     try:
         read_profile(text, digest)
     except ProfileError as error:

@@ -8,15 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.contract import MLFLOW_TRACKING_URI_ENV, PVC_MOUNT_DIR, ModelFault
-from slipway.models.az import AzSource
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError
-from slipway.models.gs import GsSource
-from slipway.models.https import HttpsSource
-from slipway.models.mlflow import MlflowSource
-from slipway.models.oci import OciSource
-from slipway.models.pvc import PvcSource
-from slipway.models.s3 import S3Source
 from slipway.models.source import Source
 
 
@@ -38,22 +31,66 @@ class Surroundings:
         )
 
 
+# Each imports its own module when it is asked for: the start of a pod pays for no other store's client.
+
+
+def _mlflow(around: Surroundings) -> Source:
+    from slipway.models.mlflow import MlflowSource
+
+    return MlflowSource(around.credentials, around.mlflow_tracking_uri)
+
+
+def _https(around: Surroundings) -> Source:
+    from slipway.models.https import HttpsSource
+
+    return HttpsSource(around.credentials)
+
+
+def _s3(around: Surroundings) -> Source:
+    from slipway.models.s3 import S3Source
+
+    return S3Source(around.credentials)
+
+
+def _gs(around: Surroundings) -> Source:
+    from slipway.models.gs import GsSource
+
+    return GsSource(around.credentials)
+
+
+def _az(around: Surroundings) -> Source:
+    from slipway.models.az import AzSource
+
+    return AzSource(around.credentials)
+
+
 def _dvc(around: Surroundings) -> Source:
-    # Git's client takes a fifth of a second to import, which other schemes need not pay.
     from slipway.models.dvc import DvcSource
 
     return DvcSource(around.credentials)
 
 
+def _oci(around: Surroundings) -> Source:
+    from slipway.models.oci import OciSource
+
+    return OciSource(around.credentials)
+
+
+def _pvc(around: Surroundings) -> Source:
+    from slipway.models.pvc import PvcSource
+
+    return PvcSource(around.pvc_mount)
+
+
 SOURCES: dict[str, Callable[[Surroundings], Source]] = {
-    "mlflow": lambda around: MlflowSource(around.credentials, around.mlflow_tracking_uri),
-    "https": lambda around: HttpsSource(around.credentials),
-    "s3": lambda around: S3Source(around.credentials),
-    "gs": lambda around: GsSource(around.credentials),
-    "az": lambda around: AzSource(around.credentials),
+    "mlflow": _mlflow,
+    "https": _https,
+    "s3": _s3,
+    "gs": _gs,
+    "az": _az,
     "dvc": _dvc,
-    "oci": lambda around: OciSource(around.credentials),
-    "pvc": lambda around: PvcSource(around.pvc_mount),
+    "oci": _oci,
+    "pvc": _pvc,
 }
 
 

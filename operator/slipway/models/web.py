@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import stamina
+import stamina.instrumentation
 
 from slipway.contract import ModelFault
 from slipway.models.faults import ModelError, shortened
@@ -65,6 +66,7 @@ class Web:
         self._authorization = authorization
         self._hint = hint
         self._challenge = challenge
+        stamina.instrumentation.set_on_retry_hooks([_log_retry])
         self._client = httpx.Client(verify=trust, headers={"Accept-Encoding": "identity"})
 
     def document(self, url: str, query: Mapping[str, str] | None = None) -> Answer:
@@ -196,6 +198,10 @@ class _PassingError(Exception):
     def __init__(self, error: ModelError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    _log.warning("trying again in %.1f s: %s", details.wait_for, details.caused_by)
 
 
 def _address(text: str) -> httpx.URL:
