@@ -104,6 +104,8 @@ GOJQ = GoProgram("gojq", "github.com/itchyny/gojq/cmd/gojq", "v0.12.17")
 H2SPEC = GoProgram("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible")
 #: An OCI registry for tests, and what images are pushed with.
 CRANE = GoProgram("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1")
+#: Pushes and attaches artifacts as people do, in tests.
+ORAS = GoProgram("oras", "oras.land/oras/cmd/oras", "v1.3.6")
 #: The newest of its line that builds as it is published.
 ARGOCD = GoProgram("argocd", "github.com/argoproj/argo-cd/v3/cmd", "v3.2.11", main_module="e2e/images/argocd")
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
@@ -138,6 +140,10 @@ class Tools:
     def build(self, name: str, source: Path) -> Path:
         """A program of this repository that is a Go module of its own, built again when its files change."""
         return self._build_module(name, source, "-s -w") / "program"
+
+    def registry(self) -> Path:
+        """An OCI registry that answers what refers to a manifest; :data:`CRANE` brings one that does not."""
+        return self._build_module("registry", HERE / "registry", "-s -w") / "program"
 
     def pause(self) -> Path:
         """The static program that holds a pod's, and a node's, namespaces."""

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slipway.contract import Digest
 
-#: The name of the file; it is no part of the model, nor of its digest.
-PROOF_FILE = "conversion.json"
 #: A larger one is not read, in bytes; they have about 2 kB.
 LARGEST_PROOF = 256 * 1024
 

@@ -46,6 +46,8 @@ MODEL_DIR = "/var/run/slipway/model"
 MODEL_DIR_ENV = "SLIPWAY_MODEL_DIR"
 #: What is known of the training data, beside the model; no part of the model, nor of its digest.
 PROFILE_FILE = "profile.json"
+#: The proof of its conversion, beside it in the same way.
+PROOF_FILE = "conversion.json"
 #: A larger profile is not read, in bytes: one of 200 features has 91 kB.
 LARGEST_PROFILE = 4 * 1024 * 1024
 #: Instead of a profile's digest, where a model was resolved without a profile.

@@ -224,6 +224,13 @@ def crane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def referring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry that is everybody's, and lists what refers to a manifest."""
+    with crane_registry(tmp_path_factory.mktemp("referring"), refers=True) as address:
+        yield address
+
+
 @pytest.fixture
 def registry_host(crane: str, authority: trustme.CA) -> Iterator[RegistryFront]:
     """The same over TLS, for whom it is told to let in."""

@@ -19,7 +19,7 @@ import httpx
 import trustme
 
 from e2e.cluster.settings import read_settings
-from e2e.cluster.tools import CRANE, Tools
+from e2e.cluster.tools import CRANE, ORAS, Tools
 from tests.models.servers import listening
 from tests.ports import free_port
 
@@ -29,20 +29,23 @@ TITLE, FILEPATH = "org.opencontainers.image.title", "org.cncf.model.filepath"
 _LENT = ("Content-Type", "Content-Length", "Docker-Content-Digest")
 
 
+def oras_program() -> Path:
+    return Tools(read_settings().cache).install(ORAS)
+
+
 def crane_program() -> Path:
     return Tools(read_settings().cache).install(CRANE)
 
 
 @contextmanager
-def crane_registry(folder: Path) -> Iterator[str]:
-    """go-containerregistry's own registry; gives ``host:port``."""
+def crane_registry(folder: Path, *, refers: bool = False) -> Iterator[str]:
+    """go-containerregistry's registry; gives ``host:port``. ``refers``: it lists what refers to something."""
     address = f"127.0.0.1:{free_port()}"
+    command = [crane_program(), "registry", "serve", "--address", address, "--disk", folder]
+    if refers:
+        command = [Tools(read_settings().cache).registry(), address, folder]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [crane_program(), "registry", "serve", "--address", address, "--disk", str(folder)],
-            stdout=log,
-            stderr=log,
-        )
+        process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
     try:
         for _ in range(200):
             try:
@@ -61,7 +64,8 @@ class RegistryFront:
     """A registry over TLS.
 
     ``password``: ``user:password`` that it wants, at once (``basic``) or for a token (``bearer``).
-    ``damage``: with what a blob begins in place of its own bytes. ``asked``: the path of each request.
+    ``damage``: with what a blob begins in place of its own bytes. ``denies``: a part of paths that are
+    nobody's. ``asked``: the path of each request.
     """
 
     host: str
@@ -70,6 +74,7 @@ class RegistryFront:
     password: str = ""
     kind: str = "basic"
     damage: bytes = b""
+    denies: str = ""
     tokens: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
@@ -132,6 +137,9 @@ def registry_front(behind: str, authority: trustme.CA) -> Iterator[RegistryFront
                 "basic": not front.password or given == basic,
                 "bearer": given.removeprefix("Bearer ") in front.tokens,
             }[front.kind]
+            if front.denies and front.denies in self.path:
+                self._reply(403, {}, b"")
+                return
             if not let_in:
                 realm = f'Bearer realm="https://{front.host}/token",service="tests",scope="repository:x:pull"'
                 challenge = realm if front.kind == "bearer" else 'Basic realm="tests"'

@@ -15,7 +15,7 @@ import onnx
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from slipway.conversion import PROOF_FILE, TOLD, Compared, Conversion, Rows
+from slipway.conversion import TOLD, Compared, Conversion, Rows
 from slipway.convert.answers import Answers, Differences, differences
 from slipway.convert.edges import edges
 from slipway.convert.errors import ConvertError, DifferentError
@@ -25,6 +25,7 @@ from slipway.convert.onnx_models import Converted, with_outputs
 from slipway.convert.originals import Original, versions
 from slipway.convert.outputs import meanings, meanings_in_network, with_names
 from slipway.convert.scikit import to_onnx
+from slipway.names import PROOF_FILE
 
 #: Largest difference that is allowed unless another is given.
 TOLERANCE = 1e-4

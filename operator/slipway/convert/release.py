@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from slipway.conversion import EDGES, PROOF_FILE, Conversion, Rows
+from slipway.conversion import EDGES, Conversion, Rows
 from slipway.convert.errors import ConvertError
 from slipway.convert.loading import lacking
 from slipway.convert.make import TOLERANCE, Result, convert, summary
 from slipway.convert.originals import Original, original_of
-from slipway.names import API_VERSION, KIND
+from slipway.names import API_VERSION, KIND, PROOF_FILE
 from slipway.profile import Profile
 from slipway.profiling.make import make_profile
 from slipway.profiling.registry import log_beside, log_profile

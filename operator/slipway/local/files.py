@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slipway.contract import ModelFault
+from slipway.contract import ModelFault, Resolution
 from slipway.models.faults import ModelError, listed
 from slipway.models.folder import Listing, Whole, one_by_one
 from slipway.models.source import Located
@@ -44,9 +44,9 @@ class FileSource:
         files = _Files(self._path / "*")
         return Whole(uri, None, listing.sizes(), files.describe, one_by_one(files.open))
 
-    def is_still(self, uri: str, pinned: str) -> bool:
+    def is_still(self, uri: str, known: Resolution) -> bool:
         """Files are followed by their marks."""
-        del uri, pinned
+        del uri, known
         return False
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from obstore.store import AzureStore
 
-from slipway.contract import ModelFault
+from slipway.contract import ModelFault, Resolution
 from slipway.models.bucket_faults import Words, expired
 from slipway.models.buckets import Bucket, Pinning, Place, client_options, https_endpoint, opened, retries
 from slipway.models.credentials import Credentials
@@ -54,9 +54,9 @@ class AzSource:
             )
         return self.container(match["account"], match["container"]), place
 
-    def is_still(self, uri: str, pinned: str) -> bool:
+    def is_still(self, uri: str, known: Resolution) -> bool:
         """Finding it is as cheap, and gives its mark."""
-        del uri, pinned
+        del uri, known
         return False
 
     def container(self, account: str, name: str) -> Bucket:

@@ -15,7 +15,7 @@ import httpx
 import obstore
 from obstore.exceptions import BaseError
 
-from slipway.contract import ModelFault
+from slipway.contract import ModelFault, Resolution
 from slipway.models.bucket_faults import Words, bucket_fault
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError, listed
@@ -129,9 +129,9 @@ class BucketSource:
             raise ModelError(ModelFault.INVALID_MODEL_URI, f"{uri!r} must be {self.form}")
         return self.bucket(match["bucket"]).whole(place.checked_folder(uri))
 
-    def is_still(self, uri: str, pinned: str) -> bool:
+    def is_still(self, uri: str, known: Resolution) -> bool:
         """Finding it is as cheap, and gives its mark."""
-        del uri, pinned
+        del uri, known
         return False
 
 

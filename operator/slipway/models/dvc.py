@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, quote, unquote
 
-from slipway.contract import ModelFault
+from slipway.contract import ModelFault, Resolution
 from slipway.models import gto
 from slipway.models.credentials import Credentials
 from slipway.models.dvc_project import Project, Remote, Tracked, entries
@@ -141,11 +141,11 @@ class DvcSource:
         created_at = datetime.fromtimestamp(snapshot.seconds, UTC) if version else None
         return _Found(asked, snapshot.commit, path, tree, version, created_at)
 
-    def is_still(self, uri: str, pinned: str) -> bool:
+    def is_still(self, uri: str, known: Resolution) -> bool:
         asked = _Name.read(uri)
         repository = Repository(asked.host, asked.repository, self._credentials)
         commit = _released(repository, asked)[0] if asked.artifact else repository.commit_of(asked.rev)
-        return pinned.endswith(f"@{commit}")
+        return known.uri.endswith(f"@{commit}")
 
 
 @dataclass(frozen=True)

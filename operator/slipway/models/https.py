@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 import httpx
 
-from slipway.contract import ModelFault
+from slipway.contract import ModelFault, Resolution
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError
 from slipway.models.folder import Listing, Whole, one_by_one
@@ -44,9 +44,9 @@ class HttpsSource:
         files = _WebFiles(url, web, name)
         return Whole(uri, None, listing.sizes(), files.describe, one_by_one(files.open), is_file=True)
 
-    def is_still(self, uri: str, pinned: str) -> bool:
+    def is_still(self, uri: str, known: Resolution) -> bool:
         """An address is not followed."""
-        del uri, pinned
+        del uri, known
         return False
 
 

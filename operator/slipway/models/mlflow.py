@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from slipway.contract import ModelFault
+from slipway.contract import ModelFault, Resolution
 from slipway.models.credentials import Credentials, Login
 from slipway.models.faults import ModelError, listed, shortened
 from slipway.models.folder import MOST_FILES, Listing, Whole, one_by_one
@@ -104,11 +104,11 @@ class MlflowSource:
             found, uri=_pinned(asked.name, version), version=version, created_at=created_at, mark=None
         )
 
-    def is_still(self, uri: str, pinned: str) -> bool:
+    def is_still(self, uri: str, known: Resolution) -> bool:
         """A version's bytes do not change: whoever fetches them checks that."""
         asked = _Name.read(uri)
         version, _ = _Registry(*self._server(), self._credentials).version(asked)
-        return pinned == _pinned(asked.name, version)
+        return known.uri == _pinned(asked.name, version)
 
     def _server(self) -> tuple[str, Web]:
         if not self._tracking_uri:

@@ -1,19 +1,23 @@
-"""``oci://REGISTRY/REPO[:TAG|@DIGEST]``: artifacts, ModelPack and modelcars in registries."""
+"""``oci://REGISTRY/REPO[:TAG|@DIGEST]``: artifacts, ModelPack and modelcars in registries.
+
+What is pinned is ``oci://REGISTRY/REPO@DIGEST``, and with ``?attached=DIGEST,DIGEST`` what is attached to it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from slipway.contract import ModelFault
+from slipway.contract import ModelFault, Resolution
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError, listed
 from slipway.models.folder import Whole
+from slipway.models.oci_attached import attached, mark_of, referring
 from slipway.models.oci_layers import CAR, Layers, maps
 from slipway.models.oci_login import authorize, login_of
 from slipway.models.source import Located
@@ -24,7 +28,8 @@ _NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _DIGEST = r"sha256:[0-9a-f]{64}"
 _URI = re.compile(
     rf"oci://{_HOST}/(?P<name>{_NAME}(?:/{_NAME})*)"
-    rf"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})|@(?P<digest>{_DIGEST}))?"
+    rf"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})"
+    rf"|@(?P<digest>{_DIGEST})(?:\?attached=(?P<attached>{_DIGEST}(?:,{_DIGEST})*))?)?"
 )
 _HINT = (
     "give OCI_USERNAME and OCI_PASSWORD, or the .dockerconfigjson of a pull secret, in the Secret that "
@@ -41,6 +46,8 @@ _INDEXES = (
 )
 #: Registries answer no larger ones, in bytes.
 _LARGEST_MANIFEST = 4 * 1024 * 1024
+#: Of what refers to a manifest.
+_MOST_PAGES = 10
 _PATIENCE = 60.0
 
 
@@ -50,6 +57,8 @@ class _Name:
     name: str
     tag: str
     digest: str
+    #: Digests of the artifacts with files next to the model; None where they are to be looked up.
+    attached: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, uri: str) -> _Name:
@@ -61,14 +70,17 @@ class _Name:
                 "example oci://ghcr.io/shop/fraud:v7",
             )
         digest = match["digest"] or ""
-        return cls(match["host"], match["name"], "" if digest else match["tag"] or "latest", digest)
+        attached = tuple(match["attached"].split(",")) if match["attached"] else None
+        tag = "" if digest else match["tag"] or "latest"
+        return cls(match["host"], match["name"], tag, digest, attached)
 
     @property
     def repository(self) -> str:
         return f"{self.host}/{self.name}"
 
-    def pinned(self, digest: str) -> str:
-        return f"oci://{self.repository}@{digest}"
+    def pinned(self, digest: str, attached: Iterable[str] = ()) -> str:
+        tail = ",".join(attached)
+        return f"oci://{self.repository}@{digest}" + (f"?attached={tail}" if tail else "")
 
 
 class OciSource:
@@ -78,27 +90,42 @@ class OciSource:
         self._credentials = credentials
 
     def locate(self, uri: str) -> Located:
-        pinned, digest, files = self._layers(uri)
-        return Located(uri=pinned, version=None, files=files, mark=digest, whole=True)
+        asked, registry, digest, manifest = self._found(uri)
+        if asked.attached is None:
+            refer = referring(registry, digest)
+            beside = attached(registry, digest, refer)
+        else:
+            refer = asked.attached
+            beside = attached(registry, digest, refer, may_be_gone=True)
+        files = Layers(registry, manifest, {name: blob for name, (_, blob) in beside.items()})
+        pinned = asked.pinned(digest, sorted({artifact for artifact, _ in beside.values()}))
+        return Located(uri=pinned, version=None, files=files, mark=mark_of(digest, refer), whole=True)
 
     def whole(self, uri: str) -> Whole | None:
-        """All files of an artifact, or those in the folder for models of an image."""
-        pinned, digest, files = self._layers(uri)
-        return Whole(pinned, None, files.sizes(), files.describe_whole, files.read, mark=digest)
+        """All files of an artifact, or those in the folder for models of an image; none that are attached."""
+        asked, registry, digest, manifest = self._found(uri)
+        files = Layers(registry, manifest)
+        return Whole(asked.pinned(digest), None, files.sizes(), files.describe_whole, files.read, mark=digest)
 
-    def _layers(self, uri: str) -> tuple[str, str, Layers]:
+    def _found(self, uri: str) -> tuple[_Name, _Registry, str, dict[str, Any]]:
+        """The name, its repository, the digest that it has, and the manifest with the files."""
         asked = _Name.read(uri)
         registry = _Registry(asked, self._credentials)
         digest, manifest = registry.manifest(asked.digest or asked.tag)
         if manifest.get("mediaType") in _INDEXES or "manifests" in manifest:
             chosen = _of_index(asked, manifest)
             manifest = registry.manifest(chosen)[1]
-        return asked.pinned(digest), digest, Layers(registry, manifest)
+        return asked, registry, digest, manifest
 
-    def is_still(self, uri: str, pinned: str) -> bool:
+    def is_still(self, uri: str, known: Resolution) -> bool:
         asked = _Name.read(uri)
         registry = _Registry(asked, self._credentials)
-        return pinned == asked.pinned(registry.manifest(asked.digest or asked.tag)[0])
+        digest = registry.manifest(asked.digest or asked.tag)[0]
+        if known.folder is not None or known.mark is None:
+            return known.uri == asked.pinned(digest)
+        if not known.uri.startswith(asked.pinned(digest)):
+            return False
+        return known.mark == mark_of(digest, referring(registry, digest))
 
 
 class _Registry:
@@ -121,14 +148,7 @@ class _Registry:
     def manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
         """A manifest by tag or digest, with its digest; raises :class:`ModelError`."""
         url = f"{self._base}/manifests/{reference}"
-        headers = {"Accept": ", ".join((*_MANIFESTS, *_INDEXES))}
-        with self._web.exchange(url, headers, None) as response:
-            text = bytearray()
-            for piece in response.iter_bytes():
-                text += piece
-                if len(text) > _LARGEST_MANIFEST:
-                    raise self._unreadable(f"{reference} has a manifest of more than 4 MiB")
-            status = response.status_code
+        status, text, _ = self._read(url, (*_MANIFESTS, *_INDEXES), reference)
         if status == 404:
             raise ModelError(
                 ModelFault.MODEL_NOT_FOUND,
@@ -143,13 +163,41 @@ class _Registry:
                 f"{self.called} answers with another manifest ({digest}) than {reference}: check the "
                 "registry and any proxy in between",
             )
-        try:
-            manifest = json.loads(text)
-        except (ValueError, RecursionError):
-            manifest = None
-        if not isinstance(manifest, dict):
+        manifest = _object(text)
+        if manifest is None:
             raise self._unreadable(f"{reference} has a manifest that is no JSON object")
         return digest, manifest
+
+    def index(self, path: str) -> list[dict[str, Any]] | None:
+        """The pages of an index below the repository; None where the registry has none there."""
+        pages: list[dict[str, Any]] = []
+        url = f"{self._base}/{path}"
+        while url:
+            try:
+                status, text, url = self._read(url, _INDEXES[:1], path.partition("?")[0])
+            except ModelError as error:
+                # Registries may deny what they do not have.
+                if error.reason != ModelFault.MODEL_ACCESS_DENIED or pages:
+                    raise
+                return None
+            page = _object(text) if status == 200 else None
+            if page is None or not isinstance(page.get("manifests"), list):
+                return pages or None
+            pages.append(page)
+            if len(pages) > _MOST_PAGES:
+                raise self._unreadable(f"{path.partition('?')[0]} has more than {_MOST_PAGES} pages")
+        return pages
+
+    def _read(self, url: str, accept: Iterable[str], called: str) -> tuple[int, bytes, str]:
+        """The status and the body of an answer, and the address of its next page, if it has one."""
+        with self._web.exchange(url, {"Accept": ", ".join(accept)}, None) as response:
+            text = bytearray()
+            for piece in response.iter_bytes():
+                text += piece
+                if len(text) > _LARGEST_MANIFEST:
+                    raise self._unreadable(f"{called} has a manifest of more than 4 MiB")
+            after = response.links.get("next", {}).get("url", "")
+            return response.status_code, bytes(text), str(response.url.join(after)) if after else ""
 
     @contextmanager
     def blob(self, digest: str) -> Iterator[Iterator[bytes]]:
@@ -189,6 +237,14 @@ class _Registry:
             return ""
         tags = answer.json().get("tags")
         return f"; its tags: {listed([str(tag) for tag in tags])}" if isinstance(tags, list) and tags else ""
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _of_index(asked: _Name, index: dict[str, Any]) -> str:

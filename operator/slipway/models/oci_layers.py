@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,10 @@ _MOST_LAYERS = 500
 #: Files of one model, over all its layers.
 _MOST_FILES = 10_000
 #: Where a layer's file is called: oras, ModelPack.
-_NAMES = ("org.opencontainers.image.title", "org.cncf.model.filepath", "org.cnai.model.filepath")
+_TITLE = "org.opencontainers.image.title"
+_NAMES = (_TITLE, "org.cncf.model.filepath", "org.cnai.model.filepath")
+#: How files are called that may be archives without saying so otherwise.
+_PACKED = (".tar", ".tar.gz", ".tgz")
 #: The folder of a modelcar.
 CAR = "models"
 #: How a layer of an image says that a file below is gone, or all files of a folder.
@@ -38,7 +41,7 @@ class Blobs(Protocol):
 
 
 @dataclass(frozen=True)
-class _Blob:
+class Blob:
     """A layer, or one file in it."""
 
     digest: str
@@ -47,13 +50,27 @@ class _Blob:
     member: str = ""
     size: int | None = None
 
+    @classmethod
+    def of(cls, layer: dict[str, Any]) -> Blob:
+        """The layer of a manifest."""
+        size = layer.get("size")
+        return cls(
+            str(layer.get("digest")),
+            str(layer.get("mediaType")),
+            size=size if isinstance(size, int) else None,
+        )
+
 
 class Layers:
     """The files of a manifest's layers."""
 
-    def __init__(self, registry: Blobs, manifest: dict[str, Any]) -> None:
+    def __init__(
+        self, registry: Blobs, manifest: dict[str, Any], attached: Mapping[str, Blob] | None = None
+    ) -> None:
+        """``attached``: files next to the model that other artifacts have, where this one does not."""
         self._registry = registry
-        self._files: dict[str, _Blob] = {}
+        self._attached = attached or {}
+        self._files: dict[str, Blob] = {}
         #: What a whole folder may not have, in words.
         self._odd: list[str] = []
         layers = maps(manifest.get("layers"))
@@ -63,16 +80,11 @@ class Layers:
                 f"{registry.called} has {len(layers)} layers, and {_MOST_LAYERS} at most are read: push the "
                 "model alone",
             )
-        named = [(layer, _named(layer)) for layer in layers]
+        named = [(layer, title_of(layer)) for layer in layers]
         is_image = not any(name for _, name in named)
         self._below = f"{CAR}/" if is_image else ""
         for layer, name in named:
-            size = layer.get("size")
-            blob = _Blob(
-                str(layer.get("digest")),
-                str(layer.get("mediaType")),
-                size=size if isinstance(size, int) else None,
-            )
+            blob = Blob.of(layer)
             if name and not _is_archive(blob.media_type, layer):
                 self._files[_inside(name, registry.called)] = blob
             elif _is_archive(blob.media_type, layer) and (name or is_image):
@@ -142,7 +154,7 @@ class Layers:
 
     @contextmanager
     def open(self, path: str) -> Iterator[Iterator[bytes]]:
-        blob = self._files.get(self._at(path))
+        blob = self._files.get(self._at(path)) or self._attached.get(path)
         if blob is None:
             raise ModelError(
                 ModelFault.MODEL_NOT_FOUND,
@@ -165,9 +177,9 @@ class Layers:
     def _at(self, path: str) -> str:
         return posixpath.join(posixpath.dirname(self._main), path)
 
-    def _members(self, blob: _Blob) -> dict[str, _Blob]:
+    def _members(self, blob: Blob) -> dict[str, Blob]:
         """The files of a layer that is an archive, of an image those of its folder for models."""
-        found: dict[str, _Blob] = {}
+        found: dict[str, Blob] = {}
         with self._registry.blob(blob.digest) as pieces, _archive(pieces, self._registry.called) as archive:
             for member in archive:
                 name = _clean(member.name)
@@ -180,7 +192,7 @@ class Layers:
                 if name in found:
                     self._odd.append(f"{shortened(name, 100)!r} twice in one layer")
                 if member.isreg():
-                    found[name] = _Blob(blob.digest, blob.media_type, name, member.size)
+                    found[name] = Blob(blob.digest, blob.media_type, name, member.size)
                 elif not member.isdir():
                     self._odd.append(f"{shortened(name, 100)!r}, a link or a device")
                 if len(found) > _MOST_FILES or len(self._odd) > _MOST_FILES:
@@ -221,7 +233,8 @@ def maps(value: object) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _named(layer: dict[str, Any]) -> str:
+def title_of(layer: dict[str, Any]) -> str:
+    """What a layer's file is called; empty where it is not."""
     notes = layer.get("annotations")
     names = [notes.get(key) for key in _NAMES] if isinstance(notes, dict) else []
     return next((name for name in names if isinstance(name, str) and name), "")
@@ -229,8 +242,11 @@ def _named(layer: dict[str, Any]) -> str:
 
 def _is_archive(media_type: str, layer: dict[str, Any]) -> bool:
     notes = layer.get("annotations")
-    unpack = isinstance(notes, dict) and notes.get("io.deis.oras.content.unpack") == "true"
-    return unpack or re.search(r"[.+]tar\b", media_type) is not None
+    notes = notes if isinstance(notes, dict) else {}
+    # By its media type each file that oras pushes is one.
+    is_file = _TITLE in notes and not str(notes[_TITLE]).endswith(_PACKED)
+    is_tar = not is_file and re.search(r"[.+]tar\b", media_type) is not None
+    return is_tar or notes.get("io.deis.oras.content.unpack") == "true"
 
 
 def _inside(name: str, called: str) -> str:

@@ -7,7 +7,8 @@ import json
 from datetime import UTC, datetime
 
 from slipway.contract import Proved
-from slipway.conversion import LARGEST_PROOF, PROOF_FILE, Compared, Conversion, Rows, read_proof
+from slipway.conversion import LARGEST_PROOF, Compared, Conversion, Rows, read_proof
+from slipway.names import PROOF_FILE
 
 #: What a document has that means to be a proof; others may have a file of that name, too.
 _MARKS = {"schemaVersion", "modelDigest"}

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from slipway.contract import ModelFault
+from slipway.contract import ModelFault, Resolution
 from slipway.models.faults import ModelError, listed
 from slipway.models.folder import MOST_FILES, Listing, Whole, one_by_one
 from slipway.models.source import Located
@@ -57,9 +57,9 @@ class PvcSource:
         pinned = f"pvc://{claim}/{quote(path)}"
         return Whole(pinned, None, listing.sizes(), files.describe, one_by_one(files.open), is_file=is_file)
 
-    def is_still(self, uri: str, pinned: str) -> bool:
+    def is_still(self, uri: str, known: Resolution) -> bool:
         """A file is not followed."""
-        del uri, pinned
+        del uri, known
         return False
 
 

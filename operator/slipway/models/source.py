@@ -73,8 +73,8 @@ class Source(Protocol):
     def locate(self, uri: str) -> Located:
         """Find the model's files; raises :class:`ModelError` with a reason and a next step."""
 
-    def is_still(self, uri: str, pinned: str) -> bool:
-        """Whether a URI leads to a pinned one now as before, where that costs two requests at most.
+    def is_still(self, uri: str, known: Resolution) -> bool:
+        """Whether a URI leads to what is known now as before, where that costs two requests at most.
 
         False where it does not, or is not known. Raises as :meth:`locate` does.
         """
@@ -95,7 +95,7 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
     known = task.known
     if task.isSigned and known is not None and known.signedBy is None:
         known = None
-    if known is not None and source.is_still(task.uri, known.uri):
+    if known is not None and source.is_still(task.uri, known):
         return known
     located = source.locate(task.uri)
     if known is not None and located.mark is not None and known.mark == located.mark:

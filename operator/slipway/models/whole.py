@@ -123,7 +123,7 @@ def sums_of_folder(whole: Whole) -> dict[str, str]:
 
 
 def _is_still(known: Resolution, uri: str, source: Source) -> bool:
-    if source.is_still(uri, known.uri):
+    if source.is_still(uri, known):
         return True
     if known.folder is not None:
         return False
