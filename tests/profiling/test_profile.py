@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 from sklearn.datasets import load_breast_cancer
 
 from slipway.bins import category_names, interval_names
@@ -209,3 +210,21 @@ def test_a_document_of_another_version_or_model_is_refused(cancer: Path) -> None
     ):
         with pytest.raises(ProfileError, match=r"make it again|profile fewer"):
             read_profile(wrong, digest)
+
+
+@pytest.mark.parametrize(
+    ("domain", "operator"), [("ai.onnx.contrib", "StringLower"), ("com.microsoft.extensions", "DecodeImage")]
+)
+def test_a_model_of_pictures_or_texts_as_they_are_is_refused_with_what_is_watched(
+    tmp_path: Path, domain: str, operator: str
+) -> None:
+    text, pixels = onnx.TensorProto.STRING, onnx.TensorProto.UINT8
+    taken = helper.make_tensor_value_info("text", text if operator == "StringLower" else pixels, [None])
+    found = helper.make_tensor_value_info("found", text if operator == "StringLower" else pixels, [None])
+    node = helper.make_node(operator, ["text"], ["found"], domain=domain)
+    graph = helper.make_graph([node], "texts", [taken], [found])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "model.onnx")
+    rows = pd.DataFrame({"text": ["so good", "so bad"]})
+    with pytest.raises(ProfileError, match=r"without a profile.*spec\.monitoring\.performance"):
+        make_profile(rows, tmp_path / "model.onnx")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from slipway.names import EXTENSION_OPERATORS
 from slipway.profile import Example, ProfileError, Tensor
 from slipway.profiling.columns import Column, Progress
 
@@ -93,6 +94,12 @@ class Scorer:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
+            if any(domain in str(error) for domain in EXTENSION_OPERATORS):
+                raise ProfileError(
+                    f"{path} takes pictures or texts as they are, which are no columns to count: serve it "
+                    "without a profile. Errors and latency are watched as ever, and with labels that come "
+                    "back (spec.monitoring.performance) how often it is right"
+                ) from None
             raise ProfileError(f"{path} cannot be loaded: {str(error)[:300]}") from None
         self.inputs = [_input(node) for node in self._session.get_inputs()]
         self._output_types = {node.name: node.type for node in self._session.get_outputs()}
