@@ -110,6 +110,23 @@ def a_pod_that_no_node_can_hold(stage: Stage) -> None:
 
 
 @case
+def a_device_that_no_node_offers(stage: Stage) -> None:
+    """Devices are what the node's status has, where a vendor's plugin writes it by way of the kubelet."""
+    device = f"slipway.test/gpu-{stage.token}"
+    resources = {"requests": {"cpu": "10m", "memory": "64Mi"}, "extended": {device: 1}}
+    stage.create("device", stage.good_uri, runtime={"resources": resources})
+    says = f"Nodes offer {device} where its device plugin runs"
+    stage.fails("device", "RevisionReady", "Unschedulable", says)
+    node = stage.kube.items("nodes")[0]["metadata"]["name"]
+    of_node = ["patch", "node", node, "--subresource=status", "--type=json"]
+    path = f"/status/capacity/{device.replace('/', '~1')}"
+    removal, offer = {"op": "remove", "path": path}, {"op": "add", "path": path, "value": "2"}
+    stage.leaving.callback(stage.kube.kubectl, *of_node, f"--patch={json.dumps([removal])}")
+    stage.kube.kubectl(*of_node, f"--patch={json.dumps([offer])}")
+    stage.recovers("device")
+
+
+@case
 def memory_that_does_not_hold_the_model(stage: Stage) -> None:
     uri = stage.shelf.put("/growing.onnx", models.growing(mebibytes=400).SerializeToString())
     resources = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
