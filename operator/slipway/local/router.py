@@ -144,10 +144,11 @@ def held(host: str = "127.0.0.1", port: int = 0, option: str = "--port") -> Iter
     Raises:
         LocalError: where it is taken.
     """
-    if port:
-        # Where another router shares it, it is not free.
-        listen_on(host, port, option).close()
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+        if port:
+            # Where another router shares it, it is not free; connections of whoever had it may still end.
+            listen_on(host, port, option).close()
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((host, port))
         yield int(found.getsockname()[1])

@@ -59,3 +59,15 @@ def test_a_port_that_is_held_or_shared_is_another_ones() -> None:
         with pytest.raises(LocalError, match=f":{port}: .*in use; choose another by --port"), held(port=port):
             pass
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_port_is_free_once_its_server_has_ended_though_its_connections_still_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            answering, _ = server.accept()
+            # Whoever closes first has to remember the connection.
+            answering.close()
+            assert client.recv(1) == b""
+    with held(port=port) as found:
+        assert found == port
