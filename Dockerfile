@@ -19,18 +19,20 @@ WORKDIR /src
 
 # The lists come first and on their own: a change in pyproject.toml that moves no package installs nothing again.
 FROM uv AS lists
+ENV UNPRINTED="--no-emit-package rich --no-emit-package pygments --no-emit-package markdown-it-py --no-emit-package mdurl \
+    --no-emit-package email-validator --no-emit-package dnspython"
 COPY pyproject.toml uv.lock ./
-# dulwich names urllib3, which it needs only where nobody gives it another client.
+# Of sigstore the server verifies alone: what it prints and asks with is left out.
 RUN for target in operator server router; do \
-        without=; [ $target != server ] || without="--no-emit-package urllib3"; \
+        without=; [ $target != server ] || without="$UNPRINTED"; \
         uv export --quiet --frozen --no-dev --extra $target $without --no-emit-project --no-header \
             --output-file /lists/$target.txt || exit 1; \
     done; \
-    uv export --quiet --frozen --no-dev --extra audit --no-emit-package urllib3 \
+    uv export --quiet --frozen --no-dev --extra audit $UNPRINTED \
         $(sed -n 's/^\([^ =]*\)==.*/--no-emit-package \1/p' /lists/server.txt) \
         --no-emit-project --no-header --output-file /lists/audit.txt; \
     uv export --quiet --frozen --no-dev --extra server --group cuda --no-emit-package onnxruntime \
-        --no-emit-package urllib3 \
+        $UNPRINTED \
         --no-emit-project --no-header --output-file /lists/server-cuda.txt
 
 FROM uv AS operator-packages

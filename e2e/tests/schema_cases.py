@@ -547,6 +547,23 @@ WITH_TLS: dict[str, Any] = {
 }
 
 
+_ROOT = {"configMapRef": {"name": "trust", "key": "root"}}
+#: Other ways to say who has to have signed a model.
+SIGNATURES: dict[str, Any] = {
+    "certificate": {
+        "authorities": _ROOT,
+        "identities": [{"email": "a@example.com"}, {"uri": "spiffe://a/b"}, {"dns": "a.example.com"}],
+    },
+    "keyless": {
+        "trustRoot": _ROOT,
+        "identities": [
+            {"issuer": "https://issuer.example.com", "email": "a@example.com"},
+            {"issuer": "https://issuer.example.com", "uri": "https://example.com/workflow"},
+        ],
+    },
+}
+
+
 def example(path: str) -> dict[str, Any]:
     """The example that has what stands at ``path``."""
     if path.startswith(_EXTERNALS):
@@ -558,6 +575,10 @@ def example(path: str) -> dict[str, Any]:
         model = EXAMPLE["spec"]["model"] | {"credentials": {"serviceAccountName": "reader"}}
         free = {name: value for name, value in EXAMPLE["spec"]["runtime"].items() if name != "pod"}
         return EXAMPLE | {"spec": EXAMPLE["spec"] | {"model": model, "runtime": free}}
+    for kind, signature in SIGNATURES.items():
+        if path.startswith(f"spec.model.verify.signature.{kind}"):
+            model = EXAMPLE["spec"]["model"] | {"verify": {"signature": {kind: signature}}}
+            return EXAMPLE | {"spec": EXAMPLE["spec"] | {"model": model}}
     if path.startswith("spec.access.tls.clientCA.secretKeyRef"):
         source = {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}
         tls = {**WITH_TLS["access"]["tls"], "clientCA": source}

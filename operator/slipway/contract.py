@@ -18,6 +18,7 @@ from slipway.names import (
     ANSWERS_SINCE,
     AUDIT_DATA_DIR,
     AUDIT_TASK_ENV,
+    AUTHORITIES_ENV,
     BASELINE_DIR,
     CLIENT_CA_FILE,
     CLUSTER_ISSUER,
@@ -39,6 +40,7 @@ from slipway.names import (
     TERMINATION_PATH,
     TLS_DIR,
     TMP_DIR,
+    TRUST_ROOT_ENV,
     WITHOUT_CREDENTIALS_ENV,
     Metric,
     ModelFault,
@@ -53,6 +55,7 @@ __all__ = [
     "ANSWERS_SINCE",
     "AUDIT_DATA_DIR",
     "AUDIT_TASK_ENV",
+    "AUTHORITIES_ENV",
     "BASELINE_DIR",
     "CLIENT_CA_FILE",
     "CLUSTER_ISSUER",
@@ -61,6 +64,7 @@ __all__ = [
     "GRPC_PORT",
     "HTTP_PORT",
     "LIVE_PATH",
+    "LONGEST_SIGNER",
     "LONGEST_URI",
     "LONGEST_VERSION",
     "METRICS_PATH",
@@ -78,6 +82,7 @@ __all__ = [
     "TERMINATION_PATH",
     "TLS_DIR",
     "TMP_DIR",
+    "TRUST_ROOT_ENV",
     "WITHOUT_CREDENTIALS_ENV",
     "Access",
     "AccessLimits",
@@ -118,6 +123,8 @@ __all__ = [
 
 #: Characters that a status holds.
 LONGEST_URI, LONGEST_VERSION = 1024, 256
+#: Characters of who signed a model: an identity and its issuer.
+LONGEST_SIGNER = 600
 #: Rows that an audit moves: counts of two models have to go into a termination message.
 MOST_MOVED_ROWS = 300
 #: A distance, in thousandths of a deviation: no point was found where the model is wrong.
@@ -319,7 +326,11 @@ class Resolution(Message):
     createdAt: str | None = Field(default=None, max_length=64)
     mark: str | None = Field(default=None, max_length=128)
     profile: ProfileDigest | None = None
-    signedBy: Digest | None = Field(default=None, description="SHA-256 of the public key that signed it")
+    signedBy: str | None = Field(
+        default=None,
+        max_length=LONGEST_SIGNER,
+        description="SHA-256 of the public key that signed it, or the identity that a certificate names",
+    )
     conversion: Proved | None = Field(default=None, description="what the proof of its conversion says")
     folder: bool | None = None
 
@@ -332,6 +343,14 @@ class Hazards(Message):
     memoryBytes: int | None = Field(default=None, ge=1, description="what the server may use at most")
 
 
+class Identity(Message):
+    """Whom a certificate names, as its subject alternative name has it."""
+
+    kind: Literal["email", "uri", "dns"]
+    value: str
+    issuer: str | None = Field(default=None, description="of OpenID; absent where an authority is enough")
+
+
 class ResolveTask(Message):
     """Find what a model URI means now: which version, which bytes."""
 
@@ -340,7 +359,11 @@ class ResolveTask(Message):
     maxBytes: int | None = Field(default=None, ge=1, description="room that the pods will have for the model")
     known: Resolution | None = Field(default=None, description="what it meant at the last look")
     isSigned: bool | None = Field(
-        default=None, description="whether a key of PUBLIC_KEYS_ENV has to have signed it"
+        default=None,
+        description="whether it has to be signed as PUBLIC_KEYS_ENV, AUTHORITIES_ENV or TRUST_ROOT_ENV says",
+    )
+    identities: tuple[Identity, ...] | None = Field(
+        default=None, description="whom the signer's certificate may name; without it, keys count"
     )
     hazards: Hazards | None = Field(default=None, description="without it, as by default")
     folder: bool | None = Field(

@@ -98,6 +98,10 @@ WITHOUT_CREDENTIALS_ENV = "SLIPWAY_WITHOUT_CREDENTIALS"
 MLFLOW_TRACKING_URI_ENV = "SLIPWAY_MLFLOW_TRACKING_URI"
 #: Public keys in PEM, one of which has to have signed the model.
 PUBLIC_KEYS_ENV = "SLIPWAY_PUBLIC_KEYS"
+#: Certificates in PEM of the authorities that a signer's certificate has to lead to.
+AUTHORITIES_ENV = "SLIPWAY_AUTHORITIES"
+#: Sigstore's ``trusted_root.json``, by which a keyless signature is verified.
+TRUST_ROOT_ENV = "SLIPWAY_TRUST_ROOT"
 #: Where a ``pvc://CLAIM/path`` claim is mounted in the resolver pod and the ``fetch`` container.
 PVC_MOUNT_DIR = "/mnt/slipway/pvc"
 

@@ -282,6 +282,12 @@ def test_every_config_map_that_a_spec_can_name_is_looked_at() -> None:
         "model.verify.signature.publicKeys.configMapRef": (
             "object.spec.model.verify.signature.publicKeys.configMapRef.name"
         ),
+        "model.verify.signature.certificate.authorities.configMapRef": (
+            "object.spec.model.verify.signature.certificate.authorities.configMapRef.name"
+        ),
+        "model.verify.signature.keyless.trustRoot.configMapRef": (
+            "object.spec.model.verify.signature.keyless.trustRoot.configMapRef.name"
+        ),
         "rollout.audits.data.configMapRef": "audit.data.configMapRef.name",
     }
     assert set(_references(schema, (), "configmap")) == set(known)

@@ -259,10 +259,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.SIGNATURE_MISSING: Explanation(
         "There is no model.sig next to the model, and spec.model.verify.signature wants a signature.",
-        "Sign the model's folder with model_signing, and put model.sig next to the model.",
+        "Sign the model's folder with slipway sign, and put model.sig next to the model.",
     ),
     Reason.SIGNATURE_INVALID: Explanation(
-        "The signature next to the model was made by another key, or for other files or another profile.",
+        "The signature next to the model is by nobody who is trusted, or for other files or another profile.",
         "Read the message; sign what is to be served, or restore what was signed.",
     ),
     Reason.UNSUPPORTED_OPSET: Explanation(

@@ -106,7 +106,10 @@ class ModelStatus(Block):
         "operator that pinned no profile.",
     )
     signedBy: str | None = Field(
-        default=None, max_length=71, description="SHA-256 of the public key that signed model and profile."
+        default=None,
+        max_length=600,
+        description="Who signed model and profile: the SHA-256 of the public key, or the identity that the "
+        "certificate names.",
     )
     verifiedFor: str | None = Field(
         default=None, max_length=64, description="Hash of the spec.model.verify.signature that it passed."

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from slipway.api.access import KeyRef
-from slipway.api.base import Block, string
+from slipway.api.base import Block, rule, string
+
+#: What a certificate names somebody by.
+Kind = Literal["email", "uri", "dns"]
 
 OperatorDomain = Annotated[
     str,
@@ -49,11 +52,149 @@ class PublicKeys(Block):
     )
 
 
-class Signature(Block):
-    """A signature of OpenSSF Model Signing: the file model.sig next to the model."""
+class Authorities(Block):
+    """Authorities whose certificates are trusted."""
 
-    publicKeys: PublicKeys = Field(
-        description="A holder of one of these keys has to have signed the model's files and its profile."
+    configMapRef: KeyRef = Field(
+        description="ConfigMap and its key with certificates of authorities in PEM, one after the other, "
+        "less than 100 KiB together."
+    )
+
+
+class TrustRoot(Block):
+    """What keyless signatures are verified by."""
+
+    configMapRef: KeyRef = Field(
+        description="ConfigMap and its key with Sigstore's trusted_root.json, less than 100 KiB."
+    )
+
+
+Email = Annotated[
+    str,
+    string(
+        r"^[^@\s]+@[^@\s]+$",
+        "must be an address such as release@example.com",
+        max_length=254,
+    ),
+    Field(description="An e-mail address, in the letters of the certificate."),
+]
+Uri = Annotated[
+    str,
+    string(
+        r"^[A-Za-z][-+.A-Za-z0-9]*:[!-~]+$",
+        "must be a URI such as spiffe://example.com/release",
+        max_length=256,
+    ),
+    Field(description="A URI, in the letters of the certificate; of a workflow with its ref."),
+]
+DnsName = Annotated[
+    str,
+    string(
+        r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*$",
+        "must be a DNS name such as release.example.com",
+        max_length=253,
+    ),
+    Field(description="A DNS name, in the letters of the certificate, and no pattern."),
+]
+
+
+class Identity(Block):
+    """Whom a certificate names."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "[has(self.email), has(self.uri), has(self.dns)].filter(given, given).size() == 1",
+                    "give one of email, uri and dns",
+                )
+            ]
+        }
+    )
+
+    email: Email | None = Field(default=None)
+    uri: Uri | None = Field(default=None)
+    dns: DnsName | None = Field(default=None)
+
+    def named(self) -> list[tuple[Kind, str]]:
+        """Its one kind and value."""
+        found: list[tuple[Kind, str | None]] = [("email", self.email), ("uri", self.uri), ("dns", self.dns)]
+        return [(kind, value) for kind, value in found if value is not None]
+
+
+class KeylessIdentity(Block):
+    """Whom an OpenID issuer knows."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [rule("has(self.email) != has(self.uri)", "give either email or uri")]
+        }
+    )
+
+    issuer: Annotated[
+        str,
+        string(
+            r"^https://[!-~]+$",
+            "must be the URL of an OpenID issuer, such as https://token.actions.githubusercontent.com",
+            max_length=256,
+        ),
+    ] = Field(description="The issuer, in the letters of the certificate.")
+    email: Email | None = Field(default=None)
+    uri: Uri | None = Field(default=None)
+
+    def named(self) -> list[tuple[Kind, str]]:
+        """Its one kind and value."""
+        found: list[tuple[Kind, str | None]] = [("email", self.email), ("uri", self.uri)]
+        return [(kind, value) for kind, value in found if value is not None]
+
+
+class Certificate(Block):
+    """A signature by whoever an authority gave a certificate."""
+
+    authorities: Authorities = Field(description="Authorities that the signer's certificate has to lead to.")
+    identities: tuple[Identity, ...] = Field(
+        min_length=1,
+        max_length=16,
+        description="One of these the certificate has to name, as a subject alternative name. It has to be "
+        "valid when the model is resolved, for signatures (digitalSignature) and, if limited, for code.",
+    )
+
+
+class Keyless(Block):
+    """A signature by whoever an OpenID issuer knows, by Sigstore: without a key that anybody keeps."""
+
+    trustRoot: TrustRoot = Field(description="The authorities and logs that are trusted.")
+    identities: tuple[KeylessIdentity, ...] = Field(
+        min_length=1,
+        max_length=16,
+        description="One of these the certificate has to name. It has to have been valid when the log took "
+        "the signature in.",
+    )
+
+
+class Signature(Block):
+    """A signature of OpenSSF Model Signing over the model's files and its profile: model.sig next to it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "[has(self.publicKeys), has(self.certificate), has(self.keyless)]"
+                    ".filter(given, given).size() == 1",
+                    "give one of publicKeys, certificate and keyless",
+                )
+            ]
+        }
+    )
+
+    publicKeys: PublicKeys | None = Field(
+        default=None, description="A holder of one of these keys has to have signed."
+    )
+    certificate: Certificate | None = Field(
+        default=None, description="Somebody with a certificate of these authorities has to have signed."
+    )
+    keyless: Keyless | None = Field(
+        default=None, description="Somebody whom an OpenID issuer knows has to have signed, by Sigstore."
     )
 
 

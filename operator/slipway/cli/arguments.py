@@ -186,6 +186,13 @@ def sign(made: argparse.ArgumentParser) -> None:
         help="private key in PEM, of the curves P-256, P-384 or P-521, or Ed25519; one with a password "
         "prompts for it, or reads it from SLIPWAY_KEY_PASSWORD",
     )
+    made.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="certificate of the key in PEM, and after it the ones between it and its authority, for "
+        "spec.model.verify.signature.certificate",
+    )
 
 
 def verify(made: argparse.ArgumentParser) -> None:
@@ -195,12 +202,38 @@ def verify(made: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="an ONNX file, a folder, or a URI as spec.model.uri has it, such as mlflow://fraud@champion",
     )
-    made.add_argument(
+    by = made.add_mutually_exclusive_group(required=True)
+    by.add_argument(
         "--key",
-        required=True,
         type=Path,
         metavar="FILE",
         help="public keys in PEM, one after the other, as the ConfigMap has them",
+    )
+    by.add_argument(
+        "--authorities",
+        type=Path,
+        metavar="FILE",
+        help="certificates of authorities in PEM that the signer's certificate has to lead to",
+    )
+    by.add_argument(
+        "--trust-root",
+        type=Path,
+        metavar="FILE",
+        help="Sigstore's trusted_root.json, for a keyless signature",
+    )
+    made.add_argument(
+        "--identity",
+        action="append",
+        default=[],
+        type=identity,
+        metavar="KIND:NAME",
+        help="whom the certificate may name, such as email:release@example.com, "
+        "uri:spiffe://example.com/release or dns:release.example.com; can be given several times",
+    )
+    made.add_argument(
+        "--issuer",
+        metavar="URL",
+        help="the OpenID issuer that knows them, for --trust-root",
     )
     made.add_argument(
         "--all",
@@ -208,6 +241,18 @@ def verify(made: argparse.ArgumentParser) -> None:
         help="every file of the folder, as a server of one's own gets them (spec.runtime.server: External); "
         "so it is for a folder without an ONNX file",
     )
+
+
+def identity(text: str) -> tuple[str, str]:
+    """The kind and the value of whom a certificate names.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+    """
+    kind, _, value = text.partition(":")
+    if kind not in ("email", "uri", "dns") or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of email:ADDRESS, uri:URI and dns:NAME")
+    return kind, value
 
 
 def convert(made: argparse.ArgumentParser) -> None:

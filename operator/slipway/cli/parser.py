@@ -255,15 +255,23 @@ COMMANDS: dict[str, CommandLine] = {
         (
             ("slipway sign fraud --key release.key", "all files of a folder"),
             ("slipway sign fraud/model.onnx --key release.key", "a file, with what is served next to it"),
+            (
+                "slipway sign fraud --key release.key --certificate release.crt",
+                "with a certificate, for whoever trusts its authority",
+            ),
         ),
     ),
     "verify": CommandLine(
         "slipway.cli.verify",
-        "say who signed a model, by the code of the resolver; 1 if none of the keys did",
+        "say who signed a model, by the code of the resolver; 1 if nobody did who is trusted",
         arguments.verify,
         (
             ("slipway verify fraud --key release.pub", "what Slipway's own server would serve of a folder"),
             ("slipway verify mlflow://fraud@champion --key release.pub", "before the alias is followed"),
+            (
+                "slipway verify fraud --authorities ca.pem --identity email:release@example.com",
+                "by a certificate of an authority",
+            ),
         ),
     ),
     "doctor": CommandLine(

@@ -15,6 +15,8 @@ from slipway.models.trust import SIGNATURE_FILE
 from slipway.names import DISTRIBUTION
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from slipway.models.signing import PrivateKey
 
 PASSWORD_ENV = "SLIPWAY_KEY_PASSWORD"
@@ -32,16 +34,16 @@ def run(arguments: Namespace) -> int:
             f"uploaded, and upload {SIGNATURE_FILE} with it"
         )
     try:
-        from slipway.models.signature import fingerprint
-
         key = _key(arguments.key)
-        where, count = _on_disk(arguments.model, key)
+        chain = _certificates(arguments.certificate, key)
+        where, count = _on_disk(arguments.model, key, chain)
+        signer = _called(key, chain)
     except ImportError as error:
         raise not_installed(error) from error
     except ModelError as error:
         raise CommandError(str(error)) from error
     files = "1 file" if count == 1 else f"{count} files"
-    print(f"{where}: {files} signed by {fingerprint(key.public_key())}")
+    print(f"{where}: {files} signed by {signer}")
     return 0
 
 
@@ -65,6 +67,29 @@ def _key(path: Path) -> PrivateKey:
         raise CommandError(f"{path} cannot sign: {error}") from error
 
 
+def _certificates(path: Path | None, key: PrivateKey) -> tuple[Certificate, ...]:
+    from slipway.models.signing import UnusableKeyError, certificates
+
+    if path is None:
+        return ()
+    try:
+        return certificates(path.read_bytes(), key)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
+    except UnusableKeyError as error:
+        raise CommandError(f"{path} cannot be signed with: {error}") from error
+
+
+def _called(key: PrivateKey, chain: tuple[Certificate, ...]) -> str:
+    """Who signed, as whoever verifies it has it."""
+    from slipway.models.bundle import fingerprint
+    from slipway.models.certificates import names_of
+
+    if not chain:
+        return fingerprint(key.public_key())
+    return ", ".join(f"{kind}:{value}" for kind, value in names_of(chain[0]))
+
+
 def _password(path: Path) -> str:
     found = os.environ.get(PASSWORD_ENV)
     if found is not None:
@@ -74,7 +99,7 @@ def _password(path: Path) -> str:
     return getpass.getpass(f"password of {path}: ")
 
 
-def _on_disk(model: str, key: PrivateKey) -> tuple[str, int]:
+def _on_disk(model: str, key: PrivateKey, chain: tuple[Certificate, ...]) -> tuple[str, int]:
     """Where the signature was written, and how many files it covers."""
     from slipway.local.files import FileSource
     from slipway.models.signing import signature
@@ -88,7 +113,7 @@ def _on_disk(model: str, key: PrivateKey) -> tuple[str, int]:
     folder = path.parent if whole is None else path
     written = folder / SIGNATURE_FILE
     try:
-        written.write_bytes(signature(sums, key, folder.resolve().name))
+        written.write_bytes(signature(sums, key, folder.resolve().name, chain))
     except OSError as error:
         raise CommandError(f"{written} cannot be written: {error.strerror}") from error
     return str(written), len(sums)

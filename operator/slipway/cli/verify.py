@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from slipway.cli.errors import CommandError
 from slipway.cli.sign import not_installed
-from slipway.contract import Hazards, Resolution, ResolveTask
+from slipway.contract import (
+    AUTHORITIES_ENV,
+    PUBLIC_KEYS_ENV,
+    TRUST_ROOT_ENV,
+    Hazards,
+    Identity,
+    Resolution,
+    ResolveTask,
+)
 from slipway.models.faults import ModelError
 from slipway.models.trust import SIGNATURE_FILE, Trust
 from slipway.names import NO_PROFILE, PROFILE_FILE, ModelFault
@@ -23,13 +31,9 @@ def run(arguments: Namespace) -> int:
     """Verify, and say who signed what.
 
     Raises:
-        CommandError: where none of the keys signed the model as it is, or it cannot be read.
+        CommandError: where nobody who is trusted signed the model as it is, or it cannot be read.
     """
-    try:
-        keys = arguments.key.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{arguments.key} cannot be read: {error}") from error
-    trust = Trust(keys=keys, named=str(arguments.key))
+    trust = _trust(arguments)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     try:
         found = _resolved(arguments.model, trust, arguments.all)
@@ -47,6 +51,33 @@ def run(arguments: Namespace) -> int:
     if not found.folder:
         print(f"  {PROFILE_FILE}: {'none that is used' if found.profile == NO_PROFILE else found.profile}")
     return 0
+
+
+def _trust(arguments: Namespace) -> Trust:
+    by = {
+        PUBLIC_KEYS_ENV: arguments.key,
+        AUTHORITIES_ENV: arguments.authorities,
+        TRUST_ROOT_ENV: arguments.trust_root,
+    }
+    env, file = next((env, file) for env, file in by.items() if file is not None)
+    if (env == PUBLIC_KEYS_ENV) != (not arguments.identity):
+        raise CommandError(
+            "--authorities and --trust-root need --identity, such as email:release@example.com; "
+            "--key takes none"
+        )
+    if (env == TRUST_ROOT_ENV) != (arguments.issuer is not None):
+        raise CommandError(
+            "--trust-root needs --issuer, such as https://token.actions.githubusercontent.com; the "
+            "others take none"
+        )
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read: {error}") from error
+    identities = tuple(
+        Identity(kind=kind, value=value, issuer=arguments.issuer) for kind, value in arguments.identity
+    )
+    return Trust.of(identities, {env: text}, str(file))
 
 
 def _resolved(model: str, trust: Trust, every_file: bool) -> Resolution:

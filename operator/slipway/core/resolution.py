@@ -93,7 +93,7 @@ def question(
     if _wants_folder(spec):
         asked["folder"] = True
     if model.verify is not None:
-        asked["verify"] = model.verify.model_dump(mode="json")
+        asked["verify"] = model.verify.model_dump(mode="json", exclude_none=True)
     known = last_look(spec, status, refresh_token)
     seen = known.model_dump(mode="json", exclude={"createdAt"}) if known is not None else None
     return naming.content_hash([asked, seen, runtime.model_dump(mode="json", include=looks), what])
@@ -179,7 +179,7 @@ def _signature(spec: ModelDeploymentSpec) -> str | None:
     verify = spec.model.verify
     if verify is None or verify.signature is None:
         return None
-    return naming.content_hash(verify.signature.model_dump(mode="json"))
+    return naming.content_hash(verify.signature.model_dump(mode="json", exclude_none=True))
 
 
 def model_status(uri: str, found: Resolution, verified: str | None = None) -> ModelStatus:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slipway.api.access import KeyRef
 from slipway.api.types import ModelDeploymentSpec
+from slipway.core.signers import signers_of
 from slipway.local.errors import LocalError
 from slipway.models.trust import Trust
 
@@ -31,17 +32,17 @@ def trust_of(spec: ModelDeploymentSpec, called: str, stand_ins: StandIns) -> Tru
     Args:
         spec: of the ModelDeployment.
         called: what messages call the model.
-        stand_ins: for the ConfigMap with the keys.
+        stand_ins: for the ConfigMap with the keys, the authorities or the trust root.
 
     Raises:
         LocalError: where nothing stands for the ConfigMap, or it cannot be read.
     """
-    signature = spec.model.verify.signature if spec.model.verify else None
-    if signature is None:
+    signers = signers_of(spec)
+    if signers is None:
         return None
-    file = _file(signature.publicKeys.configMapRef, called, stand_ins)
+    file = _file(signers.place, called, stand_ins)
     try:
-        return Trust(keys=file.read_text(), named=str(file))
+        return Trust.of(signers.identities, {signers.env: file.read_text()}, str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise LocalError(f"{file} cannot be read as text: {error}") from error
 

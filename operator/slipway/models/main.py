@@ -101,7 +101,7 @@ def _json(outcome: TerminationMessage) -> bytes:
 def _resolve(text: str, around: Surroundings) -> Resolved:
     task = ResolveTask.model_validate_json(text)
     source = source_of(task.uri, around)
-    resolution = (resolve_whole if task.folder else resolve)(task, source, Trust.of())
+    resolution = (resolve_whole if task.folder else resolve)(task, source, Trust.of(task.identities or ()))
     _log.info(
         "%s is version %s with %d bytes and digest %s",
         task.uri.partition("?")[0],

@@ -8,14 +8,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from slipway.models.signature import HASHES, PAYLOAD, PREDICATE, STATEMENT, authenticated
+from slipway.models.bundle import HASHES, PAYLOAD, PREDICATE, STATEMENT, InvalidError, authenticated
 from slipway.models.trust import SIGNATURE_FILE
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -50,13 +52,36 @@ def private_key(pem: bytes, password: str | None = None) -> PrivateKey:
     raise UnusableKeyError(f"it is of another kind than what verifiers take: make one {_KINDS}")
 
 
-def signature(sums: Mapping[str, str], key: PrivateKey, name: str) -> bytes:
+def certificates(pem: bytes, key: PrivateKey) -> tuple[x509.Certificate, ...]:
+    """That of a key, and the ones between it and its authority; raises :class:`UnusableKeyError`."""
+    from slipway.models.certificates import check_usable, names_of
+
+    try:
+        found = tuple(x509.load_pem_x509_certificates(pem))
+    except ValueError:
+        raise UnusableKeyError("it has no certificates in PEM, that of the key first") from None
+    if found[0].public_key() != key.public_key():
+        raise UnusableKeyError("its first certificate is of another key")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UnusableKeyError("verifiers take no certificate of Ed25519: use a key of the curve P-256")
+    try:
+        check_usable(found[0], datetime.now(UTC))
+        names_of(found[0])
+    except InvalidError as error:
+        raise UnusableKeyError(str(error)) from None
+    return found
+
+
+def signature(
+    sums: Mapping[str, str], key: PrivateKey, name: str, chain: Sequence[x509.Certificate] = ()
+) -> bytes:
     """The content of ``model.sig``.
 
     Args:
         sums: SHA-256 (64 hexadecimal digits) of each file, by its path next to the signature.
         key: that signs.
         name: of the model, for people: nobody verifies it.
+        chain: of certificates, that of the key first; none for a signature by the key alone.
     """
     payload = json.dumps(_statement(sums, name)).encode()
     message = authenticated(payload)
@@ -64,15 +89,9 @@ def signature(sums: Mapping[str, str], key: PrivateKey, name: str) -> bytes:
         made = key.sign(message)
     else:
         made = key.sign(message, ec.ECDSA(HASHES[key.curve.key_size]))
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
     bundle = {
         "mediaType": _BUNDLE,
-        "verificationMaterial": {
-            "publicKey": {"hint": hashlib.sha256(public).hexdigest()},
-            "tlogEntries": [],
-        },
+        "verificationMaterial": {**_verified_by(key, chain), "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": PAYLOAD,
@@ -80,6 +99,17 @@ def signature(sums: Mapping[str, str], key: PrivateKey, name: str) -> bytes:
         },
     }
     return json.dumps(bundle).encode()
+
+
+def _verified_by(key: PrivateKey, chain: Sequence[x509.Certificate]) -> dict[str, Any]:
+    if chain:
+        raw = (one.public_bytes(serialization.Encoding.DER) for one in chain)
+        listed = [{"rawBytes": base64.b64encode(each).decode()} for each in raw]
+        return {"x509CertificateChain": {"certificates": listed}}
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return {"publicKey": {"hint": hashlib.sha256(public).hexdigest()}}
 
 
 def _statement(sums: Mapping[str, str], name: str) -> dict[str, Any]:

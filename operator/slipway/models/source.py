@@ -171,7 +171,7 @@ def signature_missing(where: str) -> ModelError:
 def _signer(
     target: Target, files: Files, digest: str, conversion: Proved | None, trust: Trust
 ) -> tuple[str, Proved | None]:
-    """The key that signed the model's files and the profile that comes with them; raises ``ModelError``.
+    """Who signed the model's files and the profile that comes with them; raises ``ModelError``.
 
     And the proof, which proves nothing where it is not signed, too.
     """

@@ -9,7 +9,15 @@ import pytest
 
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.contract import MODEL_TASK_ENV, PUBLIC_KEYS_ENV, Resolution, Resolved, TerminationMessage
+from slipway.contract import (
+    AUTHORITIES_ENV,
+    MODEL_TASK_ENV,
+    PUBLIC_KEYS_ENV,
+    TRUST_ROOT_ENV,
+    Resolution,
+    Resolved,
+    TerminationMessage,
+)
 from slipway.core.objects.resolver import resolver_pod
 from slipway.core.observed import Manifest, ObjectKind
 from slipway.core.resolution import _is_meant, is_asked, question, resolve
@@ -132,6 +140,7 @@ def test_a_failed_look_is_repeated_once_its_conditions_change() -> None:
     assert asked(None) != asked({"hazards": {"onFinding": "Report"}})
 
 
+TRUST = {"name": "trust", "key": "root"}
 SIGNATURE = {"signature": {"publicKeys": {"configMapRef": {"name": "signers", "key": "keys.pem"}}}}
 
 
@@ -173,6 +182,46 @@ def test_the_resolver_gets_the_keys_by_reference() -> None:
     (container,) = resolver_pod(OWNER, spec, SETTINGS)["spec"]["containers"]
     given = {var["name"]: var for var in container["env"]}
     assert given[PUBLIC_KEYS_ENV]["valueFrom"] == {"configMapKeyRef": {"name": "signers", "key": "keys.pem"}}
+
+
+@pytest.mark.parametrize(
+    ("signature", "variable", "identity"),
+    [
+        (
+            {
+                "certificate": {
+                    "authorities": {"configMapRef": TRUST},
+                    "identities": [{"dns": "ci.example.com"}],
+                }
+            },
+            AUTHORITIES_ENV,
+            {"kind": "dns", "value": "ci.example.com"},
+        ),
+        (
+            {
+                "keyless": {
+                    "trustRoot": {"configMapRef": TRUST},
+                    "identities": [{"issuer": "https://issuer.example.com", "email": "a@example.com"}],
+                }
+            },
+            TRUST_ROOT_ENV,
+            {"kind": "email", "value": "a@example.com", "issuer": "https://issuer.example.com"},
+        ),
+    ],
+    ids=["certificate", "keyless"],
+)
+def test_a_resolver_is_given_what_it_verifies_by_and_who_is_accepted(
+    signature: dict[str, object], variable: str, identity: dict[str, str]
+) -> None:
+    model = {"uri": "https://models.example.com/a.onnx", "verify": {"signature": signature}}
+    spec = ModelDeploymentSpec.model_validate({"model": model, "runtime": {}})
+    (container,) = resolver_pod(OWNER, spec, SETTINGS)["spec"]["containers"]
+    given = {var["name"]: var for var in container["env"]}
+    assert given[variable]["valueFrom"] == {"configMapKeyRef": TRUST}
+    assert PUBLIC_KEYS_ENV not in given
+    task = json.loads(given[MODEL_TASK_ENV]["value"])
+    assert task["isSigned"] is True
+    assert task["identities"] == [identity]
     assert json.loads(given[MODEL_TASK_ENV]["value"])["isSigned"] is True
 
 

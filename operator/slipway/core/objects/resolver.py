@@ -14,6 +14,7 @@ from slipway.core.objects.diff import quantity
 from slipway.core.objects.external import is_external
 from slipway.core.objects.metadata import Owner, metadata
 from slipway.core.revision import Settings
+from slipway.core.signers import signers_of
 
 #: A resolver that has not answered by then is ended, and another one is tried.
 DEADLINE_SECONDS = 900
@@ -32,13 +33,14 @@ def resolver_pod(
     there is one object less to make, watch and delete for every version of every model. ``refresh_token``
     gives a later look at the same name a pod of its own; ``known`` is what the look before found.
     """
-    signature = spec.model.verify.signature if spec.model.verify else None
+    signers = signers_of(spec)
     asked = contract.ResolveTask(
         uri=spec.model.uri,
         digest=spec.model.digest,
         known=known,
         hazards=hazards(spec, is_own=not is_external(spec.runtime)),
-        isSigned=True if signature is not None else None,
+        isSigned=True if signers is not None else None,
+        identities=signers.identities or None if signers is not None else None,
         folder=True if is_external(spec.runtime) else None,
     )
     credentials = spec.model.credentials
@@ -56,11 +58,11 @@ def resolver_pod(
         "securityContext": pod.CONTAINER_SECURITY,
         "volumeMounts": [{"name": "tmp", "mountPath": contract.TMP_DIR}, *pod.claim_mount(spec.model.uri)],
     }
-    if signature is not None:
-        keys = signature.publicKeys.configMapRef.model_dump(mode="json")
+    if signers is not None:
+        place = signers.place.model_dump(mode="json")
         container["env"] = [
             *pod.task_env(asked, settings.mlflow_tracking_uri, account),
-            {"name": contract.PUBLIC_KEYS_ENV, "valueFrom": {"configMapKeyRef": keys}},
+            {"name": signers.env, "valueFrom": {"configMapKeyRef": place}},
         ]
     if secret is not None:
         container["envFrom"] = pod.credentials_env(secret)
