@@ -174,6 +174,7 @@ PEOPLE = {
     "slipway-approve": ("approver", "second"),
     "tests-bypass": ("owner",),
     "tests-read": ("reader", "owner"),
+    "tests-config-maps": ("editor", "owner"),
     "tests-pods": ("reader", "owner"),
 }
 ROLES = {
@@ -181,6 +182,9 @@ ROLES = {
         {"apiGroups": ["slipway.dev"], "resources": ["modeldeployments/approval"], "verbs": ["bypass"]}
     ],
     "tests-read": [{"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]}],
+    "tests-config-maps": [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["update", "patch", "delete"]}
+    ],
     "tests-pods": [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": ["create"]},
@@ -223,15 +227,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
 def _await_policies(it: Installed) -> None:
     """Each has refused something, so that what a test sees accepted was looked at."""
     plain, strict = it.namespace(), it.namespace("protected", "four-eyes")
+    signed = it.namespace("require-signature")
     credentials = {"uri": "https://a.b/c", "credentials": {"secretRef": {"name": "any"}}}
     it.model(strict, annotations={"slipway.dev/proposed-by": "admin"})
     maps = "/api/v1/namespaces/kube-system/configmaps"
+    signers = f"/api/v1/namespaces/{strict}/configmaps"
+    it.api.must("POST", signers, {"metadata": {"name": "signers", "labels": {"slipway.dev/signers": "true"}}})
     for name, user, method, path, body in (
         ("approvals", "editor", "POST", models(strict), manifest(meta={"name": "probe"})),
         ("protected", "editor", "DELETE", f"{models(strict)}/fraud", None),
         ("secrets", "editor", "POST", models(plain), manifest({"model": credentials})),
         ("pods", "editor", "POST", models(plain), manifest({"runtime": {"image": "a/b"}})),
         ("operator", OPERATOR, "POST", maps, {"metadata": {"name": "probe"}}),
+        ("signed", "editor", "POST", models(signed), manifest(meta={"name": "probe"})),
+        ("signers", "editor", "DELETE", f"{signers}/signers", None),
     ):
         wait_until(
             lambda: f"'slipway-{name}'" in it.by(user).ask(method, path, body, dryRun="All").message,  # noqa: B023

@@ -66,6 +66,32 @@ CONFIG_MAPS: dict[str, Manifest] = {
         "rollout": ROLLING,
         "access": {"tls": {**S, "clientCA": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}}, **ACCESS},
     },
+    "authorities of signers": {
+        "model": {
+            "uri": "mlflow://fraud/1",
+            "verify": {
+                "signature": {
+                    "certificate": {
+                        "authorities": {"configMapRef": {"name": "signers", "key": "ca.pem"}},
+                        "identities": [{"email": "release@example.com"}],
+                    }
+                }
+            },
+        }
+    },
+    "a trust root": {
+        "model": {
+            "uri": "mlflow://fraud/1",
+            "verify": {
+                "signature": {
+                    "keyless": {
+                        "trustRoot": {"configMapRef": {"name": "sigstore", "key": "trusted_root.json"}},
+                        "identities": [{"issuer": "https://issuer.example.com", "uri": "https://a.b/c"}],
+                    }
+                }
+            },
+        }
+    },
     "keys of signers": {
         "model": {
             "uri": "mlflow://fraud/1",

@@ -36,7 +36,7 @@ def test_the_guide_does_what_it_says(installed: Installed, tmp_path: Path) -> No
     # Whose keys these are, the page makes by other programs (tests/models/test_signing.py).
     (tmp_path / "release.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
     commands = [command for command in snippets.commands(PAGE) if command.program == "kubectl"]
-    assert len(commands) == 3
+    assert len(commands) == 5
     for command in commands:
         done = subprocess.run(
             ["bash", "-c", command.text],
@@ -48,7 +48,10 @@ def test_the_guide_does_what_it_says(installed: Installed, tmp_path: Path) -> No
         )
         assert done.returncode == 0, (command.text, done.stderr)
     status = {"rollout": ROLLOUT}
-    model = installed.model("payments", status=status, annotations={"slipway.dev/proposed-by": "admin"})
+    keys = {"publicKeys": {"configMapRef": {"name": "signers", "key": "keys.pem"}}}
+    signed = {"model": {"uri": "mlflow://fraud/1", "verify": {"signature": keys}}}
+    proposed = {"slipway.dev/proposed-by": "admin"}
+    model = installed.model("payments", signed, status=status, annotations=proposed)
     change = {
         "metadata": {
             "annotations": {

@@ -324,6 +324,7 @@ def test_with_a_list_of_namespaces_the_same_rights_hold_in_these_only() -> None:
         assert found["RoleBinding", name]["subjects"][0]["namespace"] == "slipway-system"
 
 
+POLICIES = ("approvals", "protected", "signers", "signed", "secrets", "pods", "operator")
 ALL_POLICIES = {"approvals": True, "borrowing": True, "operator": {"enabled": True}}
 
 
@@ -332,7 +333,7 @@ def test_policies_are_there_where_they_are_asked_for_and_each_is_bound() -> None
     assert kind not in kinds(render())
     found = render(policies=ALL_POLICIES)
     names = {one["metadata"]["name"] for one in found if one["kind"] == kind}
-    assert names == {f"slipway-{name}" for name in ("approvals", "protected", "secrets", "pods", "operator")}
+    assert names == {f"slipway-{name}" for name in POLICIES}
     bound = {one["spec"]["policyName"] for one in found if one["kind"] == f"{kind}Binding"}
     assert bound == names
     assert find(found, "ClusterRole", "slipway-approve")["rules"] == rules(APPROVE)
@@ -340,7 +341,7 @@ def test_policies_are_there_where_they_are_asked_for_and_each_is_bound() -> None
 
 def test_policies_hold_where_the_operator_watches_and_its_own_everywhere() -> None:
     found = render(policies=ALL_POLICIES, watchNamespaces=["payments"])
-    for name in ("approvals", "protected", "secrets", "pods", "operator"):
+    for name in POLICIES:
         spec = find(found, "ValidatingAdmissionPolicyBinding", f"slipway-{name}")["spec"]
         selected = spec.get("matchResources", {}).get("namespaceSelector", {}).get("matchExpressions", [])
         listed = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["payments"]}

@@ -224,7 +224,12 @@ gets Roles there and nothing elsewhere; keep its own namespace to administrators
 
 **Creating or changing a ModelDeployment.** It is about as much as creating pods in its namespace, which the
 cluster's role `edit` includes. Give a role of your own the one only where you would give it the other, or
-set `policies.borrowing`, which asks the writer's own rights to Secrets, ConfigMaps, pods and HTTPRoutes:
+set `policies.borrowing`, which asks the writer's own rights to Secrets, ConfigMaps, pods and HTTPRoutes.
+The same person decides whose signature counts. With `policies.approvals` nobody weakens `model.verify` in a
+namespace with the label `slipway.dev/protected` without the verb `bypass`, and one with the label
+`slipway.dev/require-signature` accepts no model that nobody has to have signed.
+
+Without such policies:
 
 - Any Secret of the namespace can be read by it: `onBreach.job.secretRefs`, `feedback.secretRef`,
   `access.apiKeys.secretRef`, `access.issuers.jwks`, `access.tls.clientCA` and `access.tls.secretRef` put one

@@ -16,9 +16,10 @@ from slipway.core import naming
 _SHOWN = 5
 #: Kubernetes has ValidatingAdmissionPolicy from this version on.
 _POLICIES_FROM = (1, 30)
+_APPROVALS = ("approvals", "protected", "signers", "signed")
 #: By the chart's value, the policies that it makes, and what is open without them.
 _POLICIES = (
-    ("policies.approvals", ("approvals", "protected"), "whoever may edit a ModelDeployment approves it"),
+    ("policies.approvals", _APPROVALS, "whoever may edit a ModelDeployment approves it"),
     ("policies.borrowing", ("secrets", "pods"), "a spec has any Secret and image of its namespace"),
     ("policies.operator.enabled", ("operator",), "a stolen token of the operator creates any pod"),
 )

@@ -19,7 +19,7 @@ from tests.unit.world import NAME, NAMESPACE
 
 DIGEST = "@sha256:" + "1" * 64
 ADDRESS = "http://prometheus.monitoring:9090"
-POLICIES = ("approvals", "protected", "secrets", "pods", "operator")
+POLICIES = ("approvals", "protected", "signers", "signed", "secrets", "pods", "operator")
 
 
 def operator(**env: Any) -> dict[str, Any]:
