@@ -20,7 +20,7 @@ import onnxruntime as ort
 import orjson
 
 from slipway_server.protocol.tensors import Array, Datatype, Tensor, TensorSpec
-from slipway_server.runtime import extensions, pictures
+from slipway_server.runtime import devices, extensions, pictures
 from slipway_server.runtime.empties import Empties
 from slipway_server.runtime.guard import Guard, StopRunError
 from slipway_server.runtime.run import Run
@@ -82,13 +82,21 @@ class Model:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         #: Inputs whose bytes are pictures, and whether grey ones; each is measured before it is decoded.
         self.pictures: Mapping[str, bool] = {}
+        providers = _providers()
+        lack = devices.lacking() if devices.GPU in providers else None
+        providers = providers if lack is None else providers[-1:]
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=_providers())
+            self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:
             if not extensions.are_missing(str(error)):
                 raise
             self.pictures = extensions.register(options, path)
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            providers = providers[-1:]
+            self._session = ort.InferenceSession(str(path), options, providers=providers)
+        if devices.GPU in providers and devices.GPU not in self._session.get_providers():
+            lack = devices.not_started()
+        if lack is not None:
+            log.warning("the model runs on the CPU in an image for GPUs", extra={"error": lack})
         self._run = _direct_run(self._session)
         inputs = self._session.get_inputs()
         self.inputs = {node.name: _spec(node, "input") for node in inputs}
@@ -234,7 +242,7 @@ def _byte_list(array: Array) -> Any:
 def _providers() -> list[str]:
     """A GPU where the image and the machine have one, and always the CPU for what the GPU cannot do."""
     available = ort.get_available_providers()
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+    return [name for name in (devices.GPU, "CPUExecutionProvider") if name in available]
 
 
 def _direct_run(session: Any) -> Callable[[Sequence[str], Mapping[str, Array], Any], list[Any]]:
