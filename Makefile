@@ -169,6 +169,11 @@ bench-fleet-real: .venv/synced ## apply to Ready, and a moved alias to its canar
 bench-fetch: .venv/synced ## a model of 1 GB from S3, beside curl | tee | sha256sum; on a quiet machine
 	@$(RUN) bench.fetch $(BENCH)
 
+# BENCH="--sample 0 --module status.py" tries every fault of one module; BENCH="--minutes 20" stops after so long.
+.PHONY: mutants
+mutants: .venv/synced ## put small faults into the command line and the core, and count what their tests find
+	@nice -n 19 $(RUN) bench.mutants $(BENCH)
+
 .PHONY: prerequisites
 prerequisites:
 	@command -v $(PYTHON) >/dev/null || { echo 'missing: Python 3.11 or newer (apt-get install python3)' >&2; exit 1; }
