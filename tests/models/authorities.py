@@ -59,12 +59,12 @@ def usage(*, sign: bool = False, issue: bool = False) -> x509.KeyUsage:
 
 @dataclass(frozen=True)
 class Leaf:
-    """What a certificate for a signer says."""
+    """What a certificate for a signer says; ``signs``: None where it does not say what its key is for."""
 
     names: Sequence[x509.GeneralName] = (EMAIL("release@example.com"),)
     begins: timedelta = -DAY
     ends: timedelta = DAY
-    signs: bool = True
+    signs: bool | None = True
     purposes: Sequence[ObjectIdentifier] = (ExtendedKeyUsageOID.CODE_SIGNING,)
     issuer: str | None = None
     more: Sequence[x509.UnrecognizedExtension] = ()
@@ -114,12 +114,13 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + leaf.begins)
             .not_valid_after(now + leaf.ends)
-            .add_extension(usage(sign=leaf.signs), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
             )
         )
+        if leaf.signs is not None:
+            builder = builder.add_extension(usage(sign=leaf.signs), critical=True)
         if leaf.names:
             builder = builder.add_extension(x509.SubjectAlternativeName(leaf.names), critical=True)
         for extension in leaf.more:

@@ -230,6 +230,10 @@ CERTIFIED_BADLY: dict[str, tuple[Callable[[Path], object], str]] = {
         "its certificate cannot be read",
     ),
     "a certificate that encrypts": (partial(certify, leaf=Leaf(signs=False)), "lacks digitalSignature"),
+    "a certificate that is for nothing said": (
+        partial(certify, leaf=Leaf(signs=None)),
+        "lacks digitalSignature",
+    ),
     "a certificate of a server": (
         partial(certify, leaf=Leaf(purposes=[ExtendedKeyUsageOID.SERVER_AUTH])),
         "lacks codeSigning",
