@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +322,35 @@ def test_a_status_as_it_was_answered_imports_nothing_that_reads_it(cluster: Serv
     found = imported("status", NAME, "-o", "json", "--kubeconfig", str(cluster.kubeconfig))
     assert ("GET", RESOURCE) in cluster.asked
     assert not {"pydantic", "slipway.api.status"} & found
+
+
+#: What of kubectl's arguments every command has that asks a cluster.
+OF_KUBECTL = {"--namespace", "--context", "--kubeconfig", "--server", "--token", "--certificate-authority"}
+OF_KUBECTL |= {"--as", "--as-group", "--request-timeout"}
+WITHOUT_A_CLUSTER = {
+    "check",
+    "serve",
+    "profile",
+    "convert",
+    "sign",
+    "verify",
+    "convert-manifest",
+    "completion",
+}
+#: They print something else than ModelDeployments.
+NAMELESS = {"key", "doctor", "version"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_asks_a_cluster_takes_what_kubectl_takes(command: str) -> None:
+    made = ArgumentParser()
+    COMMANDS[command].add(made)
+    choices = {option: one.choices for one in made._actions for option in one.option_strings}
+    has_cluster = command not in WITHOUT_A_CLUSTER
+    assert set(choices) & OF_KUBECTL == (OF_KUBECTL if has_cluster else set())
+    if has_cluster and command != "report":  # which writes a page
+        assert {"json", "yaml"} <= set(choices["--output"] or ())
+        assert ("name" in (choices["--output"] or ())) == (command not in NAMELESS)
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
