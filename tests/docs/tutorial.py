@@ -220,7 +220,7 @@ def rounded(line: str) -> str:
 
 def judged(line: str) -> str:
     """Without times and numbers, but for versions."""
-    return re.sub(r"(?<!version )(?<![\w@])[0-9]+([.,:][0-9]+)*(e-[0-9]+)?", "N", line)
+    return re.sub(r"(?<!version )(?<![\w@])-?[0-9]+([.,:][0-9]+)*(e-[0-9]+)?", "N", line)
 
 
 def is_shown(printed: Sequence[str], shown: Sequence[str], masked: Callable[[str], str]) -> bool:
