@@ -410,6 +410,7 @@ EXAMPLE: dict[str, Any] = {
                     "predictions": [
                         {"output": "label", "bins": "0123456789", "canary": [1, 0], "stable": [5, 4]}
                     ],
+                    "apart": "",
                     "looks": 2,
                     "gates": [
                         {

@@ -217,6 +217,7 @@ def _cohere(spec: dict[str, Any]) -> dict[str, Any]:
     for toleration in runtime.get("tolerations", ()):
         _cohere_toleration(toleration)
     _cohere_credentials(spec["model"], runtime)
+    _cohere_signature(spec["model"].get("verify", {}))
     for resources in _resources(spec):
         _cohere_resources(resources)
     for tensor in spec.get("inputs", {}).get("tensors", ()):
@@ -247,6 +248,25 @@ def _cohere_credentials(model: dict[str, Any], runtime: dict[str, Any]) -> None:
         _without(model, "credentials")
     elif "serviceAccountName" in credentials:
         _without(runtime.get("pod", {}), "serviceAccountName")
+
+
+def _cohere_signature(verify: dict[str, Any]) -> None:
+    signature = verify.get("signature", {})
+    ways = [way for way in ("keyless", "certificate", "publicKeys") if way in signature]
+    _without(signature, *ways[1:])
+    if not ways:
+        _without(verify, "signature")
+    for identity in signature.get("keyless", {}).get("identities", ()):
+        _name_once(identity, "email", "uri")
+    for identity in signature.get("certificate", {}).get("identities", ()):
+        _name_once(identity, "dns", "email", "uri")
+
+
+def _name_once(identity: dict[str, Any], *kinds: str) -> None:
+    given = [kind for kind in kinds if kind in identity]
+    _without(identity, *given[1:])
+    if not given:
+        identity["email"] = "release@example.com"
 
 
 def _cohere_server(spec: dict[str, Any], runtime: dict[str, Any]) -> None:
