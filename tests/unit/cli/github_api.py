@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +17,7 @@ from openapi_schema_validator import OAS30ReadValidator, OAS30WriteValidator
 
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import GITHUB_OPENAPI, Tools
+from tests.unit.cli.listening import listening
 
 BOT = "github-actions[bot]"
 REPOSITORY, NUMBER = "octo/models", 7
@@ -187,14 +187,7 @@ def serving() -> Iterator[GitHub]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with listening(Handler) as port:
+        hub.url = f"http://127.0.0.1:{port}"
         yield hub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert hub.wrong == []

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +15,7 @@ from slipway.cli.cluster import MANAGER
 from slipway.cli.schema import complaints
 from slipway.engine.kube import RESOURCES
 from slipway.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from tests.unit.cli.listening import listening
 from tests.unit.world import NAME, NAMESPACE, World
 
 CONFIG = """\
@@ -200,16 +200,9 @@ def served(world: World, folder: Path) -> Iterator[Served]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.kubeconfig.write_text(CONFIG.format(port=server.server_address[1], namespace=NAMESPACE))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with listening(Handler) as port:
+        found.kubeconfig.write_text(CONFIG.format(port=port, namespace=NAMESPACE))
         yield found
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _merge(live: dict[str, Any], patch: dict[str, Any]) -> None:
