@@ -62,7 +62,7 @@ def rows(found: Found) -> Iterator[Row]:
     for size, creation in made:
         writes, reads = (each.total() / size for each in (creation.writes, creation.reads))
         yield Row(f"writes for one, at {size:,}", "≤ 9", f"{writes:.1f}", writes <= 9)
-        yield Row(f"reads for one, at {size:,}", "≤ 1", f"{reads:.1f}", reads <= 1)
+        yield Row(f"reads for one, at {size:,}", "≤ 1", f"{reads:.4g}", reads <= 1)
         if size == 1000:
             seconds = creation.seconds
             yield Row("1,000 created, on two quiet cores", "≤ 35 s", f"{seconds:.0f} s", seconds <= 35)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,6 +48,10 @@ class Block(BaseModel):
     """Base of every part of the resource."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """The same: pydantic copies each default that cannot be hashed, for each resource anew."""
+        return self
 
 
 DnsSubdomain = Annotated[

@@ -14,6 +14,7 @@ from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.objects.metadata import Owner
 from slipway.core.observed import Fault, Manifest, timestamp
+from slipway.core.sharing import with_shared_names
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def read(manifest: Manifest, before: Resource | None = None) -> Resource:
 
 def _spec(manifest: Manifest) -> ModelDeploymentSpec | Fault:
     try:
-        return ModelDeploymentSpec.model_validate(manifest.get("spec") or {})
+        return with_shared_names(ModelDeploymentSpec.model_validate(manifest.get("spec") or {}))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["spec", *(str(part) for part in first["loc"])])
@@ -83,7 +84,7 @@ def _spec(manifest: Manifest) -> ModelDeploymentSpec | Fault:
 def _status(raw: Any) -> tuple[ModelDeploymentStatus, Fault | None]:
     """What can be read of it, and why not all can."""
     try:
-        return ModelDeploymentStatus.model_validate(raw or {}), None
+        return with_shared_names(ModelDeploymentStatus.model_validate(raw or {})), None
     except ValidationError as error:
         errors = error.errors()
     where = ".".join(["status", *(str(part) for part in errors[0]["loc"])])

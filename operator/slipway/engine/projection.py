@@ -8,6 +8,7 @@ from typing import Any
 
 from slipway.api.types import GROUP, KIND
 from slipway.core.observed import Manifest, ObjectKind
+from slipway.core.sharing import shared
 from slipway.engine.ownership import REPLICA_SET
 
 #: Field manager of children; fixed, so that what an older operator wrote can be taken back by a newer one.
@@ -51,8 +52,6 @@ _OF_CONDITIONS = ("type", "status", "reason", "message", "lastTransitionTime", "
 _OF_DEPLOYMENTS = ("observedGeneration", "replicas", "readyReplicas", "updatedReplicas")
 #: Parts that most states of an object have as the state before.
 _STEADY = ("labels", "annotations", "ownerReferences")
-#: Subtrees that are remembered so that equal ones are one.
-_MOST_SHARED = 5000
 
 
 def project(manifest: Manifest, known: Manifest | None = None) -> Manifest:
@@ -71,7 +70,7 @@ def project(manifest: Manifest, known: Manifest | None = None) -> Manifest:
     for name in _STEADY:
         if meta.get(name):
             same = name in before and before[name] == meta[name]
-            meta[name] = before[name] if same else _shared(meta[name])
+            meta[name] = before[name] if same else shared(meta[name])
     if (entry := _created_entry(manifest)) is not None:
         meta[CREATED_ENTRY] = entry
     kept = {**manifest, "metadata": meta, "kind": sys.intern(kind)}
@@ -80,7 +79,7 @@ def project(manifest: Manifest, known: Manifest | None = None) -> Manifest:
     for name in ("spec", "data", "endpoints"):
         if name in kept:
             same = known is not None and known.get(name) == kept[name]
-            kept[name] = known[name] if known is not None and same else _shared(kept[name])
+            kept[name] = known[name] if known is not None and same else shared(kept[name])
     return kept
 
 
@@ -128,6 +127,11 @@ def _reduce_autoscaler(kept: dict[str, Any]) -> None:
 def _reduce_resource(kept: dict[str, Any]) -> None:
     # It is kept decoded.
     kept.pop("spec", None)
+    if conditions := (kept.get("status") or {}).get("conditions"):
+        kept["status"] = {
+            **kept["status"],
+            "conditions": [_some(found, tuple(found)) for found in conditions],
+        }
 
 
 def _reduce_replica_set(kept: dict[str, Any]) -> None:
@@ -163,32 +167,6 @@ def _some(found: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
         for name in names
         if name in found
     }
-
-
-_known: dict[Any, Any] = {}
-
-
-def _shared(value: Any) -> Any:
-    """The same value, of which equal parts are one: children of one kind are alike but for their names."""
-    if isinstance(value, str):
-        return sys.intern(value)
-    found: Any
-    if isinstance(value, Mapping):
-        found = {sys.intern(name): _shared(item) for name, item in value.items()}
-        token: Any = (None, *((name, _token(item)) for name, item in found.items()))
-    elif isinstance(value, list | tuple):
-        found = [_shared(item) for item in value]
-        token = tuple(_token(item) for item in found)
-    else:
-        return value
-    if len(_known) > _MOST_SHARED:
-        _known.clear()
-    return _known.setdefault(token, found)
-
-
-def _token(value: Any) -> Any:
-    """What is known holds its parts, so that their ids are theirs for as long."""
-    return id(value) if isinstance(value, dict | list) else (value.__class__, value)
 
 
 def _created_entry(manifest: Manifest) -> int | None:

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from slipway.api.types import API_VERSION, KIND
-from slipway.core import naming
+from slipway.core import naming, sharing
 from slipway.core.observed import ObjectKind
-from slipway.engine import projection
 from slipway.engine.projection import is_same, project
 from slipway.engine.store import Key, Store
 from tests.unit.core.tables import cases, run
@@ -123,9 +122,9 @@ def test_numbers_and_truths_that_are_equal_to_python_are_not_taken_for_one_anoth
 
 
 def test_what_is_remembered_to_be_alike_is_bounded() -> None:
-    for number in range(3 * projection._MOST_SHARED):
+    for number in range(3 * sharing._MOST):
         project(an_object(ObjectKind.SERVICE, spec={"selector": {"a": str(number)}}))
-    assert len(projection._known) <= projection._MOST_SHARED + 10
+    assert len(sharing._known) <= sharing._MOST + 10
 
 
 def test_of_a_resource_the_spec_is_kept_decoded_alone_and_kubectls_copy_of_it_not_at_all() -> None:
