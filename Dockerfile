@@ -109,7 +109,7 @@ FROM server AS audit
 COPY --from=audit-packages /opt/slipway /opt/slipway
 ENTRYPOINT ["slipway-audit"]
 
-# The same on an NVIDIA GPU, where the node has one and its driver; else on the CPU, and the log reports what is missing.
+# The same for NVIDIA GPUs: `server.cudaImage` of the chart's values, for ModelDeployments with `runtime.device: CUDA`.
 FROM ${BASE} AS server-cuda
 RUN test -d /usr/lib/locale/en_US.utf8 || cp -r /usr/lib/locale/C.utf8 /usr/lib/locale/en_US.utf8
 COPY --from=server-cuda-packages /opt/slipway /opt/slipway

@@ -117,13 +117,34 @@ def a_device_that_no_node_offers(stage: Stage) -> None:
     stage.create("device", stage.good_uri, runtime={"resources": resources})
     says = f"Nodes offer {device} where its device plugin runs"
     stage.fails("device", "RevisionReady", "Unschedulable", says)
+    _offer(stage, device)
+    stage.recovers("device")
+
+
+@case
+def a_gpu_that_cuda_does_not_start_on(stage: Stage) -> None:
+    """The installation has no image for CUDA; its own server has none either, and there is no driver."""
+    device = f"slipway.test/cuda-{stage.token}"
+    resources = {"requests": {"cpu": "10m", "memory": "64Mi"}, "extended": {device: 1}}
+    stage.create("cuda", stage.good_uri, runtime={"device": "CUDA", "resources": resources})
+    stage.fails("cuda", "Ready", "CUDAImageMissing", "have the chart's value server.cudaImage set")
+    _offer(stage, device)
+    stage.patch("cuda", {"runtime": {"image": stage.server_image}})
+    says = "of this image has no CUDA: leave spec.runtime.image out"
+    found = stage.fails("cuda", "RevisionReady", "DeviceUnavailable", says)
+    assert found["status"]["canary"]["device"] == "CUDA"
+    stage.patch("cuda", {"runtime": {"image": None, "device": "CPU"}})
+    stage.recovers("cuda")
+
+
+def _offer(stage: Stage, device: str) -> None:
+    """Have a node offer two of a device, until the end."""
     node = stage.kube.items("nodes")[0]["metadata"]["name"]
     of_node = ["patch", "node", node, "--subresource=status", "--type=json"]
     path = f"/status/capacity/{device.replace('/', '~1')}"
     removal, offer = {"op": "remove", "path": path}, {"op": "add", "path": path, "value": "2"}
     stage.leaving.callback(stage.kube.kubectl, *of_node, f"--patch={json.dumps([removal])}")
     stage.kube.kubectl(*of_node, f"--patch={json.dumps([offer])}")
-    stage.recovers("device")
 
 
 @case

@@ -29,6 +29,7 @@ EXAMPLE: dict[str, Any] = {
         "runtime": {
             "server": "Slipway",
             "image": "registry.example.com:5000/team/server:1.0@" + DIGEST,
+            "device": "CPU",
             "resources": {
                 "requests": {"cpu": "500m", "memory": "512Mi"},
                 "limits": {"cpu": 2, "memory": "1Gi"},
@@ -349,6 +350,7 @@ EXAMPLE: dict[str, Any] = {
             "resolvedURI": "mlflow://fraud/3",
             "bytes": 1234,
             "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
+            "device": "CUDA",
             "crashes": {"since": "2026-01-03T03:04:05Z", "runs": 2, "servers": 0},
         },
         "canary": {
@@ -362,6 +364,7 @@ EXAMPLE: dict[str, Any] = {
             "resolvedURI": "mlflow://fraud/4",
             "bytes": 1234,
             "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
+            "device": "CUDA",
             "crashes": {"since": "2026-01-03T03:04:05Z", "runs": 2, "servers": 0},
         },
         "canaryWeight": 10,

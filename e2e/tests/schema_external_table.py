@@ -72,6 +72,10 @@ OWN_SERVER = [
             {"batching": {"maxRows": 1}},
         ),
         _runtime(
+            "device is of Slipway's own server; with server: External leave it out",
+            {"device": "CUDA", "resources": {"extended": {"nvidia.com/gpu": 1}}},
+        ),
+        _runtime(
             "protocol: HTTP needs readiness.path",
             {"protocol": "HTTP", "readiness": REMOVED, "ports": REMOVED},
         ),

@@ -55,6 +55,7 @@ def _revision(path: str) -> Iterator[Case]:
     yield from bounds(f"{path}.server.httpPort", 1, 65535)
     yield from bounds(f"{path}.server.grpcPort", 1, 65535)
     yield text(f"{path}.server.readyPath", 256)
+    yield from choice(f"{path}.device", "CUDA")
     yield from required(f"{path}.crashes", "since", "runs", "servers")
     yield from moment(f"{path}.crashes.since")
     yield from bounds(f"{path}.crashes.runs", 0, INT32)
@@ -336,6 +337,21 @@ POD = [
         )
     ),
     *bounds(f"{RESOURCES}.extended.*", 1, 1024),
+    *choice(f"{RUNTIME}.device", "CPU", "CUDA"),
+    *(
+        Case(
+            RUNTIME,
+            "rule",
+            {"device": "CUDA", "resources": {"extended": {right: 1}}},
+            {"device": "CUDA", **wrong},
+            "device: CUDA needs a GPU: ask for one in resources.extended, such as nvidia.com/gpu: 1",
+        )
+        for right, wrong in (
+            ("nvidia.com/gpu", {}),
+            ("nvidia.com/mig-1g.5gb", {"resources": {"limits": {"cpu": 1}}}),
+            ("example.com/gpu", {"resources": {"extended": {}}}),
+        )
+    ),
     *bounds(f"{RUNTIME}.threads", 1, 256),
     *bounds(f"{RUNTIME}.processes", 0, 64),
     *choice(f"{RUNTIME}.batching.mode", "Auto", "Off"),

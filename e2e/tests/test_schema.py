@@ -154,7 +154,9 @@ def test_every_constraint_of_the_crd_stands_in_the_table() -> None:
     assert tried == wanted
 
 
-@pytest.mark.parametrize("file", ["quickstart.yaml", "private-cluster.yaml", "watched-canary.yaml"])
+@pytest.mark.parametrize(
+    "file", ["quickstart.yaml", "private-cluster.yaml", "watched-canary.yaml", "cuda.yaml"]
+)
 def test_an_example_that_ships_is_taken_without_a_warning(api: Api, file: str) -> None:
     code, answer = api.try_spec(yaml.safe_load((ROOT / "examples" / file).read_text()))
     assert code == 201, answer

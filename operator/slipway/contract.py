@@ -269,6 +269,9 @@ class ServingConfig(Message):
     monitoredFeatures: int = Field(
         default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
     )
+    device: Literal["CPU", "CUDA"] = Field(
+        default="CPU", description="what the model has to run on; with CUDA, the CPU has what that cannot do"
+    )
     inputs: Inputs | None = Field(
         default=None, description="without it, what the profile beside the model has seen is reported"
     )

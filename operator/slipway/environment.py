@@ -70,6 +70,7 @@ class Environment:
                 audit_image=os.environ.get("SLIPWAY_AUDIT_IMAGE", ""),
                 audit_pull_policy=os.environ.get("SLIPWAY_AUDIT_IMAGE_PULL_POLICY") or "IfNotPresent",
                 issuers=_addresses("SLIPWAY_ISSUERS"),
+                cuda_image=os.environ.get("SLIPWAY_CUDA_IMAGE", ""),
             ),
             routers=RouterSettings(
                 image=router_image,

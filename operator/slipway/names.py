@@ -133,6 +133,7 @@ class ModelFault(StrEnum):
     MODEL_HAZARD = "ModelHazard"
     SIGNATURE_MISSING = "SignatureMissing"
     SIGNATURE_INVALID = "SignatureInvalid"
+    DEVICE_UNAVAILABLE = "DeviceUnavailable"
 
 
 class Metric(StrEnum):

@@ -160,6 +160,7 @@ class Serving:
     processes: int = _bounded(0, 64, 1)
     batching: str = field(default="Auto", metadata={"words": ("Auto", "Off")})
     maxBatchRows: int = _bounded(1, 128, 128)
+    device: str = field(default="CPU", metadata={"words": ("CPU", "CUDA")})
     monitoredFeatures: int = _bounded(0, 200, 20)
     inputs: Inputs | None = None
     feedbackMaxAgeDays: int = _bounded(0, 3650, 0)

@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from e2e.ledger import hold
 from slipway.contract import Failed, ModelFault
 from slipway.digest import digest_of
-from slipway_server.runtime import model as model_module
 from slipway_server.runtime.load import LoadError, load
 from slipway_server.runtime.onnx_bytes import Shape, look_at
 from slipway_server.settings import Serving
@@ -248,21 +247,3 @@ def test_a_model_cut_anywhere_is_told_from_a_foreign_file(tmp_path: Path) -> Non
     for foreign in (b"GIF89a", b"PK\x03\x04", b"\x80\x05", b"{}", b"\x93NUMPY", b"\x1f\x8b", b"\x89HDF\r\n"):
         path.write_bytes(foreign + whole)
         assert look_at(path) is Shape.FOREIGN, foreign
-
-
-@pytest.mark.parametrize(
-    ("available", "used"),
-    [
-        (["AzureExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
-        (
-            ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
-            ["CUDAExecutionProvider", "CPUExecutionProvider"],
-        ),
-    ],
-    ids=["CPU", "GPU"],
-)
-def test_the_image_decides_what_runs_a_model(
-    monkeypatch: pytest.MonkeyPatch, available: list[str], used: list[str]
-) -> None:
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
-    assert model_module._providers() == used

@@ -209,6 +209,7 @@ def test_the_operator_is_told_what_the_values_say() -> None:
         "POD_IP": {"fieldRef": {"fieldPath": "status.podIP"}},
         "SLIPWAY_SERVER_IMAGE": f"slipway.dev/server:{VERSION}",
         "SLIPWAY_SERVER_IMAGE_PULL_POLICY": "Never",
+        "SLIPWAY_CUDA_IMAGE": "",
         "SLIPWAY_AUDIT_IMAGE": f"slipway.dev/audit:{VERSION}",
         "SLIPWAY_AUDIT_IMAGE_PULL_POLICY": "IfNotPresent",
         "SLIPWAY_ROUTER_IMAGE": f"slipway.dev/router:{VERSION}",
@@ -250,6 +251,26 @@ def test_the_operator_reads_what_the_values_say_of_pods(monkeypatch: pytest.Monk
     assert found.settings.pods == found.routers.pods
     # Those come by ServiceAccounts.
     assert found.settings.pods == PodOptions.model_validate({**pods, "imagePullSecrets": []})
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        ({"repository": "a/cuda"}, f"a/cuda:{VERSION}"),
+        ({"repository": "a/cuda", "tag": "1"}, "a/cuda:1"),
+        ({"repository": "a/cuda", "digest": DIGEST}, f"a/cuda@{DIGEST}"),
+        ({"tag": "1", "digest": DIGEST}, ""),
+        (None, ""),
+    ],
+)
+def test_the_operator_has_an_image_for_cuda_where_the_values_name_one(
+    image: dict[str, str] | None, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(render(server={"cudaImage": image})).items():
+        if isinstance(value, str):
+            monkeypatch.setenv(name, value)
+    found = Environment.read().settings
+    assert (found.cuda_image, found.server_image) == (reference, f"slipway.dev/server:{VERSION}")
 
 
 @pytest.mark.parametrize(
@@ -677,6 +698,9 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "server.image.tag": ("1", {}),
     "server.image.digest": (DIGEST, {}),
     "server.image.pullPolicy": ("Always", {}),
+    "server.cudaImage.repository": ("a/b", {}),
+    "server.cudaImage.tag": ("1", {"server": {"cudaImage": {"repository": "a/b"}}}),
+    "server.cudaImage.digest": (DIGEST, {"server": {"cudaImage": {"repository": "a/b"}}}),
     "audit.image.repository": ("a/b", {}),
     "audit.image.tag": ("1", {}),
     "audit.image.digest": (DIGEST, {}),

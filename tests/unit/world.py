@@ -69,7 +69,12 @@ NAME = "fraud"
 KEY = Key(NAMESPACE, NAME)
 #: Of the installation that is the only one unless a test makes another.
 LEASE = "slipway-system/slipway-operator"
-SETTINGS = Settings("slipway.dev/server:dev", "IfNotPresent", "http://mlflow.mlflow:5000")
+SETTINGS = Settings(
+    "slipway.dev/server:dev",
+    "IfNotPresent",
+    "http://mlflow.mlflow:5000",
+    cuda_image="slipway.dev/server-cuda:dev",
+)
 ROUTERS = RouterSettings("slipway.dev/router:dev")
 ALLOWED = Allowed(
     frozenset({"http://prometheus.monitoring:9090"}),

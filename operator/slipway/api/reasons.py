@@ -91,6 +91,7 @@ class Reason(StrEnum):
     MODEL_HAZARD = "ModelHazard"
     SIGNATURE_MISSING = "SignatureMissing"
     SIGNATURE_INVALID = "SignatureInvalid"
+    DEVICE_UNAVAILABLE = "DeviceUnavailable"
     EXTERNAL_SERVER = "ExternalServer"
     RESOLVER_FAILED = "ResolverFailed"
     # The pods
@@ -150,6 +151,7 @@ class Reason(StrEnum):
     ISSUER_KEYS_UNREAD = "IssuerKeysUnread"
     ISSUER_NOT_ALLOWED = "IssuerNotAllowed"
     # The installation
+    CUDA_IMAGE_MISSING = "CUDAImageMissing"
     UPGRADING = "Upgrading"
     UPGRADE_STUCK = "UpgradeStuck"
     # The resource and its children
@@ -265,6 +267,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The signature next to the model is by nobody who is trusted, or for other files or another profile.",
         "Read the message; sign what is to be served, or restore what was signed.",
     ),
+    Reason.DEVICE_UNAVAILABLE: Explanation(
+        "CUDA, which spec.runtime.device asks for, does not start in the pod, for want of its libraries, the "
+        "node's driver or a device. Nothing is served on the CPU instead.",
+        "Read the message, which names what is missing; docs/pods.md.",
+    ),
     Reason.UNSUPPORTED_OPSET: Explanation(
         "The model uses an opset or IR version that this onnxruntime lacks.",
         "Export with a lower target opset.",
@@ -320,6 +327,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "This installation takes no ModelDeployment without spec.access (access.required of the chart's "
         "values). Nothing is changed; what serves already goes on as it is.",
         "Give spec.access; docs/access.md.",
+    ),
+    Reason.CUDA_IMAGE_MISSING: Explanation(
+        "This installation has no image for CUDA, which spec.runtime.device asks for. Nothing is changed; "
+        "what serves already goes on as it is.",
+        "Have server.cudaImage of the chart's values set, or name an image in spec.runtime.image; "
+        "docs/pods.md.",
     ),
     Reason.CLUSTER_KEYS_UNREAD: Explanation(
         "The API server does not show the keys by which it signs tokens of ServiceAccounts, which "

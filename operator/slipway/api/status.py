@@ -172,6 +172,9 @@ class RevisionStatus(Block):
     server: ServerStatus | None = Field(
         default=None, description="Where its pods are reached, if runtime.server is External."
     )
+    device: Literal["CUDA"] | None = Field(
+        default=None, description="CUDA: its pods run the model on GPUs; absent where they run it on the CPU."
+    )
     crashes: CrashStatus | None = Field(
         default=None, description="Processes that died lately, as the condition Crashing explains."
     )

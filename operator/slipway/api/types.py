@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.api import external
+from slipway.api import devices, external
 from slipway.api.access import Access
 from slipway.api.base import (
     INT32,
@@ -269,7 +269,9 @@ class Batching(Block):
 class Runtime(Block):
     """What runs the model. A change here makes a new revision, but for ``pod``."""
 
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": external.RUNTIME_RULES})
+    model_config = ConfigDict(
+        json_schema_extra={"x-kubernetes-validations": [*external.RUNTIME_RULES, *devices.RULES]}
+    )
 
     server: external.Server = Field(
         default="Slipway",
@@ -282,6 +284,12 @@ class Runtime(Block):
         pattern=IMAGE,
         description="Model server image; empty means the one of the installed chart.",
         json_schema_extra={MESSAGE_KEY: IMAGE_MESSAGE},
+    )
+    device: devices.Device = Field(
+        default="CPU",
+        description="What Slipway's own server runs the model on. CUDA: an NVIDIA GPU, which "
+        "resources.extended asks for, by the installation's CUDA image unless image names another; where "
+        "CUDA does not start, the pods do not serve.",
     )
     command: tuple[external.Argument, ...] = Field(
         default=(), max_length=32, description="Instead of the image's entry point, for server: External."

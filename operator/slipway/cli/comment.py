@@ -110,6 +110,8 @@ def _parts(one: Proposed) -> Iterator[str]:
         yield table(["", "now", "with this change"], facts)
     if planned.conversion:
         yield f"**Proof of its conversion**: {plain(planned.conversion)}.\n"
+    if planned.device:
+        yield f"**Device**: {plain(planned.device)}.\n"
     yield from _rollout(one)
     yield from _objects(planned)
 

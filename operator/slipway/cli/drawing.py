@@ -93,6 +93,8 @@ def _arm(role: str, revision: RevisionStatus, share: int) -> Line:
     filled = round(_BAR * share / 100)
     bar = "█" * filled + "░" * (_BAR - filled)
     pods = f"{revision.readyReplicas}/{revision.replicas} pods ready"
+    if revision.device is not None:
+        pods += f", on {revision.device}"
     told = f"  {role}  {bar} {share:3}%  version {revision.version}, revision {revision.revision}, {pods}"
     return Line(told, Tone.GOOD if revision.readyReplicas else Tone.BAD)
 

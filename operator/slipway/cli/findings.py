@@ -25,6 +25,7 @@ _POLICIES = (
 )
 _IMAGES = {
     "SLIPWAY_SERVER_IMAGE": "server.image.digest",
+    "SLIPWAY_CUDA_IMAGE": "server.cudaImage.digest",
     "SLIPWAY_AUDIT_IMAGE": "audit.image.digest",
     "SLIPWAY_ROUTER_IMAGE": "router.image.digest",
 }

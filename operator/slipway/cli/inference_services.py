@@ -159,6 +159,14 @@ class _Conversion:
                 "(runtime.server: External)"
             )
         self._resources(where)
+        if any(
+            name.startswith("nvidia.com/") for name in self._runtime.get("resources", {}).get("extended", {})
+        ):
+            self._runtime["device"] = "CUDA"
+            self._check.append(
+                "with runtime.device: CUDA the installation needs an image for it (server.cudaImage of the "
+                "chart's values); without device the model runs on the CPU, and needs no GPU"
+            )
 
     def _storage(self, where: Path) -> str:
         """A model by a key of KServe's storage Secret, where the bucket is named."""

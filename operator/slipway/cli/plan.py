@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Of the chart, where nothing else is known.
 SERVER_IMAGE = "slipway.dev/server"
+#: Stands for the installation's image for CUDA likewise.
+CUDA_IMAGE = "slipway.dev/server-cuda"
 #: Exit code where something would change, if that was asked for.
 CHANGES = 3
 
@@ -114,7 +116,7 @@ def _of(pair: Pair, arguments: Namespace) -> Proposed:
 
         pair = _placed_in(pair, arguments.namespace or "default")
         wrong = complaints(pair.after) if pair.after is not None else []
-        settings = Settings(arguments.server_image or SERVER_IMAGE)
+        settings = _named(arguments.server_image or SERVER_IMAGE)
         checked = "the CRD of this version, offline"
         return proposed(pair, Known(settings, now, wrong=tuple(wrong), checked=checked), arguments)
     there = _cluster(arguments)
@@ -128,7 +130,7 @@ def _of(pair: Pair, arguments: Namespace) -> Proposed:
             children = there.children(live) if live is not None else []
         except ForbiddenError as error:
             print(f"what would change is not compared: {error}", file=sys.stderr)
-    settings = Settings(arguments.server_image) if arguments.server_image else installed(live, children)
+    settings = _named(arguments.server_image) if arguments.server_image else installed(live, children)
     return proposed(pair, Known(settings, now, live, children, tuple(wrong), checked), arguments)
 
 
@@ -166,10 +168,16 @@ def installed(live: Manifest | None, children: Sequence[Manifest] | None) -> Set
     resource = read(live) if live is not None else None
     stable = resource.status.stable if resource is not None else None
     if resource is None or stable is None or children is None:
-        return Settings(SERVER_IMAGE)
+        return _named(SERVER_IMAGE)
     observed = observe(children)
     found = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(resource.owner.name, stable.revision))
     settings = settings_of(found) if found is not None else None
     if found is None or settings is None:
-        return Settings(SERVER_IMAGE)
-    return with_pods(settings, found, resource)
+        return _named(SERVER_IMAGE)
+    known = replace(settings, cuda_image=settings.cuda_image or CUDA_IMAGE)
+    return with_pods(known, found, resource)
+
+
+def _named(server_image: str) -> Settings:
+    """An installation of which only an image is known."""
+    return Settings(server_image, cuda_image=CUDA_IMAGE)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from slipway.api.pods import NOTHING
 from slipway.api.status import ModelStatus, RevisionStatus, UpgradeStatus
-from slipway.api.types import ModelDeploymentSpec
+from slipway.api.types import ModelDeploymentSpec, Runtime
 from slipway.cli.drawing import told_step
 from slipway.cli.terminal import Line, Tone
 from slipway.core import plan as planning
@@ -50,6 +50,7 @@ class Planned:
         checked_by: who found no complaint, or these.
         model: which model it is, in words.
         conversion: what the proof of its conversion says, in words; empty where none is known.
+        device: what the pods run it on, in words; empty where that is the CPU, as it was before.
         revision: what happens to the revision that serves, in words.
         is_new: whether there would be a new revision.
         upgrade: why pods are replaced though the revision stays, in words; empty where they are not.
@@ -65,6 +66,7 @@ class Planned:
     checked_by: str = ""
     model: str = ""
     conversion: str = ""
+    device: str = ""
     revision: str = ""
     is_new: bool = False
     upgrade: str = ""
@@ -116,6 +118,8 @@ def planned(
     found = Planned(wanted.owner.namespace, wanted.owner.name)
     if isinstance(wanted.spec, Fault):
         return replace(found, complaints=(wanted.spec.message,))
+    before = read(live) if live is not None else wanted
+    found = replace(found, device=_device(before, wanted.spec.runtime))
     if model is None and not is_asked(wanted.spec, wanted.status):
         model = wanted.status.model
     if model is None:
@@ -133,7 +137,6 @@ def planned(
     if stable is None:
         told = "the first one; it serves as soon as one of its pods is ready"
         return replace(found, revision=told, is_new=True, changes=changes)
-    before = read(live) if live is not None else wanted
     same = not isinstance(before.spec, Fault) and before.status.model == model
     if revision.name == stable.revision or (children is None and same and _same_pods(before, wanted)):
         told = f"{_called(stable)} stays"
@@ -161,6 +164,18 @@ def planned(
     )
 
 
+def _device(before: Resource, runtime: Runtime) -> str:
+    was = "CPU" if isinstance(before.spec, Fault) else before.spec.runtime.device
+    if runtime.device == was == "CPU":
+        return ""
+    told: str = runtime.device
+    if runtime.device == "CUDA":
+        asked = ", ".join(f"{name}: {amount}" for name, amount in runtime.resources.extended.items())
+        image = "spec.runtime.image" if runtime.image else "the installation's CUDA image"
+        told += f", with {asked}, by {image}"
+    return told if runtime.device == was else f"{told}; {was} before"
+
+
 def _not_known(spec: ModelDeploymentSpec) -> str:
     if spec.model.digest is not None:
         return f"it must have the digest {spec.model.digest}, and its version is not known yet"
@@ -183,6 +198,8 @@ def lines(found: Planned) -> Iterator[Line]:
     yield Line(f"  model     {found.model}")
     if found.conversion:
         yield Line(f"  proof     {found.conversion}")
+    if found.device:
+        yield Line(f"  device    {found.device}")
     yield Line(f"  revision  {found.revision}", Tone.WAITING if found.is_new else Tone.PLAIN)
     if found.upgrade:
         yield Line(f"  upgrade   {found.upgrade}", Tone.WAITING)

@@ -126,6 +126,24 @@ def issuer_fault(spec: ModelDeploymentSpec, issuers: Set[str]) -> Fault | None:
     )
 
 
+def device_fault(spec: ModelDeploymentSpec, cuda_image: str) -> Fault | None:
+    """Why nothing is done for a ModelDeployment whose device this installation has no image for, or None.
+
+    Args:
+        spec: of the ModelDeployment.
+        cuda_image: of the installation; empty where it has none.
+    """
+    runtime = spec.runtime
+    if runtime.device != "CUDA" or runtime.image or cuda_image:
+        return None
+    return Fault(
+        Reason.CUDA_IMAGE_MISSING,
+        "spec.runtime.device is CUDA, and this installation has no image for it: have the chart's value "
+        "server.cudaImage set (the Dockerfile's target server-cuda builds one), or name one in "
+        "spec.runtime.image; nothing is changed meanwhile, and what serves goes on as it is",
+    )
+
+
 def _covers(pattern: str, name: str) -> bool:
     """Whether a host name, which may be a wildcard itself, is no more than a pattern."""
     return name == pattern or (pattern.startswith("*.") and name.endswith(pattern[1:]))

@@ -36,6 +36,8 @@ class Settings:
     audit_pull_policy: str = "IfNotPresent"
     #: Addresses at which public keys of issuers may be read.
     issuers: frozenset[str] = frozenset()
+    #: Image of model servers with ``device: CUDA``, pulled as the other one is; empty where there is none.
+    cuda_image: str = ""
 
 
 @dataclass(frozen=True)

@@ -75,11 +75,14 @@ def part(
 ) -> Part:
     """A revision's Deployment beside what it should be.
 
-    With a pinned image, another image to fetch the model with is alone no reason to replace pods.
+    With a pinned image, another image to fetch the model with is alone no reason to replace pods. Where the
+    installation has no image for CUDA any more, what runs by one keeps it.
     """
     live = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(owner.name, revision.name))
-    newest = deployment(owner, revision, settings, own, access)
     runs = settings_of(live) if live is not None else None
+    if runs is not None and not settings.cuda_image:
+        settings = replace(settings, cuda_image=runs.cuda_image)
+    newest = deployment(owner, revision, settings, own, access)
     if live is None or runs is None:
         return Part(revision, live, newest, served)
     if revision.runtime.image:

@@ -118,6 +118,8 @@ def remarks(serving: Serving) -> Iterator[str]:
         yield "spec.access is not checked here: whoever reaches this address may ask"
     if spec.runtime.image:
         yield "spec.runtime.image is not used here: the server is the installed one"
+    if spec.runtime.device != "CPU":
+        yield f"spec.runtime.device: {spec.runtime.device} is not used here: the model runs on the CPU"
     if serving.serves.has_profile:
         yield f"{PROFILE_FILE} is used: inputs and predictions are counted in its bins"
 

@@ -113,7 +113,8 @@ def bring(
         raise LocalError(f"{wanted.called} cannot be read: {error}") from error
     revision = revision_of(spec, model_status(uri, found))
     owner = Owner(name=wanted.name, namespace="default", uid="")
-    config = serving_config(owner, revision, None).model_copy(update={"drainSeconds": DRAIN_SECONDS})
+    here = {"drainSeconds": DRAIN_SECONDS, "device": "CPU"}
+    config = serving_config(owner, revision, None).model_copy(update=here)
     return Brought(revision, folder, config.model_dump_json(exclude_defaults=True), found)
 
 

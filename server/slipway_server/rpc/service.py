@@ -138,7 +138,10 @@ class Service:
             platform=PLATFORM,
             inputs=[_described(spec) for spec in served.model.taken.values()],
             outputs=[_described(spec) for spec in served.model.outputs.values()],
-            parameters={"batching": oip.InferParameter(string_param=served.profile.why)},
+            parameters={
+                "batching": oip.InferParameter(string_param=served.profile.why),
+                "device": oip.InferParameter(string_param=served.model.device),
+            },
         ).SerializeToString()
 
     def _check(self, message: bytes) -> bytes:

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from slipway.digest import DigestError, digest_of
 from slipway.names import PROFILE_FILE, ModelFault
 from slipway.recorded import first_difference
+from slipway_server.runtime.devices import DeviceError
 from slipway_server.runtime.doubts import doubts
 from slipway_server.runtime.extensions import UnsupportedOperatorError
 from slipway_server.runtime.guard import Guard
@@ -50,7 +51,7 @@ def load(directory: Path, config: Serving, example: Mapping[str, Any] | None = N
     _verify(directory, config.digest)
     path = find_model(directory)
     try:
-        model = Model(path, config.threads)
+        model = Model(path, config.threads, config.device)
         model.warm_up()
         if example is not None:
             check_example(model, example, path.name)
@@ -59,6 +60,8 @@ def load(directory: Path, config: Serving, example: Mapping[str, Any] | None = N
         raise
     except (UnsupportedTensorError, UnsupportedOperatorError) as error:
         raise LoadError(ModelFault.MODEL_LOAD_FAILED, f"{path.name}: {error}") from error
+    except DeviceError as error:
+        raise LoadError(ModelFault.DEVICE_UNAVAILABLE, str(error)) from error
     except MemoryError as error:
         raise LoadError(
             ModelFault.MODEL_LOAD_FAILED, f"{path.name}: not enough memory; raise spec.runtime.resources"

@@ -68,9 +68,16 @@ class StoppedError(Exception):
 class Model:
     """A model held by onnxruntime; ``run`` may be called from several threads at once."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        """Load a file. Raises :class:`UnsupportedTensorError`, or whatever onnxruntime raises."""
+    def __init__(self, path: Path, threads: int, device: str = devices.CPU) -> None:
+        """Load a file.
+
+        Raises :class:`UnsupportedTensorError`, :class:`~slipway_server.runtime.devices.DeviceError`, or
+        whatever onnxruntime raises.
+        """
         self.threads = threads
+        #: What runs it: ``CPU`` or ``CUDA``.
+        self.device = device
+        self.is_on_cpu = device == devices.CPU
         ort.set_default_logger_severity(4)
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -82,21 +89,7 @@ class Model:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         #: Inputs whose bytes are pictures, and whether grey ones; each is measured before it is decoded.
         self.pictures: Mapping[str, bool] = {}
-        providers = _providers()
-        lack = devices.lacking() if devices.GPU in providers else None
-        providers = providers if lack is None else providers[-1:]
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:
-            if not extensions.are_missing(str(error)):
-                raise
-            self.pictures = extensions.register(options, path)
-            providers = providers[-1:]
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
-        if devices.GPU in providers and devices.GPU not in self._session.get_providers():
-            lack = devices.not_started()
-        if lack is not None:
-            log.warning("the model runs on the CPU in an image for GPUs", extra={"error": lack})
+        self._session = self._load(path, options)
         self._run = _direct_run(self._session)
         inputs = self._session.get_inputs()
         self.inputs = {node.name: _spec(node, "input") for node in inputs}
@@ -105,7 +98,6 @@ class Model:
         self.taken = {**self.inputs, **_optional(self._session.get_overridable_initializers())}
         #: The dimensions of each input as the model has them: a size, a name, or neither.
         self.symbols: dict[str, list[int | str | None]] = {node.name: node.shape for node in inputs}
-        self.is_on_cpu = self._session.get_providers() == ["CPUExecutionProvider"]
         #: Operators that might end the process which runs them, and what then runs the model elsewhere.
         self.doubts: Sequence[str] = ()
         self.guard: Guard | None = None
@@ -117,6 +109,27 @@ class Model:
         self._labels: dict[str, list[Any]] = {}
         self.outputs = {node.name: _spec(node, "output") for node in outputs}
         self.output_names = tuple(self.outputs)
+
+    def _load(self, path: Path, options: Any) -> Any:
+        providers = devices.providers(self.device)
+        try:
+            # Else onnxruntime would go on without the GPU, and say so in its own log alone.
+            session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        except Exception as error:
+            refused = devices.refusal(self.device, plain(str(error)))
+            if refused is not None:
+                raise refused from error
+            if not extensions.are_missing(str(error)):
+                raise
+            if not self.is_on_cpu:
+                raise extensions.UnsupportedOperatorError(
+                    "it has operators of onnxruntime-extensions, which run on the CPU alone: leave "
+                    "spec.runtime.device out, or do these steps before the request"
+                ) from None
+            self.pictures = extensions.register(options, path)
+            return ort.InferenceSession(str(path), options, providers=providers)
+        devices.check_started(self.device, session.get_providers())
+        return session
 
     def zeros(self) -> dict[str, Array]:
         """Inputs of one row, all zero or empty."""
@@ -137,12 +150,15 @@ class Model:
         """Run once on zeros, so that the first client does not wait for memory and kernels to be set up.
 
         A model may rightly refuse zeros (an unknown category, say); that is logged and no fault, and the
-        answer is ``False``.
+        answer is ``False``. Raises :class:`~slipway_server.runtime.devices.DeviceError` where CUDA does.
         """
         began = time.perf_counter()
         try:
             tensors = self.run_all(self.zeros())
         except ModelInputError as error:
+            refused = devices.refusal(self.device, plain(str(error)))
+            if refused is not None:
+                raise refused from error
             log.info(
                 "the model does not take zeros, so it was not warmed up", extra={"error": str(error)[:300]}
             )
@@ -237,12 +253,6 @@ class Model:
 def _byte_list(array: Array) -> Any:
     # With a byte more: of no bytes numpy makes no array.
     return [np.frombuffer(data + b"\0", np.uint8)[:-1] for data in array.reshape(-1).tolist()]
-
-
-def _providers() -> list[str]:
-    """A GPU where the image and the machine have one, and always the CPU for what the GPU cannot do."""
-    available = ort.get_available_providers()
-    return [name for name in (devices.GPU, "CPUExecutionProvider") if name in available]
 
 
 def _direct_run(session: Any) -> Callable[[Sequence[str], Mapping[str, Array], Any], list[Any]]:

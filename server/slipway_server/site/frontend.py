@@ -207,7 +207,7 @@ class Frontend(Site):
                     "platform": PLATFORM,
                     "inputs": [_described(spec) for spec in served.model.taken.values()],
                     "outputs": [_described(spec) for spec in served.model.outputs.values()],
-                    "parameters": {"batching": served.profile.why},
+                    "parameters": {"batching": served.profile.why, "device": served.model.device},
                 }
             )
 

@@ -94,7 +94,7 @@ def _schemas(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Jso
                 "platform": {"type": "string"},
                 "inputs": described,
                 "outputs": described,
-                "parameters": _object({"batching": {"type": "string"}}),
+                "parameters": _object({"batching": {"type": "string"}, "device": {"enum": ["CPU", "CUDA"]}}),
             }
         ),
         "Ready": _object({"name": {"type": "string"}, "ready": {"type": "boolean"}}),

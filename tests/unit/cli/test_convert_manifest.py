@@ -106,6 +106,17 @@ def test_resources_mean_what_they_meant(resources: Object, expected: Object) -> 
 
 
 @pytest.mark.parametrize(
+    ("name", "device"), [("nvidia.com/gpu", "CUDA"), ("nvidia.com/mig-1g.5gb", "CUDA"), ("amd.com/gpu", None)]
+)
+def test_what_asked_for_an_nvidia_gpu_runs_on_it(name: str, device: str | None) -> None:
+    predictor = onnx()
+    predictor["model"]["resources"] = {"limits": {name: 1}}
+    made = convert(service(predictor))
+    assert made.manifest["spec"]["runtime"].get("device") == device
+    assert any("server.cudaImage" in words for words in made.check) == (device is not None)
+
+
+@pytest.mark.parametrize(
     ("uri", "expected"),
     [
         ("gs://models/fraud/model.onnx", "gs://models/fraud/model.onnx"),

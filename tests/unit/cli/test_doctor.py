@@ -105,6 +105,7 @@ def test_an_installation_that_holds_everything_has_nothing_to_fix() -> None:
         ("Operator", "install the chart", {"operators": []}),
         ("Operator", "no ready pod", {"operators": [{**operator(), "status": {}}]}),
         ("Images", "server.image.digest", {"operators": [operator(SLIPWAY_SERVER_IMAGE="a/server:1")]}),
+        ("Images", "server.cudaImage.digest", {"operators": [operator(SLIPWAY_CUDA_IMAGE="a/cuda:1")]}),
         ("Images", "audit.image.digest", {"operators": [operator(SLIPWAY_AUDIT_IMAGE="a/audit:1")]}),
         ("Images", "router.image.digest", {"operators": [operator(SLIPWAY_ROUTER_IMAGE="a/router")]}),
         ("AccessRequired", "access.required", {"operators": [operator(SLIPWAY_ACCESS_REQUIRED="false")]}),

@@ -18,7 +18,7 @@ from slipway.api.types import API_VERSION, KIND
 from slipway.cli.cluster import Cluster
 from slipway.cli.errors import ForbiddenError
 from slipway.cli.parser import parse
-from slipway.cli.plan import SERVER_IMAGE, installed
+from slipway.cli.plan import CUDA_IMAGE, SERVER_IMAGE, installed
 from slipway.core.objects.diff import differences
 from slipway.core.observed import ObjectKind
 from slipway.core.revision import Settings
@@ -57,7 +57,10 @@ def planned(world: World, **change: Any) -> list[str]:
     }
     settings = installed(live, children)
     assert settings == Settings(
-        SETTINGS.server_image, SETTINGS.image_pull_policy, settings.mlflow_tracking_uri
+        SETTINGS.server_image,
+        SETTINGS.image_pull_policy,
+        settings.mlflow_tracking_uri,
+        cuda_image=settings.cuda_image,
     )
     return told(manifest, live, settings, world.now, children)
 
@@ -121,6 +124,24 @@ async def test_what_somebody_changed_by_hand_is_told(world: World) -> None:
     assert change == f"  change    Deployment {NAME}-{revision}: {path}"
 
 
+async def test_a_change_of_the_device_is_a_new_revision_and_told_in_words(world: World) -> None:
+    assert not any("device" in line for line in planned(world))
+    runtime = {"device": "CUDA", "resources": {"extended": {"nvidia.com/gpu": 1}}}
+    lines = planned(world, runtime=runtime)
+    told = "  device    CUDA, with nvidia.com/gpu: 1, by the installation's CUDA image; CPU before"
+    assert told in lines
+    assert any(line.startswith("  revision  a new one, next to ") for line in lines)
+    # What is there by now, and back again.
+    world.create({**SPEC, "runtime": runtime, "rollout": {}})
+    await world.run(300)
+    assert world.status()["stable"]["device"] == "CUDA"
+    same = "  device    CUDA, with nvidia.com/gpu: 1, by the installation's CUDA image"
+    own = {**runtime, "image": "registry.example.com/server-cuda:2"}
+    assert same in planned(world, runtime=runtime, rollout={})
+    assert f"{same.partition(', by')[0]}, by spec.runtime.image" in planned(world, runtime=own, rollout={})
+    assert "  device    CPU; CUDA before" in planned(world)
+
+
 async def test_a_new_version_creates_beside_what_stays(world: World) -> None:
     lines = planned(world, model={"uri": "mlflow://fraud/2"})
     found = verbs([line for line in lines if line.split()[0] in ("create", "change", "unchanged")])
@@ -130,7 +151,7 @@ async def test_a_new_version_creates_beside_what_stays(world: World) -> None:
 
 
 def test_without_a_stable_revision_the_charts_own_image_is_taken() -> None:
-    assert installed(None, None) == Settings(SERVER_IMAGE)
+    assert installed(None, None) == Settings(SERVER_IMAGE, cuda_image=CUDA_IMAGE)
 
 
 def test_differences_name_the_innermost_field() -> None:

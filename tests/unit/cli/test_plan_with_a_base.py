@@ -219,3 +219,13 @@ def test_with_a_cluster_what_serves_is_the_clusters(
     repository.commit({"models/fraud.yaml": None})
     assert run("plan", "--base", "main", "-R", "-f", ".", "--offline") == 0
     assert cluster.asked
+
+
+def test_a_comment_tells_of_the_device_that_a_branch_chooses(
+    repository: Repository, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = {"device": "CUDA", "resources": {"extended": {"nvidia.com/gpu": 1}}}
+    repository.commit({"models/fraud.yaml": manifest(runtime=runtime)})
+    assert run("plan", "--offline", "--base", "main", "-R", "-f", ".", "-o", "markdown") == 0
+    told = "**Device**: CUDA, with nvidia.com/gpu: 1, by the installation's CUDA image; CPU before."
+    assert told in capsys.readouterr().out

@@ -138,6 +138,13 @@ def test_the_condition_of_audits_has_a_colour(status: str, tone: Tone) -> None:
     assert line.tone == tone
 
 
+def test_what_runs_on_a_gpu_is_told_and_the_cpu_goes_without_saying() -> None:
+    text = draw(resource(stable=STABLE, canary={**CANARY, "device": "CUDA"}, canaryWeight=10), NOW)
+    stable, canary = text.splitlines()[1:3]
+    assert stable.endswith("2/2 pods ready")
+    assert canary.endswith("1/1 pods ready, on CUDA")
+
+
 def test_before_anything_serves_that_is_said() -> None:
     assert "  nothing serves yet" in draw(resource(), NOW).splitlines()
 

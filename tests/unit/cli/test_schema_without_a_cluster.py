@@ -57,7 +57,7 @@ def test_an_example_with_every_field_is_taken(manifest: dict[str, Any]) -> None:
     assert complaints(manifest) == []
 
 
-@pytest.mark.parametrize("file", ["quickstart.yaml", "watched-canary.yaml"])
+@pytest.mark.parametrize("file", ["quickstart.yaml", "watched-canary.yaml", "cuda.yaml"])
 def test_an_example_that_ships_is_taken(file: str) -> None:
     assert complaints(yaml.safe_load((ROOT / "examples" / file).read_text())) == []
 

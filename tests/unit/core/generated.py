@@ -271,6 +271,8 @@ def _name_once(identity: dict[str, Any], *kinds: str) -> None:
 
 def _cohere_server(spec: dict[str, Any], runtime: dict[str, Any]) -> None:
     own = ("command", "args", "ports", "readiness", "protocol")
+    if runtime.get("server") == "External" or not runtime.get("resources", {}).get("extended"):
+        _without(runtime, "device")
     if runtime.get("server") != "External":
         _without(runtime, *own)
         return

@@ -30,7 +30,12 @@ from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.status.report import Report, report, report_unreadable
 
 FOLDER = Path(__file__).parent / "cases"
-SETTINGS = Settings("slipway.dev/server:dev", "IfNotPresent", "http://mlflow.mlflow:5000")
+SETTINGS = Settings(
+    "slipway.dev/server:dev",
+    "IfNotPresent",
+    "http://mlflow.mlflow:5000",
+    cuda_image="slipway.dev/server-cuda:dev",
+)
 OWNER = Owner("fraud", "payments", "0c7f5f0e-5c5c-4d6c-9a57-1f7f7d8b1a11")
 NOW = "2026-11-24T12:00:00Z"
 #: When what is already there was made.

@@ -115,6 +115,15 @@ class Asking:
                 time.sleep(0.01)
 
 
+def test_a_model_for_a_gpu_is_served_on_the_cpu_and_that_is_told(start: Start, folder: Path) -> None:
+    runtime = {"device": "CUDA", "resources": {"extended": {"nvidia.com/gpu": 1}}}
+    serve = start("-f", manifest(folder, runtime=runtime).name, "fraud.onnx")
+    typed = serve.curl()
+    assert "  spec.runtime.device: CUDA is not used here: the model runs on the CPU" in serve.lines
+    assert httpx.get(f"{serve.url}/v2/models/credit").json()["parameters"]["device"] == "CPU"
+    assert typed
+
+
 def test_the_printed_request_is_answered_by_the_models_server(start: Start, folder: Path) -> None:
     serve = start("fraud.onnx")
     typed = serve.curl()

@@ -24,7 +24,7 @@ DRAIN_SECONDS = 15
 #: What a leaving pod has after the drain at least.
 LEAST_GRACE_SECONDS = 30
 #: What :func:`settings_of` reads.
-TOLD_BY_PODS = ("server_image", "image_pull_policy", "mlflow_tracking_uri")
+TOLD_BY_PODS = ("server_image", "image_pull_policy", "mlflow_tracking_uri", "cuda_image")
 
 
 def deployment(
@@ -91,11 +91,8 @@ def server_image(live: Manifest) -> str:
 
 def checks_callers(live: Manifest, access: Access) -> bool:
     """Whether a Deployment's pods are to check callers as a spec says, by the keys that it names."""
-    env = _container(live, "containers", naming.SERVER_CONTAINER).get("env") or ()
-    text = next((found.get("value") for found in env if found["name"] == contract.SERVING_CONFIG_ENV), None)
-    try:
-        config = contract.ServingConfig.model_validate_json(text or "")
-    except ValueError:
+    config = _config(live)
+    if config is None:
         return False
     pod_spec = ((live.get("spec") or {}).get("template") or {}).get("spec") or {}
     there = config.access and config.access.model_copy(update={"peers": ""})
@@ -105,16 +102,28 @@ def checks_callers(live: Manifest, access: Access) -> bool:
     return is_told and mounted(pod_spec.get("volumes")) == mounted(wanted)
 
 
+def _config(live: Manifest) -> contract.ServingConfig | None:
+    """What a Deployment's model servers are told, or None where it cannot be read."""
+    env = _container(live, "containers", naming.SERVER_CONTAINER).get("env") or ()
+    text = next((found.get("value") for found in env if found["name"] == contract.SERVING_CONFIG_ENV), None)
+    try:
+        return contract.ServingConfig.model_validate_json(text or "")
+    except ValueError:
+        return None
+
+
 def settings_of(live: Manifest) -> Settings | None:
     """What the installation had decided when a Deployment was applied last; None if somebody else made it."""
     fetch = _container(live, "initContainers", naming.FETCH_CONTAINER)
     if not fetch:
         return None
     env = {found["name"]: found.get("value", "") for found in fetch.get("env") or ()}
+    config = _config(live)
     return Settings(
         server_image=str(fetch.get("image", "")),
         image_pull_policy=str(fetch.get("imagePullPolicy", "")),
         mlflow_tracking_uri=str(env.get(contract.MLFLOW_TRACKING_URI_ENV, "")),
+        cuda_image=server_image(live) if config is not None and config.device == "CUDA" else "",
     )
 
 
@@ -243,6 +252,7 @@ def serving_config(owner: Owner, revision: Revision, access: Access | None) -> c
         processes=runtime.processes,
         batching=runtime.batching.mode,
         maxBatchRows=runtime.batching.maxRows,
+        device=runtime.device,
         **({} if revision.inputs is None else {"inputs": server_inputs(revision.inputs)}),
         **_watched(revision),
         **(
@@ -264,7 +274,8 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
     scheme = "HTTP" if access is None or access.tls is None else "HTTPS"
     return {
         "name": naming.SERVER_CONTAINER,
-        "image": revision.runtime.image or settings.server_image,
+        "image": runtime.image
+        or (settings.cuda_image if runtime.device == "CUDA" else settings.server_image),
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["slipway-server"],
         "env": [

@@ -9,7 +9,7 @@ from typing import Any
 
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.rollout_status import MAX_HISTORY, DecisionStatus
-from slipway.api.status import ModelDeploymentStatus, RevisionStatus, ServerStatus
+from slipway.api.status import ModelDeploymentStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core.objects.external import reached
@@ -178,22 +178,27 @@ def _revision_status(
         readyReplicas=int(status.get("readyReplicas", 0)),
         modelCreatedAt=created,
         profile=profile,
-        server=_server(resource, revision, plan, observed),
         crashes=observed.crashes.get(revision),
-        **_bytes(resource, revision, plan, observed),
+        **_remembered(resource, revision, plan, observed),
     )
 
 
-def _bytes(resource: Resource, revision: str, plan: Plan, observed: Observed) -> dict[str, Any]:
-    """What status needs, with version, digest and profile, to tell later what a revision was."""
+def _remembered(resource: Resource, revision: str, plan: Plan, observed: Observed) -> dict[str, Any]:
+    """What tells later, with version, digest and profile, what a revision was, and what it runs in and on."""
     wanted = plan.roles.wanted
     is_wanted = wanted is not None and wanted.name == revision
     known = wanted if is_wanted else revision_from_history(revision, observed)
     if known is not None:
-        return {"resolvedURI": known.model.resolvedURI, "bytes": known.model.bytes}
+        return {
+            "resolvedURI": known.model.resolvedURI,
+            "bytes": known.model.bytes,
+            "server": reached(known.runtime),
+            "device": known.runtime.device if known.runtime.device != "CPU" else None,
+        }
     roles = (resource.status.stable, resource.status.canary)
     before = next((role for role in roles if role is not None and role.revision == revision), None)
-    return {"resolvedURI": before.resolvedURI, "bytes": before.bytes} if before is not None else {}
+    fields = ("resolvedURI", "bytes", "server", "device")
+    return {name: getattr(before, name) for name in fields} if before is not None else {}
 
 
 def _identity(
@@ -213,17 +218,6 @@ def _identity(
     if content is None:
         return "", "", None, None
     return content.model.version, content.model.digest, None, content.profile
-
-
-def _server(resource: Resource, revision: str, plan: Plan, observed: Observed) -> ServerStatus | None:
-    """Where the pods of a revision are reached, if a server of one's own runs in them."""
-    wanted = plan.roles.wanted
-    is_wanted = wanted is not None and wanted.name == revision
-    known = wanted if is_wanted else revision_from_history(revision, observed)
-    if known is not None:
-        return reached(known.runtime)
-    roles = (resource.status.stable, resource.status.canary)
-    return next((role.server for role in roles if role is not None and role.revision == revision), None)
 
 
 def _canary_weight(plan: Plan, observed: Observed) -> int | None:

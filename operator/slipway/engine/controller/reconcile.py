@@ -12,7 +12,7 @@ from slipway.api.reasons import Reason
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core import plan as planning
-from slipway.core.allowed import access_fault, issuer_fault
+from slipway.core.allowed import access_fault, device_fault, issuer_fault
 from slipway.core.objects.cluster_keys import kept_cluster_keys, needs_cluster_keys
 from slipway.core.objects.issuer_keys import key_sets
 from slipway.core.observed import Fault, Manifest, ObjectKind, ObjectReference, Observed, observe
@@ -114,8 +114,10 @@ class Reconciler:
             self._leave(key)
             await self._say(manifest, _why_not(resource, now), now)
             return Result()
-        refused = access_fault(resource.spec, self._settings.access_required) or issuer_fault(
-            resource.spec, self._settings.issuers
+        refused = (
+            access_fault(resource.spec, self._settings.access_required)
+            or issuer_fault(resource.spec, self._settings.issuers)
+            or device_fault(resource.spec, self._settings.cuda_image)
         )
         if refused is not None:
             self._leave(key)

@@ -1,0 +1,110 @@
+"""``runtime.device: CUDA`` in a cluster: pods by the image for it, and clear words where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from slipway.contract import Failed, Failure, ModelFault, TerminationMessage
+from slipway.core.observed import Manifest, ObjectKind
+from tests.unit.engine.test_upgrades import PLAIN, canary, images, revisions, serving, upgrade
+from tests.unit.world import SETTINGS, World
+
+CUDA = {"device": "CUDA", "resources": {"extended": {"nvidia.com/gpu": 1}}}
+WITHOUT = replace(SETTINGS, cuda_image="")
+
+
+def on_cuda(spec: dict[str, Any]) -> dict[str, Any]:
+    return {**spec, "runtime": CUDA}
+
+
+async def test_an_installation_without_an_image_for_cuda_starts_nothing_and_says_how_to_have_one() -> None:
+    world = World()
+    world.settings = WITHOUT
+    await world.operator.start()
+    await world.restart()
+    world.create(on_cuda(PLAIN))
+    await world.run(60)
+    assert world.said() == {"Ready": "False CUDAImageMissing", "Stalled": "True CUDAImageMissing"}
+    assert "server.cudaImage" in world.message("Ready")
+    assert world.kube.all(ObjectKind.POD) == []
+    await upgrade(world, SETTINGS, 120)
+    assert world.said()["Ready"] == "True Serving"
+    assert images(world) == {SETTINGS.cuda_image}
+    assert world.status()["stable"]["device"] == "CUDA"
+
+
+async def test_a_change_of_the_device_goes_by_steps_like_any_other() -> None:
+    world = await serving(canary(1))
+    assert "device" not in world.status()["stable"]
+    world.create(on_cuda(canary(1)))
+    await world.run(60)
+    status = world.status()
+    assert (status["rollout"]["phase"], status["rollout"]["weight"]) == ("Paused", 50)
+    assert status["canary"]["device"] == "CUDA"
+    assert images(world) == {SETTINGS.server_image, SETTINGS.cuda_image}
+
+
+async def test_what_serves_by_an_image_that_is_no_longer_installed_goes_on_until_the_spec_changes() -> None:
+    world = await serving(on_cuda(PLAIN))
+    before = revisions(world)
+    pods = {found["metadata"]["uid"] for found in world.kube.all(ObjectKind.POD)}
+    await upgrade(world, WITHOUT)
+    assert world.said()["Ready"] == "False CUDAImageMissing"
+    assert {found["metadata"]["uid"] for found in world.kube.all(ObjectKind.POD)} == pods
+    # The stable revision keeps its image while the other one starts.
+    world.create(PLAIN)
+    seen = set[str]()
+    for _ in range(60):
+        await world.run(5)
+        seen |= images(world)
+    assert seen == {SETTINGS.server_image, SETTINGS.cuda_image}
+    assert world.said()["Ready"] == "True Serving"
+    assert images(world) == {SETTINGS.server_image}
+    assert not revisions(world) & before
+
+
+def ended(pod: Manifest) -> dict[str, Any] | None:
+    """Status of a pod whose server finds no driver, again and again."""
+    (server,) = pod["spec"]["containers"] if "initContainers" in pod["spec"] else ({},)
+    if server.get("image") != SETTINGS.cuda_image:
+        return None
+    failure = Failure(
+        reason=ModelFault.DEVICE_UNAVAILABLE, message="there is no NVIDIA driver (libcuda.so.1)"
+    )
+    words = TerminationMessage(outcome=Failed(failure=failure)).model_dump_json()
+    status = {
+        "name": "server",
+        "image": "x",
+        "ready": False,
+        "restartCount": 2,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 1, "message": words}},
+    }
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [status],
+    }
+
+
+async def test_pods_that_find_no_driver_are_told_of_and_are_no_verdict_on_the_model() -> None:
+    world = World()
+    await world.operator.start()
+    world.pod_status = ended
+    world.create(on_cuda(PLAIN))
+    await world.run(60)
+    assert world.said()["Ready"] == "False DeviceUnavailable"
+    assert world.status()["canary"]["device"] == "CUDA"
+    world = await serving(canary(1))
+    world.pod_status = ended
+    world.create(on_cuda(canary(1)))
+    await world.run(120)
+    assert world.said()["Ready"].startswith("True")
+    assert world.said()["RevisionReady"] == "False DeviceUnavailable"
+    assert "there is no NVIDIA driver" in world.message("RevisionReady")
+    assert not world.status().get("rejected")
+    # A node that has one now.
+    world.pod_status = lambda _: None
+    await world.run(120)
+    assert world.status()["rollout"]["weight"] == 50
