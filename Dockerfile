@@ -8,10 +8,11 @@ ARG BASE=docker.io/library/python:3.11-slim-bookworm
 ARG BUILD_BASE=${BASE}
 
 FROM ${BUILD_BASE} AS uv
-ARG UV_VERSION=0.13.9
+COPY bootstrap.txt /lists/
 RUN --mount=type=secret,id=ca \
     [ ! -s /run/secrets/ca ] || export PIP_CERT=/run/secrets/ca; \
-    python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==${UV_VERSION}
+    python3 -m venv /opt/uv && \
+    /opt/uv/bin/pip install --no-cache-dir --quiet --only-binary :all: --require-hashes -r /lists/bootstrap.txt
 ENV PATH=/opt/uv/bin:$PATH \
     UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH UV_PYTHON_DOWNLOADS=never
 RUN uv venv --quiet --python python3 /opt/slipway
@@ -33,7 +34,8 @@ RUN for target in operator server router; do \
         --no-emit-project --no-header --output-file /lists/audit.txt; \
     uv export --quiet --frozen --no-dev --extra server --group cuda --no-emit-package onnxruntime \
         $UNPRINTED \
-        --no-emit-project --no-header --output-file /lists/server-cuda.txt
+        --no-emit-project --no-header --output-file /lists/server-cuda.txt; \
+    uv export --quiet --frozen --only-group build --no-emit-project --no-header --output-file /lists/build.txt
 
 FROM uv AS operator-packages
 COPY --from=lists /lists/operator.txt /lists/
@@ -66,10 +68,10 @@ RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
 
 # Slipway's own code, in a tree of its own, laid over the packages: a change here rebuilds nothing else.
 FROM uv AS code
-ARG HATCHLING_VERSION=1.27.0
+COPY --from=lists /lists/build.txt /lists/
 RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
     [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca; \
-    uv pip install --quiet --python /opt/slipway hatchling==${HATCHLING_VERSION}
+    uv pip install --quiet --python /opt/slipway --no-deps --require-hashes -r /lists/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
 COPY server server

@@ -8,11 +8,12 @@ from datetime import date
 from pathlib import Path
 
 from release.assets import ROOT, SUMS, build, try_out
+from release.base import default_base, said_of
 from release.errors import ReleaseError
 from release.notes import cut, notes
 from release.version import check_tag, version_of
 
-_CHANGELOG = ROOT / "CHANGELOG.md"
+_CHANGELOG, _DOCKERFILE = ROOT / "CHANGELOG.md", ROOT / "Dockerfile"
 
 
 def main() -> int:
@@ -29,6 +30,8 @@ def main() -> int:
         verb.add_argument("--registry", default="ghcr.io/OWNER/slipway")
         if name == "build":
             verb.add_argument("--tag", required=True, help="the tag, v and the version")
+            verb.add_argument("--base", required=True, help="what the images are built on, by its digest")
+    verbs.add_parser("base", help="print what the images are built on, without a digest")
     verbs.add_parser("cut", help="put what is unreleased into a section of this version, in CHANGELOG.md")
     verbs.add_parser("notes", help="print the section of this version")
     verbs.add_parser("version", help="print the version")
@@ -45,15 +48,18 @@ def _run(arguments: argparse.Namespace) -> int:
     match arguments.verb:
         case "version":
             print(version)
+        case "base":
+            print(default_base(_DOCKERFILE.read_text()))
         case "notes":
             print(notes(_CHANGELOG.read_text(), version), end="")
         case "cut":
             _CHANGELOG.write_text(cut(_CHANGELOG.read_text(), version, date.today()))
         case "build":
             check_tag(arguments.tag, version)
-            build(arguments.folder, arguments.repository, arguments.registry, draft=False)
+            base = said_of(arguments.base, _DOCKERFILE.read_text())
+            build(arguments.folder, arguments.repository, arguments.registry, base)
         case "dry-run":
-            build(arguments.folder, arguments.repository, arguments.registry, draft=True)
+            build(arguments.folder, arguments.repository, arguments.registry)
             with tempfile.TemporaryDirectory() as scratch:
                 print(f"installed from {arguments.folder}: {try_out(arguments.folder, Path(scratch))}")
             print((arguments.folder / SUMS).read_text(), end="")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from pathlib import Path
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
 from release.chart import IMAGES, published
-from release.errors import ReleaseError
+from release.commands import exported, run, uv
 from release.notes import UNRELEASED, notes, sections
 from release.plugin import archive, manifest
 from release.version import version_of
@@ -24,14 +23,14 @@ SUMS = "SHA256SUMS"
 BILLS = (*IMAGES, "cli", "serve")
 
 
-def build(target: Path, repository: str, registry: str, *, draft: bool) -> str:
+def build(target: Path, repository: str, registry: str, base: str | None = None) -> str:
     """Build everything but the images into a folder, which is emptied first; gives the version.
 
     Args:
         target: the folder.
         repository: address of the project, such as ``https://github.com/OWNER/NAME``.
         registry: of the images, such as ``ghcr.io/OWNER/NAME``.
-        draft: whether what is unreleased does for notes.
+        base: what the notes say of the images' base; None for a draft, whose notes may be what is unreleased.
 
     Raises:
         ReleaseError: where the tree is in no state to be released, or a part cannot be built.
@@ -39,17 +38,21 @@ def build(target: Path, repository: str, registry: str, *, draft: bool) -> str:
     version = version_of(ROOT)
     changelog = (ROOT / "CHANGELOG.md").read_text()
     is_cut = version in sections(changelog)
-    told = notes(changelog, version if is_cut or not draft else UNRELEASED)
+    told = notes(changelog, UNRELEASED if base is None and not is_cut else version)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    (target / "NOTES.md").write_text(told)
+    (target / "NOTES.md").write_text(f"{told}\n{base}" if base else told)
 
-    _run([_uv(), "build", "--quiet", "--out-dir", str(target), str(ROOT)])
+    with tempfile.TemporaryDirectory() as scratch:
+        by_hash = Path(scratch, "build.txt")
+        by_hash.write_text(exported("--only-group", "build"))
+        held = ["--require-hashes", "--build-constraints", str(by_hash)]
+        run([uv(), "build", "--quiet", *held, "--out-dir", str(target), str(ROOT)])
     (target / ".gitignore").unlink(missing_ok=True)
     (wheel,) = target.glob("*.whl")
     with tempfile.TemporaryDirectory() as scratch:
         chart = published(CHART, registry, Path(scratch))
-        _run([_helm(), "package", str(chart), "--destination", str(target)])
+        run([_helm(), "package", str(chart), "--destination", str(target)])
     crds = "\n---\n".join(path.read_text().strip() for path in sorted((ROOT / "crds").glob("*.yaml")))
     (target / f"slipway-crds-{version}.yaml").write_text(f"{crds}\n")
     packed = archive(wheel, version, ROOT / "LICENSE", target / f"kubectl-slipway-{version}.tar.gz")
@@ -63,31 +66,8 @@ def build(target: Path, repository: str, registry: str, *, draft: bool) -> str:
 
 def bill(extra: str, version: str) -> str:
     """Bill of materials, in CycloneDX, of what the lock installs for an extra on Linux."""
-    listed = _run(
-        [
-            _uv(),
-            "export",
-            "--quiet",
-            "--frozen",
-            "--no-dev",
-            "--no-emit-project",
-            "--no-header",
-            "--extra",
-            extra,
-        ]
-    )
-    made = _run(
-        [
-            sys.executable,
-            "-m",
-            "cyclonedx_py",
-            "requirements",
-            "-",
-            "--pyproject",
-            str(ROOT / "pyproject.toml"),
-        ],
-        listed,
-    )
+    words = ["-m", "cyclonedx_py", "requirements", "-", "--pyproject", str(ROOT / "pyproject.toml")]
+    made = run([sys.executable, *words], exported("--extra", extra))
     document = json.loads(made)
     document["metadata"]["component"]["version"] = version
     # The same lock has the same bill.
@@ -109,25 +89,10 @@ def sha256_of(file: Path) -> str:
 def try_out(target: Path, scratch: Path) -> str:
     """Install the wheel into a fresh environment and ask it for its version."""
     (wheel,) = target.glob("*.whl")
-    _run([sys.executable, "-m", "venv", str(scratch)])
-    _run([str(scratch / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", f"{wheel}[cli]"])
-    return _run([str(scratch / "bin/slipway"), "version", "--client"]).strip()
-
-
-def _uv() -> str:
-    found = shutil.which("uv")
-    if found is None:
-        raise ReleaseError("uv is not on the PATH: `make release-dry-run` brings it")
-    return found
+    run([sys.executable, "-m", "venv", str(scratch)])
+    run([str(scratch / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", f"{wheel}[cli]"])
+    return run([str(scratch / "bin/slipway"), "version", "--client"]).strip()
 
 
 def _helm() -> str:
     return shutil.which("helm") or str(Tools(read_settings().cache).install(HELM))
-
-
-def _run(command: list[str], given: str | None = None) -> str:
-    done = subprocess.run(command, input=given, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        words = " ".join(command[:4])
-        raise ReleaseError(f"`{words} …` failed: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return done.stdout

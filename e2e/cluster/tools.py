@@ -61,11 +61,22 @@ class NodeFile:
     name: str
     version: str
     path: str
+    sha256: str
 
 
 #: Draws the diagrams of the docs site, in the reader's browser.
-MERMAID = NodeFile("mermaid", "12.3.0", "dist/mermaid.min.js")
-IFRAME_WORKER = NodeFile("iframe-worker", "1.0.3", "shim/index.js")
+MERMAID = NodeFile(
+    "mermaid",
+    "12.3.0",
+    "dist/mermaid.min.js",
+    sha256="336df803d87a38b70a01e736e666c8f7601d2ce42f5e47c8fafe5d721074b9a3",
+)
+IFRAME_WORKER = NodeFile(
+    "iframe-worker",
+    "1.0.3",
+    "shim/index.js",
+    sha256="512d74bf24286113a2b20770062004dd13c3a3711fc8f836a7fc8d5a3ee6cebf",
+)
 #: Azure Blob Storage for tests.
 AZURITE = NodeProgram("azurite", "3.37.0", "node_modules/azurite/dist/src/blob/main.js")
 HELM = GoProgram("helm", "helm.sh/helm/v3/cmd/helm", "v3.22.0")
@@ -75,7 +86,12 @@ ACTIONLINT = GoProgram("actionlint", "github.com/rhysd/actionlint/cmd/actionlint
 #: Runs workflows of GitHub, on this machine itself.
 ACT = GoProgram("act", "github.com/nektos/act", "v0.2.89")
 #: What GitHub's API takes and answers, in its own words.
-GITHUB_OPENAPI = NodeFile("@octokit/openapi", "23.0.2", "generated/api.github.com.json")
+GITHUB_OPENAPI = NodeFile(
+    "@octokit/openapi",
+    "23.0.2",
+    "generated/api.github.com.json",
+    sha256="829b4bebb19a53133289f7b0bc819f4f1118115821db2ca9f25e9ee995a7da2a",
+)
 COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.13.2")
 METRICS_SERVER = GoProgram("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", "v0.9.0")
 PROMETHEUS_VERSION = "v0.316.0"
@@ -108,6 +124,8 @@ CRANE = GoProgram("crane", "github.com/google/go-containerregistry/cmd/crane", "
 ORAS = GoProgram("oras", "oras.land/oras/cmd/oras", "v1.3.6")
 #: The newest of its line that builds as it is published.
 ARGOCD = GoProgram("argocd", "github.com/argoproj/argo-cd/v3/cmd", "v3.2.11", main_module="e2e/images/argocd")
+#: The schema of advisories, as its module carries it.
+OSV_SCHEMA = ("github.com/ossf/osv-schema", "v1.9.0")
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
 
 
@@ -211,8 +229,14 @@ class Tools:
                     source = f"{file.name}@{file.version}"
                     packed = run(["npm", "pack", "--silent", source], cwd=Path(scratch)).split()[-1]
                     with tarfile.open(Path(scratch) / packed) as archive, _beside(kept) as made:
-                        content = archive.extractfile(f"package/{file.path}")
-                        made.write_bytes(content.read() if content else b"")
+                        found = archive.extractfile(f"package/{file.path}")
+                        content = found.read() if found else b""
+                        if hashlib.sha256(content).hexdigest() != file.sha256:
+                            raise ClusterError(
+                                f"{file.path} of {source} is not the file with the SHA-256 {file.sha256}: "
+                                "the registry has another one"
+                            )
+                        made.write_bytes(content)
         return kept
 
     def gateway_crds(self) -> Path:

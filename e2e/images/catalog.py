@@ -33,7 +33,7 @@ class Image:
     """Where the repository is."""
 
 
-_PACKAGE_LISTS = ("pyproject.toml", "uv.lock")
+_PACKAGE_LISTS = ("pyproject.toml", "uv.lock", "bootstrap.txt")
 _CODE = ("README.md", "LICENSE", "operator", "server")
 
 IMAGES = (
@@ -49,7 +49,7 @@ IMAGES = (
         "slipway.dev/own-servers:test",
         Path("e2e/images/own-servers/Dockerfile"),
         "own-servers",
-        ("e2e/images/own-servers/requirements.txt", "examples/fastapi_server.py"),
+        ("bootstrap.txt", "e2e/images/own-servers/requirements.txt", "examples/fastapi_server.py"),
     ),
     Image(
         "prometheus",

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from e2e.images.builders import REGISTRY_BASE
 from release.assets import ROOT, SUMS, sums
+from release.base import default_base, said_of
 from release.chart import with_images
 from release.errors import ReleaseError
 from release.notes import cut, notes, sections
@@ -69,6 +71,19 @@ def test_notes_are_the_section_of_the_version() -> None:
     assert notes(CHANGELOG, "0.1.0") == "- The first one.\n"
     with pytest.raises(ReleaseError, match=r"nothing about 0\.2\.0: run `python -m release cut`"):
         notes(CHANGELOG, "0.2.0")
+
+
+def test_the_notes_name_the_base_by_its_digest_and_no_other_base() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    name = default_base(dockerfile)
+    assert name == REGISTRY_BASE
+    digest = "sha256:" + "0123456789abcdef" * 4
+    assert said_of(f"{name}@{digest}", dockerfile) == f"The images stand on `{name}@{digest}`.\n"
+    for base in (name, f"{name}@", f"{name}@sha256:0", f"evil/{name}@{digest}", f"{name}@{digest}\n"):
+        with pytest.raises(ReleaseError, match=r"is not docker\.io/library/python"):
+            said_of(base, dockerfile)
+    with pytest.raises(ReleaseError, match="gives ARG BASE 0 values"):
+        default_base("FROM scratch\n")
 
 
 def test_what_is_unreleased_is_cut_into_a_section() -> None:

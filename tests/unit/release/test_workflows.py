@@ -13,8 +13,10 @@ import yaml
 
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import ACTIONLINT, Tools
+from release.advisories import EXPORT
 from release.assets import ROOT
 from release.chart import IMAGES
+from release.holes import BITNAMI, PYPI
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 RELEASE = ROOT / ".github/workflows/release.yml"
@@ -52,8 +54,42 @@ def test_every_image_of_the_chart_is_built_for_both_architectures_and_published(
     assert {one["arch"] for one in matrix["include"]} == set(matrix["arch"]) == {"amd64", "arm64"}
     targets = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert set(IMAGES) <= set(targets)
-    joined = next(step["run"] for step in jobs()["publish"]["steps"] if "Join" in step.get("name", ""))
+    joined = next(step["run"] for step in jobs()["registry"]["steps"] if "Join" in step.get("name", ""))
     assert f"for image in {' '.join(IMAGES)}; do" in joined
+
+
+def test_all_that_is_pushed_is_signed_and_it_is_said_where_it_comes_from() -> None:
+    pushed = set(jobs()["registry"]["outputs"])
+    assert pushed == {*IMAGES, "chart", "crds"}
+    assert set(jobs()["provenance"]["strategy"]["matrix"]["pushed"]) == pushed
+    steps = "".join(step.get("run", "") for step in jobs()["registry"]["steps"])
+    for digest in ("$name@$digest", "$charts/slipway@$chart", "$crds@$crd"):
+        assert re.search(rf'cosign sign --yes (--recursive )?"{re.escape(digest)}"', steps), digest
+    files = [step for step in jobs()["assets"]["steps"] if "attest-build-provenance" in step.get("uses", "")]
+    assert files[0]["with"] == {"subject-checksums": "dist/SHA256SUMS"}
+    # Nothing is offered before it is signed and known where it comes from.
+    assert "provenance" in jobs()["publish"]["needs"]
+    assert jobs()["python"]["needs"] == "publish"
+
+
+def test_every_image_stands_on_the_base_that_was_looked_up_once() -> None:
+    build = next(step for step in jobs()["image"]["steps"] if "buildx build" in step.get("run", ""))
+    assert build["env"]["BASE"] == "${{ needs.assets.outputs.base }}"
+    assert '--build-arg "BASE=$BASE"' in build["run"]
+    looked_up = [step for step in jobs()["assets"]["steps"] if step.get("id") == "base"]
+    assert ".venv/bin/python -m release base" in looked_up[0]["run"]
+    assert RELEASE.read_text().count("release base") == 1
+
+
+def test_known_holes_are_looked_for_before_anything_is_built() -> None:
+    steps = [step.get("run", "") for step in jobs()["assets"]["steps"]]
+    (looked,) = [number for number, run in enumerate(steps) if "make holes HOLES=--fresh" in run]
+    (built,) = [number for number, run in enumerate(steps) if "release build" in run]
+    assert looked < built
+    fetched = re.search(r"for ecosystem in (.*); do", steps[looked])
+    assert fetched is not None
+    assert set(fetched[1].split()) == {PYPI, BITNAMI}
+    assert f'"{EXPORT}/$ecosystem/all.zip"' in steps[looked]
 
 
 def test_no_job_may_do_more_than_it_says() -> None:
@@ -66,7 +102,9 @@ def test_no_job_may_do_more_than_it_says() -> None:
     assert writes == {
         "assets": {"id-token", "attestations"},
         "image": {"packages"},
-        "publish": {"contents", "packages", "id-token"},
+        "registry": {"packages", "id-token"},
+        "provenance": {"packages", "id-token", "attestations"},
+        "publish": {"contents", "id-token"},
         "python": {"id-token"},
     }
 
@@ -76,6 +114,26 @@ def test_the_workflow_calls_what_there_is() -> None:
     for step in jobs()["assets"]["steps"]:
         for target in re.findall(r"\bmake (?:--silent )?([\w./-]+)", step.get("run", "")):
             assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
-    version = re.search(r"^UV_VERSION := (.*)$", makefile, re.MULTILINE)
-    assert version is not None
-    assert f"uv=={version[1]}" in RELEASE.read_text()
+
+
+INSTALL = re.compile(r"^.*\bpip\"? install\b.*$", re.MULTILINE)
+BUILDING = [
+    path
+    for path in (ROOT / "Makefile", ROOT / "Dockerfile", *WORKFLOWS, *ROOT.glob("e2e/images/*/Dockerfile"))
+    if INSTALL.search(path.read_text())
+]
+
+
+def test_what_installs_packages_to_build_with_is_known() -> None:
+    names = {str(path.relative_to(ROOT)) for path in BUILDING}
+    assert {"Makefile", "Dockerfile", ".github/workflows/release.yml"} <= names
+
+
+@pytest.mark.parametrize("path", BUILDING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_builds_is_held_to_hashes(path: Path) -> None:
+    text = re.sub(r"\\\n\s*", "", path.read_text())
+    for line in INSTALL.findall(text):
+        words = line.partition("install")[2]
+        # Slipway's own package has no dependencies then.
+        own = words.rstrip().endswith(" --no-deps --no-build-isolation --no-cache .")
+        assert own or re.search(r" --require-hashes (--target \S+ )?-r \S+", words), line
