@@ -5,15 +5,15 @@ the schema of https://ossf.github.io/osv-schema.
 """
 
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
-import orjson
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from release.errors import ReleaseError
 
@@ -38,16 +38,16 @@ class _Range(_Part):
 
 class _Affected(_Part):
     package: _Package | None = None
-    ranges: list[_Range] = []
-    versions: list[str] = []
+    ranges: list[_Range] | None = None
+    versions: list[str] | None = None
 
 
 class Advisory(_Part):
     """What is used of one."""
 
     id: str
-    modified: datetime
-    withdrawn: datetime | None = None
+    modified: AwareDatetime
+    withdrawn: AwareDatetime | None = None
     aliases: list[str] | None = None
     summary: str = ""
     details: str = ""
@@ -103,24 +103,21 @@ def read(folder: Path, ecosystem: str, names: Collection[str]) -> Database | Non
         return None
     wanted = {canonicalize_name(name): name for name in names}
     found: dict[str, list[Advisory]] = {name: [] for name in names}
-    newest, count = "", 0
+    days = []
     try:
         for content in _files(path):
-            record = orjson.loads(content)
-            affected = [one.get("package") or {} for one in record.get("affected") or ()]
-            if not any(one.get("ecosystem") == ecosystem for one in affected):
-                continue
-            newest, count = max(newest, record["modified"][:10]), count + 1
-            # Few are about what is asked for; the others are not looked into.
-            about = {wanted.get(canonicalize_name(one["name"])) for one in affected if one} - {None}
-            for name in about:
-                found[str(name)].append(Advisory.model_validate(record))
-        day = date.fromisoformat(newest) if count else None
-    except (zipfile.BadZipFile, orjson.JSONDecodeError, ValidationError, ValueError, KeyError) as error:
+            advisory = Advisory.model_validate_json(content)
+            named = [one.package for one in advisory.affected or () if one.package]
+            about = {canonicalize_name(one.name) for one in named if one.ecosystem == ecosystem}
+            if about:
+                days.append(advisory.modified.date())
+            for name in about & wanted.keys():
+                found[wanted[name]].append(advisory)
+    except (zipfile.BadZipFile, zlib.error, ValidationError) as error:
         raise ReleaseError(f"{path} is no export of OSV ({error}): {how_to_get(path, ecosystem)}") from error
-    if day is None:
+    if not days:
         raise ReleaseError(f"{path} has no advisory of {ecosystem}: {how_to_get(path, ecosystem)}")
-    return Database(ecosystem, day, count, {name: tuple(some) for name, some in found.items()})
+    return Database(ecosystem, max(days), len(days), {name: tuple(some) for name, some in found.items()})
 
 
 def how_to_get(path: Path, ecosystem: str) -> str:
@@ -177,7 +174,7 @@ def _is_about(affected: _Affected, package: Package) -> bool:
 def _has(affected: _Affected, version: str) -> bool:
     """Whether a version is among those affected, as the schema's own algorithm has it."""
     at = Version(version)
-    if any(one == version or _parse(one) == at for one in affected.versions):
+    if any(one == version or _parse(one) == at for one in affected.versions or ()):
         return True
     return any(_within(one, at, listed=bool(affected.versions)) for one in _ranges(affected))
 
@@ -215,7 +212,7 @@ def _fixes(affected: _Affected, version: str) -> Iterator[str]:
 
 def _ranges(affected: _Affected) -> Iterator[list[dict[str, str]]]:
     """Those in versions; what is in commits says nothing about packages."""
-    return (one.events for one in affected.ranges if one.type in ("ECOSYSTEM", "SEMVER"))
+    return (one.events for one in affected.ranges or () if one.type in ("ECOSYSTEM", "SEMVER"))
 
 
 def _parse(text: str) -> Version | None:

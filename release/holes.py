@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -56,10 +56,13 @@ class _AcceptedFile(BaseModel):
 
 @dataclass(frozen=True)
 class Report:
-    """What to print, and why that is a failure."""
+    """What to print."""
 
     lines: tuple[str, ...]
-    faults: tuple[str, ...] = ()
+    faults: tuple[str, ...]
+    """Of the copy."""
+    holes: tuple[str, ...]
+    """Those that are not accepted."""
 
 
 def locked(lists: Mapping[str, Sequence[str]] = LISTS) -> dict[Package, tuple[str, ...]]:
@@ -98,7 +101,7 @@ def accepted_in(path: Path) -> tuple[Accepted, ...]:
 def look(
     found: Mapping[Package, Sequence[str]],
     folder: Path,
-    accepted: Iterable[Accepted],
+    accepted: Sequence[Accepted],
     today: date,
     *,
     fresh: bool,
@@ -118,11 +121,13 @@ def look(
     lines: list[str] = []
     faults: list[str] = []
     seen: list[Hole] = []
+    looked_at: set[str] = set()
     for ecosystem in sorted({package.ecosystem for package in found}, reverse=True):
         of_it = [package for package in found if package.ecosystem == ecosystem]
+        names = {package.name for package in of_it}
         path = archive_of(folder, ecosystem)
         old = faults if fresh else lines
-        database = read(folder, ecosystem, {package.name for package in of_it})
+        database = read(folder, ecosystem, names)
         if database is None:
             why = f"{_count(of_it)} of {ecosystem} not looked at: {path} is not there. To get it: "
             old.append(why + how_to_get(path, ecosystem))
@@ -132,24 +137,23 @@ def look(
             why = f"stale: holes of {ecosystem} found since {database.day} are not known. To renew it: "
             old.append(why + how_to_get(path, ecosystem))
         seen += [hole for package in of_it for hole in holes(package, database)]
-    let_be = tuple(accepted)
+        looked_at |= names
+    open_: list[str] = []
     for hole in seen:
         told = _told(hole, found[hole.package])
-        by = [one for one in let_be if one.id in hole.ids and one.package == hole.package.name]
+        by = [one for one in accepted if one.id in hole.ids and one.package == hole.package.name]
         valid = [one for one in by if one.until >= today]
         if valid:
             lines.append(f"accepted until {valid[0].until}: {told}\n  {valid[0].reason}")
-        elif by:
-            faults.append(f"{told}\n  It was accepted until {by[0].until}.")
         else:
-            faults.append(told)
+            open_.append("\n".join([told, *(f"  It was accepted until {one.until}." for one in by[:1])]))
     met = {(name, hole.package.name) for hole in seen for name in hole.ids}
     lines += [
         f"{one.id} of {one.package} is accepted, and not there any more: take it out of {ACCEPTED.name}"
-        for one in let_be
-        if (one.id, one.package) not in met
+        for one in accepted
+        if one.package in looked_at and (one.id, one.package) not in met
     ]
-    return Report(tuple(lines), tuple(faults))
+    return Report(tuple(lines), tuple(faults), tuple(open_))
 
 
 def _count(some: Sequence[Package]) -> str:
@@ -167,10 +171,13 @@ def _described(database: Database, today: date) -> str:
 def _told(hole: Hole, where: Sequence[str]) -> str:
     package = hole.package
     fix = f"fixed in {hole.fixed}" if hole.fixed else "no version is known to be without it"
-    return (
-        f"{package.name} {package.version} ({', '.join(where)}): {', '.join(hole.ids)}; {fix}\n"
-        f"  {hole.summary.strip()[:200]}"
-    )
+    first = f"{package.name} {package.version} ({', '.join(where)}): {', '.join(hole.ids)}; {fix}"
+    return f"{_plain(first)}\n  {_plain(hole.summary.strip()[:200])}"
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey: anybody may have written it."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def main() -> int:
@@ -195,15 +202,15 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(*report.lines, sep="\n")
-    for fault in report.faults:
+    for fault in (*report.faults, *report.holes):
         print(f"error: {fault}", file=sys.stderr)
-    if report.faults:
+    if report.holes:
         print(
             "Raise what has a hole (`uv lock --upgrade-package NAME`), or accept it for a while, with the "
             f"reason, in {ACCEPTED.relative_to(ROOT)}",
             file=sys.stderr,
         )
-    return 1 if report.faults else 0
+    return 1 if report.faults or report.holes else 0
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_the_tests_advisories_are_as_osvs_schema_has_them() -> None:
 
 def test_a_pin_with_a_known_hole_is_found_once_with_what_fixes_it(copy: Path) -> None:
     report = look(FOUND, copy, [], DAY, fresh=False)
-    assert report.faults == (
+    assert report.holes == (
         "pyyaml 5.3.1 (operator, server): CVE-2020-14343, GHSA-8q59-q68h-6hv4, PYSEC-2021-142; fixed in 5.4\n"
         "  FullLoader runs code.",
         "envoy 1.23.4 (router): BIT-envoy-2023-27487, CVE-2023-27487; fixed in 1.23.6\n"
@@ -153,21 +153,23 @@ def test_a_pin_with_a_known_hole_is_found_once_with_what_fixes_it(copy: Path) ->
         Package("PyPI", "pyyaml", "5.4"): ("server",),
         Package("Bitnami", "envoy", "1.24.4"): ("router",),
     }
-    assert look(mended, copy, [], DAY, fresh=True).faults == ()
+    assert look(mended, copy, [], DAY, fresh=True).holes == ()
 
 
 def test_an_accepted_hole_passes_until_its_day_and_not_after(copy: Path) -> None:
     only = {PYYAML: ("server",)}
     on_the_day = look(only, copy, [LET_BE], DAY, fresh=False)
-    assert on_the_day.faults == ()
+    assert on_the_day.holes == ()
     assert "accepted until 2026-11-30: pyyaml 5.3.1 (server): CVE-2020-14343" in on_the_day.lines[-1]
     assert on_the_day.lines[-1].endswith("\n  Nothing is loaded by FullLoader.")
-    [fault] = look(only, copy, [LET_BE], DAY + timedelta(days=1), fresh=False).faults
-    assert fault.endswith("\n  It was accepted until 2026-11-30.")
-    other = LET_BE.model_copy(update={"package": "numpy"})
-    report = look(only, copy, [other], DAY, fresh=False)
-    assert len(report.faults) == 1
-    assert report.lines[-1].startswith("CVE-2020-14343 of numpy is accepted, and not there any more")
+    [hole] = look(only, copy, [LET_BE], DAY + timedelta(days=1), fresh=False).holes
+    assert hole.endswith("\n  It was accepted until 2026-11-30.")
+    # What is accepted is one hole of one package; one that is gone is to be taken out, if it was looked for.
+    for other, lines in ({"id": "CVE-2020-1"}, 2), ({"package": "numpy"}, 1), ({"package": "envoy"}, 1):
+        report = look(only, copy, [LET_BE.model_copy(update=other)], DAY, fresh=False)
+        assert (len(report.holes), len(report.lines)) == (1, lines)
+    report = look(only, copy, [LET_BE.model_copy(update={"id": "CVE-2020-1"})], DAY, fresh=False)
+    assert report.lines[-1].startswith("CVE-2020-1 of pyyaml is accepted, and not there any more")
 
 
 @pytest.mark.parametrize(
@@ -229,9 +231,20 @@ def test_a_copy_that_is_missing_or_empty_or_none_says_so(copy: Path) -> None:
         (copy / "PyPI/all.zip").write_bytes(content)
         with pytest.raises(ReleaseError, match=r"is no export of OSV \(File is not a zip file\): curl"):
             read(copy, "PyPI", {"pyyaml"})
-    export(copy, "PyPI", {**PYSEC, "affected": [{**PYSEC["affected"][0], "ranges": "all"}]})
-    with pytest.raises(ReleaseError, match="is no export of OSV"):
-        read(copy, "PyPI", {"pyyaml"})
+    broken = with_(versions="all"), [GHSA], {**GHSA, "modified": "today"}
+    for record in broken:
+        with zipfile.ZipFile(copy / "PyPI/all.zip", "w") as packed:
+            packed.writestr("GHSA.json", json.dumps(record))
+        with pytest.raises(ReleaseError, match="is no export of OSV"):
+            read(copy, "PyPI", {"pyyaml"})
+
+
+def test_a_terminal_obeys_nothing_of_what_an_advisory_has(copy: Path) -> None:
+    export(copy, "PyPI", {**GHSA, "aliases": ["CVE\x1b[2J"], "summary": "Line\nerror: none\x1b]0;x\x07"})
+    [hole] = look({PYYAML: ("server",)}, copy, [], DAY, fresh=False).holes
+    assert hole == (
+        "pyyaml 5.3.1 (server): CVE?[2J, GHSA-8q59-q68h-6hv4; fixed in 5.4\n  Line?error: none?]0;x?"
+    )
 
 
 def test_versions_are_told_apart_as_the_schema_says(tmp_path: Path) -> None:
