@@ -180,7 +180,7 @@ def _has(affected: _Affected, version: str) -> bool:
 
 
 def _within(events: list[dict[str, str]], at: Version, *, listed: bool) -> bool:
-    marks = []
+    marks: list[tuple[Version, str]] = []
     for event in events:
         for kind, text in event.items():
             if kind in _ORDER:
@@ -188,10 +188,10 @@ def _within(events: list[dict[str, str]], at: Version, *, listed: bool) -> bool:
                 if mark is None:
                     # Not a version by today's rules: what is affected is listed, or else this one may be.
                     return not listed
-                marks.append((mark, _ORDER.index(kind)))
+                marks.append((mark, kind))
     affected = False
-    for mark, kind in sorted(marks):
-        match _ORDER[kind]:
+    for mark, kind in sorted(marks, key=lambda one: (one[0], _ORDER.index(one[1]))):
+        match kind:
             case "introduced" if at >= mark:
                 affected = True
             case "fixed" if at >= mark:
