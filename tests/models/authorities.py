@@ -240,25 +240,18 @@ class Sigstore:
             },
         }
         body = rfc8785.dumps(content)
-        log, moment = _id(self.rekor.public_key()), int(at.timestamp())
+        log = _id(self.rekor.public_key())
         other = hashlib.sha256(b"\x00another entry").digest()
         root = hashlib.sha256(b"\x01" + other + hashlib.sha256(b"\x00" + body).digest()).digest()
         note = f"rekor.invalid - 1\n2\n{base64.b64encode(root).decode()}\n"
         told = base64.b64encode(log[:4] + self._signed(note.encode())).decode()
-        promised = {
-            "body": base64.b64encode(body).decode(),
-            "integratedTime": moment,
-            "logID": log.hex(),
-            "logIndex": 1,
-        }
+        promised, promise = self._promise(body, at)
         return {
             "logIndex": "1",
             "logId": {"keyId": base64.b64encode(log).decode()},
             "kindVersion": {"kind": "dsse", "version": "0.0.1"},
-            "integratedTime": str(moment),
-            "inclusionPromise": {
-                "signedEntryTimestamp": base64.b64encode(self._signed(rfc8785.dumps(promised))).decode()
-            },
+            "integratedTime": str(promised["integratedTime"]),
+            "inclusionPromise": {"signedEntryTimestamp": promise},
             "inclusionProof": {
                 "logIndex": "1",
                 "rootHash": base64.b64encode(root).decode(),
@@ -268,6 +261,34 @@ class Sigstore:
             },
             "canonicalizedBody": base64.b64encode(body).decode(),
         }
+
+    def promised(
+        self, payload: bytes, signature: bytes, certificate: x509.Certificate, at: datetime
+    ) -> dict[str, Any]:
+        """What cosign 2 keeps of the log's entry of a signature."""
+        content = {
+            "apiVersion": "0.0.1",
+            "kind": "hashedrekord",
+            "spec": {
+                "data": {"hash": {"algorithm": "sha256", "value": hashlib.sha256(payload).hexdigest()}},
+                "signature": {
+                    "content": base64.b64encode(signature).decode(),
+                    "publicKey": {"content": base64.b64encode(pem(certificate)).decode()},
+                },
+            },
+        }
+        entry, promise = self._promise(rfc8785.dumps(content), at)
+        return {"SignedEntryTimestamp": promise, "Payload": entry}
+
+    def _promise(self, body: bytes, at: datetime) -> tuple[dict[str, Any], str]:
+        """An entry as the log answers it, and its promise to take it in."""
+        entry = {
+            "body": base64.b64encode(body).decode(),
+            "integratedTime": int(at.timestamp()),
+            "logID": _id(self.rekor.public_key()).hex(),
+            "logIndex": 1,
+        }
+        return entry, base64.b64encode(self._signed(rfc8785.dumps(entry))).decode()
 
     def _signed(self, message: bytes) -> bytes:
         return self.rekor.sign(message, ec.ECDSA(hashes.SHA256()))

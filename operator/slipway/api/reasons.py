@@ -260,11 +260,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Export the model without it, or take it on with spec.model.verify.hazards.onFinding: Report.",
     ),
     Reason.SIGNATURE_MISSING: Explanation(
-        "There is no model.sig next to the model, and spec.model.verify.signature wants a signature.",
-        "Sign the model's folder with slipway sign, and put model.sig next to the model.",
+        "There is no model.sig next to the model and, of oci://, no signature by cosign of its manifest, and "
+        "spec.model.verify.signature wants a signature.",
+        "Sign the model's folder with slipway sign and put model.sig next to the model, or sign the manifest "
+        "with cosign sign.",
     ),
     Reason.SIGNATURE_INVALID: Explanation(
-        "The signature next to the model is by nobody who is trusted, or for other files or another profile.",
+        "The signature of the model is by nobody who is trusted, or for other files, another profile or "
+        "another manifest.",
         "Read the message; sign what is to be served, or restore what was signed.",
     ),
     Reason.DEVICE_UNAVAILABLE: Explanation(

@@ -173,7 +173,7 @@ class Keyless(Block):
 
 
 class Signature(Block):
-    """A signature of OpenSSF Model Signing over the model's files and its profile: model.sig next to it."""
+    """Of the model's files and its profile: model.sig next to it, or cosign's of its manifest."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -28,6 +28,12 @@ def run(arguments: Namespace) -> int:
     Raises:
         CommandError: where the model or the key cannot be used, or the signature cannot be written.
     """
+    if arguments.model.startswith("oci://"):
+        name = arguments.model.removeprefix("oci://")
+        raise CommandError(
+            f"{arguments.model} cannot be written to from here: sign its manifest with 'cosign sign --key "
+            f"KEY {name}', or sign the folder and attach its {SIGNATURE_FILE}"
+        )
     if "://" in arguments.model:
         raise CommandError(
             f"{arguments.model} cannot be written to from here: sign the folder or the file before it is "

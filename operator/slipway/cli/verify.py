@@ -41,10 +41,10 @@ def run(arguments: Namespace) -> int:
         raise not_installed(error) from error
     except ModelError as error:
         if error.reason == ModelFault.SIGNATURE_MISSING:
-            raise CommandError(
-                f"{arguments.model} is not signed: there is no {SIGNATURE_FILE} next to it; slipway sign "
-                "makes one"
-            ) from error
+            what = f"there is no {SIGNATURE_FILE} next to it; slipway sign makes one"
+            if arguments.model.startswith("oci://"):
+                what += ", and cosign has not signed its manifest"
+            raise CommandError(f"{arguments.model} is not signed: {what}") from error
         raise CommandError(str(error)) from error
     print(f"{arguments.model}: signed by {found.signedBy}")
     print(f"  {'all its files' if found.folder else 'the model'}: {found.digest}")

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -39,8 +40,15 @@ def check(key: PublicKey, signature: bytes, message: bytes) -> None:
     """Raise ``InvalidSignature`` of cryptography where the key did not sign the message."""
     if isinstance(key, ed25519.Ed25519PublicKey):
         key.verify(signature, message)
-    else:
-        key.verify(signature, message, ec.ECDSA(HASHES[key.curve.key_size]))
+        return
+    usual = HASHES[key.curve.key_size]
+    try:
+        key.verify(signature, message, ec.ECDSA(usual))
+    except InvalidSignature:
+        # Cosign 2 signs by SHA-256 on every curve.
+        if usual.name == hashes.SHA256.name:
+            raise
+        key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
 
 
 def authenticated(payload: bytes) -> bytes:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from slipway.contract import ModelFault
 from slipway.models.faults import ModelError, shortened
+from slipway.models.signed import Signable
 
 #: Bounds of a folder: files, folders in folders, and bytes of a path (in UTF-8), of a name, and of all files.
 MOST_FILES = 1000
@@ -25,7 +26,7 @@ Read = Callable[[Sequence[str]], Iterator[tuple[str, Iterator[bytes]]]]
 
 @dataclass(frozen=True)
 class Whole:
-    """All files at a URI now; ``uri``, ``version``, ``created_at`` and ``mark`` are those of a ``Located``.
+    """All files at a URI now; the rest is as a ``Located`` has it.
 
     Attributes:
         sizes: bytes by path, as the store lists them; None where it does not say.
@@ -42,6 +43,7 @@ class Whole:
     is_file: bool = False
     created_at: datetime | None = None
     mark: str | None = None
+    manifest: Signable | None = None
 
 
 class Listing:

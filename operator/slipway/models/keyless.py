@@ -7,11 +7,18 @@ that the spec names. Nothing is fetched.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from cryptography import x509
+from sigstore._internal.trust import RekorKeyring
 from sigstore.errors import Error, VerificationError
-from sigstore.models import Bundle, TrustedRoot
+from sigstore.models import Bundle, InvalidBundle, TransparencyLogEntry, TrustedRoot
 from sigstore.verify import Verifier
 from sigstore.verify.policy import OIDCIssuer, OIDCIssuerV2
 
@@ -31,17 +38,98 @@ def statement_of(bundle: bytes, trust: Trust) -> tuple[str, bytes]:
     """
     verifier = _verifier(trust)
     policy = _Accepted(trust)
-    try:
+    with _asked():
         kind, payload = verifier.verify_dsse(Bundle.from_json(bundle), policy)
+    if kind != PAYLOAD:
+        raise InvalidError(f"it is of {kind[:100]!r} and not {PAYLOAD!r}")
+    return policy.found, payload
+
+
+def signer_of_promised(
+    message: bytes, signature: bytes, certificate: Mapping[str, str], entry: Mapping[str, Any], trust: Trust
+) -> str:
+    """Who signed a message, in words, where the log's promise is all that the signer kept of it.
+
+    Args:
+        message: that was signed.
+        signature: of it.
+        certificate: that of the signer, as a bundle has it.
+        entry: the log's, as Rekor answers it: ``body``, ``integratedTime``, ``logIndex``, ``logID``; and its
+            ``promise``.
+        trust: the authorities and logs, and who is accepted.
+
+    Raises:
+        InvalidError: where it does not count.
+        ModelError: where the trust root cannot be used.
+    """
+    verifier = _verifier(trust)
+    policy = _Accepted(trust)
+    with _asked():
+        logged = {
+            "logIndex": str(entry["logIndex"]),
+            "logId": {"keyId": b64encode(bytes.fromhex(entry["logID"])).decode()},
+            "kindVersion": {"kind": "hashedrekord", "version": "0.0.1"},
+            "integratedTime": str(entry["integratedTime"]),
+            "inclusionPromise": {"signedEntryTimestamp": entry["promise"]},
+            # The format wants one. It proves nothing, and nobody looks at it.
+            "inclusionProof": {"logIndex": "0", "rootHash": "", "treeSize": "1", "hashes": []},
+            "canonicalizedBody": entry["body"],
+        }
+        said = {
+            "mediaType": Bundle.BundleType.BUNDLE_0_1.value,
+            "verificationMaterial": {
+                "x509CertificateChain": {"certificates": [certificate]},
+                "tlogEntries": [logged],
+            },
+            "messageSignature": {
+                "messageDigest": {
+                    "algorithm": "SHA2_256",
+                    "digest": b64encode(hashlib.sha256(message).digest()).decode(),
+                },
+                "signature": b64encode(signature).decode(),
+            },
+        }
+        verifier.verify_artifact(message, _Promised.from_json(json.dumps(said)), policy)
+    return policy.found
+
+
+class _PromisedEntry(TransparencyLogEntry):
+    """An entry that the log promised to take in, and a time that it signed; not the proof that it did.
+
+    Bundles of version 0.1 may have no more. Sigstore's library wants the proof of them, too, which cosign 2
+    does not keep.
+    """
+
+    def _validate(self) -> None:
+        if self._inner.inclusion_promise is None or not self._inner.integrated_time:
+            raise InvalidBundle("entry must contain inclusion promise, with time")
+
+    def _verify(self, keyring: RekorKeyring) -> None:
+        self._verify_set(keyring)
+
+
+class _Promised(Bundle):
+    """A bundle with such an entry."""
+
+    def _verify(self) -> None:
+        material = self._inner.verification_material
+        assert material.x509_certificate_chain is not None
+        (leaf,), (entry,) = material.x509_certificate_chain.certificates, material.tlog_entries
+        self._signing_certificate = x509.load_der_x509_certificate(leaf.raw_bytes)
+        self._log_entry = _PromisedEntry(entry)
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """What Sigstore's library raises, as :class:`InvalidError`."""
+    try:
+        yield
     except InvalidError:
         raise
     except Error as error:
         raise InvalidError(f"Sigstore does not accept it: {error}") from None
     except Exception as error:  # what an attacker wrote can trip the library in any way
         raise InvalidError(f"Sigstore cannot read it ({type(error).__name__}: {error})") from None
-    if kind != PAYLOAD:
-        raise InvalidError(f"it is of {kind[:100]!r} and not {PAYLOAD!r}")
-    return policy.found, payload
 
 
 class _Accepted:

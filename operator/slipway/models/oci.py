@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.contract import ModelFault, Resolution
 from slipway.models.credentials import Credentials
@@ -22,6 +22,9 @@ from slipway.models.oci_layers import CAR, Layers, maps
 from slipway.models.oci_login import authorize, login_of
 from slipway.models.source import Located
 from slipway.models.web import Answer, Web, unexpected
+
+if TYPE_CHECKING:
+    from slipway.models.cosign import Offer
 
 _HOST = r"(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?)"
 _NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -99,13 +102,28 @@ class OciSource:
             beside = attached(registry, digest, refer, may_be_gone=True)
         files = Layers(registry, manifest, {name: blob for name, (_, blob) in beside.items()})
         pinned = asked.pinned(digest, sorted({artifact for artifact, _ in beside.values()}))
-        return Located(uri=pinned, version=None, files=files, mark=mark_of(digest, refer), whole=True)
+        return Located(
+            uri=pinned,
+            version=None,
+            files=files,
+            mark=mark_of(digest, refer),
+            whole=True,
+            manifest=_Signed(registry, digest, files.has),
+        )
 
     def whole(self, uri: str) -> Whole | None:
         """All files of an artifact, or those in the folder for models of an image; none that are attached."""
         asked, registry, digest, manifest = self._found(uri)
         files = Layers(registry, manifest)
-        return Whole(asked.pinned(digest), None, files.sizes(), files.describe_whole, files.read, mark=digest)
+        return Whole(
+            asked.pinned(digest),
+            None,
+            files.sizes(),
+            files.describe_whole,
+            files.read,
+            mark=digest,
+            manifest=_Signed(registry, digest, lambda _: True),
+        )
 
     def _found(self, uri: str) -> tuple[_Name, _Registry, str, dict[str, Any]]:
         """The name, its repository, the digest that it has, and the manifest with the files."""
@@ -128,6 +146,31 @@ class OciSource:
         return known.mark == mark_of(digest, referring(registry, digest))
 
 
+@dataclass(frozen=True)
+class _Signed:
+    """The manifest that a name leads to, as :class:`slipway.models.signed.Signable` has it.
+
+    Attributes:
+        registry: its repository.
+        digest: its digest.
+        has: whether it names a file, by path.
+    """
+
+    registry: _Registry
+    digest: str
+    has: Callable[[str], bool]
+
+    @property
+    def called(self) -> str:
+        return f"{self.registry.called}@{self.digest}"
+
+    def offers(self) -> Iterator[Offer]:
+        # Nobody else needs what verifies.
+        from slipway.models.oci_signatures import offers
+
+        return offers(self.registry, self.digest)
+
+
 class _Registry:
     """One repository of a registry."""
 
@@ -147,13 +190,30 @@ class _Registry:
 
     def manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
         """A manifest by tag or digest, with its digest; raises :class:`ModelError`."""
-        url = f"{self._base}/manifests/{reference}"
-        status, text, _ = self._read(url, (*_MANIFESTS, *_INDEXES), reference)
-        if status == 404:
+        found = self._manifest(reference)
+        if found is None:
             raise ModelError(
                 ModelFault.MODEL_NOT_FOUND,
                 f"{self.called} has no {reference}{self._tags()}. Push it, or fix spec.model.uri",
             )
+        return found
+
+    def tagged(self, tag: str) -> dict[str, Any] | None:
+        """The manifest of a tag; None where there is none."""
+        try:
+            found = self._manifest(tag)
+        except ModelError as error:
+            # Registries may deny what they do not have.
+            if error.reason != ModelFault.MODEL_ACCESS_DENIED:
+                raise
+            return None
+        return found[1] if found else None
+
+    def _manifest(self, reference: str) -> tuple[str, dict[str, Any]] | None:
+        url = f"{self._base}/manifests/{reference}"
+        status, text, _ = self._read(url, (*_MANIFESTS, *_INDEXES), reference)
+        if status == 404:
+            return None
         if status != 200:
             raise unexpected(url, Answer(status, text.decode("utf-8", "replace")))
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"

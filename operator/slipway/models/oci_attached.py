@@ -7,7 +7,7 @@ which whoever attaches keeps that list.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from slipway.contract import ModelFault
@@ -46,21 +46,40 @@ def referring(registry: Manifests, digest: str) -> tuple[str, ...]:
 
     Raises :class:`ModelError` where they are too many.
     """
-    pages = registry.index(f"referrers/{digest}?artifactType={ARTIFACT_TYPE}")
+    found = referrers(registry, digest, ARTIFACT_TYPE)
+    if len(found) > _MOST:
+        raise ModelError(
+            ModelFault.INVALID_MODEL_URI,
+            f"{registry.called} has more than {_MOST} artifacts attached to {digest} that may be of the "
+            f"type {ARTIFACT_TYPE}: delete those that are not needed ('oras discover' lists them, 'oras "
+            "manifest delete' deletes one), or push the model again with its files in one artifact",
+        )
+    return found
+
+
+def referrers(
+    registry: Manifests,
+    digest: str,
+    kind: str,
+    may_count: Callable[[dict[str, Any]], bool] = lambda _: True,
+) -> tuple[str, ...]:
+    """The digests of what refers to a manifest and may be of a type, in order.
+
+    Args:
+        registry: its repository.
+        digest: that of the manifest.
+        kind: the type of artifacts.
+        may_count: whether what is listed, of that type, is meant.
+    """
+    pages = registry.index(f"referrers/{digest}?artifactType={kind}")
     if pages is None:
         pages = registry.index(f"manifests/{digest.replace(':', '-')}")
-    found: set[str] = set()
-    for page in pages or ():
-        for each in maps(page.get("manifests")):
-            if each.get("artifactType", "") in {ARTIFACT_TYPE, *_UNTOLD}:
-                found.add(str(each.get("digest")))
-        if len(found) > _MOST:
-            raise ModelError(
-                ModelFault.INVALID_MODEL_URI,
-                f"{registry.called} has more than {_MOST} artifacts attached to {digest} that may be of the "
-                f"type {ARTIFACT_TYPE}: delete those that are not needed ('oras discover' lists them, 'oras "
-                "manifest delete' deletes one), or push the model again with its files in one artifact",
-            )
+    found = {
+        str(each.get("digest"))
+        for page in pages or ()
+        for each in maps(page.get("manifests"))
+        if each.get("artifactType", "") in {kind, *_UNTOLD} and may_count(each)
+    }
     return tuple(sorted(found))
 
 

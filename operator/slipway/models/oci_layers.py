@@ -95,6 +95,10 @@ class Layers:
                     f"{registry.called} has more than {_MOST_FILES} files: push the model alone",
                 )
 
+    def has(self, path: str) -> bool:
+        """Whether the manifest itself names a file next to the model."""
+        return self._at(path) in self._files
+
     def sizes(self) -> dict[str, int | None]:
         """All files by path, as a whole folder has them; raises for what none may have."""
         listing = Listing(self._registry.called)
@@ -197,6 +201,9 @@ class Layers:
                     self._odd.append(f"{shortened(name, 100)!r}, a link or a device")
                 if len(found) > _MOST_FILES or len(self._odd) > _MOST_FILES:
                     break
+            for _ in pieces:
+                # Which files there are is as much of the layer as their bytes.
+                pass
         return found
 
     def _removes(self, name: str) -> bool:

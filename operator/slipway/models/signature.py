@@ -58,13 +58,7 @@ def verify(bundle: bytes, trust: Trust, sums: Mapping[str, str], where: str, is_
         ModelError: ``SIGNATURE_INVALID``, also where nothing is given that a signature could be verified by.
     """
     try:
-        if trust.root is not None:
-            # It brings libraries that nobody else needs.
-            from slipway.models.keyless import statement_of
-
-            signer, payload = statement_of(bundle, trust)
-        else:
-            signer, payload = _stated(json.loads(bundle), trust)
+        signer, payload = stated(bundle, trust)
         signed = _signed(json.loads(payload))
         _same(signed, sums)
         if is_whole and (gone := sorted(set(signed) - set(sums))):
@@ -76,8 +70,23 @@ def verify(bundle: bytes, trust: Trust, sums: Mapping[str, str], where: str, is_
     return signer
 
 
+def stated(bundle: bytes, trust: Trust) -> tuple[str, bytes]:
+    """Who signed a bundle's statement, and the statement.
+
+    Raises:
+        InvalidError: where it does not count; ``ValueError`` and ``RecursionError`` where it is no JSON.
+        ModelError: where nothing is given that it could be verified by.
+    """
+    if trust.root is None:
+        return _stated(json.loads(bundle), trust)
+    # It brings libraries that nobody else needs.
+    from slipway.models.keyless import statement_of
+
+    return statement_of(bundle, trust)
+
+
 def _stated(bundle: Any, trust: Trust) -> tuple[str, bytes]:
-    """Who signed a bundle's statement, by a key or a certificate, and the statement."""
+    """By a key or a certificate."""
     keys = _keys(trust) if trust.authorities is None else []
     envelope = object_of(bundle, "dsseEnvelope")
     payload = decoded(envelope.get("payload"))
@@ -89,7 +98,7 @@ def _stated(bundle: Any, trust: Trust) -> tuple[str, bytes]:
         raise InvalidError("it has not exactly one signature")
     signature = decoded(signatures[0].get("sig"))
     if trust.authorities is None:
-        return _holder(keys, signature, payload, trust.named), payload
+        return _holder(keys, signature, authenticated(payload), trust.named), payload
     from slipway.models.certificates import signer_of
 
     key, name = signer_of(object_of(bundle, "verificationMaterial"), trust, datetime.now(UTC))
@@ -118,8 +127,12 @@ def _keys(trust: Trust) -> list[PublicKey]:
     return found
 
 
-def _holder(trusted: list[PublicKey], signature: bytes, payload: bytes, named: str) -> str:
-    message = authenticated(payload)
+def holder(trust: Trust, signature: bytes, message: bytes) -> str:
+    """Whose key signed a message; raises :class:`InvalidError` where it is none of those that are trusted."""
+    return _holder(_keys(trust), signature, message, trust.named)
+
+
+def _holder(trusted: list[PublicKey], signature: bytes, message: bytes, named: str) -> str:
     for key in trusted:
         try:
             check(key, signature, message)

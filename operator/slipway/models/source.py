@@ -25,6 +25,7 @@ from slipway.digest import DigestError, digest_of, digest_of_sums, sha256_of
 from slipway.models.faults import ModelError
 from slipway.models.folder import Whole
 from slipway.models.onnx_file import Outline, Tape, external_data
+from slipway.models.signed import Signable, signer_of
 from slipway.models.target import Folder, Target
 from slipway.models.trust import SIGNATURE_FILE, Trust
 from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE
@@ -65,6 +66,8 @@ class Located:
     #: else of the main file alone, which says nothing of weights and profile.
     mark: str | None = None
     whole: bool = False
+    #: What names the files and may be signed itself, where the store has that.
+    manifest: Signable | None = None
 
 
 class Source(Protocol):
@@ -117,7 +120,7 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
     conversion = _found_proof(located.files, digest)
     signer = None
     if task.isSigned:
-        signer, conversion = _signer(target, located.files, digest, conversion, trust)
+        signer, conversion = _signer(target, located, digest, conversion, trust)
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     created = located.created_at
     mark = located.mark if located.whole or len(target.sums) == 1 else None
@@ -159,41 +162,33 @@ def check_digest(task: ResolveTask, digest: str) -> None:
         )
 
 
-def signature_missing(where: str) -> ModelError:
-    """The fault of a model without a signature."""
-    return ModelError(
-        ModelFault.SIGNATURE_MISSING,
-        f"there is no {where}, and spec.model.verify.signature asks for it: sign the model with "
-        "slipway sign, or put the model.sig of another tool next to it",
-    )
-
-
 def _signer(
-    target: Target, files: Files, digest: str, conversion: Proved | None, trust: Trust
+    target: Target, located: Located, digest: str, conversion: Proved | None, trust: Trust
 ) -> tuple[str, Proved | None]:
     """Who signed the model's files and the profile that comes with them; raises ``ModelError``.
 
     And the proof, which proves nothing where it is not signed, too.
     """
-    from slipway.models.signature import LARGEST_SIGNATURE, verify
+    from slipway.models.signature import LARGEST_SIGNATURE
 
+    files = located.files
     where = files.describe(SIGNATURE_FILE)
     bundle = _text(files, SIGNATURE_FILE, LARGEST_SIGNATURE)
-    if bundle is None:
-        raise signature_missing(where)
     profile = _found_profile(files, digest)
     sums = dict(target.sums)
     if profile != NO_PROFILE:
         sums[PROFILE_FILE] = profile.removeprefix("sha256:")
-    signer = verify(bundle, trust, sums, where)
+    signer = signer_of(bundle, where, sums, trust, located.manifest)
     if conversion is None or conversion.digest is None:
         return signer, conversion
     from slipway.models.proof import PROOF_FILE, unproved
 
     try:
-        verify(bundle, trust, {PROOF_FILE: conversion.digest.removeprefix("sha256:")}, where)
+        sums = {PROOF_FILE: conversion.digest.removeprefix("sha256:")}
+        signer_of(bundle, where, sums, trust, located.manifest)
     except ModelError:
-        problem = f"{SIGNATURE_FILE} does not cover it as it is: sign the whole folder again"
+        signed = "no signature covers" if bundle is None else f"{SIGNATURE_FILE} does not cover"
+        problem = f"{signed} it as it is: sign the whole folder again"
         return signer, unproved(problem, conversion.digest)
     return signer, conversion
 

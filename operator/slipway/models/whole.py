@@ -15,6 +15,7 @@ from slipway.digest import DigestError, digest_of_folder, digest_of_listing
 from slipway.models.faults import ModelError
 from slipway.models.folder import MOST_BYTES, Whole
 from slipway.models.onnx_file import MOST_OUTLINE, Outline, Tape, external_data
+from slipway.models.signed import signer_of
 from slipway.models.source import (
     NOBODY,
     SHORT_DIGEST,
@@ -23,7 +24,6 @@ from slipway.models.source import (
     check_lengths,
     look_for_hazards,
     resolve,
-    signature_missing,
 )
 from slipway.models.target import Folder, Target
 from slipway.models.trust import SIGNATURE_FILE, Trust
@@ -212,12 +212,13 @@ def _check_unchanged(before: Whole, after: Whole | None, uri: str) -> None:
 
 
 def _signer(whole: Whole, target: Target, trust: Trust) -> str:
-    from slipway.models.signature import LARGEST_SIGNATURE, verify
+    from slipway.models.signature import LARGEST_SIGNATURE
 
     where = whole.describe(SIGNATURE_FILE)
-    bundle = bytearray()
+    bundle: bytearray | None = None
     try:
         for _, pieces in whole.read([SIGNATURE_FILE]):
+            bundle = bytearray()
             for piece in pieces:
                 bundle += piece
                 if len(bundle) > LARGEST_SIGNATURE:
@@ -226,8 +227,8 @@ def _signer(whole: Whole, target: Target, trust: Trust) -> str:
         # Stores that may not be listed deny what does not exist.
         if error.reason not in (ModelFault.MODEL_NOT_FOUND, ModelFault.MODEL_ACCESS_DENIED):
             raise
-        raise signature_missing(where) from None
-    return verify(bytes(bundle), trust, target.sums, where, is_whole=not whole.is_file)
+    signed = None if bundle is None else bytes(bundle)
+    return signer_of(signed, where, target.sums, trust, whole.manifest, is_whole=not whole.is_file)
 
 
 def _digest(target: Target) -> str:
