@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 
 #: What MLflow otherwise asks and tells when it is imported.
@@ -55,6 +56,19 @@ class Registry:
         version = str(logged.registered_model_version)
         self.set_alias(name, alias, version)
         return version
+
+    def register_files(self, name: str, folder: Path) -> str:
+        """Log a folder's files as they are and register them as the next version of a name; returns it."""
+        client = MlflowClient(self.url)
+        run = client.create_run("0")
+        client.log_artifacts(run.info.run_id, str(folder), "model")
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{run.info.artifact_uri}/model"
+        return str(client.create_model_version(name, source=source, run_id=run.info.run_id).version)
 
     def has(self, name: str, alias: str) -> bool:
         """Whether an alias of a registered model means a version."""
