@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import trustme
+import yaml
 
 from e2e import snippets
+from slipway.cli.main import main
+from slipway.cli.schema import complaints
 from slipway.contract import PUBLIC_KEYS_ENV, Failed, ModelFault, Resolution, Resolved
 from slipway.conversion import Compared, Conversion, Rows, Source
 from slipway.digest import digest_of, sha256_of
@@ -27,6 +30,7 @@ from tests.models.registries import MANIFEST, RegistryFront, oras_program, regis
 from tests.models.test_looking_again import again
 from tests.models.test_oci_source import names
 from tests.models.test_signature import OURS, pem, sign
+from tests.unit.cli.repository import manifest
 
 Attach = Callable[..., str]
 
@@ -127,6 +131,26 @@ def test_the_pages_command_attaches_a_profile(
     subprocess.run(text.replace("oras", str(oras_program()), 1), shell=True, cwd=folder, check=True)
     found = slipway_model.resolved(uri, **front.keys())
     assert found.profile == f"sha256:{sha256_of(folder / 'profile.json')}"
+
+
+def test_a_pinned_file_names_the_manifest_which_leads_to_what_is_attached(
+    slipway_model: SlipwayModel,
+    front: RegistryFront,
+    attach: Attach,
+    uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attach("profile.json")
+    before = slipway_model.resolved(uri, **front.keys())
+    file = tmp_path / "fraud.yaml"
+    file.write_text(manifest(model={"uri": uri}))
+    monkeypatch.setenv("CA_CERT", front.authority)
+    assert main(["pin", str(file)]) == 0
+    found = yaml.safe_load(file.read_text())
+    assert complaints(found) == []
+    assert found["spec"]["model"]["uri"] == before.uri.partition("?")[0]
+    assert slipway_model.resolved(**found["spec"]["model"], **front.keys()).uri == before.uri
 
 
 def test_what_is_attached_later_takes_its_place_and_what_was_pinned_stays_there(

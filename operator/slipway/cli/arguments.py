@@ -140,6 +140,29 @@ def convert_manifest(made: argparse.ArgumentParser) -> None:
     made.add_argument("-R", "--recursive", action="store_true", help="read folders within folders too")
 
 
+def pin(made: argparse.ArgumentParser) -> None:
+    """Of ``slipway pin``."""
+    made.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="files or folders; - is standard input, whose pinned text goes to standard output",
+    )
+    made.add_argument("-R", "--recursive", action="store_true", help="read folders within folders too")
+    made.add_argument(
+        "--from-cluster",
+        action="store_true",
+        help="take what serves in the cluster, where its bytes were verified; else the stores are queried "
+        "from this machine, with what its environment has under the keys of a credentials Secret",
+    )
+    made.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 where something is not pinned"
+    )
+    made.add_argument("--diff", action="store_true", help="write nothing; print what would change")
+    _output(made, text=": print what each model was and is; a sentence for each unless given")
+    _connection(made)
+
+
 def report(made: argparse.ArgumentParser) -> None:
     """Of ``slipway report``."""
     _name(made)

@@ -7,15 +7,15 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from slipway.cli.manifests import called, files_of, text_of
 from slipway.cli.markdown import MOST, plain
+from slipway.cli.parts import Part, entry, parts_of
 from slipway.cli.schema import located
 from slipway.cli.version import client_version
-from slipway.names import API_VERSION, GROUP, KIND
+from slipway.names import API_VERSION, KIND
 
 _RULE = "invalid-modeldeployment"
 #: Errors of one step that GitHub shows; of a whole run it shows 50.
@@ -33,15 +33,6 @@ class Finding:
     message: str
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A ModelDeployment in a file: its value, and where each of its parts stands."""
-
-    file: str
-    value: dict[str, Any]
-    node: yaml.MappingNode
-
-
 def run(arguments: Namespace) -> int:
     """Print what is wrong; 1 where something is."""
     files = [file for path in arguments.paths for file in files_of(path, recursive=arguments.recursive)]
@@ -51,7 +42,7 @@ def run(arguments: Namespace) -> int:
         if KIND not in text:
             continue  # a folder holds much that is none of ours, and need not be YAML
         try:
-            parts = list(_parts(called(file), text))
+            parts = list(parts_of(called(file), text))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             if "{{" in text and file not in arguments.paths:
                 print(f"{file}: left aside, as a template is no manifest yet", file=sys.stderr)
@@ -70,25 +61,7 @@ def run(arguments: Namespace) -> int:
     return 1 if findings else 0
 
 
-def _parts(file: str, text: str) -> Iterator[_Part]:
-    nodes = list(yaml.compose_all(text, yaml.SafeLoader))
-    for value, node in zip(yaml.safe_load_all(text), nodes, strict=True):
-        yield from _ours(file, value, node)
-
-
-def _ours(file: str, value: Any, node: Any) -> Iterator[_Part]:
-    if not isinstance(value, dict):
-        return
-    kind = value.get("kind")
-    if kind in ("List", f"{KIND}List") and isinstance(value.get("items"), list):
-        items = _child(node, "items")
-        for number, item in enumerate(value["items"]):
-            yield from _ours(file, item, items.value[number])
-    elif kind == KIND and str(value.get("apiVersion", "")).partition("/")[0] == GROUP:
-        yield _Part(file, value, node)
-
-
-def _faults(part: _Part) -> Iterator[Finding]:
+def _faults(part: Part) -> Iterator[Finding]:
     if part.value["apiVersion"] != API_VERSION:
         yield _found(part, ("apiVersion",), f"apiVersion: this version knows {API_VERSION}")
         return
@@ -100,7 +73,7 @@ def _faults(part: _Part) -> Iterator[Finding]:
         yield _found(part, path, message)
 
 
-def _twins(parts: Sequence[_Part]) -> Iterator[Finding]:
+def _twins(parts: Sequence[Part]) -> Iterator[Finding]:
     """Those that are in a file twice; in files of their own they may be for different clusters."""
     seen: set[tuple[str, str]] = set()
     for part in parts:
@@ -113,30 +86,17 @@ def _twins(parts: Sequence[_Part]) -> Iterator[Finding]:
         seen.add(place)
 
 
-def _found(part: _Part, path: Sequence[str | int], message: str) -> Finding:
+def _found(part: Part, path: Sequence[str | int], message: str) -> Finding:
     """At the deepest part of the path that is there."""
     mark, node = part.node.start_mark, part.node
     for step in path:
-        key, child = _entry(node, step)
+        key, child = entry(node, step)
         if child is None:
             break
         mark, node = (key or child).start_mark, child
     metadata = part.value.get("metadata")
     name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
     return Finding(part.file, mark.line + 1, mark.column + 1, name, message)
-
-
-def _entry(node: Any, step: str | int) -> tuple[Any, Any]:
-    """The key, where there is one, and the value of a part; Nones where there is no such part."""
-    if isinstance(node, yaml.MappingNode):
-        return next(((key, value) for key, value in node.value if key.value == step), (None, None))
-    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        return None, node.value[step]
-    return None, None
-
-
-def _child(node: Any, step: str) -> Any:
-    return _entry(node, step)[1]
 
 
 def _unreadable(file: str, error: Exception) -> Finding:

@@ -108,6 +108,18 @@ def _named(source: str, document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def check_namespace(source: str, manifest: dict[str, Any], asked: str | None) -> None:
+    """Refuse one that is of another namespace than the one that was asked for, if one was.
+
+    Raises:
+        CommandError: with both.
+    """
+    meta = manifest["metadata"]
+    own = meta.get("namespace")
+    if own is not None and asked not in (None, own):
+        raise CommandError(f"{source}: {meta['name']} is of namespace {own}, and --namespace is {asked}")
+
+
 def called(path: str) -> str:
     """A path in words."""
     return "standard input" if path == "-" else path

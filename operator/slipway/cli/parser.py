@@ -199,6 +199,16 @@ COMMANDS: dict[str, CommandLine] = {
             ("slipway set-model fraud mlflow://fraud@champion", "follow an alias"),
         ),
     ),
+    "pin": CommandLine(
+        "slipway.cli.pin",
+        "write what aliases, tags and branches mean now into files, as versions and digests",
+        arguments.pin,
+        (
+            ("slipway pin -R models --from-cluster", "what serves, and was verified, in the cluster"),
+            ("slipway pin models/fraud.yaml", "what its store says now"),
+            ("slipway pin -R models --check", "in a pipeline: 1 where a model follows a name"),
+        ),
+    ),
     "key": CommandLine(
         "slipway.cli.key",
         "make, revoke or list API keys of a model's callers",

@@ -13,7 +13,7 @@ from slipway.cli.base import Pair, differing
 from slipway.cli.comment import Proposed, comment
 from slipway.cli.errors import CommandError, ForbiddenError, InvalidError
 from slipway.cli.installed_pods import with_pods
-from slipway.cli.manifests import Given, read_all
+from slipway.cli.manifests import Given, check_namespace, read_all
 from slipway.cli.output import write
 from slipway.cli.planned import lines
 from slipway.cli.proposals import Known, proposed
@@ -83,7 +83,7 @@ def _pairs(arguments: Namespace) -> list[Pair]:
         return [Pair(given.source, None, given.manifest) for given in _placed(arguments)]
     found = differing(arguments.base, arguments.filename, recursive=arguments.recursive)
     for pair in found:
-        _check_namespace(pair.source, pair.after or pair.before or {}, arguments)
+        check_namespace(pair.source, pair.after or pair.before or {}, arguments.namespace)
     return found
 
 
@@ -92,21 +92,12 @@ def _placed(arguments: Namespace) -> list[Given]:
     found, seen = read_all(arguments.filename, recursive=arguments.recursive), set()
     for given in found:
         meta = given.manifest["metadata"]
-        _check_namespace(given.source, given.manifest, arguments)
+        check_namespace(given.source, given.manifest, arguments.namespace)
         place = (meta.get("namespace") or arguments.namespace, meta["name"])
         if place in seen:
             raise CommandError(f"{given.source}: {meta['name']} is there twice")
         seen.add(place)
     return found
-
-
-def _check_namespace(source: str, manifest: dict[str, Any], arguments: Namespace) -> None:
-    meta = manifest["metadata"]
-    own = meta.get("namespace")
-    if own is not None and arguments.namespace not in (None, own):
-        raise CommandError(
-            f"{source}: {meta['name']} is of namespace {own}, and --namespace is {arguments.namespace}"
-        )
 
 
 def _of(pair: Pair, arguments: Namespace) -> Proposed:

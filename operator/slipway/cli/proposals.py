@@ -10,14 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from slipway.api.audits import AuditResult
-from slipway.api.status import ModelDeploymentStatus, ModelStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.cli.assumed import assumed
 from slipway.cli.base import Pair
 from slipway.cli.comment import Proposed
 from slipway.cli.errors import CommandError
 from slipway.cli.planned import Planned, merged, planned
-from slipway.cli.sides import Side
+from slipway.cli.sides import Side, serving
 from slipway.core.observed import Fault, Manifest
 from slipway.core.resource import Resource, read
 from slipway.core.revision import Settings
@@ -107,30 +106,13 @@ def _spec(manifest: dict[str, Any]) -> ModelDeploymentSpec | None:
 def _serving(resource: Resource, arguments: Namespace) -> Side:
     """What the cluster serves now."""
     spec = None if isinstance(resource.spec, Fault) else resource.spec
-    model = _of_stable(resource.status)
+    model = serving(resource.status)
     if model is None:
         return Side(spec, note="nothing serves yet")
     side = Side(spec, model)
     if not arguments.resolve or spec is None:
         return side
     return replace(side, profile=_asked(spec, model.resolvedURI).profile)
-
-
-def _of_stable(status: ModelDeploymentStatus) -> ModelStatus | None:
-    stable, model = status.stable, status.model
-    if stable is None:
-        return None
-    if model is not None and (model.version, model.digest) == (stable.version, stable.digest):
-        return model
-    return ModelStatus(
-        uri=stable.resolvedURI or "",
-        resolvedURI=stable.resolvedURI or "",
-        version=stable.version,
-        digest=stable.digest,
-        bytes=stable.bytes or 0,
-        createdAt=stable.modelCreatedAt,
-        profile=stable.profile,
-    )
 
 
 def _looked_up(manifest: dict[str, Any], arguments: Namespace) -> Side:

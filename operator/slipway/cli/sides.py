@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from slipway.api.card import Card
-from slipway.api.status import ModelStatus
+from slipway.api.status import ModelDeploymentStatus, ModelStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.resolution import UNKNOWN_VERSION
 from slipway.profile import CategoryBins, Feature, Profile
@@ -39,6 +39,24 @@ class Row:
     name: str
     now: str
     then: str
+
+
+def serving(status: ModelDeploymentStatus) -> ModelStatus | None:
+    """The model of the stable revision; None where nothing serves."""
+    stable, model = status.stable, status.model
+    if stable is None:
+        return None
+    if model is not None and (model.version, model.digest) == (stable.version, stable.digest):
+        return model
+    return ModelStatus(
+        uri=stable.resolvedURI or "",
+        resolvedURI=stable.resolvedURI or "",
+        version=stable.version,
+        digest=stable.digest,
+        bytes=stable.bytes or 0,
+        createdAt=stable.modelCreatedAt,
+        profile=stable.profile,
+    )
 
 
 def rows(now: Side | None, then: Side | None) -> list[Row]:

@@ -115,6 +115,18 @@ def moves(model: Model) -> bool:
     return scheme in _BUCKETS and bool(model.refreshSeconds) and not re.search("[?#]", rest)
 
 
+def is_pinned(uri: str) -> bool:
+    """Whether a URI has the form by which its scheme names bytes for good, as far as the scheme has one."""
+    scheme, _, rest = uri.partition("://")
+    if scheme == "mlflow":
+        return "@" not in rest
+    if scheme == "oci":
+        return "@" in rest
+    if scheme == "dvc":
+        return _COMMIT.fullmatch(rest.partition("@")[2]) is not None
+    return scheme not in ("s3", "gs") or re.search("[?#]", rest) is not None
+
+
 def last_look(
     spec: ModelDeploymentSpec, status: ModelDeploymentStatus, refresh_token: str | None
 ) -> Resolution | None:

@@ -26,6 +26,7 @@ EXAMPLES = [command for command in commands(PATH) if not command.text.startswith
 ELSEWHERE = {
     "convert": "tests/convert/test_convert.py",
     "convert-manifest": "tests/unit/cli/test_convert_manifest.py",
+    "pin": "tests/models/test_pinned_files.py",
     "profile": "tests/profiling/test_profile.py",
     "report": "tests/unit/report/test_live.py",
     "serve": "tests/docs/test_serve_page.py",
