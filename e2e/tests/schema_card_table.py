@@ -1,14 +1,15 @@
-"""The accept and refuse table of ``spec.card`` and ``spec.monitoring.freshness``."""
+"""The accept and refuse table of ``spec.card``, ``spec.monitoring.freshness`` and its ``suspectInputs``."""
 
 from __future__ import annotations
 
 from e2e.tests.schema_cases import Case
-from e2e.tests.schema_shapes import bounds, choice, items, required, text
+from e2e.tests.schema_shapes import bounds, choice, items, required, some, text
 
 _LINK = "spec.card.links.*"
 _ADDRESS = "must be an address that starts with https:// or http://"
 
 _FRESHNESS = "spec.monitoring.freshness"
+_DETECTORS = "spec.monitoring.suspectInputs.detectors"
 
 
 def _freshness(source: str, name: str, **more: int) -> dict[str, object]:
@@ -42,6 +43,19 @@ FRESHNESS = [
         )
         for source in ("Header", "Parameter")
     ),
+]
+SUSPECTS = [
+    some(_DETECTORS, "Nearby"),
+    Case(
+        _DETECTORS,
+        "maxItems",
+        ["Nearby", "Turned"],
+        ["Nearby", "Turned", "Nearby"],
+        "Too many: 3: must have at most 2 items",
+        also="Duplicate value",
+    ),
+    Case(_DETECTORS, "x-kubernetes-list-type", ["Turned", "Nearby"], ["Turned", "Turned"], "Duplicate value"),
+    *choice(f"{_DETECTORS}.*", "Nearby", "Turned"),
 ]
 CARD = [
     text("spec.card.owner", 200),

@@ -102,6 +102,7 @@ EXAMPLE: dict[str, Any] = {
                 ],
             },
             "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+            "suspectInputs": {"detectors": ["Turned"]},
             "onBreach": {
                 "action": "Job",
                 "conditions": ["Drift", "Performance"],

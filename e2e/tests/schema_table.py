@@ -9,7 +9,7 @@ from typing import Any
 from e2e.tests.schema_access_table import ACCESS
 from e2e.tests.schema_audits_table import AUDITS_TABLE
 from e2e.tests.schema_breach_table import BREACHES, of_job
-from e2e.tests.schema_card_table import CARD, FRESHNESS
+from e2e.tests.schema_card_table import CARD, FRESHNESS, SUSPECTS
 from e2e.tests.schema_cases import DIGEST, EXAMPLE, Case
 from e2e.tests.schema_external_table import OWN_SERVER
 from e2e.tests.schema_inputs_table import INPUTS
@@ -593,6 +593,7 @@ CASES = [
     *ACCESS,
     *CARD,
     *FRESHNESS,
+    *SUSPECTS,
     *ROLLOUT,
     *AUDITS_TABLE,
     *TRAFFIC,

@@ -285,6 +285,9 @@ class ServingConfig(Message):
     favorableOutcomes: tuple[str, ...] = Field(default=(), max_length=20)
     freshness: Freshness | None = Field(default=None, description="without it, no age of data is counted")
     access: Access | None = Field(default=None, description="without it, everybody may do everything")
+    suspectInputs: tuple[Literal["Nearby", "Turned"], ...] = Field(
+        default=(), max_length=2, description="which rows count as suspect; without any, none is looked at"
+    )
 
 
 class Proved(Message):

@@ -164,6 +164,8 @@ class Metric(StrEnum):
     DATA_AGE = "slipway_data_age_seconds"
     DATA_AGE_UNKNOWN = "slipway_data_age_unknown_rows_total"
     DATA_AGE_LIMIT = "slipway_data_age_limit_seconds"
+    SUSPECT_INPUTS = "slipway_suspect_inputs_total"
+    COMPARED_ROWS = "slipway_compared_rows_total"
     MONITORING_DROPPED = "slipway_monitoring_dropped_rows_total"
     MONITORED_FEATURES = "slipway_monitored_features"
     #: Of these the same by ``cohort``, which is one of few that callers are divided into.

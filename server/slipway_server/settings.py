@@ -168,6 +168,7 @@ class Serving:
     favorableOutcomes: tuple[str, ...] = ()
     freshness: Freshness | None = None
     access: Access | None = None
+    suspectInputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +429,17 @@ def _text(given: Any) -> str:
     return given
 
 
-_LISTS: dict[str, Callable[[Any], Any]] = {"sensitiveAttributes": _attribute, "favorableOutcomes": _text}
+def _detector(given: Any) -> str:
+    if given not in ("Nearby", "Turned"):
+        raise ValueError(f"must be Nearby or Turned, not {given!r}"[:100])
+    return _text(given)
+
+
+_LISTS: dict[str, Callable[[Any], Any]] = {
+    "sensitiveAttributes": _attribute,
+    "favorableOutcomes": _text,
+    "suspectInputs": _detector,
+}
 
 
 def _list(name: str, given: Any, read: Callable[[Any], Any]) -> tuple[Any, ...]:

@@ -198,6 +198,8 @@ class _Worker:
                 say_last_words(path, ModelFault.MODEL_LOAD_FAILED, message)
                 return 1
             served.witness, self.frontend.desk = feedback
+        if config.suspectInputs:
+            self._watch_for_suspects(served)
         board, position = self._place.board, self._place.position
         served.recorder = Recorder(board.ring(position), board.wanted, OutcomeReader(model.outputs))
         served.crashes = Crashes(
@@ -208,6 +210,22 @@ class _Worker:
         self.frontend.engine.start(served)
         self._load_seconds = time.perf_counter() - began
         return 0
+
+    def _watch_for_suspects(self, served: Served) -> None:
+        from slipway_server.monitoring.suspects import SuspectCounter
+
+        model, wanted = served.model, self._settings.serving.suspectInputs
+        page = self._place.board.page(self._place.position)
+        of = {"model": served.name, "model_version": served.version}
+        counter = SuspectCounter(self._place.reference.scales, model.inputs, model.outputs, wanted, page, of)
+        if counter.lacks:
+            log.warning(
+                "suspect inputs are not counted: Nearby and Turned need a profile with columns of numbers, "
+                "Turned also a model that answers with classes",
+                extra={"detectors": counter.lacks},
+            )
+        if len(counter.lacks) < len(wanted):
+            served.suspects = counter
 
     def _guard(self) -> None:
         """A native library ended another worker."""
@@ -284,6 +302,8 @@ class _Worker:
             served.monitor.flush()
         if served.witness is not None:
             served.witness.flush()
+        if served.suspects is not None:
+            served.suspects.flush()
 
     def _follow_peers(self) -> asyncio.Task[None] | None:
         """Divide limits among the processes of all pods of the revision, where there are limits."""

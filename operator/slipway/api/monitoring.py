@@ -10,6 +10,7 @@ from slipway.api.audits import FairnessLimit, Value
 from slipway.api.base import Block, HeaderName, Minimum, SecretRef, Share, rule, string
 from slipway.api.breach import OnBreach
 from slipway.api.freshness import Freshness
+from slipway.api.suspects import SuspectInputs
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 
@@ -183,7 +184,7 @@ class Slos(Block):
 
 
 class Monitoring(Block):
-    """What is watched, and when it is bad. Only performance.feedback and freshness make a new revision."""
+    """What is watched, and when it is bad. Feedback, freshness and suspectInputs make a new revision."""
 
     drift: Drift | None = Field(
         default=None,
@@ -203,6 +204,13 @@ class Monitoring(Block):
     freshness: Freshness | None = Field(
         default=None,
         description="How old the data of a request may be. A change here makes a new revision.",
+    )
+    suspectInputs: SuspectInputs | None = Field(
+        default=None,
+        description=(
+            "Counts rows that may be a search for another answer, in slipway_suspect_inputs_total. A "
+            "change here makes a new revision."
+        ),
     )
     onBreach: OnBreach | None = Field(
         default=None,

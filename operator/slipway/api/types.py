@@ -419,8 +419,8 @@ class ModelDeploymentSpec(Block):
     monitoring: Monitoring | None = Field(
         default=None,
         description=(
-            "What is watched, and when it is bad. Only performance.feedback and freshness make a new "
-            "revision: by the rest the operator judges."
+            "What is watched, and when it is bad. Only performance.feedback, freshness and "
+            "suspectInputs make a new revision: by the rest the operator judges."
         ),
     )
     fairness: Fairness | None = Field(

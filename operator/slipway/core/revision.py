@@ -12,6 +12,7 @@ from slipway.api.inputs import Inputs
 from slipway.api.monitoring import Fairness, Feedback
 from slipway.api.pods import NOTHING, PodOptions
 from slipway.api.status import ModelStatus
+from slipway.api.suspects import Detector, SuspectInputs
 from slipway.api.types import ModelDeploymentSpec, Runtime
 from slipway.core import naming
 
@@ -55,6 +56,8 @@ class Revision:
     feedback: Feedback | None = None
     fairness: Fairness | None = None
     freshness: Freshness | None = None
+    #: Detectors of ``spec.monitoring.suspectInputs``, in alphabetical order.
+    suspects: tuple[Detector, ...] = ()
     #: The ServiceAccount by whose identity the model's bytes are brought.
     service_account: str | None = None
     #: What its ControllerRevision holds, if there is one: another operator may have put the same otherwise.
@@ -158,6 +161,8 @@ class Revision:
             chosen["fairness"] = self.fairness.model_dump(mode="json", exclude_defaults=True)
         if self.freshness is not None:
             chosen["freshness"] = self.freshness.model_dump(mode="json", exclude_defaults=True)
+        if self.suspects:
+            chosen["suspectInputs"] = list(self.suspects)
         return chosen
 
 
@@ -174,7 +179,12 @@ def revision_of(spec: ModelDeploymentSpec, model: ModelStatus) -> Revision:
         feedback=performance.feedback if performance else None,
         fairness=_counted(spec.fairness),
         freshness=spec.monitoring.freshness if spec.monitoring else None,
+        suspects=_suspects(spec.monitoring.suspectInputs if spec.monitoring else None),
     )
+
+
+def _suspects(asked: SuspectInputs | None) -> tuple[Detector, ...]:
+    return () if asked is None else tuple(sorted(asked.detectors))
 
 
 def _counted(fairness: Fairness | None) -> Fairness | None:
@@ -223,5 +233,8 @@ def revision_from(content: Mapping[str, Any]) -> Revision:
         feedback=Feedback.model_validate(content["feedback"]) if "feedback" in content else None,
         fairness=Fairness.model_validate(content["fairness"]) if "fairness" in content else None,
         freshness=Freshness.model_validate(content["freshness"]) if "freshness" in content else None,
+        suspects=_suspects(
+            SuspectInputs(detectors=content["suspectInputs"]) if "suspectInputs" in content else None
+        ),
         record=content,
     )

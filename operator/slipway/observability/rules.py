@@ -22,6 +22,7 @@ from slipway.observability.freshness_rules import freshness_rules
 from slipway.observability.outcome_rules import fairness_rules, performance_rules
 from slipway.observability.rule import Alert, Record, Rule
 from slipway.observability.service_rules import operator_rules, slo_rules
+from slipway.observability.suspect_rules import suspect_rules
 
 FILE, PAGE = "charts/slipway/rules/slipway.yaml", "docs/alerts.md"
 _MODULE = "slipway.observability.rules"
@@ -79,6 +80,7 @@ def groups() -> dict[str, list[Rule]]:
         "slipway-drift": list(drift_rules()),
         "slipway-data-quality": list(quality_rules()),
         "slipway-freshness": list(freshness_rules()),
+        "slipway-suspects": list(suspect_rules()),
         "slipway-performance": list(performance_rules()),
         "slipway-fairness": list(fairness_rules()),
         "slipway-slo": list(slo_rules()),

@@ -125,3 +125,23 @@ class Call:
         """Nothing holds the body any more; after a deadline that may be later than :meth:`answered`."""
         if self.incoming is not None:
             self.incoming.free()
+
+
+def sender_of(call: Call) -> str:
+    """Who asks, as far as anybody can tell; empty for a proxy that does not say for whom it asks.
+
+    A caller by its name: addresses of headers are what anybody may claim.
+    """
+    if name := call.caller():
+        return f"caller {name}"
+    forwarded = call.header(b"x-forwarded-for")
+    if forwarded is not None:
+        return f"{call.peer()} {forwarded.decode('latin-1').rpartition(',')[2].strip()}"
+    for header in _PROXIES:
+        if call.header(header) is not None:
+            return ""
+    return call.peer()
+
+
+#: What proxies add that do not say for whom they ask: Envoy, and those that keep to RFC 9110.
+_PROXIES = (b"x-envoy-expected-rq-timeout-ms", b"x-envoy-attempt-count", b"via", b"forwarded")

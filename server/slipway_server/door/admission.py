@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Hashable
+from functools import lru_cache
 from typing import Any, Protocol
 
 from slipway_server.errors import Reason, RequestError, not_now
@@ -35,6 +36,7 @@ def owner_of(peer: Any) -> Hashable:
     return address.packed
 
 
+@lru_cache(maxsize=1024)
 def name_of(owner: Hashable) -> str:
     """As people write an owner of :func:`owner_of`."""
     if not isinstance(owner, bytes):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 
-from slipway_server.call.call import Call
+from slipway_server.call.call import Call, sender_of
 from slipway_server.errors import Reason, RequestError, not_now
 from slipway_server.protocol.tensors import Array
 from slipway_server.runtime.blocklist import MOST_ENDS, PART_BYTES, Blocklist, digest_of
@@ -53,7 +53,7 @@ class Crashes:
                 "the model refuses these values: they ended the process that ran them before, "
                 f"{self._culprit}, and are not run again; send other values, or fix the model",
             )
-        seconds = self._blocklist.shut_out(_sender(call))
+        seconds = self._blocklist.shut_out(sender_of(call))
         if seconds:
             raise RequestError(
                 429,
@@ -78,7 +78,7 @@ class Crashes:
             # Nothing in a model does that; the kernel does, where memory runs out.
             words = "the process that ran this request was killed, as it is where memory runs out"
             return not_now(Reason.OVERLOAD, f"{words}; send fewer rows, or again when it is calmer")
-        self._blocklist.add(digest_of(inputs), _sender(call))
+        self._blocklist.add(digest_of(inputs), sender_of(call))
         log.error(
             "a request ended the process that ran it, and is refused from now on",
             extra={"by": crash.by, "operator": self._culprit, "peer": call.peer()},
@@ -89,21 +89,3 @@ class Crashes:
             f"the model refuses these values: they ended the process that ran them ({crash.by}), "
             f"{self._culprit}; send other values, or fix the model",
         )
-
-
-def _sender(call: Call) -> str:
-    """Who is to be shut out; empty for a proxy that does not say for whom it asks: it asks for others too.
-
-    A caller by its name: addresses of headers are what anybody may claim.
-    """
-    if name := call.caller():
-        return f"caller {name}"
-    forwarded = call.header(b"x-forwarded-for")
-    if forwarded is not None:
-        return f"{call.peer()} {forwarded.decode('latin-1').rpartition(',')[2].strip()}"
-    is_proxy = any(call.header(name) is not None for name in _PROXIES)
-    return "" if is_proxy else call.peer()
-
-
-#: What proxies add that do not say for whom they ask: Envoy, and those that keep to RFC 9110.
-_PROXIES = (b"x-envoy-expected-rq-timeout-ms", b"x-envoy-attempt-count", b"via", b"forwarded")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from slipway_server.feedback.witness import Witness
     from slipway_server.monitoring.answers import Recorder
     from slipway_server.monitoring.counting import Monitor
+    from slipway_server.monitoring.suspects import SuspectCounter
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class Served:
         self.monitor: Monitor | None = None
         #: Shown every batch once its answers are written.
         self.witness: Witness | None = None
+        #: Counts rows that may be a search for another answer.
+        self.suspects: SuspectCounter | None = None
         #: Remembers answers while somebody asks for them.
         self.recorder: Recorder | None = None
         #: For joining, in the model's order: name, data type, shape of a row, and whether rows are objects.
@@ -201,6 +204,8 @@ class Served:
         if self.monitor is not None:
             cohorts = [call.cohort() for call in calls] if self.monitor.cohorts else ()
             self.monitor.add(inputs, outputs.names, answers, [call.rows for call in calls], cohorts)
+        if self.suspects is not None:
+            self.suspects.add(calls, inputs, outputs.names, answers)
 
     def _unsuspected(self, calls: list[Call]) -> list[Call]:
         """The calls that are not known to end their process; the others are told so."""
@@ -285,6 +290,8 @@ class Served:
                 self.monitor.add(request.inputs, names, arrays, [request.rows], [call.cohort()])
             if self.witness is not None:
                 self.witness.see([call], request.inputs, names, answers)
+            if self.suspects is not None:
+                self.suspects.add([call], request.inputs, names, answers)
             if self.recorder is not None and self.recorder.wanted:
                 self.recorder.see([call], names, answers)
         except Exception as error:

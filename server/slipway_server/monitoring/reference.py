@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 _SCHEMA = 1
 #: Added to each count of the reference, so that no bin's share is 0.
 _PSEUDO_COUNT = 0.5
+#: Columns by which rows are compared with earlier ones.
+_MOST_SCALES = 256
+_LEAST_DEVIATION = 1e-30
 #: Why rows are missing from a count.
 DROPPED = ("output_not_requested", "not_a_number", "failed")
 
@@ -67,6 +70,16 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """How a column of numbers is spread over the training data."""
+
+    tensor: str
+    column: int
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """All that is watched of one model.
 
@@ -77,6 +90,7 @@ class Reference:
         rules: of columns; ``reject`` says whether a request that breaks one is refused, and ``reported`` is
             the slot of those that are answered all the same.
         example: a recorded row and its answer, as documents.
+        scales: of columns of numbers, where suspect inputs are counted.
     """
 
     features: tuple[Watched, ...] = ()
@@ -90,6 +104,7 @@ class Reference:
     reject: bool = False
     reported: int = 0
     example: Mapping[str, Any] | None = None
+    scales: tuple[Scale, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -114,12 +129,24 @@ def read_reference(directory: Path, config: Serving) -> Reference:
             raise ValueError(
                 f"it was made for the model {document['modelDigest']}, and this is {config.digest}"
             )
-        return _Plan(config).reference(document)
+        found = _Plan(config).reference(document)
+        return replace(found, scales=_scales(document)) if config.suspectInputs else found
     except FileNotFoundError:
         return _Plan(config).reference(None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("the profile is not used", extra={"file": PROFILE_FILE, "error": f"{error}"[:300]})
         return _Plan(config).reference(None)
+
+
+def _scales(document: Mapping[str, Any]) -> tuple[Scale, ...]:
+    """Of the most important columns that are not the same in all rows."""
+    ranked = sorted(document["features"], key=lambda each: (-each["importance"], each["name"]))
+    spans = ((each, each.get("range")) for each in ranked)
+    return tuple(
+        Scale(each["tensor"], each["column"], span["mean"], span["deviation"])
+        for each, span in spans
+        if span is not None and span["deviation"] > _LEAST_DEVIATION
+    )[:_MOST_SCALES]
 
 
 class _Plan:

@@ -61,6 +61,8 @@ _LATER = {
     names.Metric.FEEDBACK_DELAY: "Seconds from a prediction to its label.",
     names.Metric.DATA_AGE: "Age of the data of rows when they were answered.",
     names.Metric.DATA_AGE_UNKNOWN: "Rows whose data has no age, by why.",
+    names.Metric.SUSPECT_INPUTS: "Rows that may be a search for another answer, by detector; no proof.",
+    names.Metric.COMPARED_ROWS: "Rows that were compared with earlier ones of whoever sent them.",
 }
 _LATER_BY_COHORT = {
     names.Metric.COHORT_DATA_AGE: "Rows by age of their data, each in one bucket, and cohort of callers.",

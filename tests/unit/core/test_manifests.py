@@ -89,6 +89,7 @@ LARGEST = ModelDeploymentSpec.model_validate(
                 },
             },
             "freshness": {"source": "Tensor", "name": "x", "column": 1, "maxAgeSeconds": 3600},
+            "suspectInputs": {"detectors": ["Turned", "Nearby"]},
         },
         "fairness": {
             "sensitiveAttributes": [
@@ -345,6 +346,7 @@ def test_what_the_pods_are_told_can_be_read_by_the_contract() -> None:
         ),
         favorableOutcomes=("1",),
         freshness=contract.Freshness(source="Tensor", name="x", column=1, maxAgeSeconds=3600),
+        suspectInputs=("Nearby", "Turned"),
     )
     task = contract.FetchTask.model_validate_json(_env(fetch)[contract.MODEL_TASK_ENV])
     assert (task.uri, task.digest) == ("pvc://models/fraud/model.onnx", digest(7))

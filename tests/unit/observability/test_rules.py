@@ -262,6 +262,28 @@ def test_data_alerts_once_half_of_an_hour_of_it_is_older_than_allowed(tmp_path: 
     assert check.run(tmp_path) == ""
 
 
+def test_a_search_for_another_answer_alerts_and_sensors_that_do_so_every_day_do_not(tmp_path: Path) -> None:
+    check = Check(("suspects",))
+    day, steps = 24 * 12, 26 * 12
+    for name, quiet, then in (("fraud", 0.0, 60.0), ("churn", 0.0, 45.0), ("pump", 60.0, 90.0)):
+        # From ten minutes beyond a day on.
+        rates = [quiet if step < day + 2 else then for step in range(steps)]
+        values = [sum(rates[:step]) for step in range(steps)]
+        of = {**MODEL, "model": name, "pod": "a"}
+        check.add(Metric.SUSPECT_INPUTS, {**of, "detector": "turned"}, values)
+        check.add(
+            Metric.SUSPECT_INPUTS, {**of, "detector": "nearby"}, [1000.0 * step for step in range(steps)]
+        )
+    alert = "SlipwaySuspectInputs"
+    check.expect_nothing(firing(alert, model="fraud"), 5 * day)
+    check.expect(firing(alert, model="fraud", severity="warning"), 1, 5 * (day + 8))
+    check.expect_nothing(firing(alert, model="churn"), 5 * (day + 8))
+    check.expect_nothing(firing(alert, model="pump"), 5 * (day + 8))
+    # Nothing is known of the day before.
+    check.expect(firing(alert, model="pump"), 1, 5 * (day - 8))
+    assert check.run(tmp_path) == ""
+
+
 @pytest.mark.parametrize(("dropped", "fires"), [(0, False), (1, False), (5, True)])
 def test_rows_that_monitoring_did_not_see_alert(dropped: int, fires: bool, tmp_path: Path) -> None:
     check = Check(("operator",))

@@ -192,7 +192,7 @@ def server_inputs(inputs: Inputs) -> contract.Inputs:
 
 
 def _watched(revision: Revision) -> dict[str, Any]:
-    """What the server is told of feedback, groups and freshness; nothing where there is none of them."""
+    """What the server is told of what it counts; nothing where nothing was asked for."""
     told: dict[str, Any] = {}
     if revision.feedback is not None:
         told["feedbackMaxAgeDays"] = revision.feedback.maxAgeDays
@@ -217,6 +217,8 @@ def _watched(revision: Revision) -> dict[str, Any]:
             maxAgeSeconds=found.maxAgeSeconds,
             column=found.column,
         )
+    if revision.suspects:
+        told["suspectInputs"] = revision.suspects
     return told
 
 
