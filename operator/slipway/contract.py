@@ -266,11 +266,11 @@ class ServingConfig(Message):
         default="Auto", description="whether requests may share a call of the model, where it gains by that"
     )
     maxBatchRows: int = Field(default=128, ge=1, le=128, description="rows that requests share a call for")
-    monitoredFeatures: int = Field(
-        default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
-    )
     device: Literal["CPU", "CUDA"] = Field(
         default="CPU", description="what the model has to run on; with CUDA, the CPU has what that cannot do"
+    )
+    monitoredFeatures: int = Field(
+        default=20, ge=0, le=200, description="features whose values are counted, the most important ones"
     )
     inputs: Inputs | None = Field(
         default=None, description="without it, what the profile beside the model has seen is reported"
