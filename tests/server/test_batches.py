@@ -346,8 +346,9 @@ def test_the_server_reads_the_configuration_as_the_contract_writes_it() -> None:
     )
     for name, given_field in contract.items():
         if get_origin(given_field.annotation) is Literal:
-            assert own[name].metadata["words"] == get_args(given_field.annotation)
-            with pytest.raises(SettingsError, match=f"{name} must be Auto or Off"):
+            words = get_args(given_field.annotation)
+            assert own[name].metadata["words"] == words
+            with pytest.raises(SettingsError, match=f"{name} must be {' or '.join(words)}, not 'auto'"):
                 parse_serving(json.dumps(required | {name: "auto"}))
         if given_field.annotation is not int:
             continue
