@@ -125,9 +125,11 @@ class Cluster:
 def said_in(live: Manifest) -> dict[str, Any]:
     """Its status without empty lists: those of an operator from before the claim stay for good.
 
-    Server-side apply takes an empty list back from nobody who applied it, and then nobody owns it.
+    Server-side apply takes an empty list back from nobody who applied it, and then nobody owns it. And
+    without the generation that nobody has observed, which is there unless an operator came before.
     """
-    return {name: value for name, value in live["status"].items() if value != []}
+    unseen = ("observedGeneration", 0)
+    return {name: value for name, value in live["status"].items() if value != [] and (name, value) != unseen}
 
 
 def version_of(live: Manifest) -> str:
@@ -403,6 +405,26 @@ async def test_an_apply_with_the_uid_of_what_is_gone_makes_nothing(cluster: Clus
 
 
 # Status, generation, immutability, validation
+
+
+async def test_what_is_new_has_a_status_that_nobody_wrote_and_that_says_so(cluster: Cluster) -> None:
+    for name, make in (
+        ("applied", cluster.kube.apply(cluster.model("applied"), "kubectl")),
+        ("created", cluster.kube.create(cluster.model("created"), "kubectl")),
+    ):
+        made = await make
+        assert made["status"] == {"observedGeneration": 0}, name
+        written = [one.get("fieldsV1", {}) for one in made["metadata"].get("managedFields", ())]
+        assert not any("f:status" in fields for fields in written), name
+
+
+async def test_what_nobody_wrote_stays_until_the_operator_says_what_it_saw(cluster: Cluster) -> None:
+    live = await cluster.claimed("seen")
+    told = await cluster.kube.apply_status(cluster.status(live, {"observedGeneration": 1}), STATUS_MANAGER)
+    assert said_in(told) == {"operator": NOBODY, "observedGeneration": 1}
+    # A change of the spec is stored with it.
+    told = await cluster.kube.apply(cluster.model("seen", replicas=2), "kubectl")
+    assert said_in(told) == {"operator": NOBODY, "observedGeneration": 1}
 
 
 async def test_status_is_written_by_its_subresource_only_and_spec_by_the_other(cluster: Cluster) -> None:

@@ -424,6 +424,9 @@ class FakeKube:
 
     def _store(self, place: Place, manifest: dict[str, Any], live: dict[str, Any] | None) -> None:
         _fill_in(manifest)
+        if place[0] == KIND:
+            # Nobody wrote it, so that nobody takes it back.
+            manifest.setdefault("status", {"observedGeneration": 0})
         meta = manifest["metadata"]
         if live is None:
             self._uids += 1

@@ -74,7 +74,7 @@ def crd() -> dict[str, Any]:
     schema = structural(ModelDeployment)
     metadata = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
     schema["properties"] = metadata | schema["properties"]
-    _drop_defaults(schema["properties"]["status"])
+    schema["properties"]["status"] = _status(schema["properties"]["status"])
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -138,6 +138,16 @@ def files() -> dict[str, str]:
         f"{after}{{{{- end }}}}\n"
     )
     return {CRD_PATH: head + body, CHART_PATH: chart}
+
+
+def _status(node: Schema) -> Schema:
+    """Without what nobody has seen yet, but for just that: no generation was observed.
+
+    kstatus takes a resource that has no ``observedGeneration`` for one that is as it should be.
+    """
+    _drop_defaults(node)
+    node["default"] = {"observedGeneration": 0}
+    return {key: node[key] for key in _KEYS if key in node}
 
 
 def _column(name: str, path: str, type_: str = "string") -> dict[str, str]:

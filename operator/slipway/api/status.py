@@ -211,7 +211,9 @@ class ModelDeploymentStatus(Block):
     """What the operator saw and did."""
 
     observedGeneration: int = Field(
-        default=0, ge=0, description="metadata.generation that the status was written for."
+        default=0,
+        ge=0,
+        description="metadata.generation that the status was written for; 0 until the operator has seen it.",
     )
     conditions: tuple[Condition, ...] = Field(
         default=(),

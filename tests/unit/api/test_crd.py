@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from slipway.api.container import Requests
 from slipway.api.crd import CHART_PATH, CRD_PATH, CrdError, crd, files, structural
 from slipway.api.generated import ROOT
+from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import MESSAGE_KEY, ModelDeploymentSpec
 from tests.unit.api.test_examples import RESOURCES
 
@@ -209,10 +210,18 @@ def test_the_charts_crd_is_the_same_behind_its_switches() -> None:
     assert plain == yaml.safe_load((ROOT / CRD_PATH).read_text())
 
 
-def test_the_status_has_no_defaults_because_nothing_of_it_was_seen_yet() -> None:
-    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    assert "default" not in yaml.safe_dump(schema["properties"]["status"])
-    assert "default" in yaml.safe_dump(schema["properties"]["spec"])
+def test_the_status_of_what_nobody_has_seen_says_that_and_nothing_else() -> None:
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    assert stored({}, {"properties": schema})["status"] == {"observedGeneration": 0}
+    assert "default:" not in yaml.safe_dump(schema["status"]["properties"])
+    assert "default:" in yaml.safe_dump(schema["spec"])
+    # A status that somebody wrote, as a backup brings it, gets nothing.
+    assert stored({"status": {"replicas": 1}}, {"properties": schema})["status"] == {"replicas": 1}
+
+
+def test_the_status_of_what_nobody_has_seen_reads_as_none_does() -> None:
+    """Of an operator of before, too: its own default for what is missing is the same."""
+    assert ModelDeploymentStatus.model_validate({"observedGeneration": 0}) == ModelDeploymentStatus()
 
 
 def defaults_below_lists(node: dict[str, Any], path: str = "", inside: bool = False) -> list[str]:

@@ -247,7 +247,7 @@ async def test_a_status_never_reaches_another_resource_of_the_same_name() -> Non
     with pytest.raises(ApiError) as raised:
         await world.operator.reconciler._writer.write_status(known, {"observedGeneration": 9})
     assert raised.value.code == 409
-    assert "status" not in world.kube.find(KIND, NAMESPACE, "fraud")
+    assert world.kube.find(KIND, NAMESPACE, "fraud")["status"] == {"observedGeneration": 0}
 
 
 async def test_deleting_never_hits_a_successor() -> None:

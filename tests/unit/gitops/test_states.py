@@ -9,24 +9,33 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from e2e.cluster.tools import module
+from slipway.api.crd import crd
 from slipway.cli.cluster import MANAGER
 from tests.docs.test_manifests import strict
 from tests.unit.gitops.seen import FLUX, ROOT, by_expressions, flux, kstatus, samples
 
 SAMPLES = samples()
 RESOURCES = [resource for resource, _ in SAMPLES.values()]
-#: What has no status yet has no field that an expression could read: Flux asks again until its timeout.
-EXPECTED = ["Unknown" if name == "new" else FLUX[health] for name, (_, health) in SAMPLES.items()]
+#: What has no status has no field that an expression could read: Flux asks again until its timeout.
+EXPECTED = ["Unknown" if "status" not in one else FLUX[health] for one, health in SAMPLES.values()]
 
 
 def test_kstatus_sees_what_argo_cd_sees_but_where_the_page_says_so() -> None:
     found = dict(zip(SAMPLES, kstatus(*RESOURCES), strict=True))
     page = (ROOT / "docs/gitops.md").read_text()
-    others = {"new": "Current", "condition-of-an-older-generation": "Current"}
-    assert "so is a ModelDeployment that the\noperator has not seen yet, which has no status" in page
+    others = {"new-with-a-crd-of-before": "Current", "condition-of-an-older-generation": "Current"}
+    assert "It differs in one case: a rollout that waits for a person is Current" in page
     for name, (_, health) in SAMPLES.items():
         waits = health == "Suspended"
         assert found[name] == others.get(name, "Current" if waits else FLUX[health]), name
+
+
+def test_kstatus_waits_for_what_the_operator_has_not_seen() -> None:
+    """What the API server gives it, by the default of the CRD."""
+    new = SAMPLES["new"][0]
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    assert new["status"] == schema["default"]
+    assert kstatus(new, {**new, "status": {}}) == ["InProgress", "Current"]
 
 
 def test_kstatus_sees_a_change_that_was_not_observed_and_a_deletion() -> None:
