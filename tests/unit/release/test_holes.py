@@ -281,6 +281,12 @@ def test_versions_are_told_apart_as_the_schema_says(tmp_path: Path) -> None:
         fixes("5.3.1", {**with_(versions=["1.0"]), "affected": [npm, with_(versions=["1.0"])["affected"][0]]})
         == []
     )
+    # What is introduced again where it was fixed is there.
+    again = with_(ranges=events({"introduced": "5.0"}, {"introduced": "5.2"}, {"fixed": "5.2"}))
+    assert fixes("5.2.1", again) == ["None"]
+    # Of two advisories about one hole, what satisfies both.
+    later = with_(ranges=events({"introduced": "0"}, {"fixed": "5.4.1"}))
+    assert fixes("5.3.1", PYSEC, later) == fixes("5.3.1", later, PYSEC) == ["5.4.1"]
     # Two advisories that do not name each other are two holes.
     assert fixes("5.3.1", PYSEC, {**GHSA, "id": "GHSA-x", "aliases": None}) == ["5.4", "5.4"]
 
