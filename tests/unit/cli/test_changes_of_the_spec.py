@@ -94,6 +94,16 @@ async def test_whoever_writes_from_git_is_named(
     )
 
 
+@pytest.mark.parametrize("where", ["annotations", "labels"])
+async def test_marks_of_others_are_nobody_who_writes(
+    world: World, run: Run, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    marks = {"team": "risk", "app.kubernetes.io/managed-by": "Helm", "example.com/argocd.argoproj.io": "x"}
+    world.kube.find(*PLACE)["metadata"][where] = marks
+    assert run("set-model", NAME, "mlflow://fraud/3") == 0
+    assert capsys.readouterr().err == ""
+
+
 async def test_undo_of_a_rollout_goes_back_to_what_serves(
     world: World, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

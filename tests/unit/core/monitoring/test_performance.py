@@ -78,6 +78,9 @@ def test_a_value_below_the_objective_may_be_chance() -> None:
         Reason.INCONCLUSIVE,
         False,
     )
+    assert verdict.message == (
+        "Accuracy 80% of 300 labels (75.1% to 84.1%), not clearly below 82%; labels for 100% of the rows"
+    )
 
 
 def test_too_few_labels_say_nothing_however_bad() -> None:
