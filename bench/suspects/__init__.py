@@ -1,0 +1,1 @@
+"""What ``spec.monitoring.suspectInputs`` sees of real attacks, and of plain traffic."""
