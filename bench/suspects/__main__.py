@@ -13,7 +13,7 @@ import numpy as np
 from bench.suspects.models import NAMES, Found, Served
 from bench.suspects.senders import ATTACKS, PLAIN, Sender
 
-RESULT = Path(__file__).parents[1] / "results" / "suspects.md"
+RESULT = Path(__file__).parents[1] / "results" / "suspects.txt"
 
 
 def main() -> int:
