@@ -7,8 +7,8 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,6 +126,8 @@ ORAS = GoProgram("oras", "oras.land/oras/cmd/oras", "v1.3.6")
 ARGOCD = GoProgram("argocd", "github.com/argoproj/argo-cd/v3/cmd", "v3.2.11", main_module="e2e/images/argocd")
 #: The schema of advisories, as its module carries it.
 OSV_SCHEMA = ("github.com/ossf/osv-schema", "v1.9.0")
+#: What kube-network-policies writes its rules with, of which `node/policies` replaces a file.
+NFTABLES_MODULE, NFTABLES_VERSION = "github.com/google/nftables", "v0.3.0"
 KIND = GoProgram("kind", "sigs.k8s.io/kind", "v0.30.0")
 
 
@@ -154,6 +156,11 @@ class Tools:
     def forward(self) -> Path:
         """The program that carries connections from the machine's loopback to the node's network."""
         return self.build("forward", HERE / "node" / "forward")
+
+    def network_policies(self) -> Path:
+        """The program that enforces NetworkPolicies for the pods of a node."""
+        source = HERE / "node" / "policies"
+        return self._build_module("network-policies", source, "-s -w", _with_nftables) / "program"
 
     def build(self, name: str, source: Path) -> Path:
         """A program of this repository that is a Go module of its own, built again when its files change."""
@@ -260,13 +267,20 @@ class Tools:
     def _path(self, program: GoProgram) -> Path:
         return self.cache / "tools" / f"{program.name}-{program.version}"
 
-    def _build_module(self, name: str, source: Path, ldflags: str) -> Path:
+    def _build_module(
+        self,
+        name: str,
+        source: Path,
+        ldflags: str,
+        prepare: Callable[[Path], AbstractContextManager[Path]] = nullcontext,
+    ) -> Path:
+        """The folder with the module's program; ``prepare`` makes a folder to build it in from its own."""
         sources = sorted(path for path in source.iterdir() if path.suffix in (".go", ".mod", ".sum"))
         folder = self.cache / "tools" / f"{name}-{_digest(sources)}"
         with exclusive(self.cache / "tools.lock", "building"):
             if not (folder / "program").exists():
-                with step(f"building {name}"), _beside(folder / "program") as made:
-                    _go("build", "-trimpath", "-ldflags", ldflags, "-o", str(made), ".", cwd=source)
+                with step(f"building {name}"), _beside(folder / "program") as made, prepare(source) as cwd:
+                    _go("build", "-trimpath", "-ldflags", ldflags, "-o", str(made), ".", cwd=cwd)
         return folder
 
 
@@ -288,6 +302,19 @@ def _beside(target: Path) -> Iterator[Path]:
             shutil.rmtree(made)
         else:
             made.unlink(missing_ok=True)
+
+
+@contextmanager
+def _with_nftables(source: Path) -> Iterator[Path]:
+    """A folder with a module and, in `nftables`, what its go.mod replaces: all of it but one file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "module"
+        shutil.copytree(source, folder)
+        shutil.copytree(module(NFTABLES_MODULE, NFTABLES_VERSION), folder / "nftables")
+        replaced = folder / "nftables/expr/queue.go"
+        replaced.unlink()
+        (folder / "queue.go").rename(replaced)
+        yield folder
 
 
 def link_to(link: Path, target: Path) -> None:

@@ -96,7 +96,7 @@ def _pod(namespace: str, image: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": NAME, "namespace": namespace},
+        "metadata": {"name": NAME, "namespace": namespace, "labels": {"app": NAME}},
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,

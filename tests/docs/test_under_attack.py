@@ -14,10 +14,11 @@ PAGE = (ROOT / "docs" / "under-attack.md").read_text()
 
 
 def all_tests() -> set[str]:
-    """Every test that there is."""
+    """Every test that there is, on the cluster too."""
     return {
         node.name
-        for path in (ROOT / "tests").rglob("test_*.py")
+        for folder in ("tests", "e2e/tests")
+        for path in (ROOT / folder).rglob("test_*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
     }

@@ -171,6 +171,18 @@ def node_agents(layout: Layout, member: Member, programs: Path) -> list[Componen
     ]
 
 
+def network_policies(layout: Layout, member: Member, program: Path) -> Component:
+    """What enforces NetworkPolicies for the pods of one node."""
+    access = layout.configs / f"network-policies-{member.index}.conf"
+    return Component(
+        "network-policies",
+        member.index,
+        (str(program), f"--kubeconfig={access}", f"--node={member.name}"),
+        {access: component_kubeconfig(layout, "network-policies", layout.member(0).address)},
+        health="http://127.0.0.1:10258/livez",
+    )
+
+
 def _api_server(layout: Layout, programs: Path, policy: Path) -> tuple[str, ...]:
     pki, first = layout.pki, layout.member(0)
     return (

@@ -76,6 +76,11 @@ class Layout:
         return self.logs / "audit.log"
 
     @property
+    def unenforced(self) -> Path:
+        """Why NetworkPolicies are not enforced; there only where they are not."""
+        return self.state / "unenforced"
+
+    @property
     def configs(self) -> Path:
         return self.state / "config"
 

@@ -36,6 +36,7 @@ def control_plane_identities(address: str) -> list[Identity]:
         Identity("controller-manager", "/CN=system:kube-controller-manager"),
         Identity("scheduler", "/CN=system:kube-scheduler"),
         Identity("proxy", "/CN=system:kube-proxy"),
+        Identity("network-policies", "/CN=slipway-test:network-policies"),
         Identity("front-proxy", "/CN=front-proxy-client"),
     ]
 

@@ -20,6 +20,7 @@ from e2e.cluster.node.components import (
     api_forward,
     container_runtime,
     control_plane,
+    network_policies,
     node_agents,
 )
 from e2e.cluster.node.layout import DNS_ADDRESS, Layout, Member
@@ -83,6 +84,8 @@ class NodeProvider:
             print(f"  {component.label:<26} {state:<6} {memory}")
             well = well and state == "well"
         answers = self.settings.kubeconfig.exists() and self._kubectl().answers()
+        if self.layout.unenforced.exists():
+            print(self.layout.unenforced.read_text().strip())
         print(f"API server at {self.settings.kubeconfig}: {'answers' if answers else 'no answer'}")
         print(f"memory of the whole cluster: {cgroups.memory_bytes(self.layout) / 1e6:.0f} MB")
         print(f"logs: {self.layout.logs}")
@@ -119,6 +122,7 @@ class NodeProvider:
             entrances, pause = cgroups.entrances(self.layout), self.tools.pause()
             holders = [holder.hold(self.layout, member, pause, entrances) for member in members]
             holder.connect(members, holders)
+        self._look_at_kernel()
         components = self._components(len(members), self._choose_port())
         early = [component for component in components if component.name in EARLY]
         with step("container runtime and API server"):
@@ -128,6 +132,7 @@ class NodeProvider:
                 self._preload(member, archives)
             self.supervisor.wait_until(partial(self._serves, early), "the API server does not answer")
         with step("components"):
+            self._kubectl().apply("network-policies", {})
             self._start([component for component in components if component not in early])
             for component in components:
                 self.supervisor.wait_for(component)
@@ -193,12 +198,24 @@ class NodeProvider:
         programs = self.tools.kubernetes()
         plugins = packages.plugin_folder() or packages.PLUGIN_FOLDERS[0]
         members = [self.layout.member(index) for index in range(count)]
+        guarded = [] if self.layout.unenforced.exists() else members
         return [
             *control_plane(self.layout, programs),
             api_forward(self.layout, self.tools.forward(), port),
             *(container_runtime(self.layout, member, plugins) for member in members),
             *(agent for member in members for agent in node_agents(self.layout, member, programs)),
+            *(network_policies(self.layout, member, self.tools.network_policies()) for member in guarded),
         ]
+
+    def _look_at_kernel(self) -> None:
+        """Say so where this machine cannot enforce NetworkPolicies; its tests fail there."""
+        try:
+            run(["unshare", "--net", self.tools.network_policies(), "--check"])
+        except ClusterError as lacking:
+            tell(f"  ! NetworkPolicies are NOT enforced: {lacking}")
+            self.layout.unenforced.write_text(f"NetworkPolicies are NOT enforced: {lacking}\n")
+        else:
+            self.layout.unenforced.unlink(missing_ok=True)
 
     def _preload(self, member: Member, archives: Sequence[Path]) -> None:
         """Import the cluster's own images, each once in the life of the node."""

@@ -90,7 +90,12 @@ class Supervisor:
 
     def wait_for(self, component: Component) -> None:
         """Wait until the component is well; ClusterError where it does not get there."""
-        self.wait_until(lambda: self.is_well(component), f"{component.label} is not well")
+
+        def well() -> bool:
+            self.require_alive([component])
+            return self.is_well(component)
+
+        self.wait_until(well, f"{component.label} is not well")
 
     def wait_until(self, check: Callable[[], bool], failure: str) -> None:
         """Wait for a check; ClusterError says the failure and where the logs are."""
