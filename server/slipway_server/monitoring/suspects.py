@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 NEARBY, TURNED = "Nearby", "Turned"
 #: Rows that are compared from one flush to the next, which is a quarter of a second: of what comes later
 #: within it nothing is remembered.
-ROWS_AT_ONCE = 250
+ROWS_AT_ONCE = 150
 #: Of a request of more rows only some are compared.
 MOST_OF_A_REQUEST = 64
 #: Whoever had so many rows turned within a minute is named in the log; so many at a time are.
