@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from slipway.api.status import Condition
 from slipway.cli import drawing
 from slipway.cli.cluster import Cluster
 from slipway.cli.command import asked
@@ -119,6 +120,31 @@ def test_what_audits_found_is_told_the_newest_first_in_the_colour_of_its_verdict
         Line("  groups, version 1: Pass; figures of groups", Tone.GOOD),
     ]
     assert "audits" not in draw(resource(stable=STABLE), NOW).splitlines()
+
+
+#: Conditions by the status in which they tell of something wrong, and of something under way.
+WRONG = {
+    "True": ("Stalled", "Drift", "Crashing"),
+    "False": ("Ready", "DataQuality", "Performance", "Fairness", "TrafficSynced", "ScalingActive"),
+}
+UNDER_WAY = {"True": ("Reconciling", "Suspended"), "False": ("RolloutComplete",)}
+
+
+@pytest.mark.parametrize(("statuses", "tone"), [(WRONG, Tone.BAD), (UNDER_WAY, Tone.WAITING)])
+def test_a_condition_has_the_colour_of_what_it_tells(
+    statuses: dict[str, tuple[str, ...]], tone: Tone
+) -> None:
+    others = {"True": "False", "False": "True"}
+    for status, types in statuses.items():
+        for type_ in types:
+            found = {"type": type_, "reason": "A", "message": "", "observedGeneration": 1}
+            found["lastTransitionTime"] = "2026-11-24T12:00:00Z"
+            one, other, unknown = (
+                Condition.model_validate({**found, "status": each})
+                for each in (status, others[status], "Unknown")
+            )
+            tones = [drawing.tone_of(each) for each in (one, other, unknown)]
+            assert tones == [tone, Tone.PLAIN, Tone.WAITING], type_
 
 
 @pytest.mark.parametrize(
