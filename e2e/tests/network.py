@@ -1,13 +1,17 @@
-"""Pods that only try whom they reach."""
+"""Pods that only try whom they reach, and NetworkPolicies for what docs/pods.md says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from e2e.cluster.images import BUSYBOX_IMAGE
 from e2e.kube import Kube, Object
 from e2e.tests.pods import CONFINED, RESTRICTED
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "slipway"}
+COMPONENT, MODEL = "app.kubernetes.io/component", "slipway.dev/modeldeployment"
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,10 @@ class Caller:
         said = self._run(" ".join([*tried, "wait"])).split()
         return {one for one in addresses if str(one) in said}
 
+    def answers(self, url: str) -> str:
+        """The answer to a GET; empty where there is none."""
+        return self._run(f"timeout 5 wget -q -O - {url} 2> /dev/null || true")
+
     def _run(self, script: str) -> str:
         return self.kube.kubectl("exec", self.name, f"--namespace={self.namespace}", "--", "sh", "-c", script)
 
@@ -84,7 +92,49 @@ def address_of(kube: Kube, namespace: str, labels: Mapping[str, str]) -> str:
     return str(found[0])
 
 
+def policy(
+    namespace: str,
+    name: str,
+    pods: Object,
+    *,
+    into: list[Object] | None = None,
+    out: list[Object] | None = None,
+) -> Object:
+    """A NetworkPolicy for pods by their selector, with rules for what comes in and what goes out."""
+    rules = {"ingress": into, "egress": out}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "podSelector": pods,
+            "policyTypes": [kind.capitalize() for kind, found in rules.items() if found is not None],
+            **{kind: found for kind, found in rules.items() if found is not None},
+        },
+    }
+
+
+def component(*names: str, but: Sequence[str] = ()) -> Object:
+    """Selects pods of Slipway by what they are, but those of these ModelDeployments."""
+    expressions: list[Object] = [{"key": COMPONENT, "operator": "In", "values": list(names)}]
+    if but:
+        expressions.append({"key": MODEL, "operator": "NotIn", "values": list(but)})
+    return {"matchLabels": MANAGED_BY, "matchExpressions": expressions}
+
+
 def of_namespace(name: str, pods: Mapping[str, str] | None = None) -> Object:
     """A peer: pods of a namespace, all or those with these labels."""
     found: Object = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
     return found | ({"podSelector": {"matchLabels": dict(pods)}} if pods else {})
+
+
+def ports(*numbers: int, end: int | None = None, protocol: str = "TCP") -> list[Object]:
+    """Ports of a rule; up to ``end`` where it is given."""
+    upto = {"endPort": end} if end is not None else {}
+    return [{"port": number, "protocol": protocol, **upto} for number in numbers]
+
+
+def shown(kube: Kube, namespace: str, name: str) -> str:
+    """The status of a ModelDeployment, to be read where a test fails."""
+    found = kube.get("modeldeployment", name, namespace) or {}
+    return json.dumps(found.get("status", {}), indent=1)
