@@ -57,6 +57,11 @@ class Registry:
         self.set_alias(name, alias, version)
         return version
 
+    @staticmethod
+    def save(model: onnx.ModelProto, folder: Path) -> None:
+        """Write a folder as MLflow has one of a model, which may be changed before it is registered."""
+        mlflow.onnx.save_model(model, str(folder), pip_requirements=["onnx", "onnxruntime"])
+
     def register_files(self, name: str, folder: Path) -> str:
         """Log a folder's files as they are and register them as the next version of a name; returns it."""
         client = MlflowClient(self.url)

@@ -41,14 +41,13 @@ def test_only_what_a_trusted_key_signed_ever_runs_and_what_serves_goes_on(
 
     def version(factor: int, key: Path | None, *, flipped: bool = False) -> str:
         folder = tmp_path / f"of-{factor}"
-        folder.mkdir()
-        content = again(factor, "as it was signed").SerializeToString()
-        (folder / "model.onnx").write_bytes(content)
+        mlflow.save(again(factor, "as it was signed"), folder)
         if key is not None:
             words = ["sign", str(folder), "--key", str(key)]
             run([sys.executable, "-m", "slipway.cli.main", *words], timeout=60)
         if flipped:
-            (folder / "model.onnx").write_bytes(content.replace(b"as it was", b"as it wap"))
+            file = folder / "model.onnx"
+            file.write_bytes(file.read_bytes().replace(b"as it was", b"as it wap"))
         return mlflow.register_files(model, folder)
 
     first, second = version(2, ours[0]), version(6, ours[0])
