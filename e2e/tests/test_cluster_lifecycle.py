@@ -140,7 +140,7 @@ def test_the_machines_own_network_and_settings_stay_as_they_are(spare: Spare) ->
 @pytest.mark.timed
 def test_a_second_up_changes_nothing_and_takes_seconds(spare: Spare) -> None:
     before = spare.pids()
-    assert len(before) == 13
+    assert len(before) == 15
     took = spare.up()
     assert spare.pids() == before
     hold("a second `up` of two nodes", took, 15)

@@ -161,8 +161,8 @@ def held_out(kube: Kube, namespace: str, folder: Path) -> str:
 def test_the_examples_serve_as_they_are(
     kube: Kube, mlflow: Registry, restricted_namespace: str, tmp_path: Path
 ) -> None:
-    """All but Alertmanager's, which the cluster's own runs, buckets', which tests/models reads, and those of
-    servers of one's own, which test_external_servers.py runs.
+    """All but Alertmanager's, which the cluster's own runs, buckets', which tests/models reads, those of
+    servers of one's own, which test_external_servers.py runs, and that of a GPU, which the cluster has not.
 
     An image of a registry that is not there is left to the installation's.
     """
@@ -176,8 +176,9 @@ def test_the_examples_serve_as_they_are(
     }
     assert files.keys() - deployments.keys() == {"alertmanager.yaml"}
     for name, one in list(deployments.items()):
-        is_external = one["spec"].get("runtime", {}).get("server") == "External"
-        if is_external or not one["spec"]["model"]["uri"].startswith("mlflow://"):
+        runtime = one["spec"].get("runtime", {})
+        is_elsewhere = runtime.get("server") == "External" or runtime.get("device") == "CUDA"
+        if is_elsewhere or not one["spec"]["model"]["uri"].startswith("mlflow://"):
             kube.kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES / name), f"--namespace={namespace}")
             del deployments[name]
     named = {one["spec"]["model"]["uri"].removeprefix("mlflow://") for one in deployments.values()}

@@ -203,6 +203,7 @@ def test_what_is_left_out_is_filled_in_as_the_operator_reads_it(api: Api) -> Non
         "model": {"uri": "mlflow://fraud@champion"},
         "runtime": {
             "server": "Slipway",
+            "device": "CPU",
             "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
             "threads": 1,
             "processes": 1,
