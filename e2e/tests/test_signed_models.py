@@ -76,7 +76,7 @@ def test_only_what_a_trusted_key_signed_ever_runs_and_what_serves_goes_on(
     served.change(f"mlflow://{model}@champion")
     wait_for_condition(kube, "served", "ModelResolved", "True", namespace=place)
     mlflow.set_alias(model, "champion", bad["unsigned"])
-    refused(kube, place, "served", *BAD["unsigned"])
+    refused(kube, place, "served", "RefreshFailed", BAD["unsigned"][0])
     goes_on(served, first, 2)
     mlflow.set_alias(model, "champion", second)
     served.wait_for_stable(second)
