@@ -219,6 +219,7 @@ class Rig:
                     modelName=credit.NAME,
                     modelVersion=version,
                     feedbackMaxAgeDays=90,
+                    suspectInputs=["Nearby", "Turned"],
                     freshness=credit.FRESHNESS,
                     sensitiveAttributes=[
                         {

@@ -23,7 +23,7 @@ def suspect_rules() -> Iterator[Rule]:
         "SlipwaySuspectInputs",
         f"{rows} > {_FROM}\nunless {rows} <= {_TIMES_YESTERDAY} * {rows} offset 1d",
         "warning",
-        "0s",
+        "0m",
         f"somebody may be searching for another answer of {MODEL_WORDS}",
         "A small step turned the answers of {{ $value | humanize }} rows within ten minutes. The pods' logs "
         "name who sent many of them.",
