@@ -112,7 +112,8 @@ class LiveWorld(World):
             await asyncio.sleep(0.5)
 
     def is_ready(self) -> bool:
-        return "status" in self.kube.find(*PLACE) and self.said().get("Ready") == "True Serving"
+        told = self.kube.find(*PLACE).get("status", {})
+        return "conditions" in told and self.said().get("Ready") == "True Serving"
 
     def weight(self) -> int:
         return int(self.status().get("rollout", {}).get("weight", 0))
