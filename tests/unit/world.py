@@ -748,6 +748,25 @@ def resolution(version: int) -> Resolution:
     )
 
 
+def failing(reason: ModelFault, message: str) -> dict[str, Any]:
+    """Status of a pod whose server ends with these words, again and again."""
+    failure = Failure(reason=reason, message=message)
+    words = TerminationMessage(outcome=Failed(failure=failure)).model_dump_json()
+    status = {
+        "name": "server",
+        "image": "x",
+        "ready": False,
+        "restartCount": 2,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 1, "message": words}},
+    }
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [status],
+    }
+
+
 def _condition(type_: str, holds: bool) -> dict[str, str]:
     return {"type": type_, "status": str(holds)}
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from slipway.contract import ACCESS_KEYS_DIR, Failed, Failure, ModelFault, TerminationMessage
+from slipway.contract import ACCESS_KEYS_DIR, ModelFault
 from slipway.core.observed import Manifest, ObjectKind
 from slipway.engine.observers.cluster_keys import INTERVAL, ClusterKeys
 from slipway.engine.observers.looks import UnreadError
 from slipway.engine.store import Key
 from tests.unit.engine.test_pod_options import templates
 from tests.unit.engine.test_upgrades import PLAIN, Watcher, canary, revisions, serving
-from tests.unit.world import NAME, NAMESPACE, SETTINGS, World
+from tests.unit.world import NAME, NAMESPACE, SETTINGS, World, failing
 
 ACCESS = {"apiKeys": {"secretRef": {"name": "fraud-keys"}}}
 
@@ -146,21 +146,7 @@ def ended(pod: Manifest) -> dict[str, Any] | None:
     """Status of a pod whose server is to check callers and found no key, again and again."""
     if not checks({"spec": pod["spec"]}):
         return None
-    failure = Failure(reason=ModelFault.ACCESS_KEYS_MISSING, message="the Secret has no usable key")
-    words = TerminationMessage(outcome=Failed(failure=failure)).model_dump_json()
-    status = {
-        "name": "server",
-        "image": "x",
-        "ready": False,
-        "restartCount": 2,
-        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-        "lastState": {"terminated": {"exitCode": 1, "message": words}},
-    }
-    return {
-        "phase": "Running",
-        "conditions": [{"type": "Ready", "status": "False"}],
-        "containerStatuses": [status],
-    }
+    return failing(ModelFault.ACCESS_KEYS_MISSING, "the Secret has no usable key")
 
 
 async def test_pods_that_find_no_key_are_told_of_and_those_that_serve_go_on() -> None:

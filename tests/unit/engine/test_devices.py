@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from slipway.contract import Failed, Failure, ModelFault, TerminationMessage
+from slipway.contract import ModelFault
 from slipway.core.observed import Manifest, ObjectKind
 from tests.unit.engine.test_upgrades import PLAIN, canary, images, revisions, serving, upgrade
-from tests.unit.world import SETTINGS, World
+from tests.unit.world import SETTINGS, World, failing
 
 CUDA = {"device": "CUDA", "resources": {"extended": {"nvidia.com/gpu": 1}}}
 WITHOUT = replace(SETTINGS, cuda_image="")
@@ -69,23 +69,7 @@ def ended(pod: Manifest) -> dict[str, Any] | None:
     (server,) = pod["spec"]["containers"] if "initContainers" in pod["spec"] else ({},)
     if server.get("image") != SETTINGS.cuda_image:
         return None
-    failure = Failure(
-        reason=ModelFault.DEVICE_UNAVAILABLE, message="there is no NVIDIA driver (libcuda.so.1)"
-    )
-    words = TerminationMessage(outcome=Failed(failure=failure)).model_dump_json()
-    status = {
-        "name": "server",
-        "image": "x",
-        "ready": False,
-        "restartCount": 2,
-        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-        "lastState": {"terminated": {"exitCode": 1, "message": words}},
-    }
-    return {
-        "phase": "Running",
-        "conditions": [{"type": "Ready", "status": "False"}],
-        "containerStatuses": [status],
-    }
+    return failing(ModelFault.DEVICE_UNAVAILABLE, "there is no NVIDIA driver (libcuda.so.1)")
 
 
 async def test_pods_that_find_no_driver_are_told_of_and_are_no_verdict_on_the_model() -> None:

@@ -149,11 +149,11 @@ def test_a_pin_with_a_known_hole_is_found_once_with_what_fixes_it(copy: Path) ->
         "pyyaml 5.3.1 looked at, by 2 advisories of PyPI, the newest of 2026-11-29, 1 day old",
         "envoy 1.23.4 looked at, by 1 advisories of Bitnami, the newest of 2026-11-27, 3 days old",
     )
-    mended = {
+    fixed = {
         Package("PyPI", "pyyaml", "5.4"): ("server",),
         Package("Bitnami", "envoy", "1.24.4"): ("router",),
     }
-    assert look(mended, copy, [], DAY, fresh=True).holes == ()
+    assert look(fixed, copy, [], DAY, fresh=True).holes == ()
 
 
 def test_an_accepted_hole_passes_until_its_day_and_not_after(copy: Path) -> None:
@@ -204,14 +204,14 @@ def test_the_example_of_an_accepted_hole_is_one(tmp_path: Path) -> None:
 
 def test_a_copy_that_is_stale_says_so_and_fails_only_where_a_fresh_one_is_asked_for(copy: Path) -> None:
     later = date(2026, 11, 27) + FRESH + timedelta(days=1)
-    mended = {Package("Bitnami", "envoy", "1.40.0"): ("router",)}
-    report = look(mended, copy, [], later, fresh=False)
+    fixed = {Package("Bitnami", "envoy", "1.40.0"): ("router",)}
+    report = look(fixed, copy, [], later, fresh=False)
     assert report.faults == ()
     assert "15 days old" in report.lines[0]
     assert "stale: holes of Bitnami found since 2026-11-27 are not known." in report.lines[1]
     assert f"--output {copy}/Bitnami/all.zip https://" in report.lines[1]
-    assert look(mended, copy, [], later, fresh=True).faults == report.lines[1:]
-    assert look(mended, copy, [], later - timedelta(days=1), fresh=True).faults == ()
+    assert look(fixed, copy, [], later, fresh=True).faults == report.lines[1:]
+    assert look(fixed, copy, [], later - timedelta(days=1), fresh=True).faults == ()
 
 
 def test_a_copy_that_is_missing_or_empty_or_none_says_so(copy: Path) -> None:
