@@ -171,7 +171,7 @@ def web_server(tls: ssl.SSLContext | None = None) -> Iterator[WebServer]:
 
     listener = Server(("127.0.0.1", 0), Handler)
     if tls is not None:
-        listener.socket = tls.wrap_socket(listener.socket, server_side=True)
+        listener.socket = tls.wrap_socket(listener.socket, server_side=True, do_handshake_on_connect=False)
     server.url = f"{'https' if tls else 'http'}://localhost:{listener.server_port}"
     thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
