@@ -22,7 +22,7 @@ from bench.server.report import markdown, show, target_rows
 from bench.server.results import Results, as_json
 from bench.server.rounds import LOAD_CORE, Plan, measure, measure_scaling
 from bench.server.scenarios import SCENARIOS, SCENARIOS_BY_NAME
-from bench.server.servers import PEERS_BY_NAME, SLIPWAY, TITLES, prepare
+from bench.server.servers import OURS, PEERS_BY_NAME, SLIPWAY, TITLES, prepare
 
 RESULTS = Path(__file__).parents[1] / "results" / "server.json"
 PICTURE = Path(__file__).parents[2] / "docs" / "model-server-speed.svg"
@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as scratch:
         plan = Plan(
             scenarios=[SCENARIOS_BY_NAME[name] for name in arguments.scenarios],
-            servers=frozenset({SLIPWAY, *peers}),
+            servers=frozenset({SLIPWAY, *peers, *(name for name in OURS if name in arguments.servers)}),
             rounds=arguments.rounds,
             seconds=arguments.seconds,
             warm_up=1,
@@ -73,10 +73,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--scenarios", nargs="+", choices=names, default=names, metavar="NAME", help=str(names)
     )
-    peers = list(PEERS_BY_NAME)
-    parser.add_argument(
-        "--servers", nargs="+", choices=[SLIPWAY, *peers], default=peers, metavar="NAME", help=str(peers)
-    )
+    peers = list(TITLES)
+    parser.add_argument("--servers", nargs="+", choices=peers, default=peers, metavar="NAME", help=str(peers))
     parser.add_argument("--rounds", type=int, default=3, help="medians are over so many (3)")
     parser.add_argument("--seconds", type=int, default=2, help="of each measurement (2)")
     parser.add_argument("--no-extras", action="store_true", help="neither two processes nor instructions")

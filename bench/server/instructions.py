@@ -24,8 +24,9 @@ from uuid import UUID
 import h2.connection
 import h2.events
 
+from bench.server.callers import KEYS, TOKENS, guard
 from bench.server.cases import GRPC_PATH, INFER_PATH, Case, Protocol, make_case
-from bench.server.servers import serving_environment
+from bench.server.servers import SLIPWAY, serving_environment
 from tests.ports import free_ports
 
 _STRETCHED = """
@@ -65,6 +66,12 @@ def count(models: Path, scratch: Path, model: str = "gbt") -> dict[str, int]:
     lone = make_case(models, model, Protocol.JSON, 1)
     binary = make_case(models, model, Protocol.BINARY, 32)
     grpc = make_case(models, model, Protocol.GRPC, 1)
+    guarded = {}
+    for name in (KEYS, TOKENS):
+        with _Callgrind(models / model, scratch, name) as server:
+            guarded[f"json_1_row_{_TOGETHER}_together_{name.partition('-')[2]}"] = server.count(
+                lone, _TOGETHER, 20
+            )
     with _Callgrind(models / model, scratch) as server:
         return {
             "json_1_row_lone": server.count(lone, 1, 200),
@@ -74,6 +81,7 @@ def count(models: Path, scratch: Path, model: str = "gbt") -> dict[str, int]:
             "grpc_1_row_lone": server.count(grpc, 1, 200),
             "grpc_1_row_routed": server.count(grpc, 1, 200, is_routed=True),
             f"grpc_1_row_{_TOGETHER}_together": server.count(grpc, _TOGETHER, 20),
+            **guarded,
         }
 
 
@@ -90,14 +98,16 @@ class _Client(Interface):
 
 
 class _Callgrind:
-    def __init__(self, model: Path, scratch: Path) -> None:
+    def __init__(self, model: Path, scratch: Path, name: str = SLIPWAY) -> None:
         self._port, self._grpc_port, metrics_port = free_ports(3)
         ports = {
             "port": str(self._port),
             "metrics_port": str(metrics_port),
             "grpc_port": str(self._grpc_port),
         }
-        given = serving_environment(model, ports, 1, scratch)
+        guarded = guard(name, scratch)
+        self._shown = guarded.headers
+        given = serving_environment(model, ports, 1, scratch, guarded)
         given["SLIPWAY_SERVING_CONFIG"] = given["SLIPWAY_SERVING_CONFIG"].replace(
             "{", '{"requestTimeoutMilliseconds": 600000, ', 1
         )
@@ -138,11 +148,11 @@ class _Callgrind:
 
     def count(self, case: Case, together: int, times: int, is_routed: bool = False) -> int:
         """Instructions a request, where ``together`` of them arrive at once, ``times`` times over."""
-        extra = _ROUTED if is_routed else {}
+        extra = {**(_ROUTED if is_routed else {}), **self._shown}
         clients: list[_Client] = [
-            _Grpc(self._grpc_port, case, extra)
+            _Grpc(self._grpc_port, case, extra, is_routed)
             if case.protocol is Protocol.GRPC
-            else _Rest(self._port, case, extra)
+            else _Rest(self._port, case, extra, is_routed)
             for _ in range(together)
         ]
         try:
@@ -191,11 +201,11 @@ class _Callgrind:
 class _Rest:
     """HTTP/1.1, as far as our server's answers need it."""
 
-    def __init__(self, port: int, case: Case, extra: Mapping[str, str]) -> None:
+    def __init__(self, port: int, case: Case, extra: Mapping[str, str], is_routed: bool) -> None:
         self._socket = _connect(port)
         headers = {"Host": "bench", **case.headers, "Content-Length": str(len(case.body)), **extra}
         self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._is_routed, self._body = bool(extra), case.body
+        self._is_routed, self._body = is_routed, case.body
 
     def ask(self) -> None:
         own = f"x-request-id: {next(_IDS)}\r\n" if self._is_routed else ""
@@ -220,15 +230,15 @@ class _Rest:
 class _Grpc:
     """gRPC whose headers are indexed wherever they can be, as libraries do; our own router keeps no table."""
 
-    def __init__(self, port: int, case: Case, extra: Mapping[str, str]) -> None:
+    def __init__(self, port: int, case: Case, extra: Mapping[str, str], is_routed: bool) -> None:
         self._socket = _connect(port)
         self._http = h2.connection.H2Connection()
-        if extra:
+        if is_routed:
             self._http.encoder.header_table_size = 0
         self._http.initiate_connection()
         fixed = {":method": "POST", ":scheme": "http", ":path": GRPC_PATH, ":authority": "bench"}
         self._headers = {**fixed, "te": "trailers", "content-type": "application/grpc", **extra}
-        self._is_routed = bool(extra)
+        self._is_routed = is_routed
         self._message = b"\0" + len(case.body).to_bytes(4, "big") + case.body
 
     def ask(self) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from bench import tables
 from bench.server.results import Results
 from bench.server.scenarios import TARGETS, Scenario
-from bench.server.servers import SLIPWAY, TITLES
+from bench.server.servers import OURS, SLIPWAY, TITLES
 from bench.tables import MET, Grid
 
 
@@ -80,7 +80,7 @@ def _scenario(results: Results, scenario: Scenario) -> Grid:
             f"{median(each.p99 for each in rounds):.2f}",
             _number(median(cpu)) if cpu else "",
             "" if raw is None else f"{100 * rate * scenario.rows / raw / scenario.raw_rows:.1f}",
-            "" if ours is None or server == SLIPWAY else f"{ours / rate:.1f}×",
+            "" if ours is None or server in OURS else f"{ours / rate:.1f}×",
             _figure(results.cold, server, 2) if scenario.model == "gbt" else "",
             _figure(results.memory, server, 0) if scenario.model == "gbt" else "",
         )

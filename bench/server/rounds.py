@@ -97,7 +97,7 @@ def _bear(
                 else:
                     server.ask(case)
                 port = server.grpc_port if case.protocol is Protocol.GRPC else server.port
-                load = (case, port, scenario.clients)
+                load = (server.shown(case), port, scenario.clients)
                 drive(*load, plan.warm_up, LOAD_CORE, plan.scratch)
                 before = server.cpu_seconds()
                 figures = drive(*load, plan.seconds, LOAD_CORE, plan.scratch)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench.server.callers import KEYS, TOKENS
 from bench.server.cases import Protocol
 from bench.server.results import Results
 from bench.server.servers import SLIPWAY
@@ -29,7 +30,15 @@ _REST = ("fastapi", "mlserver", "mlserver-default", "kserve", "pytriton", "litse
 _RUST = ("rust", "rust-batches")
 _TABLES = (SLIPWAY, "fastapi", "mlserver", "kserve")
 SCENARIOS = (
-    Scenario("gbt", "boosted trees, 1 row", "gbt", Protocol.JSON, 1, 32, (SLIPWAY, *_REST, *_RUST)),
+    Scenario(
+        "gbt",
+        "boosted trees, 1 row",
+        "gbt",
+        Protocol.JSON,
+        1,
+        32,
+        (SLIPWAY, KEYS, TOKENS, *_REST, *_RUST),
+    ),
     Scenario(
         "gbt-lone",
         "boosted trees, 1 row",
@@ -112,6 +121,18 @@ def _times(scenario: str, peer: str) -> Callable[[Results], float | None]:
     return value
 
 
+def _of_open(server: str) -> Callable[[Results], float | None]:
+    """The median over rounds of our rate with known callers by the rate without, in percent."""
+
+    def value(results: Results) -> float | None:
+        rates = results.rates.get("gbt", {})
+        guarded, anybody = rates.get(server, {}), rates.get(SLIPWAY, {})
+        parts = [100 * guarded[turn].rate / anybody[turn].rate for turn in guarded if turn in anybody]
+        return median(parts) if parts else None
+
+    return value
+
+
 def _of_raw(scenario: str) -> Callable[[Results], float | None]:
     """The median over rounds of our rows a second by onnxruntime's own, in percent."""
 
@@ -182,6 +203,8 @@ TARGETS = (
     Target("1 client: FastAPI", 2, "×", _times("gbt-lone", "fastapi")),
     Target("gRPC: KServe SDK", 8, "×", _times("gbt-grpc", "kserve")),
     Target("p99, 32 clients", 1.5, "ms", _p99("gbt"), at_most=True),
+    Target("API keys, 32 clients: share of the rate without", 98, "%", _of_open(KEYS)),
+    Target("tokens seen before, 32 clients: share of the rate without", 98, "%", _of_open(TOKENS)),
     Target("memory of a process (PSS)", 80, "MB", _of_server("memory"), at_most=True),
     Target("start to the first right answer", 0.5, "s", _of_server("cold"), at_most=True),
     Target("two processes on two cores, by one on one", 1.8, "×", _scaling),

@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
 
 import grpc
 
+from bench.server.callers import KEYS, TOKENS, Guard, guard
 from bench.server.cases import GRPC_PATH, INFER_PATH, NAME, Case, Protocol, WrongAnswerError
 from bench.server.environments import PEERS, LeftOutError, crate, environment, onnxruntime_library
 from slipway.digest import digest_of
@@ -85,7 +86,9 @@ PEER_LIST = (
     Peer("rust-batches", "the same in batches", "rust", ("{program}",), crate_program="batches"),
 )
 PEERS_BY_NAME = {peer.name: peer for peer in PEER_LIST}
-TITLES = {SLIPWAY: "Slipway", **{peer.name: peer.title for peer in PEER_LIST}}
+#: Our own server, and again where it asks who its callers are.
+OURS = {SLIPWAY: "Slipway", KEYS: "Slipway, API keys", TOKENS: "Slipway, tokens seen before"}
+TITLES = {**OURS, **{peer.name: peer.title for peer in PEER_LIST}}
 
 
 def prepare(names: Iterable[str]) -> tuple[frozenset[str], list[str]]:
@@ -110,8 +113,10 @@ class Running:
         self.port, self.grpc_port, metrics_port = free_ports(3)
         self._log = scratch / f"{name}.log"
         ports = {"port": str(self.port), "grpc_port": str(self.grpc_port), "metrics_port": str(metrics_port)}
-        if name == SLIPWAY:
-            command, given = _slipway(models / model, ports, processes, scratch)
+        guarded = guard(name, scratch)
+        self._shown = guarded.headers
+        if name in OURS:
+            command, given = _slipway(models / model, ports, processes, scratch, guarded)
         else:
             command, given = _peer(PEERS_BY_NAME[name], models / model / "model.onnx", ports)
         mark = uuid4().hex
@@ -137,6 +142,10 @@ class Running:
             if self._process.poll() is not None or time.perf_counter() - self._spawned > _START_SECONDS:
                 raise ServerError(f"{reason}; its log ends: {self._tail()}")
             time.sleep(0.005)
+
+    def shown(self, case: Case) -> Case:
+        """The request with what tells this server who asks."""
+        return replace(case, headers={**case.headers, **self._shown})
 
     def ask(self, case: Case) -> None:
         """One request, whose answer has to be onnxruntime's; raises :class:`ServerError`."""
@@ -205,7 +214,7 @@ class Running:
     def _post(self, case: Case) -> tuple[bytes, Mapping[str, str]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("POST", INFER_PATH, case.body, dict(case.headers))
+            connection.request("POST", INFER_PATH, case.body, dict(self.shown(case).headers))
             response = connection.getresponse()
             body = response.read()
         finally:
@@ -224,7 +233,7 @@ class Running:
 
 
 def serving_environment(
-    model: Path, ports: Mapping[str, str], processes: int, scratch: Path
+    model: Path, ports: Mapping[str, str], processes: int, scratch: Path, guarded: Guard
 ) -> dict[str, str]:
     """What tells our server what to serve, and where."""
     serving = {
@@ -233,6 +242,7 @@ def serving_environment(
         "digest": digest_of(model),
         "drainSeconds": 0,
         "processes": processes,
+        "access": None if guarded.access is None else guarded.access.model_dump(mode="json"),
     }
     return {
         "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'server'}",
@@ -243,13 +253,14 @@ def serving_environment(
         "SLIPWAY_HTTP_PORT": ports["port"],
         "SLIPWAY_ADMIN_PORT": ports["metrics_port"],
         "SLIPWAY_GRPC_PORT": ports["grpc_port"],
+        **guarded.environment,
     }
 
 
 def _slipway(
-    model: Path, ports: Mapping[str, str], processes: int, scratch: Path
+    model: Path, ports: Mapping[str, str], processes: int, scratch: Path, guarded: Guard
 ) -> tuple[list[str], dict[str, str]]:
-    given = serving_environment(model, ports, processes, scratch)
+    given = serving_environment(model, ports, processes, scratch, guarded)
     return [sys.executable, "-m", "slipway_server.main"], given
 
 

@@ -1,0 +1,45 @@
+"""Our server where callers show who they are: what it is told, and the header that requests carry."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway.contract import Access, AccessRule, Issuer
+from tests.server.tokens import AUDIENCE, ISSUER, Signer, key_set
+
+KEYS, TOKENS = "slipway-keys", "slipway-tokens"
+_EVERYBODY = (AccessRule(callers=("*",), actions=("Infer",)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who may ask (none: everybody), where the server reads their keys, and what a request shows."""
+
+    access: Access | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def guard(name: str, scratch: Path) -> Guard:
+    """The guard of the server of this name; its files are made in ``scratch``."""
+    if name == KEYS:
+        keys, key = scratch / "keys", secrets.token_urlsafe(32)
+        keys.mkdir(exist_ok=True)
+        (keys / "app").write_text(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}")
+        return Guard(Access(allow=_EVERYBODY), {"SLIPWAY_ACCESS_KEYS_DIR": str(keys)}, _bearer(key))
+    if name == TOKENS:
+        issuers, signer = scratch / "issuers", Signer("ES256")
+        issuers.mkdir(exist_ok=True)
+        (issuers / "sso.json").write_text(key_set(signer.jwk()))
+        sso = Issuer(name="sso", issuer=ISSUER, audiences=(AUDIENCE,))
+        access = Access(allow=_EVERYBODY, apiKeys=False, issuers=(sso,))
+        return Guard(access, {"SLIPWAY_ACCESS_ISSUERS_DIR": str(issuers)}, _bearer(signer.token()))
+    return Guard()
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
