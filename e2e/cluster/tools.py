@@ -122,6 +122,8 @@ H2SPEC = GoProgram("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+
 CRANE = GoProgram("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1")
 #: Pushes and attaches artifacts as people do, in tests.
 ORAS = GoProgram("oras", "oras.land/oras/cmd/oras", "v1.3.6")
+#: Signs and verifies manifests as people do, in tests.
+COSIGN = GoProgram("cosign", "github.com/sigstore/cosign/v3/cmd/cosign", "v3.1.3")
 #: The newest of its line that builds as it is published.
 ARGOCD = GoProgram("argocd", "github.com/argoproj/argo-cd/v3/cmd", "v3.2.11", main_module="e2e/images/argocd")
 #: The schema of advisories, as its module carries it.

@@ -19,6 +19,7 @@ from tests.docs import test_installation as installation
 from tests.docs import test_operating_page as operating
 from tests.docs import test_requests as requests
 from tests.docs import test_tutorial_page as tutorial
+from tests.models import test_cosign as cosign
 from tests.models import test_oci_attached as attached
 from tests.models import test_signing as signing
 from tests.models import test_whole_folders as folders
@@ -45,6 +46,8 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     ("docs/security.md", "kubectl"): security.test_the_guide_does_what_it_says,
     ("docs/security.md", "openssl"): signing.test_the_pages_commands_sign_and_verify_as_printed,
     ("docs/security.md", "model_signing"): signing.test_the_pages_commands_sign_and_verify_as_printed,
+    ("docs/security.md", "cosign"): cosign.test_the_pages_commands_sign_as_printed,
+    ("docs/security.md", "export"): cosign.test_the_pages_commands_sign_as_printed,
     (SOURCES, "sha256sum"): requests.test_the_digest_is_what_the_page_tells_to_compute,
     (SOURCES, "oras"): attached.test_the_pages_command_attaches_a_profile,
     (SOURCES, "find"): requests.test_the_digest_is_what_the_page_tells_to_compute,

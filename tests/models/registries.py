@@ -19,7 +19,7 @@ import httpx
 import trustme
 
 from e2e.cluster.settings import read_settings
-from e2e.cluster.tools import CRANE, ORAS, Tools
+from e2e.cluster.tools import COSIGN, CRANE, ORAS, Tools
 from tests.models.servers import listening
 from tests.ports import free_port
 
@@ -31,6 +31,10 @@ _LENT = ("Content-Type", "Content-Length", "Docker-Content-Digest")
 
 def oras_program() -> Path:
     return Tools(read_settings().cache).install(ORAS)
+
+
+def cosign_program() -> Path:
+    return Tools(read_settings().cache).install(COSIGN)
 
 
 def crane_program() -> Path:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,24 +16,26 @@ import trustme
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from e2e import snippets
 from slipway.cli.main import main
 from slipway.contract import Failed, Failure, ModelFault, Resolution, Resolved
 from slipway.digest import digest_of
 from slipway.models.oci_attached import ARTIFACT_TYPE
 from slipway.names import NO_PROFILE
-from tests.models.authorities import ISSUER, WORKFLOW
+from tests.models.authorities import ISSUER, WORKFLOW, private_pem
 from tests.models.conftest import SlipwayModel
 from tests.models.cosigned import (
     SIGNATURE,
     ByKey,
+    Keyless,
     Repository,
     Signer,
     payload,
     statement,
 )
-from tests.models.cosigned_badly import BAD, CASES, OURS, SIGNERS, THEIRS
+from tests.models.cosigned_badly import ANOTHER, BAD, CASES, KEYLESS, OTHER, OURS, SIGNERS, SIGSTORE, THEIRS
 from tests.models.examples import onnx_classifier, save_wide
-from tests.models.registries import INDEX, MANIFEST, registry_front
+from tests.models.registries import INDEX, MANIFEST, cosign_program, registry_front
 from tests.models.test_oci_attached import profiled, proof_of
 from tests.models.test_oci_source import archive, names
 from tests.models.test_signature import pem
@@ -75,6 +80,14 @@ def either(authority: trustme.CA, request: pytest.FixtureRequest) -> Iterator[Re
 
 
 Asked = Callable[..., Resolution | Failure]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+KEYS = {
+    "P-256": ec.generate_private_key(ec.SECP256R1()),
+    "P-384": ec.generate_private_key(ec.SECP384R1()),
+    "P-521": ec.generate_private_key(ec.SECP521R1()),
+}
+#: The words by which cosign 3 makes what cosign 2 made.
+AS_2 = ("--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false")
 
 
 @pytest.fixture
@@ -357,3 +370,156 @@ def test_the_command_verifies_what_cosign_signed(
     assert f"{uri}: signed by sha256:" in capsys.readouterr().out
     assert main(["sign", uri, "--key", str(key)]) == 1
     assert "cosign sign" in capsys.readouterr().err
+
+
+@pytest.fixture
+def cosign(tmp_path: Path) -> Run:
+    """Runs cosign with a home of its own; ``fails``: whether it has to fail."""
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def run(*words: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
+        environment = {"HOME": str(home), "PATH": os.environ["PATH"], "COSIGN_PASSWORD": "of the tests"}
+        done = subprocess.run(
+            [str(cosign_program()), *words],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode != 0) == fails, (words, done.stdout, done.stderr)
+        return done
+
+    return run
+
+
+@pytest.fixture
+def no_log(cosign: Run, tmp_path: Path) -> tuple[str, str]:
+    """The words by which cosign records a signature nowhere."""
+    cosign("signing-config", "create", "--out", str(tmp_path / "no-log.json"))
+    return "--signing-config", str(tmp_path / "no-log.json")
+
+
+def imported(cosign: Run, key: ec.EllipticCurvePrivateKey, folder: Path) -> str:
+    """A private key as cosign keeps it."""
+    (folder / "plain.key").write_bytes(private_pem(key))
+    cosign(
+        "import-key-pair", "--key", str(folder / "plain.key"), "--output-key-prefix", str(folder / "cosign")
+    )
+    return str(folder / "cosign.key")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KEYS)
+def test_what_cosign_signs_by_a_key_is_resolved(
+    either: Repository,
+    files: dict[str, bytes],
+    ask: Asked,
+    cosign: Run,
+    no_log: tuple[str, str],
+    kind: str,
+) -> None:
+    key = imported(cosign, KEYS[kind], either.scratch)
+    by = ByKey(KEYS[kind])
+    for tag, words in {"v2": AS_2, "v3": no_log}.items():
+        digest = either.push({**files, "README.md": tag.encode()}, tag)
+        target = f"{either.front.behind}/{either.name}@{digest}"
+        cosign("sign", "--yes", "--key", key, *words, target)
+        found = ask(either, by, tag=tag)
+        assert isinstance(found, Resolution), found
+        refused(ask(either, THEIRS, tag=tag), "none of the keys")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", [2, 3])
+def test_cosign_takes_what_the_tests_sign_by_a_key_and_refuses_what_the_resolver_refuses(
+    either: Repository,
+    files: dict[str, bytes],
+    ask: Asked,
+    cosign: Run,
+    version: int,
+) -> None:
+    digest = either.push(files)
+    (either.scratch / "key.pub").write_text(pem(OURS.key))
+    target = f"{either.front.behind}/{either.name}@{digest}"
+    words = ("--key", str(either.scratch / "key.pub"), "--insecure-ignore-tlog", *format_of(version), target)
+    for by, of in ((THEIRS, digest), (OURS, OTHER)):
+        either.sign(by, digest, version=version, of=of)
+        cosign("verify", *words, fails=True)
+        refused(ask(either))
+    either.sign(OURS, digest, version=version)
+    cosign("verify", *words)
+    assert isinstance(ask(either), Resolution)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", [2, 3])
+def test_cosign_takes_what_the_tests_sign_without_a_key_and_refuses_what_the_resolver_refuses(
+    there: Repository,
+    files: dict[str, bytes],
+    ask: Asked,
+    cosign: Run,
+    version: int,
+) -> None:
+    digest = there.push(files)
+    (there.scratch / "root.json").write_text(SIGSTORE.trusted_root())
+    target = f"{there.front.behind}/{there.name}@{digest}"
+    words = ["--trusted-root", str(there.scratch / "root.json"), "--certificate-identity", WORKFLOW]
+    words += ["--certificate-oidc-issuer", ISSUER, *format_of(version), target]
+    another = Keyless(ANOTHER, KEYLESS.leaf, KEYLESS.identity)
+    for by, of in ((another, digest), (KEYLESS, OTHER)):
+        there.sign(by, digest, version=version, of=of)
+        cosign("verify", *words, fails=True)
+        refused(ask(there, KEYLESS))
+    there.sign(KEYLESS, digest, version=version)
+    cosign("verify", *words)
+    assert isinstance(ask(there, KEYLESS), Resolution)
+
+
+def format_of(version: int) -> tuple[str, ...]:
+    return (f"--new-bundle-format={'true' if version == 3 else 'false'}",)
+
+
+@pytest.mark.long
+def test_the_pages_commands_sign_as_printed(
+    there: Repository,
+    files: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    there.push(files, "v7")
+    (tmp_path / "release.key").write_bytes(private_pem(KEYS["P-256"]))
+    (tmp_path / "release.pub").write_text(pem(KEYS["P-256"]))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "cosign").symlink_to(cosign_program())
+    (programs / "slipway").write_text(f'#!/bin/sh\nexec {sys.executable} -m slipway.cli.main "$@"\n')
+    (programs / "slipway").chmod(0o755)
+    (tmp_path / "home").mkdir()
+    environment = {**os.environ, **there.front.keys(), "HOME": str(tmp_path / "home")}
+    environment["PATH"] = f"{programs}:{os.environ['PATH']}"
+    named = [
+        command
+        for command in snippets.commands("docs/security.md")
+        if command.program in ("export", "cosign") or "oci://" in command.text
+    ]
+    assert [command.program for command in named] == ["export", "cosign", "cosign", "cosign", "slipway"]
+    # One is written to where it is, and the other is read from over TLS.
+    lines = [
+        command.text.replace("oci://ghcr.io/shop/fraud", f"oci://{there.front.host}/{there.name}").replace(
+            "ghcr.io/shop/fraud", f"{there.front.behind}/{there.name}"
+        )
+        for command in named
+    ]
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(lines)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shown = [line.partition(": ")[0].rpartition(":")[2] for line in named[-1].output.splitlines()]
+    said = [line.partition(": ")[0].rpartition(":")[2] for line in done.stdout.splitlines()]
+    assert said[-len(shown) :] == shown

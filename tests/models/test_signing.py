@@ -214,7 +214,8 @@ def test_the_pages_commands_sign_and_verify_as_printed(made: Path, tmp_path: Pat
     }
     run = 0
     for command in snippets.commands("docs/security.md"):
-        if command.program not in ("openssl", "slipway", "model_signing"):
+        # What is in a registry is the business of test_cosign.py.
+        if command.program not in ("openssl", "slipway", "model_signing") or "oci://" in command.text:
             continue
         if "release.crt" in command.text:
             certify(tmp_path)
