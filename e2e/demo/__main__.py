@@ -18,6 +18,7 @@ from e2e.cluster.settings import Settings, read_settings
 from e2e.cluster.tools import ALERTMANAGER, COREDNS, HELM, METRICS_SERVER, PROMETHEUS, Tools
 from e2e.demo import monitoring, rollout, training
 from e2e.demo.serving import CALL_SECONDS, input_name, predict, read_figures
+from e2e.demo.trust import MISTAKE, Trust
 from e2e.helm import IMAGES, RELEASE, Helm, image_values
 from e2e.helm import NAMESPACE as OPERATOR_NAMESPACE
 from e2e.images.archives import build, load
@@ -39,7 +40,7 @@ BROKEN_SHARE = 0.1
 
 #: CPU-minutes of what empty caches lack, as measured on one machine; minutes of the rest.
 BUILD_MINUTES = {HELM: 3.5, COREDNS: 4.5, METRICS_SERVER: 3.0, PROMETHEUS: 5.0, ALERTMANAGER: 2.0}
-KUBERNETES_MINUTES, IMAGES_MINUTES, WARM_MINUTES = 13.0, 5.0, 3.0
+KUBERNETES_MINUTES, IMAGES_MINUTES, WARM_MINUTES = 13.0, 5.0, 4.0
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -94,6 +95,7 @@ def run_demo(settings: Settings) -> None:
     out.print(quickstart.read_text().rstrip(), style="cyan")
     kube.ensure_namespace(NAMESPACE)
     rollout.go_at_once(kube, NAMESPACE)
+    Trust(kube, NAMESPACE).undo()
     kube.apply_file(quickstart, NAMESPACE)
     _wait_until_ready(kube, registered.version, references["server"])
 
@@ -111,6 +113,7 @@ def run_demo(settings: Settings) -> None:
     out.print(f"  ready pods          {figures.ready_pods:.0f}")
     _roll_out(kube, trained, references["server"])
     _watch(kube, settings)
+    _trust(kube)
     _say_what_next(settings)
 
 
@@ -174,6 +177,33 @@ def _watch(kube: Kube, settings: Settings) -> None:
 
         _title("A report, for those who ask")
         out.print(f"  {watch.report(settings.kubeconfig.parent / f'{credit.NAME}-report.html')}")
+
+
+def _trust(kube: Kube) -> None:
+    """Strangers are refused from now on, and so is a version that is wrong, before anybody meets it."""
+    trust = Trust(kube, NAMESPACE)
+    _title("A key for the shop, and from now on nobody is answered without one")
+    with step(f"kubectl slipway key new {credit.NAME} shop, and spec.access"):
+        key = trust.new_key()
+        trust.close()
+    shown = {"without a key": trust.code(None), "with a wrong one": trust.code("guessed")}
+    shown["with the key"] = trust.code(key)
+    out.print("  " + "   ".join(f"{words}: {code}" for words, code in shown.items()))
+    if list(shown.values()) != [401, 401, 200]:
+        raise ClusterError("that should have been 401, 401 and 200")
+
+    _title("A version that says no to nearly everybody, and never fails a request")
+    with step("an audit by 2,000 people who paid back or not, which the version that serves has to pass too"):
+        trust.demand_audit()
+    with kube.port_forward("service/mlflow", "mlflow", 5000) as url:
+        wrong = credit.register(credit.NAME, url, MISTAKE)
+    stopped = trust.release(wrong)
+    out.print(
+        f"  [bold]version {wrong} stopped at its audit[/bold] after {stopped.seconds:.0f} s: {stopped.words}"
+    )
+    out.print(f"  no pod of it was ever there; the model has {', '.join(stopped.deployments)} alone")
+    if len(stopped.deployments) != 1:
+        raise ClusterError("a version that failed its audit should have no Deployment")
 
 
 def _wait_until_ready(kube: Kube, version: str, server_image: str) -> None:
@@ -280,6 +310,8 @@ def _say_what_next(settings: Settings) -> None:
   kubectl describe mdep wine                     says why and what to do, and the old version goes on serving
   kubectl port-forward -n mlflow service/mlflow 5000           MLflow's own pages
   kubectl port-forward -n monitoring service/prometheus 9090   rules, alerts and queries
+  kubectl slipway key list credit                who may ask; and: kubectl slipway history credit
+  examples/README.md                             s3, gs, az, oci, dvc, https, volumes; servers of your own
   make cluster-down                              removes all of it"""
     )
 
