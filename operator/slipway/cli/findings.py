@@ -141,7 +141,7 @@ def _of_operator(name: str, one: Manifest) -> Iterator[Finding]:
 def _policies(facts: Facts) -> Iterator[Finding]:
     version, bindings = facts.kubernetes, facts.bindings
     if version < _POLICIES_FROM:
-        words = "before 1.30 has no policies that hold approvals, borrowing and the operator's token"
+        words = "before 1.30, has no policies that hold approvals, borrowing and the operator's token"
         yield _missing(
             "Policies", f"Kubernetes {version[0]}.{version[1]}, as any {words}; upgrade the cluster"
         )
@@ -187,7 +187,8 @@ def _access(facts: Facts) -> Iterator[Finding]:
         words = "have spec.access that not all of their pods hold yet; kubectl slipway status says why"
         yield _missing("Access", f"{_some(pending)} {words}")
     if facts.models and not opened and not pending:
-        yield _holds("Access", f"{len(facts.models)} models answer only callers that they know")
+        words = "1 model answers" if len(facts.models) == 1 else f"{len(facts.models)} models answer"
+        yield _holds("Access", f"{words} only callers that have a key, a token or a certificate")
 
 
 def _network(facts: Facts) -> Iterator[Finding]:
