@@ -1,8 +1,9 @@
 """How many small faults in the command line and in the core their tests find.
 
 ``make mutants`` puts faults into ``operator/slipway/cli`` and ``operator/slipway/core``, one at a time and
-by chance, and runs the tests of the module until one fails. It prints each fault that no test found and the
-share that was found with its 95% interval, and writes ``bench/results/mutants.md``.
+by chance, and runs the tests of the module until one fails. It prints each fault with the test that found it,
+and the share that was found with its 95% interval, and writes ``bench/results/mutants.md``. After SIGTERM
+it tells what it has found. What found a fault is kept in ``.mutants_cache``, and asked first the next time.
 
 Tests that start the command as a program of its own run the code as it is, and find nothing. Some faults
 change nothing that can be seen, such as the order of what is sorted later: no suite finds all.
@@ -11,19 +12,27 @@ change nothing that can be seen, such as the order of what is sorted later: no s
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import random
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import zip_longest
+from typing import Any
 
 from bench.machine import machine
 from bench.mutants.faults import Mutant, mutants
-from bench.mutants.trials import OPERATOR, ROOT, BrokenTestsError, is_found, prepare
-from bench.mutants.tried_by import files_for, modules
+from bench.mutants.forked import OPERATOR, ROOT
+from bench.mutants.trials import MOST_SECONDS, BrokenTestsError, found_by, function_of, prepare, warm
+from bench.mutants.tried_by import LEFT_OUT, files_for, modules
 
 PACKAGES = ("cli", "core")
+KEPT = ROOT / ".mutants_cache"
 PAGE = ROOT / "bench/results/mutants.md"
 #: The share that is to be found.
 TARGET = 0.85
@@ -42,6 +51,12 @@ class Tally:
     def found(self) -> int:
         """How many a test found."""
         return self.tried - len(self.survivors)
+
+    def note(self, mutant: Mutant, found: str) -> None:
+        """One more that was tried."""
+        self.tried += 1
+        if not found:
+            self.survivors.append(mutant)
 
     def row(self) -> tuple[str, ...]:
         """As the page shows it."""
@@ -70,20 +85,22 @@ def told(mutant: Mutant) -> str:
     return f"{mutant.path.relative_to(OPERATOR / 'slipway')}:{mutant.line} {shown}"
 
 
-def page(tallies: list[Tally], seed: int) -> str:
+def page(tallies: list[Tally], how: str) -> str:
     """The results as Markdown."""
-    made = f"Python {machine()['python']}, {datetime.now(UTC).date()}; faults drawn by seed {seed}"
+    made = f"Python {machine()['python']}, {datetime.now(UTC).date()}; {how}"
+    left_out = ", ".join(f"`{one}`" for one in LEFT_OUT)
     lines = [
         f"<!-- Written by make mutants. --> {made}",
         "",
         "# Faults that tests find",
         "",
         "Small faults are put into a module, one at a time and by chance: a comparison turned, a condition",
-        "that is always true, a text emptied, a number one larger, a return or a call left out. The tests of",
-        "the module are run until one fails. An interval of 95% above "
-        f"{TARGET:.0%} meets the target, one below does",
-        "not, and one around it leaves it open. Not all faults can be found: some change nothing that can be",
-        "seen.",
+        "that is always true, a text emptied, a number one larger, a return or a call left out. The tests",
+        f"of the module are run until one fails, {MOST_SECONDS} seconds of CPU at most. An interval",
+        f"of 95% above {TARGET:.0%} meets the target, one below does not, and one around it leaves it open.",
+        "Not all faults can be found: some change nothing that can be seen.",
+        "",
+        f"Not tried, for their tests start servers or need other environments: {left_out}.",
         "",
         "| Package | Faults there are | Tried | Found | Share | Interval | Target |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -105,23 +122,85 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="of chance (default: 1)")
     parser.add_argument("--minutes", type=float, default=60, help="stop after so long (default: 60)")
+    parser.add_argument("--workers", type=int, default=1, help="faults tried at once (default: 1)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
     prepare()
-    end = time.monotonic() + 60 * arguments.minutes
+    began, load = time.monotonic(), os.getloadavg()[2]
     drawn = {package: _drawn(package, arguments) for package in arguments.package or PACKAGES}
-    tallies = [Tally(package, total) for package, (total, _) in drawn.items()]
+    tallies = {package: Tally(package, total) for package, (total, _) in drawn.items()}
     # In turns, so that what is stopped early has as many of each.
-    for round_ in zip_longest(*(sample for _, sample in drawn.values())):
-        for tally, mutant in zip(tallies, round_, strict=True):
-            if mutant is not None and time.monotonic() < end:
-                _try(mutant, tally)
-    tallies = [tally for tally in tallies if tally.tried]
-    if not arguments.module and not arguments.package and tallies:
-        PAGE.write_text(page(tallies, arguments.seed))
-    for tally in tallies:
+    faults = [
+        mutant
+        for round_ in zip_longest(*(sample for _, sample in drawn.values()))
+        for mutant in round_
+        if mutant
+    ]
+    try:
+        for mutant, found in _tried(faults, arguments.workers, began + 60 * arguments.minutes):
+            tallies[_package(mutant)].note(mutant, found)
+            print(f"{'found' if found else 'NOT FOUND'}: {told(mutant)}", file=sys.stderr)
+            print(f"    by {found}" if found else "", file=sys.stderr, flush=True)
+    except _StoppedError:
+        print("stopped", file=sys.stderr)
+    except BrokenTestsError as error:
+        raise SystemExit(str(error)) from error
+    shown = [tally for tally in tallies.values() if tally.tried]
+    if not arguments.module and not arguments.package and shown:
+        minutes = (time.monotonic() - began) / 60
+        how = (
+            f"faults drawn by seed {arguments.seed}, {arguments.workers} at once, in {minutes:.0f} minutes; "
+            f"load {load:.1f} before and {os.getloadavg()[2]:.1f} after, on {os.cpu_count()} cores"
+        )
+        PAGE.write_text(page(shown, how))
+    for tally in shown:
         _, _, tried, found, share, interval, verdict = tally.row()
         print(f"{tally.package}: {found} of {tried} found, {share} ({interval}), of {tally.total}: {verdict}")
-    return 1 if any(tally.row()[-1] == "not met" for tally in tallies) else 0
+    return 1 if any(tally.row()[-1] == "not met" for tally in shown) else 0
+
+
+class _StoppedError(Exception):
+    """By SIGTERM."""
+
+
+def _stop(*_: Any) -> None:
+    raise _StoppedError
+
+
+def _package(mutant: Mutant) -> str:
+    return mutant.path.relative_to(OPERATOR / "slipway").parts[0]
+
+
+def _tried(faults: list[Mutant], workers: int, end: float) -> Iterator[tuple[Mutant, str]]:
+    """Each fault with the test that found it, in the order in which they were drawn, until the end."""
+    fork = multiprocessing.get_context("fork")
+    with fork.Pool(1, _work) as cold:
+        warm(sorted({file for one in faults for file in files_for(one.path)}))
+        with fork.Pool(workers, _work) as warmed:
+            answers = [
+                (warmed if function_of(mutant) else cold).apply_async(_try, (mutant,)) for mutant in faults
+            ]
+            # In this order: were the quick ones taken first, the share would be of what is found quickly.
+            for mutant, answer in zip(faults, answers, strict=True):
+                try:
+                    yield mutant, answer.get(max(0.1, end - time.monotonic()))
+                except multiprocessing.TimeoutError:
+                    return
+
+
+def _work() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _try(mutant: Mutant) -> str:
+    source = sha256(mutant.path.read_bytes()).hexdigest()[:20]
+    kept = KEPT / f"{source}-{mutant.node}-{mutant.choice}"
+    before = kept.read_text() if kept.is_file() else ""
+    is_there = (ROOT / before.partition("::")[0]).is_file()
+    found = found_by(mutant, files_for(mutant.path), before if is_there else "")
+    KEPT.mkdir(exist_ok=True)
+    kept.write_text(found)
+    return found
 
 
 def _drawn(package: str, arguments: argparse.Namespace) -> tuple[int, list[Mutant]]:
@@ -131,17 +210,6 @@ def _drawn(package: str, arguments: argparse.Namespace) -> tuple[int, list[Mutan
     return len(all_), random.Random(arguments.seed).sample(
         all_, min(arguments.sample or len(all_), len(all_))
     )
-
-
-def _try(mutant: Mutant, tally: Tally) -> None:
-    try:
-        found = is_found(mutant, files_for(mutant.path))
-    except BrokenTestsError as error:
-        raise SystemExit(str(error)) from error
-    tally.tried += 1
-    if not found:
-        tally.survivors.append(mutant)
-    print(f"{'found' if found else 'NOT FOUND'}: {told(mutant)}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

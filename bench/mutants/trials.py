@@ -1,26 +1,33 @@
-"""Whether tests find a fault, each tried in a process forked from one that has imported no code of ours."""
+"""Whether tests find a fault, each tried in a process of its own.
+
+A fault in a function is put into the function, in a process forked from one that has imported all code and
+tests already, so that a trial costs what its tests do. One that shows when a module is imported is put into
+the module, in a process forked from one that has imported no code of ours.
+"""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import gc
 import importlib
 import importlib.abc
 import importlib.util
+import io
 import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from bench.mutants.faults import Mutant
+from bench.mutants.forked import ROOT, module_of, quietly, waited
 
-ROOT = Path(__file__).resolve().parents[2]
-OPERATOR = ROOT / "operator"
 #: Imported before anything is forked; nothing of the operator's is, for a fault may be in any of it.
 PRELOADED = (
     "pytest",
@@ -32,10 +39,12 @@ PRELOADED = (
     "yaml",
     "hypothesis",
 )
-#: Seconds of CPU after which a fault counts as found: the tests run for ever with it.
-PATIENCE = 120
-#: Exit codes of a trial from here on name the file of tests that failed.
-_FILES = 10
+#: Seconds of CPU for the tests of one fault: one that none of these finds counts as not found.
+MOST_SECONDS = 40
+#: What a single test may take more, before it is said to run for ever.
+_PATIENCE = 60
+FOR_EVER = "a test that ran for ever"
+_WORDS = ("-q", "-p", "no:cacheprovider", "--no-header", "-m", "not long")
 
 
 class BrokenTestsError(Exception):
@@ -50,63 +59,106 @@ def prepare() -> None:
     """
     for name in PRELOADED:
         importlib.import_module(name)
-    # What is there now is no garbage in any of the processes, and not looked at again.
-    gc.freeze()
     if loaded := [name for name in sys.modules if name.startswith(("slipway.core", "slipway.cli"))]:
         raise RuntimeError(f"imported before the fault: {', '.join(loaded)}")
 
 
-def is_found(mutant: Mutant, files: Sequence[Path]) -> bool:
-    """Whether a test of these files fails with it.
+def warm(files: Sequence[Path]) -> None:
+    """Import files of tests, and with them the code that they try, before faults are put into it."""
+    import pytest
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        pytest.main([*_WORDS, "--collect-only", *map(str, files)])
+    # What is there now is no garbage in any of the processes, and not looked at again.
+    gc.freeze()
+
+
+def function_of(mutant: Mutant) -> str:
+    """The outermost function that a fault is in, by its qualified name; empty where it shows on import."""
+    found = ""
+    body: Sequence[ast.stmt] = ast.parse(mutant.path.read_text()).body
+    while True:
+        around = [one for one in body if one.lineno <= mutant.line <= (one.end_lineno or one.lineno)]
+        match around:
+            case [ast.ClassDef(name=name, body=inner)]:
+                found, body = f"{found}{name}.", inner
+            case [ast.FunctionDef(name=name, body=inner) | ast.AsyncFunctionDef(name=name, body=inner)]:
+                return f"{found}{name}" if mutant.line >= inner[0].lineno else ""
+            case _:
+                return ""
+
+
+def found_by(mutant: Mutant, files: Sequence[Path], first: str = "") -> str:
+    """The test that fails with it first, nothing where none does.
+
+    Args:
+        mutant: the fault.
+        files: of tests, in the order in which they are asked.
+        first: a test that is asked before all others; empty for none.
 
     Raises:
-        BrokenTestsError: where that file fails without it, too.
+        BrokenTestsError: where that test fails without it, too.
     """
-    code = _forked(mutant, files)
-    if code >= _FILES and _without(files[code - _FILES]) != 0:
-        raise BrokenTestsError(f"{files[code - _FILES].relative_to(ROOT)} fails without a fault")
-    return code != 0
+    failed = (_forked(mutant, [first]) if first else "") or _forked(mutant, [str(one) for one in files])
+    if (ROOT / failed.partition("::")[0]).is_file() and _without(failed):
+        raise BrokenTestsError(f"{failed} fails without a fault")
+    return failed
 
 
 @cache
-def _without(file: Path) -> int:
-    return _forked(None, [file])
+def _without(test: str) -> str:
+    return _forked(None, [test])
 
 
-def _forked(mutant: Mutant | None, files: Sequence[Path]) -> int:
+def _forked(mutant: Mutant | None, tests: Sequence[str]) -> str:
+    """The first test that fails."""
+    theirs, ours = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _try(mutant, files)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+        os.close(theirs)
+        _try(mutant, tests, ours)
+    os.close(ours)
+    with os.fdopen(theirs) as answer:
+        told = answer.read()
+    code = waited(pid)
+    return told or ("" if code == 0 else FOR_EVER)
 
 
-def _try(mutant: Mutant | None, files: Sequence[Path]) -> None:
+def _try(mutant: Mutant | None, tests: Sequence[str], answer: int) -> None:
     import pytest
 
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
-    if mutant is not None:
-        sys.meta_path.insert(0, _Finder(mutant))
-    words = ["-q", "-x", "-p", "no:cacheprovider", "--no-header", "-m", "not long"]
-    first = _First()
+    quietly()
+    used = time.process_time()
+    most = round(used + MOST_SECONDS + _PATIENCE)
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+    # For one that waits and does nothing, however busy the machine is.
+    signal.alarm(60 * (MOST_SECONDS + _PATIENCE))
+    watch = _Watch(used + MOST_SECONDS)
     try:
-        # 5 is of files in which all tests are long ones.
-        failed = int(pytest.main([*words, *map(str, files)], plugins=[first])) not in (0, 5)
+        if mutant is not None:
+            _put(mutant)
+        for some in tests:
+            # 5 is of files of which no test is to run, 2 of a run that was ended.
+            code = int(pytest.main([*_WORDS, "-x", some], plugins=[watch]))
+            if watch.first or watch.is_over or code not in (0, 5):
+                break
     except BaseException:
-        failed = True
-    if not failed:
-        os._exit(0)
-    os._exit(_FILES + files.index(first.file) if first.file in files else 1)
+        watch.first = watch.first or "a failure outside of all tests"
+    os.write(answer, watch.first.encode())
+    os._exit(0)
 
 
-class _First:
-    """Notes the file of the first test that fails, or that cannot be imported."""
+class _Watch:
+    """Notes the first test that fails, or file that cannot be imported, and ends what takes too long."""
 
-    file: Path | None = None
+    def __init__(self, end: float) -> None:
+        self._end = end
+        self.first = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is."""
+        return time.process_time() > self._end
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Of a test."""
@@ -116,14 +168,47 @@ class _First:
         """Of a file."""
         self._note(report)
 
+    def pytest_runtest_protocol(self, item: Any) -> None:
+        """Before a test."""
+        if self.is_over:
+            item.session.shouldstop = "no time is left"
+
     def _note(self, report: Any) -> None:
-        if report.failed and self.file is None:
-            self.file = (ROOT / report.nodeid.partition("::")[0]).resolve()
+        if report.failed and not self.first:
+            self.first = report.nodeid
 
 
-def module_of(path: Path) -> str:
-    """The name by which a file of the operator is imported."""
-    return ".".join(path.relative_to(OPERATOR).with_suffix("").parts)
+def _put(mutant: Mutant) -> None:
+    """Into its function where that is there already, or into the module that is imported later."""
+    if module_of(mutant.path) not in sys.modules:
+        sys.meta_path.insert(0, _Finder(mutant))
+        return
+    name = function_of(mutant)
+    faulty = next(one for one in _codes(compile(mutant.tree(), "", "exec")) if one.co_qualname == name)
+    gc.unfreeze()
+    sound = [
+        one
+        for one in gc.get_objects()
+        if isinstance(one, FunctionType)
+        and one.__module__ == module_of(mutant.path)
+        and one.__code__.co_qualname == name
+    ]
+    gc.freeze()
+    for one in sound:
+        one.__code__ = faulty.replace(co_filename=one.__code__.co_filename)
+    if not sound:
+        raise LookupError(name)
+    for module in [one for name, one in sys.modules.items() if name.startswith("slipway.")]:
+        for one in vars(module).values():
+            if callable(forget := getattr(one, "cache_clear", None)):
+                forget()
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            yield from _codes(one)
 
 
 class _Finder(importlib.abc.MetaPathFinder):

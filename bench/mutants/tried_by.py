@@ -6,7 +6,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from bench.mutants.trials import OPERATOR, ROOT, module_of
+from bench.mutants.forked import OPERATOR, ROOT, module_of
 
 TESTS = ROOT / "tests/unit"
 #: Not tried: their tests start servers, or need frameworks in environments of their own.

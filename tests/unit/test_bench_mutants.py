@@ -11,7 +11,8 @@ import pytest
 
 from bench.mutants.__main__ import PACKAGES, Tally, page
 from bench.mutants.faults import mutants
-from bench.mutants.trials import OPERATOR, ROOT
+from bench.mutants.forked import OPERATOR, ROOT
+from bench.mutants.trials import function_of
 from bench.mutants.tried_by import LEFT_OUT, files_for, modules
 
 SOURCE = '''"""A docstring."""
@@ -47,6 +48,23 @@ def test_each_fault_is_one_change_of_code_that_still_compiles(tmp_path: Path) ->
     assert not [fault for fault in told if "docstring" in fault or "Another" in fault]
 
 
+def test_a_fault_is_in_its_outermost_function_or_shows_on_import(tmp_path: Path) -> None:
+    path = tmp_path / "told.py"
+    path.write_text(
+        'WORD = "a"\nclass One:\n    size = 3\n    def told(self, count=1):\n        def inner():\n'
+        "            return 2\n        return inner() + count\n"
+    )
+    assert {one.fault: function_of(one) for one in mutants(path)} == {
+        "'a' → ''": "",
+        "3 → 4": "",
+        "1 → 2": "",
+        "return inner() + count → return None": "One.told",
+        "inner() + count → inner() - count": "One.told",
+        "return 2 → return None": "One.told",
+        "2 → 3": "One.told",
+    }
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_has_tests_that_try_it(package: str) -> None:
     for path in modules(package):
@@ -68,7 +86,7 @@ def test_a_share_meets_the_target_only_with_its_whole_interval(
     [one, *_] = mutants(OPERATOR / "slipway/cli/ages.py")
     tally = Tally("cli", 5000, tried, [one] * survivors)
     assert tally.row()[-1] == verdict
-    assert f"| {tried} | {tried - survivors} |" in page([tally], 1)
+    assert f"| {tried} | {tried - survivors} |" in page([tally], "drawn by seed 1")
 
 
 @pytest.mark.long
