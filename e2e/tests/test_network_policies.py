@@ -156,6 +156,9 @@ def test_a_namespace_that_denies_everything_takes_the_documented_paths_and_each_
             kube, name, "Ready", "False", "RegistryUnreachable", namespace=namespace, within=120
         )
         assert "network policies" in condition(found, "Ready")["message"]
+    # Its pod was the first to ask for this version, and holds up nobody who asks for the same.
+    Rollout(kube, namespace, "asks-later").apply(uris[2], CANARY)
+    wait_until_ready(kube, "asks-later", namespace, within=120)
 
     # Its routers are there, and have nobody to ask.
     wait_until_ready(kube, apart.name, namespace, within=240)

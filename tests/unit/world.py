@@ -498,18 +498,18 @@ class World:
             labels = pod["metadata"].get("labels") or {}
             if labels.get(naming.COMPONENT_LABEL) != "resolver" or "deletionTimestamp" in pod["metadata"]:
                 continue
-            phase = pod.get("status", {}).get("phase")
-            if self.resolver_waits is not None and phase in (None, "Pending"):
-                acted |= self._set_status(pod, self.resolver_waits)
-                continue
-            if phase in (None, "Pending"):
-                self._set_status(pod, {"phase": "Running", "conditions": [_condition("Ready", True)]})
-            elif phase == "Running":
-                self._set_status(pod, self._outcome(pod))
-            else:
-                continue
-            acted = True
+            status = self._resolver_status(pod)
+            acted |= status is not None and self._set_status(pod, status)
         return acted
+
+    def _resolver_status(self, pod: Manifest) -> dict[str, Any] | None:
+        """What becomes of a resolver pod next; None where nothing does."""
+        phase = pod.get("status", {}).get("phase")
+        if phase in (None, "Pending"):
+            if self.resolver_waits is not None:
+                return self.resolver_waits
+            return {"phase": "Running", "conditions": [_condition("Ready", True)]}
+        return self._outcome(pod) if phase == "Running" else None
 
     def _outcome(self, pod: Manifest) -> dict[str, Any]:
         (container,) = pod["spec"]["containers"]

@@ -159,6 +159,8 @@ class Observed:
     refresh_fault: Fault | None = None
     #: Pod of a neighbour that finds out what this one asks too; None where it is to make its own.
     neighbour_resolver: Manifest | None = None
+    #: Why that one cannot be made, or None.
+    neighbour_fault: Fault | None = None
     #: The keys by which the cluster signs tokens of ServiceAccounts; None where none is known.
     cluster_keys: str | None = None
     #: Public keys of issuers by the address at which they were read.

@@ -25,7 +25,7 @@ from slipway.core.objects.resolver import resolver_pod
 from slipway.core.objects.service import revision_service, routed_service, shared_service, stable_service
 from slipway.core.objects.service_account import service_account
 from slipway.core.observed import Manifest, ObjectKind, Observed, revision_of_object
-from slipway.core.resolution import ResolutionState, is_asked, last_look, resolve
+from slipway.core.resolution import ResolutionState, is_asked, last_look, preferred, resolve
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.rollout.audits import NO_AUDITS, Audits, audits_of
@@ -87,8 +87,11 @@ def plan(
         known = last_look(spec, resource.status, observed.refresh_token)
         resolver = resolver_pod(owner, spec, settings, observed.refresh_token, known)
     resolver_name = str(resolver["metadata"]["name"]) if resolver is not None else ""
-    answering = observed.find(ObjectKind.POD, resolver_name) or observed.neighbour_resolver
+    own_resolver = observed.find(ObjectKind.POD, resolver_name)
+    answering = preferred(own_resolver, observed.neighbour_resolver, spec.model.uri)
     resolution = resolve(spec, resource.status, answering, now, observed.refresh_token)
+    if resolution.model is None and resolution.fault is None:
+        resolution = replace(resolution, fault=observed.neighbour_fault)
     if resolution.model is not None and resolution.fault is None and not resolution.asking:
         resolution = replace(resolution, fault=observed.refresh_fault)
     wanted = None
@@ -141,7 +144,9 @@ def plan(
     return Plan(
         apply=tuple(apply),
         delete=(
-            *_spent_resolvers(resolver_name, resource, resolution, observed, now),
+            *_spent_resolvers(
+                resolver_name if answering is own_resolver else "", resource, resolution, observed, now
+            ),
             *retired,
             *audits.spent,
             *(observed.of(ObjectKind.HTTP_ROUTE) if not has_route(spec, observed) else ()),

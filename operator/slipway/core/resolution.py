@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import ConversionStatus, ModelDeploymentStatus, ModelStatus
 from slipway.api.types import Model, ModelDeploymentSpec
-from slipway.contract import Proved, Resolution, Resolved, TerminationMessage
+from slipway.contract import ModelFault, Proved, Resolution, Resolved, TerminationMessage
 from slipway.core import naming
-from slipway.core.diagnosis import diagnose_pod
+from slipway.core.diagnosis import diagnose_pod, termination_outcome
 from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
 from slipway.core.revision import revision_of
 
@@ -286,6 +286,29 @@ def answer_of(pod: Manifest) -> Resolved | None:
             return None
         return outcome if isinstance(outcome, Resolved) else None
     return None
+
+
+def believed(uri: str, pod: Manifest) -> Resolution | None:
+    """What a resolver pod found out of a URI; None where it is nothing, or nothing that Slipway says."""
+    answer = answer_of(pod)
+    return answer.resolution if answer is not None and _is_meant(uri, answer.resolution.uri) else None
+
+
+def is_of_store(pod: Manifest) -> bool:
+    """Whether a resolver pod failed by what the store has, and no other would find more."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        if container["name"] == naming.RESOLVE_CONTAINER:
+            failed = termination_outcome(container)
+            return failed is not None and failed.failure.reason is not ModelFault.REGISTRY_UNREACHABLE
+    return False
+
+
+def preferred(own: Manifest | None, neighbours: Manifest | None, uri: str) -> Manifest | None:
+    """Whose word counts: an answer does, and else a pod of one's own while it is at work."""
+    if own is None or neighbours is None or believed(uri, own) is not None:
+        return own or neighbours
+    has_ended = (own.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return neighbours if has_ended or believed(uri, neighbours) is not None else own
 
 
 def _is_meant(uri: str, pinned: str) -> bool:

@@ -137,7 +137,8 @@ class Reconciler:
         self._note_upgrade(key, planned, snapshot)
         with self._audits.taken(key, planned.audits.job is not None):
             faults = await self._write(key, resource, planned)
-        self._resolvers.note(key, planned.resolver)
+        refused = faults.get(ObjectReference(ObjectKind.POD, planned.resolver))
+        self._resolvers.note(key, planned.resolver, refused)
         after = observe(self._store.children(key), faults, snapshot.traffic, monitoring=snapshot.monitoring)
         after = replace(after, crashes=snapshot.crashes)
         await self._say(manifest, report(resource, resource.spec, planned, after, now), now)
@@ -167,8 +168,9 @@ class Reconciler:
         return None if unread is None else Fault(Reason.CLUSTER_KEYS_UNREAD, unread)
 
     def _leave(self, key: Key) -> None:
-        """Nothing is done for it: it has no turn, and its endpoints are left alone."""
+        """Nothing is done for it: it has no turn, asks for nobody, and its endpoints are left alone."""
         self._upgrades.note(key, None)
+        self._resolvers.leave(key)
         if key.routers:
             self._observers.routers.forget(key)
         else:
@@ -190,6 +192,7 @@ class Reconciler:
             traffic=self._traffic.of(resource, observed),
             crashes=self._observers.monitoring.crashes(resource),
             neighbour_resolver=self._resolvers.find(key, resource, token),
+            neighbour_fault=self._resolvers.refusal(key),
             cluster_keys=self._observers.cluster_keys.text,
             issuer_keys=self._observers.issuer_keys.texts,
             may_upgrade=self._upgrades.may_begin(key),
