@@ -178,7 +178,7 @@ def _holds(rule: str, value: Any) -> bool:
     context = cel.Context(variables={"self": value}, functions=_FUNCTIONS)
     try:
         return bool(_compiled(rule).execute(context))
-    except (ValueError, TypeError, RuntimeError):
+    except (ValueError, TypeError, RuntimeError, LookupError):
         return False  # the API server refuses what it cannot evaluate as well
 
 

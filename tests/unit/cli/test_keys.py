@@ -183,3 +183,71 @@ async def test_without_a_cluster_the_line_for_the_secret_is_printed_apart(
     said = capsys.readouterr()
     assert said.err == f"shop: sha256:{sha256(said.out.strip().encode()).hexdigest()}\n"
     assert cluster.asked == []
+
+
+async def test_every_answer_is_said_in_full(cluster: Served, run: Run, capsys: Said) -> None:
+    def said(*words: str) -> tuple[str, str]:
+        capsys.readouterr()
+        run("key", *words)
+        found = capsys.readouterr()
+        return found.out, found.err
+
+    follow = "pods follow within a minute or two\n"
+    kept = f"it is shown once, and kept nowhere. Secret fraud-keys has its hash, which {follow}"
+    assert said("new", NAME, "shop")[1] == f"this is the key of shop; {kept}"
+    assert said("new", NAME, "shop")[1] == f"this is the key of shop, its key number 2; {kept}"
+    assert said("revoke", NAME, "shop", "--old") == (f"1 key of shop revoked, 1 left; {follow}", "")
+    assert said("revoke", NAME, "shop", "--old")[0] == "shop has 1 key, the newest: nothing was revoked\n"
+    said("new", NAME, "shop")
+    assert said("revoke", NAME, "shop")[0] == f"2 keys of shop revoked, none is left; {follow}"
+    put(
+        cluster,
+        shop=f"sha256:{'a' * 64}\nsha256:{'ab' * 32}",
+        clear="slipway_key",
+        full="\n".join(f"sha256:{number:064x}" for number in range(MOST_KEY_HASHES)),
+    )
+    wrong = "  admits nobody: this entry is not as it should be"
+    lines = said("list", NAME)[0].splitlines()
+    assert lines[:2] == ["CALLER  KEY", f"clear   not a hash{wrong}"]
+    assert lines[-2:] == ["shop    aaaaaaaaaaaa", "shop    abababababab"]
+    assert len(lines) == 4 + MOST_KEY_HASHES
+    listed = json.loads(said("list", NAME, "-o", "json")[0])
+    assert listed["secret"] == "fraud-keys"
+    assert listed["keys"][0] == {"caller": "clear", "hash": None, "usable": False}
+    assert listed["keys"][-1] == {"caller": "shop", "hash": f"sha256:{'ab' * 32}", "usable": True}
+    for words, refusal in {
+        ("new", NAME): "for whom? slipway key new fraud CALLER",
+        ("list", NAME, "shop"): "slipway key list takes no CALLER",
+        (
+            "new",
+            NAME,
+            "a/b",
+        ): "'a/b' is no name of a caller: letters, digits, '-', '_' and '.', up to 64 of them",
+        ("revoke", NAME, "shop", "--hash", "a"): (
+            "2 keys of shop have a hash that begins with 'a'; slipway key list shows them"
+        ),
+        ("revoke", NAME, "nobody"): "nobody has no key in Secret fraud-keys",
+        (
+            "new",
+            NAME,
+            "clear",
+        ): "key clear of Secret fraud-keys has 1 lines that are no hash: take them out first",
+        ("new", NAME, "full"): (
+            f"full has {MOST_KEY_HASHES} keys, and more are not taken: slipway key revoke some first"
+        ),
+    }.items():
+        assert said(*words) == ("", f"error: {refusal}\n")
+    assert (
+        said("revoke", NAME, "shop", "--hash", "sha256:aaa")[0] == f"1 key of shop revoked, 1 left; {follow}"
+    )
+
+
+async def test_a_model_that_everybody_may_ask_is_told_what_to_name(
+    world: World, run: Run, capsys: Said
+) -> None:
+    world.create(version(2))
+    assert run("key", "list", NAME) == 1
+    assert capsys.readouterr().err == (
+        "error: fraud has no spec.access.apiKeys, so that everybody may ask it: name a Secret there, or say "
+        "--secret SECRET to make its keys first\n"
+    )
