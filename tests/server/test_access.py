@@ -20,11 +20,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from slipway.contract import Metric, ModelFault
 from slipway.names import MOST_KEY_HASHES
 from slipway_server.access.keys import MOST_CALLERS, read_keys
+from slipway_server.access.tokens import Issuers
 from slipway_server.rpc import health_pb2
 from slipway_server.rpc import open_inference_pb2 as oip
+from slipway_server.settings import Access, Issuer
 from tests.server.running import ROOT, Server, tensor
 from tests.server.test_crashes import LEAST, pairs
 from tests.server.test_grpc import GOOD, ask, channel, given, request
+from tests.server.tokens import AUDIENCE, ISSUER, Signer, key_set
 
 Dirs = Callable[[str], Path]
 ALL = ("Infer", "Feedback", "Metadata")
@@ -42,7 +45,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 class Mounted:
-    """A Secret as a kubelet mounts it: all files change at once, by moving a link."""
+    """A Secret as a kubelet mounts it: all files change at once, by moving a link, and names follow it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -55,14 +58,16 @@ class Mounted:
         version.mkdir()
         for name, content in callers.items():
             (version / name).write_text(content)
-            if not (self.directory / name).is_symlink():
-                (self.directory / name).symlink_to(f"..data/{name}")
         link = self.directory / "..new"
         link.symlink_to(version.name)
         link.rename(self.directory / "..data")
+        for name in callers:
+            if not (self.directory / name).is_symlink():
+                (self.directory / name).symlink_to(f"..data/{name}")
         for path in self.directory.iterdir():
             if not path.name.startswith("..") and path.name not in callers:
                 path.unlink()
+        shutil.rmtree(self.directory / f"..{self._versions - 1}", ignore_errors=True)
 
 
 class Guarded:
@@ -335,6 +340,17 @@ def test_a_caller_has_two_keys_while_one_replaces_the_other(guarded: Guarded) ->
     guarded.keys.put(app=hash_of(new))
     eventually(lambda: infer(server, guarded.app).status_code == 401, 1.0)
     assert infer(server, new).status_code == 200
+
+
+def test_a_caller_is_known_before_the_kubelet_has_made_the_link_of_its_file(tmp_path: Path) -> None:
+    keys, issuers = Mounted(tmp_path / "keys"), Mounted(tmp_path / "issuers")
+    keys.put(app=hash_of("app"), new=hash_of("new"))
+    issuers.put(**{"sso.json": key_set(Signer().jwk())})
+    for link in (keys.directory / "new", issuers.directory / "sso.json"):
+        link.unlink()
+    assert set(read_keys(keys.directory).callers.values()) == {"app", "new"}
+    sso = Issuer(name="sso", issuer=ISSUER, audiences=(AUDIENCE,))
+    assert Issuers(Access(allow=(), issuers=(sso,)), issuers.directory).has_keys
 
 
 def test_a_garbled_entry_admits_nobody_and_harms_no_other_caller(guarded: Guarded) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from slipway.names import CLIENT_CA_FILE
 from slipway_server.access.callers import ANONYMOUS, INFER, KEY_PREFIX, Action, Caller, Certified, caller
-from slipway_server.access.keys import KeyFile, read_keys, stamp
+from slipway_server.access.keys import KeyFile, read_keys
 from slipway_server.access.limits import Accounts, Share, too_many
+from slipway_server.access.mounted import stamp
 from slipway_server.errors import Reason, RequestError, not_now
 from slipway_server.settings import Access
 from slipway_server.wire.head import AUTHORIZATION, Head

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.names import CALLER_NAME, KEY_HASH, MOST_KEY_HASHES
+from slipway_server.access.mounted import current
 
 #: A Secret holds 1 MiB, which is some ten thousand of them.
 MOST_CALLERS = 4096
@@ -16,8 +15,6 @@ _NAME, _HASH = re.compile(CALLER_NAME), re.compile(KEY_HASH)
 _MOST_BYTES = MOST_KEY_HASHES * 80
 #: Of a name that is none, in the log.
 _SHOWN = 64
-#: The kubelet puts a whole new set of files in place by moving this link.
-_LINK = "..data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +25,10 @@ class KeyFile:
     faults: tuple[str, ...] = ()
 
 
-def stamp(directory: Path) -> Hashable:
-    """Changes when the files do."""
-    try:
-        return os.readlink(directory / _LINK)
-    except OSError:
-        pass
-    try:
-        with os.scandir(directory) as found:
-            stats = [(each.name, each.stat()) for each, _ in zip(found, range(MOST_CALLERS), strict=False)]
-    except OSError as error:
-        return error.errno
-    return tuple(sorted((name, each.st_mtime_ns, each.st_size, each.st_ino) for name, each in stats))
-
-
 def read_keys(directory: Path) -> KeyFile:
     """The hashes in a directory. A file that is not as it should be admits nobody; the others stay good."""
     try:
-        paths = sorted(path for path in directory.iterdir() if not path.name.startswith(".."))
+        paths = sorted(path for path in current(directory).iterdir() if not path.name.startswith(".."))
     except OSError as error:
         return KeyFile(faults=(f"the API keys cannot be read: {error.strerror}",))
     if len(paths) > MOST_CALLERS:

@@ -16,6 +16,7 @@ import orjson
 
 from slipway.names import CLUSTER_ISSUER
 from slipway_server.access.jwks import ALGORITHMS, KeySet, read_key_set
+from slipway_server.access.mounted import current
 from slipway_server.settings import Access, RequiredClaim
 
 #: Clocks may differ by so much, in seconds.
@@ -97,14 +98,15 @@ class Issuers:
     def read(self) -> None:
         """Read all keys again."""
         found = []
+        directory = current(self._directory)
         for each in self._access.issuers:
-            keys = read_key_set(self._directory / f"{each.name}.json")
+            keys = read_key_set(directory / f"{each.name}.json")
             audiences = frozenset(each.audiences)
             found.append(
                 _Trusted(each.name, each.issuer, audiences, each.callerClaim, each.requiredClaims, keys)
             )
         if self._access.serviceAccountAudience:
-            keys = read_key_set(self._directory / f"{CLUSTER_ISSUER}.json")
+            keys = read_key_set(directory / f"{CLUSTER_ISSUER}.json")
             audiences = frozenset((self._access.serviceAccountAudience,))
             found.append(_Trusted(CLUSTER_ISSUER, keys.issuer, audiences, "sub", (), keys))
         self.faults = tuple(fault for each in found for fault in each.keys.faults)
