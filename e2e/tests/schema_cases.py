@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 REMOVED = object()
+#: Where a model was built, as status says it.
+BUILT = {"builder": "https://ci.example.com/release@1", "source": "github.com/acme/fraud", "commit": "0" * 40}
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 #: Holds every field that the schema knows, once and valid.
@@ -23,6 +25,10 @@ EXAMPLE: dict[str, Any] = {
             "credentials": {"secretRef": {"name": "store"}},
             "verify": {
                 "signature": {"publicKeys": {"configMapRef": {"name": "signers", "key": "keys.pem"}}},
+                "provenance": {
+                    "builder": "https://ci.example.com/release",
+                    "source": "github.com/acme/fraud",
+                },
                 "hazards": {"onFinding": "Report", "allowedOperatorDomains": ["com.example.ops"]},
             },
         },
@@ -325,6 +331,7 @@ EXAMPLE: dict[str, Any] = {
             "profile": DIGEST,
             "signedBy": DIGEST,
             "verifiedFor": "0123abcd",
+            "provenance": BUILT,
             "conversion": {
                 "digest": DIGEST,
                 "modelDigest": DIGEST,
@@ -350,6 +357,7 @@ EXAMPLE: dict[str, Any] = {
             "profile": DIGEST,
             "resolvedURI": "mlflow://fraud/3",
             "bytes": 1234,
+            "provenance": BUILT,
             "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
             "device": "CUDA",
             "crashes": {"since": "2026-01-03T03:04:05Z", "runs": 2, "servers": 0},
@@ -364,6 +372,7 @@ EXAMPLE: dict[str, Any] = {
             "profile": "none",
             "resolvedURI": "mlflow://fraud/4",
             "bytes": 1234,
+            "provenance": BUILT,
             "server": {"httpPort": 8000, "grpcPort": 9000, "readyPath": "/ready"},
             "device": "CUDA",
             "crashes": {"since": "2026-01-03T03:04:05Z", "runs": 2, "servers": 0},

@@ -18,7 +18,7 @@ from e2e.tests.schema_pods_table import PODS
 from e2e.tests.schema_rollout_table import ROLLOUT
 from e2e.tests.schema_shapes import INT32, bounds, choice, moment, profile, required, text
 from e2e.tests.schema_traffic_table import TRAFFIC
-from e2e.tests.schema_verify_table import DECISIONS, VERIFY
+from e2e.tests.schema_verify_table import DECISIONS, VERIFY, built
 
 URI = "spec.model.uri"
 RUNTIME = "spec.runtime"
@@ -50,6 +50,7 @@ def _revision(path: str) -> Iterator[Case]:
     yield from moment(f"{path}.modelCreatedAt")
     yield from profile(f"{path}.profile")
     yield text(f"{path}.resolvedURI", 1024)
+    yield from built(f"{path}.provenance")
     yield from bounds(f"{path}.bytes", 0, None)
     yield from required(f"{path}.server", "httpPort", "readyPath")
     yield from bounds(f"{path}.server.httpPort", 1, 65535)

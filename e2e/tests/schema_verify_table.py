@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from e2e.tests.schema_cases import SIGNATURES, Case, value_at
@@ -11,6 +12,8 @@ _VERIFY = "spec.model.verify"
 _KEYS = f"{_VERIFY}.signature.publicKeys"
 _CERTIFICATE, _KEYLESS = f"{_VERIFY}.signature.certificate", f"{_VERIFY}.signature.keyless"
 _DOMAINS = f"{_VERIFY}.hazards.allowedOperatorDomains"
+_PROVENANCE = f"{_VERIFY}.provenance"
+_BUILT = {"builder": "https://ci.example.com/release", "source": "github.com/acme/fraud"}
 _DECISION = "status.history.*"
 _CONVERSION = "status.model.conversion"
 
@@ -22,6 +25,14 @@ def _decision(_index: int) -> dict[str, Any]:
 
 def _keyless(index: int) -> dict[str, Any]:
     return {"issuer": "https://issuer.example.com", "email": f"a{index}@example.com"}
+
+
+def built(path: str) -> Iterator[Case]:
+    """Where a model was built, as status says it."""
+    yield from required(path, "builder", "source")
+    yield text(f"{path}.builder", 512)
+    yield text(f"{path}.source", 256)
+    yield text(f"{path}.commit", 64)
 
 
 VERIFY = [
@@ -94,6 +105,31 @@ VERIFY = [
     ),
     *required(_KEYS, "configMapRef"),
     *reference(f"{_KEYS}.configMapRef"),
+    Case(
+        _VERIFY,
+        "rule",
+        {"signature": {"keyless": SIGNATURES["keyless"]}, "provenance": _BUILT},
+        {"provenance": _BUILT},
+        "provenance needs signature",
+    ),
+    *required(_PROVENANCE, "builder", "source"),
+    text(f"{_PROVENANCE}.builder", 256, head="a:"),
+    text(f"{_PROVENANCE}.source", 256, head="a/"),
+    *(
+        Case(f"{_PROVENANCE}.builder", "rule", "https://a/b@v1", wrong, "must be the URI of a builder")
+        for wrong in ("", "a", "a: b", ":a", "1:a")
+    ),
+    *(
+        Case(f"{_PROVENANCE}.source", "rule", right, wrong, "must be a repository, such as")
+        for right, wrong in (
+            ("a.b/c", "a.b"),
+            ("https://a:8443/b/c.git", "http://a/b"),
+            ("a/~b/c-d_e", "a/b/"),
+            ("a/b", "git@a:b/c"),
+            ("A/b", "a/b@main"),
+            ("a/b", "-a/b"),
+        )
+    ),
     *choice(f"{_VERIFY}.hazards.onFinding", "Block", "Report"),
     *items(_DOMAINS, 16, lambda index: f"example{index}"),
     unique(_DOMAINS),
@@ -104,6 +140,7 @@ VERIFY = [
     ),
     text("status.model.signedBy", 600),
     text("status.model.verifiedFor", 64),
+    *built("status.model.provenance"),
     text(f"{_CONVERSION}.digest", 71),
     text(f"{_CONVERSION}.modelDigest", 71),
     text(f"{_CONVERSION}.problem", 300),

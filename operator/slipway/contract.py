@@ -64,6 +64,7 @@ __all__ = [
     "GRPC_PORT",
     "HTTP_PORT",
     "LIVE_PATH",
+    "LONGEST_BUILDER",
     "LONGEST_SIGNER",
     "LONGEST_URI",
     "LONGEST_VERSION",
@@ -91,6 +92,8 @@ __all__ = [
     "AuditTask",
     "Audited",
     "AuditedAttribute",
+    "Built",
+    "BuiltBy",
     "CallerLimits",
     "Digest",
     "Evaded",
@@ -125,6 +128,8 @@ __all__ = [
 LONGEST_URI, LONGEST_VERSION = 1024, 256
 #: Characters of who signed a model: an identity and its issuer.
 LONGEST_SIGNER = 600
+#: Characters of who built a model, with its ref.
+LONGEST_BUILDER = 512
 #: Rows that an audit moves: counts of two models have to go into a termination message.
 MOST_MOVED_ROWS = 300
 #: A distance, in thousandths of a deviation: no point was found where the model is wrong.
@@ -311,6 +316,21 @@ class Proved(Message):
     )
 
 
+class BuiltBy(Message):
+    """Where a model has to have been built, and from what repository."""
+
+    builder: str
+    source: str
+
+
+class Built(Message):
+    """Where a model was built, and from what, as its provenance says."""
+
+    builder: str = Field(max_length=LONGEST_BUILDER)
+    source: str = Field(max_length=256, description="the repository, without scheme")
+    commit: str | None = Field(default=None, max_length=64, description="of the repository, where it is said")
+
+
 class Resolution(Message):
     """The answer of the resolver.
 
@@ -338,6 +358,7 @@ class Resolution(Message):
         description="SHA-256 of the public key that signed it, or the identity that a certificate names",
     )
     conversion: Proved | None = Field(default=None, description="what the proof of its conversion says")
+    provenance: Built | None = Field(default=None, description="where that was asked for")
     folder: bool | None = None
 
 
@@ -370,6 +391,9 @@ class ResolveTask(Message):
     )
     identities: tuple[Identity, ...] | None = Field(
         default=None, description="whom the signer's certificate may name; without it, keys count"
+    )
+    provenance: BuiltBy | None = Field(
+        default=None, description="where it has to have been built, by the word of whoever may sign it"
     )
     hazards: Hazards | None = Field(default=None, description="without it, as by default")
     folder: bool | None = Field(

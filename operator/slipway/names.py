@@ -133,6 +133,8 @@ class ModelFault(StrEnum):
     MODEL_HAZARD = "ModelHazard"
     SIGNATURE_MISSING = "SignatureMissing"
     SIGNATURE_INVALID = "SignatureInvalid"
+    PROVENANCE_MISSING = "ProvenanceMissing"
+    PROVENANCE_INVALID = "ProvenanceInvalid"
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
 
 

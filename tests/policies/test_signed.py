@@ -19,6 +19,7 @@ CERTIFICATE: Manifest = {"certificate": {"authorities": ROOT, "identities": [REL
 ISSUED: Manifest = {"issuer": "https://issuer.example.com"}
 KEYLESS: Manifest = {"keyless": {"trustRoot": ROOT, "identities": [{**ISSUED, **RELEASE}, {**ISSUED, **CI}]}}
 DOMAINS: Manifest = {"hazards": {"allowedOperatorDomains": ["com.example"]}}
+BUILT: Manifest = {"builder": "https://example.com/ci", "source": "github.com/acme/fraud"}
 OWN: Manifest = {"server": "External", "image": "a/b"}
 _numbers = count()
 
@@ -60,6 +61,15 @@ WEAKER: dict[str, tuple[Manifest, Manifest]] = {
         keyless(trustRoot={"configMapRef": {"name": "mine", "key": "root"}}),
     ),
     "another issuer": (signed(KEYLESS), keyless(identities=[{"issuer": "https://a.b", **RELEASE}])),
+    "no provenance": (signed(KEYS, provenance=BUILT), signed(KEYS, provenance=None)),
+    "another builder": (
+        signed(KEYS, provenance=BUILT),
+        signed(KEYS, provenance={**BUILT, "builder": "https://example.com/mine"}),
+    ),
+    "another source": (
+        signed(KEYS, provenance=BUILT),
+        signed(KEYS, provenance={**BUILT, "source": "github.com/mallory/fraud"}),
+    ),
     "hazards are reported": ({}, {"model": {"verify": {"hazards": {"onFinding": "Report"}}}}),
     "another domain": (signed(KEYS), signed(KEYS, **DOMAINS)),
     "a server of one's own": ({"runtime": {}}, {"runtime": OWN}),
@@ -74,6 +84,11 @@ FREE: dict[str, tuple[Manifest, Manifest]] = {
     "an identity less": (signed(CERTIFICATE), certificate(identities=[CI])),
     "an issuer's identity less": (signed(KEYLESS), keyless(identities=[{**ISSUED, **CI}])),
     "another model": (signed(KEYS), {"model": {"uri": "mlflow://fraud/2"}}),
+    "provenance": (signed(KEYS), signed(KEYS, provenance=BUILT)),
+    "the same provenance and an identity less": (
+        signed(CERTIFICATE, provenance=BUILT),
+        certificate(identities=[CI]),
+    ),
     "hazards are blocked": (
         {"model": {"uri": URI, "verify": {"hazards": {"onFinding": "Report"}}}},
         {"model": {"verify": {"hazards": {"onFinding": "Block"}}}},

@@ -14,6 +14,7 @@ from slipway.api.types import API_VERSION, KIND
 from slipway.contract import (
     Audited,
     AuditTask,
+    Built,
     Evaded,
     Failed,
     Failure,
@@ -525,6 +526,10 @@ class World:
             answer = Failure(reason=ModelFault.DIGEST_MISMATCH, message=f"the model is {answer.digest}")
         if isinstance(answer, Resolution) and task.get("isSigned"):
             answer = answer.model_copy(update={"signedBy": f"sha256:{'5' * 64}"})
+        if isinstance(answer, Resolution) and task.get("provenance"):
+            answer = answer.model_copy(
+                update={"provenance": Built(**task["provenance"], commit=answer.digest[-40:])}
+            )
         if isinstance(answer, Resolution) and task.get("folder"):
             answer = answer.model_copy(update={"folder": True})
         good = isinstance(answer, Resolution)

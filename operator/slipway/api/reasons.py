@@ -91,6 +91,8 @@ class Reason(StrEnum):
     MODEL_HAZARD = "ModelHazard"
     SIGNATURE_MISSING = "SignatureMissing"
     SIGNATURE_INVALID = "SignatureInvalid"
+    PROVENANCE_MISSING = "ProvenanceMissing"
+    PROVENANCE_INVALID = "ProvenanceInvalid"
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
     EXTERNAL_SERVER = "ExternalServer"
     RESOLVER_FAILED = "ResolverFailed"
@@ -269,6 +271,17 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The signature of the model is by nobody who is trusted, or for other files, another profile or "
         "another manifest.",
         "Read the message; sign what is to be served, or restore what was signed.",
+    ),
+    Reason.PROVENANCE_MISSING: Explanation(
+        "There is no provenance.sigstore.json next to the model and, of oci://, no provenance is attached to "
+        "its manifest, and spec.model.verify.provenance wants it.",
+        "Put the attestation that the build made next to the model under that name, or attach it to the "
+        "manifest, as cosign attest and GitHub's attest-build-provenance do.",
+    ),
+    Reason.PROVENANCE_INVALID: Explanation(
+        "The provenance of the model is signed by nobody who is trusted, is about other files, or "
+        "names another builder or another source than spec.model.verify.provenance.",
+        "Read the message; build the model where it has to be built, or fix spec.model.verify.provenance.",
     ),
     Reason.DEVICE_UNAVAILABLE: Explanation(
         "CUDA, which spec.runtime.device asks for, does not start in the pod, for want of its libraries, the "

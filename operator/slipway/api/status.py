@@ -80,6 +80,14 @@ class ConversionStatus(Block):
     )
 
 
+class ProvenanceStatus(Block):
+    """Where a model was built, and from what, as the provenance says that was verified."""
+
+    builder: str = Field(max_length=512, description="The builder's id.")
+    source: str = Field(max_length=256, description="The repository, without scheme.")
+    commit: str | None = Field(default=None, max_length=64, description="Its commit, where that is said.")
+
+
 class ModelStatus(Block):
     """What the model URI was resolved to."""
 
@@ -112,7 +120,12 @@ class ModelStatus(Block):
         "certificate names.",
     )
     verifiedFor: str | None = Field(
-        default=None, max_length=64, description="Hash of the spec.model.verify.signature that it passed."
+        default=None,
+        max_length=64,
+        description="Hash of the spec.model.verify.signature and provenance that it passed.",
+    )
+    provenance: ProvenanceStatus | None = Field(
+        default=None, description="Where it was built, if spec.model.verify.provenance asks for that."
     )
     conversion: ConversionStatus | None = Field(
         default=None, description="The proof of its conversion in short, where there is one."
@@ -169,6 +182,9 @@ class RevisionStatus(Block):
         default=None, max_length=1024, description="The URI that names the model's bytes for good, if known."
     )
     bytes: int | None = Field(default=None, ge=0, description="Size of the model's files, if known.")
+    provenance: ProvenanceStatus | None = Field(
+        default=None, description="Where its model was built, if that was verified."
+    )
     server: ServerStatus | None = Field(
         default=None, description="Where its pods are reached, if runtime.server is External."
     )

@@ -198,8 +198,49 @@ class Signature(Block):
     )
 
 
+class Provenance(Block):
+    """Where a model was built, and from what, by the word of whoever may sign it."""
+
+    builder: Annotated[
+        str,
+        string(
+            r"^[A-Za-z][-+.A-Za-z0-9]*:[!-~]+$",
+            "must be the URI of a builder, such as "
+            "https://github.com/acme/fraud/.github/workflows/release.yml",
+            max_length=256,
+        ),
+    ] = Field(
+        description="The builder's id, letter by letter, as SLSA's provenance has it. Without an @, whatever "
+        "ref or version follows one."
+    )
+    source: Annotated[
+        str,
+        string(
+            r"^(https://)?[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[-_.~A-Za-z0-9]+)+$",
+            "must be a repository, such as github.com/acme/fraud",
+            max_length=256,
+        ),
+    ] = Field(description="The repository that it was built from, with or without https:// and .git.")
+
+
 class Verify(Block):
     """What a model has to stand before it may run."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.provenance) || has(self.signature)",
+                    "provenance needs signature, which names whose word counts",
+                )
+            ]
+        }
+    )
+
     signature: Signature | None = Field(default=None, description="Who has to have signed the model.")
+    provenance: Provenance | None = Field(
+        default=None,
+        description="Where the model has to have been built, by an attestation of SLSA (predicate "
+        "https://slsa.dev/provenance/v1) that somebody signed whom signature accepts.",
+    )
     hazards: Hazards = Field(default_factory=Hazards, description="The check of the model's graph.")

@@ -259,6 +259,16 @@ def verify(made: argparse.ArgumentParser) -> None:
         help="the OpenID issuer that knows them, for --trust-root",
     )
     made.add_argument(
+        "--builder",
+        metavar="URI",
+        help="the builder that has to have built it, as spec.model.verify.provenance has it; with --source",
+    )
+    made.add_argument(
+        "--source",
+        metavar="REPOSITORY",
+        help="the repository that it has to have been built from, such as github.com/acme/fraud",
+    )
+    made.add_argument(
         "--all",
         action="store_true",
         help="every file of the folder, as a server of one's own gets them (spec.runtime.server: External); "

@@ -282,6 +282,11 @@ COMMANDS: dict[str, CommandLine] = {
                 "slipway verify fraud --authorities ca.pem --identity email:release@example.com",
                 "by a certificate of an authority",
             ),
+            (
+                "slipway verify fraud --key release.pub --builder https://ci.example.com/release "
+                "--source github.com/acme/fraud",
+                "with where it was built, and from what",
+            ),
         ),
     ),
     "doctor": CommandLine(

@@ -56,6 +56,7 @@ def serving(status: ModelDeploymentStatus) -> ModelStatus | None:
         bytes=stable.bytes or 0,
         createdAt=stable.modelCreatedAt,
         profile=stable.profile,
+        provenance=stable.provenance,
     )
 
 
@@ -81,6 +82,10 @@ def _facts(side: Side | None) -> Iterator[tuple[str, str]]:
             yield "Made", model.createdAt
         if model.signedBy:
             yield "Signed by", model.signedBy
+        if model.provenance:
+            built = model.provenance
+            yield "Built by", built.builder
+            yield "Built from", f"{built.source}@{built.commit}" if built.commit else built.source
     elif side.note:
         yield "Version", side.note
     yield from _card(side.spec.card if side.spec is not None else None)

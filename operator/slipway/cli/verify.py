@@ -14,6 +14,7 @@ from slipway.contract import (
     AUTHORITIES_ENV,
     PUBLIC_KEYS_ENV,
     TRUST_ROOT_ENV,
+    BuiltBy,
     Hazards,
     Identity,
     Resolution,
@@ -33,10 +34,10 @@ def run(arguments: Namespace) -> int:
     Raises:
         CommandError: where nobody who is trusted signed the model as it is, or it cannot be read.
     """
-    trust = _trust(arguments)
+    trust, built = _trust(arguments), _built(arguments)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     try:
-        found = _resolved(arguments.model, trust, arguments.all)
+        found = _resolved(arguments.model, trust, built, arguments.all)
     except ImportError as error:
         raise not_installed(error) from error
     except ModelError as error:
@@ -48,9 +49,20 @@ def run(arguments: Namespace) -> int:
         raise CommandError(str(error)) from error
     print(f"{arguments.model}: signed by {found.signedBy}")
     print(f"  {'all its files' if found.folder else 'the model'}: {found.digest}")
+    if found.provenance is not None:
+        commit = f"@{found.provenance.commit}" if found.provenance.commit else ""
+        print(f"  built by {found.provenance.builder} from {found.provenance.source}{commit}")
     if not found.folder:
         print(f"  {PROFILE_FILE}: {'none that is used' if found.profile == NO_PROFILE else found.profile}")
     return 0
+
+
+def _built(arguments: Namespace) -> BuiltBy | None:
+    if (arguments.builder is None) != (arguments.source is None):
+        raise CommandError("--builder and --source go together: say which builder, and from what repository")
+    if arguments.builder is None:
+        return None
+    return BuiltBy(builder=arguments.builder, source=arguments.source)
 
 
 def _trust(arguments: Namespace) -> Trust:
@@ -80,7 +92,7 @@ def _trust(arguments: Namespace) -> Trust:
     return Trust.of(identities, {env: text}, str(file))
 
 
-def _resolved(model: str, trust: Trust, every_file: bool) -> Resolution:
+def _resolved(model: str, trust: Trust, built: BuiltBy | None, every_file: bool) -> Resolution:
     from slipway.local.bringing import surroundings
     from slipway.local.files import FileSource
     from slipway.models.source import resolve
@@ -94,5 +106,11 @@ def _resolved(model: str, trust: Trust, every_file: bool) -> Resolution:
         raise CommandError(f"--all is for folders, and {model} is none")
     whole = every_file or (is_folder and not any(path.glob("*.onnx")))
     # What a graph may do is another question than whose it is.
-    task = ResolveTask(uri=model, isSigned=True, hazards=Hazards(onFinding="Report"), folder=whole or None)
+    task = ResolveTask(
+        uri=model,
+        isSigned=True,
+        provenance=built,
+        hazards=Hazards(onFinding="Report"),
+        folder=whole or None,
+    )
     return (resolve_whole if whole else resolve)(task, source, trust)

@@ -30,6 +30,8 @@ _OF_THE_MODEL = frozenset(
         Reason.MODEL_HAZARD,
         Reason.SIGNATURE_MISSING,
         Reason.SIGNATURE_INVALID,
+        Reason.PROVENANCE_MISSING,
+        Reason.PROVENANCE_INVALID,
     }
 )
 #: How the kubelet calls the end of a container that it was not there to see, after its node restarted say.

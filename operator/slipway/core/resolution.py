@@ -10,13 +10,14 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from slipway.api.reasons import ConditionType, Reason
-from slipway.api.status import ConversionStatus, ModelDeploymentStatus, ModelStatus
+from slipway.api.status import ConversionStatus, ModelDeploymentStatus, ModelStatus, ProvenanceStatus
 from slipway.api.types import Model, ModelDeploymentSpec
-from slipway.contract import ModelFault, Proved, Resolution, Resolved, TerminationMessage
+from slipway.contract import Built, ModelFault, Proved, Resolution, Resolved, TerminationMessage
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_pod, termination_outcome
 from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
 from slipway.core.revision import revision_of
+from slipway.core.signers import built_by
 
 #: A failed resolution is tried again after as long as it has failed for, within these bounds.
 LEAST_RETRY = timedelta(seconds=10)
@@ -145,6 +146,7 @@ def last_look(
             profile=known.profile,
             signedBy=known.signedBy,
             conversion=None if known.conversion is None else Proved(**known.conversion.model_dump()),
+            provenance=None if known.provenance is None else Built(**known.provenance.model_dump()),
             folder=known.folder if _wants_folder(spec) else None,
         )
     except ValidationError:
@@ -187,16 +189,19 @@ def _is_of_server(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, know
 
 
 def _signature(spec: ModelDeploymentSpec) -> str | None:
-    """Hash of who has to have signed the model; None for nobody."""
+    """Hash of who has to have signed the model, and of where it has to have been built; None for nobody."""
     verify = spec.model.verify
     if verify is None or verify.signature is None:
         return None
-    return naming.content_hash(verify.signature.model_dump(mode="json", exclude_none=True))
+    signature = verify.signature.model_dump(mode="json", exclude_none=True)
+    if verify.provenance is None:
+        return naming.content_hash(signature)
+    return naming.content_hash([signature, verify.provenance.model_dump(mode="json")])
 
 
 def model_status(uri: str, found: Resolution, verified: str | None = None) -> ModelStatus:
     """A resolver's answer for a URI of a spec, as status remembers it; ``verified`` for which signature."""
-    proof = found.conversion
+    proof, built = found.conversion, found.provenance
     return ModelStatus(
         uri=uri,
         resolvedURI=found.uri,
@@ -209,6 +214,7 @@ def model_status(uri: str, found: Resolution, verified: str | None = None) -> Mo
         signedBy=found.signedBy,
         verifiedFor=verified,
         conversion=None if proof is None else ConversionStatus(**proof.model_dump()),
+        provenance=None if built is None else ProvenanceStatus(**built.model_dump()),
         folder=found.folder,
     )
 
@@ -250,8 +256,8 @@ def _from_pod(
         )
         forged = Fault(Reason.RESOLVER_FAILED, words)
         return ResolutionState(fault=forged, retry_at=ended + _patience(status, ended), asking=True)
-    if answer is not None and _signature(spec) is not None and answer.resolution.signedBy is None:
-        # One that was asked before the spec wanted a signature.
+    if answer is not None and not _is_verified(spec, answer.resolution):
+        # One that was asked before the spec wanted a signature, or provenance.
         return ResolutionState(asking=True)
     if answer is not None and not _is_of_server(
         spec, status, model_status(spec.model.uri, answer.resolution)
@@ -272,6 +278,12 @@ def _from_pod(
         )
     ended = _ended_at(pod, now)
     return ResolutionState(fault=fault, retry_at=ended + _patience(status, ended), asking=True)
+
+
+def _is_verified(spec: ModelDeploymentSpec, found: Resolution) -> bool:
+    if _signature(spec) is not None and found.signedBy is None:
+        return False
+    return built_by(spec) is None or found.provenance is not None
 
 
 def answer_of(pod: Manifest) -> Resolved | None:

@@ -1,4 +1,4 @@
-"""Who has to have signed a model, as a spec says it, for whoever verifies."""
+"""Who has to have signed and built a model, as a spec says it, for whoever verifies."""
 
 from __future__ import annotations
 
@@ -47,3 +47,9 @@ def signers_of(spec: ModelDeploymentSpec) -> Signers | None:
         return Signers(certificate.authorities.configMapRef, contract.AUTHORITIES_ENV, found)
     assert signature.publicKeys is not None
     return Signers(signature.publicKeys.configMapRef, contract.PUBLIC_KEYS_ENV)
+
+
+def built_by(spec: ModelDeploymentSpec) -> contract.BuiltBy | None:
+    """Where a spec's model has to have been built; None where that does not matter."""
+    wanted = spec.model.verify.provenance if spec.model.verify else None
+    return None if wanted is None else contract.BuiltBy(builder=wanted.builder, source=wanted.source)

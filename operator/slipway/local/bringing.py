@@ -13,6 +13,7 @@ from slipway.core.objects.metadata import Owner
 from slipway.core.objects.resolver import hazards
 from slipway.core.resolution import model_status
 from slipway.core.revision import Revision, revision_of
+from slipway.core.signers import built_by
 from slipway.local.errors import LocalError
 from slipway.local.files import FileSource
 from slipway.local.stand_ins import StandIns, trust_of
@@ -100,6 +101,7 @@ def bring(
             digest=spec.model.digest,
             known=known,
             isSigned=trust is not None,
+            provenance=built_by(spec),
             # It is Slipway's own server that runs it here, whatever does in a cluster.
             hazards=hazards(spec, is_own=True),
         )

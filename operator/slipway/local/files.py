@@ -10,7 +10,7 @@ from slipway.contract import ModelFault, Resolution
 from slipway.models.faults import ModelError, listed
 from slipway.models.folder import Listing, Whole, one_by_one
 from slipway.models.source import Located
-from slipway.models.trust import SIGNATURE_FILE
+from slipway.models.trust import PROVENANCE_FILE, SIGNATURE_FILE
 from slipway.names import PROFILE_FILE
 
 _PIECE = 1024 * 1024
@@ -113,7 +113,7 @@ def watched(path: Path, brought: Path | None) -> list[Path]:
         file = model_file(path)
     except (ModelError, OSError):
         return [path]
-    names = {file.name, PROFILE_FILE, SIGNATURE_FILE}
+    names = {file.name, PROFILE_FILE, PROVENANCE_FILE, SIGNATURE_FILE}
     if brought is not None:
         names |= {str(one.relative_to(brought)) for one in brought.rglob("*") if one.is_file()}
     return [file.parent / name for name in sorted(names)]

@@ -25,6 +25,8 @@ BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIMPLE = "application/vnd.dev.cosign.simplesigning.v1+json"
 #: What a statement says that is a signature and nothing more, such as the result of a scan.
 PREDICATE = "https://sigstore.dev/cosign/sign/v1"
+#: What says where something was built, in the version that is read.
+PROVENANCE = "https://slsa.dev/provenance/v1"
 _TYPE = "cosign container image signature"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _CERTIFICATE, _CHAIN = "dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain"

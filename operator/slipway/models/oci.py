@@ -170,6 +170,11 @@ class _Signed:
 
         return offers(self.registry, self.digest)
 
+    def provenances(self) -> Iterator[Offer]:
+        from slipway.models.oci_signatures import provenances
+
+        return provenances(self.registry, self.digest)
+
 
 class _Registry:
     """One repository of a registry."""

@@ -1,4 +1,4 @@
-"""Where signatures of a manifest are in a registry, as cosign puts them there.
+"""Where signatures of a manifest, and statements about it, are in a registry, as cosign puts them there.
 
 Cosign 3 attaches an artifact with a bundle to the manifest. Cosign 2 has a tag made of the manifest's digest,
 and a layer below it for each signature.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slipway.contract import ModelFault
-from slipway.models.cosign import BUNDLE, PREDICATE, SIMPLE, Offer
+from slipway.models.cosign import BUNDLE, PREDICATE, PROVENANCE, SIMPLE, Offer
 from slipway.models.faults import ModelError
 from slipway.models.oci_attached import Manifests, referrers
 from slipway.models.oci_layers import maps
@@ -39,7 +39,7 @@ def offers(registry: Repository, digest: str) -> Iterator[Offer]:
     Raises :class:`ModelError` where they are too many, or the registry does not answer.
     """
     artifacts = referrers(registry, digest, BUNDLE, _is_signature)
-    yield from _attached(registry, artifacts[:_MOST])
+    yield from _attached(registry, artifacts[:_MOST], "signature")
     tag = f"{digest.replace(':', '-')}.sig"
     layers = maps((registry.tagged(tag) or {}).get("layers"))
     yield from _tagged(registry, tag, layers[:_MOST])
@@ -51,7 +51,22 @@ def offers(registry: Repository, digest: str) -> Iterator[Offer]:
         )
 
 
-def _attached(registry: Repository, artifacts: Iterable[str]) -> Iterator[Offer]:
+def provenances(registry: Repository, digest: str) -> Iterator[Offer]:
+    """What a registry has attached to a manifest that says where it was built.
+
+    Raises :class:`ModelError` where they are too many, or the registry does not answer.
+    """
+    artifacts = referrers(registry, digest, BUNDLE, _is_provenance)
+    yield from _attached(registry, artifacts[:_MOST], "provenance")
+    if len(artifacts) > _MOST:
+        raise ModelError(
+            ModelFault.PROVENANCE_INVALID,
+            f"{registry.called} has more than {_MOST} attestations of {digest} that may be of provenance, "
+            "and of the first none counts: delete those that are not needed ('oras discover' lists them)",
+        )
+
+
+def _attached(registry: Repository, artifacts: Iterable[str], kind: str) -> Iterator[Offer]:
     for artifact in artifacts:
         try:
             manifest = registry.manifest(artifact)[1]
@@ -62,7 +77,7 @@ def _attached(registry: Repository, artifacts: Iterable[str]) -> Iterator[Offer]
         # There is one in what cosign makes.
         for layer in maps(manifest.get("layers"))[:1]:
             if layer.get("mediaType") == BUNDLE:
-                where = f"the signature {artifact} of {registry.called}"
+                where = f"the {kind} {artifact} of {registry.called}"
                 yield Offer(where, _Reading(registry, str(layer.get("digest"))))
 
 
@@ -78,6 +93,13 @@ def _is_signature(listed: dict[str, Any]) -> bool:
     """Whether what is listed may be a signature, and not the result of a scan, for one."""
     notes = listed.get("annotations")
     return not isinstance(notes, dict) or notes.get(_PREDICATE, PREDICATE) == PREDICATE
+
+
+def _is_provenance(listed: dict[str, Any]) -> bool:
+    """Whether what is listed may be provenance, of whatever version."""
+    notes = listed.get("annotations")
+    kind = str(notes.get(_PREDICATE, PROVENANCE)) if isinstance(notes, dict) else PROVENANCE
+    return kind.startswith(PROVENANCE.removesuffix("v1"))
 
 
 @dataclass(frozen=True)

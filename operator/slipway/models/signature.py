@@ -30,7 +30,7 @@ from slipway.models.bundle import (
     object_of,
 )
 from slipway.models.faults import ModelError, listed
-from slipway.models.trust import Trust
+from slipway.models.trust import PROVENANCE_FILE, Trust
 from slipway.names import ModelFault
 
 #: Bytes of a bundle; one of a thousand files has about 150,000.
@@ -61,7 +61,7 @@ def verify(bundle: bytes, trust: Trust, sums: Mapping[str, str], where: str, is_
         signer, payload = stated(bundle, trust)
         signed = _signed(json.loads(payload))
         _same(signed, sums)
-        if is_whole and (gone := sorted(set(signed) - set(sums))):
+        if is_whole and (gone := sorted(set(signed) - {*sums, PROVENANCE_FILE})):
             raise InvalidError(f"it covers {listed(gone)}, which are gone: restore what was signed")
     except (ValueError, RecursionError):
         raise _invalid(where, "it is not a bundle of Sigstore, as model_signing writes it") from None
@@ -140,7 +140,7 @@ def _holder(trusted: list[PublicKey], signature: bytes, message: bytes, named: s
             continue
         return fingerprint(key)
     raise InvalidError(
-        f"none of the keys of {named} made it: sign the model with one of "
+        f"none of the keys of {named} made it: sign with one of "
         "them, or add the key that did, if its holder is to be trusted"
     )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slipway.models.cosign import Offer
 
 #: What is wrong with a signature when it, and not the store, is to blame.
-_DAMAGED = (ModelFault.MODEL_NOT_FOUND, ModelFault.DIGEST_MISMATCH, ModelFault.UNSUPPORTED_ARTIFACT_STORE)
+DAMAGED = (ModelFault.MODEL_NOT_FOUND, ModelFault.DIGEST_MISMATCH, ModelFault.UNSUPPORTED_ARTIFACT_STORE)
 #: Problems that a message has.
 _TOLD = 3
 
@@ -35,6 +35,9 @@ class Signable(Protocol):
 
     def offers(self) -> Iterator[Offer]:
         """What there is as signatures; raises ``ModelError``."""
+
+    def provenances(self) -> Iterator[Offer]:
+        """What there is as statements of where it was built; raises ``ModelError``."""
 
 
 def signer_of(
@@ -77,9 +80,14 @@ def signer_of(
                 problems.append(str(error))
     if not problems:
         raise _missing(where, manifest)
+    raise ModelError(ModelFault.SIGNATURE_INVALID, told(problems))
+
+
+def told(problems: list[str]) -> str:
+    """Problems in one message, each once."""
     problems = list(dict.fromkeys(problems))
     rest = f"; and {len(problems) - _TOLD} more do not count" if len(problems) > _TOLD else ""
-    raise ModelError(ModelFault.SIGNATURE_INVALID, "; ".join(problems[:_TOLD]) + rest)
+    return "; ".join(problems[:_TOLD]) + rest
 
 
 def _signer_by(offer: Offer, manifest: Signable, sums: Mapping[str, str], trust: Trust) -> str:
@@ -92,7 +100,7 @@ def _signer_by(offer: Offer, manifest: Signable, sums: Mapping[str, str], trust:
     except InvalidError as error:
         raise _invalid(offer, str(error)) from None
     except ModelError as error:
-        if error.reason not in _DAMAGED:
+        if error.reason not in DAMAGED:
             raise
         raise _invalid(offer, str(error)) from None
     beside = sorted(path for path in sums if not manifest.has(path))

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from slipway.models.bundle import HASHES, PAYLOAD, PREDICATE, STATEMENT, InvalidError, authenticated
-from slipway.models.trust import SIGNATURE_FILE
+from slipway.models.trust import PROVENANCE_FILE, SIGNATURE_FILE
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _KINDS = "of the curves P-256, P-384 or P-521, or Ed25519"
@@ -124,7 +124,7 @@ def _statement(sums: Mapping[str, str], name: str) -> dict[str, Any]:
                 "method": "files",
                 "hash_type": "sha256",
                 "allow_symlinks": False,
-                "ignore_paths": [SIGNATURE_FILE],
+                "ignore_paths": [SIGNATURE_FILE, PROVENANCE_FILE],
             },
             "resources": [{"name": path, "algorithm": "sha256", "digest": found} for path, found in files],
         },

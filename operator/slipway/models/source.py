@@ -14,6 +14,8 @@ from typing import Protocol
 from slipway.contract import (
     LONGEST_URI,
     LONGEST_VERSION,
+    Built,
+    BuiltBy,
     FetchTask,
     Hazards,
     ModelFault,
@@ -27,7 +29,7 @@ from slipway.models.folder import Whole
 from slipway.models.onnx_file import Outline, Tape, external_data
 from slipway.models.signed import Signable, signer_of
 from slipway.models.target import Folder, Target
-from slipway.models.trust import SIGNATURE_FILE, Trust
+from slipway.models.trust import PROVENANCE_FILE, SIGNATURE_FILE, Trust
 from slipway.names import LARGEST_PROFILE, NO_PROFILE, PROFILE_FILE
 
 _log = logging.getLogger("slipway.models")
@@ -95,9 +97,7 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
     They are not read where the task says what the last look found and the store says that nothing changed.
     Raises :class:`ModelError`, ``DIGEST_MISMATCH`` among others where the task knows the digest.
     """
-    known = task.known
-    if task.isSigned and known is not None and known.signedBy is None:
-        known = None
+    known = verified(task)
     if known is not None and source.is_still(task.uri, known):
         return known
     located = source.locate(task.uri)
@@ -121,12 +121,15 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
     signer = None
     if task.isSigned:
         signer, conversion = _signer(target, located, digest, conversion, trust)
+    built = None
+    if task.provenance is not None:
+        built = _built(target, located, digest, task.provenance, trust)
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     created = located.created_at
     mark = located.mark if located.whole or len(target.sums) == 1 else None
     if known is not None and (known.digest, known.version) == (digest, version):
         # The same bytes by another name, such as a later commit: no reason for another revision.
-        found = {"mark": mark, "signedBy": signer, "conversion": conversion}
+        found = {"mark": mark, "signedBy": signer, "conversion": conversion, "provenance": built}
         return _with_profile(known.model_copy(update=found), located)
     return Resolution(
         uri=located.uri,
@@ -138,7 +141,16 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
         profile=_found_profile(located.files, digest),
         signedBy=signer,
         conversion=conversion,
+        provenance=built,
     )
+
+
+def verified(task: ResolveTask) -> Resolution | None:
+    """What is known of the last look; None where that did not verify what the task wants."""
+    known = task.known
+    if known is None or (task.isSigned and known.signedBy is None):
+        return None
+    return None if task.provenance is not None and known.provenance is None else known
 
 
 def check_lengths(uri: str, pinned: str, version: str | None) -> None:
@@ -191,6 +203,16 @@ def _signer(
         problem = f"{signed} it as it is: sign the whole folder again"
         return signer, unproved(problem, conversion.digest)
     return signer, conversion
+
+
+def _built(target: Target, located: Located, digest: str, wanted: BuiltBy, trust: Trust) -> Built:
+    """Where the model was built; raises ``ModelError``."""
+    from slipway.models.provenance import Subject, built
+    from slipway.models.signature import LARGEST_SIGNATURE
+
+    beside = _text(located.files, PROVENANCE_FILE, LARGEST_SIGNATURE)
+    subject = Subject(digest, target.sums, located.manifest)
+    return built(beside, located.files.describe(PROVENANCE_FILE), subject, wanted, trust)
 
 
 def look_for_hazards(task: ResolveTask, outline: Outline, near: Mapping[str, int], called: str) -> None:

@@ -11,6 +11,8 @@ from slipway.names import AUTHORITIES_ENV, PUBLIC_KEYS_ENV, TRUST_ROOT_ENV
 
 #: The signature next to a model, as OpenSSF Model Signing calls it: no part of the model.
 SIGNATURE_FILE = "model.sig"
+#: Bundles that say where a model was built, next to it as well: one, or one a line.
+PROVENANCE_FILE = "provenance.sigstore.json"
 _FIELD = "spec.model.verify.signature"
 
 

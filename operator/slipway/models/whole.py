@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from slipway.contract import FetchTask, Hazards, ModelFault, Resolution, ResolveTask
+from slipway.contract import Built, BuiltBy, FetchTask, Hazards, ModelFault, Resolution, ResolveTask
 from slipway.digest import DigestError, digest_of_folder, digest_of_listing
 from slipway.models.faults import ModelError
 from slipway.models.folder import MOST_BYTES, Whole
@@ -24,9 +24,10 @@ from slipway.models.source import (
     check_lengths,
     look_for_hazards,
     resolve,
+    verified,
 )
 from slipway.models.target import Folder, Target
-from slipway.models.trust import SIGNATURE_FILE, Trust
+from slipway.models.trust import PROVENANCE_FILE, SIGNATURE_FILE, Trust
 from slipway.names import NO_PROFILE
 
 _log = logging.getLogger("slipway.models")
@@ -46,9 +47,7 @@ def resolve_whole(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> R
 
     Raises :class:`ModelError` as :func:`slipway.models.source.resolve` does.
     """
-    known = task.known
-    if task.isSigned and known is not None and known.signedBy is None:
-        known = None
+    known = verified(task)
     if known is not None and _is_still(known, task.uri, source):
         return known
     whole = source.whole(task.uri)
@@ -69,9 +68,10 @@ def resolve_whole(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> R
     if known is None or known.digest != digest:
         graphs.scan(target.sizes)
     signer = _signer(whole, target, trust) if task.isSigned else None
+    built = None if task.provenance is None else _built(whole, target, digest, task.provenance, trust)
     version = whole.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     if known is not None and (known.digest, known.version) == (digest, version):
-        return known.model_copy(update={"mark": whole.mark, "signedBy": signer})
+        return known.model_copy(update={"mark": whole.mark, "signedBy": signer, "provenance": built})
     created = whole.created_at
     return Resolution(
         uri=whole.uri,
@@ -82,6 +82,7 @@ def resolve_whole(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> R
         mark=whole.mark,
         profile=NO_PROFILE,
         signedBy=signer,
+        provenance=built,
         folder=True,
     )
 
@@ -116,7 +117,7 @@ def fetch_whole(task: FetchTask, source: Source, directory: Path) -> int:
 
 
 def sums_of_folder(whole: Whole) -> dict[str, str]:
-    """SHA-256 of each file but the signature, by path. Raises :class:`ModelError`."""
+    """SHA-256 of each file but the signature and the provenance, by path. Raises :class:`ModelError`."""
     target = Target(MOST_BYTES)
     _bring(whole, target, None)
     return target.sums
@@ -137,7 +138,7 @@ def _is_still(known: Resolution, uri: str, source: Source) -> bool:
 
 def _bring(whole: Whole, target: Target, graphs: _Graphs | None) -> None:
     """Bring all files; ``graphs`` is given those that say that they are ONNX models."""
-    files = [path for path in whole.sizes if path != SIGNATURE_FILE]
+    files = [path for path in whole.sizes if path not in (SIGNATURE_FILE, PROVENANCE_FILE)]
     for path, pieces in whole.read(files):
         with target.file(path) as write:
             if graphs is not None and path.endswith(".onnx"):
@@ -212,12 +213,24 @@ def _check_unchanged(before: Whole, after: Whole | None, uri: str) -> None:
 
 
 def _signer(whole: Whole, target: Target, trust: Trust) -> str:
+    signed, where = _text(whole, SIGNATURE_FILE), whole.describe(SIGNATURE_FILE)
+    return signer_of(signed, where, target.sums, trust, whole.manifest, is_whole=not whole.is_file)
+
+
+def _built(whole: Whole, target: Target, digest: str, wanted: BuiltBy, trust: Trust) -> Built:
+    from slipway.models.provenance import Subject, built
+
+    beside, where = _text(whole, PROVENANCE_FILE), whole.describe(PROVENANCE_FILE)
+    return built(beside, where, Subject(digest, target.sums, whole.manifest), wanted, trust)
+
+
+def _text(whole: Whole, path: str) -> bytes | None:
+    """A signature, cut once it is too large for one; None where there is none."""
     from slipway.models.signature import LARGEST_SIGNATURE
 
-    where = whole.describe(SIGNATURE_FILE)
     bundle: bytearray | None = None
     try:
-        for _, pieces in whole.read([SIGNATURE_FILE]):
+        for _, pieces in whole.read([path]):
             bundle = bytearray()
             for piece in pieces:
                 bundle += piece
@@ -227,8 +240,7 @@ def _signer(whole: Whole, target: Target, trust: Trust) -> str:
         # Stores that may not be listed deny what does not exist.
         if error.reason not in (ModelFault.MODEL_NOT_FOUND, ModelFault.MODEL_ACCESS_DENIED):
             raise
-    signed = None if bundle is None else bytes(bundle)
-    return signer_of(signed, where, target.sums, trust, whole.manifest, is_whole=not whole.is_file)
+    return None if bundle is None else bytes(bundle)
 
 
 def _digest(target: Target) -> str:

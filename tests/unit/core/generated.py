@@ -255,7 +255,7 @@ def _cohere_signature(verify: dict[str, Any]) -> None:
     ways = [way for way in ("keyless", "certificate", "publicKeys") if way in signature]
     _without(signature, *ways[1:])
     if not ways:
-        _without(verify, "signature")
+        _without(verify, "signature", "provenance")
     for identity in signature.get("keyless", {}).get("identities", ()):
         _name_once(identity, "email", "uri")
     for identity in signature.get("certificate", {}).get("identities", ()):

@@ -14,13 +14,15 @@ from slipway.contract import (
     MODEL_TASK_ENV,
     PUBLIC_KEYS_ENV,
     TRUST_ROOT_ENV,
+    Built,
     Resolution,
     Resolved,
     TerminationMessage,
 )
+from slipway.core.naming import content_hash
 from slipway.core.objects.resolver import resolver_pod
 from slipway.core.observed import Manifest, ObjectKind
-from slipway.core.resolution import _is_meant, is_asked, question, resolve
+from slipway.core.resolution import _is_meant, is_asked, last_look, question, resolve
 from tests.unit.core.tables import OWNER, SETTINGS
 from tests.unit.world import World, resolution
 
@@ -174,6 +176,39 @@ def test_an_answer_without_a_signature_is_none_where_one_is_wanted() -> None:
     state = resolve(spec, ModelDeploymentStatus(), finished(resolver_pod(OWNER, spec, SETTINGS), found), NOW)
     assert state.model is None
     assert state.asking
+
+
+def test_provenance_is_asked_for_remembered_and_part_of_what_was_verified() -> None:
+    uri = "https://models.example.com/a.onnx"
+    wanted = {"builder": "https://ci.example.com", "source": "github.com/acme/fraud"}
+
+    def spec_of(provenance: dict[str, str] | None) -> ModelDeploymentSpec:
+        verify = {**SIGNATURE, "provenance": provenance}
+        return ModelDeploymentSpec.model_validate({"model": {"uri": uri, "verify": verify}, "runtime": {}})
+
+    spec, signed = spec_of(wanted), spec_of(None)
+    pod = resolver_pod(OWNER, spec, SETTINGS)
+    (container,) = pod["spec"]["containers"]
+    assert json.loads(container["env"][0]["value"])["provenance"] == wanted
+    bare = Resolution(uri=uri, version="1", digest=f"sha256:{'a' * 64}", bytes=1, signedBy="x")
+    answer = resolve(signed, ModelDeploymentStatus(), finished(pod, bare), NOW).model
+    assert answer is not None
+    # The name of what a signature alone was verified for is that of operators of before.
+    assert answer.verifiedFor == content_hash(SIGNATURE["signature"])
+    # Neither an answer nor a memory without provenance is enough.
+    assert resolve(spec, ModelDeploymentStatus(), finished(pod, bare), NOW).model is None
+    assert is_asked(spec, ModelDeploymentStatus(model=answer))
+    found = bare.model_copy(update={"provenance": Built(**wanted, commit="c" * 40)})
+    answer = resolve(spec, ModelDeploymentStatus(), finished(pod, found), NOW).model
+    assert answer is not None
+    assert answer.provenance is not None
+    assert answer.provenance.model_dump() == {**wanted, "commit": "c" * 40}
+    known = ModelDeploymentStatus(model=answer)
+    assert not is_asked(spec, known)
+    assert is_asked(spec_of({**wanted, "source": "github.com/acme/churn"}), known)
+    again = last_look(spec, known, "time 1")
+    assert again is not None
+    assert again.provenance == found.provenance
 
 
 def test_the_resolver_gets_the_keys_by_reference() -> None:

@@ -282,7 +282,7 @@ def test_what_the_resource_wants_signed_is_served_signed_alone(start: Start, fol
         ),
         (
             ["--config-map", "signers/keys.pem=other.pub"],
-            "other.pub made it: sign the model with one of them",
+            "other.pub made it: sign with one of them",
         ),
         (["--config-map", "signers/keys.pem=fraud.onnx"], "fraud.onnx cannot be read as text"),
         (["--config-map", "signers/keys.pem=unsigned.yaml"], "unsigned.yaml has no usable key"),

@@ -14,7 +14,7 @@ from slipway.core.objects.diff import quantity
 from slipway.core.objects.external import is_external
 from slipway.core.objects.metadata import Owner, metadata
 from slipway.core.revision import Settings
-from slipway.core.signers import signers_of
+from slipway.core.signers import built_by, signers_of
 
 #: A resolver that has not answered by then is ended, and another one is tried.
 DEADLINE_SECONDS = 900
@@ -41,6 +41,7 @@ def resolver_pod(
         hazards=hazards(spec, is_own=not is_external(spec.runtime)),
         isSigned=True if signers is not None else None,
         identities=signers.identities or None if signers is not None else None,
+        provenance=built_by(spec),
         folder=True if is_external(spec.runtime) else None,
     )
     credentials = spec.model.credentials

@@ -9,7 +9,7 @@ from typing import Any
 
 from slipway.api.reasons import ConditionType, Reason
 from slipway.api.rollout_status import MAX_HISTORY, DecisionStatus
-from slipway.api.status import ModelDeploymentStatus, RevisionStatus
+from slipway.api.status import ModelDeploymentStatus, ProvenanceStatus, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core import naming
 from slipway.core.objects.external import reached
@@ -192,13 +192,25 @@ def _remembered(resource: Resource, revision: str, plan: Plan, observed: Observe
         return {
             "resolvedURI": known.model.resolvedURI,
             "bytes": known.model.bytes,
+            "provenance": known.model.provenance if is_wanted else _provenance(resource, revision),
             "server": reached(known.runtime),
             "device": known.runtime.device if known.runtime.device != "CPU" else None,
         }
-    roles = (resource.status.stable, resource.status.canary)
-    before = next((role for role in roles if role is not None and role.revision == revision), None)
-    fields = ("resolvedURI", "bytes", "server", "device")
+    before = _before(resource, revision)
+    fields = ("resolvedURI", "bytes", "provenance", "server", "device")
     return {name: getattr(before, name) for name in fields} if before is not None else {}
+
+
+def _before(resource: Resource, revision: str) -> RevisionStatus | None:
+    """What status says of a revision."""
+    roles = (resource.status.stable, resource.status.canary)
+    return next((role for role in roles if role is not None and role.revision == revision), None)
+
+
+def _provenance(resource: Resource, revision: str) -> ProvenanceStatus | None:
+    """Where a revision's model was built, which its ControllerRevision does not hold."""
+    before = _before(resource, revision)
+    return before.provenance if before is not None else None
 
 
 def _identity(
@@ -206,8 +218,7 @@ def _identity(
 ) -> tuple[str, str, str | None, str | None]:
     """A revision's version, digest, when its model was made and profile, from whoever knows them."""
     wanted = plan.roles.wanted
-    known = (resource.status.stable, resource.status.canary)
-    before = next((role for role in known if role is not None and role.revision == revision), None)
+    before = _before(resource, revision)
     if wanted is not None and wanted.name == revision:
         found = wanted.model
         seen = found.profile or (before.profile if before is not None else None)
