@@ -191,8 +191,7 @@ async def run(environment: Environment) -> None:
         workers: list[asyncio.Task[None]] = []
 
         async def act() -> None:
-            # What the leader before deleted while the watches here began, no watch has told.
-            await sweep.first()
+            await sweep.again()
             await installed.look()
             begin(store, queue)
             rounds = Rounds()
@@ -217,7 +216,7 @@ async def run(environment: Environment) -> None:
         kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event()
         model_deployments = asyncio.create_task(
             watch_model_deployments(
-                store, queue.add, sweep.missed, environment.namespaces, kopf_stop, kopf_ready
+                kube, store, queue.add, sweep.missed, environment.namespaces, kopf_stop, kopf_ready
             )
         )
         model_deployments.add_done_callback(lambda task: _ended("kopf", task, asked_to_stop))

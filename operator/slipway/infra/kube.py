@@ -73,20 +73,29 @@ class KubeClient:
         return found, version
 
     async def pages(self, kind: str, namespace: str | None) -> AsyncIterator[Page]:
-        """All objects of a kind that concern Slipway, page by page."""
-        query = {"limit": str(PAGE), **_selector(kind)}
-        while True:
-            page = await self._read(
-                f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}", _accept(kind, "List")
-            )
-            if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
-                raise ApiError(0, "NotAList", f"the answer to a list of {kind} is no list")
-            meta = page["metadata"]
-            # An empty list of metadata alone has null for its items.
-            yield Page(tuple(typed(item, kind) for item in page["items"] or ()), int(meta["resourceVersion"]))
-            if not meta.get("continue"):
-                return
-            query["continue"] = meta["continue"]
+        """All objects of a kind that concern Slipway, page by page; the next comes while one is taken in."""
+        coming = self._begin_page(kind, namespace, None)
+        try:
+            while True:
+                page = await coming
+                if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
+                    raise ApiError(0, "NotAList", f"the answer to a list of {kind} is no list")
+                more, version = page["metadata"].get("continue"), int(page["metadata"]["resourceVersion"])
+                # An empty list of metadata alone has null for its items.
+                items = tuple(typed(item, kind) for item in page["items"] or ())
+                if more:
+                    coming = self._begin_page(kind, namespace, more)
+                del page
+                yield Page(items, version)
+                if not more:
+                    return
+        finally:
+            coming.cancel()
+
+    def _begin_page(self, kind: str, namespace: str | None, more: str | None) -> asyncio.Task[dict[str, Any]]:
+        query = {"limit": str(PAGE), **_selector(kind), **({} if more is None else {"continue": more})}
+        path = f"{RESOURCES[kind].path(namespace)}?{urlencode(query)}"
+        return asyncio.create_task(self._read(path, _accept(kind, "List")))
 
     async def watch(
         self, kind: str, namespace: str | None, version: int

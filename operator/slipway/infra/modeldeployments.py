@@ -1,7 +1,7 @@
 """ModelDeployments, as kopf sees them. Nothing else imports kopf.
 
 Its one handler puts what it sees into the store and a key on the queue. It is not of a kind for which kopf
-would write to an object (annotations, finalizers).
+would write to an object (annotations, finalizers). Lists are our own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from kopf._cogs.clients import errors, watching
 
 from slipway.api.types import KIND
 from slipway.engine.backoff import backoff
-from slipway.engine.kube import RESOURCES, typed
+from slipway.engine.controller.sweep import list_kind
+from slipway.engine.errors import ApiError
+from slipway.engine.kube import RESOURCES, Kube, typed
 from slipway.engine.store import Key, Store
-from slipway.infra.kube import PAGE
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,19 @@ REQUEST_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0)
 #: Bounds of the back-off, in seconds, after a watch that failed.
 LEAST_DELAY, MOST_DELAY = 1.0, 30.0
 
-_FAULTS = (errors.APIError, watching.WatchingError, aiohttp.ClientError, TimeoutError, OSError, ValueError)
+_FAULTS = (
+    ApiError,
+    errors.APIError,
+    watching.WatchingError,
+    aiohttp.ClientError,
+    TimeoutError,
+    OSError,
+    ValueError,
+)
 
 
 async def watch_model_deployments(
+    kube: Kube,
     store: Store,
     changed: Callable[[Key], None],
     missed: Callable[[str], None],
@@ -49,12 +59,13 @@ async def watch_model_deployments(
     stop: asyncio.Event,
     ready: asyncio.Event,
 ) -> None:
-    """Watch ModelDeployments until SIGTERM, SIGINT or ``stop``.
+    """Watch ModelDeployments from where the store's last list ended, until SIGTERM, SIGINT or ``stop``.
 
     Args:
+        kube: the API, for lists.
         store: takes in what is seen.
         changed: told of each ModelDeployment that something happened to.
-        missed: told of the kind whenever its watch begins: what was deleted before may not have been seen.
+        missed: told of the kind where it can be listed in a namespace where it could not be.
         namespaces: exact names; empty for all.
         stop: set to end it from outside.
         ready: set once the watch is set up.
@@ -71,7 +82,7 @@ async def watch_model_deployments(
 
     kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id="see")(seen)
     kopf.on.login(registry=registry)(_login)
-    with _patient(lambda: missed(KIND)):
+    with _patient(_Lists(kube, store, changed, missed)):
         await kopf.operator(
             registry=registry,
             settings=_settings(),
@@ -85,38 +96,68 @@ async def watch_model_deployments(
         )
 
 
+class _Lists:
+    """Where the watch of each namespace, or of all, goes on; found by a list where nobody knows."""
+
+    def __init__(
+        self, kube: Kube, store: Store, changed: Callable[[Key], None], missed: Callable[[str], None]
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._changed = changed
+        self._missed = missed
+        self._versions: dict[str | None, str | None] = {}
+
+    async def version(self, namespace: str | None) -> str:
+        """The resource version from which on it is to be watched."""
+        listed = self._store.listed.get((KIND, namespace))
+        found = self._versions.setdefault(namespace, None if listed is None else str(listed))
+        if found is None:
+            for key in await list_kind(self._kube, self._store, KIND, namespace):
+                self._changed(key)
+            found = self._versions[namespace] = str(self._store.listed[KIND, namespace])
+            if namespace in self._store.unseen:
+                self._missed(KIND)
+        return found
+
+    def note(self, namespace: str | None, version: str | None) -> None:
+        """What was seen last; None after an error: nobody knows what a broken watch did not tell."""
+        self._versions[namespace] = version
+
+
 @contextmanager
-def _patient(missed: Callable[[], None]) -> Iterator[None]:
-    """kopf's watches less two of their faults.
+def _patient(lists: _Lists) -> Iterator[None]:
+    """kopf's watches, less its lists and one fault.
 
-    kopf ends the whole operator at an error in any watch: at an etcd that is slow for a moment, or at one
-    namespace that may not be listed. And when it lists again, since the API server has forgotten the version
-    that it was at, it tells nobody, though it cannot know what was deleted meanwhile.
-
-    Args:
-        missed: told at the end of each list.
+    kopf lists by itself, has a task for each object that is listed, and cannot know what was deleted before.
+    And it ends the whole operator at an error in any watch: at an etcd that is slow for a moment, or at one
+    namespace that may not be listed.
     """
     original = watching.continuous_watch
-    failures: dict[tuple[Any, Any], int] = {}
+    failures: dict[str | None, int] = {}
 
-    async def continuous_watch(*, resource: Any, namespace: Any, **others: Any) -> AsyncIterator[Any]:
-        place = (resource, namespace)
+    async def continuous_watch(*, namespace: Any, **others: Any) -> AsyncIterator[Any]:
         try:
-            async for event in original(resource=resource, namespace=namespace, **others):
-                if event is watching.Bookmark.LISTED:
-                    failures.pop(place, None)
-                    missed()
+            since = await lists.version(namespace)
+            yield watching.Bookmark.LISTED
+            async for event in watching.watch_objs(namespace=namespace, since=since, **others):
+                if event["type"] == "ERROR":
+                    raise watching.WatchingError(str(event["object"]))
+                lists.note(namespace, str(event["object"]["metadata"]["resourceVersion"]))
+                failures.pop(namespace, None)
                 yield event
         except _FAULTS as error:
-            # The next one begins with a list, since nobody knows what this one did not tell.
-            failed = failures.get(place, 0)
-            failures[place] = failed + 1
+            # The next one begins with a list.
+            lists.note(namespace, None)
+            failed = failures.get(namespace, 0)
+            failures[namespace] = failed + 1
             log.log(
                 logging.DEBUG if failed else logging.WARNING,
                 "a watch failed and begins again",
-                extra={"kind": resource.plural, "namespace": namespace or "", "error": str(error)},
+                extra={"kind": KIND, "namespace": namespace or "", "error": str(error)},
             )
-            await asyncio.sleep(backoff(failed + 1, LEAST_DELAY, MOST_DELAY))
+            least = error.retry_after if isinstance(error, ApiError) else 0.0
+            await asyncio.sleep(max(backoff(failed + 1, LEAST_DELAY, MOST_DELAY), least))
 
     # kopf has no option for it; a test that runs the real kopf holds what this counts on.
     cast(Any, watching).continuous_watch = continuous_watch
@@ -132,7 +173,6 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.server_timeout = SERVER_TIMEOUT
     settings.watching.client_timeout = CLIENT_TIMEOUT
-    settings.watching.chunk_size = PAGE
     settings.queueing.worker_limit = None
     settings.queueing.idle_timeout = IDLE_SECONDS
     settings.networking.error_backoffs = REQUEST_DELAYS

@@ -338,3 +338,44 @@ async def test_an_operator_that_begins_does_not_put_everything_on_the_queue_at_o
     assert len(queue._since) < 1000
     assert len(queue._timers) == 1001
     await _taken(queue, 1001)
+
+
+async def test_an_operator_that_begins_looks_first_at_what_nobody_has_looked_at_yet() -> None:
+    store, queue = Store(), _queue()
+    for number in range(200):
+        meta = {"name": f"m{number}", "namespace": NAMESPACE, "uid": str(number), "resourceVersion": "1"}
+        status = {"observedGeneration": 1 if number in (7, 150) else 2}
+        store.put({"kind": KIND, "metadata": {**meta, "generation": 2}, "status": status})
+    begin(store, queue)
+    assert await _taken(queue, 2) == {Key(NAMESPACE, "m7"), Key(NAMESPACE, "m150")}
+
+
+async def test_a_replica_that_begins_to_lead_lists_model_deployments_and_nothing_else() -> None:
+    world, store = World(), Store()
+    world.create()
+    await world.settle()
+    async with _sweeping(world.kube, store) as (sweep, _):
+        await sweep.first()
+        world.kube.edit((KIND, NAMESPACE, KEY.name), lambda live: live["status"].update(replicas=7))
+        before = len(world.kube.requests)
+        await sweep.again()
+        assert [(found.verb, found.kind) for found in world.kube.requests[before:]] == [("list", KIND)]
+        resource = store.read(KEY)
+        assert resource is not None
+        assert resource.status.replicas == 7
+
+
+async def test_a_replica_that_has_only_watched_for_long_compares_everything_once_it_leads() -> None:
+    world, store, queue = World(), Store(), _queue()
+    world.create()
+    await world.settle()
+    sweep = Sweep(world.kube, store, queue, ())
+    await sweep.first()
+    # Nobody tells of it.
+    store.remove(next(child for child in store.children(KEY) if child["kind"] == ObjectKind.SERVICE))
+    sweep._compared -= 1.2 * sweeping.SWEEP_SECONDS
+    task = asyncio.create_task(sweep.watch())
+    try:
+        assert KEY in await _taken(queue)
+    finally:
+        task.cancel()

@@ -17,9 +17,11 @@ from kopf._core.intents.handlers import WatchingHandler
 
 from slipway.api.types import KIND
 from slipway.core import naming
+from slipway.engine.controller.sweep import fill
 from slipway.engine.kube import RESOURCES
 from slipway.engine.store import Key, Store
 from slipway.infra import modeldeployments as watching
+from slipway.infra.kube import KubeClient
 from tests.unit.infra.api_server import api_server
 from tests.unit.infra.watched_cluster import WatchedCluster, error
 
@@ -48,7 +50,11 @@ async def _watch(
 ) -> tuple[dict[str, Any], Store, list[Key]]:
     store, changed = Store(), list[Key]()
     stop, ready = asyncio.Event(), asyncio.Event()
-    await watching.watch_model_deployments(store, changed.append, lambda _: None, namespaces, stop, ready)
+    async with api_server(_Cluster()) as server:
+        kube = KubeClient(server.client, lambda *_: None, lambda: 0.0)
+        await watching.watch_model_deployments(
+            kube, store, changed.append, lambda _: None, namespaces, stop, ready
+        )
     assert captured.arguments["stop_flag"] is stop
     assert captured.arguments["ready_flag"] is ready
     return captured.arguments, store, changed
@@ -203,8 +209,14 @@ class _Running:
 
 @asynccontextmanager
 async def _kopf(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: _Cluster, namespaces: tuple[str, ...] = ()
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    cluster: _Cluster,
+    namespaces: tuple[str, ...] = (),
+    *,
+    filled: bool = False,
 ) -> AsyncIterator[_Running]:
+    """``filled``: whether all was listed before, as the operator does."""
     store, changed, missed = Store(), list[Key](), list[str]()
     stop, ready = asyncio.Event(), asyncio.Event()
     monkeypatch.setattr(watching, "REQUEST_DELAYS", (0.01,))
@@ -219,8 +231,13 @@ async def _kopf(
         }
         (tmp_path / "kubeconfig").write_text(json.dumps(config))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        kube = KubeClient(server.client, lambda *_: None, lambda: 0.0)
+        if filled:
+            await fill(kube, store, namespaces)
         task = asyncio.create_task(
-            watching.watch_model_deployments(store, changed.append, missed.append, namespaces, stop, ready)
+            watching.watch_model_deployments(
+                kube, store, changed.append, missed.append, namespaces, stop, ready
+            )
         )
         try:
             yield _Running(cluster, store, changed, missed, task, server.asked)
@@ -283,14 +300,41 @@ async def test_an_error_in_a_watch_is_a_list_more_and_not_the_end(
     cluster.items[MODELS] = [_object(1)]
     async with _kopf(monkeypatch, tmp_path, cluster) as running:
         await running.until(lambda: cluster.watched and _version_of(running.store) == 1)
-        running.missed.clear()
         # All of a kind goes while nobody watches: an empty list tells nothing by itself.
-        cluster.items[MODELS] = []
+        cluster.items[MODELS], cluster.version = [], 7
+        running.changed.clear()
         cluster.tell(MODELS, "ERROR", error(code))
-        await running.until(lambda: running.missed)
-        assert set(running.missed) == {KIND}
-        cluster.tell(MODELS, "MODIFIED", _object(2))
-        await running.until(lambda: _version_of(running.store) == 2)
+        await running.until(lambda: running.changed == [KEY])
+        assert running.store.resource(KEY) is None
+        await running.until(lambda: cluster.since[MODELS] == ["1", "7"])
+        cluster.tell(MODELS, "ADDED", _object(8, name="late"))
+        await running.until(lambda: running.store.resource(Key("payments", "late")) is not None)
+
+
+async def test_what_was_listed_is_not_listed_again_and_is_watched_from_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = _Cluster()
+    cluster.items[MODELS], cluster.version = [_object(1)], 5
+    cluster.tell(MODELS, "MODIFIED", _object(6))
+    async with _kopf(monkeypatch, tmp_path, cluster, filled=True) as running:
+        await running.until(lambda: _version_of(running.store) == 6)
+        assert running.changed == [KEY], "what was known is no news"
+    lists = [path for _, path in running.asked if path.startswith(MODELS) and "watch=" not in path]
+    assert len(lists) == 1
+    assert cluster.since[MODELS] == ["5"]
+
+
+async def test_a_watch_that_the_api_server_ends_goes_on_from_what_was_seen_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = _Cluster()
+    cluster.items[MODELS] = [_object(1)]
+    async with _kopf(monkeypatch, tmp_path, cluster) as running:
+        cluster.tell(MODELS, "MODIFIED", _object(4))
+        cluster.tell(MODELS, "END", {})
+        await running.until(lambda: cluster.watched[MODELS] == 2)
+        assert cluster.since[MODELS] == ["1", "4"]
 
 
 async def test_a_namespace_that_may_not_be_watched_ends_nothing_and_is_watched_once_it_may(
@@ -308,10 +352,10 @@ async def test_a_namespace_that_may_not_be_watched_ends_nothing_and_is_watched_o
             await running.until(lambda version=version: _version_of(running.store) == version)
             await asyncio.sleep(0.2)
         assert not running.store.count(KIND) > 1
-        running.missed.clear()
+        running.store.unseen = frozenset({"elsewhere"})
         cluster.forbidden = set()
         await running.until(lambda: running.store.resource(Key("elsewhere", "fraud")) is not None)
-        await running.until(lambda: KIND in running.missed)
+        await running.until(lambda: running.missed == [KIND])
 
 
 def _version_of(store: Store) -> int:

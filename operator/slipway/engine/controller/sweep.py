@@ -7,6 +7,8 @@ import logging
 import random
 from collections.abc import Collection
 
+from slipway.api.types import KIND
+from slipway.core.resource import Resource
 from slipway.engine.backoff import backoff
 from slipway.engine.errors import ApiError
 from slipway.engine.kube import OPTIONAL, RESOURCES, Kube
@@ -119,14 +121,21 @@ def _lose(store: Store, namespace: str, error: ApiError) -> None:
 
 
 def begin(store: Store, queue: WorkQueue[Key]) -> None:
-    """Have everything looked at for the first time, not all of it in the same moment."""
-    _spread(store, queue, BEGINNING_SECONDS)
+    """Have everything looked at, by and by: what nobody has looked at yet before the rest."""
+    everything = store.everything()
+    new = {key for key in everything if _is_new(store.read(key))}
+    for number, key in enumerate((*new, *(everything - new))):
+        queue.add_after(key, BEGINNING_SECONDS * number)
 
 
-def _spread(store: Store, queue: WorkQueue[Key], seconds: float) -> None:
+def _is_new(resource: Resource | None) -> bool:
+    return resource is not None and resource.status.observedGeneration != resource.generation
+
+
+def _spread(store: Store, queue: WorkQueue[Key]) -> None:
     keys = store.everything()
     for key in keys:
-        queue.add_after(key, random.uniform(0.0, seconds * len(keys)))
+        queue.add_after(key, random.uniform(0.0, SPREAD_SECONDS * len(keys)))
 
 
 async def await_kinds(kube: Kube, unknown: frozenset[str], namespaces: tuple[str, ...]) -> None:
@@ -153,6 +162,8 @@ class Sweep:
         self._queue = queue
         self._namespaces = namespaces
         self._missed: set[str] = set()
+        #: When everything was last compared.
+        self._compared = _now()
         self._woken = asyncio.Event()
 
     def missed(self, kind: str) -> None:
@@ -162,11 +173,22 @@ class Sweep:
 
     async def first(self) -> None:
         """List everything, however often it takes: the CRD or the API server may come after the operator."""
+        self._compared = _now()
+        await self._list(RESOURCES)
+
+    async def again(self) -> None:
+        """List ModelDeployments as they are: by their status a replica that begins to lead deletes.
+
+        Of children watches have told since the first list, and whoever writes one finds what is there.
+        """
+        await self._list((KIND,))
+
+    async def _list(self, kinds: Collection[str]) -> None:
         delay = FIRST_DELAY
         while True:
-            self._missed = set()
+            self._missed -= set(kinds)
             try:
-                await fill(self._kube, self._store, self._namespaces)
+                await fill(self._kube, self._store, self._namespaces, kinds)
                 if not self._namespaces or self._store.unseen < set(self._namespaces):
                     return
             except ApiError as error:
@@ -176,7 +198,8 @@ class Sweep:
 
     async def watch(self) -> None:
         """Compare, for ever."""
-        failures, due = 0, _now() + SWEEP_SECONDS * random.uniform(0.8, 1.2)
+        # At once, where a replica that now leads has only watched for long.
+        failures, due = 0, self._compared + SWEEP_SECONDS * random.uniform(0.8, 1.2)
         while True:
             await self._wait(due - _now())
             whole = _now() >= due
@@ -200,7 +223,7 @@ class Sweep:
                 self._queue.add(key)
             if whole:
                 due = _now() + SWEEP_SECONDS * random.uniform(0.8, 1.2)
-                _spread(self._store, self._queue, SPREAD_SECONDS)
+                _spread(self._store, self._queue)
 
     async def _wait(self, seconds: float) -> None:
         """Until something was missed, or for so long; less where a namespace may have come back."""
