@@ -17,6 +17,8 @@ MANAGED_BY = "slipway"
 
 #: Hash of what was applied last, so that a field that left a manifest is noticed.
 APPLIED_ANNOTATION = f"{GROUP}/applied"
+#: Of a ControllerRevision: a hash of the ``spec.model.verify`` that its model was last verified for.
+VERIFIED_ANNOTATION = f"{GROUP}/verified-for"
 
 #: Hash of a Deployment's pod template as it would be without spec.runtime.pod, where that makes a difference:
 #: what the installation alone decides.

@@ -30,7 +30,7 @@ from slipway.core.resource import Resource
 from slipway.core.revision import Revision, Settings, revision_of
 from slipway.core.rollout.audits import NO_AUDITS, Audits, audits_of
 from slipway.core.rollout.breach import breach_jobs
-from slipway.core.rollout.history import as_pinned, by_its_name, revision_from_history
+from slipway.core.rollout.history import as_pinned, by_its_name, revision_from_history, was_verified_for
 from slipway.core.rollout.restored import with_stable_record
 from slipway.core.rollout.roles import Roles, assign_roles, min_ready_before_switch
 from slipway.core.scaling_deadline import scaling_deadline
@@ -250,7 +250,9 @@ def _revision_objects(
     scaled = autoscaler(owner, revision.name, spec.scaling, least, fixed)
     needs_budget = _needs_budget(scaled["metadata"]["name"], scaled["spec"]["minReplicas"], observed)
     return [
-        controller_revision(owner, revision, number),
+        controller_revision(
+            owner, revision, number, revision.model.verifiedFor or was_verified_for(revision.name, observed)
+        ),
         *([pods] if pods is not None else []),
         revision_service(owner, revision.name),
         scaled,

@@ -17,7 +17,7 @@ from slipway.core import naming
 from slipway.core.diagnosis import diagnose_pod, termination_outcome
 from slipway.core.observed import Fault, Manifest, is_ready, rfc3339, timestamp
 from slipway.core.revision import revision_of
-from slipway.core.signers import built_by
+from slipway.core.signers import built_by, verified_for
 
 #: A failed resolution is tried again after as long as it has failed for, within these bounds.
 LEAST_RETRY = timedelta(seconds=10)
@@ -158,7 +158,7 @@ def _known(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> ModelSta
     known = status.model
     if known is None or known.uri != spec.model.uri or spec.model.digest not in (None, known.digest):
         return None
-    signature = _signature(spec)
+    signature = verified_for(spec)
     if signature is not None and known.verifiedFor != signature:
         return None
     if not _is_of_server(spec, status, known):
@@ -186,17 +186,6 @@ def _is_of_server(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, know
         return True
     judged = revision_of(spec, known).judged
     return any(found.identity == judged for found in status.rejected)
-
-
-def _signature(spec: ModelDeploymentSpec) -> str | None:
-    """Hash of who has to have signed the model, and of where it has to have been built; None for nobody."""
-    verify = spec.model.verify
-    if verify is None or verify.signature is None:
-        return None
-    signature = verify.signature.model_dump(mode="json", exclude_none=True)
-    if verify.provenance is None:
-        return naming.content_hash(signature)
-    return naming.content_hash([signature, verify.provenance.model_dump(mode="json")])
 
 
 def model_status(uri: str, found: Resolution, verified: str | None = None) -> ModelStatus:
@@ -228,14 +217,14 @@ def unresolved(spec: ModelDeploymentSpec) -> ModelStatus:
         version=UNKNOWN_VERSION,
         digest=spec.model.digest or UNKNOWN_DIGEST,
         bytes=0,
-        verifiedFor=_signature(spec),
+        verifiedFor=verified_for(spec),
         folder=True if _wants_folder(spec) else None,
     )
 
 
 def looked_up(spec: ModelDeploymentSpec, found: Resolution) -> ModelStatus:
     """What status would remember of a spec's model, were a signature that the spec asks for verified, too."""
-    return model_status(spec.model.uri, found, _signature(spec))
+    return model_status(spec.model.uri, found, verified_for(spec))
 
 
 def _from_pod(
@@ -269,7 +258,7 @@ def _from_pod(
         seen = known.createdAt if known is not None and known.digest == found.digest else None
         created = found.createdAt or seen or rfc3339(_ended_at(pod, now))
         known_since = found.model_copy(update={"createdAt": created})
-        return ResolutionState(model=model_status(spec.model.uri, known_since, _signature(spec)))
+        return ResolutionState(model=model_status(spec.model.uri, known_since, verified_for(spec)))
     fault = diagnose_pod(pod, now)
     if fault is None or fault.reason in (Reason.CONTAINER_CRASHING, Reason.PODS_LOST):
         fault = Fault(
@@ -281,7 +270,7 @@ def _from_pod(
 
 
 def _is_verified(spec: ModelDeploymentSpec, found: Resolution) -> bool:
-    if _signature(spec) is not None and found.signedBy is None:
+    if verified_for(spec) is not None and found.signedBy is None:
         return False
     return built_by(spec) is None or found.provenance is not None
 

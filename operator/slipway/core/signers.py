@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from slipway import contract
 from slipway.api.access import KeyRef
 from slipway.api.types import ModelDeploymentSpec
+from slipway.core import naming
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,14 @@ def built_by(spec: ModelDeploymentSpec) -> contract.BuiltBy | None:
     """Where a spec's model has to have been built; None where that does not matter."""
     wanted = spec.model.verify.provenance if spec.model.verify else None
     return None if wanted is None else contract.BuiltBy(builder=wanted.builder, source=wanted.source)
+
+
+def verified_for(spec: ModelDeploymentSpec) -> str | None:
+    """Hash of who has to have signed the model, and of where it has to have been built; None for nobody."""
+    verify = spec.model.verify
+    if verify is None or verify.signature is None:
+        return None
+    signature = verify.signature.model_dump(mode="json", exclude_none=True)
+    if verify.provenance is None:
+        return naming.content_hash(signature)
+    return naming.content_hash([signature, verify.provenance.model_dump(mode="json")])

@@ -19,7 +19,6 @@ from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.deployment import deployment
 from slipway.core.observed import Manifest, observe
 from slipway.core.plan import plan
-from slipway.core.resolution import _signature
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, Settings, revision_from, revision_of
 from slipway.core.rollout.history import (
@@ -29,6 +28,7 @@ from slipway.core.rollout.history import (
     revision_from_history,
     with_rejection,
 )
+from slipway.core.signers import verified_for
 from tests.unit.core.tables import OWNER, SETTINGS, digest, model
 from tests.unit.core.test_properties import FEW, NOW, specs
 
@@ -273,7 +273,7 @@ def test_no_change_of_the_installation_changes_the_name_of_a_revision(
     found: dict[str, Any], one: Settings, other: Settings
 ) -> None:
     spec = ModelDeploymentSpec.model_validate(found)
-    known = model(1).model_copy(update={"uri": spec.model.uri, "verifiedFor": _signature(spec)})
+    known = model(1).model_copy(update={"uri": spec.model.uri, "verifiedFor": verified_for(spec)})
     if spec.runtime.server == "External":
         known = known.model_copy(update={"folder": True})
     if spec.model.digest is not None:

@@ -28,6 +28,15 @@ def revision_from_history(revision: str, observed: Observed) -> Revision | None:
     return None
 
 
+def was_verified_for(revision: str, observed: Observed) -> str | None:
+    """Hash of what a revision's model was last verified for, as its ControllerRevision remembers it."""
+    for found in observed.of(ObjectKind.CONTROLLER_REVISION):
+        if revision_of_object(found) == revision:
+            said = (found["metadata"].get("annotations") or {}).get(naming.VERIFIED_ANNOTATION)
+            return None if said is None else str(said)
+    return None
+
+
 #: Revisions that were read last, by the id of what each was read from, which is held for as long: one run
 #: reads the same several times.
 _read: dict[int, tuple[Any, Revision | None]] = {}

@@ -25,6 +25,7 @@ from slipway.core.rollout.history import (
     carried_over_rejections,
     rejection_of,
     revision_from_history,
+    was_verified_for,
     with_rejection,
 )
 from slipway.core.rollout.machine import decide
@@ -33,6 +34,7 @@ from slipway.core.rollout.restored import is_forgotten, is_restored, what_is_awa
 from slipway.core.rollout.sample_ratio_mismatch import split_mismatch
 from slipway.core.rollout.situation import Situation, StepOutcome
 from slipway.core.rollout.takeover import STABLE_PATIENCE
+from slipway.core.signers import verified_for
 from slipway.core.traffic.replica_ratio import pods_behind
 from slipway.core.traffic.routed import is_routed, routed_group
 from slipway.core.upgrade import is_under_way
@@ -190,13 +192,20 @@ def _until_nobody_answers(resource: Resource, stable: str, observed: Observed, n
 def _back_to(
     spec: ModelDeploymentSpec, stable: Revision, observed: Observed, roles: Roles
 ) -> Revision | None:
-    """The revision to go back to from a stable one that was found bad; None where it is good or the first."""
+    """The revision to go back to from a stable one that was found bad; None where it is good or the first.
+
+    None that was verified for another ``spec.model.verify`` than now: who signed it may be withdrawn.
+    """
     asked = spec.monitoring.onBreach if spec.monitoring is not None else None
     if asked is None or asked.action != "Rollback":
         return None
     if not _was_rejected(stable, roles.rejected) and _breach(spec, stable, observed) is None:
         return None
-    earlier = (revision_from_history(name, observed) for name in roles.previous)
+    wanted = verified_for(spec)
+    trusted = (
+        name for name in roles.previous if wanted is None or was_verified_for(name, observed) == wanted
+    )
+    earlier = (revision_from_history(name, observed) for name in trusted)
     return next(
         (found for found in earlier if found is not None and rejection_of(found, roles.rejected) is None),
         None,
