@@ -36,5 +36,6 @@ def test_attacks_by_classes_turn_answers_and_plain_traffic_hardly_does(tmp_path:
     for name in PLAIN:
         assert np.mean(turned[name]) < 0.1, name
     by_chance = "rows of the data, by chance"
-    assert max(turned[by_chance]) < 0.01
+    # Rows of one sender may turn by chance; the page prints the mean over senders.
+    assert np.mean(turned[by_chance]) < 0.005
     assert not any(each.is_named for each in found[by_chance])
