@@ -91,6 +91,7 @@ _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
     "core/rollout/due": ("interest", "../engine/test_audits"),
     "core/rollout/new_look": ("../engine/test_look_observers", "../engine/test_rollouts"),
     "core/rollout/pod_evidence": ("../engine/test_replica_ratio", "../engine/test_agreement_gate"),
+    "core/rollout/way_back": ("../engine/test_breaches", "../engine/test_devices"),
     "core/rollout": ("rollout", "tables", "../engine/test_rollouts", "../engine/test_control_plane_cases"),
     "core/scaling_deadline": ("../engine/test_control_plane_cases", "../engine/test_rollouts"),
     "core/signers": ("resolution", "../engine/test_rollouts"),

@@ -424,6 +424,7 @@ class FakeKube:
 
     def _store(self, place: Place, manifest: dict[str, Any], live: dict[str, Any] | None) -> None:
         _fill_in(manifest)
+        _refuse_no_image(manifest)
         if place[0] == KIND:
             # Nobody wrote it, so that nobody takes it back.
             manifest.setdefault("status", {"observedGeneration": 0})
@@ -530,6 +531,17 @@ def _dig(manifest: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     for step in path:
         found = found.get(step, {})
     return found
+
+
+def _refuse_no_image(manifest: Mapping[str, Any]) -> None:
+    """What the API server says of a container that has none."""
+    spec = manifest.get("spec") or {}
+    pod = (spec.get("template") or {}).get("spec") or spec
+    for group in ("initContainers", "containers"):
+        for number, container in enumerate(pod.get(group) or ()):
+            if container.get("image") == "":
+                path = f"spec.template.spec.{group}[{number}].image"
+                raise ApiError(422, "Invalid", f"{manifest['kind']} is invalid: {path}: Required value")
 
 
 def _fill_in(manifest: dict[str, Any]) -> None:

@@ -345,8 +345,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Give spec.access; docs/access.md.",
     ),
     Reason.CUDA_IMAGE_MISSING: Explanation(
-        "This installation has no image for CUDA, which spec.runtime.device asks for. Nothing is changed; "
-        "what serves already goes on as it is.",
+        "This installation has no image for CUDA, which spec.runtime.device, or a revision that served "
+        "before, needs. Nothing is changed; what serves already goes on as it is.",
         "Have server.cudaImage of the chart's values set, or name an image in spec.runtime.image; "
         "docs/pods.md.",
     ),

@@ -5,6 +5,7 @@ Pure: the same inputs give the same plan, so that an operator killed at any poin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +25,14 @@ from slipway.core.objects.pod import pulled
 from slipway.core.objects.resolver import resolver_pod
 from slipway.core.objects.service import revision_service, routed_service, shared_service, stable_service
 from slipway.core.objects.service_account import service_account
-from slipway.core.observed import Manifest, ObjectKind, Observed, revision_of_object
+from slipway.core.observed import (
+    Fault,
+    Manifest,
+    ObjectKind,
+    ObjectReference,
+    Observed,
+    revision_of_object,
+)
 from slipway.core.resolution import ResolutionState, is_asked, last_look, preferred, resolve
 from slipway.core.resource import Resource
 from slipway.core.revision import Revision, Settings, revision_of
@@ -38,7 +46,7 @@ from slipway.core.traffic import replica_ratio
 from slipway.core.traffic.gateway_api import has_route, http_route, reachable_gateways
 from slipway.core.traffic.routed import by_replicas, has_routers, routed_group, router_group
 from slipway.core.traffic.split import Split
-from slipway.core.upgrade import Part, deadline, next_upgrade, part, to_apply
+from slipway.core.upgrade import Part, deadline, image_fault, next_upgrade, part, to_apply
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Plan:
         router_port: its listener on the namespace's routers, or None where it needs none.
         upgrade: how far pods are replaced for a change of the installation, or None.
         audits: what audits say, and the Job that is to be there for them.
+        faults: why children that should be there cannot be made.
         requeue_at: when to look again although nothing changed, or None.
     """
 
@@ -65,6 +74,7 @@ class Plan:
     router_port: int | None = None
     upgrade: UpgradeStatus | None = None
     audits: Audits = NO_AUDITS
+    faults: Mapping[ObjectReference, Fault] = field(default_factory=dict)
     requeue_at: datetime | None = None
 
 
@@ -100,7 +110,7 @@ def plan(
     audits = audits_of(
         resource, spec, wanted, _remembered_stable(resource, wanted, observed), observed, settings, now
     )
-    roles = assign_roles(resource, spec, wanted, observed, now, audits)
+    roles = assign_roles(resource, spec, wanted, observed, settings, now, audits)
 
     own = spec.runtime.pod
     apply: list[dict[str, Any]] = [service_account(owner, pulled(own, settings.image_pull_secrets))]
@@ -122,9 +132,12 @@ def plan(
                 owner, replica_ratio.selector(owner, _split(resource, roles, roles.routed)), _has_tls(spec)
             )
         )
+    kept = _kept_revisions(owner, spec, roles, observed)
+    lacking = {revision.name: image_fault(owner, revision, settings, observed) for revision in kept}
     parts = [
         part(owner, revision, settings, observed, _serves(revision.name, roles), own, spec.access)
-        for revision in _kept_revisions(owner, spec, roles, observed)
+        for revision in kept
+        if lacking[revision.name] is None
     ]
     for each in parts:
         apply.extend(_revision_objects(resource, spec, each, roles, observed))
@@ -159,6 +172,11 @@ def plan(
         router_port=router_port,
         upgrade=upgrade,
         audits=audits,
+        faults={
+            ObjectReference(ObjectKind.DEPLOYMENT, naming.revision_object(owner.name, name)): fault
+            for name, fault in lacking.items()
+            if fault is not None
+        },
         requeue_at=_earliest(
             now,
             resolution.retry_at,

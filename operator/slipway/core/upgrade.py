@@ -19,7 +19,7 @@ from slipway.api.reasons import Reason
 from slipway.api.status import UpgradeStatus
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods
-from slipway.core.objects.deployment import TOLD_BY_PODS, deployment, settings_of
+from slipway.core.objects.deployment import TOLD_BY_PODS, deployment, image_of, server_image, settings_of
 from slipway.core.objects.diff import contains
 from slipway.core.objects.metadata import Owner
 from slipway.core.observed import Fault, Manifest, ObjectKind, Observed, condition_of, rfc3339, timestamp
@@ -75,13 +75,11 @@ def part(
 ) -> Part:
     """A revision's Deployment beside what it should be.
 
-    With a pinned image, another image to fetch the model with is alone no reason to replace pods. Where the
-    installation has no image for CUDA any more, what runs by one keeps it.
+    With a pinned image, another image to fetch the model with is alone no reason to replace pods.
     """
-    live = observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(owner.name, revision.name))
+    live = _live(owner, revision, observed)
     runs = settings_of(live) if live is not None else None
-    if runs is not None and not settings.cuda_image:
-        settings = replace(settings, cuda_image=runs.cuda_image)
+    settings = _keeping_cuda(settings, live)
     newest = deployment(owner, revision, settings, own, access)
     if live is None or runs is None:
         return Part(revision, live, newest, served)
@@ -91,6 +89,29 @@ def part(
             newest = kept
     before = replace(settings, **{name: getattr(runs, name) for name in TOLD_BY_PODS})
     return Part(revision, live, newest, served, partial(deployment, owner, revision, before, own, access))
+
+
+def image_fault(owner: Owner, revision: Revision, settings: Settings, observed: Observed) -> Fault | None:
+    """Why no Deployment of a revision can be made, or None: the installation has no image for it."""
+    if image_of(revision, _keeping_cuda(settings, _live(owner, revision, observed))):
+        return None
+    return Fault(
+        Reason.CUDA_IMAGE_MISSING,
+        f"revision {revision.name} runs on CUDA, its Deployment is gone, and this installation has no image "
+        "to make another one with: have the chart's value server.cudaImage set (the Dockerfile's target "
+        "server-cuda builds one)",
+    )
+
+
+def _keeping_cuda(settings: Settings, live: Manifest | None) -> Settings:
+    """Where the installation has no image for CUDA any more, what runs by one keeps it."""
+    if settings.cuda_image or live is None:
+        return settings
+    return replace(settings, cuda_image=server_image(live))
+
+
+def _live(owner: Owner, revision: Revision, observed: Observed) -> Manifest | None:
+    return observed.find(ObjectKind.DEPLOYMENT, naming.revision_object(owner.name, revision.name))
 
 
 def next_upgrade(

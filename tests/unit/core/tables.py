@@ -1,6 +1,7 @@
 """Reads and runs the tables in ``cases/``: YAML in, YAML out.
 
-A case says what is given (the resource, its children, the time, what writes met with) and what is wanted.
+A case says what is given (the resource, its children, the time, what the installation has, what writes met
+with) and what is wanted.
 What every child has in common is filled in, so that a case shows what it is about. ``$A`` stands for the
 revision called A, ``$A.digest`` for the digest of its model.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def run(case: Case, seen: Callable[[Manifest], Manifest] = lambda child: child) 
         for child in _children(kind, fields, letters, resolver)
     ]
     observed = observe(children)
-    planned = plan(resource, resource.spec, observed, SETTINGS, now)
+    settings = replace(SETTINGS, **(case.given.get("settings") or {}))
+    planned = plan(resource, resource.spec, observed, settings, now)
     after = _after(planned, observed, _faults(case.given.get("faults") or {}, resolver))
     return Answer(planned, report(resource, resource.spec, planned, after, now))
 

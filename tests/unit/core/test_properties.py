@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from slipway.core.monitoring.hysteresis import update
 from slipway.core.monitoring.judge import Window, WindowCounts, judge_windows
 from slipway.core.monitoring.policy import monitoring_policy
 from slipway.core.objects.metadata import metadata
-from slipway.core.observed import ObjectKind, Observed, ObservedTraffic, observe
+from slipway.core.observed import Manifest, ObjectKind, Observed, ObservedTraffic, observe
 from slipway.core.plan import plan
 from slipway.core.resource import read
 from slipway.core.revision import revision_of
@@ -41,10 +42,14 @@ def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, A
     return st.fixed_dictionaries({}, optional=fields)
 
 
-#: Revisions that could be there, and one that nobody knows.
+_CUDA = {"device": "CUDA", "resources": {"extended": {"nvidia.com/gpu": 1}}}
+#: Revisions that could be there, one of them on CUDA, and one that nobody knows.
 _REVISIONS = [
-    revision_of(ModelDeploymentSpec.model_validate({"model": {"uri": f"mlflow://fraud/{n}"}}), model(n))
-    for n in (1, 2)
+    revision_of(
+        ModelDeploymentSpec.model_validate({"model": {"uri": f"mlflow://fraud/{n}"}, "runtime": runtime}),
+        model(n),
+    )
+    for n, runtime in ((1, {}), (2, {}), (1, _CUDA))
 ]
 _names = st.sampled_from([*(revision.name for revision in _REVISIONS), "0ld0ld0ld0"])
 
@@ -211,6 +216,7 @@ class Situation:
     traffic: ObservedTraffic | None
     free_port: int | None
     moved: str | None
+    cuda_image: str
 
     def observed(self, *, backwards: bool = False) -> Observed:
         children = reversed(self.children) if backwards else self.children
@@ -234,7 +240,7 @@ def situations(draw: st.DrawFn) -> Situation:
             "generation": draw(_small),
             "annotations": draw(_annotations),
         },
-        "spec": draw(specs()),
+        "spec": {**draw(specs()), **draw(st.sampled_from([{}, {}, {"runtime": _CUDA}]))},
         "status": draw(statuses()),
     }
     return Situation(
@@ -244,6 +250,7 @@ def situations(draw: st.DrawFn) -> Situation:
         draw(st.none() | generated.traffic(_names)),
         draw(st.none() | st.just(10_000)),
         draw(st.none() | st.just("now")),
+        draw(st.sampled_from(["", SETTINGS.cuda_image])),
     )
 
 
@@ -252,9 +259,9 @@ def situations(draw: st.DrawFn) -> Situation:
 def test_planning_and_reporting_never_fail_and_always_say_the_same(situation: Situation) -> None:
     resource = read(situation.manifest)
     assert isinstance(resource.spec, ModelDeploymentSpec)
-    observed = situation.observed()
-    planned = plan(resource, resource.spec, observed, SETTINGS, NOW)
-    again = plan(resource, resource.spec, situation.observed(backwards=True), SETTINGS, NOW)
+    observed, installed = situation.observed(), replace(SETTINGS, cuda_image=situation.cuda_image)
+    planned = plan(resource, resource.spec, observed, installed, NOW)
+    again = plan(resource, resource.spec, situation.observed(backwards=True), installed, NOW)
     assert again.apply == planned.apply
     told = report(resource, resource.spec, planned, observed, NOW)
     assert told == report(resource, resource.spec, planned, observed, NOW)
@@ -271,8 +278,17 @@ def test_planning_and_reporting_never_fail_and_always_say_the_same(situation: Si
     assert planned.requeue_at is None or planned.requeue_at > NOW
     # Nothing is both applied and deleted, and every applied thing has one owner and a name that fits.
     applied = {(item["kind"], item["metadata"]["name"]) for item in planned.apply}
+    assert all(container["image"] for item in planned.apply for container in _made(item))
     assert len(applied) == len(planned.apply)
     assert not applied & {(item["kind"], item["metadata"]["name"]) for item in planned.delete}
+
+
+def _made(manifest: Manifest) -> Iterator[dict[str, Any]]:
+    """Containers of what is applied, as far as it has any."""
+    spec = manifest.get("spec") or {}
+    pod = (spec.get("template") or {}).get("spec") or spec
+    for group in ("initContainers", "containers"):
+        yield from pod.get(group) or ()
 
 
 @FEW
@@ -393,7 +409,7 @@ def test_a_field_that_a_newer_operator_adds_changes_no_revision() -> None:
     "data", [None, {}, "text", {"model": "text"}, {"model": {"uri": 1}}, _REVISIONS[1].content()]
 )
 def test_a_memory_that_cannot_be_trusted_stops_nothing(data: Any) -> None:
-    stable, wanted = (revision.name for revision in _REVISIONS)
+    stable, wanted = (revision.name for revision in _REVISIONS[:2])
     status = {
         "model": model(2).model_dump(),
         "stable": {"revision": stable, "version": "1", "digest": digest(1)},

@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from slipway.contract import ModelFault
+from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
+from tests.unit.engine.test_breaches import acting
+from tests.unit.engine.test_judging import SHIFTED, Traffic
+from tests.unit.engine.test_judging import serving as judged
 from tests.unit.engine.test_upgrades import PLAIN, canary, images, revisions, serving, upgrade
-from tests.unit.world import SETTINGS, World, failing
+from tests.unit.world import NAME, NAMESPACE, SETTINGS, World, failing
 
 CUDA = {"device": "CUDA", "resources": {"extended": {"nvidia.com/gpu": 1}}}
 WITHOUT = replace(SETTINGS, cuda_image="")
+
+
+def images_of(pod: Manifest) -> set[str]:
+    return {found["image"] for found in pod["spec"]["containers"]}
 
 
 def on_cuda(spec: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +72,64 @@ async def test_what_serves_by_an_image_that_is_no_longer_installed_goes_on_until
     assert world.said()["Ready"] == "True Serving"
     assert images(world) == {SETTINGS.server_image}
     assert not revisions(world) & before
+
+
+async def test_a_deleted_deployment_is_not_made_again_without_an_image_and_the_next_revision_serves() -> None:
+    world = await serving(on_cuda(PLAIN))
+    [stable] = revisions(world)
+    await upgrade(world, WITHOUT)
+    # Pods that cannot be brought: so the stable revision stays stable.
+    world.pod_status = lambda _: failing(ModelFault.MODEL_LOAD_FAILED, "no")
+    world.create({**PLAIN, "model": {"uri": "mlflow://fraud/2"}})
+    await world.run(30)
+    world.kube.drop((ObjectKind.DEPLOYMENT, NAMESPACE, naming.revision_object(NAME, stable)))
+    begun = len(world.kube.requests)
+    await world.run(120)
+    written = [found for found in world.kube.requests[begun:] if found.name.endswith(stable)]
+    assert [found for found in written if found.kind == ObjectKind.DEPLOYMENT] == []
+    assert stable not in revisions(world)
+    assert world.said()["Ready"] == "False CUDAImageMissing"
+    assert f"revision {stable} runs on CUDA" in world.message("Ready")
+    # What is missed need not come: another revision that can run takes over.
+    world.pod_status = lambda _: None
+    world.create({**PLAIN, "model": {"uri": "mlflow://fraud/3"}})
+    await world.run(120)
+    assert world.said()["Ready"] == "True Serving"
+    assert world.status()["stable"]["version"] == "3"
+
+
+async def test_with_an_image_again_a_deleted_deployment_is_made_again() -> None:
+    world = await serving(on_cuda(PLAIN))
+    [stable] = revisions(world)
+    await upgrade(world, WITHOUT)
+    world.pod_status = lambda pod: (
+        failing(ModelFault.MODEL_LOAD_FAILED, "no") if images_of(pod) == {SETTINGS.server_image} else None
+    )
+    world.create({**PLAIN, "model": {"uri": "mlflow://fraud/2"}})
+    await world.run(30)
+    world.kube.drop((ObjectKind.DEPLOYMENT, NAMESPACE, naming.revision_object(NAME, stable)))
+    await world.run(60)
+    assert world.said()["Ready"] == "False CUDAImageMissing"
+    await upgrade(world, SETTINGS, 120)
+    assert world.said()["Ready"] == "True Serving"
+    assert world.status()["stable"]["revision"] == stable
+    assert SETTINGS.cuda_image in images(world)
+
+
+@pytest.mark.parametrize("first", ["CPU", "CUDA"])
+async def test_what_the_installation_has_no_image_for_is_no_way_back_from_a_breach(first: str) -> None:
+    asked = acting("Rollback")
+    world, traffic = await judged(asked if first == "CPU" else on_cuda(asked)), Traffic()
+    for version, spec in ((2, on_cuda(asked)), (3, asked)):
+        world.create({**spec, "model": {"uri": f"mlflow://fraud/{version}"}})
+        await world.run(300)
+        assert world.status()["stable"]["version"] == str(version)
+    await upgrade(world, WITHOUT)
+    await traffic.run(world, 600, SHIFTED)
+    assert world.said()["Drift"] == "True FeaturesDrifted"
+    assert world.said()["Ready"] == "True Serving"
+    assert world.status()["stable"]["version"] == ("1" if first == "CPU" else "3")
+    assert images(world) == {SETTINGS.server_image}
 
 
 def ended(pod: Manifest) -> dict[str, Any] | None:

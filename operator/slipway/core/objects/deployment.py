@@ -89,6 +89,12 @@ def server_image(live: Manifest) -> str:
     return str(_container(live, "containers", naming.SERVER_CONTAINER).get("image", ""))
 
 
+def image_of(revision: Revision, settings: Settings) -> str:
+    """The image that model servers of a revision are to run; empty where the installation has none for it."""
+    runtime = revision.runtime
+    return runtime.image or (settings.cuda_image if runtime.device == "CUDA" else settings.server_image)
+
+
 def checks_callers(live: Manifest, access: Access) -> bool:
     """Whether a Deployment's pods are to check callers as a spec says, by the keys that it names."""
     config = _config(live)
@@ -276,8 +282,7 @@ def _server(owner: Owner, revision: Revision, settings: Settings, access: Access
     scheme = "HTTP" if access is None or access.tls is None else "HTTPS"
     return {
         "name": naming.SERVER_CONTAINER,
-        "image": runtime.image
-        or (settings.cuda_image if runtime.device == "CUDA" else settings.server_image),
+        "image": image_of(revision, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["slipway-server"],
         "env": [

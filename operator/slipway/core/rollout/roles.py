@@ -11,21 +11,17 @@ from slipway.api.reasons import ConditionType, Reason
 from slipway.api.rollout import MAX_PREVIOUS
 from slipway.api.rollout_status import Rejection, RolloutStatus
 from slipway.api.types import ModelDeploymentSpec
-from slipway.api.verdicts import VerdictStatus
 from slipway.core import naming
 from slipway.core.diagnosis import diagnose_deployment, diagnose_pods, verdict_of_pods
 from slipway.core.objects.metadata import Owner
 from slipway.core.observed import Fault, Manifest, ObjectKind, Observed, is_ready, revision_of_object
 from slipway.core.resource import Resource
-from slipway.core.revision import Revision
+from slipway.core.revision import Revision, Settings
 from slipway.core.rollout.audits import NO_AUDITS, AuditHold, Audits
-from slipway.core.rollout.breach import going_on
 from slipway.core.rollout.commands import commands_for, is_retried
 from slipway.core.rollout.history import (
     carried_over_rejections,
     rejection_of,
-    revision_from_history,
-    was_verified_for,
     with_rejection,
 )
 from slipway.core.rollout.machine import decide
@@ -34,7 +30,7 @@ from slipway.core.rollout.restored import is_forgotten, is_restored, what_is_awa
 from slipway.core.rollout.sample_ratio_mismatch import split_mismatch
 from slipway.core.rollout.situation import Situation, StepOutcome
 from slipway.core.rollout.takeover import STABLE_PATIENCE
-from slipway.core.signers import verified_for
+from slipway.core.rollout.way_back import way_back, with_breach
 from slipway.core.traffic.replica_ratio import pods_behind
 from slipway.core.traffic.routed import is_routed, routed_group
 from slipway.core.upgrade import is_under_way
@@ -88,6 +84,7 @@ def assign_roles(
     spec: ModelDeploymentSpec,
     wanted: Revision | None,
     observed: Observed,
+    settings: Settings,
     now: datetime,
     audits: Audits = NO_AUDITS,
 ) -> Roles:
@@ -113,11 +110,11 @@ def assign_roles(
             roles, candidate=status.canary.revision if status.canary else None, rollout=status.rollout
         )
     if wanted.name == roles.stable:
-        back = _back_to(spec, wanted, observed, roles)
+        rejected = with_breach(roles.rejected, spec, wanted, observed, now)
+        back = way_back(resource.owner, spec, wanted, roles.previous, rejected, observed, settings)
         if back is None:
             return roles
         # The wanted revision was found bad while it served: one before it takes its place.
-        rejected = _with_breach(roles.rejected, spec, wanted, observed, now)
         wanted, roles = back, replace(roles, wanted=back, rejected=rejected)
     at_work = {role.revision for role in (status.stable, status.canary) if role is not None}
     if rejection_of(wanted, roles.rejected, at_work) is not None and roles.stable is not None:
@@ -187,56 +184,6 @@ def _until_nobody_answers(resource: Resource, stable: str, observed: Observed, n
         return STABLE_PATIENCE.total_seconds()
     lost = datetime.fromisoformat(said.lastTransitionTime)
     return max(0.0, (STABLE_PATIENCE - (now - lost)).total_seconds())
-
-
-def _back_to(
-    spec: ModelDeploymentSpec, stable: Revision, observed: Observed, roles: Roles
-) -> Revision | None:
-    """The revision to go back to from a stable one that was found bad; None where it is good or the first.
-
-    None that was verified for another ``spec.model.verify`` than now: who signed it may be withdrawn.
-    """
-    asked = spec.monitoring.onBreach if spec.monitoring is not None else None
-    if asked is None or asked.action != "Rollback":
-        return None
-    if not _was_rejected(stable, roles.rejected) and _breach(spec, stable, observed) is None:
-        return None
-    wanted = verified_for(spec)
-    trusted = (
-        name for name in roles.previous if wanted is None or was_verified_for(name, observed) == wanted
-    )
-    earlier = (revision_from_history(name, observed) for name in trusted)
-    return next(
-        (found for found in earlier if found is not None and rejection_of(found, roles.rejected) is None),
-        None,
-    )
-
-
-def _breach(spec: ModelDeploymentSpec, stable: Revision, observed: Observed) -> VerdictStatus | None:
-    monitoring = observed.monitoring
-    if monitoring is None or monitoring.version != stable.model.version:
-        return None
-    return next((verdict for verdict, _ in going_on(spec, monitoring, "Rollback")), None)
-
-
-def _with_breach(
-    rejected: tuple[Rejection, ...],
-    spec: ModelDeploymentSpec,
-    stable: Revision,
-    observed: Observed,
-    now: datetime,
-) -> tuple[Rejection, ...]:
-    verdict = _breach(spec, stable, observed)
-    if verdict is None or _was_rejected(stable, rejected):
-        return rejected
-    message = f"rolled back: {verdict.type} is {verdict.status}: {verdict.message}"
-    rollout = f"{stable.name}.{int(now.timestamp())}"
-    return with_rejection(rejected, stable, observed, rollout, message, now)
-
-
-def _was_rejected(stable: Revision, rejected: tuple[Rejection, ...]) -> bool:
-    """Whether the stable revision itself was found bad: what was said of a twin did not keep it out."""
-    return any(found.revision == stable.name for found in rejected)
 
 
 def min_ready_before_switch(spec: ModelDeploymentSpec, stable: str, observed: Observed) -> int:

@@ -9,13 +9,14 @@ from slipway.api.reasons import ConditionType, Reason
 from slipway.api.status import Condition, RevisionStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.api.verdicts import MonitoringStatus
-from slipway.core.observed import Fault, Observed, rfc3339
+from slipway.core import naming
+from slipway.core.observed import Fault, ObjectKind, ObjectReference, Observed, rfc3339
 from slipway.core.plan import Plan
 from slipway.core.resource import Resource
 from slipway.core.rollout.history import revision_from_history
 from slipway.core.status.access import access_controlled
 from slipway.core.status.audits import audits_passed
-from slipway.core.status.condition_value import ConditionValue, failed, is_bad, said_before
+from slipway.core.status.condition_value import ConditionValue, failed, first_fault, is_bad, said_before
 from slipway.core.status.crashes import crashing
 from slipway.core.status.progress import progress, rollout_complete, stalled
 from slipway.core.status.revision import model_resolved, revision_ready
@@ -41,14 +42,15 @@ def sum_up(
     revision = revision_ready(resource, spec, plan, observed, now)
     route = route_ready(resource, spec, plan, observed, now)
     help_ = way_out(resource, spec, plan, observed)
+    lost = _lost(resource, plan, observed, route)
     return {
-        ConditionType.READY: _ready(resource, plan, observed, resolved, revision, route, help_),
+        ConditionType.READY: _ready(resource, plan, observed, (resolved, revision, route), lost, help_),
         ConditionType.MODEL_RESOLVED: resolved,
         ConditionType.REVISION_READY: revision,
         ConditionType.ROUTE_READY: route,
         **traffic_synced(resource, spec, plan, observed),
         ConditionType.ROLLOUT_COMPLETE: rollout_complete(resource, plan, resolved, revision),
-        **progress(resource, plan, (resolved, revision, route, *_refused(observed)), route),
+        **progress(resource, plan, (resolved, revision, route, *lost, *_refused(observed)), route),
         **scaling_active(resource, plan.roles, observed, now),
         **_monitored(monitoring),
         **audits_passed(plan),
@@ -89,12 +91,11 @@ def _ready(
     resource: Resource,
     plan: Plan,
     observed: Observed,
-    resolved: ConditionValue,
-    revision_ready: ConditionValue,
-    route_ready: ConditionValue,
+    parts: tuple[ConditionValue, ConditionValue, ConditionValue],
+    lost: tuple[ConditionValue, ...],
     way_out: str,
 ) -> ConditionValue:
-    stable = plan.roles.stable
+    stable, route_ready = plan.roles.stable, parts[-1]
     if stable is not None and route_ready.status == "True":
         forgotten = ""
         wanted = plan.roles.wanted
@@ -107,15 +108,26 @@ def _ready(
             Reason.SERVING,
             f"revision {stable} serves at http://{resource.owner.name}.{resource.owner.namespace}.svc{forgotten}",
         )
-    open_parts = [part for part in (resolved, revision_ready, route_ready) if part.status != "True"]
+    open_parts = [part for part in parts if part.status != "True"]
     if not open_parts:
         return ConditionValue("False", Reason.STARTING, "the first revision is about to serve")
     # What a person has to fix counts more than what is under way, whichever comes first.
     bad = [part for part in open_parts if is_bad(part)]
     # Nothing serves before that is fixed, whatever became of the wanted revision.
     first = [part for part in bad if part.reason is Reason.STABLE_FORGOTTEN]
-    told = next(iter((*first, *bad)), open_parts[0])
+    told = next(iter((*first, *lost, *bad)), open_parts[0])
     return ConditionValue("False", told.reason, f"{told.message}; {way_out}" if way_out else told.message)
+
+
+def _lost(
+    resource: Resource, plan: Plan, observed: Observed, route: ConditionValue
+) -> tuple[ConditionValue, ...]:
+    """Why the stable revision, which answers nobody, has no Deployment that could be written."""
+    if plan.roles.stable is None or route.status == "True":
+        return ()
+    name = naming.revision_object(resource.owner.name, plan.roles.stable)
+    fault = first_fault(observed, (ObjectReference(ObjectKind.DEPLOYMENT, name),))
+    return (failed(fault),) if fault is not None else ()
 
 
 def _refused(observed: Observed) -> tuple[ConditionValue, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +50,7 @@ def report(
         observed: its children as they are after the plan's writes, with the faults these met with.
         now: the time, with a time zone.
     """
+    observed = replace(observed, faults={**plan.faults, **observed.faults})
     roles = plan.roles
     stable = _revision_status(resource, roles.stable, plan, observed)
     # Another version's is none of the one that has just taken over.
