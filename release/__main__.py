@@ -7,7 +7,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from release.assets import ROOT, SUMS, build, try_out
+from release.assets import ROOT, SUMS, build, left_out, try_out
 from release.base import default_base, said_of
 from release.errors import ReleaseError
 from release.notes import cut, notes
@@ -62,6 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
             build(arguments.folder, arguments.repository, arguments.registry)
             with tempfile.TemporaryDirectory() as scratch:
                 print(f"installed from {arguments.folder}: {try_out(arguments.folder, Path(scratch))}")
+            print(left_out())
             print((arguments.folder / SUMS).read_text(), end="")
     return 0
 

@@ -5,12 +5,13 @@ import json
 import shutil
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import HELM, Tools
-from release.chart import IMAGES, published
+from release.chart import CUDA_IMAGE, IMAGES, published
 from release.commands import exported, run, uv
 from release.notes import UNRELEASED, notes, sections
 from release.plugin import archive, manifest
@@ -19,8 +20,12 @@ from release.version import version_of
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts/slipway"
 SUMS = "SHA256SUMS"
-#: Extras of the package that an image, or the command line, is installed from.
-BILLS = (*IMAGES, "cli", "serve")
+#: What an image, or the command line, is installed from: words for `uv export`.
+BILLS = {
+    **{extra: ("--extra", extra) for extra in (*IMAGES, "cli", "serve")},
+    # onnxruntime-gpu stands in its place.
+    CUDA_IMAGE: ("--extra", "server", "--group", "cuda", "--no-emit-package", "onnxruntime"),
+}
 
 
 def build(target: Path, repository: str, registry: str, base: str | None = None) -> str:
@@ -58,22 +63,43 @@ def build(target: Path, repository: str, registry: str, base: str | None = None)
     packed = archive(wheel, version, ROOT / "LICENSE", target / f"kubectl-slipway-{version}.tar.gz")
     uri = f"{repository}/releases/download/v{version}/{packed.name}"
     (target / "slipway.krew.yaml").write_text(manifest(version, uri, sha256_of(packed), repository))
-    for extra in BILLS:
-        (target / f"sbom-{extra}.cdx.json").write_text(bill(extra, version))
+    for name in BILLS:
+        (target / f"sbom-{name}.cdx.json").write_text(bill(name, version))
     (target / SUMS).write_text(sums(target.iterdir()))
     return version
 
 
-def bill(extra: str, version: str) -> str:
-    """Bill of materials, in CycloneDX, of what the lock installs for an extra on Linux."""
+def bill(name: str, version: str) -> str:
+    """Bill of materials, in CycloneDX, of what the lock installs on Linux for one of :data:`BILLS`."""
     words = ["-m", "cyclonedx_py", "requirements", "-", "--pyproject", str(ROOT / "pyproject.toml")]
-    made = run([sys.executable, *words], exported("--extra", extra))
+    made = run([sys.executable, *words], exported(*BILLS[name]))
     document = json.loads(made)
     document["metadata"]["component"]["version"] = version
     # The same lock has the same bill.
     document["metadata"].pop("timestamp", None)
     document.pop("serialNumber", None)
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def left_out() -> str:
+    """What a dry run says of the images, which it does not build."""
+    return (
+        f"not built here: the images {', '.join(IMAGES)}, for amd64 and arm64, nor {CUDA_IMAGE}, for amd64 "
+        f"alone, of which CUDA's packages are {cuda_gigabytes():.1f} GB to download; "
+        f".github/workflows/release.yml builds them all, and `docker build --target NAME .` one of them"
+    )
+
+
+def cuda_gigabytes() -> float:
+    """What the wheels of CUDA and of onnxruntime for it are together, by the lock."""
+    with (ROOT / "uv.lock").open("rb") as file:
+        packages = tomllib.load(file)["package"]
+    sizes = (
+        max(wheel["size"] for wheel in package["wheels"])
+        for package in packages
+        if package["name"] == "onnxruntime-gpu" or package["name"].startswith("nvidia-")
+    )
+    return float(sum(sizes)) / 1e9
 
 
 def sums(files: Iterable[Path]) -> str:

@@ -28,8 +28,7 @@ PYPI, BITNAMI = "PyPI", "Bitnami"
 FRESH = timedelta(days=14)
 #: What is installed where: words for `uv export`.
 LISTS = {
-    **{extra: ("--extra", extra) for extra in BILLS},
-    "server-cuda": ("--extra", "server", "--group", "cuda"),
+    **BILLS,
     "the build": ("--only-group", "build", "--only-group", "bootstrap", "--only-group", "publish"),
 }
 #: Packages that carry another project's program, whose holes are told of that: by what name, and where.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from release.assets import BILLS, ROOT, SUMS
+from release.assets import BILLS, ROOT, SUMS, left_out
 from release.version import version_of
 
 
@@ -21,6 +21,7 @@ def test_a_dry_run_makes_every_file_and_installs_from_them(tmp_path: Path) -> No
     made = subprocess.run(["make", "release-dry-run"], cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
     assert f"installed from build/release: client    {version}" in made.stdout
+    assert left_out() in made.stdout
     folder = ROOT / "build/release"
     assert {file.name for file in folder.iterdir()} == {
         "NOTES.md",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 from datetime import date
 from pathlib import Path
 
@@ -15,13 +17,14 @@ import pytest
 import yaml
 
 from e2e.images.builders import REGISTRY_BASE
-from release.assets import ROOT, SUMS, sums
+from release.assets import BILLS, ROOT, SUMS, bill, cuda_gigabytes, left_out, sums
 from release.base import default_base, said_of
-from release.chart import with_images
+from release.chart import CUDA_IMAGE, IMAGES, with_images
 from release.errors import ReleaseError
 from release.notes import cut, notes, sections
 from release.plugin import archive, manifest
 from release.version import check_tag, version_of
+from tests.unit.release.test_holes import with_uv
 
 CHANGELOG = """\
 # Changelog
@@ -105,7 +108,13 @@ def test_a_published_chart_names_the_images_of_its_registry_and_nothing_else_cha
     assert values["server"]["image"]["repository"] == "ghcr.io/shop/slipway/server"
     assert values["audit"]["image"]["repository"] == "ghcr.io/shop/slipway/audit"
     assert values["router"]["image"]["repository"] == "ghcr.io/shop/slipway/router"
-    assert after.replace("ghcr.io/shop/slipway/", "slipway.dev/") == before
+    # What a clone installs has no image for CUDA: somebody has to build it first.
+    assert values["server"]["cudaImage"]["repository"] == "ghcr.io/shop/slipway/server-cuda"
+    assert yaml.safe_load(before)["server"]["cudaImage"]["repository"] == ""
+    own = after.replace("ghcr.io/shop/slipway/server-cuda", '""')
+    assert own.replace("ghcr.io/shop/slipway/", "slipway.dev/") == before
+    with pytest.raises(ReleaseError, match=r"leaves server\.cudaImage\.repository empty 0 times"):
+        with_images(before.replace('repository: ""', "repository: elsewhere"), "ghcr.io/shop/slipway")
     with pytest.raises(ReleaseError, match=r"the image slipway\.dev/server 0 times"):
         with_images(before.replace("slipway.dev/server", "elsewhere/server"), "ghcr.io/shop/slipway")
 
@@ -164,6 +173,37 @@ def test_the_plugin_says_which_python_it_needs(tmp_path: Path) -> None:
     done = subprocess.run([tmp_path / "krew/kubectl-slipway"], env=old, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: kubectl slipway needs Python 3.11 or newer on the PATH\n"
+
+
+def test_each_image_has_a_bill_of_what_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_uv(monkeypatch)
+    assert {*IMAGES, CUDA_IMAGE} < set(BILLS)
+    document = json.loads(bill(CUDA_IMAGE, "0.2.0"))
+    found = {one["name"] for one in document["components"]}
+    assert {"onnxruntime-gpu", "nvidia-cudnn-cu13", "numpy"} <= found
+    assert "onnxruntime" not in found
+    assert document["metadata"]["component"]["version"] == "0.2.0"
+
+
+def test_a_dry_run_says_which_images_it_leaves_out_and_why() -> None:
+    words = left_out()
+    assert words.startswith("not built here: the images ")
+    assert all(name in words for name in (*IMAGES, CUDA_IMAGE, "release.yml"))
+    assert f"{cuda_gigabytes():.1f} GB" in words
+    assert 1 < cuda_gigabytes() < 4
+
+
+def test_the_packages_of_cuda_are_for_amd64_alone() -> None:
+    """Once they are for arm64 too, so can the image be."""
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    wheels = [
+        wheel["url"].rpartition("/")[2]
+        for package in packages
+        if package["name"] == "onnxruntime-gpu" or package["name"].startswith("nvidia-")
+        for wheel in package["wheels"]
+    ]
+    assert len(wheels) > 5
+    assert [name for name in wheels if "x86_64" not in name] == []
 
 
 def test_checksums_are_those_that_sha256sum_checks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from e2e.cluster.settings import read_settings
 from e2e.cluster.tools import ACTIONLINT, Tools
 from release.advisories import EXPORT
 from release.assets import ROOT
-from release.chart import IMAGES
+from release.chart import CUDA_IMAGE, IMAGES
 from release.holes import BITNAMI, PYPI
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -51,16 +52,47 @@ def jobs() -> dict[str, Any]:
 def test_every_image_of_the_chart_is_built_for_both_architectures_and_published() -> None:
     matrix = jobs()["image"]["strategy"]["matrix"]
     assert tuple(matrix["image"]) == IMAGES
-    assert {one["arch"] for one in matrix["include"]} == set(matrix["arch"]) == {"amd64", "arm64"}
+    runners = {one["arch"]: one["runner"] for one in matrix["include"] if "image" not in one}
+    assert set(runners) == set(matrix["arch"]) == {"amd64", "arm64"}
+    # Another image than those of the matrix is a build of its own, and takes nothing from them.
+    assert [one for one in matrix["include"] if "image" in one] == [
+        {"image": CUDA_IMAGE, "arch": "amd64", "runner": runners["amd64"]}
+    ]
     targets = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert set(IMAGES) <= set(targets)
+    assert {*IMAGES, CUDA_IMAGE} <= set(targets)
+
+
+@pytest.mark.parametrize("image", [*IMAGES, CUDA_IMAGE])
+def test_architectures_are_joined_signed_and_named_as_they_were_pushed(image: str, tmp_path: Path) -> None:
+    """The step itself, with programs that write down what they are called with."""
+    calls = tmp_path / "calls"
+    for name, answer in (("docker", '"sha256:0"'), ("cosign", "")):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho {name} \"$@\" >> {calls}\necho '{answer}'\n")
+        program.chmod(0o755)
     joined = next(step["run"] for step in jobs()["registry"]["steps"] if "Join" in step.get("name", ""))
-    assert f"for image in {' '.join(IMAGES)}; do" in joined
+    told = tmp_path / "outputs"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REGISTRY": "ghcr.io/Shop/Slipway"}
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", joined],
+        env={**environment, "VERSION": "1.0.0", "GITHUB_OUTPUT": str(told)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    name = f"ghcr.io/shop/slipway/{image}"
+    of_each = [f"{name}:1.0.0-amd64", *([f"{name}:1.0.0-arm64"] if image != CUDA_IMAGE else [])]
+    made = calls.read_text().splitlines()
+    assert f"docker buildx imagetools create --tag {name}:1.0.0 {' '.join(of_each)}" in made
+    assert f"cosign sign --yes --recursive {name}@sha256:0" in made
+    assert f"{image}=sha256:0" in told.read_text().splitlines()
+    # As it is handed on to what says where it comes from.
+    assert jobs()["registry"]["outputs"][image] == f"${{{{ steps.images.outputs.{image} }}}}"
 
 
 def test_all_that_is_pushed_is_signed_and_it_is_said_where_it_comes_from() -> None:
     pushed = set(jobs()["registry"]["outputs"])
-    assert pushed == {*IMAGES, "chart", "crds"}
+    assert pushed == {*IMAGES, CUDA_IMAGE, "chart", "crds"}
     assert set(jobs()["provenance"]["strategy"]["matrix"]["pushed"]) == pushed
     steps = "".join(step.get("run", "") for step in jobs()["registry"]["steps"])
     for digest in ("$name@$digest", "$charts/slipway@$chart", "$crds@$crd"):
