@@ -191,13 +191,21 @@ MODEL = Board(
                 "Bad values",
                 (f"slipway:feature_bad:ratio1h{{{_MODEL}}} > 0", "{{feature}} {{what}} {{model_version}}"),
                 unit="percentunit",
-                width=12,
             ),
             lines(
                 "Not monitored",
                 (f"sum by (reason) ({rate(Metric.MONITORING_DROPPED, _MODEL)})", "{{reason}}"),
                 unit="rowsps",
-                width=12,
+            ),
+            lines(
+                "Suspect inputs",
+                (
+                    f"sum by (model_version, detector) ({rate(Metric.SUSPECT_INPUTS, _MODEL)})",
+                    "{{detector}} {{model_version}}",
+                ),
+                unit="rowsps",
+                about="Rows that may be a search for another answer; none is refused. A pod's log names who "
+                "sent many.",
             ),
         ),
         "Answers": (

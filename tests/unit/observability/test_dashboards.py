@@ -138,6 +138,7 @@ def test_every_panel_has_something_to_show(tmp_path: Path) -> None:
         (f"{Metric.DURATION}_bucket", {"le": "+Inf"}),
         (Metric.IN_FLIGHT, {}),
         (Metric.MONITORING_DROPPED, {"reason": "busy"}),
+        (Metric.SUSPECT_INPUTS, {"detector": "turned"}),
         (Metric.FEEDBACK, {"result": "accepted"}),
         (Metric.PREDICTION_VALUES, {"output": "label", "bin": "0"}),
     ):
