@@ -19,7 +19,7 @@ from e2e.cluster.settings import Settings
 from e2e.cluster.tools import Tools
 from e2e.kube import Kube
 from e2e.snippets import ROOT, Block
-from e2e.tests.conditions import wait_for
+from e2e.tests.conditions import wait_for, wait_for_condition
 from e2e.tests.installation import Installation
 from e2e.tests.registry import Registry
 from release import argocd
@@ -29,6 +29,8 @@ from tests.ports import free_port
 
 #: The namespace that the README makes.
 PAYMENTS = "payments"
+#: The page on access, the namespace of its client, and so long a kubelet takes to bring a Secret at most.
+ACCESS, SHOP, _BROUGHT = "docs/access.md", "shop", 150
 #: Waits until what was sent to the background listens.
 LISTENS = "for _ in $(seq 100); do (: < /dev/tcp/localhost/{port}) 2>/dev/null && break; sleep 0.1; done"
 
@@ -157,6 +159,69 @@ def _own(reader: Reader, kube: Kube) -> str:
     path = reader.folder / "kubeconfig"
     path.write_bytes(kube.kubeconfig.read_bytes())
     return str(path)
+
+
+@pytest.fixture
+def shop(kube: Kube) -> Iterator[str]:
+    """The namespace of the client on the page on access, with its ServiceAccount."""
+    kube.kubectl("delete", "namespace", SHOP, "--ignore-not-found", seconds=180)
+    kube.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SHOP}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "checkout", "namespace": SHOP}},
+    )
+    yield SHOP
+    kube.kubectl("delete", "namespace", SHOP, "--ignore-not-found", "--wait=false")
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("installed", "shop")
+def test_the_page_on_access_is_followed_with_what_a_kubelet_brings(
+    kube: Kube, mlflow: Registry, reader: Reader, payments: str
+) -> None:
+    """Its specs and its commands in their order: keys that are replaced and revoked, then a token."""
+    keys, _, _, service_accounts, _ = (one for one in snippets.blocks(ACCESS) if one.language == "yaml")
+    new, listing, newer, revoke_old, revoke, token = (
+        command.text for command in snippets.inline_commands(ACCESS, "kubectl")
+    )
+    _train(reader, mlflow)
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": payments}})
+    own = _own(reader, kube)
+
+    def types(command: str) -> str:
+        here = f"kubectl config set-context --current --namespace={payments} >/dev/null"
+        return reader.types(f"{here}\n{command}", KUBECONFIG=own)
+
+    def apply(block: Block) -> None:
+        whole = yaml.safe_load(_manifest())
+        kube.apply({**whole, "spec": {**whole["spec"], **yaml.safe_load(block.text)}})
+
+    def code(shown: str = "") -> str:
+        """What whoever shows a key or a token is answered about the model."""
+        port = free_port()
+        header = f"-H 'authorization: Bearer {shown}'" if shown else ""
+        return types(
+            f"kubectl port-forward service/fraud {port}:80 >/dev/null &\n{LISTENS.format(port=port)}\n"
+            f"curl -s -o /dev/null -w '%{{http_code}}' {header} http://localhost:{port}/v2/models/fraud"
+        )
+
+    apply(keys)
+    # Before there are pods: the model is resolved first.
+    first = types(new).strip()
+    wait_for_condition(kube, "fraud", "Ready", "True", namespace=payments, within=180)
+    assert (code(first), code("x" * 43), code()) == ("200", "401", "401")
+    assert "shop" in types(listing)
+    second = types(newer).strip()
+    wait_for(lambda: code(second) == "200", _BROUGHT, "the newer key is not taken")
+    assert code(first) == "200"
+    types(revoke_old)
+    wait_for(lambda: code(first) == "401", _BROUGHT, "the old key is taken still")
+    assert code(second) == "200"
+    types(revoke)
+    # Nobody has a key any more: whoever shows one is told so.
+    wait_for(lambda: code(second) == "503", _BROUGHT, "the revoked key is taken still")
+    apply(service_accounts)
+    wait_for(lambda: code(types(token).strip()) == "200", _BROUGHT, "the ServiceAccount is not let in")
+    assert code(types(f"kubectl create token checkout -n {SHOP}").strip()) == "401"
 
 
 def test_argo_cd_gets_the_scripts_that_are_shipped(kube: Kube, reader: Reader) -> None:

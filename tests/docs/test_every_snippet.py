@@ -19,11 +19,14 @@ from tests.docs import test_installation as installation
 from tests.docs import test_operating_page as operating
 from tests.docs import test_requests as requests
 from tests.docs import test_tutorial_page as tutorial
+from tests.models import test_certificates as certificates
 from tests.models import test_cosign as cosign
 from tests.models import test_oci_attached as attached
+from tests.models import test_provenance as provenance
 from tests.models import test_signing as signing
 from tests.models import test_whole_folders as folders
 from tests.observability import test_real_parts as alerts
+from tests.policies import test_access_page as access
 from tests.policies import test_security_page as security
 from tests.unit.cli import test_convert_manifest as migrating
 from tests.unit.cli import test_reference as reference
@@ -32,7 +35,7 @@ from tests.unit.notebook import test_handle as notebook
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 README, MODEL_SERVER, SOURCES = "README.md", "docs/model-server.md", "docs/model-sources.md"
-TUTORIAL = "docs/tutorial.md"
+TUTORIAL, ACCESS, SECURITY = "docs/tutorial.md", "docs/access.md", "docs/security.md"
 
 #: Page and program → the test that runs what is printed.
 RUN: dict[tuple[str, str], Callable[..., object]] = {
@@ -71,6 +74,45 @@ RUN: dict[tuple[str, str], Callable[..., object]] = {
     ),
     ("docs/gitops.md", "kubectl"): (on_cluster.test_argo_cd_gets_the_scripts_that_are_shipped),
 }
+#: What the pages on who may do what tell to type within a sentence → the test that does, or why none can.
+SPOKEN: dict[tuple[str, str], Callable[..., object] | str] = {
+    **dict.fromkeys(
+        (
+            (ACCESS, "kubectl slipway key new fraud shop"),
+            (ACCESS, "kubectl slipway key list fraud"),
+            (ACCESS, "kubectl slipway key revoke fraud shop --old"),
+            (ACCESS, "kubectl slipway key revoke fraud shop"),
+        ),
+        access.test_keys_are_made_listed_replaced_and_revoked_as_the_page_says,
+    ),
+    (ACCESS, "kubectl create token checkout -n shop --audience slipway.dev/payments"): (
+        access.test_a_token_that_is_made_by_hand_as_the_page_says_lets_its_service_account_in
+    ),
+    **dict.fromkeys(
+        (
+            (SECURITY, "kubectl slipway doctor"),
+            (SECURITY, "kubectl slipway promote fraud"),
+            (SECURITY, "kubectl slipway history fraud"),
+        ),
+        reference.test_an_example_runs_as_printed,
+    ),
+    (SECURITY, "slipway verify fraud --trust-root trusted_root.json --issuer URL --identity uri:URI"): (
+        certificates.test_the_command_verifies_by_a_trust_root
+    ),
+    (SECURITY, "slipway verify fraud --key release.pub --builder URI --source github.com/acme/fraud"): (
+        provenance.test_the_command_says_where_a_model_was_built_and_signs_around_it
+    ),
+    (SECURITY, "model_signing sign sigstore fraud --signature fraud/model.sig"): (
+        "it takes an identity that an issuer knows, and a Fulcio and a Rekor"
+    ),
+    (SECURITY, "gh attestation verify"): "it asks GitHub about a release",
+    (SECURITY, "gh attestation download"): "it asks GitHub about a release",
+}
+#: Spoken of rather than typed: a command without what it is for.
+_NAMED = re.compile(
+    r"(kubectl )?slipway [-a-z]+|cosign [a-z]+( --certificate| --type slsaprovenance1)?|make [-a-z]+",
+    re.ASCII,
+)
 PYTHON: dict[str, Callable[..., None]] = {
     README: requests.test_the_readmes_python_is_answered,
     SOURCES: requests.test_the_alias_leads_to_the_version_that_the_page_registered,
@@ -137,6 +179,15 @@ def test_commands_within_sentences_are_those_of_the_tools(command: Command) -> N
         if command.text.startswith(begin):
             check(command)
             return
+
+
+def test_what_the_pages_on_who_may_do_what_tell_to_type_is_run_or_it_is_said_why_not() -> None:
+    programs = ("kubectl", "slipway", "cosign", "model_signing", "openssl", "gh", "curl", "make")
+    spoken = [
+        (page, one.text) for page in (ACCESS, SECURITY) for one in snippets.inline_commands(page, *programs)
+    ]
+    assert {one for one in spoken if one not in SPOKEN and not _NAMED.fullmatch(one[1])} == set()
+    assert set(SPOKEN) - set(spoken) == set()
 
 
 def test_the_table_names_nothing_that_is_gone() -> None:

@@ -26,6 +26,7 @@ from sigstore.models import Bundle, TrustedRoot
 from sigstore.verify import Verifier
 from sigstore.verify import policy as policies
 
+from e2e import snippets
 from slipway.cli.main import main
 from slipway.contract import (
     AUTHORITIES_ENV,
@@ -516,6 +517,14 @@ def test_the_command_verifies_by_a_trust_root(folder: Path, capsys: pytest.Captu
     log(folder)
     root = folder.parent / "trusted_root.json"
     root.write_text(SIGSTORE.trusted_root())
+    [printed] = [
+        one.text
+        for one in snippets.inline_commands("docs/security.md", "slipway")
+        if "--trust-root" in one.text
+    ]
+    here = {"fraud": str(folder), "trusted_root.json": str(root), "URL": ISSUER, "uri:URI": f"uri:{WORKFLOW}"}
+    assert main([here.get(word, word) for word in printed.split()[1:]]) == 0
+    assert f"signed by uri:{WORKFLOW} by {ISSUER}" in capsys.readouterr().out
     verify = ["verify", str(folder), "--trust-root", str(root), "--identity", f"uri:{WORKFLOW}"]
     assert main([*verify, "--issuer", ISSUER]) == 0
     assert f"signed by uri:{WORKFLOW} by {ISSUER}" in capsys.readouterr().out
