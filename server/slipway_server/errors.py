@@ -32,6 +32,9 @@ class Reason(StrEnum):
 class RequestError(Exception):
     """A request that gets no inference: an HTTP status and a message that says how to fix it."""
 
+    #: Whether a head of the same bytes is refused just so, until keys change.
+    lasts = False
+
     def __init__(
         self, status: int, reason: Reason, message: str, headers: Mapping[str, str] | None = None
     ) -> None:

@@ -339,8 +339,7 @@ class _OwnDoor:
     def __init__(self, frontend: Frontend, settings: Settings) -> None:
         self._server = HttpServer(frontend)
         if frontend.gate is not None:
-            # Heads that were checked with the old keys.
-            frontend.gate.on_change.append(self._server.heads.clear)
+            frontend.gate.on_change.append(self._server.forget)
         self._tls = None if settings.tls is None else Tls(settings.tls)
 
     async def start(self, sock: socket.socket) -> None:

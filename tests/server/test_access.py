@@ -311,6 +311,43 @@ def test_a_key_that_was_taken_out_is_refused_within_a_second_on_connections_that
         assert asked(connection, body) == 200
 
 
+def test_who_is_refused_again_and_again_is_told_so_each_time_and_let_in_once_its_key_is_there(
+    guarded: Guarded,
+) -> None:
+    guarded.keys.put(app=hash_of(guarded.app))
+    server = guarded.start().wait_until_ready()
+    good, early = raw_request(server, guarded.app), raw_request(server, guarded.batch)
+    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+        connection.settimeout(10)
+        for _ in range(5):
+            assert [asked(connection, each) for each in (early, good)] == [401, 200]
+        assert talk(server, *[early, good] * 4) == [401, 200] * 4
+        assert refusals(server, "unauthenticated") == 9
+        guarded.put_both()
+        time.sleep(1.0)
+        assert asked(connection, early) == 200
+
+
+def test_a_refusal_has_the_id_of_its_own_request_and_another_key_each_time_is_another_stranger(
+    guarded: Guarded,
+) -> None:
+    server = guarded.start().wait_until_ready()
+    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+        connection.settimeout(10)
+        for number in range(5):
+            own = b"\r\nx-request-id: %d\r\n\r\n" % number
+            connection.sendall(raw_request(server, "wrong").replace(b"\r\n\r\n", own, 1))
+            answer = connection.recv(65_536)
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 401 ")
+            assert answer.count(b"x-request-id: ") == answer.count(b"x-request-id: %d\r\n" % number) == 1
+        for number in range(200):
+            assert asked(connection, raw_request(server, f"wrong-{number // 3}")) == 401
+        assert asked(connection, raw_request(server, guarded.app)) == 200
+    assert refusals(server, "unauthenticated") == 205
+
+
 def test_a_request_that_was_let_in_is_answered_and_lets_nobody_in_after_it(guarded: Guarded) -> None:
     server = guarded.start().wait_until_ready()
     whole = raw_request(server, guarded.batch)

@@ -97,8 +97,6 @@ class Account:
         self._keys = keys
         self.answers: Counter[tuple[bool | None, object]] = Counter()
         self.wrong: list[str] = []
-        #: Seconds after its revocation at which a key was let in last, by all there were.
-        self.latest = 0.0
 
     @property
     def judged(self) -> int:

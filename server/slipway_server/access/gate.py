@@ -92,12 +92,13 @@ class Gate:
                 return self._named(head, head.certified)
             if self._stranger.actions:
                 return self._stranger
-            raise self._refusal(head, _unknown(f"this model answers only callers that it knows: {_HOW}"))
+            words = f"this model answers only callers that it knows: {_HOW}"
+            raise self._refusal(head, _unknown(words, lasts=True))
         scheme, _, token = value.partition(b" ")
         token = token.strip(b" ")
         if scheme.lower() != b"bearer" or not token or len(token) > MOST_TOKEN_BYTES:
             words = f"the header 'Authorization' is not one of those that are taken: {_HOW}, once"
-            raise self._refusal(head, _unknown(words))
+            raise self._refusal(head, _unknown(words, lasts=True))
         # By its hash: how long the search takes tells nothing of a key.
         digest = sha256(token).digest()
         found = self._callers.get(digest)
@@ -112,7 +113,7 @@ class Gate:
             words = "the server has no API keys to compare with; its owner has to look at its Secret"
             raise self._refusal(head, not_now(Reason.ACCESS_UNAVAILABLE, words))
         words = "this key is not, or no longer, one of this model's: ask its owner for another one"
-        raise self._refusal(head, _unknown(words, "invalid_token"))
+        raise self._refusal(head, _unknown(words, "invalid_token", lasts=True))
 
     def _named(self, head: Head, shown: Certified) -> Caller:
         """Whom a certificate names: by the first of its names that may do anything, else the first."""
@@ -251,6 +252,8 @@ class Gate:
         return error
 
 
-def _unknown(message: str, error: str = "") -> RequestError:
+def _unknown(message: str, error: str = "", *, lasts: bool = False) -> RequestError:
     challenge = 'Bearer realm="slipway"' + (f', error="{error}"' if error else "")
-    return RequestError(401, Reason.UNAUTHENTICATED, message, {_CHALLENGE: challenge})
+    made = RequestError(401, Reason.UNAUTHENTICATED, message, {_CHALLENGE: challenge})
+    made.lasts = lasts
+    return made

@@ -6,12 +6,34 @@ import asyncio
 from time import time
 
 from slipway_server.door.server import Door
+from slipway_server.errors import RequestError
 from slipway_server.site.site import Site
 from slipway_server.wire.answers import Answers
-from slipway_server.wire.head import Head
+from slipway_server.wire.head import AUTHORIZATION, Head
 from slipway_server.wire.response import Headers, Response
 
 _MAX_KEPT = 512
+#: Of refused heads, which anybody can send: so many, and none that is longer.
+_MAX_REFUSED, _LONGEST_REFUSED = 64, 4096
+
+
+class _Barred:
+    """Who is refused each time; see :class:`slipway_server.wire.head.Payer`."""
+
+    counts_bytes = False
+
+    def __init__(self, error: RequestError) -> None:
+        self._error = error
+
+    def begin(self, now: float) -> RequestError | None:  # noqa: ARG002
+        return self._error
+
+    def end(self, rows: int) -> None: ...
+
+    def hold(self, held: int, size: int) -> RequestError | None:  # noqa: ARG002
+        return None
+
+    def free(self, size: int) -> None: ...
 
 
 class HttpPort(Door):
@@ -26,6 +48,10 @@ class HttpPort(Door):
         self.timeout = site.timeout
         self.answers = Answers(time())
         self.heads: dict[bytes, Head] = {}
+        #: Those that were refused, apart from the others: whoever brings many puts out no good one.
+        self.refused: dict[bytes, Head] = {}
+        #: What they showed.
+        self._once: set[bytes | None] = set()
         #: Pages that are being made.
         self.tasks: set[asyncio.Future[Response]] = set()
 
@@ -39,6 +65,32 @@ class HttpPort(Door):
         text, template = found
         template.is_template = True
         self.heads[text] = template
+
+    def keep_refused(self, head: Head, error: RequestError) -> None:
+        """Remember a head that is refused each time it comes.
+
+        Not at once: where each one shows another key, remembering them would be for nothing.
+        """
+        shown = head.headers.get(AUTHORIZATION)
+        if shown not in self._once:
+            if len(self._once) >= _MAX_REFUSED:
+                self._once.clear()
+            if shown is None or len(shown) <= _LONGEST_REFUSED:
+                self._once.add(shown)
+            return
+        found = head.as_template(self.limits)
+        if found is None or len(found[0]) > _LONGEST_REFUSED:
+            return
+        if len(self.refused) >= _MAX_REFUSED:
+            self.refused.clear()
+        text, template = found
+        template.is_template, template.payer = True, _Barred(error)
+        self.refused[text] = template
+
+    def forget(self) -> None:
+        """Keys changed: nothing that was concluded from the old ones holds."""
+        self.heads.clear()
+        self.refused.clear()
 
     def head(self, response: Response, extra: Headers) -> bytes:
         """The head of an answer with these headers beside its own, to the empty line."""

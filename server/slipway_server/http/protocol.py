@@ -1,7 +1,8 @@
 """HTTP/1.1 on one connection, by hand where it is hot and by llhttp where it is not.
 
 A client sends the same head again and again. A head that llhttp has read and that passed every check is kept
-by its bytes; when the same bytes come again, with the body in the same piece, nothing is parsed at all.
+by its bytes, and so is one whose key nobody has; when the same bytes come again, with the body in the same
+piece, nothing is parsed at all.
 The id that a router gives to each request may differ.
 """
 
@@ -41,7 +42,7 @@ class HttpProtocol(HeldConnection):
 
     def __init__(self, server: HttpPort) -> None:
         super().__init__(server)
-        self._heads = server.heads
+        self._heads, self._refused = server.heads, server.refused
         self._site = server.site
         #: Requests come with ids of their own, so that it is worth to look for one.
         self._has_ids = False
@@ -68,7 +69,7 @@ class HttpProtocol(HeldConnection):
                     found = without_id(text)
                     if found is not None:
                         text, request_id = found
-                head = heads.get(text)
+                head = heads.get(text) or self._refused.get(text)
                 if head is None:
                     break
                 stop = body_start + head.content_length  # type: ignore[operator]
@@ -88,7 +89,7 @@ class HttpProtocol(HeldConnection):
         super().connection_made(transport)
         if self.certified is not None:
             # The same bytes are another caller's on another connection.
-            self._heads = {}
+            self._heads, self._refused = {}, {}
 
     def eof_received(self) -> bool:
         """A client that stops sending has left, as servers and proxies agree: what it asked for is stopped.
@@ -231,6 +232,8 @@ class HttpProtocol(HeldConnection):
             exchange.send(error.response)
             return
         except RequestError as error:
+            if error.lasts:
+                server.keep_refused(head, error)
             exchange.refuse(error)
             return
         exchange.header_length = head.header_length
