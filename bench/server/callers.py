@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway.contract import Access, AccessRule, Issuer
+from slipway.contract import Access, AccessLimits, AccessRule, CallerLimits, Issuer
 from tests.server.tokens import AUDIENCE, ISSUER, Signer, key_set
 
 KEYS, TOKENS = "slipway-keys", "slipway-tokens"
@@ -22,6 +22,18 @@ class Guard:
     access: Access | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def limited(callers: Iterable[str], requests_per_second: int, scratch: Path) -> dict[str, Guard]:
+    """One guard with so many requests a second for each of these callers, by whose header is shown."""
+    keys, shown = scratch / "keys", {name: secrets.token_urlsafe(32) for name in callers}
+    keys.mkdir(exist_ok=True)
+    for name, key in shown.items():
+        (keys / name).write_text(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}")
+    limits = AccessLimits(perCaller=CallerLimits(requestsPerSecond=requests_per_second))
+    access = Access(allow=_EVERYBODY, limits=limits)
+    environment = {"SLIPWAY_ACCESS_KEYS_DIR": str(keys)}
+    return {name: Guard(access, environment, _bearer(key)) for name, key in shown.items()}
 
 
 def guard(name: str, scratch: Path) -> Guard:

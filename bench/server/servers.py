@@ -107,13 +107,20 @@ class Running:
     """A server on a model, from its start until the ``with`` block is left; pinned to ``cores``."""
 
     def __init__(
-        self, name: str, models: Path, model: str, scratch: Path, cores: str = SERVER_CORE, processes: int = 1
+        self,
+        name: str,
+        models: Path,
+        model: str,
+        scratch: Path,
+        cores: str = SERVER_CORE,
+        processes: int = 1,
+        guarded: Guard | None = None,
     ) -> None:
         self.name = name
         self.port, self.grpc_port, metrics_port = free_ports(3)
         self._log = scratch / f"{name}.log"
         ports = {"port": str(self.port), "grpc_port": str(self.grpc_port), "metrics_port": str(metrics_port)}
-        guarded = guard(name, scratch)
+        guarded = guarded or guard(name, scratch)
         self._shown = guarded.headers
         if name in OURS:
             command, given = _slipway(models / model, ports, processes, scratch, guarded)
