@@ -69,8 +69,8 @@ class RegistryFront:
 
     ``password``: ``user:password`` that it wants, at once (``basic``) or for a token (``bearer``).
     ``damage``: with what a blob begins in place of its own bytes. ``denies``: a part of paths that are
-    nobody's. ``others``: by digest, what is answered in place of a blob the next times. ``asked``: the path
-    of each request.
+    nobody's. ``realm``: where it sends for a token, if not to itself. ``others``: by digest, what is answered
+    in place of a blob the next times. ``asked``: the path of each request.
     """
 
     host: str
@@ -80,6 +80,7 @@ class RegistryFront:
     kind: str = "basic"
     damage: bytes = b""
     denies: str = ""
+    realm: str = ""
     others: dict[str, list[bytes]] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
@@ -149,7 +150,8 @@ def registry_front(behind: str, authority: trustme.CA) -> Iterator[RegistryFront
                 self._reply(403, {}, b"")
                 return
             if not let_in:
-                realm = f'Bearer realm="https://{front.host}/token",service="tests",scope="repository:x:pull"'
+                place = front.realm or f"https://{front.host}/token"
+                realm = f'Bearer realm="{place}",service="tests",scope="repository:x:pull"'
                 challenge = realm if front.kind == "bearer" else 'Basic realm="tests"'
                 self._reply(401, {"WWW-Authenticate": challenge}, b"")
                 return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from slipway.cli.schema import complaints
 from slipway.contract import PUBLIC_KEYS_ENV, Failed, ModelFault, Resolution, Resolved
 from slipway.conversion import Compared, Conversion, Rows, Source
 from slipway.digest import digest_of, sha256_of
+from slipway.models import oci, oci_memory
 from slipway.models.oci_attached import ARTIFACT_TYPE
 from slipway.names import NO_PROFILE
 from slipway.profiling import make_profile
@@ -161,8 +163,8 @@ def test_what_is_attached_later_takes_its_place_and_what_was_pinned_stays_there(
     before = (folder / "profile.json").read_bytes()
     front.asked.clear()
     assert again(slipway_model, uri, known, **front.keys()) == known
-    # One for the tag, and one for what refers to it; where no registry lists that, one more.
-    assert len(front.asked) == (2 if any("/referrers/" in path for path in front.asked[-1:]) else 3)
+    # One for the tag, and one for what refers to it, by the way that the last look found.
+    assert len(front.asked) == 2
     profiled(folder, seed=1)
     # Which of two was made later is told by the second.
     later = attach("profile.json", "--annotation", "org.opencontainers.image.created=2099-01-01T00:00:00Z")
@@ -173,6 +175,42 @@ def test_what_is_attached_later_takes_its_place_and_what_was_pinned_stays_there(
     task = {"uri": known.uri, "digest": known.digest, "profile": known.profile}
     slipway_model("fetch", task, **front.keys())
     assert (slipway_model.model_dir / "profile.json").read_bytes() == before
+
+
+def test_a_registry_without_the_referrers_api_is_asked_for_it_again_the_day_after(
+    slipway_model: SlipwayModel,
+    referring: str,
+    crane: str,
+    authority: trustme.CA,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever attaches to one that has it by then keeps the list under the tag no more."""
+    name, files = "shop/upgraded", {path.name: path.read_bytes() for path in folder.iterdir()}
+    profile = files.pop("profile.json")
+    with registry_front(crane, authority) as front:
+        uri = f"oci://{front.host}/{name}:v1"
+        for front.behind in (referring, crane):
+            digest = front.push(name, "v1", [front.file(name, path, text) for path, text in files.items()])
+        known = slipway_model.resolved(uri, **front.keys())
+        front.behind = referring
+        subject = {"mediaType": MANIFEST, "digest": digest, "size": 3}
+        layers = [front.file(name, "profile.json", profile)]
+        front.push(name, "attached", layers, artifactType=ARTIFACT_TYPE, subject=subject)
+        assert again(slipway_model, uri, known, **front.keys()) == known
+        monkeypatch.setattr(oci_memory, "today", lambda: datetime.now(UTC).date() + timedelta(days=2))
+        later = again(slipway_model, uri, known, **front.keys())
+        assert later.profile == f"sha256:{hashlib.sha256(profile).hexdigest()}"
+        # The same of one that still has none, which is noted for another day.
+        front.behind = crane
+        monkeypatch.setattr(oci, "today", oci_memory.today)
+        front.asked.clear()
+        noted = again(slipway_model, uri, known, **front.keys())
+        assert len(front.asked) == 3
+        assert noted == known.model_copy(update={"mark": noted.mark})
+        front.asked.clear()
+        assert again(slipway_model, uri, noted, **front.keys()) == noted
+        assert len(front.asked) == 2
 
 
 def test_a_proof_and_a_signature_may_be_attached_together(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipway.contract import Failure, ModelFault
+from slipway.contract import Failure, ModelFault, Resolved
 from slipway.digest import digest_of
 from tests.models.conftest import SlipwayModel
 from tests.models.examples import onnx_classifier, save_wide
@@ -166,12 +166,77 @@ def test_a_tag_that_moves_is_followed_and_of_one_that_stands_nothing_is_read(
     known = slipway_model.resolved(uri, **registry_host.keys())
     registry_host.asked.clear()
     assert again(slipway_model, uri, known, **registry_host.keys()) == known
-    assert [path.split("/")[4] for path in registry_host.asked] == ["manifests", "referrers", "manifests"]
+    assert [path.split("/")[4] for path in registry_host.asked] == ["manifests", "manifests"]
     pushed(registry_host, tag="prod", content=SECOND)
     moved = again(slipway_model, uri, known, **registry_host.keys())
     assert moved.digest == sha256(SECOND)
     # What was pinned is there still.
     slipway_model.fetched(known.uri, known.digest, **registry_host.keys())
+
+
+@pytest.mark.parametrize(("kind", "more"), [("basic", []), ("bearer", ["token"])])
+def test_a_look_again_sends_a_password_or_asks_for_a_token_at_once(
+    slipway_model: SlipwayModel, registry_host: RegistryFront, kind: str, more: list[str]
+) -> None:
+    uri = pushed(registry_host)
+    registry_host.kind, registry_host.password = kind, "ada:of the tests"
+    keys = registry_host.keys(OCI_USERNAME="ada", OCI_PASSWORD="of the tests")
+    known = slipway_model.resolved(uri, **keys)
+    registry_host.asked.clear()
+    assert again(slipway_model, uri, known, **keys) == known
+    assert registry_host.asked[: len(more)] == [f"/{path}" for path in more]
+    assert [path.split("/")[4] for path in registry_host.asked[len(more) :]] == ["manifests", "manifests"]
+    # A server of one's own gets nothing that is attached, and nobody looks for that.
+    whole = slipway_model("resolve", {"uri": uri, "folder": True}, **keys).outcome
+    assert isinstance(whole, Resolved)
+    registry_host.asked.clear()
+    task = {"uri": uri, "folder": True, "known": whole.resolution.model_dump(mode="json")}
+    assert slipway_model("resolve", task, **keys).outcome == whole
+    assert len(registry_host.asked) == 1 + len(more)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("none", "bearer"), ("basic", "bearer"), ("bearer", "basic"), ("bearer", "none")]
+)
+def test_a_registry_that_lets_in_otherwise_than_at_the_last_look_is_entered_all_the_same(
+    slipway_model: SlipwayModel, registry_host: RegistryFront, before: str, after: str
+) -> None:
+    uri = pushed(registry_host)
+    keys = registry_host.keys(OCI_USERNAME="ada", OCI_PASSWORD="of the tests")
+    registry_host.password, registry_host.kind = "ada:of the tests", before
+    known = slipway_model.resolved(uri, **keys)
+    registry_host.kind = after
+    looked = again(slipway_model, uri, known, **keys)
+    assert looked == known.model_copy(update={"mark": looked.mark})
+    registry_host.asked.clear()
+    assert again(slipway_model, uri, looked, **keys) == looked
+    assert len(registry_host.asked) == 2 + registry_host.asked.count("/token")
+
+
+def test_tokens_of_another_host_are_fetched_where_the_registry_says_each_time(
+    slipway_model: SlipwayModel, registry_host: RegistryFront, serve: Callable[[], WebServer]
+) -> None:
+    """Nothing that a status may hold leads a password elsewhere."""
+    uri, web = pushed(registry_host), serve()
+    registry_host.kind, registry_host.password = "bearer", "ada:of the tests"
+    registry_host.tokens.add("of-the-other")
+    registry_host.realm = f"{web.url}/token"
+    web.replies["/token"] = Reply(b'{"token": "of-the-other"}')
+    keys = registry_host.keys(OCI_USERNAME="ada", OCI_PASSWORD="of the tests")
+    known = slipway_model.resolved(uri, **keys)
+    registry_host.asked.clear()
+    web.asked.clear()
+    assert again(slipway_model, uri, known, **keys) == known
+    assert (len(registry_host.asked), len(web.asked)) == (3, 1)
+    # Not by a forged note either.
+    registry_host.kind = "basic"
+    assert known.mark is not None
+    core = known.mark.partition(" ")[0]
+    for note in (f"{web.url}/token", f"/{web.url.removeprefix('https:/')}/token", "/@localhost/token"):
+        web.asked.clear()
+        forged = known.model_copy(update={"mark": f"{core} {note}"})
+        assert again(slipway_model, uri, forged, **keys).digest == known.digest
+        assert not web.asked
 
 
 def test_of_an_index_the_manifest_of_this_platform_is_read(

@@ -44,10 +44,10 @@ class FileSource:
         files = _Files(self._path / "*")
         return Whole(uri, None, listing.sizes(), files.describe, one_by_one(files.open))
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
         """Files are followed by their marks."""
         del uri, known
-        return False
+        return None
 
 
 class _Files:

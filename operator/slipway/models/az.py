@@ -54,10 +54,10 @@ class AzSource:
             )
         return self.container(match["account"], match["container"]), place
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
         """Finding it is as cheap, and gives its mark."""
         del uri, known
-        return False
+        return None
 
     def container(self, account: str, name: str) -> Bucket:
         """A container of an account."""

@@ -129,10 +129,10 @@ class BucketSource:
             raise ModelError(ModelFault.INVALID_MODEL_URI, f"{uri!r} must be {self.form}")
         return self.bucket(match["bucket"]).whole(place.checked_folder(uri))
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
         """Finding it is as cheap, and gives its mark."""
         del uri, known
-        return False
+        return None
 
 
 class Bucket:

@@ -141,11 +141,11 @@ class DvcSource:
         created_at = datetime.fromtimestamp(snapshot.seconds, UTC) if version else None
         return _Found(asked, snapshot.commit, path, tree, version, created_at)
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
         asked = _Name.read(uri)
         repository = Repository(asked.host, asked.repository, self._credentials)
         commit = _released(repository, asked)[0] if asked.artifact else repository.commit_of(asked.rev)
-        return known.uri.endswith(f"@{commit}")
+        return known if known.uri.endswith(f"@{commit}") else None
 
 
 @dataclass(frozen=True)

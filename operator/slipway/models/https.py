@@ -44,10 +44,10 @@ class HttpsSource:
         files = _WebFiles(url, web, name)
         return Whole(uri, None, listing.sizes(), files.describe, one_by_one(files.open), is_file=True)
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
         """An address is not followed."""
         del uri, known
-        return False
+        return None
 
 
 class _WebFiles:

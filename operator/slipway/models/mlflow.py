@@ -104,11 +104,11 @@ class MlflowSource:
             found, uri=_pinned(asked.name, version), version=version, created_at=created_at, mark=None
         )
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
         """A version's bytes do not change: whoever fetches them checks that."""
         asked = _Name.read(uri)
         version, _ = _Registry(*self._server(), self._credentials).version(asked)
-        return known.uri == _pinned(asked.name, version)
+        return known if known.uri == _pinned(asked.name, version) else None
 
     def _server(self) -> tuple[str, Web]:
         if not self._tracking_uri:

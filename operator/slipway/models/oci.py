@@ -10,16 +10,20 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from slipway.contract import ModelFault, Resolution
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError, listed
 from slipway.models.folder import Whole
+from slipway.models.marks import is_same, of_bytes
 from slipway.models.oci_attached import attached, mark_of, referring
 from slipway.models.oci_layers import CAR, Layers, maps
-from slipway.models.oci_login import authorize, login_of
+from slipway.models.oci_login import Door, login_of
+from slipway.models.oci_memory import Memory, today
 from slipway.models.source import Located
 from slipway.models.web import Answer, Web, unexpected
 
@@ -106,7 +110,7 @@ class OciSource:
             uri=pinned,
             version=None,
             files=files,
-            mark=mark_of(digest, refer),
+            mark=registry.memory.with_mark(mark_of(digest, refer)),
             whole=True,
             manifest=_Signed(registry, digest, files.has),
         )
@@ -121,7 +125,7 @@ class OciSource:
             files.sizes(),
             files.describe_whole,
             files.read,
-            mark=digest,
+            mark=registry.memory.with_mark(digest),
             manifest=_Signed(registry, digest, lambda _: True),
         )
 
@@ -135,15 +139,19 @@ class OciSource:
             manifest = registry.manifest(chosen)[1]
         return asked, registry, digest, manifest
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
         asked = _Name.read(uri)
-        registry = _Registry(asked, self._credentials)
+        registry = _Registry(asked, self._credentials, Memory.of(known.mark))
         digest = registry.manifest(asked.digest or asked.tag)[0]
         if known.folder is not None or known.mark is None:
-            return known.uri == asked.pinned(digest)
-        if not known.uri.startswith(asked.pinned(digest)):
-            return False
-        return known.mark == mark_of(digest, referring(registry, digest))
+            is_still = known.uri == asked.pinned(digest)
+        else:
+            is_still = known.uri.startswith(asked.pinned(digest)) and is_same(
+                known.mark, mark_of(digest, referring(registry, digest))
+            )
+        if not is_still or known.mark is None:
+            return known if is_still else None
+        return known.model_copy(update={"mark": registry.memory.with_mark(of_bytes(known.mark))})
 
 
 @dataclass(frozen=True)
@@ -179,19 +187,21 @@ class _Signed:
 class _Registry:
     """One repository of a registry."""
 
-    def __init__(self, asked: _Name, credentials: Credentials) -> None:
+    def __init__(self, asked: _Name, credentials: Credentials, memory: Memory | None = None) -> None:
+        """``memory``: of the looks before; afterwards what this one found out, too."""
+        self.memory = memory or Memory()
         self.called = asked.repository
         self._base = f"https://{_address_of(asked.host)}/v2/{asked.name}"
         self._tag = asked.tag
         trust = credentials.trust()
-        login = login_of(asked.host, credentials)
-        self._web = Web(
-            self._base,
-            None,
-            trust,
-            _HINT,
-            challenge=lambda challenge: authorize(challenge, login, trust, asked.name),
-        )
+        self._door = Door(httpx.URL(self._base), asked.name, login_of(asked.host, credentials), trust)
+        entered = self._door.enter(self.memory.entry)
+        self._web = Web(self._base, entered, trust, _HINT, challenge=self._answer)
+
+    def _answer(self, challenge: str) -> str | None:
+        authorization, note = self._door.answer(challenge)
+        self.memory = replace(self.memory, entry=note)
+        return authorization
 
     def manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
         """A manifest by tag or digest, with its digest; raises :class:`ModelError`."""
@@ -233,7 +243,16 @@ class _Registry:
             raise self._unreadable(f"{reference} has a manifest that is no JSON object")
         return digest, manifest
 
-    def index(self, path: str) -> list[dict[str, Any]] | None:
+    def referring(self, digest: str, kind: str) -> list[dict[str, Any]]:
+        """The pages of what refers to a manifest, by the referrers API, or a tag where that is not there."""
+        if self.memory.by_tag is None:
+            pages = self._index(f"referrers/{digest}?artifactType={kind}")
+            if pages is not None:
+                return pages
+            self.memory = replace(self.memory, by_tag=today())
+        return self._index(f"manifests/{digest.replace(':', '-')}") or []
+
+    def _index(self, path: str) -> list[dict[str, Any]] | None:
         """The pages of an index below the repository; None where the registry has none there."""
         pages: list[dict[str, Any]] = []
         url = f"{self._base}/{path}"

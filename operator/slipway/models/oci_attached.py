@@ -34,8 +34,8 @@ class Manifests(Protocol):
     def called(self) -> str:
         """What messages call it."""
 
-    def index(self, path: str) -> list[dict[str, Any]] | None:
-        """The pages of an index below the repository; None where there is none."""
+    def referring(self, digest: str, kind: str) -> list[dict[str, Any]]:
+        """The pages of the index of what refers to a manifest, of a type where the registry sorts it."""
 
     def manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
         """A manifest by tag or digest, with its digest; raises :class:`ModelError`."""
@@ -71,12 +71,9 @@ def referrers(
         kind: the type of artifacts.
         may_count: whether what is listed, of that type, is meant.
     """
-    pages = registry.index(f"referrers/{digest}?artifactType={kind}")
-    if pages is None:
-        pages = registry.index(f"manifests/{digest.replace(':', '-')}")
     found = {
         str(each.get("digest"))
-        for page in pages or ()
+        for page in registry.referring(digest, kind)
         for each in maps(page.get("manifests"))
         if each.get("artifactType", "") in {kind, *_UNTOLD} and may_count(each)
     }

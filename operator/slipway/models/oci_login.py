@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import ssl
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import httpx
@@ -13,6 +14,7 @@ import httpx
 from slipway.contract import ModelFault
 from slipway.models.credentials import Credentials, Login
 from slipway.models.faults import ModelError
+from slipway.models.oci_memory import BASIC
 from slipway.models.web import Web, shown
 
 _PART = re.compile(r'([A-Za-z_]+)="([^"]*)"')
@@ -43,21 +45,69 @@ def login_of(host: str, credentials: Credentials) -> Login:
         ) from None
 
 
-def authorize(challenge: str, login: Login, trust: ssl.SSLContext, name: str) -> str | None:
-    """The ``Authorization`` that a ``WWW-Authenticate`` asks for; None where there is none to give.
+@dataclass(frozen=True)
+class Door:
+    """How one repository is entered.
 
-    A registry names where its tokens come from, and the password goes there; only over TLS.
+    Attributes:
+        home: the address of its registry.
+        name: that of the repository.
+        login: whose name and password.
+        trust: in whose certificates.
     """
-    kind, _, rest = challenge.partition(" ")
-    if kind.lower() == "basic":
-        return login.authorization()
-    parts = dict(_PART.findall(rest))
-    realm = parts.get("realm", "")
-    if kind.lower() != "bearer" or not realm.startswith("https://"):
-        return None
-    query = {"scope": parts.get("scope") or f"repository:{name}:pull"}
-    if parts.get("service"):
-        query["service"] = parts["service"]
+
+    home: httpx.URL
+    name: str
+    login: Login
+    trust: ssl.SSLContext
+
+    def answer(self, challenge: str) -> tuple[str | None, str]:
+        """The ``Authorization`` that a ``WWW-Authenticate`` asks for, and a note to give it at once.
+
+        None where there is none to give. A registry names where its tokens come from, and the password goes
+        there; only over TLS.
+        """
+        kind, _, rest = challenge.partition(" ")
+        if kind.lower() == "basic":
+            return self.login.authorization(), BASIC
+        parts = dict(_PART.findall(rest))
+        realm = parts.get("realm", "")
+        if kind.lower() != "bearer" or not realm.startswith("https://"):
+            return None, ""
+        scope = parts.get("scope") or self._scope
+        service = {"service": parts["service"]} if parts.get("service") else {}
+        return self._token(realm, {"scope": scope, **service}), self._note(realm, service)
+
+    def enter(self, note: str) -> str | None:
+        """The ``Authorization`` by the note of an answer to a challenge; None where it does not help."""
+        if note == BASIC:
+            return self.login.authorization()
+        if not note:
+            return None
+        try:
+            return self._token(str(self.home.copy_with(raw_path=note.encode())), {"scope": self._scope})
+        except (ModelError, httpx.InvalidURL):
+            # The registry says what it wants now.
+            return None
+
+    @property
+    def _scope(self) -> str:
+        return f"repository:{self.name}:pull"
+
+    def _note(self, realm: str, service: dict[str, str]) -> str:
+        """Nothing for what is on another host: the registry alone says where a password may go."""
+        try:
+            url = httpx.URL(realm).copy_merge_params(service)
+        except httpx.InvalidURL:
+            return ""
+        same = (url.scheme, url.host, url.port) == (self.home.scheme, self.home.host, self.home.port)
+        return url.raw_path.decode("ascii") if same else ""
+
+    def _token(self, realm: str, query: dict[str, str]) -> str:
+        return _token(realm, query, self.login, self.trust)
+
+
+def _token(realm: str, query: dict[str, str], login: Login, trust: ssl.SSLContext) -> str:
     answer = Web(realm, login.authorization(), trust, _HINT).document(realm, query)
     token = answer.json().get("token") or answer.json().get("access_token")
     if answer.status != HTTPStatus.OK or not isinstance(token, str):

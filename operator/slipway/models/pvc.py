@@ -57,10 +57,10 @@ class PvcSource:
         pinned = f"pvc://{claim}/{quote(path)}"
         return Whole(pinned, None, listing.sizes(), files.describe, one_by_one(files.open), is_file=is_file)
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
         """A file is not followed."""
         del uri, known
-        return False
+        return None
 
 
 def _read(uri: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from slipway.contract import (
 from slipway.digest import DigestError, digest_of, digest_of_sums, sha256_of
 from slipway.models.faults import ModelError
 from slipway.models.folder import Whole
+from slipway.models.marks import is_same
 from slipway.models.onnx_file import Outline, Tape, external_data
 from slipway.models.signed import Signable, signer_of
 from slipway.models.target import Folder, Target
@@ -78,10 +79,11 @@ class Source(Protocol):
     def locate(self, uri: str) -> Located:
         """Find the model's files; raises :class:`ModelError` with a reason and a next step."""
 
-    def is_still(self, uri: str, known: Resolution) -> bool:
-        """Whether a URI leads to what is known now as before, where that costs two requests at most.
+    def still(self, uri: str, known: Resolution) -> Resolution | None:
+        """What is known, where a URI leads to it now as before and that costs two requests or so to find out.
 
-        False where it does not, or is not known. Raises as :meth:`locate` does.
+        None where it does not, or is not known. Its mark may be another one: what a look found out of the
+        store makes the next one cheaper. Raises as :meth:`locate` does.
         """
 
     def whole(self, uri: str) -> Whole | None:
@@ -98,10 +100,10 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
     Raises :class:`ModelError`, ``DIGEST_MISMATCH`` among others where the task knows the digest.
     """
     known = verified(task)
-    if known is not None and source.is_still(task.uri, known):
-        return known
+    if known is not None and (still := source.still(task.uri, known)) is not None:
+        return still
     located = source.locate(task.uri)
-    if known is not None and located.mark is not None and known.mark == located.mark:
+    if known is not None and is_same(known.mark, located.mark):
         is_covered = located.whole and known.profile is not None
         again = known if is_covered else _with_profile(known, located)
         if again == known:

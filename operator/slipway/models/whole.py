@@ -14,6 +14,7 @@ from slipway.contract import Built, BuiltBy, FetchTask, Hazards, ModelFault, Res
 from slipway.digest import DigestError, digest_of_folder, digest_of_listing
 from slipway.models.faults import ModelError
 from slipway.models.folder import MOST_BYTES, Whole
+from slipway.models.marks import is_same
 from slipway.models.onnx_file import MOST_OUTLINE, Outline, Tape, external_data
 from slipway.models.signed import signer_of
 from slipway.models.source import (
@@ -48,14 +49,14 @@ def resolve_whole(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> R
     Raises :class:`ModelError` as :func:`slipway.models.source.resolve` does.
     """
     known = verified(task)
-    if known is not None and _is_still(known, task.uri, source):
-        return known
+    if known is not None and (still := _still(known, task.uri, source)) is not None:
+        return still
     whole = source.whole(task.uri)
     if whole is None:
         before = None if known is None or known.folder else known
         asked = task.model_copy(update={"folder": None, "known": before})
         return resolve(asked, source, trust).model_copy(update={"folder": False})
-    if known is not None and known.folder and whole.mark is not None and known.mark == whole.mark:
+    if known is not None and known.folder and is_same(known.mark, whole.mark):
         return known
     check_lengths(task.uri, whole.uri, whole.version)
     target = Target(min(task.maxBytes or MOST_BYTES, MOST_BYTES))
@@ -123,17 +124,16 @@ def sums_of_folder(whole: Whole) -> dict[str, str]:
     return target.sums
 
 
-def _is_still(known: Resolution, uri: str, source: Source) -> bool:
-    if source.is_still(uri, known):
-        return True
-    if known.folder is not None:
-        return False
+def _still(known: Resolution, uri: str, source: Source) -> Resolution | None:
+    still = source.still(uri, known)
+    if still is not None or known.folder is not None:
+        return still
     # An operator of before resolved its ONNX files alone. Until they change, they stay what is served.
     try:
         mark = source.locate(uri).mark
     except ModelError:
-        return False
-    return mark is not None and mark == known.mark
+        return None
+    return known if is_same(known.mark, mark) else None
 
 
 def _bring(whole: Whole, target: Target, graphs: _Graphs | None) -> None:
@@ -204,7 +204,7 @@ class _Graphs:
 
 
 def _check_unchanged(before: Whole, after: Whole | None, uri: str) -> None:
-    if after is None or after.mark != before.mark:
+    if after is None or not is_same(before.mark, after.mark):
         raise ModelError(
             ModelFault.MODEL_CHANGED,
             f"files of {uri} were added, replaced or removed while they were read: it is tried again; give "
