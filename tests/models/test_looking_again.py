@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from slipway.contract import Resolution, Resolved
+from slipway.models import buckets
 from tests.models.conftest import DvcWork, SlipwayModel
 from tests.models.examples import onnx_classifier, save_wide
 from tests.models.registry import ADMIN, move_alias
@@ -160,23 +161,75 @@ def follows(
     assert changed.mark != known.mark
 
 
-def test_weights_next_to_a_model_are_looked_at_too(
+def test_weights_next_to_a_model_in_s3_are_looked_at_too(
     slipway_model: SlipwayModel, s3: S3, tmp_path: Path
 ) -> None:
-    """The graph may stay while its weights are trained again: a listing says that, and its ETag does not."""
-    save_wide(tmp_path / "wide")
-    graph, weights = (tmp_path / "wide/model.onnx").read_bytes(), (tmp_path / "wide/weights.bin").read_bytes()
-    s3.put("models", "wide again/model.onnx", graph)
-    s3.put("models", "wide again/weights.bin", weights)
-    file, folder = "s3://models/wide%20again/model.onnx", "s3://models/wide%20again/"
-    read = slipway_model.resolved(file, **s3.keys())
-    assert read.mark is None
-    assert again(slipway_model, file, read, **s3.keys()) == read
-    known = slipway_model.resolved(folder, **s3.keys())
     with relay(s3.plain_url) as line:
         keys = {**s3.keys(), "SLIPWAY_CREDENTIAL_AWS_ENDPOINT_URL": line.url}
-        assert again(slipway_model, folder, known, **keys) == known
-        assert len(line.asked) == 2
-    s3.put("models", "wide again/weights.bin", bytes(reversed(weights)))
-    for uri in (file, folder):
-        assert again(slipway_model, uri, known, **s3.keys()).digest != known.digest
+        follows_weights(slipway_model, "s3://models", keys, line, partial(s3.put, "models"), tmp_path)
+
+
+def test_weights_next_to_a_model_in_google_cloud_storage_are_looked_at_too(
+    slipway_model: SlipwayModel, authority: trustme.CA, gs: Gs, tmp_path: Path
+) -> None:
+    with relay(gs.url, authority=authority) as line:
+        keys = {**gs.keys(), "SLIPWAY_CREDENTIAL_GOOGLE_ENDPOINT_URL": line.url}
+        follows_weights(slipway_model, "gs://models", keys, line, gs.put, tmp_path)
+
+
+def test_weights_next_to_a_model_in_azure_are_looked_at_too(
+    slipway_model: SlipwayModel, authority: trustme.CA, azure: Azure, tmp_path: Path
+) -> None:
+    with relay(azure.url, authority=authority) as line:
+        keys = {**azure.keys(), "SLIPWAY_CREDENTIAL_AZURE_STORAGE_ENDPOINT": line.url}
+        follows_weights(slipway_model, "az://slipwaytests/models", keys, line, azure.put, tmp_path)
+
+
+def follows_weights(
+    slipway_model: SlipwayModel,
+    root: str,
+    keys: dict[str, str],
+    line: Line,
+    put: Callable[[str, bytes], object],
+    folder: Path,
+) -> None:
+    """The graph may stay while its weights are trained again: a listing says that, and its ETag does not."""
+    save_wide(folder / "wide")
+    graph, weights = (folder / "wide/model.onnx").read_bytes(), (folder / "wide/weights.bin").read_bytes()
+    for uri in (f"{root}/wide%20again/model.onnx", f"{root}/wide%20again/"):
+        put("wide again/model.onnx", graph)
+        put("wide again/weights.bin", weights)
+        put("wide again/profile.json", b"{}")
+        known = slipway_model.resolved(uri, **keys)
+        assert known.mark is not None
+        line.asked.clear()
+        assert again(slipway_model, uri, known, **keys) == known
+        # A client may repeat a request that was lost on a busy machine.
+        assert len(set(line.asked)) == 2, line.asked
+        put("wide again/weights.bin", bytes(reversed(weights)))
+        trained = again(slipway_model, uri, known, **keys)
+        assert trained.digest != known.digest
+        assert trained.mark != known.mark
+        put("wide again/profile.json", b"[]")
+        beside = again(slipway_model, uri, trained, **keys)
+        assert beside == trained.model_copy(update={"mark": beside.mark})
+        # Without its weights it is another one again, by the same name.
+        put("wide again/model.onnx", FIRST)
+        assert again(slipway_model, uri, beside, **keys).digest == sha256(FIRST)
+
+
+def test_of_weights_that_may_not_be_listed_or_are_one_of_many_files_the_model_is_read(
+    slipway_model: SlipwayModel, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_wide(tmp_path / "wide")
+    for path in (tmp_path / "wide").iterdir():
+        s3.put("models", f"wide unlisted/{path.name}", path.read_bytes())
+    uri = "s3://models/wide%20unlisted/model.onnx"
+    read = slipway_model.resolved(uri, **s3.keys("getter"))
+    assert read.mark is None
+    assert again(slipway_model, uri, read, **s3.keys("getter")) == read
+    known = slipway_model.resolved(uri, **s3.keys())
+    assert known.mark is not None
+    assert again(slipway_model, uri, known, **s3.keys("getter")) == read
+    monkeypatch.setattr(buckets, "_PAGE", 2)
+    assert again(slipway_model, uri, known, **s3.keys()) == read

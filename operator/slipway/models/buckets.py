@@ -20,6 +20,7 @@ from slipway.models.bucket_faults import Words, bucket_fault
 from slipway.models.credentials import Credentials
 from slipway.models.faults import ModelError, listed
 from slipway.models.folder import Listing, Whole, one_by_one
+from slipway.models.marks import BESIDE
 from slipway.models.source import Located
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _CONNECT_SECONDS, _READ_SECONDS = 4, 30
 #: Together these give up on a silent or absent store within about 25 seconds. A body that breaks off is
 #: continued where it ended, as often.
 _RETRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 3, 0.5, 3.0
+#: Entries that stores list in one request.
+_PAGE = 1000
 #: Entries of a folder that are looked through for the model.
 _MOST_ENTRIES = 10_000
 #: The version of an object that was stored before its bucket had versions: the next upload replaces it.
@@ -159,7 +162,31 @@ class Bucket:
             # What is listed has no versions everywhere.
             mark=_mark_of_all([(key, own_mark), ("", listed_mark)]) if is_marked else own_mark,
             whole=is_marked,
+            # What has a version in its URI is not looked at again.
+            beside=None if listed_mark or place.version else lambda: self._beside(key, own_mark),
         )
+
+    def _beside(self, key: str, own: str | None) -> str | None:
+        """A mark of an object as it was seen, and of all objects of its folder in a listing of one page.
+
+        None where those are too many, or the store may not be listed.
+        """
+        start = key.rpartition("/")[0]
+        start = f"{start}/" if start else ""
+        marks = [("", own)]
+        try:
+            for entry in self._entries(key, start):
+                name = entry["path"].removeprefix(start)
+                if entry["path"] != key:
+                    marks.append((name, _mark(name, entry.get("version"), entry["e_tag"])))
+                if len(marks) >= _PAGE:
+                    return None
+        except ModelError as error:
+            if error.reason != ModelFault.MODEL_ACCESS_DENIED:
+                raise
+            return None
+        found = _mark_of_all(marks)
+        return f"{BESIDE}{found}" if found else None
 
     def whole(self, place: Place) -> Whole | None:
         """An object, or all objects below a key; None for an ``.onnx`` file."""
@@ -225,7 +252,7 @@ class Bucket:
 
     def _entries(self, key: str, start: str) -> Iterator[ObjectMeta]:
         with self._faults(key):
-            for page in obstore.list(self._store, prefix=start, chunk_size=1000):
+            for page in obstore.list(self._store, prefix=start or None, chunk_size=_PAGE):
                 yield from page
 
     def _object(self, place: Place) -> ObjectMeta | None:
@@ -301,7 +328,7 @@ class Bucket:
         marks: list[tuple[str, str | None]] = []
         start = f"{folder}/"
         with self._faults(folder):
-            entries = obstore.list(self._store, prefix=start, chunk_size=1000)
+            entries = obstore.list(self._store, prefix=start, chunk_size=_PAGE)
             for entry in (entry for page in entries for entry in page):
                 names.append(entry["path"].removeprefix(start))
                 marks.append((names[-1], _mark(names[-1], entry.get("version"), entry["e_tag"])))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: As status keeps it.
 LONGEST = 128
+#: How a mark begins that is of a file, and of all that lies next to it.
+BESIDE = "beside:"
 
 
 def is_same(one: str | None, other: str | None) -> bool:

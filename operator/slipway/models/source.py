@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ from slipway.contract import (
 from slipway.digest import DigestError, digest_of, digest_of_sums, sha256_of
 from slipway.models.faults import ModelError
 from slipway.models.folder import Whole
-from slipway.models.marks import is_same
+from slipway.models.marks import BESIDE, is_same
 from slipway.models.onnx_file import Outline, Tape, external_data
 from slipway.models.signed import Signable, signer_of
 from slipway.models.target import Folder, Target
@@ -69,6 +69,9 @@ class Located:
     #: else of the main file alone, which says nothing of weights and profile.
     mark: str | None = None
     whole: bool = False
+    #: Another mark, in one request more, of the main file as located and all that is next to it now; None
+    #: where the store does not tell. It begins with :data:`slipway.models.marks.BESIDE`.
+    beside: Callable[[], str | None] | None = None
     #: What names the files and may be signed itself, where the store has that.
     manifest: Signable | None = None
 
@@ -103,8 +106,11 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
     if known is not None and (still := source.still(task.uri, known)) is not None:
         return still
     located = source.locate(task.uri)
-    if known is not None and is_same(known.mark, located.mark):
-        is_covered = located.whole and known.profile is not None
+    mark, whole = located.mark, located.whole
+    if known is not None and located.beside is not None and (known.mark or "").startswith(BESIDE):
+        mark, whole = located.beside(), True
+    if known is not None and is_same(known.mark, mark):
+        is_covered = whole and known.profile is not None
         again = known if is_covered else _with_profile(known, located)
         if again == known:
             return known
@@ -112,7 +118,8 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
             return again.model_copy(update={"conversion": _found_proof(located.files, known.digest)})
     check_lengths(task.uri, located.uri, located.version)
     target, outline = Target(task.maxBytes), Outline()
-    _bring(located.files, target, outline)
+    marks = _Marks(located)
+    _bring(located.files, target, outline, marks.look_beside)
     digest = _digest(target)
     check_digest(task, digest)
     if known is None or known.digest != digest:
@@ -128,7 +135,7 @@ def resolve(task: ResolveTask, source: Source, trust: Trust = NOBODY) -> Resolut
         built = _built(target, located, digest, task.provenance, trust)
     version = located.version or digest.removeprefix("sha256:")[:SHORT_DIGEST]
     created = located.created_at
-    mark = located.mark if located.whole or len(target.sums) == 1 else None
+    mark = marks.mark
     if known is not None and (known.digest, known.version) == (digest, version):
         # The same bytes by another name, such as a later commit: no reason for another revision.
         found = {"mark": mark, "signedBy": signer, "conversion": conversion, "provenance": built}
@@ -317,9 +324,30 @@ def sums_of_files(files: Files) -> dict[str, str]:
     return found
 
 
-def _bring(files: Files, target: Target, outline: Outline | None = None) -> None:
+class _Marks:
+    """The mark of all files that a model turns out to have."""
+
+    def __init__(self, located: Located) -> None:
+        self._located = located
+        self.mark = located.mark
+
+    def look_beside(self) -> None:
+        """There are weights next to the model, of which none was read: what replaces them later is news."""
+        if not self._located.whole:
+            beside = self._located.beside
+            self.mark = beside() if beside is not None else None
+
+
+def _bring(
+    files: Files,
+    target: Target,
+    outline: Outline | None = None,
+    before_weights: Callable[[], None] = lambda: None,
+) -> None:
     with files.open(files.main) as pieces, target.file(files.main) as write:
         beside = external_data(Tape(pieces, write), files.describe(files.main), outline)
+    if any(path != files.main for path in beside):
+        before_weights()
     for path in beside:
         if path == files.main:
             continue
