@@ -14,6 +14,8 @@ from bench.server.cases import Protocol
 from bench.tables import MET, Grid
 
 MOST_RATIO = 1.10
+#: Share of its rate that the greedy caller has to ask at before the modest one's times prove anything.
+_ENOUGH = 0.8
 _TITLES = {Protocol.JSON: "REST", Protocol.GRPC: "gRPC"}
 
 
@@ -45,13 +47,19 @@ def targets(results: Results) -> Iterator[Target]:
     """In the order of the table."""
     for name, way in results.ways.items():
         yield Target(
-            f"{name}: the modest caller's p99 beside the greedy one, by p99 alone",
+            f"{name}: the modest caller's p99 next to the greedy one, by p99 alone",
             f"≤ {MOST_RATIO:.2f}",
             way.ratio,
-            way.ratio <= MOST_RATIO if results.is_quiet else None,
+            way.ratio <= MOST_RATIO if _is_proof(results, way) else None,
         )
         answered = way.answered(beside=True)
-        yield Target(f"{name}: its requests that are answered", "100 %", answered, answered == 1, "{:.2%}")
+        yield Target(
+            f"{name}: its requests that are answered",
+            "100 %",
+            answered,
+            answered == 1 if _is_proof(results, way) else None,
+            "{:.2%}",
+        )
     for protocol, costs in results.costs.items():
         for what in REFUSALS:
             ratio = median(costs[what]) / median(costs[ANSWER])
@@ -62,14 +70,22 @@ def targets(results: Results) -> Iterator[Target]:
 def grids(results: Results) -> Iterator[Grid]:
     """All tables, the targets first."""
     yield Grid("targets", ("what", "target", "found", ""), [each.row for each in targets(results)])
-    columns = ("", "p50 ms alone", "beside", "p99 ms alone", "beside", "server's core busy, alone", "beside")
+    columns = (
+        "",
+        "p50 ms alone",
+        "next to it",
+        "p99 ms alone",
+        "next to it",
+        "server's core busy, alone",
+        "next to it",
+    )
     yield Grid(
         f"a caller that asks {MODEST_RATE} times a second, of {LIMIT} that it may",
         columns,
         [(name, *_modest(way)) for name, way in results.ways.items()],
     )
     yield Grid(
-        f"beside it, one that asks {GREEDY_RATE:,} times a second",
+        f"next to it, one that asks {GREEDY_RATE:,} times a second",
         ("", "answered/s", "refused/s (429)"),
         [
             (name, *(f"{median(values):,.0f}" for values in _greedy(way).values()))
@@ -118,6 +134,11 @@ def as_json(results: Results) -> Mapping[str, Any]:
             for each in targets(results)
         ],
     }
+
+
+def _is_proof(results: Results, way: Way) -> bool:
+    asked = median(each.answered + each.refused for each in way.greedy)
+    return results.is_quiet and asked >= _ENOUGH * GREEDY_RATE
 
 
 def _modest(way: Way) -> tuple[str, ...]:
