@@ -101,7 +101,7 @@ class Cluster:
         from slipway.core import naming
         from slipway.core.observed import ObjectKind
         from slipway.engine.kube import RESOURCES, typed
-        from slipway.engine.store import is_child
+        from slipway.engine.ownership import is_child
 
         meta = resource["metadata"]
         found: list[Manifest] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from slipway.api.types import KIND
 from slipway.core import naming
 from slipway.core.observed import Manifest, ObjectKind
 
@@ -47,6 +48,41 @@ def maker_of(pod: Manifest, find: Find) -> Manifest | None:
         _controller(replica_set, ObjectKind.DEPLOYMENT.value, find) if replica_set is not None else None
     )
     return deployment if deployment is not None and deployment["metadata"]["name"] == expected else None
+
+
+def _is_made_by_others(child: Manifest) -> bool:
+    """Whether other controllers make such objects from ours: all pods but the resolver's, EndpointSlices."""
+    labels = child["metadata"].get("labels") or {}
+    if child["kind"] == ObjectKind.POD:
+        return bool(labels.get(naming.COMPONENT_LABEL) != "resolver")
+    return bool(child["kind"] == ObjectKind.ENDPOINT_SLICE)
+
+
+def is_child(child: Manifest, uid: str | None) -> bool:
+    """Whether an object labelled as a ModelDeployment's counts as one of this very one, by its uid."""
+    return _is_made_by_others(child) or is_owned(child, uid) or is_orphan(child)
+
+
+def is_owned(child: Manifest, uid: str | None) -> bool:
+    """Whether the child's controller is the ModelDeployment with this uid."""
+    return any(
+        reference.get("controller") and reference["uid"] == uid
+        for reference in child["metadata"].get("ownerReferences") or ()
+    )
+
+
+def is_orphan(child: Manifest) -> bool:
+    """Whether an object is Slipway's writing and nobody's child: its ModelDeployment went and left it here.
+
+    Whoever has the name that its label says may take it over as it is.
+    """
+    meta = child["metadata"]
+    labels, owners = meta.get("labels") or {}, meta.get("ownerReferences") or ()
+    return (
+        labels.get(naming.MANAGED_BY_LABEL) == naming.MANAGED_BY
+        and naming.APPLIED_ANNOTATION in (meta.get("annotations") or {})
+        and not any(owner.get("controller") or owner["kind"] == KIND for owner in owners)
+    )
 
 
 def _controller(child: Manifest, kind: str, find: Find) -> Manifest | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from slipway.api.types import GROUP, KIND
 from slipway.core.observed import Manifest, ObjectKind
-from slipway.core.sharing import shared
 from slipway.engine.ownership import REPLICA_SET
 
 #: Field manager of children; fixed, so that what an older operator wrote can be taken back by a newer one.
@@ -50,36 +49,20 @@ _OF_CONTAINERS = (
 )
 _OF_CONDITIONS = ("type", "status", "reason", "message", "lastTransitionTime", "lastUpdateTime")
 _OF_DEPLOYMENTS = ("observedGeneration", "replicas", "readyReplicas", "updatedReplicas")
-#: Parts that most states of an object have as the state before.
-_STEADY = ("labels", "annotations", "ownerReferences")
 
 
-def project(manifest: Manifest, known: Manifest | None = None) -> Manifest:
-    """What is kept of an object.
-
-    Args:
-        manifest: as the API server sends it; not changed.
-        known: what is kept of the state before; parts that did not change are the same objects.
-    """
+def project(manifest: Manifest) -> Manifest:
+    """What is kept of an object, as the API server sends it, which is not changed."""
     kind = str(manifest["kind"])
-    before: Mapping[str, Any] = (known or {}).get("metadata", {})
     names = _OF_REPLICA_SETS if kind == REPLICA_SET else _OF_PODS if kind == ObjectKind.POD else _META
     meta = {name: value for name, value in manifest["metadata"].items() if name in names}
     if kind == KIND and _COPY in (meta.get("annotations") or {}):
         meta["annotations"] = {name: text for name, text in meta["annotations"].items() if name != _COPY}
-    for name in _STEADY:
-        if meta.get(name):
-            same = name in before and before[name] == meta[name]
-            meta[name] = before[name] if same else shared(meta[name])
     if (entry := _created_entry(manifest)) is not None:
         meta[CREATED_ENTRY] = entry
-    kept = {**manifest, "metadata": meta, "kind": sys.intern(kind)}
+    kept = {**manifest, "metadata": meta, "kind": kind}
     if (reduce := _REDUCED.get(kind)) is not None:
         reduce(kept)
-    for name in ("spec", "data", "endpoints"):
-        if name in kept:
-            same = known is not None and known.get(name) == kept[name]
-            kept[name] = known[name] if known is not None and same else shared(kept[name])
     return kept
 
 
@@ -128,10 +111,7 @@ def _reduce_resource(kept: dict[str, Any]) -> None:
     # It is kept decoded.
     kept.pop("spec", None)
     if conditions := (kept.get("status") or {}).get("conditions"):
-        kept["status"] = {
-            **kept["status"],
-            "conditions": [_some(found, tuple(found)) for found in conditions],
-        }
+        kept["status"] = {**kept["status"], "conditions": [_interned(found) for found in conditions]}
 
 
 def _reduce_replica_set(kept: dict[str, Any]) -> None:
@@ -162,10 +142,14 @@ def _with_conditions(reduced: dict[str, Any], status: Mapping[str, Any]) -> dict
 
 
 def _some(found: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: found[name] for name in names if name in found}
+
+
+def _interned(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Reasons and times that conditions of thousands of decoded resources have in common."""
     return {
-        name: sys.intern(value) if type(value := found[name]) is str and len(value) < 40 else value
-        for name in names
-        if name in found
+        name: sys.intern(value) if type(value) is str and len(value) < 40 else value
+        for name, value in found.items()
     }
 
 

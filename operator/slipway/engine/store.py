@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slipway.api.types import KIND
 from slipway.core import naming
@@ -13,8 +14,9 @@ from slipway.core.observed import Manifest, ObjectKind
 from slipway.core.resource import Resource, read
 from slipway.core.traffic.envoy.objects import is_router
 from slipway.core.traffic.routed import is_shared
-from slipway.engine.ownership import REPLICA_SET, maker_of, needs_proof
+from slipway.engine.ownership import REPLICA_SET, is_child, is_owned, maker_of, needs_proof
 from slipway.engine.projection import is_same, project
+from slipway.engine.shelf import Item, Shelf
 
 #: Seconds for which a deleted object stays deleted, whatever answer to an earlier request is read late.
 TOMBSTONE_SECONDS = 120.0
@@ -22,7 +24,7 @@ TOMBSTONE_SECONDS = 120.0
 AT_ONCE = 250
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Key:
     """Names a ModelDeployment, or a group of routers (:func:`slipway.core.traffic.routed.router_group`)."""
 
@@ -41,12 +43,13 @@ class Store:
     """
 
     def __init__(self) -> None:
+        self._shelf: Shelf[Key] = Shelf()
         #: By kind and namespace, then by name.
-        self._objects: dict[str, dict[str, dict[str, Manifest]]] = defaultdict(dict)
-        #: ModelDeployments, decoded once for each state of theirs.
+        self._objects: dict[str, dict[str, dict[str, Item[Key]]]] = defaultdict(dict)
+        #: ModelDeployments, decoded once for each state of theirs, without the raw status.
         self._resources: dict[Key, Resource] = {}
         self._subscriptions: list[set[Key]] = []
-        self._children: dict[Key, dict[tuple[str, str], Manifest]] = defaultdict(dict)
+        self._children: dict[Key, list[Item[Key]]] = defaultdict(list)
         #: Groups of shared routers of which there is anything, by namespace.
         self._shared: dict[str, set[str]] = defaultdict(set)
         #: When objects were seen to be gone, by uid, the first first, in seconds of a monotonic clock.
@@ -69,45 +72,58 @@ class Store:
         kept of it has changed.
         """
         known = self._known(manifest)
-        if known is not None and _version(known) > _version(manifest):
+        if known is not None and known.version > _version(manifest):
             return None
         return self._put(manifest)
 
-    def _known(self, manifest: Manifest) -> Manifest | None:
+    def _known(self, manifest: Manifest) -> Item[Key] | None:
         """What is known under the same kind and name."""
-        return self._find(str(manifest["kind"]), *_place(manifest))
+        return self._item(str(manifest["kind"]), *_place(manifest))
 
     def _put(self, manifest: Manifest) -> Key | None:
         key = owner_key(manifest)
         if key is None or manifest["metadata"]["uid"] in self._gone:
             return None
-        kind, (namespace, name) = str(manifest["kind"]), _place(manifest)
-        known = self._known(manifest)
-        if kind == KIND and known is not None and _state(known) == _state(manifest):
+        kind, known = str(manifest["kind"]), self._known(manifest)
+        if kind == KIND and known is not None and known.is_state(manifest):
             return key
-        moved = known is not None and owner_key(known) != key
-        slim = project(manifest, known)
+        slim = project(manifest)
         self._newest[kind] = max(self._newest[kind], _version(manifest))
+        moved = known is not None and known.owner != key
         # What a watch tells of a write whose answer was there before is news to whoever waits for it.
-        is_news = known is None or moved or _state(known) == _state(manifest) or not is_same(known, slim)
+        is_news = (
+            known is None or moved or known.is_state(manifest) or not is_same(self._shelf.open(known), slim)
+        )
         if known is not None and moved:
             # Somebody changed its label.
-            self.remove(known)
-        self._objects[kind].setdefault(namespace, {})[name] = slim
+            self._remove(kind, known)
+            known = None
+        is_another = known is None or known.uid != manifest["metadata"]["uid"]
+        # After a backup of etcd the same generation may be of another spec.
+        is_later = known is not None and known.version < _version(manifest)
+        self._keep(kind, key, known, slim)
         if kind == REPLICA_SET:
             # Its owners are all that is known of it; numbers of pods change often, and concern nobody.
-            return key if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"] else None
+            return key if is_another else None
         if kind == KIND:
-            # After a backup of etcd the same generation may be of another spec.
-            is_later = known is not None and _version(known) < _version(manifest)
             before = self._resources.get(key) if is_later else None
-            self._resources[key] = read({**slim, "spec": manifest.get("spec")}, before)
+            resource = read({**slim, "spec": manifest.get("spec")}, before)
+            self._resources[key] = replace(resource, raw_status={})
             self._announce(key)
             return key
-        self._children[key][kind, name] = slim
+        return key if is_news else None
+
+    def _keep(self, kind: str, key: Key, known: Item[Key] | None, slim: Manifest) -> None:
+        if known is not None:
+            self._shelf.replace(known, slim)
+            return
+        namespace, name = _place(slim)
+        item = self._objects[kind].setdefault(namespace, {})[name] = self._shelf.put(slim, key)
+        if kind in (KIND, REPLICA_SET):
+            return
+        self._children[key].append(item)
         if key.routers and is_shared(key.name):
             self._shared[key.namespace].add(key.name)
-        return key if is_news else None
 
     def _announce(self, key: Key) -> None:
         for subscription in self._subscriptions:
@@ -140,23 +156,27 @@ class Store:
         key = owner_key(manifest)
         if key is None:
             return None
-        kind, (namespace, name) = str(manifest["kind"]), _place(manifest)
-        known = self._known(manifest)
-        if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]:
+        kind, known = str(manifest["kind"]), self._known(manifest)
+        if known is None or known.uid != manifest["metadata"]["uid"]:
             return None
+        self._remove(kind, known)
+        return key
+
+    def _remove(self, kind: str, known: Item[Key]) -> None:
+        key, (namespace, name) = known.owner, _place(known.look())
+        self._shelf.drop(known)
         del self._objects[kind][namespace][name]
         if not self._objects[kind][namespace]:
             del self._objects[kind][namespace]
-        self._proven.discard(manifest["metadata"]["uid"])
+        self._proven.discard(known.uid)
         if kind == KIND:
             del self._resources[key]
             self._announce(key)
-        else:
-            self._children[key].pop((kind, name), None)
+        elif kind != REPLICA_SET:
+            self._children[key].remove(known)
             if not self._children[key]:
                 del self._children[key]
                 self._forget_shared(key)
-        return key
 
     def _forget_shared(self, key: Key) -> None:
         if key.routers and key.namespace in self._shared:
@@ -168,7 +188,7 @@ class Store:
         """Begin to take in a list of a kind, of one namespace or of all: before its first request is made."""
         return Listing(self, kind, namespace)
 
-    def _of(self, kind: str, namespace: str | None) -> list[Manifest]:
+    def _of(self, kind: str, namespace: str | None) -> list[Item[Key]]:
         if namespace is not None:
             return list(self._objects[kind].get(namespace, {}).values())
         return [found for here in self._objects[kind].values() for found in here.values()]
@@ -178,7 +198,7 @@ class Store:
         return self._find(KIND, key.namespace, key.name)
 
     def read(self, key: Key) -> Resource | None:
-        """The same, decoded."""
+        """The same, decoded, without the raw status."""
         return self._resources.get(key)
 
     def children(self, key: Key) -> list[Manifest]:
@@ -187,16 +207,22 @@ class Store:
         For routers: all that belongs to them.
         """
         if key.routers:
-            found = (child for child in self._children.get(key, {}).values() if is_router(child, key.name))
+            found = (child for child in self._opened(key) if is_router(child, key.name))
             return [child for child in found if self.is_believed(child)]
-        resource = self.resource(key)
-        uid = resource["metadata"]["uid"] if resource else None
+        uid = self._uid(key)
         return [
             child
-            for child in self._children.get(key, {}).values()
+            for child in self._opened(key)
             if is_child(child, uid)
             and (child["metadata"].get("deletionTimestamp") or self.is_believed(child, uid))
         ]
+
+    def _opened(self, key: Key) -> Iterator[Manifest]:
+        return map(self._shelf.open, self._children.get(key, ()))
+
+    def _uid(self, key: Key) -> str | None:
+        found = self._item(KIND, key.namespace, key.name)
+        return found.uid if found is not None else None
 
     def is_believed(self, child: Manifest, uid: str | None = None) -> bool:
         """Whether what an object says may be believed: see :mod:`slipway.engine.ownership`.
@@ -214,14 +240,20 @@ class Store:
         self._proven.add(own)
         return True
 
-    def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
+    def _item(self, kind: str, namespace: str, name: str) -> Item[Key] | None:
         return self._objects[kind].get(namespace, {}).get(name)
+
+    def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        found = self._item(kind, namespace, name)
+        return self._shelf.open(found) if found is not None else None
 
     def child(self, key: Key, kind: str, name: str) -> Manifest | None:
         """One of the children of a ModelDeployment that need no proof, by its name."""
-        found, resource = self._children.get(key, {}).get((kind, name)), self.resource(key)
-        uid = resource["metadata"]["uid"] if resource else None
-        return found if found is not None and is_child(found, uid) else None
+        item = self._item(kind, key.namespace, name)
+        if item is None or item.owner != key:
+            return None
+        found = self._shelf.open(item)
+        return found if is_child(found, self._uid(key)) else None
 
     def shared_routers(self, namespace: str) -> Set[str]:
         """The groups of shared routers of which anything is there in a namespace."""
@@ -229,11 +261,11 @@ class Store:
 
     def services(self, namespace: str) -> list[Manifest]:
         """All Services of Slipway in a namespace, whosever they are."""
-        return self._of(ObjectKind.SERVICE, namespace)
+        return [found.look() for found in self._of(ObjectKind.SERVICE, namespace)]
 
     def jobs(self, namespace: str) -> list[Manifest]:
         """All Jobs of Slipway in a namespace, whosever they are."""
-        return self._of(ObjectKind.JOB, namespace)
+        return [found.look() for found in self._of(ObjectKind.JOB, namespace)]
 
     def resources(self) -> Iterator[Key]:
         """The key of every ModelDeployment: nothing that happens often is to go through all of them."""
@@ -245,7 +277,7 @@ class Store:
 
     def manifests_in(self, namespace: str) -> list[Manifest]:
         """The ModelDeployments of a namespace, as :meth:`resource` has them."""
-        return self._of(KIND, namespace)
+        return [found.look() for found in self._of(KIND, namespace)]
 
     def resources_in(self, namespace: str) -> list[Resource]:
         """The ModelDeployments of a namespace, decoded."""
@@ -284,10 +316,10 @@ class Listing:
         """Take in a page of the list."""
         for manifest in page:
             self._seen.add(manifest["metadata"]["uid"])
-            known = self._store._find(self._kind, *_place(manifest))
-            if known is not None and _state(known) == _state(manifest):
+            known = self._store._known(manifest)
+            if known is not None and known.is_state(manifest):
                 continue
-            if known is not None and self._before < _version(known) > _version(manifest):
+            if known is not None and self._before < known.version > _version(manifest):
                 # It was seen while the list was on its way.
                 continue
             key = self._store._put(manifest)
@@ -308,77 +340,46 @@ class Listing:
         """The same by and by: after each step something else may have its turn."""
         self._store.listed[self._kind, self._namespace] = version
         for number, found in enumerate(self._store._of(self._kind, self._namespace), 1):
-            known = self._store._known(found)
             # What appeared while the list was on its way may well be missing from it.
-            if (
-                known is not None
-                and known["metadata"]["uid"] not in self._seen
-                and _version(known) <= max(version, self._before)
-            ):
-                key = self._store.bury(known)
-                if key is not None:
-                    self.changed.add(key)
+            if found.uid not in self._seen and found.version <= max(version, self._before):
+                self._bury(found)
             if not number % AT_ONCE:
                 yield
         if version < self._before:
             # The cluster went back to a backup: what is seen from now on has lower versions.
             there = self._store._of(self._kind, None)
-            self._store._newest[self._kind] = max(map(_version, there), default=0)
+            self._store._newest[self._kind] = max((found.version for found in there), default=0)
 
-
-def _is_made_by_others(child: Manifest) -> bool:
-    """Whether other controllers make such objects from ours: all pods but the resolver's, EndpointSlices."""
-    labels = child["metadata"].get("labels") or {}
-    if child["kind"] == ObjectKind.POD:
-        return bool(labels.get(naming.COMPONENT_LABEL) != "resolver")
-    return bool(child["kind"] == ObjectKind.ENDPOINT_SLICE)
-
-
-def is_child(child: Manifest, uid: str | None) -> bool:
-    """Whether an object labelled as a ModelDeployment's counts as one of this very one, by its uid."""
-    return _is_made_by_others(child) or is_owned(child, uid) or is_orphan(child)
+    def _bury(self, missing: Item[Key]) -> None:
+        manifest = missing.look()
+        if self._store._known(manifest) is not missing:
+            # Another has its place since.
+            return
+        key = self._store.bury(manifest)
+        if key is not None:
+            self.changed.add(key)
 
 
 def owner_key(manifest: Manifest) -> Key | None:
     """The ModelDeployment or the routers that an object is or belongs to, or None."""
     meta = manifest["metadata"]
     if manifest["kind"] == KIND:
-        return Key(meta["namespace"], meta["name"])
+        return _key(meta["namespace"], meta["name"])
     labels = meta.get("labels") or {}
     name = labels.get(naming.MODEL_LABEL)
     if name is None:
         return None
-    return Key(meta["namespace"], name, routers=labels.get(naming.COMPONENT_LABEL) == "router")
+    return _key(meta["namespace"], name, labels.get(naming.COMPONENT_LABEL) == "router")
 
 
-def is_owned(child: Manifest, uid: str | None) -> bool:
-    """Whether the child's controller is the ModelDeployment with this uid."""
-    return any(
-        reference.get("controller") and reference["uid"] == uid
-        for reference in child["metadata"].get("ownerReferences") or ()
-    )
-
-
-def is_orphan(child: Manifest) -> bool:
-    """Whether an object is Slipway's writing and nobody's child: its ModelDeployment went and left it here.
-
-    Whoever has the name that its label says may take it over as it is.
-    """
-    meta = child["metadata"]
-    labels, owners = meta.get("labels") or {}, meta.get("ownerReferences") or ()
-    return (
-        labels.get(naming.MANAGED_BY_LABEL) == naming.MANAGED_BY
-        and naming.APPLIED_ANNOTATION in (meta.get("annotations") or {})
-        and not any(owner.get("controller") or owner["kind"] == KIND for owner in owners)
-    )
+def _key(namespace: str, name: str, routers: bool = False) -> Key:
+    # Each object comes with texts of its own.
+    return Key(sys.intern(namespace), sys.intern(name), routers)
 
 
 def _place(manifest: Manifest) -> tuple[str, str]:
-    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-
-
-def _state(manifest: Manifest) -> tuple[str, str]:
-    return manifest["metadata"]["uid"], manifest["metadata"]["resourceVersion"]
+    meta = manifest["metadata"]
+    return sys.intern(meta["namespace"]), sys.intern(meta["name"])
 
 
 def _version(manifest: Manifest) -> int:

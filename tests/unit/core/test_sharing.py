@@ -9,7 +9,7 @@ from hypothesis import given
 from slipway.api.status import ModelDeploymentStatus
 from slipway.api.types import ModelDeploymentSpec
 from slipway.core.resource import read
-from slipway.core.sharing import shared, with_shared_names
+from slipway.core.sharing import with_shared_names
 from tests.unit.core.generated import specs
 
 SPEC: dict[str, Any] = {"model": {"uri": "mlflow://fraud/1"}, "scaling": {"maxReplicas": 3}}
@@ -42,11 +42,6 @@ def test_what_is_said_and_what_is_the_default_stay_apart() -> None:
     assert said.rollout == unsaid.rollout
     assert said.rollout.model_dump(exclude_unset=True) == {"historyLimit": default}
     assert unsaid.model_dump(exclude_unset=True).keys() == SPEC.keys()
-
-
-def test_numbers_and_truths_that_are_equal_to_python_are_not_taken_for_one_another() -> None:
-    values = (1, True, 1.0, 0, False)
-    assert [repr(shared([value])[0]) for value in values] == list(map(repr, values))
 
 
 def test_conditions_of_a_status_share_the_names_of_their_fields_alone() -> None:

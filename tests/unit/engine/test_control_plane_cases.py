@@ -16,7 +16,7 @@ from slipway.core.observed import Manifest, ObjectKind, is_ready, revision_of_ob
 from slipway.core.resource import read
 from slipway.engine.errors import ApiError
 from slipway.engine.metrics.controller import ModelDeploymentCollector
-from slipway.engine.store import is_orphan
+from slipway.engine.ownership import is_orphan
 from slipway.names import OperatorMetric
 from tests.unit.engine.test_rollouts import spec
 from tests.unit.fake import place_of, stamp

@@ -1,4 +1,4 @@
-"""What is kept of objects is all that is read of them, and what is alike is kept once."""
+"""What is kept of objects is all that is read of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slipway.api.types import API_VERSION, KIND
-from slipway.core import naming, sharing
+from slipway.core import naming
 from slipway.core.observed import ObjectKind
 from slipway.engine.projection import is_same, project
 from slipway.engine.store import Key, Store
@@ -90,8 +90,8 @@ def test_a_change_of_what_nobody_reads_is_no_news_and_its_version_is_known(
     store.put(pod(1))
     assert store.put(pod(2, **change)) == (KEY if is_news else None)
     # A write that begins from it is not refused.
-    (known,) = store._children[KEY].values()
-    assert known["metadata"]["resourceVersion"] == "2"
+    (known,) = store._children[KEY]
+    assert known.look()["metadata"]["resourceVersion"] == "2"
     assert store.put(pod(1)) is None, "the past stays the past"
 
 
@@ -100,31 +100,6 @@ def test_what_a_watch_tells_of_an_own_write_is_news_though_its_answer_said_the_s
     service = an_object(ObjectKind.SERVICE, spec={"selector": {"a": "b"}})
     assert store.put(service) == KEY
     assert store.put(service) == KEY
-
-
-def test_children_that_are_alike_are_kept_once() -> None:
-    spec = {"template": {"containers": [{"name": "server", "ports": [{"containerPort": 8080}]}]}, "x": 1}
-    first, second = (project(an_object(ObjectKind.DEPLOYMENT, n, spec=spec)) for n in range(2))
-    assert first["spec"] == spec
-    assert first["spec"] is second["spec"]
-    other = project(an_object(ObjectKind.DEPLOYMENT, 3, spec={**spec, "x": 2}))
-    assert other["spec"] == {**spec, "x": 2}
-    assert other["spec"]["template"] is first["spec"]["template"]
-
-
-def test_numbers_and_truths_that_are_equal_to_python_are_not_taken_for_one_another() -> None:
-    found = [
-        project(an_object(ObjectKind.CONTROLLER_REVISION, n, data={"a": value, "b": [value]}))["data"]
-        for n, value in enumerate((1, True, 1.0, "1", None, 0, False))
-    ]
-    assert [repr(one["a"]) for one in found] == ["1", "True", "1.0", "'1'", "None", "0", "False"]
-    assert [repr(one["b"][0]) for one in found] == [repr(one["a"]) for one in found]
-
-
-def test_what_is_remembered_to_be_alike_is_bounded() -> None:
-    for number in range(3 * sharing._MOST):
-        project(an_object(ObjectKind.SERVICE, spec={"selector": {"a": str(number)}}))
-    assert len(sharing._known) <= sharing._MOST + 10
 
 
 def test_of_a_resource_the_spec_is_kept_decoded_alone_and_kubectls_copy_of_it_not_at_all() -> None:

@@ -32,8 +32,9 @@ from slipway.engine.controller.routes import Routes
 from slipway.engine.controller.traffic import TrafficView
 from slipway.engine.controller.upgrades import Upgrades
 from slipway.engine.observers.observers import Observers
+from slipway.engine.ownership import is_orphan, is_owned
 from slipway.engine.result import Result
-from slipway.engine.store import Key, Store, is_orphan, is_owned
+from slipway.engine.store import Key, Store
 
 log = logging.getLogger(__name__)
 #: Has one line for each decision about a rollout.
@@ -110,6 +111,7 @@ class Reconciler:
             # Its children go with it, by their owner reference.
             self._leave(key)
             return Result()
+        resource = replace(resource, raw_status=manifest.get("status") or {})
         if resource.status_fault is not None or isinstance(resource.spec, Fault):
             self._leave(key)
             await self._say(manifest, _why_not(resource, now), now)

@@ -47,8 +47,9 @@ from slipway.engine.controller.router_objects import (
 )
 from slipway.engine.controller.upgrades import STUCK, UPGRADING, WAITING, Upgrades
 from slipway.engine.observers.routers import RouterObserver
+from slipway.engine.ownership import is_orphan
 from slipway.engine.result import Result
-from slipway.engine.store import Key, Store, is_orphan
+from slipway.engine.store import Key, Store
 
 #: How long a router that was made to look may take before it is made to look again; then twice as long.
 AGAIN = timedelta(seconds=1)
