@@ -122,7 +122,12 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="of chance (default: 1)")
     parser.add_argument("--minutes", type=float, default=60, help="stop after so long (default: 60)")
-    parser.add_argument("--workers", type=int, default=1, help="faults tried at once (default: 1)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="faults tried at once, and as many that show on import (default: 1)",
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     prepare()
@@ -174,7 +179,7 @@ def _package(mutant: Mutant) -> str:
 def _tried(faults: list[Mutant], workers: int, end: float) -> Iterator[tuple[Mutant, str]]:
     """Each fault with the test that found it, in the order in which they were drawn, until the end."""
     fork = multiprocessing.get_context("fork")
-    with fork.Pool(1, _work) as cold:
+    with fork.Pool(workers, _work) as cold:
         warm(sorted({file for one in faults for file in files_for(one.path)}))
         with fork.Pool(workers, _work) as warmed:
             answers = [

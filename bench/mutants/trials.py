@@ -40,7 +40,7 @@ PRELOADED = (
     "hypothesis",
 )
 #: Seconds of CPU for the tests of one fault: one that none of these finds counts as not found.
-MOST_SECONDS = 40
+MOST_SECONDS = 25
 #: What a single test may take more, before it is said to run for ever.
 _PATIENCE = 60
 FOR_EVER = "a test that ran for ever"

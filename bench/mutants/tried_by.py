@@ -72,19 +72,19 @@ _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
     "cli/waiting": ("get_and_wait",),
     "cli/words": ("reference", "how_it_is_called"),
     "core/crd_schema": ("../engine/test_installed",),
-    "core/diagnosis": ("tables", "../engine/test_control_plane_cases"),
+    "core/diagnosis": ("what_is_said", "../engine/test_control_plane_cases"),
     "core/endpoint": ("../engine/test_black_holes", "external"),
-    "core/garbage": ("tables", "../engine/test_converging", "../engine/test_rollouts"),
+    "core/garbage": ("what_is_said", "../engine/test_converging", "../engine/test_rollouts"),
     "core/monitoring": (
         "monitoring/test_one_caller",
         "../engine/test_judging",
         "../engine/test_honest_judging",
     ),
-    "core/objects": ("manifests", "pod_options", "tables", "../engine/test_audits"),
-    "core/plan": ("tables", "identity", "../engine/test_rollouts"),
+    "core/objects": ("manifests", "pod_options", "what_is_said", "tables", "../engine/test_audits"),
+    "core/plan": ("what_is_said", "tables", "identity", "../engine/test_rollouts"),
     "core/proof": ("../engine/test_conversion_proofs",),
-    "core/resolution": ("tables", "../engine/test_aliases", "../cli/test_pin"),
-    "core/revision": ("tables", "../engine/test_upgrades"),
+    "core/resolution": ("what_is_said", "../engine/test_aliases", "../cli/test_pin"),
+    "core/revision": ("what_is_said", "../engine/test_upgrades"),
     "core/rollout/audit_run": ("../engine/test_audits", "../engine/test_audit_loop"),
     "core/rollout/audits": ("../engine/test_audits", "../engine/test_robustness_audits"),
     "core/rollout/breach": ("../engine/test_breaches",),
@@ -92,7 +92,13 @@ _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
     "core/rollout/new_look": ("../engine/test_look_observers", "../engine/test_rollouts"),
     "core/rollout/pod_evidence": ("../engine/test_replica_ratio", "../engine/test_agreement_gate"),
     "core/rollout/way_back": ("../engine/test_breaches", "../engine/test_devices"),
-    "core/rollout": ("rollout", "tables", "../engine/test_rollouts", "../engine/test_control_plane_cases"),
+    "core/rollout": (
+        "rollout",
+        "what_is_said",
+        "tables",
+        "../engine/test_rollouts",
+        "../engine/test_control_plane_cases",
+    ),
     "core/scaling_deadline": ("../engine/test_control_plane_cases", "../engine/test_rollouts"),
     "core/signers": ("resolution", "../engine/test_rollouts"),
     "core/status/audits": ("../engine/test_audits",),
@@ -100,13 +106,29 @@ _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
     "core/status/decisions": ("../engine/test_decisions", "../engine/test_history"),
     "core/status/events": ("../engine/test_events",),
     "core/status/watched": ("../engine/test_external",),
-    "core/status": ("tables", "../engine/test_control_plane_cases", "../engine/test_rollouts"),
-    "core/traffic/envoy": ("../router/test_router_objects", "../router/test_router_facts", "external"),
+    "core/status": (
+        "what_is_said",
+        "tables",
+        "../engine/test_control_plane_cases",
+        "../engine/test_rollouts",
+    ),
+    "core/traffic/envoy": (
+        "../router/test_router_golden",
+        "../router/test_router_objects",
+        "../router/test_router_facts",
+        "external",
+    ),
     "core/traffic/gateway_api": ("../engine/test_gateway_api",),
     "core/traffic": ("../engine/test_rollouts", "../engine/test_replica_ratio"),
     "core/upgrade": ("../engine/test_upgrades",),
     # What stands nowhere above.
-    "core": ("tables", "manifests", "../engine/test_rollouts", "../engine/test_control_plane_cases"),
+    "core": (
+        "what_is_said",
+        "tables",
+        "manifests",
+        "../engine/test_rollouts",
+        "../engine/test_control_plane_cases",
+    ),
 }
 
 
@@ -132,10 +154,18 @@ def files_for(path: Path) -> list[Path]:
         if name in _imports(file)
     ]
     # Those that are about it alone first; properties and whole simulations take longest.
-    direct.sort(key=lambda file: ("hypothesis" in file.read_text(), len(_imports(file))))
+    direct.sort(key=lambda file: (_cost(file), len(_imports(file))))
     part = next((str(folder) for folder in (place, *place.parents) if str(folder) in _FROM_OUTSIDE), None)
     outside = [_file(package, one) for one in (_FROM_OUTSIDE[part] if part else ())]
-    return list(dict.fromkeys([*direct, *outside]))
+    return sorted(dict.fromkeys([*direct, *outside]), key=_cost)
+
+
+@cache
+def _cost(file: Path) -> int:
+    """What it takes to run: properties most, then whole simulations and what asks a server."""
+    text = file.read_text()
+    simulates = any(word in text for word in ("tests.unit.world", "conftest import", "cluster: Served"))
+    return 2 if "hypothesis" in text else int(simulates)
 
 
 def _file(package: str, name: str) -> Path:
