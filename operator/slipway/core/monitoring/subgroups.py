@@ -118,10 +118,16 @@ def judge_subgroups(counted: Audited, limits: SubgroupLimits) -> Judged:
         *_no_worse(counted, limits, z),
     ]
     parts.sort(key=lambda part: _ORDER.index(part.status))
-    worst = parts[0].status if parts else Status.UNKNOWN
+    # Of a first version nothing can be lost.
+    nothing, silence = (
+        (Status.TRUE, "the first version has no stable one to be compared with")
+        if limits.max_loss is not None
+        else (Status.UNKNOWN, "the audit holds the model to nothing")
+    )
+    worst = parts[0].status if parts else nothing
     figures = [figure for part in parts for figure in part.figures]
     figures += _accuracies(counted, limits, z)
-    words = [part.words for part in parts] or ["the audit holds the model to nothing"]
+    words = [part.words for part in parts] or [silence]
     return Judged(_VERDICTS[worst], bounded(words), tuple(dict.fromkeys(figures))[:MOST_FIGURES])
 
 
