@@ -104,7 +104,7 @@ _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
     "core/status/audits": ("../engine/test_audits",),
     "core/status/crashes": ("../engine/test_crashes_in_status",),
     "core/status/decisions": ("../engine/test_decisions", "../engine/test_history"),
-    "core/status/events": ("../engine/test_events",),
+    "core/status/events": ("what_is_said", "../engine/test_events"),
     "core/status/watched": ("../engine/test_external",),
     "core/status": (
         "what_is_said",

@@ -104,6 +104,13 @@ def test_a_field_that_is_missing_is_told_by_its_own_path(monkeypatch: pytest.Mon
     assert tried(monkeypatch, filled, {}) == []
 
 
+def test_a_value_in_place_of_an_object_gets_no_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"type": "object", "properties": {"b": {"type": "integer", "default": 1}}}
+    for value, told in (([], "[]"), (1, "1"), ("b", '"b"')):
+        words = f"a: Invalid value: {told}: a in body must be of type object: {told}"
+        assert tried(monkeypatch, wanted, value) == [words]
+
+
 def test_unknown_fields_are_all_that_is_told_as_strict_validation_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
