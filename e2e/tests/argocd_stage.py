@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,14 +16,13 @@ from e2e.cluster.command import run, step
 from e2e.cluster.settings import Settings
 from e2e.cluster.tools import ARGOCD, Tools
 from e2e.images.archives import build, load
-from e2e.images.catalog import ROOT, find_image
+from e2e.images.catalog import find_image
 from e2e.kube import Kube, Object
 from e2e.tests.conditions import wait_for
 from e2e.tests.pods import script_pod
 from release import argocd as shipped
 
 NAMESPACE = "argocd"
-EXAMPLES = ROOT / "examples" / "argocd"
 #: What Argo CD's own manifests call its images.
 IMAGES = ("quay.io/argoproj/argocd:", "public.ecr.aws/docker/library/redis:")
 #: Of these the tests need nothing.
@@ -42,6 +41,7 @@ g, alice, role:risk
 g, bob, role:engineer
 """
 PASSWORD = "only-for-tests"
+CONTROLLER = "statefulset/argocd-application-controller"
 #: Argo CD's server, in its own pod.
 SERVER = "localhost:8080"
 
@@ -136,6 +136,39 @@ class ArgoCD:
             return self.state(name) == (sync, health) and (not commit or of == commit)
 
         wait_for(reached, within, lambda: f"{name} is {self.state(name)}\n{self.explain(name)}")
+
+    def synced(self, name: str) -> tuple[str, str]:
+        """Which commit was applied last, and when; empty before the first time."""
+        status = self.found(name).get("status", {})
+        operation = status.get("operationState", {})
+        succeeded = operation.get("phase") == "Succeeded" and status.get("sync", {}).get("status") == "Synced"
+        commit = operation.get("syncResult", {}).get("revision", "")
+        return (commit, operation["finishedAt"]) if succeeded else ("", "")
+
+    def wait_until_synced(self, name: str, commit: str, within: float = 120) -> tuple[str, str]:
+        """Wait until a commit was applied and nothing is different from it; gives what `synced` does."""
+        wait_for(
+            lambda: self.synced(name)[0] == commit,
+            within,
+            lambda: f"{name} is not in sync with {commit}\n{self.explain(name)}",
+        )
+        return self.synced(name)
+
+    def logged(self, since: datetime) -> Iterator[Object]:
+        """What the application controller wrote since."""
+        where = (f"--namespace={NAMESPACE}", f"--since-time={since.isoformat(timespec='seconds')}")
+        for line in self.kube.kubectl("logs", CONTROLLER, *where).splitlines():
+            yield json.loads(line)
+
+    def change_settings(self, data: Mapping[str, str | None]) -> None:
+        """Change `argocd-cm` (None takes a setting away), and wait until the controller has read it."""
+        since, patch = datetime.now(UTC), json.dumps({"data": data})
+        self.kube.kubectl("patch", "configmap", "argocd-cm", f"--namespace={NAMESPACE}", f"--patch={patch}")
+        wait_for(
+            lambda: any("cache invalidated" in line["msg"] for line in self.logged(since)),
+            60,
+            "the settings are not read again",
+        )
 
     def explain(self, name: str) -> str:
         status = dict(self.found(name).get("status", {}))
@@ -280,7 +313,7 @@ def install(kube: Kube, settings: Settings, image: str) -> None:
         "deployment/argocd-repo-server",
         "deployment/argocd-server",
         "deployment/argocd-applicationset-controller",
-        "statefulset/argocd-application-controller",
+        CONTROLLER,
     ):
         kube.wait_for_rollout(target, NAMESPACE, 240)
 
@@ -295,7 +328,9 @@ def remove(kube: Kube) -> None:
     kube.kubectl("delete", "applications", "--all", where, "--wait=false")
     kube.kubectl("delete", "namespace", NAMESPACE, "--timeout=180s", seconds=200)
     for kind in ("crd", "clusterrole", "clusterrolebinding"):
-        kube.kubectl("delete", kind, "--selector=app.kubernetes.io/part-of=argocd", "--wait=false")
+        kube.kubectl(
+            "delete", kind, "--selector=app.kubernetes.io/part-of=argocd", "--timeout=60s", seconds=90
+        )
 
 
 def git_server(image: str) -> list[Object]:
@@ -325,11 +360,3 @@ def git_server(image: str) -> list[Object]:
     for each in made:
         each["metadata"]["namespace"] = NAMESPACE
     return made
-
-
-def example(name: str, repository: Repository, **changes: Any) -> Object:
-    """A shipped example, from a repository of the test's own."""
-    found: Object = yaml.safe_load((EXAMPLES / name).read_text())
-    spec = found["spec"]["template"]["spec"] if found["kind"] == "ApplicationSet" else found["spec"]
-    spec["source"]["repoURL"] = repository.url
-    return {**found, **changes}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,11 +14,12 @@ from e2e.cluster.settings import Settings
 from e2e.helm import CHART, RELEASE
 from e2e.images.catalog import ROOT
 from e2e.kube import Object
-from e2e.tests.argocd_stage import ArgoCD, Repository, argo_cd, example
+from e2e.tests.argocd_models import example, model, models_application
+from e2e.tests.argocd_stage import ArgoCD, argo_cd
 from e2e.tests.conditions import condition, wait_for
 from e2e.tests.installation import SYSTEM_NAMESPACE, Installation, installation_values, temporary_namespace
 from e2e.tests.registry import Registry
-from e2e.tests.rollout import QUICK, RESOURCES, Rollout
+from e2e.tests.rollout import Rollout
 from e2e.tests.test_figures_rolling import times
 
 #: Argo CD's image takes ten minutes to build, and its operator is the cluster's.
@@ -27,7 +27,6 @@ pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 CRD = "modeldeployments.slipway.dev"
 SERVER = "system:serviceaccount:argocd:argocd-server"
-APPROVED = [{"setWeight": 50}, {"pause": {"untilApproved": True}}]
 WAITING = {"promote", "promote-full", "abort", "pause"}
 OPERATOR = "slipway"
 
@@ -75,30 +74,6 @@ def versions(mlflow: Registry, token: str) -> list[str]:
         f"mlflow://{model}/{mlflow.register(model, times(factor), 'champion' if factor == 2 else None)}"
         for factor in (2, 3, 4)
     ]
-
-
-def model(namespace: str, uri: str, name: str = "fraud", **spec: Any) -> Object:
-    """One that asks a person at half of the traffic."""
-    return {
-        "apiVersion": "slipway.dev/v1alpha1",
-        "kind": "ModelDeployment",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "model": {"uri": uri, "refreshSeconds": 5},
-            "runtime": {"resources": RESOURCES},
-            "scaling": {"minReplicas": 1, "maxReplicas": 2},
-            "rollout": {**QUICK, "strategy": "Canary", "steps": APPROVED},
-            **spec,
-        },
-    }
-
-
-def models_application(name: str, repository: Repository, namespace: str) -> Object:
-    found = example("models.yaml", repository)
-    found["metadata"]["name"] = name
-    found["spec"]["source"]["path"] = name
-    found["spec"]["destination"]["namespace"] = namespace
-    return found
 
 
 def test_the_operator_is_installed_from_git_and_upgraded_with_its_crd(argocd: ArgoCD) -> None:
