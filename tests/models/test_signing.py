@@ -19,11 +19,14 @@ from model_signing import verifying as oms
 
 from e2e import snippets
 from slipway.cli.main import main
-from slipway.contract import PUBLIC_KEYS_ENV, Resolved
+from slipway.contract import CREDENTIAL_ENV_PREFIX, PUBLIC_KEYS_ENV, Resolved
 from slipway.profiling import make_profile
 from tests.models.authorities import Authority, Leaf, pem
 from tests.models.conftest import SlipwayModel
 from tests.models.examples import onnx_classifier, save_wide
+from tests.models.registry import ADMIN, log_folder, move_alias, register
+from tests.models.servers import Mlflow
+from tests.models.stores import S3
 
 URI = "pvc://models/fraud"
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
@@ -189,6 +192,84 @@ def test_what_cannot_be_signed_is_told_with_what_to_do(
         assert main(["sign", str(model), "--key", str(key)]) == 1
         assert words in capsys.readouterr().err, model
     assert not (folder / "model.sig").exists()
+
+
+def test_a_version_in_mlflow_is_signed_where_it_is(
+    slipway_model: SlipwayModel,
+    mlflow: Mlflow,
+    made: Path,
+    keys: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    private, public = keys
+    flavors = {"flavors": {"onnx": {"data": "model.onnx"}}}
+    whole = Path(shutil.copytree(made, private.parent / "whole"))
+    (whole / "MLmodel").write_text(json.dumps(flavors))
+    stored = log_folder(mlflow, "signed-there", whole)
+    move_alias(mlflow, "signed-there", "champion", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
+
+    def sign(uri: str, login: tuple[str, str]) -> int:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", login[0])
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", login[1])
+        return main(["sign", uri, "--key", str(private)])
+
+    def takes(uri: str, **more: object) -> bool:
+        login = {"MLFLOW_TRACKING_URI": mlflow.url, "MLFLOW_TRACKING_USERNAME": ADMIN[0]}
+        login |= {"MLFLOW_TRACKING_PASSWORD": ADMIN[1]}
+        given = {f"{CREDENTIAL_ENV_PREFIX}{name}": value for name, value in login.items()}
+        task = {"uri": uri, "isSigned": True, **more}
+        outcome = slipway_model("resolve", task, **{PUBLIC_KEYS_ENV: public.read_text()}, **given).outcome
+        return isinstance(outcome, Resolved) and outcome.resolution.signedBy is not None
+
+    uri = "mlflow://signed-there/1"
+    assert not takes(uri)
+    assert sign("mlflow://signed-there@champion", ADMIN) == 0
+    assert f"{uri}/model.sig: 5 files signed by sha256:" in capsys.readouterr().out
+    assert takes(uri)
+    assert takes("mlflow://signed-there@champion")
+    assert takes(uri, folder=True), "a server of one's own gets every file"
+    oms_verify(stored, public)
+    (stored / "profile.json").write_text(json.dumps(json.loads((stored / "profile.json").read_text())))
+    assert not takes(uri)
+    # Again, over what was there.
+    assert sign(uri, ADMIN) == 0
+    assert takes(uri)
+    capsys.readouterr()
+    assert sign("mlflow://signed-there@missing", ADMIN) == 1
+    assert "has no alias 'missing'" in capsys.readouterr().err
+    assert sign(uri, ("nobody", "knows-this-password")) == 1
+    assert "MLFLOW_TRACKING_USERNAME" in capsys.readouterr().err
+
+
+def test_a_version_whose_files_mlflow_keeps_in_s3_is_signed_there(
+    s3: S3,
+    mlflow: Mlflow,
+    folder: Path,
+    keys: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    private, public = keys
+    (folder / "MLmodel").write_text(json.dumps({"flavors": {"onnx": {"data": "model.onnx"}}}))
+    for path in folder.iterdir():
+        s3.put("models", f"mlflow/signed/{path.name}", path.read_bytes())
+    register(mlflow, "signed-in-s3", "s3://models/mlflow/signed")
+    login = {"MLFLOW_TRACKING_USERNAME": ADMIN[0], "MLFLOW_TRACKING_PASSWORD": ADMIN[1]}
+
+    def enter(user: str) -> None:
+        there = {name.removeprefix(CREDENTIAL_ENV_PREFIX): value for name, value in s3.keys(user).items()}
+        for name, value in {"MLFLOW_TRACKING_URI": mlflow.url, **login, **there}.items():
+            monkeypatch.setenv(name, value)
+
+    uri = "mlflow://signed-in-s3/1"
+    enter("reader")
+    assert main(["verify", uri, "--key", str(public)]) == 1
+    assert main(["sign", uri, "--key", str(private)]) == 1
+    enter("admin")
+    assert main(["sign", uri, "--key", str(private)]) == 0
+    enter("reader")
+    assert main(["verify", uri, "--key", str(public)]) == 0
 
 
 def certify(folder: Path) -> None:

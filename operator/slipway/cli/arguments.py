@@ -199,7 +199,7 @@ def sign(made: argparse.ArgumentParser) -> None:
         "model",
         metavar="MODEL",
         help="a folder, all of whose files are signed; or an ONNX file, with its weights, profile.json and "
-        "conversion.json next to it",
+        "conversion.json next to it; or a version in MLflow, such as mlflow://fraud/3 or mlflow://fraud@champion",
     )
     made.add_argument(
         "--key",

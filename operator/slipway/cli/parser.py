@@ -265,6 +265,7 @@ COMMANDS: dict[str, CommandLine] = {
         (
             ("slipway sign fraud --key release.key", "all files of a folder"),
             ("slipway sign fraud/model.onnx --key release.key", "a file, with what is served next to it"),
+            ("slipway sign mlflow://fraud/3 --key release.key", "a version that is in MLflow"),
             (
                 "slipway sign fraud --key release.key --certificate release.crt",
                 "with a certificate, for whoever trusts its authority",

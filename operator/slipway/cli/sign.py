@@ -23,7 +23,7 @@ PASSWORD_ENV = "SLIPWAY_KEY_PASSWORD"
 
 
 def run(arguments: Namespace) -> int:
-    """Sign, and write the signature next to the model.
+    """Sign, and write the signature next to the model, or store it there in MLflow.
 
     Raises:
         CommandError: where the model or the key cannot be used, or the signature cannot be written.
@@ -34,7 +34,8 @@ def run(arguments: Namespace) -> int:
             f"{arguments.model} cannot be written to from here: sign its manifest with 'cosign sign --key "
             f"KEY {name}', or sign the folder and attach its {SIGNATURE_FILE}"
         )
-    if "://" in arguments.model:
+    in_mlflow = arguments.model.startswith("mlflow://")
+    if "://" in arguments.model and not in_mlflow:
         raise CommandError(
             f"{arguments.model} cannot be written to from here: sign the folder or the file before it is "
             f"uploaded, and upload {SIGNATURE_FILE} with it"
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
     try:
         key = _key(arguments.key)
         chain = _certificates(arguments.certificate, key)
-        where, count = _on_disk(arguments.model, key, chain)
+        where, count = (_in_mlflow if in_mlflow else _on_disk)(arguments.model, key, chain)
         signer = _called(key, chain)
     except ImportError as error:
         raise not_installed(error) from error
@@ -123,3 +124,19 @@ def _on_disk(model: str, key: PrivateKey, chain: tuple[Certificate, ...]) -> tup
     except OSError as error:
         raise CommandError(f"{written} cannot be written: {error.strerror}") from error
     return str(written), len(sums)
+
+
+def _in_mlflow(model: str, key: PrivateKey, chain: tuple[Certificate, ...]) -> tuple[str, int]:
+    """Where the signature was stored, and how many files it covers: all of the version's, as of a folder."""
+    from slipway.local.bringing import surroundings
+    from slipway.models.mlflow import MlflowSource
+    from slipway.models.signing import signature
+    from slipway.models.whole import sums_of_folder
+
+    around = surroundings({})
+    source = MlflowSource(around.credentials, around.mlflow_tracking_uri)
+    whole = source.whole(model)
+    sums = sums_of_folder(whole)
+    # The version that was read, whatever an alias means by now.
+    source.put(whole.uri, SIGNATURE_FILE, signature(sums, key, whole.uri.removeprefix("mlflow://"), chain))
+    return f"{whole.uri}/{SIGNATURE_FILE}", len(sums)

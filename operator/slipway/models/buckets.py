@@ -212,6 +212,11 @@ class Bucket:
             mark=_mark(place.key, version, found["e_tag"]),
         )
 
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object; raises :class:`ModelError`."""
+        with self._faults(key):
+            obstore.put(self._store, key, content)
+
     def folder(self, key: str) -> Whole:
         """All objects below a key. Their changes while they are read are seen by the mark."""
         start = f"{key}/"

@@ -84,7 +84,7 @@ class MlflowSource:
             created_at=created_at,
         )
 
-    def whole(self, uri: str) -> Whole | None:
+    def whole(self, uri: str) -> Whole:
         """All files of a version, of whatever flavors."""
         asked = _Name.read(uri)
         registry = _Registry(*self._server(), self._credentials)
@@ -103,6 +103,13 @@ class MlflowSource:
         return replace(
             found, uri=_pinned(asked.name, version), version=version, created_at=created_at, mark=None
         )
+
+    def put(self, uri: str, path: str, content: bytes) -> None:
+        """Store a file in the folder of a version, whatever was there before; raises :class:`ModelError`."""
+        asked = _Name.read(uri)
+        registry = _Registry(*self._server(), self._credentials)
+        version, _ = registry.version(asked)
+        registry.artifacts(asked.name, version).put(path, content)
 
     def still(self, uri: str, known: Resolution) -> Resolution | None:
         """A version's bytes do not change: whoever fetches them checks that."""
@@ -300,6 +307,9 @@ class _Folder(Protocol):
     def whole(self) -> Whole:
         """All files; whose URI and version are the registry's matter."""
 
+    def put(self, path: str, content: bytes) -> None:
+        """Store a file."""
+
 
 @dataclass(frozen=True)
 class _Proxied:
@@ -332,6 +342,13 @@ class _Proxied:
                     raise listing.refused(f"has more than {MOST_FILES} folders")
         files = _ArtifactFiles(self.web, self.address, "", self.called)
         return Whole(self.address, None, listing.sizes(), files.describe, one_by_one(files.open))
+
+    def put(self, path: str, content: bytes) -> None:
+        address = f"{self.address}/{quote(path)}"
+        with _without_proxy_advice(self.called):
+            answer = self.web.put(address, content)
+        if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT):
+            raise unexpected(address, answer)
 
     def _entries(self, below: str) -> Iterator[tuple[str, bool, int | None]]:
         """Names in a folder, whether each is one, and bytes of files."""
@@ -378,6 +395,9 @@ class _InBucket:
 
     def whole(self) -> Whole:
         return self.bucket.folder(self.key)
+
+    def put(self, path: str, content: bytes) -> None:
+        self.bucket.put(posixpath.join(self.key, path), content)
 
 
 class _ArtifactFiles:

@@ -95,6 +95,11 @@ class Web:
         with self._following(_address(url), _ANSWER_SECONDS, headers, body) as response:
             yield response
 
+    def put(self, url: str, content: bytes) -> Answer:
+        """The answer to an upload, whatever its status, but for those that :meth:`open` raises for."""
+        with self._following(_address(url), _ANSWER_SECONDS, None, content, "PUT") as response:
+            return Answer(response.status_code, _text(response))
+
     @contextmanager
     def _following(
         self,
@@ -102,10 +107,11 @@ class Web:
         patience: float,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        method: str | None = None,
     ) -> Iterator[httpx.Response]:
         """The answer after redirects. They may lead to other hosts, but not from TLS to plain HTTP."""
         for _ in range(_REDIRECTS + 1):
-            response = self._persistent(url, patience, headers or {}, body)
+            response = self._persistent(url, patience, headers or {}, body, method)
             try:
                 if not response.has_redirect_location:
                     yield response
@@ -127,7 +133,12 @@ class Web:
         )
 
     def _persistent(
-        self, url: httpx.URL, patience: float, headers: Mapping[str, str], body: bytes | None
+        self,
+        url: httpx.URL,
+        patience: float,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        method: str | None,
     ) -> httpx.Response:
         try:
             for attempt in stamina.retry_context(
@@ -138,7 +149,7 @@ class Web:
                 wait_max=3.0,
             ):
                 with attempt:
-                    return self._once(url, patience, headers, body)
+                    return self._once(url, patience, headers, body, method)
         except _PassingError as passing:
             raise passing.error from None
         raise AssertionError("retry_context either returns or raises")
@@ -149,14 +160,16 @@ class Web:
         patience: float,
         more: Mapping[str, str],
         body: bytes | None,
+        method: str | None = None,
         may_ask: bool = True,
     ) -> httpx.Response:
         own = (url.scheme, url.host, url.port) == (self._home.scheme, self._home.host, self._home.port)
         headers = {**more, **({"Authorization": self._authorization} if own and self._authorization else {})}
         timeout = httpx.Timeout(patience, connect=_CONNECT_SECONDS)
         try:
+            usual = "GET" if body is None else "POST"
             request = self._client.build_request(
-                "GET" if body is None else "POST", url, headers=headers, content=body, timeout=timeout
+                method or usual, url, headers=headers, content=body, timeout=timeout
             )
             response = self._client.send(request, stream=True)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -170,7 +183,7 @@ class Web:
             if found is not None:
                 response.close()
                 self._authorization = found
-                return self._once(url, patience, more, body, may_ask=False)
+                return self._once(url, patience, more, body, method, may_ask=False)
         if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             response.close()
             raise ModelError(
