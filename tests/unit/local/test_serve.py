@@ -306,6 +306,22 @@ def test_what_is_not_signed_as_the_resource_wants_it_is_not_served(
     assert said in capsys.readouterr().err
 
 
+def test_a_model_without_provenance_is_not_served_where_the_resource_wants_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed_by(folder)
+    built = {"builder": "https://ci.example.com", "source": "github.com/acme/credit"}
+    manifest(folder, model={**VERIFIED, "verify": {"signature": SIGNERS, "provenance": built}})
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    ports = [f"--{name}={number}" for name, number in zip(PORTS, free_ports(3), strict=True)]
+    words = ["-f", "credit.yaml", "fraud.onnx", "--config-map", "signers/keys.pem=release.pub"]
+    assert main(["serve", *words, *ports]) == 1
+    assert "provenance.sigstore.json, and spec.model.verify.provenance asks for it" in (
+        capsys.readouterr().err
+    )
+
+
 def test_an_unsigned_model_is_not_served_where_the_resource_wants_it_signed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
