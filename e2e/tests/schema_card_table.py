@@ -52,9 +52,8 @@ SUSPECTS = [
         ["Nearby", "Turned"],
         ["Nearby", "Turned", "Nearby"],
         "Too many: 3: must have at most 2 items",
-        also="Duplicate value",
     ),
-    Case(_DETECTORS, "x-kubernetes-list-type", ["Turned", "Nearby"], ["Turned", "Turned"], "Duplicate value"),
+    Case(_DETECTORS, "rule", ["Turned", "Nearby"], ["Turned", "Turned"], "name each detector once"),
     *choice(f"{_DETECTORS}.*", "Nearby", "Turned"),
 ]
 CARD = [

@@ -215,7 +215,16 @@ class Analysis(Block):
         min_length=1,
         max_length=MAX_GATES,
         description="Every gate must pass; one that fails aborts.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        # By name, a server-side apply would leave the default gate with those that a manifest adds.
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            "x-kubernetes-validations": [
+                rule(
+                    "self.all(one, self.exists_one(other, other.name == one.name))",
+                    "each gate needs a name of its own",
+                )
+            ],
+        },
     )
     prometheus: PrometheusSource | None = Field(
         default=None,

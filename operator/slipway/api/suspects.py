@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipway.api.base import Block
+from slipway.api.base import Block, rule
 
 Detector = Annotated[Literal["Nearby", "Turned"], Field(description="Which rows it counts.")]
 
@@ -23,5 +23,11 @@ class SuspectInputs(Block):
             "too. Turned: those of them that got another class. Both need a profile with columns of numbers, "
             "Turned a model that answers with classes."
         ),
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+        # As a set, a server-side apply would leave both with the one that a manifest names.
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            "x-kubernetes-validations": [
+                rule("self.all(one, self.exists_one(other, other == one))", "name each detector once")
+            ],
+        },
     )
