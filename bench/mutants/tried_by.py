@@ -13,7 +13,7 @@ TESTS = ROOT / "tests/unit"
 LEFT_OUT = ("cli/convert.py", "cli/profile.py", "cli/serve.py", "cli/sign.py", "cli/verify.py")
 #: Part of a package → files that try it from outside, as commands are tried by their command line.
 _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
-    "cli/arguments": ("how_it_is_called", "version_and_completion", "get_and_wait"),
+    "cli/arguments": ("reference", "how_it_is_called", "version_and_completion", "get_and_wait"),
     "cli/assumed": ("plan_with_a_base", "plan_on_github"),
     "cli/base": ("plan_with_a_base",),
     "cli/candidates": ("version_and_completion",),

@@ -77,7 +77,7 @@ def test_what_the_api_server_refuses_is_refused_in_its_words(
         (
             "kind: ModelDeployment\napiVersion: slipway.dev/v1alpha1\nspec: {}\n",
             "1:1",
-            "metadata.name: Required",
+            "metadata.name: Required value\n",
         ),
         ("kind: ModelDeployment\n  bad: [\n", "2:6", "no YAML"),
         (
