@@ -56,6 +56,7 @@ def watched(installed: Installation, settings: Settings, mlflow: Registry, token
             "steps": [{"setWeight": 50}, {"analysis": {}}, {"pause": {"untilApproved": True}}],
             "analysis": {"intervalSeconds": 5, "gates": [{"name": "error-rate", "type": "ErrorRate"}]},
         }
+        made["spec"]["monitoring"]["suspectInputs"] = {"detectors": ["Nearby"]}
         kube.apply(credit.feedback_keys(namespace, "feedback"), made)
         wait_until_ready(kube, credit.NAME, namespace)
         wait_for_condition(kube, credit.NAME, "TrafficSynced", "True", namespace=namespace)
