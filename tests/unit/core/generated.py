@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -147,13 +147,11 @@ class Maker:
     def _list(self, node: Mapping[str, Any], path: str, chance: float) -> list[Any]:
         least = max(node.get("minItems", 0), 1 if self.random.random() < chance else 0)
         size = self.random.randint(least, max(min(node.get("maxItems", 3), 3), least))
-        keys = node.get("x-kubernetes-list-map-keys")
+        told_apart = _told_apart(node)
         found: dict[str, Any] = {}
         for number in range(size):
             item = self.follow(node["items"], f"{path}[]", chance)
-            unique = [item.get(key) for key in keys] if keys else item
-            is_set = keys or node.get("x-kubernetes-list-type") == "set"
-            found[json.dumps(unique) if is_set else str(number)] = item
+            found[str(number) if told_apart is None else told_apart(item)] = item
         return list(found.values())
 
     def _object(self, node: Mapping[str, Any], path: str, chance: float) -> dict[str, Any]:
@@ -547,6 +545,16 @@ def traffic(revisions: st.SearchStrategy[str]) -> st.SearchStrategy[ObservedTraf
         obstacle=st.none() | text,
         wait=st.none() | st.floats(0.1, 3600),
     )
+
+
+def _told_apart(node: Mapping[str, Any]) -> Callable[[Any], str] | None:
+    """What no two items of a list may share, by its type or by a rule; None where they may be alike."""
+    rules = " ".join(each["rule"] for each in node.get("x-kubernetes-validations", ()))
+    keys = node.get("x-kubernetes-list-map-keys") or re.findall(r"other[.](\w+) == one[.]\1\b", rules)
+    if keys:
+        return lambda item: json.dumps([item.get(key) for key in keys])
+    is_set = node.get("x-kubernetes-list-type") == "set" or "other == one)" in rules
+    return json.dumps if is_set else None
 
 
 def leaves(node: Mapping[str, Any], path: str) -> Iterator[str]:
