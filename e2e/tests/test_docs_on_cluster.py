@@ -196,31 +196,34 @@ def test_the_page_on_access_is_followed_with_what_a_kubelet_brings(
         kube.apply({**whole, "spec": {**whole["spec"], **yaml.safe_load(block.text)}})
 
     def code(shown: str = "") -> str:
-        """What whoever shows a key or a token is answered about the model."""
+        """What whoever shows a key or a token is answered: 400 if let in, for what is sent is no request."""
         port = free_port()
-        header = f"-H 'authorization: Bearer {shown}'" if shown else ""
+        headers = "-H 'content-type: application/json'"
+        if shown:
+            headers += f" -H 'authorization: Bearer {shown}'"
         return types(
             f"kubectl port-forward service/fraud {port}:80 >/dev/null &\n{LISTENS.format(port=port)}\n"
-            f"curl -s -o /dev/null -w '%{{http_code}}' {header} http://localhost:{port}/v2/models/fraud"
+            f"curl -s -o /dev/null -w '%{{http_code}}' {headers} -d '{{}}' "
+            f"http://localhost:{port}/v2/models/fraud/infer"
         )
 
     apply(keys)
     # Before there are pods: the model is resolved first.
     first = types(new).strip()
     wait_for_condition(kube, "fraud", "Ready", "True", namespace=payments, within=180)
-    assert (code(first), code("x" * 43), code()) == ("200", "401", "401")
+    assert (code(first), code("x" * 43), code()) == ("400", "401", "401")
     assert "shop" in types(listing)
     second = types(newer).strip()
-    wait_for(lambda: code(second) == "200", _BROUGHT, "the newer key is not taken")
-    assert code(first) == "200"
+    wait_for(lambda: code(second) == "400", _BROUGHT, "the newer key is not taken")
+    assert code(first) == "400"
     types(revoke_old)
     wait_for(lambda: code(first) == "401", _BROUGHT, "the old key is taken still")
-    assert code(second) == "200"
+    assert code(second) == "400"
     types(revoke)
     # Nobody has a key any more: whoever shows one is told so.
     wait_for(lambda: code(second) == "503", _BROUGHT, "the revoked key is taken still")
     apply(service_accounts)
-    wait_for(lambda: code(types(token).strip()) == "200", _BROUGHT, "the ServiceAccount is not let in")
+    wait_for(lambda: code(types(token).strip()) == "400", _BROUGHT, "the ServiceAccount is not let in")
     assert code(types(f"kubectl create token checkout -n {SHOP}").strip()) == "401"
 
 
