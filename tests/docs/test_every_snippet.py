@@ -102,6 +102,9 @@ SPOKEN: dict[tuple[str, str], Callable[..., object] | str] = {
     (SECURITY, "slipway verify fraud --key release.pub --builder URI --source github.com/acme/fraud"): (
         provenance.test_the_command_says_where_a_model_was_built_and_signs_around_it
     ),
+    (SECURITY, "slipway sign mlflow://fraud/3 --key release.key"): (
+        signing.test_a_version_in_mlflow_is_signed_where_it_is
+    ),
     (SECURITY, "model_signing sign sigstore fraud --signature fraud/model.sig"): (
         "it takes an identity that an issuer knows, and a Fulcio and a Rekor"
     ),

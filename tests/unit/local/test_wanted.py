@@ -74,7 +74,7 @@ def test_files_next_to_the_model_are_watched_too(tmp_path: Path) -> None:
     assert mark(watched(model, brought)) != changed
     (model.parent / "notes.txt").write_text("of no interest")
     names = {path.name for path in watched(model, brought)}
-    assert names == {"fraud.onnx", "profile.json", "model.sig", "one.bin"}
+    assert names == {"fraud.onnx", "profile.json", "model.sig", "provenance.sigstore.json", "one.bin"}
 
 
 def test_stores_are_entered_by_the_variables_that_their_own_tools_read() -> None:
