@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.callers.load import Greedy, greedy
+from bench.machine import pin
 from bench.router.stage import cpu_seconds
 from bench.server.callers import limited
 from bench.server.cases import Case, Protocol, make_case
@@ -78,6 +78,5 @@ async def _router(server: Running, scratch: Path) -> AsyncIterator[int]:
     folder.mkdir()
     route = Route("model", port, Arm("stable", "127.0.0.1", server.port, server.grpc_port))
     async with running_router(folder, [route]) as router:
-        for thread in os.listdir(f"/proc/{router.process.pid}/task"):
-            os.sched_setaffinity(int(thread), {SERVED_CORE})
+        pin(router.process.pid, SERVED_CORE)
         yield port

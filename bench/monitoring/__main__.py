@@ -25,6 +25,7 @@ import pandas as pd
 from skl2onnx import to_onnx
 from sklearn.ensemble import GradientBoostingClassifier
 
+from bench.machine import pin
 from slipway.contract import InputColumn, Inputs
 from slipway.profiling import make_profile
 from tests.server.running import Server
@@ -94,8 +95,8 @@ def _pinned(server: Server) -> Iterator[Server]:
             print(
                 "a busy machine: this server does not batch on its event loop", server.log.read_text()[-300:]
             )
-        _pin(_worker(server), 0)
-        _pin(os.getpid(), 1)
+        pin(_worker(server), CORES[0])
+        pin(os.getpid(), CORES[1 % len(CORES)])
         yield server
 
 
@@ -103,11 +104,6 @@ def _worker(server: Server) -> int:
     """The process that serves: the one that was started only holds its sockets."""
     _, worker, *_ = server.processes()
     return worker
-
-
-def _pin(process: int, core: int) -> None:
-    for thread in os.listdir(f"/proc/{process}/task"):
-        os.sched_setaffinity(int(thread), {CORES[core % len(CORES)]})
 
 
 def _round(server: Server) -> tuple[float, float]:

@@ -94,7 +94,7 @@ def found_by(mutant: Mutant, files: Sequence[Path], first: str = "") -> str:
     Args:
         mutant: the fault.
         files: of tests, in the order in which they are asked.
-        first: a test that is asked before all others; empty for none.
+        first: a test that runs before all others; empty for none.
 
     Raises:
         BrokenTestsError: where that test fails without it, too.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.machine import pin
 from bench.server.cases import Case, Protocol, make_case
 from bench.server.servers import SLIPWAY, Running
 from slipway.core.traffic.envoy.routes import Arm, Route
@@ -54,8 +54,7 @@ class Stage:
         folder = self.scratch / f"router-{time.monotonic_ns()}"
         folder.mkdir()
         async with running_router(folder, routes, resolver=resolver) as router:
-            for thread in os.listdir(f"/proc/{router.process.pid}/task"):
-                os.sched_setaffinity(int(thread), {ROUTER_CORE})
+            pin(router.process.pid, ROUTER_CORE)
             yield router
 
 

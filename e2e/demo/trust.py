@@ -140,7 +140,7 @@ class Trust:
 
 
 def _table() -> str:
-    """Held-out people as CSV: what the model is asked, what became of them, and their groups."""
+    """Held-out people as CSV: the inputs of the model, what became of them, and their groups."""
     people = credit.applicants(_HELD_OUT_ROWS, _SEED)
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")

@@ -218,6 +218,14 @@ def dvc(dvc_work: DvcWork) -> DvcWork:
 
 
 @pytest.fixture(scope="session")
+def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with weights next to it, to be copied."""
+    folder = tmp_path_factory.mktemp("made") / "fraud"
+    save_wide(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def crane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a registry that is everybody's."""
     with crane_registry(tmp_path_factory.mktemp("registry")) as address:

@@ -53,7 +53,6 @@ from tests.models.authorities import (
     private_pem,
 )
 from tests.models.conftest import SlipwayModel
-from tests.models.examples import save_wide
 from tests.models.test_signature import bundle, changed, flipped, statement
 from tests.models.test_signature import pem as public_pem
 
@@ -71,17 +70,10 @@ SIGSTORE, ANOTHER = Sigstore(), Sigstore()
 KEY = new_key()
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "fraud"
-    save_wide(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(slipway_model: SlipwayModel, made: Path) -> Path:
+def folder(slipway_model: SlipwayModel, wide_model: Path) -> Path:
     """A model with weights next to it, unsigned."""
-    return Path(shutil.copytree(made, slipway_model.claim / "fraud"))
+    return Path(shutil.copytree(wide_model, slipway_model.claim / "fraud"))
 
 
 def asked(slipway_model: SlipwayModel, identity: dict[str, str], **given: str) -> Resolution | Failure:

@@ -38,7 +38,6 @@ from tests.models.conftest import SlipwayModel
 from tests.models.cosigned import Repository, Signer
 from tests.models.cosigned import statement as signature_of
 from tests.models.cosigned_badly import ANOTHER, KEYLESS, OURS, RELEASES, SIGNERS, THEIRS
-from tests.models.examples import save_wide
 from tests.models.test_cosign import repository
 from tests.models.test_signature import pem
 
@@ -47,17 +46,10 @@ OTHER = "0" * 64
 Bad = tuple[Callable[[Path], object], str]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "fraud"
-    save_wide(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(slipway_model: SlipwayModel, made: Path) -> Path:
+def folder(slipway_model: SlipwayModel, wide_model: Path) -> Path:
     """A model with weights next to it, signed with our key, and without provenance."""
-    copied = Path(shutil.copytree(made, slipway_model.claim / "fraud"))
+    copied = Path(shutil.copytree(wide_model, slipway_model.claim / "fraud"))
     sign(copied, OURS)
     return copied
 
@@ -415,9 +407,9 @@ def test_a_whole_folder_is_attested_file_by_file_and_the_attestation_is_none_of_
 
 @pytest.mark.parametrize("by", SIGNERS)
 def test_what_is_attached_to_a_manifest_is_read(
-    slipway_model: SlipwayModel, there: Repository, made: Path, by: str
+    slipway_model: SlipwayModel, there: Repository, wide_model: Path, by: str
 ) -> None:
-    files = {path.name: path.read_bytes() for path in made.iterdir()}
+    files = {path.name: path.read_bytes() for path in wide_model.iterdir()}
     digest, signer = there.push(files), SIGNERS[by]
     uri, environment = f"oci://{there.front.host}/{there.name}:v1", there.front.keys()
 
