@@ -146,15 +146,26 @@ class Candidate:
     async def release(self) -> None:
         """Write nothing more, and blank the holder if that is this replica: the next one need not wait."""
         self._fence.close()
-        if self._lease is None or _holder(self._lease) != self._identity:
-            return
-        spec = {**self._lease["spec"], "holderIdentity": ""}
         try:
-            # The version that was read goes along: whoever took the lease meanwhile keeps it.
-            await self._leases.replace({**self._lease, "spec": spec})
+            await self._blank()
         except ApiError as error:
             # It runs out by itself.
             log.info("lease not released", extra={"error": str(error)})
+
+    async def _blank(self) -> None:
+        # A write that was cancelled under way may have been taken, or be taken now: only the API server
+        # knows the version. Whoever takes the lease after it was read keeps it.
+        for left in (1, 0):
+            found = await self._leases.get(self._namespace, LEASE_NAME)
+            if found is None or _holder(found) != self._identity:
+                return
+            try:
+                await self._leases.replace({**found, "spec": {**found["spec"], "holderIdentity": ""}})
+            except ApiError as error:
+                if error.code != 409 or not left:
+                    raise
+            else:
+                return
 
     async def _take(self) -> bool:
         found = await self._leases.get(self._namespace, LEASE_NAME)

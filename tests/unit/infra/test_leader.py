@@ -35,13 +35,17 @@ class Clock:
 
 
 class Server:
-    """One lease with a resource version; ``down`` breaks every connection, ``hangs`` answers none."""
+    """One lease with a resource version.
+
+    ``down`` breaks every connection, ``hangs`` answers none, ``silent`` writes and does not answer.
+    """
 
     def __init__(self) -> None:
         self.lease: dict[str, Any] | None = None
         self.version = 0
         self.down = False
         self.hangs: set[str] = set()
+        self.silent = False
         self.asked: list[str] = []
         self._never = asyncio.Event()
 
@@ -53,6 +57,12 @@ class Server:
             assert request.transport is not None
             request.transport.close()
             return web.Response()
+        answer = await self._answer(request)
+        if self.silent and request.method != "GET":
+            await self._never.wait()
+        return answer
+
+    async def _answer(self, request: web.Request) -> web.Response:
         if request.method == "POST":
             if self.lease is not None:
                 return _status(409, "AlreadyExists")
@@ -324,6 +334,42 @@ async def test_releasing_to_a_server_without_an_answer_hinders_nobody_from_leavi
         await asyncio.wait_for(candidate.release(), 1)
         stage.server.down = True
         await asyncio.wait_for(candidate.release(), 1)
+
+
+@pytest.mark.parametrize("silent_from", ["taking", "renewing"])
+async def test_a_write_that_was_cancelled_under_way_and_yet_taken_does_not_keep_the_lease(
+    silent_from: str,
+) -> None:
+    async with Stage() as stage:
+        stage.server.silent = silent_from == "taking"
+        first = stage.run("pod-a", PATIENT)
+        await until(lambda: stage.server.holder == "pod-a")
+        stage.server.silent = True
+        version = stage.server.version
+        if silent_from == "renewing":
+            await until(lambda: stage.server.version > version)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        stage.server.silent = False
+        await stage.candidates["pod-a"].release()
+        assert stage.server.holder == ""
+
+
+async def test_a_lease_that_changes_while_it_is_released_is_released_all_the_same() -> None:
+    async with Stage() as stage:
+        candidate = stage.candidate("pod-a")
+        await candidate.acquire()
+        changed = stage.server.store
+
+        def store_late(_lease: dict[str, Any]) -> web.Response:
+            # The renewal that was under way comes first.
+            stage.server.store = changed  # type: ignore[method-assign]
+            stage.server.hold("pod-a")
+            return _status(409, "Conflict")
+
+        stage.server.store = store_late  # type: ignore[method-assign]
+        await candidate.release()
+        assert stage.server.holder == ""
 
 
 async def test_only_the_holder_releases_the_lease() -> None:

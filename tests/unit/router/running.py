@@ -333,7 +333,8 @@ class Load:
     def __init__(self) -> None:
         self.answers: collections.Counter[tuple[int, str]] = collections.Counter()
         self.broken: list[str] = []
-        self.seconds: list[float] = []
+        self.seconds: collections.defaultdict[str, list[float]] = collections.defaultdict(list)
+        """How long each answer of a revision took."""
 
     @property
     def total(self) -> int:
@@ -343,6 +344,10 @@ class Load:
     def failed(self) -> int:
         """Requests without an answer, or with one of 5xx."""
         return len(self.broken) + sum(count for (status, _), count in self.answers.items() if status >= 500)
+
+    def slower(self, revision: str, milliseconds: int) -> int:
+        """How many answers of a revision took a client longer than that."""
+        return sum(took * 1000 > milliseconds for took in self.seconds[revision])
 
     def of(self, revision: str) -> int:
         return sum(count for (_, arm), count in self.answers.items() if arm == revision)
@@ -367,7 +372,7 @@ async def send(
                 load.broken.append(str(error))
             else:
                 load.answers[status, arm] += 1
-            load.seconds.append(time.perf_counter() - before)
+                load.seconds[arm].append(time.perf_counter() - before)
 
     await asyncio.gather(*(one() for _ in range(connections)))
     return load

@@ -48,10 +48,13 @@ async def test_slow_requests_are_counted_by_bound(route: Route, canary: Pods, tm
         load = await send(route.listener, 400)
         arms = (await read_router(router.address)).arms
         slow = arms["fraud", "bbbbbbbbbb"].counters.slow
-        assert slow[250] == load.of("bbbbbbbbbb") // 10
-        assert slow[1000] == 0
         assert list(slow.values()) == sorted(slow.values(), reverse=True)
-        assert arms["fraud", "aaaaaaaaaa"].counters.slow[250] == 0
+        # On a busy machine an answer may take longer than asked; never for the router and not for the client.
+        late = load.of("bbbbbbbbbb") // 10
+        assert late > 0
+        assert late <= slow[250] <= load.slower("bbbbbbbbbb", 250)
+        assert slow[1000] <= load.slower("bbbbbbbbbb", 1000)
+        assert arms["fraud", "aaaaaaaaaa"].counters.slow[250] <= load.slower("aaaaaaaaaa", 250)
 
 
 async def test_a_request_without_an_answer_is_ended_and_counts_as_slow_and_failed(
