@@ -188,9 +188,13 @@ def _tried(faults: list[Mutant], workers: int, end: float) -> Iterator[tuple[Mut
             # In this order: were the quick ones taken first, the share would be of what is found quickly.
             for mutant, answer in zip(faults, answers, strict=True):
                 try:
-                    yield mutant, answer.get(max(0.1, end - time.monotonic()))
+                    found = answer.get(max(0.1, end - time.monotonic()))
+                    if not found and function_of(mutant):
+                        # What files of tests make while they are imported was made without the fault.
+                        found = cold.apply_async(_try, (mutant,)).get(max(0.1, end - time.monotonic()))
                 except multiprocessing.TimeoutError:
                     return
+                yield mutant, found
 
 
 def _work() -> None:

@@ -1,8 +1,8 @@
 """Whether tests find a fault, each tried in a process of its own.
 
 A fault in a function is put into the function, in a process forked from one that has imported all code and
-tests already, so that a trial costs what its tests do. One that shows when a module is imported is put into
-the module, in a process forked from one that has imported no code of ours.
+tests already, so that a trial costs what its tests do. One that shows when a module is imported, and one that
+was not found so, is put into the module, in a process forked from one that has imported no code of ours.
 """
 
 from __future__ import annotations
