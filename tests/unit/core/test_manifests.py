@@ -21,15 +21,18 @@ from slipway.api.verdicts import VerdictStatus
 from slipway.core import naming
 from slipway.core.objects.audit import audit_job
 from slipway.core.objects.autoscaler import autoscaler
+from slipway.core.objects.cluster_keys import cluster_keys
 from slipway.core.objects.controller_revision import controller_revision
 from slipway.core.objects.deployment import deployment, grace_seconds
 from slipway.core.objects.diff import contains, quantity
 from slipway.core.objects.disruption_budget import disruption_budget
+from slipway.core.objects.issuer_keys import issuer_keys, key_sets
 from slipway.core.objects.job import breach_job
 from slipway.core.objects.metadata import Owner
 from slipway.core.objects.resolver import resolver_pod
 from slipway.core.objects.service import revision_service, stable_service
 from slipway.core.objects.service_account import service_account
+from slipway.core.observed import Observed
 from slipway.core.revision import Settings, revision_of
 from tests.unit.core.tables import OWNER, SETTINGS, digest
 
@@ -133,6 +136,67 @@ LARGEST = ModelDeploymentSpec.model_validate(
         "scaling": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "CPU", "targetPercent": 50}]},
     }
 )
+GUARDED = ModelDeploymentSpec.model_validate(
+    {
+        "model": {
+            "uri": "s3://models/fraud/model.onnx",
+            "credentials": {"serviceAccountName": "reader"},
+            "verify": {
+                "signature": {"publicKeys": {"configMapRef": {"name": "signers", "key": "ours.pem"}}},
+                "hazards": {"onFinding": "Report", "allowedOperatorDomains": ["com.example"]},
+            },
+        },
+        "access": {
+            "apiKeys": {"secretRef": {"name": "callers"}},
+            "issuers": [
+                {
+                    "name": "company",
+                    "issuer": "https://id.example.com",
+                    "audiences": ["fraud"],
+                    "jwks": {"configMapKeyRef": {"name": "keys", "key": "jwks.json"}},
+                    "callerClaim": "email",
+                    "requiredClaims": [{"name": "groups", "values": ["risk"]}],
+                },
+                {
+                    "name": "partner",
+                    "issuer": "https://id.example.org",
+                    "audiences": ["fraud"],
+                    "jwks": {"uri": "https://id.example.org/keys"},
+                },
+            ],
+            "serviceAccounts": {},
+            "tls": {
+                "secretRef": {"name": "fraud-tls"},
+                "clientCA": {"secretKeyRef": {"name": "clients", "key": "ca.crt"}},
+            },
+            "allow": [
+                {"callers": ["key:shop"], "actions": ["Infer", "Feedback"]},
+                {"callers": ["*"], "actions": ["Metadata"]},
+            ],
+            "limits": {
+                "perCaller": {"requestsPerSecond": 50, "burst": 100, "rowsPerDay": 100000},
+                "anonymous": {"concurrent": 4, "bytesInFlight": 1048576},
+            },
+        },
+    }
+)
+EXTERNAL = ModelDeploymentSpec.model_validate(
+    {
+        "model": {"uri": "oci://registry.example.com/models/fraud:2"},
+        "runtime": {
+            "server": "External",
+            "image": "registry.example.com/mlserver:1",
+            "command": ["mlserver"],
+            "args": ["start", "$(SLIPWAY_MODEL_DIR)"],
+            "ports": {"http": 9000, "grpc": 9001},
+            "readiness": {"path": "/v2/health/ready"},
+            "protocol": "OpenInference",
+            "resources": {"extended": {"nvidia.com/gpu": 1}},
+            "pod": {"runtimeClassName": "nvidia", "priorityClassName": "high"},
+        },
+    }
+)
+SPECS = {"smallest": SMALLEST, "largest": LARGEST, "guarded": GUARDED, "external": EXTERNAL}
 MODELS = {
     "smallest": ModelStatus(
         uri="mlflow://fraud@champion",
@@ -147,6 +211,20 @@ MODELS = {
         version="model.onnx",
         digest=digest(7),
         bytes=1 << 20,
+    ),
+    "guarded": ModelStatus(
+        uri="s3://models/fraud/model.onnx",
+        resolvedURI="s3://models/fraud/model.onnx?versionId=a",
+        version="a",
+        digest=digest(5),
+        bytes=4096,
+    ),
+    "external": ModelStatus(
+        uri="oci://registry.example.com/models/fraud:2",
+        resolvedURI=f"oci://registry.example.com/models/fraud@{digest(4)}",
+        version=digest(4),
+        digest=digest(6),
+        bytes=4096,
     ),
 }
 
@@ -163,18 +241,24 @@ VERDICT = VerdictStatus(
 
 def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
     """Every manifest of one spec, by the name of its golden file."""
-    spec = {"smallest": SMALLEST, "largest": LARGEST}[kind]
+    spec = SPECS[kind]
     revision = revision_of(spec, MODELS[kind])
     manifests = {
         "resolver": resolver_pod(owner, spec, SETTINGS),
         "service-account": service_account(owner),
         "controller-revision": controller_revision(owner, revision, 3),
-        "deployment": deployment(owner, revision, SETTINGS),
+        "deployment": deployment(owner, revision, SETTINGS, spec.runtime.pod, spec.access),
         "revision-service": revision_service(owner, revision.name),
         "autoscaler": autoscaler(owner, revision.name, spec.scaling, 0),
         "disruption-budget": disruption_budget(owner, revision.name),
         "stable-service": stable_service(owner, revision.name),
     }
+    if spec.access is not None:
+        manifests["cluster-keys"] = cluster_keys(owner, '{"issuer": "https://cluster", "keys": []}')
+        issuers = key_sets(spec, owner, Observed(issuer_keys={"https://id.example.org/keys": '{"keys": []}'}))
+        manifests["issuer-keys"] = issuer_keys(
+            owner, {name: text for name, text in issuers.items() if text is not None}
+        )
     breach = spec.monitoring.onBreach if spec.monitoring else None
     if breach is not None and breach.job is not None:
         name = naming.breach_job(owner.name, ["Drift", VERDICT.judgedAt])
@@ -190,7 +274,7 @@ def built(kind: str, owner: Owner = OWNER) -> dict[str, dict[str, Any]]:
     return {f"{kind}-{name}": manifest for name, manifest in manifests.items()}
 
 
-MANIFESTS = {**built("smallest"), **built("largest")}
+MANIFESTS = {name: manifest for kind in SPECS for name, manifest in built(kind).items()}
 POD_SPECS = {
     name: manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
     for name, manifest in MANIFESTS.items()
@@ -252,7 +336,7 @@ def test_pods_meet_the_restricted_pod_security_standard(name: str) -> None:
 def test_pods_have_no_token_a_read_only_root_and_room_to_write_in_memory_of_their_own(name: str) -> None:
     spec = POD_SPECS[name]
     assert spec["automountServiceAccountToken"] is False
-    assert spec["serviceAccountName"] == "fraud-model"
+    assert spec["serviceAccountName"] == ("reader" if name.startswith("guarded-") else "fraud-model")
     assert spec["enableServiceLinks"] is False
     for container in _containers(spec):
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -264,7 +348,7 @@ def test_pods_have_no_token_a_read_only_root_and_room_to_write_in_memory_of_thei
     assert MANIFESTS["smallest-service-account"]["automountServiceAccountToken"] is False
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
+@pytest.mark.parametrize("name", [one for one in DEPLOYMENTS if not one.startswith("external-")])
 def test_probes_ask_what_the_contract_names_and_the_end_of_a_pod_asks_nothing(name: str) -> None:
     (server,) = POD_SPECS[name]["containers"]
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
