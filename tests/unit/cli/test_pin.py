@@ -5,8 +5,10 @@ What stores answer is tried in ``tests/models/test_pinned_files.py``.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -370,6 +372,20 @@ def test_nothing_is_written_unless_everything_can_be(file: Path, run: Run) -> No
     other.write_text(before.replace(NAME, "other"))
     assert run("pin", str(file), str(other), "--from-cluster") == 1
     assert file.read_text() == before
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    file: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Root may write any file but one that is sealed.
+    sealed = os.memfd_create("fraud", os.MFD_ALLOW_SEALING)
+    os.write(sealed, file.read_bytes())
+    fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK)
+    path = Path(f"/proc/self/fd/{sealed}")
+    assert run("pin", str(path), "--from-cluster") == 1
+    assert f"{path} cannot be written: Operation not permitted" in capsys.readouterr().err
+    assert path.read_bytes() == file.read_bytes()
+    os.close(sealed)
 
 
 @pytest.mark.parametrize(

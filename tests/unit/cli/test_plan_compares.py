@@ -150,6 +150,15 @@ async def test_a_new_version_creates_beside_what_stays(world: World) -> None:
     assert f"  create    Deployment {NAME}-REVISION" in lines
 
 
+async def test_a_model_that_is_not_looked_up_yet_says_what_is_known_of_it(world: World) -> None:
+    uri, digest = "mlflow://fraud/7", f"sha256:{'7' * 64}"
+    found = "  model     mlflow://fraud/7 is looked up first; "
+    assert f"{found}its version and digest are not known yet" in planned(world, model={"uri": uri})
+    assert f"{found}it must have the digest {digest}, and its version is not known yet" in planned(
+        world, model={"uri": uri, "digest": digest}
+    )
+
+
 def test_without_a_stable_revision_the_charts_own_image_is_taken() -> None:
     assert installed(None, None) == Settings(SERVER_IMAGE, cuda_image=CUDA_IMAGE)
 

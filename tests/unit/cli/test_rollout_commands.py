@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from slipway.api.rollout import Step
 from slipway.api.status import Condition
 from slipway.cli import drawing
 from slipway.cli.cluster import Cluster
@@ -89,6 +90,21 @@ def test_a_canary_in_analysis_is_drawn_with_steps_evidence_and_time_to_go() -> N
         "  next look in 20 s",
         "  without a verdict in 59 min: Pause",
     ]
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ({"setWeight": 10}, "10% of the traffic"),
+        ({"setMirror": {"percent": 20}}, "copies of 20% of the requests"),
+        ({"setCanaryScale": {"replicas": 3}}, "3 pods"),
+        ({"pause": {"untilApproved": True}}, "wait for approval"),
+        ({"pause": {"seconds": 90}}, "wait 90 s"),
+        ({"analysis": {}}, "wait for evidence"),
+    ],
+)
+def test_a_step_is_told_in_words(step: dict[str, Any], words: str) -> None:
+    assert drawing.told_step(Step.model_validate(step)) == words
 
 
 def test_routers_that_lag_behind_are_told() -> None:

@@ -250,6 +250,28 @@ async def test_an_upgrade_whose_pods_do_not_start_stops_after_the_first_turns_an
     assert images(world, NAMES[11]) == {"slipway.dev/server:0.2.1"}
 
 
+async def test_an_upgrade_whose_pods_start_slowly_one_after_the_other_is_not_stuck() -> None:
+    world = await serving({**PLAIN, "scaling": {"minReplicas": 3}})
+    started: set[str] = set()
+
+    def slow(pod: Any) -> dict[str, Any] | None:
+        if not of_new_image(pod) or pod["metadata"]["name"] in started:
+            return None
+        state = {"name": "server", "image": NEW.server_image, "ready": False, "state": {"running": {}}}
+        return {"phase": "Running", "containerStatuses": [state], "conditions": []}
+
+    world.pod_status = slow
+    await upgrade(world, seconds=5)
+    for count in (1, 2, 3):
+        # Longer than an upgrade without any progress may take, all three together.
+        await world.run(500)
+        told = world.status()["upgrade"]
+        assert (told["phase"], told["updatedReplicas"]) == ("Upgrading", count)
+        started |= {pod["metadata"]["name"] for pod in world.kube.all(ObjectKind.POD) if of_new_image(pod)}
+    await world.run(30)
+    assert "upgrade" not in world.status()
+
+
 async def test_a_downgrade_in_the_middle_takes_back_what_was_begun_and_leaves_the_rest_alone() -> None:
     world = await fleet()
     world.pod_status = failing
