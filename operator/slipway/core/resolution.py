@@ -345,8 +345,14 @@ def _ended_at(pod: Manifest, now: datetime) -> datetime:
 
 def _patience(status: ModelDeploymentStatus, ended: datetime) -> timedelta:
     """Doubles from one try to the next, and needs no counter to do so."""
-    for condition in status.conditions:
-        if condition.type == ConditionType.MODEL_RESOLVED and condition.status == "False":
-            failed_for = ended - datetime.fromisoformat(condition.lastTransitionTime)
-            return max(LEAST_RETRY, min(MOST_RETRY, failed_for))
-    return LEAST_RETRY
+    # Of a model that is known the condition stays True.
+    since = status.refreshFailingSince or next(
+        (
+            condition.lastTransitionTime
+            for condition in status.conditions
+            if condition.type == ConditionType.MODEL_RESOLVED and condition.status == "False"
+        ),
+        None,
+    )
+    failed_for = ended - datetime.fromisoformat(since) if since is not None else LEAST_RETRY
+    return max(LEAST_RETRY, min(MOST_RETRY, failed_for))

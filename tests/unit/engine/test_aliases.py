@@ -105,6 +105,17 @@ async def test_what_the_alias_meant_serves_on_while_a_look_fails_and_the_status_
     assert world.status()["stable"]["version"] == "2"
 
 
+async def test_looks_that_fail_come_ever_less_often_whether_or_not_the_model_was_known() -> None:
+    world = await serving(refreshSeconds=600, **SECRET)
+    del world.models[URI]
+    await world.run(700)
+    assert world.said()["ModelResolved"] == "True RefreshFailed"
+    before = resolvers(world)
+    await world.run(1800)
+    # At most one in each minute, once it has failed for one.
+    assert 10 < resolvers(world) - before <= 31
+
+
 async def test_a_request_by_the_webhook_is_followed_at_once() -> None:
     for model in ({}, SECRET):
         world = await serving(refreshSeconds=86_400, **model)
