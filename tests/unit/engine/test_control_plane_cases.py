@@ -894,6 +894,11 @@ async def test_21_a_controller_that_insists_is_told_and_not_fought() -> None:
 
 def orphan(world: World) -> None:
     """`kubectl delete --cascade=orphan`: the collector takes the references away, then the owner goes."""
+    take_references(world)
+    world.kube.drop((KIND, NAMESPACE, NAME))
+
+
+def take_references(world: World) -> None:
     uid = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
     for kind in ObjectKind:
         for child in list(world.kube.all(kind)):
@@ -903,7 +908,6 @@ def orphan(world: World) -> None:
                 world.kube.edit(
                     place_of(child), lambda live, left=left: live["metadata"].update(ownerReferences=left)
                 )
-    world.kube.drop((KIND, NAMESPACE, NAME))
 
 
 @pytest.mark.parametrize("strategy", ["RollingUpdate", "Canary", "BlueGreen"])
@@ -941,6 +945,45 @@ async def test_11_orphans_are_adopted_without_a_restart(strategy: str, version: 
             assert [found["uid"] for found in child["metadata"]["ownerReferences"]] == [owner]
     await world.run(1200)
     assert world.status()["stable"]["version"] == str(version)
+
+
+@pytest.mark.parametrize("late", [{KIND}, {KIND, *ObjectKind}], ids=["the deletion", "all of it"])
+@pytest.mark.parametrize("provider", ["Router", "ReplicaRatio"])
+async def test_11_what_is_orphaned_before_its_operator_knows_is_left_without_an_owner(
+    late: set[str], provider: str
+) -> None:
+    world = await serving({**spec(1), "traffic": {"provider": provider}})
+    before = {place for place in world.kube.places() if place[0] != KIND}
+    held: list[tuple[str, Manifest]] = []
+    see = world.operator._see
+
+    def see_late(type_: str, manifest: Manifest) -> None:
+        if manifest["kind"] in late:
+            held.append((type_, manifest))
+        else:
+            see(type_, manifest)
+
+    # So that there is something to write: what makes new pods, and what does not.
+    world.create({**spec(1, minReplicas=3), "traffic": {"provider": provider, "routers": {"minReplicas": 3}}})
+    world.kube.listeners.remove(see)
+    world.kube.listeners.append(see_late)
+    world.kube.edit(
+        (KIND, NAMESPACE, NAME),
+        lambda live: live["metadata"].update(deletionTimestamp="2026-11-24T12:00:00Z"),
+    )
+    take_references(world)
+    keys = set(world.operator.store.everything())
+    for key in sorted(keys, key=str) * 2:
+        await world.operator.look(key)
+    for place in before:
+        owners = world.kube.find(*place)["metadata"].get("ownerReferences") or []
+        assert KIND not in [owner["kind"] for owner in owners], place
+    world.kube.drop((KIND, NAMESPACE, NAME))
+    world.kube.listeners[world.kube.listeners.index(see_late)] = see
+    for type_, manifest in held:
+        see(type_, manifest)
+    await world.run(60)
+    assert before <= set(world.kube.places())
 
 
 @pytest.mark.parametrize("labels", [{}, naming.labels(NAME, "route")])

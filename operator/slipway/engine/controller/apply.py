@@ -19,9 +19,10 @@ from slipway.core.status.events import Event
 from slipway.core.status.report import OF_OTHERS, REFRESH_REQUESTED
 from slipway.core.upgrade import applied_mark, has_mark
 from slipway.engine.controller.events import Events
+from slipway.engine.controller.one_object import OneObject, place_of
 from slipway.engine.errors import ApiError, NameTakenError, fault_of
 from slipway.engine.kube import Kube
-from slipway.engine.projection import CREATED_ENTRY, WORKLOAD_MANAGER, project
+from slipway.engine.projection import WORKLOAD_MANAGER
 from slipway.engine.store import Key, Store, owner_key
 
 #: Field managers; fixed as that of children is.
@@ -57,6 +58,7 @@ class Writer:
         self._kube = kube
         self._store = store
         self._events = Events(kube, identity)
+        self._one = OneObject(kube, store)
         #: What the API server made of manifests that it rewrites: applying them again would change nothing.
         self._rewritten: dict[Key, dict[str, str]] = defaultdict(dict)
         #: What was taken back of others' changes of an object: when, and what it was like.
@@ -108,11 +110,11 @@ class Writer:
     async def delete(self, children: Iterable[Manifest]) -> None:
         """Delete children by uid; pods stay known until they are gone, as they drain first."""
         for child in children:
-            log.info("deleting", extra={"object": _place(child)})
+            log.info("deleting", extra={"object": place_of(child)})
             await self._kube.delete(child)
             if (key := owner_key(child)) is not None:
                 for memory in (self._rewritten, self._taken_back, self._left):
-                    memory.get(key, {}).pop(_place(child), None)
+                    memory.get(key, {}).pop(place_of(child), None)
             if child["kind"] != ObjectKind.POD:
                 self._store.remove(child)
 
@@ -201,19 +203,10 @@ class Writer:
             written = await request
         except ApiError as error:
             if error.code == 409:
-                await self._read_again(manifest)
+                await self._one.read_again(manifest)
             raise
         self._store.put(written)
         return written
-
-    async def _read_again(self, manifest: Manifest) -> None:
-        """Know the newest state now, whether a watch has told of it or not."""
-        meta = manifest["metadata"]
-        found = await self._kube.get(KIND, meta["namespace"], meta["name"])
-        if found is None or found["metadata"]["uid"] != meta["uid"]:
-            self._store.bury(manifest)
-        if found is not None:
-            self._store.put(found)
 
     async def record_events(self, manifest: Manifest, events: Iterable[Event], now: datetime) -> None:
         """Emit Events; one that cannot be written is no reason to do the work again."""
@@ -221,7 +214,7 @@ class Writer:
 
     async def _switch_on(self, deployment: Manifest, replicas: int) -> None:
         """Give a Deployment pods again: at 0 its autoscaler is off for good, whatever its minimum."""
-        log.info("a Deployment was scaled to 0", extra={"object": _place(deployment)})
+        log.info("a Deployment was scaled to 0", extra={"object": place_of(deployment)})
         operations = [{"op": "replace", "path": "/spec/replicas", "value": replicas}]
         self._store.put(await self._kube.patch(deployment, operations, SCALE_MANAGER))
 
@@ -233,7 +226,7 @@ class Writer:
         Once for each thing, and three times an hour: what comes again is put there by a webhook or a
         controller, and taking it away each time would replace the pods each time.
         """
-        place, now = _place(written), time.monotonic()
+        place, now = place_of(written), time.monotonic()
         # An autoscaler changes the rest all the time.
         essence = naming.content_hash({**(written.get("spec") or {}), "replicas": None})
         found = list(surplus(_template(written), _template(wanted), "/spec/template"))
@@ -260,7 +253,7 @@ class Writer:
         return left
 
     async def _tell_of_surplus(self, key: Key, written: Manifest, wanted: Manifest, essence: str) -> None:
-        place = _place(written)
+        place = place_of(written)
         found = list(surplus(written.get("spec"), wanted.get("spec"), "/spec"))
         if found and self._left[key].get(place) != essence:
             where = f"{', '.join(found)} of {written['kind']} {written['metadata']['name']}"
@@ -285,18 +278,14 @@ class Writer:
         """The object as it is now."""
         mark = applied_mark(manifest)
         wanted = _annotated(manifest, mark)
-        place = _place(manifest)
+        place = place_of(manifest)
         if (
             live is not None
             and has_mark(live, mark)
             and (contains(live, wanted) or self._rewritten.get(key, {}).get(place) == _essence(live))
         ):
             return live
-        written = await self._create(wanted, is_own) if live is None else None
-        if written is None:
-            log.info("applying", extra={"object": place})
-            await self._own_creation(live)
-            written = await self._kube.apply(wanted, WORKLOAD_MANAGER)
+        written = await self._one.write(wanted, live, is_own)
         self._store.put(written)
         if not contains(written, wanted):
             written = await self._take_back(key, written, wanted)
@@ -306,49 +295,6 @@ class Writer:
         elif key in self._rewritten:
             self._rewritten[key].pop(place, None)
         return written
-
-    async def _create(self, wanted: dict[str, Any], is_own: Callable[[Manifest], bool]) -> Manifest | None:
-        """Make an object that no watch has shown; None where it is there and may be applied to.
-
-        A forced apply would take over a namesake; a creation is refused by the API server itself.
-
-        Raises:
-            NameTakenError: if the name belongs to an object that may not be taken over.
-        """
-        name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
-        if wanted["kind"] == ObjectKind.CONTROLLER_REVISION:
-            # Its data may not change, and a creation keeps its very bytes, which any patch would write in
-            # another order: nobody could orphan it any more. So it is looked for, and applied.
-            found = await self._kube.get(wanted["kind"], namespace, name)
-            if found is None:
-                return None
-        else:
-            try:
-                return await self._kube.create(wanted, WORKLOAD_MANAGER)
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise
-            found = await self._kube.get(wanted["kind"], namespace, name)
-        if found is None:
-            raise ApiError(409, "Conflict", f"{_place(wanted)} came and went")
-        if not is_own(found):
-            raise NameTakenError(
-                f"{wanted['kind']} {name} exists and is not Slipway's; delete or rename it, "
-                "or give this ModelDeployment another name"
-            )
-        await self._own_creation(project(found))
-        return None
-
-    async def _own_creation(self, live: Manifest | None) -> None:
-        """Make what a creation wrote count as applied: an apply takes back only what an apply wrote.
-
-        Once for each object, as client-go's ``csaupgrade`` does it, and before the first apply to it.
-        """
-        if live is None or CREATED_ENTRY not in live["metadata"]:
-            return
-        path = f"/metadata/managedFields/{live['metadata'][CREATED_ENTRY]}/operation"
-        operations = [{"op": "replace", "path": path, "value": "Apply"}]
-        self._store.put(await self._kube.patch(live, operations, WORKLOAD_MANAGER))
 
 
 def _status(manifest: Manifest) -> Mapping[str, Any]:
@@ -389,8 +335,3 @@ def _template(manifest: Manifest) -> Any:
 
 def _name(manifest: Manifest) -> tuple[str, str]:
     return manifest["kind"], manifest["metadata"]["name"]
-
-
-def _place(manifest: Manifest) -> str:
-    meta = manifest["metadata"]
-    return f"{manifest['kind']} {meta['namespace']}/{meta['name']}"

@@ -47,7 +47,6 @@ from slipway.engine.controller.router_objects import (
 )
 from slipway.engine.controller.upgrades import STUCK, UPGRADING, WAITING, Upgrades
 from slipway.engine.observers.routers import RouterObserver
-from slipway.engine.ownership import is_orphan
 from slipway.engine.result import Result
 from slipway.engine.store import Key, Store
 
@@ -270,10 +269,15 @@ class Routes:
     def _lead_here(self, group: Key) -> bool:
         """Whether clients still come by these routers, though no ModelDeployment is there.
 
-        One that was deleted without its children leaves them behind, for the next of its name.
+        One that is deleted without its children leaves them behind, for the next of its name. Where they go
+        with it, the collector takes the Service, and these routers too: what the watch has not told yet of a
+        Service that is there may be that it has no owner any more.
         """
         services = self._store.services(group.namespace)
-        return any(routed_group(found) == group.name and is_orphan(found) for found in services)
+        return any(
+            routed_group(found) == group.name and "deletionTimestamp" not in found["metadata"]
+            for found in services
+        )
 
     def _serving(self, resource: Resource) -> list[Group]:
         return [here for _, here in self._keyed(resource)]
