@@ -87,8 +87,8 @@ _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
         "what_is_said",
         "tables",
         "identity",
-        "../engine/test_rollouts",
         "../engine/test_gateway_api",
+        "../engine/test_rollouts",
     ),
     "core/proof": ("../engine/test_conversion_proofs",),
     "core/resolution": ("what_is_said", "../engine/test_aliases", "../cli/test_pin"),
@@ -120,6 +120,7 @@ _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
         "../engine/test_control_plane_cases",
         "../engine/test_rollouts",
     ),
+    "core/traffic/envoy/readback": ("../router/test_router_facts", "../router/test_router_readback"),
     "core/traffic/envoy": (
         "../router/test_router_golden",
         "../router/test_router_objects",

@@ -227,6 +227,27 @@ def test_a_long_summary_is_cut_below_what_a_comment_may_be(
     assert text.rstrip().endswith("more.")
 
 
+@pytest.mark.parametrize(("more", "told"), [(0, 2), (-1, 1)])
+def test_a_summary_is_as_long_as_it_may_be_and_no_longer(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: int,
+    told: int,
+) -> None:
+    path, summary = tmp_path / "many.yaml", tmp_path / "summary.md"
+    path.write_text(many(2))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    check(capsys, str(path), "--format", "github")
+    # Before the last row there has to be room for it, or for the line that tells of it.
+    most = len(summary.read_text()) + len("\n… and 1 more.\n")
+    summary.unlink()
+    monkeypatch.setattr("slipway.cli.check.MOST", most + more)
+    check(capsys, str(path), "--format", "github")
+    rows = [line for line in summary.read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) == told
+
+
 def test_markup_in_a_summary_is_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -375,7 +375,10 @@ def test_what_a_spec_asks_to_be_judged_can_be_judged_before_anything_is_counted(
     asked = monitoring_policy(ModelDeploymentSpec.model_validate(spec))
     empty = Window({}, NOW, seconds=0.0)
     found = judge_windows(
-        asked, WindowCounts(inputs=empty, yesterday=None, labels=empty, groups=empty, references={}, usual={})
+        asked,
+        WindowCounts(
+            inputs=empty, yesterday=None, labels=empty, groups=empty, references={}, usual={}, left_out=0
+        ),
     )
     settled = update(None, "1", 1, found, NOW)
     assert {verdict.type for verdict in settled.verdicts} == set(found) if settled else not found

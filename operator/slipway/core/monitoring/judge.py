@@ -62,7 +62,7 @@ class WindowCounts:
     groups: Window
     references: Mapping[str, ReferenceBins]
     usual: Values
-    left_out: int = 0
+    left_out: int
     model_days: float | None = None
 
 

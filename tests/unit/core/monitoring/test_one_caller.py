@@ -115,6 +115,7 @@ def judge(
         window,
         dict.fromkeys(FEATURES, even),
         {},
+        left_out=0,
     )
     return judge_windows(asked, evidence)[condition]
 
