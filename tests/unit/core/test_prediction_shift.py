@@ -37,6 +37,13 @@ def test_a_season_that_falls_together_with_a_change_of_weight_is_no_shift() -> N
     assert pooled.is_beyond
 
 
+def test_what_is_beyond_the_limit_comes_first_and_then_the_furthest() -> None:
+    alike, far = ((500, 500), (500, 500)), ((600, 400), (900, 100))
+    further = ((400, 600), (900, 100))
+    outputs = (look(*alike, "a"), look(*far, "b"), look(*alike, "c"), look(*further, "d"))
+    assert [one.output for one in shifts([outputs], 0.2)] == ["d", "b", "a", "c"]
+
+
 def test_few_answers_are_no_verdict_however_different() -> None:
     (one,) = shifts([(look((0, 900), (5000, 0)),)], 0.2)
     assert not one.is_known

@@ -97,6 +97,19 @@ async def test_what_gates_reject_no_person_is_said_to_have_rejected(
     assert any("errors" in str(vars(record).get("why")) for record in caplog.records)
 
 
+async def test_what_is_promoted_has_what_its_gates_said(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "slipway.decisions")
+    world.routers.requests_per_second = 50
+    gates = [{"name": name, "type": "ErrorRate", "objective": "1%"} for name in ("errors", "more")]
+    steps = [{"setWeight": 50}, {"analysis": {}}]
+    world.create({**spec(2), "rollout": {"strategy": "Canary", "steps": steps, "analysis": {"gates": gates}}})
+    await world.run(600)
+    assert told(caplog)[-1] == ("Promoted", "", False)
+    assert vars(caplog.records[-1])["why"] == "gates: errors Pass, more Pass"
+
+
 async def test_a_restart_says_nothing_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.create(spec(2))
     await world.run(60)

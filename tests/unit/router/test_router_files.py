@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway.core.traffic.envoy import config
-from slipway.core.traffic.envoy.routes import Arm, Route, bridge, defined, is_safe, refusal, used
+from slipway.core.traffic.envoy.routes import Arm, Route, bridge, defined, is_safe, next_state, refusal, used
 
 A = Arm("aaaaaaaaaa", "fraud-aaaaaaaaaa-pods.payments.svc.cluster.local", 8080)
 B = Arm("bbbbbbbbbb", "fraud-bbbbbbbbbb-pods.payments.svc.cluster.local", 8080)
@@ -114,6 +114,20 @@ def test_a_new_model_is_closed_until_its_clusters_are_loaded() -> None:
 def test_a_direct_swap_of_the_stable_revision_is_not_safe() -> None:
     assert not is_safe(FRAUD, replace(FRAUD, stable=B))
     assert is_safe(replace(FRAUD, canary=B, weight=100), replace(FRAUD, stable=B, canary=A))
+
+
+def test_routers_in_one_state_and_in_the_wanted_one_go_straight_there() -> None:
+    half = replace(FRAUD, canary=B, weight=50)
+    assert next_state([], FRAUD) == bridge(None, FRAUD)
+    assert next_state([FRAUD], half) == bridge(FRAUD, half)
+    assert next_state([half, half], half) == half
+    assert next_state([replace(half, weight=10), half], half) == half
+
+
+def test_routers_come_together_where_no_state_is_safe_for_all_of_them() -> None:
+    swapped = replace(FRAUD, stable=B)
+    assert next_state([FRAUD, swapped], FRAUD) == swapped
+    assert next_state([swapped, FRAUD], swapped) == FRAUD
 
 
 BAD = [

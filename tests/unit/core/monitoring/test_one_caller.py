@@ -90,6 +90,12 @@ class Counted:
             self.add(Metric.GROUP_PREDICTIONS, of, count, f"{ASKED}{cohort(caller)}")
 
 
+def test_fairness_is_judged_where_nothing_else_is_monitored() -> None:
+    alone = {name: value for name, value in SPEC.items() if name != "monitoring"}
+    asked = monitoring_policy(ModelDeploymentSpec.model_validate(alone))
+    assert asked.attributes == monitoring_policy(ModelDeploymentSpec.model_validate(SPEC)).attributes != ()
+
+
 def judge(
     condition: MonitoredCondition,
     counted: Counted,

@@ -83,6 +83,15 @@ def test_few_rows_say_nothing_of_accuracy() -> None:
     assert "accuracy has 200 rows of the 300 needed" in found.message
 
 
+@pytest.mark.parametrize(("rows", "tells"), [(299, False), (300, True)])
+def test_as_many_rows_as_are_needed_tell_of_accuracy_and_its_loss(rows: int, tells: bool) -> None:
+    group = tally(rows - 150, 0, 0, 50)
+    found = judged(group, tally(50, 0, 0, 50), minimum_accuracy=0.5, max_loss=0.5)
+    assert (found.verdict == "Pass") is tells
+    assert ("of the 300 needed" in found.message) is not tells
+    assert (f"loss of accuracy has {rows} rows" in found.message) is not tells
+
+
 def test_a_loss_that_is_not_ruled_out_is_inconclusive_and_says_how_many_rows_would_tell() -> None:
     few = judged(tally(90, 20, 20, 70, gained=10, lost=10), tally(90, 20, 20, 70), max_loss=0.02)
     assert few.verdict == "Inconclusive"
