@@ -82,7 +82,14 @@ def before(settings: Settings) -> tuple[Path, dict[str, Any]]:
         with step(f"taking {BEFORE} from the history"):
             _unpack(folder)
     images = [
-        replace(found, short=f"before-{short}", name=f"slipway.dev/{short}:before", root=folder)
+        replace(
+            found,
+            short=f"before-{short}",
+            name=f"slipway.dev/{short}:before",
+            root=folder,
+            # What builds hold to today need not have been there.
+            inputs=tuple(one for one in found.inputs if (folder / one).exists()),
+        )
         for short in IMAGES
         for found in [find_image(short)]
     ]
