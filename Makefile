@@ -167,7 +167,7 @@ bench-router: .venv/synced ## what a router costs, and its neighbours; four minu
 # BENCH="--rounds 1 --cost-rounds 1" takes a minute.
 .PHONY: bench-callers
 bench-callers: .venv/synced ## what a caller sees of one that asks 20 times what it may; ten minutes, on a quiet machine
-	@$(RUN) bench.callers $(BENCH)
+	@PATH="$(dir $(UV)):$$PATH" $(RUN) bench.callers $(BENCH)
 
 # BENCH="--sizes 100 --monitored 0" takes five minutes; BENCH="--sizes 10000 --monitored 0" half an hour.
 # What is found is written after each part.
