@@ -135,7 +135,7 @@ _FROM_OUTSIDE: dict[str, tuple[str, ...]] = {
         "external",
     ),
     "core/traffic/gateway_api": ("../engine/test_gateway_api",),
-    "core/traffic": ("../engine/test_rollouts", "../engine/test_replica_ratio"),
+    "core/traffic": ("../engine/test_replica_ratio", "../engine/test_rollouts"),
     "core/upgrade": ("../engine/test_upgrades",),
     # What stands nowhere above.
     "core": (

@@ -299,13 +299,17 @@ def test_what_was_and_what_is_are_told_to_programs(
     file: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("pin", str(file), "--from-cluster", "-o", "json") == 0
-    [one] = json.loads(capsys.readouterr().out)["items"]
+    told = json.loads(capsys.readouterr().out)
+    [one] = told.pop("items")
+    assert told == {"apiVersion": "v1", "kind": "List"}
     after = {"uri": "mlflow://fraud/1", "digest": FIRST.digest}
     before = {"uri": ALIAS, "digest": None}
     shown = {"metadata": {"name": NAME}, "source": str(file), "changed": True}
     assert one == {**shown, "before": before, "after": after}
     assert run("pin", str(file), "--from-cluster", "-o", "yaml") == 0
-    [one] = yaml.safe_load(capsys.readouterr().out)["items"]
+    told = yaml.safe_load(capsys.readouterr().out)
+    [one] = told.pop("items")
+    assert told == {"apiVersion": "v1", "kind": "List"}
     assert one == {**shown, "before": after, "after": after, "changed": False}
     assert run("pin", str(file), "--from-cluster", "-o", "name") == 0
     assert capsys.readouterr().out == f"modeldeployment.slipway.dev/{NAME}\n"
