@@ -899,6 +899,7 @@ def orphan(world: World) -> None:
 
 
 def take_references(world: World) -> None:
+    """What the collector does first: children have no owner any more, which is still there."""
     uid = world.kube.find(KIND, NAMESPACE, NAME)["metadata"]["uid"]
     for kind in ObjectKind:
         for child in list(world.kube.all(kind)):
@@ -963,8 +964,8 @@ async def test_11_what_is_orphaned_before_its_operator_knows_is_left_without_an_
         else:
             see(type_, manifest)
 
-    # So that there is something to write: what makes new pods, and what does not.
-    world.create({**spec(1, minReplicas=3), "traffic": {"provider": provider, "routers": {"minReplicas": 3}}})
+    # So that there is something to write.
+    world.create({**spec(1, minReplicas=3), "traffic": {"provider": provider}})
     world.kube.listeners.remove(see)
     world.kube.listeners.append(see_late)
     world.kube.edit(

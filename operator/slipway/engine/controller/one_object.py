@@ -35,32 +35,30 @@ class OneObject:
             ApiError: 409 where an owner is on its way out, or where it changes faster than it can be read.
             NameTakenError: if the name belongs to an object that may not be taken over.
         """
-        for left in range(_TRIES, 0, -1):
+        if live is None:
             # A creation of a ControllerRevision keeps its very bytes, which any patch would write in another
             # order, and its data may not change: nobody could orphan it any more. So it is looked for, and
             # applied.
             is_applied = wanted["kind"] == ObjectKind.CONTROLLER_REVISION
-            if live is None and not is_applied:
+            if not is_applied:
                 # A forced apply would take over a namesake; a creation is refused by the API server itself.
                 try:
                     return await self._kube.create(wanted, WORKLOAD_MANAGER)
                 except ApiError as error:
                     if error.reason != "AlreadyExists":
                         raise
-            if live is None:
-                live = await self._find(wanted, is_own)
+            live = await self._find(wanted, is_own)
             if live is None and is_applied:
                 return await self._kube.apply(wanted, WORKLOAD_MANAGER)
-            if live is None:
-                break
+        left = _TRIES
+        while live is not None:
+            left -= 1
             try:
                 return await self._apply_to(live, wanted)
             except ApiError as error:
-                if error.reason != "Conflict" or left == 1:
+                if error.reason != "Conflict" or not left:
                     raise
             live = await self._find(wanted, is_own)
-            if live is None:
-                break
         raise ApiError(409, "Conflict", f"{place_of(wanted)} came and went")
 
     async def _find(self, wanted: Manifest, is_own: Callable[[Manifest], bool]) -> Manifest | None:
